@@ -1,0 +1,258 @@
+//! `DatabaseUserCertificate`: one certificate for one database user, kept in one Secret.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::{CustomResource, KubeSchema, ResourceExt};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A DNS subdomain (RFC 1123), the form of object names.
+pub(super) const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// Hours, minutes and seconds, each at most once and in this order.
+pub(super) const DURATION_PATTERN: &str = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$";
+
+/// Which certificate is wanted, and where.
+#[derive(CustomResource, Clone, Debug, Deserialize, Serialize, KubeSchema, PartialEq)]
+#[kube(
+    group = "usercert.dev",
+    version = "v1alpha1",
+    kind = "DatabaseUserCertificate",
+    plural = "databaseusercertificates",
+    shortname = "duc",
+    category = "usercert",
+    namespaced,
+    status = "DatabaseUserCertificateStatus",
+    doc = "An X.509 client certificate for one database user, kept in a TLS Secret and renewed in time.",
+    derive = "PartialEq",
+    validation = Rule::new("(has(self.spec.secretName) ? self.spec.secretName : self.metadata.name) == \
+         (has(oldSelf.spec.secretName) ? oldSelf.spec.secretName : oldSelf.metadata.name)").message("secretName cannot be changed, for pods would go on using the old Secret, which nobody renews: make a new DatabaseUserCertificate, move the pods, then delete this one"),
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Secret","type":"string","jsonPath":".status.secretName"}"#,
+    printcolumn = r#"{"name":"Expires","type":"string","jsonPath":".status.notAfter"}"#,
+    printcolumn = r#"{"name":"Renews","type":"string","jsonPath":".status.renewalTime"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Issuer","type":"string","priority":1,"jsonPath":".spec.issuerRef.name"}"#,
+    printcolumn = r#"{"name":"Serial","type":"string","priority":1,"jsonPath":".status.serialNumber"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Issuing\")].reason"}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.renewBeforePercentage)").message("renewBefore and renewBeforePercentage exclude each other"))]
+#[x_kube(validation = Rule::new("!has(self.monthsUntilExpiration) || !(has(self.duration) || has(self.subject) || has(self.privateKey))").message("monthsUntilExpiration is for Atlas issuers; duration, subject and privateKey are for CA issuers"))]
+#[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.duration) || duration(self.renewBefore) < duration(self.duration)").message("renewBefore must be shorter than duration"))]
+#[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.monthsUntilExpiration) || duration(self.renewBefore) < duration(string(self.monthsUntilExpiration * 672) + 'h')").message("renewBefore must be shorter than monthsUntilExpiration months of 28 days"))]
+pub struct DatabaseUserCertificateSpec {
+    /// The database user, as the database knows it. A CA issuer signs `CN=<username>` unless `subject` is given or the name
+    /// itself begins with `CN=`.
+    #[schemars(length(min = 1, max = 1024), regex(pattern = r"^\P{Cc}+$"))]
+    #[x_kube(validation = Rule::new("!(self in ['.', '..'])").message("username must not be '.' or '..', which a URL path cannot hold"))]
+    pub username: String,
+    /// Who issues the certificate. It may be changed: the present certificate stays in the Secret until the new issuer has made one.
+    pub issuer_ref: IssuerReference,
+    /// The Secret that is created for the certificate; default: the name of this object. It cannot be changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253), regex(pattern = NAME_PATTERN))]
+    pub secret_name: Option<String>,
+    /// Atlas: validity in calendar months; default: the issuer's. A change takes effect with the next certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 24))]
+    pub months_until_expiration: Option<u8>,
+    /// CA: validity, such as `2160h`; default: the issuer's. A change takes effect with the next certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 16), regex(pattern = DURATION_PATTERN))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1h')").message("duration must be 1h or more"))]
+    pub duration: Option<String>,
+    /// How long before expiry to renew, such as `840h`. Default: one third of the certificate's lifetime, and for
+    /// certificates of three months and more never under 35 days, because mongod and Atlas warn under 30.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 16), regex(pattern = DURATION_PATTERN))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('5m')").message("renewBefore must be 5m or more"))]
+    pub renew_before: Option<String>,
+    /// Like renewBefore, as a percentage of the certificate's lifetime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 90))]
+    pub renew_before_percentage: Option<u8>,
+    /// CA: the exact subject as an RFC 4514 string, such as `CN=orders,OU=apps,O=Acme`; also the name of the `$external` user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 4, max = 2048), regex(pattern = r"^\P{Cc}+$"))]
+    pub subject: Option<String>,
+    /// CA: the key to generate; default: ECDSA 256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<PrivateKey>,
+}
+
+/// An issuer by kind and name.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IssuerReference {
+    /// `CertificateIssuer` (in the same namespace) or `ClusterCertificateIssuer`.
+    #[serde(default)]
+    pub kind: IssuerKind,
+    /// The issuer's name.
+    #[schemars(length(max = 253), regex(pattern = NAME_PATTERN))]
+    pub name: String,
+}
+
+/// The kinds of issuers.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum IssuerKind {
+    /// An issuer in the same namespace.
+    #[default]
+    CertificateIssuer,
+    /// An issuer of the whole cluster.
+    ClusterCertificateIssuer,
+}
+
+impl IssuerKind {
+    /// The kind's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::CertificateIssuer => "CertificateIssuer",
+            Self::ClusterCertificateIssuer => "ClusterCertificateIssuer",
+        }
+    }
+}
+
+/// The private key to generate.
+#[derive(Clone, Debug, Deserialize, Serialize, KubeSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.size) || (self.algorithm == 'RSA' && self.size in [2048, 3072, 4096]) || (self.algorithm == 'ECDSA' && self.size in [256, 384])").message("size must be 2048, 3072 or 4096 for RSA, 256 or 384 for ECDSA, and absent for Ed25519"))]
+pub struct PrivateKey {
+    /// `ECDSA`, `RSA` or `Ed25519`.
+    #[serde(default)]
+    pub algorithm: PrivateKeyAlgorithm,
+    /// Size in bits; default: 256 for ECDSA, 2048 for RSA.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<u16>,
+}
+
+/// The algorithms of private keys.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum PrivateKeyAlgorithm {
+    /// Elliptic curve, NIST P-256 or P-384.
+    #[default]
+    #[serde(rename = "ECDSA")]
+    Ecdsa,
+    /// RSA.
+    #[serde(rename = "RSA")]
+    Rsa,
+    /// Edwards curve 25519.
+    Ed25519,
+}
+
+/// What the operator did and found. The Secret, not this, is the truth about the certificate: a lost status is rebuilt from it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseUserCertificateStatus {
+    /// The generation of the spec that the conditions speak of.
+    #[serde(default)]
+    pub observed_generation: Option<i64>,
+    /// The Secret that holds the certificate.
+    #[serde(default)]
+    pub secret_name: Option<String>,
+    /// Serial number, upper-case hexadecimal as `openssl x509 -serial` prints it.
+    #[serde(default)]
+    pub serial_number: Option<String>,
+    /// The certificate's subject as an RFC 4514 string: the name of the `$external` user in a self-hosted database.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// Start of the certificate's validity.
+    #[serde(default)]
+    pub not_before: Option<Time>,
+    /// End of the certificate's validity.
+    #[serde(default)]
+    pub not_after: Option<Time>,
+    /// When the certificate will be renewed.
+    #[serde(default)]
+    pub renewal_time: Option<Time>,
+    /// `Ready`: the Secret holds a working certificate. `Issuing`: one is being made, or why not.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The claim under which a certificate is being made at Atlas right now.
+    #[serde(default)]
+    pub issuance: Option<Issuance>,
+    /// The last failure to issue, until a success.
+    #[serde(default)]
+    pub failure: Option<CertificateFailure>,
+    /// The last five certificates, newest first.
+    #[serde(default)]
+    #[schemars(length(max = 5))]
+    pub history: Vec<IssuedCertificate>,
+    /// Certificates that Atlas made, or may have made, whose key never reached the Secret. They cannot be revoked.
+    #[serde(default)]
+    pub unaccounted_certificates: Option<i64>,
+    /// The last value of the annotation `usercert.dev/renew-requested-at` that was handled.
+    #[serde(default)]
+    pub renew_request_handled: Option<String>,
+    /// The Secret as it was when its content was last verified; while it stays so, it is not read again.
+    #[serde(default)]
+    pub verified: Option<VerifiedSecret>,
+}
+
+/// A persisted intent to have one certificate made.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Issuance {
+    /// Random id, also written to the Secret that the certificate ends in.
+    pub id: String,
+    /// Why the certificate is made.
+    pub reason: String,
+    /// The how-manieth attempt since the last success, from 1.
+    pub attempt: i64,
+    /// When the claim was made.
+    pub since: Time,
+}
+
+/// A failure to issue and when the next attempt is due.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateFailure {
+    /// Failures in a row.
+    pub count: i64,
+    /// The last one's reason.
+    pub reason: String,
+    /// What happened and what to change.
+    pub message: String,
+    /// When it happened.
+    pub last_time: Time,
+    /// Not tried again before this, unless what it depends on changes.
+    pub next_attempt: Time,
+    /// Digest of what the attempt depended on (spec, issuer, credentials, renewal request).
+    pub inputs: String,
+}
+
+/// One certificate that was written to the Secret.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuedCertificate {
+    /// Serial number, upper-case hexadecimal.
+    pub serial_number: String,
+    /// Why it was issued.
+    pub reason: String,
+    /// When the operator recorded it.
+    pub recorded_at: Time,
+    /// End of its validity.
+    pub not_after: Time,
+}
+
+/// Which version of the Secret was verified, and the facts about it that the other fields do not hold.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifiedSecret {
+    /// The Secret's UID.
+    pub uid: String,
+    /// The Secret's resourceVersion.
+    pub resource_version: String,
+    /// The certificate's issuer as an RFC 4514 string.
+    pub issuer: String,
+    /// Algorithm and size of the certificate's key.
+    pub private_key: String,
+}
+
+impl DatabaseUserCertificate {
+    /// The name of the Secret: `spec.secretName`, by default the object's own name.
+    #[must_use]
+    pub fn secret_name(&self) -> String {
+        self.spec.secret_name.clone().unwrap_or_else(|| self.name_any())
+    }
+}

@@ -1,0 +1,168 @@
+//! `CertificateIssuer` and `ClusterCertificateIssuer`: who makes certificates. Both share [`IssuerSpec`].
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How a certificate is made; exactly one of `atlas` and `ca`.
+#[derive(CustomResource, Clone, Debug, Deserialize, Serialize, KubeSchema, PartialEq)]
+#[kube(
+    group = "usercert.dev",
+    version = "v1alpha1",
+    kind = "CertificateIssuer",
+    plural = "certificateissuers",
+    shortname = "certissuer",
+    category = "usercert",
+    namespaced,
+    status = "IssuerStatus",
+    doc = "A source of database user certificates for its own namespace: MongoDB Atlas, or a CA in the cluster.",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.atlas) != has(self.ca)").message("name exactly one issuer: atlas or ca"))]
+pub struct IssuerSpec {
+    /// MongoDB Atlas makes certificate and key for a database user of X.509 type MANAGED.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub atlas: Option<AtlasIssuerSpec>,
+    /// The operator signs with a CA whose certificate and key are in a Secret, for self-hosted databases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaIssuerSpec>,
+    /// Who may use this issuer, and for which user names. A CertificateIssuer without it serves its namespace; a
+    /// ClusterCertificateIssuer without `allow.namespaces` serves nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<AllowedUse>,
+}
+
+/// The cluster-scoped twin of [`CertificateIssuer`].
+#[derive(CustomResource, Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[kube(
+    group = "usercert.dev",
+    version = "v1alpha1",
+    kind = "ClusterCertificateIssuer",
+    plural = "clustercertificateissuers",
+    shortname = "clustercertissuer",
+    category = "usercert",
+    status = "IssuerStatus",
+    doc = "A source of database user certificates for the namespaces that it allows. Its Secret lives in the operator's namespace.",
+    derive = "PartialEq",
+    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Reason","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].reason"}"#,
+    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+)]
+#[serde(transparent)]
+pub struct ClusterIssuerSpec(pub IssuerSpec);
+
+/// Certificates from `POST .../databaseUsers/{username}/certs` of the Atlas Administration API.
+#[derive(Clone, Debug, Deserialize, Serialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AtlasIssuerSpec {
+    /// The Atlas project (24 hexadecimal digits), which the API calls group.
+    #[schemars(regex(pattern = r"^[0-9a-f]{24}$"))]
+    pub project_id: String,
+    /// The Secret with `publicApiKey` and `privateApiKey` of an API key that has the role Project Owner on the project.
+    pub credentials_secret_ref: SecretName,
+    /// Where the Administration API answers. `http` is accepted for loopback addresses only.
+    #[serde(default = "default_endpoint")]
+    #[schemars(length(max = 512), regex(pattern = ENDPOINT_PATTERN))]
+    pub endpoint: String,
+    /// `v2` is the current API, `v1.0` the legacy one.
+    #[serde(default)]
+    pub api_version: AtlasApiVersion,
+    /// Validity in calendar months for certificates whose spec does not say.
+    #[serde(default = "default_months")]
+    #[schemars(range(min = 1, max = 24))]
+    pub months_until_expiration: u8,
+}
+
+const ENDPOINT_PATTERN: &str =
+    r"^(https://[A-Za-z0-9.:\[\]-]+|http://(localhost|127\.[0-9]+\.[0-9]+\.[0-9]+|\[::1\])(:[0-9]+)?)/?$";
+
+fn default_endpoint() -> String {
+    "https://cloud.mongodb.com".to_owned()
+}
+
+const fn default_months() -> u8 {
+    3
+}
+
+/// The version of the Atlas Administration API.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub enum AtlasApiVersion {
+    /// The current API with dated media types.
+    #[default]
+    #[serde(rename = "v2")]
+    V2,
+    /// The legacy API.
+    #[serde(rename = "v1.0")]
+    V1,
+}
+
+/// Certificates signed in the cluster.
+#[derive(Clone, Debug, Deserialize, Serialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.duration) || !has(self.maxDuration) || duration(self.duration) <= duration(self.maxDuration)").message("duration must not exceed maxDuration"))]
+pub struct CaIssuerSpec {
+    /// A `kubernetes.io/tls` Secret: `tls.crt` with the CA's certificate first and those above it after, `tls.key` with its key.
+    #[schemars(length(max = 253), regex(pattern = super::certificate::NAME_PATTERN))]
+    pub secret_name: String,
+    /// Validity for certificates whose spec does not say, such as `2160h` (the default).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 16), regex(pattern = super::certificate::DURATION_PATTERN))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1h')").message("duration must be 1h or more"))]
+    pub duration: Option<String>,
+    /// The longest validity that a certificate may ask for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 16), regex(pattern = super::certificate::DURATION_PATTERN))]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1h')").message("maxDuration must be 1h or more"))]
+    pub max_duration: Option<String>,
+}
+
+/// A Secret by name, in the issuer's namespace (for a cluster issuer, in the operator's).
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub struct SecretName {
+    /// The Secret's name.
+    #[schemars(length(max = 253), regex(pattern = super::certificate::NAME_PATTERN))]
+    pub name: String,
+}
+
+/// Who may use an issuer, and for what. Every part that is given must agree.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct AllowedUse {
+    /// Cluster issuers: the namespaces that may use it. A CertificateIssuer always serves its own namespace alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<NamespaceChoice>,
+    /// Patterns of which the user name must match one; `*` stands for any characters, `{{namespace}}` for the namespace's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 1024)))]
+    pub usernames: Option<Vec<String>>,
+}
+
+/// Namespaces by name or by label; one of both is enough.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NamespaceChoice {
+    /// Namespaces by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    /// Namespaces by their labels; an empty selector means all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+}
+
+/// What the operator found out about an issuer.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuerStatus {
+    /// The generation of the spec that the conditions speak of.
+    #[serde(default)]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: whether certificates can be issued.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}

@@ -1,0 +1,147 @@
+//! The one list of reasons: why a decision was taken.
+//!
+//! A reason is the `reason` of a condition, the `reason` of an Event and the label of a metric. The `README.md` table of
+//! reasons is compared with this list by a test.
+
+use std::fmt;
+
+macro_rules! reasons {
+    ($( $(#[doc = $doc:literal])+ $name:ident, $severity:ident; )+) => {
+        /// Why the operator does, refuses or awaits something. `CamelCase` as the Kubernetes API conventions ask of condition reasons.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason { $( $(#[doc = $doc])+ $name, )+ }
+
+        impl Reason {
+            /// Every reason, in the order of the README's table.
+            pub const ALL: &'static [Self] = &[ $( Self::$name, )+ ];
+
+            /// The name as it stands in conditions, Events and metric labels.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$name => stringify!($name), )+ }
+            }
+
+            /// Whether an Event with this reason is `Normal` or `Warning`.
+            #[must_use]
+            pub const fn severity(self) -> Severity {
+                match self { $( Self::$name => Severity::$severity, )+ }
+            }
+
+            /// One sentence for the README's table of reasons.
+            #[must_use]
+            pub fn explanation(self) -> &'static str {
+                match self { $( Self::$name => concat!($($doc),+).trim_ascii(), )+ }
+            }
+
+            /// The reason with this name.
+            #[must_use]
+            pub fn from_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| reason.as_str() == name)
+            }
+        }
+    };
+}
+
+/// How an Event with a reason is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Nothing for a person to do.
+    Normal,
+    /// Something for a person to look at.
+    Warning,
+}
+
+reasons! {
+    /// The Secret holds a certificate that is valid, fits its key, and is for this user and issuer.
+    Issued, Normal;
+    /// The Secret's pair was good; lost labels, annotations or derived keys were put back without a new certificate.
+    SecretRepaired, Normal;
+    /// The issuer can be used.
+    IssuerReady, Normal;
+
+    /// There is no certificate yet, or its Secret was deleted.
+    NoCertificate, Normal;
+    /// The Secret's certificate or key cannot be used (emptied, garbled, or the key does not fit).
+    PairUnusable, Warning;
+    /// The certificate is for another subject than the spec asks for.
+    SubjectChanged, Normal;
+    /// The certificate is from another Atlas project or another CA than the spec asks for.
+    IssuerChanged, Normal;
+    /// The certificate's key is of another algorithm or size than the spec asks for.
+    PrivateKeyChanged, Normal;
+    /// The renewal time has come.
+    RenewalDue, Normal;
+    /// The annotation `usercert.dev/renew-requested-at` has a new value.
+    RenewalRequested, Normal;
+    /// The certificate has expired.
+    Expired, Warning;
+
+    /// The spec cannot be carried out; the message names the field.
+    InvalidSpec, Warning;
+    /// The issuer that `issuerRef` names does not exist.
+    IssuerNotFound, Warning;
+    /// The issuer's `allow` does not name this namespace or user name, or this operator does not serve cluster issuers.
+    IssuerNotAllowed, Warning;
+    /// The credentials Secret that the issuer names does not exist.
+    CredentialsNotFound, Warning;
+    /// The credentials Secret lacks a key, has an empty one, or holds both kinds of credentials.
+    CredentialsInvalid, Warning;
+    /// The CA Secret that the issuer names does not exist.
+    CaNotFound, Warning;
+    /// The CA Secret's content cannot sign: missing keys, garbage, not a CA, or a key that does not fit.
+    CaInvalid, Warning;
+    /// The CA certificate (or one above it) has expired or is not valid yet.
+    CaNotInDate, Warning;
+    /// The CA expires no later than the present certificate, so a new certificate would gain nothing: renew the CA.
+    CaExpiresFirst, Warning;
+
+    /// A Secret of that name exists and is not controlled by this object; it was not touched.
+    SecretNotOwned, Warning;
+    /// The Secret is ours but not of type kubernetes.io/tls, which cannot be changed; its content is kept up to date all the same.
+    SecretTypeWrong, Warning;
+    /// The API server refused the write of the Secret (permission, quota, admission).
+    SecretNotWritable, Warning;
+    /// The namespace is being deleted, so nothing can be created in it.
+    NamespaceTerminating, Warning;
+    /// More certificates were issued for this object in an hour than can be right: something keeps undoing the Secret.
+    TooManyIssues, Warning;
+
+    /// Atlas answered 401: the API key is wrong, expired, or lacks the role Project Owner on the project.
+    AtlasUnauthorized, Warning;
+    /// Atlas answered 403: the operator's egress address is not on the API key's access list.
+    AtlasAccessListDenied, Warning;
+    /// Atlas answered 403 for another cause than the access list.
+    AtlasForbidden, Warning;
+    /// Atlas answered 402: the organisation's account is suspended.
+    AtlasAccountSuspended, Warning;
+    /// Atlas does not know the database user in this project.
+    AtlasUserNotFound, Warning;
+    /// Atlas does not know the project.
+    AtlasProjectNotFound, Warning;
+    /// The database user exists but its X.509 type is not MANAGED.
+    AtlasUserNotManaged, Warning;
+    /// Atlas refuses another certificate for this user until one of its certificates expires.
+    AtlasCertificateLimit, Warning;
+    /// The project uses self-managed X.509, which excludes certificates made by Atlas.
+    AtlasSelfManagedX509, Warning;
+    /// Atlas refused the request as wrong (another 4xx); the message has its error code.
+    AtlasRequestRefused, Warning;
+    /// Atlas answered 409; the request is repeated later.
+    AtlasConflict, Warning;
+    /// Atlas answered 429; the request is repeated after the time it asked for.
+    AtlasRateLimited, Warning;
+    /// Atlas could not be reached or was not able to answer; no certificate was made.
+    AtlasUnavailable, Warning;
+    /// Atlas made a certificate but its answer cannot be used; the certificate is counted as unaccounted.
+    AtlasAnswerUnusable, Warning;
+    /// The answer to a request that may have made a certificate was lost; it is counted as unaccounted.
+    AtlasAnswerLost, Warning;
+    /// The CA could not sign; the message says why.
+    SigningFailed, Warning;
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

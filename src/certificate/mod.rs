@@ -1,0 +1,13 @@
+//! X.509 certificates and private keys: parse, compare, generate. No network, no clock, no Kubernetes.
+
+mod key;
+mod pair;
+mod subject;
+#[cfg(test)]
+mod tests;
+
+pub use key::{KeyAlgorithm, KeyError, PrivateKey, PrivateKeySpec};
+pub use pair::{CertificateFacts, CertificatePair, PairError};
+pub use subject::{Subject, SubjectError};
+
+pub(crate) use pair::{pem_text, read_certificates, time_of};

@@ -1,0 +1,214 @@
+//! A certificate with its key, and what decisions need to know of it.
+
+use std::{fmt, sync::Arc};
+
+use der::{Decode, Encode, oid::db::rfc5280::ID_KP_CLIENT_AUTH, referenced::OwnedToRef};
+use jiff::Timestamp;
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use secrecy::{ExposeSecret, SecretString};
+use x509_cert::{
+    Certificate,
+    ext::pkix::ExtendedKeyUsage,
+    time::Time,
+};
+
+use super::{KeyError, PrivateKey, PrivateKeySpec, Subject};
+
+/// What decisions need to know of a certificate. Nothing in it is secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Serial number, upper-case hexadecimal as `openssl x509 -serial` prints it.
+    pub serial_number: String,
+    /// The subject.
+    pub subject: Subject,
+    /// The issuer as an RFC 4514 string.
+    pub issuer: String,
+    /// Start of validity.
+    pub not_before: Timestamp,
+    /// End of validity.
+    pub not_after: Timestamp,
+    /// Algorithm and size of the key.
+    pub private_key: PrivateKeySpec,
+}
+
+/// Why a certificate and a key are not a pair that can be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PairError {
+    /// There is no certificate.
+    #[error("there is no certificate in PEM form")]
+    NoCertificate,
+    /// A certificate cannot be read.
+    #[error("the certificate cannot be read")]
+    UnreadableCertificate,
+    /// The key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The certificate's public key is of a kind that is not supported.
+    #[error("the certificate's key is neither RSA nor ECDSA nor Ed25519")]
+    UnsupportedKey,
+    /// The key belongs to another certificate.
+    #[error("the private key does not fit the certificate")]
+    KeyMismatch,
+    /// The subject is another one.
+    #[error("the certificate is for {found}, not for {expected}")]
+    OtherSubject {
+        /// The wanted subject.
+        expected: String,
+        /// The certificate's.
+        found: String,
+    },
+    /// The extended key usage does not name client authentication (RFC 5280 section 4.2.1.12).
+    #[error("the certificate is not for client authentication")]
+    NotForClients,
+    /// It has expired.
+    #[error("the certificate expired at {0}")]
+    Expired(Timestamp),
+    /// It is not valid yet.
+    #[error("the certificate is not valid before {0}")]
+    NotYetValid(Timestamp),
+}
+
+/// A certificate, those above it, and its key, which fits.
+#[derive(Clone)]
+pub struct CertificatePair {
+    chain: Arc<Vec<CertificateDer<'static>>>,
+    key: PrivateKey,
+    facts: CertificateFacts,
+    for_clients: bool,
+}
+
+impl fmt::Debug for CertificatePair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CertificatePair").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+impl CertificatePair {
+    /// Reads a certificate (the first; others are those above it) and its key.
+    ///
+    /// # Errors
+    /// [`PairError`] says what is wrong; it never holds a part of the key.
+    pub fn parse(certificates_pem: &[u8], key_pem: &[u8]) -> Result<Self, PairError> {
+        let chain = read_certificates(certificates_pem)?;
+        Self::new(chain, PrivateKey::from_pem(key_pem)?)
+    }
+
+    /// Reads both from one text, in any order.
+    ///
+    /// # Errors
+    /// As [`CertificatePair::parse`].
+    pub fn parse_combined(pem: &[u8]) -> Result<Self, PairError> {
+        Self::parse(pem, pem)
+    }
+
+    /// Joins certificates, the leaf first, and the leaf's key.
+    ///
+    /// # Errors
+    /// As [`CertificatePair::parse`].
+    pub fn new(chain: Vec<CertificateDer<'static>>, key: PrivateKey) -> Result<Self, PairError> {
+        let leaf = chain.first().ok_or(PairError::NoCertificate)?;
+        let leaf = Certificate::from_der(leaf).map_err(|_| PairError::UnreadableCertificate)?;
+        let public_key = leaf.tbs_certificate().subject_public_key_info();
+        let encoded = public_key.to_der().map_err(|_| PairError::UnreadableCertificate)?;
+        let private_key = PrivateKeySpec::of_public_key(&public_key.owned_to_ref()).ok_or(PairError::UnsupportedKey)?;
+        if key.public_key_info()? != encoded {
+            return Err(PairError::KeyMismatch);
+        }
+        let facts = facts(&leaf, private_key);
+        Ok(Self { chain: Arc::new(chain), key, facts, for_clients: is_for_clients(&leaf) })
+    }
+
+    /// What is known of the leaf.
+    #[must_use]
+    pub const fn facts(&self) -> &CertificateFacts {
+        &self.facts
+    }
+
+    /// The certificates, the leaf first.
+    #[must_use]
+    pub fn certificates(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
+    /// Checks that the certificate is for this subject, for client authentication, and in date.
+    ///
+    /// # Errors
+    /// [`PairError`] says what does not hold.
+    pub fn verify(&self, subject: &Subject, now: Timestamp) -> Result<(), PairError> {
+        if self.facts.subject != *subject {
+            return Err(PairError::OtherSubject { expected: subject.to_string(), found: self.facts.subject.to_string() });
+        }
+        if !self.for_clients {
+            return Err(PairError::NotForClients);
+        }
+        if self.facts.not_after <= now {
+            return Err(PairError::Expired(self.facts.not_after));
+        }
+        if self.facts.not_before > now {
+            return Err(PairError::NotYetValid(self.facts.not_before));
+        }
+        Ok(())
+    }
+
+    /// The certificates as PEM, the leaf first.
+    #[must_use]
+    pub fn certificates_pem(&self) -> String {
+        self.chain.iter().map(|certificate| pem_text("CERTIFICATE", certificate)).collect()
+    }
+
+    /// The key as PKCS#8 PEM.
+    #[must_use]
+    pub fn key_pem(&self) -> SecretString {
+        self.key.to_pkcs8_pem()
+    }
+
+    /// Certificates, then key, in one text.
+    #[must_use]
+    pub fn combined_pem(&self) -> SecretString {
+        let mut text = self.certificates_pem();
+        text.push_str(self.key_pem().expose_secret());
+        text.into()
+    }
+}
+
+fn facts(leaf: &Certificate, private_key: PrivateKeySpec) -> CertificateFacts {
+    let fields = leaf.tbs_certificate();
+    let serial = hex::encode_upper(fields.serial_number().as_bytes());
+    let digits = serial.trim_start_matches("00");
+    CertificateFacts {
+        serial_number: if digits.is_empty() { "00".to_owned() } else { digits.to_owned() },
+        subject: fields.subject().clone().into(),
+        issuer: fields.issuer().to_string(),
+        not_before: time_of(fields.validity().not_before),
+        not_after: time_of(fields.validity().not_after),
+        private_key,
+    }
+}
+
+fn is_for_clients(leaf: &Certificate) -> bool {
+    leaf.tbs_certificate()
+        .get_extension::<ExtendedKeyUsage>()
+        .is_ok_and(|usage| usage.is_some_and(|(_, usage)| usage.0.contains(&ID_KP_CLIENT_AUTH)))
+}
+
+/// The certificates in a PEM text; other things in it are passed over.
+pub(crate) fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PairError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|_| PairError::UnreadableCertificate)?;
+    if chain.is_empty() { Err(PairError::NoCertificate) } else { Ok(chain) }
+}
+
+/// The time in a certificate; its whole range (years 1950 to 9999) fits.
+pub(crate) fn time_of(time: Time) -> Timestamp {
+    i64::try_from(time.to_unix_duration().as_secs())
+        .ok()
+        .and_then(|seconds| Timestamp::from_second(seconds).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+/// PEM (RFC 7468) with a newline at the end.
+pub(crate) fn pem_text(label: &'static str, der: &[u8]) -> String {
+    // It fails only for labels that are not allowed and for lengths that do not fit into memory.
+    der::pem::encode_string(label, der::pem::LineEnding::LF, der).unwrap_or_default()
+}

@@ -1,0 +1,169 @@
+//! Distinguished names and their string form (RFC 4514).
+
+use std::{fmt, fmt::Write as _, str::FromStr};
+
+use der::Encode;
+use x509_cert::name::Name;
+
+/// The subject of a certificate. Equality is that of the encoded name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject(Name);
+
+/// A string that is not a subject.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SubjectError {
+    /// A part has no attribute type, or one that is not in the table of RFC 4514 section 3.
+    #[error("{0:?} must begin with an attribute type of RFC 4514 (CN, L, ST, O, OU, C, STREET, DC, UID) and '='")]
+    Attribute(String),
+    /// An attribute has no value.
+    #[error("{0} has no value")]
+    Empty(String),
+    /// A backslash is followed by neither a special character nor two hexadecimal digits.
+    #[error("a backslash must be followed by one of , + \" \\ < > ; # = space, or by two hexadecimal digits")]
+    Escape,
+    /// A character that must be escaped, or a space at the edge of a value.
+    #[error("{0:?} has to be escaped with a backslash")]
+    Unescaped(char),
+    /// A control character.
+    #[error("control characters are not allowed")]
+    Control,
+    /// The value cannot be encoded in the attribute's string type, such as a letter outside ASCII in C or DC.
+    #[error("the value of an attribute cannot be encoded: C takes two letters, DC takes ASCII")]
+    Encoding,
+}
+
+/// The attribute types of RFC 4514 section 3, which every tool prints alike.
+const ATTRIBUTE_TYPES: [&str; 9] = ["CN", "L", "ST", "O", "OU", "C", "STREET", "DC", "UID"];
+
+impl Subject {
+    /// Exactly `CN=<name>`, whatever characters the name has.
+    ///
+    /// # Errors
+    /// The name is empty or has control characters.
+    pub fn common_name(name: &str) -> Result<Self, SubjectError> {
+        if name.is_empty() {
+            return Err(SubjectError::Empty("CN".to_owned()));
+        }
+        let mut text = "CN=".to_owned();
+        for character in name.chars() {
+            push_value(&mut text, character)?;
+        }
+        Self::from_normalised(&text)
+    }
+
+    /// The subject with this RFC 4514 string, such as `CN=orders,OU=apps,O=Acme`. The first part of the string is the last of
+    /// the encoded sequence (RFC 4514 section 2.1).
+    ///
+    /// # Errors
+    /// [`SubjectError`] says what to change.
+    pub fn parse(text: &str) -> Result<Self, SubjectError> {
+        Self::from_normalised(&normalised(text)?)
+    }
+
+    /// The subject that belongs to a database user: a name that begins with `CN=` is the whole subject, as self-hosted databases
+    /// name their `$external` users; any other is the common name.
+    ///
+    /// # Errors
+    /// [`SubjectError`] says what to change.
+    pub fn for_user(username: &str) -> Result<Self, SubjectError> {
+        match username.get(..3) {
+            Some(prefix) if prefix.eq_ignore_ascii_case("CN=") => Self::parse(username),
+            _ => Self::common_name(username),
+        }
+    }
+
+    /// The encoded name.
+    #[must_use]
+    pub fn name(&self) -> &Name {
+        &self.0
+    }
+
+    fn from_normalised(text: &str) -> Result<Self, SubjectError> {
+        let name = Name::from_str(text).map_err(|_| SubjectError::Encoding)?;
+        name.to_der().map_err(|_| SubjectError::Encoding)?;
+        Ok(Self(name))
+    }
+}
+
+impl From<Name> for Subject {
+    fn from(name: Name) -> Self {
+        Self(name)
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// The string with every special character of a value as `\XX`, so that splitting at separators needs no look at escapes.
+fn normalised(text: &str) -> Result<String, SubjectError> {
+    let mut parts = Vec::new();
+    let mut value = String::new();
+    let mut separators = String::new();
+    let mut rest = text.chars().peekable();
+    while let Some(character) = rest.next() {
+        match character {
+            '\\' => unescape(&mut rest, &mut value)?,
+            ',' | '+' => {
+                parts.push(std::mem::take(&mut value));
+                separators.push(character);
+            }
+            '"' | ';' | '<' | '>' => return Err(SubjectError::Unescaped(character)),
+            _ => value.push(character),
+        }
+    }
+    parts.push(value);
+    let mut joined = String::new();
+    for (index, part) in parts.iter().enumerate() {
+        joined.push_str(&attribute(part)?);
+        joined.extend(separators.chars().nth(index));
+    }
+    Ok(joined)
+}
+
+/// Replaces an escape by a hexadecimal pair, in which no later step sees a separator.
+fn unescape(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, value: &mut String) -> Result<(), SubjectError> {
+    let first = rest.next().ok_or(SubjectError::Escape)?;
+    if first.is_ascii_hexdigit() {
+        let second = rest.next().filter(char::is_ascii_hexdigit).ok_or(SubjectError::Escape)?;
+        value.extend(['\\', first, second]);
+        return Ok(());
+    }
+    if !r#",+"\<>;#= "#.contains(first) {
+        return Err(SubjectError::Escape);
+    }
+    // Formatting into a string cannot fail.
+    let _ = write!(value, "\\{:02X}", u32::from(first));
+    Ok(())
+}
+
+fn attribute(part: &str) -> Result<String, SubjectError> {
+    let unknown = || SubjectError::Attribute(part.to_owned());
+    let (type_, value) = part.split_once('=').ok_or_else(unknown)?;
+    let type_ = ATTRIBUTE_TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(type_)).ok_or_else(unknown)?;
+    if value.is_empty() {
+        return Err(SubjectError::Empty(type_.to_owned()));
+    }
+    if value.starts_with([' ', '#']) || value.ends_with(' ') {
+        return Err(SubjectError::Unescaped(if value.starts_with('#') { '#' } else { ' ' }));
+    }
+    if value.chars().any(char::is_control) || value.contains("\\0") || value.contains("\\1") || value.contains("\\7F") {
+        return Err(SubjectError::Control);
+    }
+    Ok(format!("{type_}={value}"))
+}
+
+fn push_value(text: &mut String, character: char) -> Result<(), SubjectError> {
+    if character.is_control() {
+        return Err(SubjectError::Control);
+    }
+    if r#",+"\<>;#= "#.contains(character) {
+        // Formatting into a string cannot fail.
+        let _ = write!(text, "\\{:02X}", u32::from(character));
+    } else {
+        text.push(character);
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! Act: carries a decision out. Each step may be repeated; each write has a precondition.
+
+use aws_lc_rs::rand;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+};
+use tracing::info;
+
+use super::{
+    Context, ReconcileError,
+    issuers::LoadedIssuer,
+    kubernetes::{KubernetesError, request},
+    memory::{NamespacedName, Unsaved},
+    observe::now,
+    report::patch_status,
+    secret::{self, SecretContent, placeholder, placeholder_patch},
+};
+use crate::{
+    api::{DatabaseUserCertificate, Reason, names::CONTROLLER},
+    decide::{self, Decision, Desired, Observed, SecretView},
+    issuer::{IssueError, IssueRequest, Issuer, Minted, Retry},
+};
+
+/// What came of an act.
+pub(super) enum Acted {
+    /// There was nothing to do.
+    Nothing,
+    /// The Secret was written.
+    Written {
+        view: Box<SecretView>,
+        /// The reason of the Event that tells of it.
+        reason: Reason,
+    },
+    /// No certificate, for this reason.
+    Failed(IssueError),
+    /// The certificate was made and is kept in memory; the Secret could not be written.
+    Unsaved(String),
+    /// Something was met that is not as it was observed: look again, live.
+    Stale,
+}
+
+/// One pass over one object: what is known, and what acts need.
+pub(super) struct Pass<'a> {
+    pub(super) context: &'a Context,
+    /// The object; a claim replaces it by its newer version.
+    pub(super) object: DatabaseUserCertificate,
+    pub(super) observed: Observed,
+    pub(super) issuer: Option<std::sync::Arc<LoadedIssuer>>,
+}
+
+impl Pass<'_> {
+    pub(super) async fn act(&mut self, decision: &Decision) -> Result<Acted, ReconcileError> {
+        match decision {
+            Decision::Issue { desired, cause } => self.issue(desired, *cause).await,
+            Decision::Repair { .. } => self.repair().await,
+            Decision::Save => self.save().await,
+            Decision::Await
+            | Decision::Keep { .. }
+            | Decision::Account
+            | Decision::Wait { .. }
+            | Decision::Refuse { .. } => Ok(Acted::Nothing),
+        }
+    }
+
+    fn name(&self) -> NamespacedName {
+        (self.observed.namespace.clone(), self.object.name_any())
+    }
+
+    fn secret_name(&self) -> NamespacedName {
+        (self.observed.namespace.clone(), self.object.secret_name())
+    }
+
+    fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.context.client.clone(), &self.observed.namespace)
+    }
+
+    async fn issue(&mut self, desired: &Desired, cause: Reason) -> Result<Acted, ReconcileError> {
+        let Some(loaded) = self.issuer.clone() else { return Ok(Acted::Nothing) };
+        let issuance = match &loaded.issuer {
+            Issuer::Ca(_) => None,
+            // What Atlas makes cannot be taken back: first it is proven that the Secret can be written, then the claim is persisted.
+            Issuer::Atlas(_) => {
+                if let Err(error) = self.prove_writable().await {
+                    return refused(error);
+                }
+                Some(self.claim(cause).await?)
+            }
+        };
+        let request = IssueRequest {
+            username: desired.username.clone(),
+            subject: desired.subject.clone(),
+            months_until_expiration: desired.months_until_expiration,
+            duration: desired.duration,
+            private_key: desired.private_key.unwrap_or_default(),
+            now: now(self.context),
+        };
+        let issued = match loaded.issuer.issue(request).await {
+            Ok(issued) => issued,
+            Err(error) => return Ok(Acted::Failed(error)),
+        };
+        info!(serial_number = issued.pair.facts().serial_number, cause = cause.as_str(), "a certificate was issued");
+        self.context.metrics.issued(desired.issuer_type, cause);
+        let content = SecretContent {
+            pair: issued.pair,
+            ca_certificate: issued.ca_certificate,
+            issuer: loaded.facts.identity.clone(),
+            issue_reason: Some(cause.as_str().to_owned()),
+            issuance: issuance.clone(),
+            renew_request: desired.renew_request.clone(),
+        };
+        if issuance.is_none() {
+            return self.write_replaceable(&content, cause).await;
+        }
+        let uid = self.object.uid().unwrap_or_default();
+        self.context.memory.keep_unsaved(self.name(), Unsaved { uid, content });
+        self.save().await
+    }
+
+    /// Writes what a CA signed: on a refusal it is simply signed again later.
+    async fn write_replaceable(&self, content: &SecretContent, reason: Reason) -> Result<Acted, ReconcileError> {
+        match self.write(content).await {
+            Ok(view) => Ok(Acted::Written { view: Box::new(view), reason }),
+            Err(error) => refused(error),
+        }
+    }
+
+    /// Writes the certificate that is kept in memory, and forgets it only then.
+    async fn save(&self) -> Result<Acted, ReconcileError> {
+        let uid = self.object.uid().unwrap_or_default();
+        let Some(unsaved) = self.context.memory.unsaved(&self.name(), &uid) else { return Ok(Acted::Stale) };
+        match self.write(&unsaved.content).await {
+            Ok(view) => {
+                self.context.memory.saved(&self.name());
+                let reason = unsaved.content.issue_reason.as_deref().and_then(Reason::from_name).unwrap_or(Reason::Issued);
+                Ok(Acted::Written { view: Box::new(view), reason })
+            }
+            Err(error) if error.is_conflict() => Ok(Acted::Stale),
+            Err(error) => Ok(Acted::Unsaved(error.explanation())),
+        }
+    }
+
+    /// Puts back what surrounds a good pair.
+    async fn repair(&self) -> Result<Acted, ReconcileError> {
+        let Some(found) = request("read the Secret", self.secrets().get_opt(&self.secret_name().1)).await? else {
+            return Ok(Acted::Stale);
+        };
+        let (view, pair) = secret::read(&self.object, &found);
+        let (Some(pair), Some(loaded)) = (pair, &self.issuer) else { return Ok(Acted::Stale) };
+        let decided_on = self.observed.secret.certificate().map(|certificate| &certificate.serial_number);
+        if decided_on != Some(&pair.facts().serial_number) || secret::other_owner(&self.object, &found.metadata).is_some() {
+            return Ok(Acted::Stale);
+        }
+        let content = SecretContent {
+            pair,
+            ca_certificate: match &loaded.issuer {
+                Issuer::Ca(ca) => Some(ca.ca_certificate_pem()),
+                Issuer::Atlas(_) => None,
+            },
+            issuer: loaded.facts.identity.clone(),
+            issue_reason: view.issue_reason.clone(),
+            issuance: view.issuance.clone(),
+            renew_request: view.renew_request.clone(),
+        };
+        match self.patch(&content, &view).await {
+            Ok(view) => Ok(Acted::Written { view: Box::new(view), reason: Reason::SecretRepaired }),
+            Err(error) => refused(error),
+        }
+    }
+
+    async fn write(&self, content: &SecretContent) -> Result<SecretView, KubernetesError> {
+        match self.observed.secret.ours() {
+            Some(seen) => self.patch(content, seen).await,
+            None => self.create(content).await,
+        }
+    }
+
+    async fn create(&self, content: &SecretContent) -> Result<SecretView, KubernetesError> {
+        let parameters = PostParams { field_manager: Some(CONTROLLER.to_owned()), ..PostParams::default() };
+        let new = content.to_secret(&self.object);
+        let written = request("create the Secret", self.secrets().create(&parameters, &new)).await?;
+        Ok(self.remember(content.view(&written.metadata, None)))
+    }
+
+    async fn patch(&self, content: &SecretContent, seen: &SecretView) -> Result<SecretView, KubernetesError> {
+        let patch = Patch::Merge(content.to_patch(&self.object, seen));
+        let name = self.secret_name().1;
+        let written = request("patch the Secret", self.secrets().patch(&name, &parameters(false), &patch)).await?;
+        Ok(self.remember(content.view(&written.metadata, seen.wrong_type.clone())))
+    }
+
+    fn remember(&self, view: SecretView) -> SecretView {
+        self.context.memory.wrote(self.secret_name(), view.clone());
+        view
+    }
+
+    /// Asks the API server whether it would take the Secret: permission, quota, admission, a foreign Secret, a namespace that is
+    /// being deleted. Nothing is written.
+    async fn prove_writable(&self) -> Result<(), KubernetesError> {
+        let secrets = self.secrets();
+        if let Some(seen) = self.observed.secret.ours() {
+            let patch = Patch::Merge(placeholder_patch(&self.object, seen));
+            request("patch the Secret", secrets.patch(&self.object.secret_name(), &parameters(true), &patch)).await?;
+        } else {
+            let parameters = PostParams { dry_run: true, field_manager: Some(CONTROLLER.to_owned()) };
+            request("create the Secret", secrets.create(&parameters, &placeholder(&self.object))).await?;
+        }
+        Ok(())
+    }
+
+    /// Persists the intent. It fails if the object has changed or gone since it was observed, which proves that it was seen live.
+    async fn claim(&mut self, cause: Reason) -> Result<String, ReconcileError> {
+        let mut bytes = [0_u8; 8];
+        rand::fill(&mut bytes).map_err(|_| ReconcileError::NoRandomness)?;
+        let id = hex::encode(bytes);
+        let status = decide::claimed(&self.object, &self.observed.status, &id, cause, now(self.context));
+        self.object = patch_status(self.context, &self.object, &status).await?;
+        self.observed.status = self.object.status.clone().unwrap_or(status);
+        Ok(id)
+    }
+}
+
+fn parameters(dry_run: bool) -> PatchParams {
+    PatchParams { dry_run, field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() }
+}
+
+/// A write of the Secret that failed before anything was minted.
+fn refused(error: KubernetesError) -> Result<Acted, ReconcileError> {
+    if error.is_conflict() || error.is_not_found() && !error.is_namespace_terminating() {
+        return Ok(Acted::Stale);
+    }
+    if !error.is_refusal() {
+        return Err(error.into());
+    }
+    let reason =
+        if error.is_namespace_terminating() { Reason::NamespaceTerminating } else { Reason::SecretNotWritable };
+    Ok(Acted::Failed(IssueError {
+        reason,
+        message: error.explanation(),
+        retry: Retry::Backoff,
+        minted: Minted::No,
+    }))
+}

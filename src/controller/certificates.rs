@@ -1,0 +1,250 @@
+//! The wiring: the watches, what they wake, and the controllers.
+
+use std::{sync::Arc, time::Instant};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Namespace, Secret},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        Controller, WatchStreamExt,
+        controller::{Config, Error as ControllerError},
+        reflector::{self, Store, store::Writer},
+        watcher,
+    },
+};
+use tracing::{info, warn};
+
+use super::{
+    Context, Scope, Settings,
+    events::Events,
+    issuer_controller,
+    issuers::IssuerDirectory,
+    kubernetes::chain,
+    memory::Memory,
+    reconcile::{after_error, reconcile},
+    secret_watches::SecretWatches,
+    triggers::{Triggered, Triggers, Waiting},
+};
+use crate::{
+    api::{ClusterCertificateIssuer, DatabaseUserCertificate, names::CERTIFICATE_UID_LABEL},
+    operator::{Readiness, clock_jumps},
+};
+
+/// Runs the controllers of one scope until `stop` is ready; passes that are under way are finished first.
+pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop: BoxFuture<'static, ()>) {
+    let stop = stop.shared();
+    let (triggers, triggered) = Triggers::new();
+    let triggers = Arc::new(triggers);
+    let memory = Arc::new(Memory::default());
+    let scope = &settings.scope;
+
+    let (secrets, secret_writer) = reflector::store();
+    let secret_events = watch_secrets(scoped(&client, scope), secret_writer, Arc::clone(&memory), Arc::clone(&triggers));
+    let certificates = Controller::new(scoped(&client, scope), watcher::Config::default());
+    let certificate_store = certificates.store();
+    let issuers = Controller::new(scoped(&client, scope), watcher::Config::default());
+    let cluster_issuers = matches!(scope, Scope::Cluster { .. })
+        .then(|| Controller::new(Api::<ClusterCertificateIssuer>::all(client.clone()), watcher::Config::default()));
+    let (namespace_store, namespace_writer) = reflector::store();
+    let namespace_events = match scope {
+        Scope::Cluster { .. } => {
+            watch_namespaces(client.clone(), namespace_writer, certificate_store.clone(), Arc::clone(&triggers)).boxed()
+        }
+        Scope::Namespace(_) => futures::future::pending().boxed(),
+    };
+
+    let context = Arc::new(Context {
+        events: Events::new(client.clone()),
+        secret_watches: SecretWatches::new(client.clone(), Arc::clone(&triggers)),
+        clock: Arc::clone(&settings.clock),
+        scope: scope.clone(),
+        atlas: settings.atlas.clone(),
+        metrics: Arc::clone(&settings.metrics),
+        memory,
+        issuers: IssuerDirectory::default(),
+        triggers,
+        secrets,
+        namespaces: matches!(scope, Scope::Cluster { .. }).then_some(namespace_store),
+        issuer_store: issuers.store(),
+        cluster_issuer_store: cluster_issuers.as_ref().map(Controller::store),
+        certificate_store,
+        client,
+    });
+
+    let clock = || clock_jumps(Arc::clone(&settings.clock));
+    let Triggered { certificates: wake_certificates, issuers: wake_issuers, cluster_issuers: wake_cluster_issuers } = triggered;
+    let certificate_controller = run_certificates(
+        certificates
+            .with_config(Config::default().concurrency(settings.max_concurrent))
+            .reconcile_on(wake_certificates)
+            .reconcile_all_on(clock())
+            .graceful_shutdown_on(stop.clone()),
+        Arc::clone(&context),
+    );
+    let issuer_controller = issuer_controller::run(
+        issuers.reconcile_on(wake_issuers).reconcile_all_on(clock()).graceful_shutdown_on(stop.clone()),
+        Arc::clone(&context),
+    );
+    let cluster_issuer_controller = match cluster_issuers {
+        Some(controller) => issuer_controller::run(
+            controller.reconcile_on(wake_cluster_issuers).reconcile_all_on(clock()).graceful_shutdown_on(stop.clone()),
+            Arc::clone(&context),
+        )
+        .boxed(),
+        None => stop.clone().boxed(),
+    };
+    let ready = async {
+        if context.caches_filled().await {
+            info!(scope = ?settings.scope, "the caches are filled");
+            readiness.set_ready();
+        }
+        std::future::pending::<()>().await;
+    };
+
+    tokio::select! {
+        ((), (), ()) = async { tokio::join!(certificate_controller, issuer_controller, cluster_issuer_controller) } => {}
+        () = secret_events => {}
+        () = namespace_events => {}
+        () = ready => {}
+    }
+}
+
+impl Context {
+    /// Waits until every cache has been filled once: before, what is there would be taken for absent. False if a watch has ended.
+    pub(super) async fn caches_filled(&self) -> bool {
+        let namespaces = async {
+            match &self.namespaces {
+                Some(store) => store.wait_until_ready().await.is_ok(),
+                None => true,
+            }
+        };
+        let cluster_issuers = async {
+            match &self.cluster_issuer_store {
+                Some(store) => store.wait_until_ready().await.is_ok(),
+                None => true,
+            }
+        };
+        let secrets = async { self.secrets.wait_until_ready().await.is_ok() };
+        let issuers = async { self.issuer_store.wait_until_ready().await.is_ok() };
+        let certificates = async { self.certificate_store.wait_until_ready().await.is_ok() };
+        let filled = tokio::join!(namespaces, cluster_issuers, secrets, issuers, certificates);
+        filled.0 && filled.1 && filled.2 && filled.3 && filled.4
+    }
+}
+
+/// The API for a namespaced kind in the scope.
+fn scoped<K>(client: &Client, scope: &Scope) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match scope {
+        Scope::Cluster { .. } => Api::all(client.clone()),
+        Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+    }
+}
+
+async fn run_certificates(controller: Controller<DatabaseUserCertificate>, context: Arc<Context>) {
+    controller
+        .run(reconcile, after_error, Arc::clone(&context))
+        .for_each(move |result| {
+            match result {
+                Err(ControllerError::ObjectNotFound(gone)) => {
+                    let name = (gone.namespace.unwrap_or_default(), gone.name);
+                    context.memory.forget(&name);
+                    context.secret_watches.forget(&Waiting::Certificate(name));
+                }
+                Err(ControllerError::QueueError(error)) => warn!(error = chain(&error), "the watch of certificates failed and goes on"),
+                Ok(_) | Err(_) => {}
+            }
+            futures::future::ready(())
+        })
+        .await;
+}
+
+/// Keeps the metadata of our Secrets, and wakes whoever a change concerns.
+async fn watch_secrets(
+    secrets: Api<PartialObjectMeta<Secret>>,
+    mut writer: Writer<PartialObjectMeta<Secret>>,
+    memory: Arc<Memory>,
+    triggers: Arc<Triggers>,
+) {
+    let config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
+    let mut events = watcher(secrets, config)
+        .modify(|secret| secret.managed_fields_mut().clear())
+        .default_backoff()
+        .boxed();
+    let mut list_began = Instant::now();
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                warn!(error = chain(&error), "the watch of Secrets failed and goes on");
+                continue;
+            }
+        };
+        writer.apply_watcher_event(&event);
+        match &event {
+            watcher::Event::Init => list_began = Instant::now(),
+            watcher::Event::InitDone => memory.saw_everything_since(list_began),
+            watcher::Event::Apply(secret) | watcher::Event::InitApply(secret) => {
+                memory.saw(&name_of(secret), &secret.resource_version().unwrap_or_default());
+                wake_owner(&triggers, secret);
+            }
+            watcher::Event::Delete(secret) => {
+                memory.saw_deleted(&name_of(secret), &secret.uid().unwrap_or_default());
+                wake_owner(&triggers, secret);
+            }
+        }
+    }
+}
+
+fn name_of(secret: &PartialObjectMeta<Secret>) -> (String, String) {
+    (secret.namespace().unwrap_or_default(), secret.name_any())
+}
+
+fn wake_owner(triggers: &Triggers, secret: &PartialObjectMeta<Secret>) {
+    let owners = secret.owner_references().iter().filter(|owner| owner.controller == Some(true));
+    for owner in owners.filter(|owner| owner.kind == DatabaseUserCertificate::kind(&())) {
+        triggers.wake(&Waiting::Certificate((secret.namespace().unwrap_or_default(), owner.name.clone())));
+    }
+}
+
+/// Keeps the labels of namespaces for `allow.namespaces.selector`, and wakes the certificates of one whose labels change.
+async fn watch_namespaces(
+    client: Client,
+    mut writer: Writer<PartialObjectMeta<Namespace>>,
+    certificates: Store<DatabaseUserCertificate>,
+    triggers: Arc<Triggers>,
+) {
+    let store = writer.as_reader();
+    let mut events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default())
+        .modify(|namespace| namespace.managed_fields_mut().clear())
+        .default_backoff()
+        .boxed();
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                warn!(error = chain(&error), "the watch of namespaces failed and goes on");
+                continue;
+            }
+        };
+        let relabelled = match &event {
+            watcher::Event::Apply(namespace) => store
+                .get(&reflector::ObjectRef::from_obj(namespace))
+                .filter(|old| old.labels() != namespace.labels())
+                .map(|_| namespace.name_any()),
+            _ => None,
+        };
+        writer.apply_watcher_event(&event);
+        let Some(namespace) = relabelled else { continue };
+        for certificate in certificates.state_filter(|certificate| certificate.namespace().as_ref() == Some(&namespace)) {
+            triggers.wake(&Waiting::Certificate((namespace.clone(), certificate.name_any())));
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The issuers that can be used, loaded with their Secrets. Certificates find theirs here, in memory.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+
+use super::secret::sha256;
+use crate::{
+    api::{
+        AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerKind, IssuerSpec, Reason,
+        names::{TLS_CERTIFICATE, TLS_PRIVATE_KEY},
+    },
+    decide::{Allow, IssuerDefaults, IssuerFacts, IssuerType, parse_duration},
+    issuer::{
+        Issuer,
+        atlas::{AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings},
+        ca::CaIssuer,
+    },
+};
+
+/// Which issuer: its kind, its namespace (empty for a cluster issuer), its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IssuerKey {
+    /// The kind.
+    pub kind: IssuerKind,
+    /// The namespace; empty for a cluster issuer.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+/// An issuer ready to issue, with what decisions need to know of it.
+#[derive(Clone, Debug)]
+pub struct LoadedIssuer {
+    /// For decisions.
+    pub facts: IssuerFacts,
+    /// For the act.
+    pub issuer: Issuer,
+}
+
+/// Why an issuer cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason of its Ready condition.
+    pub reason: Reason,
+    /// What to change.
+    pub message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+type Loaded = Result<Arc<LoadedIssuer>, Refusal>;
+
+/// All issuers that were looked at.
+#[derive(Default)]
+pub struct IssuerDirectory(RwLock<HashMap<IssuerKey, Loaded>>);
+
+impl IssuerDirectory {
+    /// The issuer, if it was looked at.
+    #[must_use]
+    pub fn get(&self, key: &IssuerKey) -> Option<Loaded> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// Replaces what is known of the issuer; whether that changes anything for its certificates.
+    pub fn set(&self, key: IssuerKey, loaded: Loaded) -> bool {
+        let mut issuers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = match (issuers.get(&key), &loaded) {
+            (Some(Ok(old)), Ok(new)) => old.facts != new.facts,
+            (Some(Err(old)), Err(new)) => old != new,
+            _ => true,
+        };
+        issuers.insert(key, loaded);
+        changed
+    }
+
+    /// The issuer is gone.
+    pub fn remove(&self, key: &IssuerKey) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+/// The name of the Secret that an issuer needs.
+#[must_use]
+pub fn secret_of(spec: &IssuerSpec) -> Option<&str> {
+    match (&spec.atlas, &spec.ca) {
+        (Some(atlas), _) => Some(&atlas.credentials_secret_ref.name),
+        (None, Some(ca)) => Some(&ca.secret_name),
+        (None, None) => None,
+    }
+}
+
+/// Refuses an issuer whose Secret is not there.
+#[must_use]
+pub fn without_secret(spec: &IssuerSpec, namespace: &str, why: &str) -> Refusal {
+    let reason = if spec.atlas.is_some() { Reason::CredentialsNotFound } else { Reason::CaNotFound };
+    let name = secret_of(spec).unwrap_or_default();
+    Refusal::new(reason, format!("the Secret {name} in namespace {namespace} {why}"))
+}
+
+/// Loads an issuer with its Secret.
+///
+/// # Errors
+/// What to change in the spec or in the Secret.
+pub fn load(
+    key: &IssuerKey,
+    spec: &IssuerSpec,
+    generation: i64,
+    secret: &Secret,
+    client: &AtlasClient,
+    now: Timestamp,
+) -> Result<LoadedIssuer, Refusal> {
+    let allow = match key.kind {
+        IssuerKind::CertificateIssuer => Allow::of_namespaced_issuer(spec.allow.as_ref()),
+        IssuerKind::ClusterCertificateIssuer => Allow::of_cluster_issuer(spec.allow.as_ref())
+            .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?,
+    };
+    let version = format!(
+        "{generation}/{}/{}",
+        secret.uid().unwrap_or_default(),
+        secret.resource_version().unwrap_or_default()
+    );
+    match (&spec.atlas, &spec.ca) {
+        (Some(atlas), None) => load_atlas(atlas, allow, version, secret, client),
+        (None, Some(ca)) => load_ca(ca, allow, version, secret, now),
+        _ => Err(Refusal::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca")),
+    }
+}
+
+fn load_atlas(
+    spec: &AtlasIssuerSpec,
+    allow: Allow,
+    version: String,
+    secret: &Secret,
+    client: &AtlasClient,
+) -> Result<LoadedIssuer, Refusal> {
+    let data = data(secret);
+    let credentials = AtlasCredentials::from_secret(|key| data.get(key).copied())
+        .map_err(|error| Refusal::new(Reason::CredentialsInvalid, format!("the Secret {}: {error}", secret.name_any())))?;
+    let settings = AtlasSettings {
+        endpoint: spec
+            .endpoint
+            .parse()
+            .map_err(|error| Refusal::new(Reason::InvalidSpec, format!("spec.atlas.endpoint: {error}")))?,
+        project_id: spec.project_id.clone(),
+        api_version: match spec.api_version {
+            SpecApiVersion::V2 => AtlasApiVersion::V2,
+            SpecApiVersion::V1 => AtlasApiVersion::V1,
+        },
+    };
+    let issuer = AtlasIssuer::new(client.clone(), settings, credentials);
+    let facts = IssuerFacts {
+        defaults: IssuerDefaults {
+            issuer_type: IssuerType::Atlas,
+            months_until_expiration: spec.months_until_expiration,
+            duration: None,
+            max_duration: None,
+        },
+        allow,
+        identity: issuer.identity(),
+        version,
+        not_after: None,
+        ca_digest: None,
+    };
+    Ok(LoadedIssuer { facts, issuer: Issuer::Atlas(Arc::new(issuer)) })
+}
+
+fn load_ca(
+    spec: &CaIssuerSpec,
+    allow: Allow,
+    version: String,
+    secret: &Secret,
+    now: Timestamp,
+) -> Result<LoadedIssuer, Refusal> {
+    let invalid = |error: crate::decide::InvalidSpec| Refusal::new(Reason::InvalidSpec, error.0);
+    let parse = |field, text: &Option<String>| text.as_deref().map(|text| parse_duration(field, text)).transpose();
+    let data = data(secret);
+    let ca = CaIssuer::from_secret(data.get(TLS_CERTIFICATE).copied(), data.get(TLS_PRIVATE_KEY).copied(), now)
+        .map_err(|error| Refusal::new(error.reason(), format!("the Secret {}: {error}", secret.name_any())))?;
+    let facts = IssuerFacts {
+        defaults: IssuerDefaults {
+            issuer_type: IssuerType::Ca,
+            months_until_expiration: 0,
+            duration: parse("spec.ca.duration", &spec.duration).map_err(invalid)?,
+            max_duration: parse("spec.ca.maxDuration", &spec.max_duration).map_err(invalid)?,
+        },
+        allow,
+        identity: format!("ca/{}", ca.key_id()),
+        version,
+        not_after: Some(ca.not_after()),
+        ca_digest: Some(sha256(&ca.ca_certificate_pem())),
+    };
+    Ok(LoadedIssuer { facts, issuer: Issuer::Ca(Arc::new(ca)) })
+}
+
+fn data(secret: &Secret) -> BTreeMap<&str, &[u8]> {
+    secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice())).collect()
+}

@@ -1,0 +1,135 @@
+//! What this process remembers between two looks at an object. Losing it costs reads and waits, never a certificate that was saved.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::secret::SecretContent;
+use crate::decide::SecretView;
+
+/// A namespaced object's namespace and name.
+pub type NamespacedName = (String, String);
+
+/// A certificate that was issued and is not in its Secret yet.
+#[derive(Clone, Debug)]
+pub struct Unsaved {
+    /// The UID of the object that it was issued for.
+    pub uid: String,
+    /// What the Secret is to hold.
+    pub content: SecretContent,
+}
+
+/// How long the echo of our own write is awaited on the watch. Only reads depend on it: every write has a precondition.
+const ECHO_LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(Default)]
+struct Remembered {
+    secrets: HashMap<NamespacedName, SecretMemory>,
+    unsaved: HashMap<NamespacedName, Unsaved>,
+    failures: HashMap<NamespacedName, u32>,
+}
+
+struct SecretMemory {
+    view: SecretView,
+    /// When it was written by us, until the watch has shown that version.
+    awaiting_echo: Option<Instant>,
+}
+
+/// The memory.
+#[derive(Default)]
+pub struct Memory(Mutex<Remembered>);
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers a Secret that was read.
+    pub fn read(&self, secret: NamespacedName, view: SecretView) {
+        self.lock().secrets.insert(secret, SecretMemory { view, awaiting_echo: None });
+    }
+
+    /// Remembers a Secret that we wrote; until the watch shows this version, it is newer than what the watch has shown.
+    pub fn wrote(&self, secret: NamespacedName, view: SecretView) {
+        self.lock().secrets.insert(secret, SecretMemory { view, awaiting_echo: Some(Instant::now()) });
+    }
+
+    /// The Secret in this version.
+    #[must_use]
+    pub fn recall(&self, secret: &NamespacedName, uid: &str, resource_version: &str) -> Option<SecretView> {
+        let memory = self.lock();
+        let view = &memory.secrets.get(secret)?.view;
+        (view.uid == uid && view.resource_version == resource_version).then(|| view.clone())
+    }
+
+    /// The Secret as we wrote it, while the watch has not shown that version yet.
+    #[must_use]
+    pub fn recall_own_write(&self, secret: &NamespacedName) -> Option<SecretView> {
+        let memory = self.lock();
+        let secret = memory.secrets.get(secret)?;
+        secret.awaiting_echo.filter(|since| since.elapsed() < ECHO_LIMIT).map(|_| secret.view.clone())
+    }
+
+    /// The watch has shown a version of a Secret.
+    pub fn saw(&self, secret: &NamespacedName, resource_version: &str) {
+        if let Some(memory) = self.lock().secrets.get_mut(secret).filter(|memory| memory.view.resource_version == resource_version) {
+            memory.awaiting_echo = None;
+        }
+    }
+
+    /// The watch has shown that a Secret is gone, or has lost our label.
+    pub fn saw_deleted(&self, secret: &NamespacedName, uid: &str) {
+        let mut memory = self.lock();
+        if memory.secrets.get(secret).is_some_and(|memory| memory.view.uid == uid) {
+            memory.secrets.remove(secret);
+        }
+    }
+
+    /// The watch has listed anew, beginning at `since`: what was written before is either in that list or gone.
+    pub fn saw_everything_since(&self, since: Instant) {
+        for memory in self.lock().secrets.values_mut() {
+            if memory.awaiting_echo.is_some_and(|written| written < since) {
+                memory.awaiting_echo = None;
+            }
+        }
+    }
+
+    /// Keeps a certificate that could not be written.
+    pub fn keep_unsaved(&self, object: NamespacedName, unsaved: Unsaved) {
+        self.lock().unsaved.insert(object, unsaved);
+    }
+
+    /// The certificate that could not be written for the object with this UID.
+    #[must_use]
+    pub fn unsaved(&self, object: &NamespacedName, uid: &str) -> Option<Unsaved> {
+        self.lock().unsaved.get(object).filter(|unsaved| unsaved.uid == uid).cloned()
+    }
+
+    /// The certificate is in its Secret now.
+    pub fn saved(&self, object: &NamespacedName) {
+        self.lock().unsaved.remove(object);
+    }
+
+    /// Counts a pass that failed for reasons of the API server; the number of failures in a row.
+    #[must_use]
+    pub fn count_failure(&self, object: &NamespacedName) -> u32 {
+        let mut memory = self.lock();
+        let count = memory.failures.entry(object.clone()).or_default();
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// A pass succeeded.
+    pub fn forget_failures(&self, object: &NamespacedName) {
+        self.lock().failures.remove(object);
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, object: &NamespacedName) {
+        let mut memory = self.lock();
+        memory.failures.remove(object);
+        memory.unsaved.remove(object);
+    }
+}

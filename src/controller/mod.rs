@@ -1,0 +1,104 @@
+//! The controllers: observe → decide → act → report for certificates, and the loading of issuers.
+
+mod act;
+mod certificates;
+mod events;
+mod issuer_controller;
+mod issuers;
+mod kubernetes;
+mod memory;
+mod observe;
+mod reconcile;
+mod report;
+mod secret;
+mod secret_watches;
+mod triggers;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{Client, core::PartialObjectMeta, runtime::reflector::Store};
+
+use self::{
+    events::Events,
+    issuers::IssuerDirectory,
+    kubernetes::KubernetesError,
+    memory::Memory,
+    secret_watches::SecretWatches,
+    triggers::Triggers,
+};
+use crate::{
+    api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate},
+    issuer::atlas::AtlasClient,
+    operator::Metrics,
+};
+
+pub use certificates::run;
+pub use kubernetes::{REQUEST_LIMIT, chain};
+
+/// Tells the time.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// Which namespaces one set of controllers serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// All, with the cluster issuers, whose Secrets live in this namespace.
+    Cluster {
+        /// The operator's own namespace.
+        operator_namespace: String,
+    },
+    /// One namespace, without cluster issuers.
+    Namespace(String),
+}
+
+/// What the controllers are given.
+#[derive(Clone)]
+pub struct Settings {
+    /// Which namespaces to serve.
+    pub scope: Scope,
+    /// How many objects are worked on at once.
+    pub max_concurrent: u16,
+    /// Tells the time.
+    pub clock: Clock,
+    /// For the requests to Atlas.
+    pub atlas: AtlasClient,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What each pass needs.
+struct Context {
+    client: Client,
+    clock: Clock,
+    scope: Scope,
+    atlas: AtlasClient,
+    metrics: Arc<Metrics>,
+    events: Events,
+    memory: Arc<Memory>,
+    issuers: IssuerDirectory,
+    triggers: Arc<Triggers>,
+    secret_watches: SecretWatches,
+    secrets: Store<PartialObjectMeta<Secret>>,
+    namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
+    issuer_store: Store<CertificateIssuer>,
+    cluster_issuer_store: Option<Store<ClusterCertificateIssuer>>,
+    certificate_store: Store<DatabaseUserCertificate>,
+}
+
+/// A pass that failed for another reason than an issuer's.
+#[derive(Debug, thiserror::Error)]
+enum ReconcileError {
+    /// A request to the API server failed.
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
+    /// The object is not as it was seen.
+    #[error("the object has changed since it was read")]
+    Superseded,
+    /// The pass took too long.
+    #[error("the pass took too long and was given up")]
+    TooLong,
+    /// The operating system gives no random bytes.
+    #[error("the system gives no random bytes")]
+    NoRandomness,
+}

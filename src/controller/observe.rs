@@ -1,0 +1,179 @@
+//! Observe: what is there, read only where it is not known already.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{
+    Api, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::reflector::{ObjectRef, Store},
+};
+
+use super::{
+    Context,
+    issuers::{IssuerKey, LoadedIssuer},
+    kubernetes::{KubernetesError, request},
+    memory::NamespacedName,
+    secret,
+    secret_watches::Sighting,
+};
+use crate::{
+    api::{DatabaseUserCertificate, IssuerKind, Reason},
+    decide::{IssuerState, Observed, SecretState},
+};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// How the Secret is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// By what the watches and this process know; it is read only if that does not suffice.
+    Cached,
+    /// Read, because a write met something else than what was known.
+    Live,
+}
+
+/// What was found, and the issuer to act with.
+pub(super) struct Found {
+    pub(super) observed: Observed,
+    pub(super) issuer: Option<Arc<LoadedIssuer>>,
+}
+
+pub(super) async fn observe(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    look: Look,
+) -> Result<Found, KubernetesError> {
+    let namespace = object.namespace().unwrap_or_default();
+    let secret_name = (namespace.clone(), object.secret_name());
+    let (state, issuer) = issuer_state(context, object, &namespace);
+    let unsaved = context.memory.unsaved(&(namespace.clone(), object.name_any()), &object.uid().unwrap_or_default());
+    let observed = Observed {
+        issuer: state,
+        secret: secret_state(context, object, &secret_name, look).await?,
+        status: object.status.clone().unwrap_or_default(),
+        unsaved: unsaved.map(|unsaved| unsaved.content.pair.facts().clone()),
+        namespace_labels: namespace_labels(context.namespaces.as_ref(), &namespace),
+        namespace,
+    };
+    Ok(Found { observed, issuer })
+}
+
+/// The issuer that an object names.
+pub(super) fn issuer_key(object: &DatabaseUserCertificate) -> IssuerKey {
+    let reference = &object.spec.issuer_ref;
+    IssuerKey {
+        kind: reference.kind,
+        namespace: match reference.kind {
+            IssuerKind::CertificateIssuer => object.namespace().unwrap_or_default(),
+            IssuerKind::ClusterCertificateIssuer => String::new(),
+        },
+        name: reference.name.clone(),
+    }
+}
+
+fn issuer_state(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    namespace: &str,
+) -> (IssuerState, Option<Arc<LoadedIssuer>>) {
+    let key = issuer_key(object);
+    match context.issuers.get(&key) {
+        Some(Ok(loaded)) => (IssuerState::Usable(Box::new(loaded.facts.clone())), Some(loaded)),
+        Some(Err(refusal)) => {
+            let message = format!("{} {}: {}", key.kind.as_str(), key.name, refusal.message);
+            (IssuerState::Refused(refusal.reason, message), None)
+        }
+        None => (unloaded(context, &key, namespace), None),
+    }
+}
+
+fn unloaded(context: &Context, key: &IssuerKey, namespace: &str) -> IssuerState {
+    let exists = match key.kind {
+        IssuerKind::CertificateIssuer => {
+            context.issuer_store.get(&ObjectRef::new(&key.name).within(namespace)).is_some()
+        }
+        IssuerKind::ClusterCertificateIssuer => {
+            let Some(store) = &context.cluster_issuer_store else {
+                let message = "this operator serves single namespaces and so no ClusterCertificateIssuer: use a CertificateIssuer";
+                return IssuerState::Refused(Reason::IssuerNotAllowed, message.to_owned());
+            };
+            store.get(&ObjectRef::new(&key.name)).is_some()
+        }
+    };
+    if exists { IssuerState::Unknown } else { IssuerState::Missing }
+}
+
+async fn secret_state(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    name: &NamespacedName,
+    look: Look,
+) -> Result<SecretState, KubernetesError> {
+    if look == Look::Live {
+        return read(context, object, name).await;
+    }
+    let reference = ObjectRef::<PartialObjectMeta<Secret>>::new(&name.1).within(&name.0);
+    let Some(seen) = context.secrets.get(&reference) else {
+        return unlabelled(context, object, name).await;
+    };
+    if let Some(owner) = secret::other_owner(object, &seen.metadata) {
+        return Ok(SecretState::NotOurs(owner));
+    }
+    let (uid, version) = (seen.uid().unwrap_or_default(), seen.resource_version().unwrap_or_default());
+    let known = context
+        .memory
+        .recall(name, &uid, &version)
+        .or_else(|| context.memory.recall_own_write(name).filter(|view| view.uid == uid))
+        .or_else(|| secret::recall(object, &seen.metadata, object.status.as_ref()?));
+    match known {
+        Some(view) => Ok(SecretState::Ours(Box::new(view))),
+        None => read(context, object, name).await,
+    }
+}
+
+/// A Secret that the label-selected watch does not show: none, one that we wrote just now, or one without our label that was
+/// met before.
+async fn unlabelled(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    name: &NamespacedName,
+) -> Result<SecretState, KubernetesError> {
+    if let Some(view) = context.memory.recall_own_write(name) {
+        return Ok(SecretState::Ours(Box::new(view)));
+    }
+    match context.secret_watches.sighting(name) {
+        Sighting::Present(seen) => match secret::other_owner(object, &seen.metadata) {
+            Some(owner) => Ok(SecretState::NotOurs(owner)),
+            None => read(context, object, name).await,
+        },
+        Sighting::Unknown | Sighting::Absent | Sighting::Refused(_) => Ok(SecretState::Absent),
+    }
+}
+
+async fn read(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    name: &NamespacedName,
+) -> Result<SecretState, KubernetesError> {
+    let api = Api::<Secret>::namespaced(context.client.clone(), &name.0);
+    let Some(found) = request("read the Secret", api.get_opt(&name.1)).await? else {
+        return Ok(SecretState::Absent);
+    };
+    if let Some(owner) = secret::other_owner(object, &found.metadata) {
+        return Ok(SecretState::NotOurs(owner));
+    }
+    let (view, _) = secret::read(object, &found);
+    context.memory.read(name.clone(), view.clone());
+    Ok(SecretState::Ours(Box::new(view)))
+}
+
+fn namespace_labels(store: Option<&Store<PartialObjectMeta<Namespace>>>, namespace: &str) -> BTreeMap<String, String> {
+    store
+        .and_then(|store| store.get(&ObjectRef::new(namespace)))
+        .and_then(|found| found.metadata.labels.clone())
+        .unwrap_or_default()
+}
+
+/// Now, by the clock that this process goes by.
+pub(super) fn now(context: &Context) -> Timestamp {
+    (context.clock)()
+}

@@ -1,0 +1,178 @@
+//! One pass over one object: observe, decide, act, report.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::{ResourceExt, runtime::controller::Action};
+use tracing::{debug, warn};
+
+use super::{
+    Context, ReconcileError,
+    act::{Acted, Pass},
+    kubernetes::chain,
+    memory::NamespacedName,
+    observe::{Look, now, observe},
+    report::report,
+    triggers::Waiting,
+};
+use crate::{
+    api::{DatabaseUserCertificate, Reason},
+    decide::{self, Decision, SecretState, decide},
+    issuer::IssueError,
+};
+
+/// The longest time for one pass: longer than all the time limits inside it, so that it cuts nothing off that may mint.
+const PASS_LIMIT: Duration = Duration::from_mins(4);
+
+/// How often a pass looks again, live, before it leaves the rest to the next one.
+const LOOKS: usize = 3;
+
+/// An object is looked at again after this time at the latest, in memory and without a request.
+const LONGEST_SLEEP: Duration = Duration::from_hours(1);
+
+/// Reconciles one object.
+pub(super) async fn reconcile(object: Arc<DatabaseUserCertificate>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    if object.metadata.deletion_timestamp.is_some() {
+        // The garbage collector deletes the Secret by its owner reference.
+        return Ok(Action::await_change());
+    }
+    if !context.caches_filled().await {
+        return Ok(Action::requeue(LONGEST_SLEEP));
+    }
+    let started = std::time::Instant::now();
+    let result = tokio::time::timeout(PASS_LIMIT, Box::pin(pass(&object, &context))).await.unwrap_or(Err(ReconcileError::TooLong));
+    context.metrics.reconciled(started.elapsed());
+    result
+}
+
+/// After a failure of the API server: again, after a delay that doubles.
+#[allow(clippy::needless_pass_by_value, reason = "the signature is kube's")]
+pub(super) fn after_error(object: Arc<DatabaseUserCertificate>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    if matches!(error, ReconcileError::Superseded) {
+        // The newer version's watch event starts the next pass; this is for the event that gets lost.
+        debug!("the object has changed meanwhile");
+        return Action::requeue(Duration::from_secs(5));
+    }
+    warn!(error = chain(error), "a pass failed and is repeated");
+    let doublings = context.memory.count_failure(&name_of(&object)).min(9);
+    Action::requeue(Duration::from_secs(1 << doublings.saturating_sub(1)))
+}
+
+async fn pass(object: &DatabaseUserCertificate, context: &Context) -> Result<Action, ReconcileError> {
+    let mut look = Look::Cached;
+    for _ in 0..LOOKS {
+        let found = observe(context, object, look).await?;
+        let mut pass = Pass { context, object: object.clone(), observed: found.observed, issuer: found.issuer };
+        let decision = decide(&pass.object, &pass.observed, now(context));
+        debug!(?look, decision = label(&decision), "decided");
+        match pass.act(&decision).await? {
+            Acted::Stale => look = Look::Live,
+            acted => return finish(pass, decision, acted).await,
+        }
+    }
+    Err(ReconcileError::Superseded)
+}
+
+async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<Action, ReconcileError> {
+    let context = pass.context;
+    let now = now(context);
+    if !matches!(acted, Acted::Unsaved(_)) {
+        context.memory.forget_failures(&name_of(&pass.object));
+    }
+    let mut event = None;
+    let decision = match acted {
+        Acted::Nothing | Acted::Stale if decision == Decision::Account => {
+            decide::record_lost_claim(&mut pass.observed.status, &pass.object.uid().unwrap_or_default(), now);
+            decide(&pass.object, &pass.observed, now)
+        }
+        Acted::Nothing | Acted::Stale => decision,
+        Acted::Written { view, reason } => {
+            event = Some((reason, written(&view.certificate, reason)));
+            pass.observed.secret = SecretState::Ours(view);
+            pass.observed.unsaved = None;
+            decide(&pass.object, &pass.observed, now)
+        }
+        Acted::Failed(error) => after_failure(&mut pass, &decision, &error, now),
+        Acted::Unsaved(message) => Decision::Wait {
+            until: later(now, context.memory.count_failure(&name_of(&pass.object))),
+            reason: Reason::SecretNotWritable,
+            message: format!("the certificate was issued, but the Secret could not be written: {message}"),
+        },
+    };
+    watch_obstacle(&pass, &decision);
+    if decision == Decision::Await {
+        return Ok(Action::await_change());
+    }
+    let status = decide::next_status(&pass.object, &pass.observed, &decision, now);
+    let reported = report(context, &pass.object, status).await;
+    if let Some((reason, message)) = event {
+        context.events.publish(&pass.object, reason, &message).await;
+    }
+    reported?;
+    Ok(sleep(decide::next_look(&pass.observed, &decision), &decision, now))
+}
+
+fn after_failure(pass: &mut Pass<'_>, decision: &Decision, error: &IssueError, now: Timestamp) -> Decision {
+    warn!(reason = error.reason.as_str(), message = error.message, "no certificate was issued");
+    let (Decision::Issue { desired, .. }, Some(loaded)) = (decision, &pass.issuer) else {
+        return Decision::Wait { until: later(now, 5), reason: error.reason, message: error.message.clone() };
+    };
+    pass.context.metrics.failed(desired.issuer_type, error.reason);
+    decide::record_failure(&mut pass.observed.status, desired, &loaded.facts, error, now);
+    decide(&pass.object, &pass.observed, now)
+}
+
+/// A foreign Secret in the way is watched by its name, so that its deletion is seen.
+fn watch_obstacle(pass: &Pass<'_>, decision: &Decision) {
+    let waiting = Waiting::Certificate(name_of(&pass.object));
+    if matches!(decision, Decision::Refuse { reason: Reason::SecretNotOwned, .. }) {
+        let secret = (pass.observed.namespace.clone(), pass.object.secret_name());
+        pass.context.secret_watches.watch(&waiting, &secret);
+    } else {
+        pass.context.secret_watches.forget(&waiting);
+    }
+}
+
+fn written(certificate: &Result<crate::certificate::CertificateFacts, String>, reason: Reason) -> String {
+    match certificate {
+        Ok(facts) if reason == Reason::SecretRepaired => {
+            format!("the Secret of certificate {} is complete again", facts.serial_number)
+        }
+        Ok(facts) => format!("issued certificate {} for {}, valid until {}", facts.serial_number, facts.subject, facts.not_after),
+        Err(fault) => fault.clone(),
+    }
+}
+
+fn sleep(next: Option<Timestamp>, decision: &Decision, now: Timestamp) -> Action {
+    let until = next.filter(|next| *next > now).map(|next| next.duration_since(now));
+    let soon = matches!(decision, Decision::Issue { .. } | Decision::Wait { .. } | Decision::Save | Decision::Account)
+        .then_some(Duration::from_secs(30));
+    let sleep = until
+        .and_then(|until| Duration::try_from(until).ok())
+        // Times are compared in whole seconds: a second later all of it has come.
+        .map(|until| until + Duration::from_secs(1))
+        .or(soon)
+        .unwrap_or(LONGEST_SLEEP);
+    Action::requeue(sleep.min(LONGEST_SLEEP))
+}
+
+fn later(now: Timestamp, failures: u32) -> Timestamp {
+    let delay = jiff::SignedDuration::from_secs(1 << failures.min(9));
+    now.saturating_add(delay).unwrap_or(now)
+}
+
+pub(super) fn name_of(object: &DatabaseUserCertificate) -> NamespacedName {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+const fn label(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Await => "await",
+        Decision::Keep { .. } => "keep",
+        Decision::Repair { .. } => "repair",
+        Decision::Issue { cause, .. } => cause.as_str(),
+        Decision::Save => "save",
+        Decision::Account => "account",
+        Decision::Wait { reason, .. } | Decision::Refuse { reason, .. } => reason.as_str(),
+    }
+}

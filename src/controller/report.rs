@@ -1,0 +1,76 @@
+//! Report: the status, written once and only if it changed; Events on transitions.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{
+    Context, ReconcileError,
+    kubernetes::{KubernetesError, request},
+};
+use crate::api::{
+    DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, READY, Reason, Severity, condition, names::CONTROLLER,
+};
+
+/// Writes the status of the object as it was seen; it fails with a conflict on a newer one.
+pub(super) async fn patch_status(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    status: &DatabaseUserCertificateStatus,
+) -> Result<DatabaseUserCertificate, ReconcileError> {
+    let api = Api::<DatabaseUserCertificate>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let patch = Patch::Merge(status_patch(object, status));
+    let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
+    request("patch the status", api.patch_status(&object.name_any(), &parameters, &patch)).await.map_err(superseded)
+}
+
+/// The body of a status patch for exactly this version of the object. Absent values are null, which removes them.
+pub(super) fn status_patch<K: Resource, S: Serialize>(object: &K, status: &S) -> serde_json::Value {
+    json!({
+        "metadata": { "uid": object.meta().uid, "resourceVersion": object.meta().resource_version },
+        "status": status,
+    })
+}
+
+/// A conflict means that a newer version of the object is on its way; an object that is gone needs no status.
+pub(super) fn superseded(error: KubernetesError) -> ReconcileError {
+    if error.is_conflict() || error.is_not_found() { ReconcileError::Superseded } else { error.into() }
+}
+
+/// Reports the status if it changed, and the transition to a Warning as an Event.
+pub(super) async fn report(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    status: DatabaseUserCertificateStatus,
+) -> Result<(), ReconcileError> {
+    let old = object.status.clone().unwrap_or_default();
+    if status == old && object.status.is_some() {
+        return Ok(());
+    }
+    patch_status(context, object, &status).await?;
+    for (reason, message) in new_warnings(&old.conditions, &status.conditions) {
+        context.metrics.refused(reason);
+        context.events.publish(object, reason, &message).await;
+    }
+    Ok(())
+}
+
+/// The Warnings that the conditions have come to hold; each once, though it may stand in both.
+pub(super) fn new_warnings(old: &[Condition], new: &[Condition]) -> Vec<(Reason, String)> {
+    let mut warnings: Vec<(Reason, String)> = Vec::new();
+    for type_ in [ISSUING, READY] {
+        let Some(now) = condition(new, type_) else { continue };
+        let Some(reason) = Reason::from_name(&now.reason).filter(|reason| reason.severity() == Severity::Warning) else {
+            continue;
+        };
+        let changed = condition(old, type_).is_none_or(|before| before.reason != now.reason);
+        if changed && warnings.iter().all(|(known, _)| *known != reason) {
+            warnings.push((reason, now.message.clone()));
+        }
+    }
+    warnings
+}

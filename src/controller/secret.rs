@@ -1,0 +1,238 @@
+//! The Secret of a certificate: what is in it, and what is written to it.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest;
+use jiff::Timestamp;
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use kube::{Resource, ResourceExt, api::ObjectMeta};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, VerifiedSecret,
+        names::{
+            CA_CERTIFICATE, CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, ISSUANCE_ANNOTATION, ISSUE_REASON_ANNOTATION,
+            ISSUER_ANNOTATION, NOT_AFTER_ANNOTATION, RENEW_REQUESTED_ANNOTATION, SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE,
+            TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
+        },
+    },
+    certificate::{CertificateFacts, CertificatePair, Subject},
+    decide::SecretView,
+};
+
+/// What a Secret is to hold.
+#[derive(Clone, Debug)]
+pub struct SecretContent {
+    /// The certificate and its key.
+    pub pair: CertificatePair,
+    /// PEM for `ca.crt`.
+    pub ca_certificate: Option<String>,
+    /// Who issued it.
+    pub issuer: String,
+    /// Why it was issued.
+    pub issue_reason: Option<String>,
+    /// The claim under which it was issued.
+    pub issuance: Option<String>,
+    /// The renewal request that it answers.
+    pub renew_request: Option<String>,
+}
+
+impl SecretContent {
+    fn annotations(&self) -> BTreeMap<String, Option<String>> {
+        let facts = self.pair.facts();
+        [
+            (SERIAL_NUMBER_ANNOTATION, Some(facts.serial_number.clone())),
+            (NOT_AFTER_ANNOTATION, Some(facts.not_after.to_string())),
+            (ISSUER_ANNOTATION, Some(self.issuer.clone())),
+            (ISSUE_REASON_ANNOTATION, self.issue_reason.clone()),
+            (ISSUANCE_ANNOTATION, self.issuance.clone()),
+            (RENEW_REQUESTED_ANNOTATION, self.renew_request.clone()),
+            (CA_DIGEST_ANNOTATION, self.ca_certificate.as_deref().map(sha256)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    fn data(&self) -> BTreeMap<String, Option<ByteString>> {
+        let bytes = |text: &str| Some(ByteString(text.as_bytes().to_vec()));
+        [
+            (TLS_CERTIFICATE, bytes(&self.pair.certificates_pem())),
+            (TLS_PRIVATE_KEY, bytes(self.pair.key_pem().expose_secret())),
+            (TLS_COMBINED, bytes(self.pair.combined_pem().expose_secret())),
+            (CA_CERTIFICATE, self.ca_certificate.as_deref().and_then(bytes)),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
+    /// A new Secret.
+    #[must_use]
+    pub fn to_secret(&self, object: &DatabaseUserCertificate) -> Secret {
+        Secret {
+            metadata: ObjectMeta {
+                annotations: Some(present(self.annotations())),
+                ..new_metadata(object)
+            },
+            type_: Some(TLS_SECRET_TYPE.to_owned()),
+            data: Some(present(self.data())),
+            ..Secret::default()
+        }
+    }
+
+    /// A merge patch for a Secret of ours as it was seen: it fails with a conflict on any other. Labels, annotations and keys
+    /// of others are not named in it and so survive.
+    #[must_use]
+    pub fn to_patch(&self, object: &DatabaseUserCertificate, seen: &SecretView) -> Value {
+        json!({
+            "metadata": {
+                "uid": seen.uid,
+                "resourceVersion": seen.resource_version,
+                "labels": labels(object),
+                "annotations": self.annotations(),
+            },
+            "data": self.data(),
+        })
+    }
+
+    /// The Secret after the write that returned `written`, without looking at its data again.
+    #[must_use]
+    pub fn view(&self, written: &ObjectMeta, wrong_type: Option<String>) -> SecretView {
+        SecretView {
+            wrong_type,
+            complete: true,
+            ..view_of(written, Ok(self.pair.facts().clone()))
+        }
+    }
+}
+
+/// A Secret like the one that will be written, but without a key: to ask the API server whether it would take it.
+#[must_use]
+pub fn placeholder(object: &DatabaseUserCertificate) -> Secret {
+    let empty = || ByteString(Vec::new());
+    Secret {
+        metadata: new_metadata(object),
+        type_: Some(TLS_SECRET_TYPE.to_owned()),
+        data: Some([(TLS_CERTIFICATE.to_owned(), empty()), (TLS_PRIVATE_KEY.to_owned(), empty())].into()),
+        ..Secret::default()
+    }
+}
+
+/// A patch that changes nothing that matters, for a Secret as it was seen.
+#[must_use]
+pub fn placeholder_patch(object: &DatabaseUserCertificate, seen: &SecretView) -> Value {
+    json!({ "metadata": { "uid": seen.uid, "resourceVersion": seen.resource_version, "labels": labels(object) } })
+}
+
+/// Who controls a Secret, as a sentence about it; `None` if this object does.
+#[must_use]
+pub fn other_owner(object: &DatabaseUserCertificate, metadata: &ObjectMeta) -> Option<String> {
+    let controller = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    match controller {
+        Some(owner) if Some(&owner.uid) == object.metadata.uid.as_ref() => None,
+        Some(OwnerReference { kind, name, .. }) => Some(format!("belongs to {kind} {name}")),
+        None => Some("belongs to nobody that is known".to_owned()),
+    }
+}
+
+/// Reads a Secret of ours: the first usable pair in it, and whether all else is as we write it.
+///
+/// A pair that was spoilt in `tls.crt` or `tls.key` is taken from `tls-combined.pem`, which costs no new certificate.
+#[must_use]
+pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, Option<CertificatePair>) {
+    let entry = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0);
+    let (certificates, key, combined) = (entry(TLS_CERTIFICATE), entry(TLS_PRIVATE_KEY), entry(TLS_COMBINED));
+    let first = CertificatePair::parse(certificates, key);
+    let fault = first.as_ref().err().map(ToString::to_string);
+    let intact = first.is_ok();
+    let pair = first.or_else(|_| CertificatePair::parse_combined(combined)).ok();
+    let facts = pair.as_ref().map(|pair| pair.facts().clone()).ok_or_else(|| {
+        format!("the Secret's content cannot be used: {}", fault.unwrap_or_default())
+    });
+    let mut view = view_of(&secret.metadata, facts);
+    view.wrong_type = secret.type_.clone().filter(|type_| type_ != TLS_SECRET_TYPE);
+    view.complete = pair.as_ref().is_some_and(|pair| {
+        intact
+            && combined == pair.combined_pem().expose_secret().as_bytes()
+            && view.ca_digest == Some(entry(CA_CERTIFICATE)).filter(|ca| !ca.is_empty()).map(sha256_of)
+            && has_own_metadata(object, &secret.metadata, pair.facts())
+    });
+    (view, pair)
+}
+
+/// The Secret whose metadata is as it was when it was verified, rebuilt without reading it.
+#[must_use]
+pub fn recall(
+    object: &DatabaseUserCertificate,
+    metadata: &ObjectMeta,
+    status: &DatabaseUserCertificateStatus,
+) -> Option<SecretView> {
+    let verified: &VerifiedSecret = status.verified.as_ref()?;
+    if metadata.uid.as_ref() != Some(&verified.uid) || metadata.resource_version.as_ref() != Some(&verified.resource_version) {
+        return None;
+    }
+    let facts = CertificateFacts {
+        serial_number: status.serial_number.clone()?,
+        subject: Subject::parse(status.subject.as_deref()?).ok()?,
+        issuer: verified.issuer.clone(),
+        not_before: status.not_before.as_ref()?.0,
+        not_after: status.not_after.as_ref()?.0,
+        private_key: verified.private_key.parse().ok()?,
+    };
+    let complete = has_own_metadata(object, metadata, &facts);
+    Some(SecretView { complete, ..view_of(metadata, Ok(facts)) })
+}
+
+fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>) -> SecretView {
+    let annotation = |name: &str| metadata.annotations.as_ref().and_then(|annotations| annotations.get(name)).cloned();
+    SecretView {
+        uid: metadata.uid.clone().unwrap_or_default(),
+        resource_version: metadata.resource_version.clone().unwrap_or_default(),
+        certificate,
+        wrong_type: None,
+        complete: false,
+        issuer: annotation(ISSUER_ANNOTATION),
+        issuance: annotation(ISSUANCE_ANNOTATION),
+        issue_reason: annotation(ISSUE_REASON_ANNOTATION),
+        renew_request: annotation(RENEW_REQUESTED_ANNOTATION),
+        ca_digest: annotation(CA_DIGEST_ANNOTATION),
+    }
+}
+
+fn has_own_metadata(object: &DatabaseUserCertificate, metadata: &ObjectMeta, facts: &CertificateFacts) -> bool {
+    let annotation = |name: &str| metadata.annotations.as_ref().and_then(|annotations| annotations.get(name));
+    let not_after = annotation(NOT_AFTER_ANNOTATION).and_then(|text| text.parse::<Timestamp>().ok());
+    metadata.labels.as_ref().and_then(|labels| labels.get(CERTIFICATE_UID_LABEL)) == object.metadata.uid.as_ref()
+        && annotation(SERIAL_NUMBER_ANNOTATION) == Some(&facts.serial_number)
+        && annotation(ISSUER_ANNOTATION).is_some()
+        && not_after == Some(facts.not_after)
+}
+
+fn new_metadata(object: &DatabaseUserCertificate) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(object.secret_name()),
+        namespace: object.namespace(),
+        labels: Some(labels(object)),
+        owner_references: object.controller_owner_ref(&()).map(|owner| vec![owner]),
+        ..ObjectMeta::default()
+    }
+}
+
+fn labels(object: &DatabaseUserCertificate) -> BTreeMap<String, String> {
+    [(CERTIFICATE_UID_LABEL.to_owned(), object.uid().unwrap_or_default())].into()
+}
+
+fn present<T>(values: BTreeMap<String, Option<T>>) -> BTreeMap<String, T> {
+    values.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect()
+}
+
+/// SHA-256 of a PEM text, in hexadecimal.
+#[must_use]
+pub fn sha256(text: &str) -> String {
+    sha256_of(text.as_bytes())
+}
+
+fn sha256_of(bytes: &[u8]) -> String {
+    hex::encode(digest::digest(&digest::SHA256, bytes))
+}

@@ -1,0 +1,58 @@
+//! When a failed issue is tried again.
+
+use aws_lc_rs::digest;
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Desired, IssuerFacts, renewal::share};
+use crate::{
+    api::{Reason, truncated_to_second},
+    issuer::{Minted, Retry},
+};
+
+const FIRST_DELAY: SignedDuration = SignedDuration::from_secs(30);
+const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(1);
+
+/// After a request that may have minted: each further one may cost another certificate that cannot be revoked.
+const FIRST_DELAY_AFTER_MINT: SignedDuration = SignedDuration::from_mins(5);
+const LONGEST_DELAY_AFTER_MINT: SignedDuration = SignedDuration::from_hours(6);
+
+/// The next attempt after the `count`-th failure in a row, counted from `now`; spread by the object's UID by up to a tenth.
+#[must_use]
+pub fn next_attempt(retry: Retry, minted: Minted, count: i64, uid: &str, now: Timestamp) -> Timestamp {
+    let backoff = match minted {
+        Minted::No => doubled(FIRST_DELAY, LONGEST_DELAY, count),
+        Minted::Possibly => doubled(FIRST_DELAY_AFTER_MINT, LONGEST_DELAY_AFTER_MINT, count),
+    };
+    let delay = match (retry, minted) {
+        (Retry::NotBefore(delay), Minted::No) => delay,
+        (Retry::NotBefore(delay), Minted::Possibly) => delay.max(backoff),
+        (Retry::Slowly, Minted::No) => LONGEST_DELAY,
+        (Retry::Slowly, Minted::Possibly) => LONGEST_DELAY.max(backoff),
+        (Retry::Backoff, _) => backoff,
+    };
+    let spread = SignedDuration::from_secs_f64(delay.as_secs_f64() / 10.0 * share(uid));
+    truncated_to_second(now.saturating_add(delay + spread).unwrap_or(Timestamp::MAX))
+}
+
+fn doubled(first: SignedDuration, longest: SignedDuration, count: i64) -> SignedDuration {
+    let doublings = u32::try_from(count.saturating_sub(1)).unwrap_or(0).min(20);
+    first.checked_mul(1 << doublings).unwrap_or(longest).min(longest)
+}
+
+/// Whether a changed spec or issuer does not shorten the wait after this failure: the other side set the time, or each
+/// attempt may cost a certificate.
+#[must_use]
+pub(super) fn waits_in_any_case(reason: Option<Reason>) -> bool {
+    matches!(
+        reason,
+        Some(Reason::AtlasRateLimited | Reason::AtlasAnswerLost | Reason::AtlasAnswerUnusable | Reason::AtlasCertificateLimit)
+    )
+}
+
+/// Digest of what an attempt depends on: while it stays the same, trying again early is pointless.
+#[must_use]
+pub fn inputs_digest(desired: &Desired, issuer: &IssuerFacts) -> String {
+    let text = format!("{}\n{}\n{}", desired.generation, issuer.version, desired.renew_request.as_deref().unwrap_or_default());
+    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+    hex::encode(&digest.as_ref()[..8])
+}

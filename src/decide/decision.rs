@@ -1,0 +1,247 @@
+//! The one function that decides.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    Desired, IssuerFacts, IssuerState, Observed, SecretState, SecretView,
+    backoff::{inputs_digest, waits_in_any_case},
+    desired::wanted_subject,
+    renewal_time,
+};
+use crate::{
+    api::{DatabaseUserCertificate, Reason},
+    certificate::CertificateFacts,
+};
+
+/// More certificates than this within [`BRAKE_WINDOW`] cannot be right.
+const BRAKE_COUNT: usize = 5;
+const BRAKE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// The issuer has not been looked at yet: nothing, not even a status. A watch event follows.
+    Await,
+    /// The certificate is good.
+    Keep {
+        /// When it is renewed.
+        renewal_time: Timestamp,
+        /// The Secret's type, where it is not the one that we give.
+        wrong_type: Option<String>,
+    },
+    /// The certificate is good; what surrounds it in the Secret is not.
+    Repair {
+        /// When it is renewed.
+        renewal_time: Timestamp,
+    },
+    /// A certificate is to be issued.
+    Issue {
+        /// The certificate.
+        desired: Box<Desired>,
+        /// Why.
+        cause: Reason,
+    },
+    /// A certificate was issued and is kept in memory: write it to the Secret.
+    Save,
+    /// A claim without its certificate: whoever made it stopped after it may have minted. Count it and wait.
+    Account,
+    /// Not now.
+    Wait {
+        /// The next attempt.
+        until: Timestamp,
+        /// Why not.
+        reason: Reason,
+        /// What happened and what to change.
+        message: String,
+    },
+    /// Not until something changes.
+    Refuse {
+        /// Why not.
+        reason: Reason,
+        /// What to change.
+        message: String,
+    },
+}
+
+impl Decision {
+    fn refuse(reason: Reason, message: impl Into<String>) -> Self {
+        Self::Refuse { reason, message: message.into() }
+    }
+}
+
+/// Decides about one object.
+#[must_use]
+pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> Decision {
+    if let SecretState::NotOurs(owner) = &observed.secret {
+        return Decision::refuse(Reason::SecretNotOwned, not_owned(object, owner));
+    }
+    if observed.unsaved.is_some() {
+        return Decision::Save;
+    }
+    if has_unanswered_claim(observed) {
+        return Decision::Account;
+    }
+    let issuer = match &observed.issuer {
+        IssuerState::Unknown => return Decision::Await,
+        IssuerState::Missing => return Decision::refuse(Reason::IssuerNotFound, missing_issuer(object)),
+        IssuerState::Refused(reason, message) => return Decision::refuse(*reason, message),
+        IssuerState::Usable(issuer) => issuer,
+    };
+    if let Err(message) = issuer.allow.check(&observed.namespace, &observed.namespace_labels, &object.spec.username) {
+        return Decision::refuse(Reason::IssuerNotAllowed, message);
+    }
+    match Desired::new(object, &issuer.defaults) {
+        Ok(desired) => decide_certificate(desired, issuer, observed, now),
+        Err(invalid) => Decision::refuse(Reason::InvalidSpec, invalid.0),
+    }
+}
+
+fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Decision {
+    match certificate_in_service(&desired, issuer, observed, now) {
+        Ok((view, renewal_time)) if view.complete && view.ca_digest == issuer.ca_digest => {
+            Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() }
+        }
+        Ok((_, renewal_time)) => Decision::Repair { renewal_time },
+        Err(cause) => hold(&desired, issuer, observed, cause, now)
+            .unwrap_or_else(|| Decision::Issue { desired: Box::new(desired), cause }),
+    }
+}
+
+/// The Secret with a certificate that serves as it is, and its renewal time; else the cause for a new one.
+fn certificate_in_service<'a>(
+    desired: &Desired,
+    issuer: &IssuerFacts,
+    observed: &'a Observed,
+    now: Timestamp,
+) -> Result<(&'a SecretView, Timestamp), Reason> {
+    let view = observed.secret.ours().ok_or(Reason::NoCertificate)?;
+    let certificate = view.certificate.as_ref().map_err(|_| Reason::PairUnusable)?;
+    if certificate.subject != desired.subject {
+        return Err(Reason::SubjectChanged);
+    }
+    if from_other_issuer(view, issuer) {
+        return Err(Reason::IssuerChanged);
+    }
+    if desired.private_key.is_some_and(|wanted| wanted != certificate.private_key) {
+        return Err(Reason::PrivateKeyChanged);
+    }
+    if certificate.not_after <= now {
+        return Err(Reason::Expired);
+    }
+    if is_renewal_requested(desired, view, observed) {
+        return Err(Reason::RenewalRequested);
+    }
+    let renewal_time = renewal_time(certificate, desired.renew_before, &desired.uid);
+    if renewal_time <= now { Err(Reason::RenewalDue) } else { Ok((view, renewal_time)) }
+}
+
+/// The annotation is compared only where it is present: one that was removed is put back, and costs no certificate.
+fn from_other_issuer(view: &SecretView, issuer: &IssuerFacts) -> bool {
+    view.issuer.as_ref().is_some_and(|identity| *identity != issuer.identity)
+}
+
+/// The Secret remembers the request that it answered, so that a lost status renews nothing; the status does so for a Secret
+/// that lost its annotations.
+fn is_renewal_requested(desired: &Desired, view: &SecretView, observed: &Observed) -> bool {
+    desired.renew_request.is_some()
+        && desired.renew_request != view.renew_request
+        && desired.renew_request != observed.status.renew_request_handled
+}
+
+/// Why a certificate that is needed is not issued now.
+fn hold(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, cause: Reason, now: Timestamp) -> Option<Decision> {
+    after_failure(desired, issuer, observed, now)
+        .or_else(|| after_too_many(observed, now))
+        .or_else(|| without_gain(issuer, observed, cause))
+}
+
+fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {
+    let failure = observed.status.failure.as_ref()?;
+    let reason = Reason::from_name(&failure.reason);
+    let unchanged = failure.inputs == inputs_digest(desired, issuer);
+    if now >= failure.next_attempt.0 || !(unchanged || waits_in_any_case(reason)) {
+        return None;
+    }
+    Some(Decision::Wait {
+        until: failure.next_attempt.0,
+        reason: reason.unwrap_or(Reason::AtlasUnavailable),
+        message: failure.message.clone(),
+    })
+}
+
+fn after_too_many(observed: &Observed, now: Timestamp) -> Option<Decision> {
+    let window_start = now.saturating_sub(BRAKE_WINDOW).unwrap_or(Timestamp::MIN);
+    let recent: Vec<Timestamp> =
+        observed.status.history.iter().map(|issued| issued.recorded_at.0).filter(|time| *time > window_start).collect();
+    let oldest = recent.iter().min().filter(|_| recent.len() >= BRAKE_COUNT)?;
+    Some(Decision::Wait {
+        until: oldest.saturating_add(BRAKE_WINDOW).unwrap_or(now),
+        reason: Reason::TooManyIssues,
+        message: format!(
+            "{} certificates were issued within an hour: find out what deletes or changes the Secret; status.history has the reasons",
+            recent.len()
+        ),
+    })
+}
+
+/// A good certificate is replaced only by one that lasts longer.
+fn without_gain(issuer: &IssuerFacts, observed: &Observed, cause: Reason) -> Option<Decision> {
+    let certificate = observed.secret.certificate().filter(|_| cause == Reason::RenewalDue)?;
+    let ca_not_after = issuer.not_after.filter(|ca_not_after| *ca_not_after <= certificate.not_after)?;
+    Some(Decision::refuse(
+        Reason::CaExpiresFirst,
+        format!("renew the CA: it expires at {ca_not_after}, so a new certificate would not outlast the present one"),
+    ))
+}
+
+/// Whether a claim stands in the status whose certificate the Secret does not hold.
+fn has_unanswered_claim(observed: &Observed) -> bool {
+    let answered = observed.secret.ours().and_then(|view| view.issuance.as_deref());
+    observed.status.issuance.as_ref().is_some_and(|claim| answered != Some(claim.id.as_str()))
+}
+
+/// The certificate that makes the object Ready: it parses, fits its key, is for this user and issuer, and is in date.
+///
+/// While the issuer cannot be looked at, the one that made the certificate is taken to be the right one: Ready goes False
+/// only when pods would fail.
+///
+/// # Errors
+/// The reason why there is none, and a sentence.
+pub fn ready_certificate<'a>(
+    object: &DatabaseUserCertificate,
+    observed: &'a Observed,
+    now: Timestamp,
+) -> Result<&'a CertificateFacts, (Reason, String)> {
+    let view = match &observed.secret {
+        SecretState::Absent => return Err((Reason::NoCertificate, "there is no certificate yet".to_owned())),
+        SecretState::NotOurs(owner) => return Err((Reason::SecretNotOwned, not_owned(object, owner))),
+        SecretState::Ours(view) => view,
+    };
+    let certificate = view.certificate.as_ref().map_err(|fault| (Reason::PairUnusable, fault.clone()))?;
+    if certificate.not_after <= now {
+        return Err((Reason::Expired, format!("the certificate expired at {}", certificate.not_after)));
+    }
+    let wanted = wanted_subject(object).map_err(|invalid| (Reason::InvalidSpec, invalid.0))?;
+    if certificate.subject != wanted {
+        return Err((Reason::SubjectChanged, format!("the certificate is for {}, not for {wanted}", certificate.subject)));
+    }
+    match &observed.issuer {
+        IssuerState::Usable(issuer) if from_other_issuer(view, issuer) => Err((
+            Reason::IssuerChanged,
+            format!("the certificate is from {}, not from {}", view.issuer.as_deref().unwrap_or_default(), issuer.identity),
+        )),
+        _ => Ok(certificate),
+    }
+}
+
+fn not_owned(object: &DatabaseUserCertificate, owner: &str) -> String {
+    format!(
+        "the Secret {} exists and {owner}; it was not touched: delete it, or choose another secretName in a new DatabaseUserCertificate",
+        object.secret_name()
+    )
+}
+
+fn missing_issuer(object: &DatabaseUserCertificate) -> String {
+    let issuer = &object.spec.issuer_ref;
+    format!("create the {} {}, or correct spec.issuerRef", issuer.kind.as_str(), issuer.name)
+}

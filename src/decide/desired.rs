@@ -1,0 +1,213 @@
+//! What the user wants, with the issuer's defaults filled in and every value parsed.
+
+use jiff::SignedDuration;
+
+use crate::{
+    api::{DatabaseUserCertificate, PrivateKeyAlgorithm, names::RENEW_REQUESTED_ANNOTATION},
+    certificate::{KeyAlgorithm, PrivateKeySpec, Subject},
+};
+
+/// Validity of a CA's certificate when neither the object nor the issuer says: 90 days.
+const DEFAULT_DURATION: SignedDuration = SignedDuration::from_hours(2160);
+
+/// The days of the shortest calendar month, for what must hold of every month.
+const SHORTEST_MONTH_HOURS: i64 = 28 * 24;
+
+/// A renewal request longer than this counts by its beginning only: it is copied to the Secret and to the status.
+const RENEW_REQUEST_CHARACTERS: usize = 128;
+
+/// Which issuer makes the certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IssuerType {
+    /// MongoDB Atlas: makes the key too, cannot take back what it made.
+    Atlas,
+    /// A CA in the cluster.
+    Ca,
+}
+
+/// What an issuer adds to a spec that is silent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerDefaults {
+    /// Which issuer it is.
+    pub issuer_type: IssuerType,
+    /// Atlas: validity in months.
+    pub months_until_expiration: u8,
+    /// CA: validity.
+    pub duration: Option<SignedDuration>,
+    /// CA: the longest validity.
+    pub max_duration: Option<SignedDuration>,
+}
+
+/// How long before expiry to renew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenewBefore {
+    /// One third of the lifetime; see [`renew_before`](super::renew_before).
+    Default,
+    /// A fixed time.
+    Time(SignedDuration),
+    /// A share of the lifetime, in percent.
+    Percentage(u8),
+}
+
+/// The wanted certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Desired {
+    /// The object's UID; the seed of its jitter.
+    pub uid: String,
+    /// The spec's generation.
+    pub generation: i64,
+    /// The database user.
+    pub username: String,
+    /// The certificate's subject.
+    pub subject: Subject,
+    /// Which issuer makes it.
+    pub issuer_type: IssuerType,
+    /// Atlas: validity in months.
+    pub months_until_expiration: u8,
+    /// CA: validity.
+    pub duration: SignedDuration,
+    /// The key that the certificate must have; `None` where the issuer chooses.
+    pub private_key: Option<PrivateKeySpec>,
+    /// How long before expiry to renew.
+    pub renew_before: RenewBefore,
+    /// The value of the annotation that asks for a renewal.
+    pub renew_request: Option<String>,
+}
+
+/// A spec that cannot be carried out with this issuer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidSpec(pub String);
+
+impl Desired {
+    /// Fills in the issuer's defaults and parses every value.
+    ///
+    /// # Errors
+    /// [`InvalidSpec`] names the field to change.
+    pub fn new(object: &DatabaseUserCertificate, issuer: &IssuerDefaults) -> Result<Self, InvalidSpec> {
+        let spec = &object.spec;
+        let desired = Self {
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or_default(),
+            username: spec.username.clone(),
+            subject: wanted_subject(object)?,
+            issuer_type: issuer.issuer_type,
+            months_until_expiration: spec.months_until_expiration.unwrap_or(issuer.months_until_expiration),
+            duration: duration(object, issuer)?,
+            private_key: private_key(object, issuer.issuer_type),
+            renew_before: renew_before(object)?,
+            renew_request: renew_request(object),
+        };
+        desired.check_issuer_fields(object)?;
+        desired.check_renew_before()?;
+        Ok(desired)
+    }
+
+    /// The shortest lifetime that the request can give, before a CA shortens it.
+    #[must_use]
+    pub fn shortest_lifetime(&self) -> SignedDuration {
+        match self.issuer_type {
+            IssuerType::Atlas => SignedDuration::from_hours(i64::from(self.months_until_expiration) * SHORTEST_MONTH_HOURS),
+            IssuerType::Ca => self.duration,
+        }
+    }
+
+    fn check_issuer_fields(&self, object: &DatabaseUserCertificate) -> Result<(), InvalidSpec> {
+        let spec = &object.spec;
+        let (issuer, foreign) = match self.issuer_type {
+            IssuerType::Atlas => (
+                "Atlas",
+                [
+                    ("duration", spec.duration.is_some()),
+                    ("subject", spec.subject.is_some()),
+                    ("privateKey", spec.private_key.is_some()),
+                ]
+                .into_iter()
+                .find(|(_, given)| *given),
+            ),
+            IssuerType::Ca => (
+                "a CA",
+                Some(("monthsUntilExpiration", spec.months_until_expiration.is_some())).filter(|(_, given)| *given),
+            ),
+        };
+        foreign.map_or(Ok(()), |(field, _)| {
+            Err(InvalidSpec(format!("remove spec.{field}: the issuer is {issuer}, which cannot honour it")))
+        })
+    }
+
+    fn check_renew_before(&self) -> Result<(), InvalidSpec> {
+        match self.renew_before {
+            RenewBefore::Time(time) if time >= self.shortest_lifetime() => Err(InvalidSpec(format!(
+                "spec.renewBefore ({:#}) must be shorter than the certificate's lifetime ({:#})",
+                time,
+                self.shortest_lifetime()
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The subject that the spec asks for: `subject`, else the one that belongs to the user name. It does not depend on the issuer.
+///
+/// # Errors
+/// [`InvalidSpec`] says what is wrong with the name.
+pub(super) fn wanted_subject(object: &DatabaseUserCertificate) -> Result<Subject, InvalidSpec> {
+    let spec = &object.spec;
+    match &spec.subject {
+        Some(subject) => Subject::parse(subject).map_err(|error| InvalidSpec(format!("spec.subject: {error}"))),
+        None => Subject::for_user(&spec.username).map_err(|error| InvalidSpec(format!("spec.username: {error}"))),
+    }
+}
+
+fn duration(object: &DatabaseUserCertificate, issuer: &IssuerDefaults) -> Result<SignedDuration, InvalidSpec> {
+    let own = object.spec.duration.as_deref().map(|text| parse_duration("spec.duration", text)).transpose()?;
+    let wanted = own.or(issuer.duration);
+    match (wanted, issuer.max_duration) {
+        (Some(wanted), Some(max)) if wanted > max => {
+            Err(InvalidSpec(format!("spec.duration ({wanted:#}) exceeds the issuer's maxDuration ({max:#})")))
+        }
+        (Some(wanted), _) => Ok(wanted),
+        (None, max) => Ok(max.map_or(DEFAULT_DURATION, |max| max.min(DEFAULT_DURATION))),
+    }
+}
+
+fn private_key(object: &DatabaseUserCertificate, issuer_type: IssuerType) -> Option<PrivateKeySpec> {
+    if issuer_type == IssuerType::Atlas {
+        return None;
+    }
+    let key = object.spec.private_key.as_ref();
+    let size = key.and_then(|key| key.size).map(u32::from);
+    Some(match key.map(|key| key.algorithm).unwrap_or_default() {
+        PrivateKeyAlgorithm::Ecdsa => PrivateKeySpec { algorithm: KeyAlgorithm::Ecdsa, size: size.unwrap_or(256) },
+        PrivateKeyAlgorithm::Rsa => PrivateKeySpec { algorithm: KeyAlgorithm::Rsa, size: size.unwrap_or(2048) },
+        PrivateKeyAlgorithm::Ed25519 => PrivateKeySpec { algorithm: KeyAlgorithm::Ed25519, size: 256 },
+    })
+}
+
+fn renew_before(object: &DatabaseUserCertificate) -> Result<RenewBefore, InvalidSpec> {
+    let spec = &object.spec;
+    match (&spec.renew_before, spec.renew_before_percentage) {
+        (Some(text), _) => parse_duration("spec.renewBefore", text).map(RenewBefore::Time),
+        (None, Some(percentage)) => Ok(RenewBefore::Percentage(percentage)),
+        (None, None) => Ok(RenewBefore::Default),
+    }
+}
+
+fn renew_request(object: &DatabaseUserCertificate) -> Option<String> {
+    let value = object.metadata.annotations.as_ref()?.get(RENEW_REQUESTED_ANNOTATION)?;
+    let value: String = value.chars().take(RENEW_REQUEST_CHARACTERS).collect();
+    Some(value).filter(|value| !value.is_empty())
+}
+
+/// Parses a Go duration such as `2160h`, as the schema admits it.
+///
+/// # Errors
+/// [`InvalidSpec`] names the field.
+pub(crate) fn parse_duration(field: &str, text: &str) -> Result<SignedDuration, InvalidSpec> {
+    text.parse::<kube::core::Duration>()
+        .ok()
+        .filter(|duration| !duration.is_negative())
+        .and_then(|duration| SignedDuration::try_from(std::time::Duration::from(duration)).ok())
+        .filter(|duration| *duration >= SignedDuration::from_mins(1))
+        .ok_or_else(|| InvalidSpec(format!("{field} ({text:?}) must be a duration such as 2160h")))
+}

@@ -1,0 +1,23 @@
+//! The pure core: what to do about one `DatabaseUserCertificate`, as a function of (desired, observed, now).
+//!
+//! No clock, no IO, no client. [`decide`] is total: every input has a decision, and its [`Reason`] is the reason of the
+//! condition, of the Event and of the metric.
+
+mod allow;
+mod backoff;
+mod decision;
+mod desired;
+mod observed;
+mod renewal;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub use allow::{Allow, AllowError};
+pub use backoff::{inputs_digest, next_attempt};
+pub use decision::{Decision, decide, ready_certificate};
+pub(crate) use desired::parse_duration;
+pub use desired::{Desired, InvalidSpec, IssuerDefaults, IssuerType, RenewBefore};
+pub use observed::{IssuerFacts, IssuerState, Observed, SecretState, SecretView};
+pub use renewal::{renew_before, renewal_time};
+pub use status::{claimed, next_look, next_status, record_failure, record_lost_claim};

@@ -1,0 +1,109 @@
+//! What was found: the issuer, the Secret, the status, and what this process remembers.
+
+use jiff::Timestamp;
+
+use super::{Allow, IssuerDefaults};
+use crate::{
+    api::{DatabaseUserCertificateStatus, Reason},
+    certificate::CertificateFacts,
+};
+
+/// An issuer that can be used, as far as decisions need to know it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct IssuerFacts {
+    /// Defaults and limits for specs.
+    pub defaults: IssuerDefaults,
+    /// Who may use it.
+    pub allow: Allow,
+    /// `atlas/<project id>` or `ca/<key id>`: certificates of another identity do not fit.
+    pub identity: String,
+    /// Changes with anything that could turn a failure into a success: the spec, the credentials, the CA.
+    pub version: String,
+    /// CA: when it expires.
+    pub not_after: Option<Timestamp>,
+    /// CA: SHA-256 of the `ca.crt` that belongs into Secrets.
+    pub ca_digest: Option<String>,
+}
+
+/// The issuer that `issuerRef` names.
+#[derive(Clone, Debug, PartialEq)]
+pub enum IssuerState {
+    /// Not looked at yet; a watch event follows.
+    Unknown,
+    /// It does not exist.
+    Missing,
+    /// It exists and cannot be used, with the reason.
+    Refused(Reason, String),
+    /// It can be used.
+    Usable(Box<IssuerFacts>),
+}
+
+/// A Secret of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretView {
+    /// The Secret's UID.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
+    /// The certificate, or why the content is unusable.
+    pub certificate: Result<CertificateFacts, String>,
+    /// The Secret's type, where it is not the one that we give.
+    pub wrong_type: Option<String>,
+    /// Whether all derived keys, labels and annotations are as we write them.
+    pub complete: bool,
+    /// The annotation that says who issued the certificate.
+    pub issuer: Option<String>,
+    /// The annotation that says which claim the certificate answers.
+    pub issuance: Option<String>,
+    /// The annotation that says why it was issued.
+    pub issue_reason: Option<String>,
+    /// The annotation that says which renewal request it answered.
+    pub renew_request: Option<String>,
+    /// The annotation with the digest of `ca.crt`.
+    pub ca_digest: Option<String>,
+}
+
+/// The Secret that the spec names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretState {
+    /// None is known. That one exists which carries no label of ours shows when it is created.
+    Absent,
+    /// One that this object does not control; the text names its owner.
+    NotOurs(String),
+    /// Ours.
+    Ours(Box<SecretView>),
+}
+
+/// Everything that was found.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    /// The issuer.
+    pub issuer: IssuerState,
+    /// The Secret.
+    pub secret: SecretState,
+    /// The status as it was read.
+    pub status: DatabaseUserCertificateStatus,
+    /// A certificate that was issued, but could not be written to the Secret yet.
+    pub unsaved: Option<CertificateFacts>,
+    /// The object's namespace and that namespace's labels, for the issuer's `allow`.
+    pub namespace: String,
+    /// The labels of the namespace.
+    pub namespace_labels: std::collections::BTreeMap<String, String>,
+}
+
+impl SecretState {
+    /// The Secret, if it is ours.
+    #[must_use]
+    pub fn ours(&self) -> Option<&SecretView> {
+        match self {
+            Self::Ours(view) => Some(view),
+            Self::Absent | Self::NotOurs(_) => None,
+        }
+    }
+
+    /// The certificate in it, if it is ours and usable.
+    #[must_use]
+    pub fn certificate(&self) -> Option<&CertificateFacts> {
+        self.ours().and_then(|view| view.certificate.as_ref().ok())
+    }
+}

@@ -1,0 +1,49 @@
+//! When a certificate is renewed: a pure function of the certificate and the object's UID.
+
+use aws_lc_rs::digest;
+use jiff::{SignedDuration, Timestamp};
+
+use super::RenewBefore;
+use crate::{api::truncated_to_second, certificate::CertificateFacts};
+
+/// mongod and Atlas warn when a client certificate has under 30 days left (`tlsX509ExpirationWarningThresholdDays`).
+const QUIET_RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(35 * 24);
+
+/// From this lifetime on (three calendar months are 89 days at least) the default stays clear of those warnings.
+const QUIET_LIFETIME: SignedDuration = SignedDuration::from_hours(89 * 24);
+
+/// How long before expiry a certificate of this lifetime is renewed, at the latest.
+///
+/// A fixed time that is no shorter than the lifetime (a CA near its end shortens lifetimes) falls back to one third.
+#[must_use]
+pub fn renew_before(wanted: RenewBefore, lifetime: SignedDuration) -> SignedDuration {
+    let third = lifetime / 3;
+    match wanted {
+        RenewBefore::Time(time) if time < lifetime => time,
+        RenewBefore::Percentage(percentage) => {
+            SignedDuration::from_secs(lifetime.as_secs() / 100 * i64::from(percentage.clamp(1, 90)))
+        }
+        RenewBefore::Default if lifetime >= QUIET_LIFETIME => third.max(QUIET_RENEW_BEFORE),
+        RenewBefore::Default | RenewBefore::Time(_) => third,
+    }
+}
+
+/// When to renew: [`renew_before`] ahead of expiry, and up to a tenth of that earlier by the object's UID, so that certificates
+/// that were issued together are not renewed together. Never in the first tenth of the lifetime, for a renewal that is due
+/// at once would be due again at once.
+#[must_use]
+pub fn renewal_time(certificate: &CertificateFacts, wanted: RenewBefore, uid: &str) -> Timestamp {
+    let lifetime = certificate.not_after.duration_since(certificate.not_before);
+    let before = renew_before(wanted, lifetime);
+    let jitter = SignedDuration::from_secs_f64(before.as_secs_f64() / 10.0 * share(uid));
+    let due = certificate.not_after.saturating_sub(before + jitter).unwrap_or(certificate.not_after);
+    let earliest = certificate.not_before.saturating_add(lifetime / 10).unwrap_or(certificate.not_after);
+    truncated_to_second(due.max(earliest))
+}
+
+/// A number in 0..1 that depends on the text alone.
+pub(super) fn share(text: &str) -> f64 {
+    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+    let bits = digest.as_ref().iter().take(4).fold(0_u32, |bits, byte| (bits << 8) | u32::from(*byte));
+    f64::from(bits) / (f64::from(u32::MAX) + 1.0)
+}

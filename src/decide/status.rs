@@ -1,0 +1,197 @@
+//! What the status says after a decision: a pure function of the old status, what was found, and the decision.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Decision, Desired, IssuerFacts, Observed, decision::ready_certificate, inputs_digest, next_attempt};
+use crate::{
+    api::{
+        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate,
+        READY, Reason, VerifiedSecret, set_condition, truncated_to_second,
+    },
+    certificate::CertificateFacts,
+    issuer::{IssueError, Minted},
+};
+
+const HISTORY_LENGTH: usize = 5;
+
+/// The status to report. Equal to the old one if nothing changed.
+#[must_use]
+pub fn next_status(
+    object: &DatabaseUserCertificate,
+    observed: &Observed,
+    decision: &Decision,
+    now: Timestamp,
+) -> DatabaseUserCertificateStatus {
+    let mut status = observed.status.clone();
+    status.observed_generation = object.metadata.generation;
+    status.secret_name = Some(object.secret_name());
+    record_certificate(&mut status, observed, now);
+    if let Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } = decision {
+        status.renewal_time = Some(Time(*renewal_time));
+        status.failure = None;
+    }
+    set_conditions(&mut status, object, observed, decision, now);
+    status
+}
+
+/// The status that claims one certificate, written before it is asked for.
+#[must_use]
+pub fn claimed(
+    object: &DatabaseUserCertificate,
+    status: &DatabaseUserCertificateStatus,
+    id: &str,
+    cause: Reason,
+    now: Timestamp,
+) -> DatabaseUserCertificateStatus {
+    let mut status = status.clone();
+    status.issuance = Some(Issuance {
+        id: id.to_owned(),
+        reason: cause.as_str().to_owned(),
+        attempt: status.failure.as_ref().map_or(0, |failure| failure.count) + 1,
+        since: Time(truncated_to_second(now)),
+    });
+    let message = "a certificate is being requested";
+    set_condition(&mut status.conditions, ISSUING, true, cause, message, object.metadata.generation, now);
+    status
+}
+
+/// Records a failed attempt: when the next one is due, and what may have been minted.
+pub fn record_failure(
+    status: &mut DatabaseUserCertificateStatus,
+    desired: &Desired,
+    issuer: &IssuerFacts,
+    error: &IssueError,
+    now: Timestamp,
+) {
+    let inputs = inputs_digest(desired, issuer);
+    let count = 1 + status.failure.as_ref().filter(|old| old.inputs == inputs || error.minted == Minted::Possibly).map_or(0, |old| old.count);
+    status.issuance = None;
+    if error.minted == Minted::Possibly {
+        status.unaccounted_certificates = Some(status.unaccounted_certificates.unwrap_or(0) + 1);
+    }
+    status.failure = Some(CertificateFailure {
+        count,
+        reason: error.reason.as_str().to_owned(),
+        message: error.message.clone(),
+        last_time: Time(truncated_to_second(now)),
+        next_attempt: Time(next_attempt(error.retry, error.minted, count, &desired.uid, now)),
+        inputs,
+    });
+}
+
+/// Records a claim whose certificate never reached the Secret.
+pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, now: Timestamp) {
+    let Some(claim) = status.issuance.take() else { return };
+    let message = format!(
+        "the operator stopped between the request of {} and the write of the Secret: Atlas may have made a certificate whose key is lost",
+        claim.since.0
+    );
+    let retry = crate::issuer::Retry::Backoff;
+    let count = claim.attempt.max(1);
+    status.unaccounted_certificates = Some(status.unaccounted_certificates.unwrap_or(0) + 1);
+    status.failure = Some(CertificateFailure {
+        count,
+        reason: Reason::AtlasAnswerLost.as_str().to_owned(),
+        message,
+        last_time: Time(truncated_to_second(now)),
+        next_attempt: Time(next_attempt(retry, Minted::Possibly, count, uid, now)),
+        inputs: String::new(),
+    });
+}
+
+fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Observed, now: Timestamp) {
+    let view = observed.secret.ours();
+    let certificate = observed.secret.certificate();
+    status.serial_number = certificate.map(|certificate| certificate.serial_number.clone());
+    status.subject = certificate.map(|certificate| certificate.subject.to_string());
+    status.not_before = certificate.map(|certificate| Time(certificate.not_before));
+    status.not_after = certificate.map(|certificate| Time(certificate.not_after));
+    // What is incomplete is read again after a restart, and so repaired.
+    status.verified = view.filter(|view| view.complete).zip(certificate).map(|(view, certificate)| VerifiedSecret {
+        uid: view.uid.clone(),
+        resource_version: view.resource_version.clone(),
+        issuer: certificate.issuer.clone(),
+        private_key: certificate.private_key.to_string(),
+    });
+    if certificate.is_none() {
+        status.renewal_time = None;
+    }
+    let Some((view, certificate)) = view.zip(certificate) else { return };
+    if view.renew_request.is_some() {
+        status.renew_request_handled.clone_from(&view.renew_request);
+    }
+    if status.issuance.as_ref().is_some_and(|claim| view.issuance.as_ref() == Some(&claim.id)) {
+        status.issuance = None;
+    }
+    let newest = status.history.first().map(|newest| newest.serial_number.as_str());
+    if newest != Some(certificate.serial_number.as_str()) {
+        let reason = view.issue_reason.clone().unwrap_or_else(|| Reason::Issued.as_str().to_owned());
+        status.history.insert(0, IssuedCertificate {
+            serial_number: certificate.serial_number.clone(),
+            reason,
+            recorded_at: Time(truncated_to_second(now)),
+            not_after: Time(certificate.not_after),
+        });
+        status.history.truncate(HISTORY_LENGTH);
+    }
+}
+
+fn set_conditions(
+    status: &mut DatabaseUserCertificateStatus,
+    object: &DatabaseUserCertificate,
+    observed: &Observed,
+    decision: &Decision,
+    now: Timestamp,
+) {
+    let generation = object.metadata.generation;
+    let (issuing, reason, message) = issuing(decision);
+    let ready = ready_certificate(object, observed, now);
+    let conditions = &mut status.conditions;
+    match ready {
+        Ok(certificate) => {
+            set_condition(conditions, READY, true, Reason::Issued, &in_service(certificate), generation, now);
+        }
+        Err((_, _)) if matches!(decision, Decision::Wait { .. } | Decision::Refuse { .. }) => {
+            set_condition(conditions, READY, false, reason, &message, generation, now);
+        }
+        Err((reason, message)) => set_condition(conditions, READY, false, reason, &message, generation, now),
+    }
+    set_condition(conditions, ISSUING, issuing, reason, &message, generation, now);
+}
+
+fn in_service(certificate: &CertificateFacts) -> String {
+    format!("certificate {} for {} is valid until {}", certificate.serial_number, certificate.subject, certificate.not_after)
+}
+
+fn issuing(decision: &Decision) -> (bool, Reason, String) {
+    match decision {
+        Decision::Await => (false, Reason::NoCertificate, "waiting for the issuer".to_owned()),
+        Decision::Keep { wrong_type: Some(wrong_type), .. } => (
+            false,
+            Reason::SecretTypeWrong,
+            format!("the Secret's type is {wrong_type} and cannot be changed: delete the Secret, then a new one is made with a new certificate"),
+        ),
+        Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } => {
+            (false, Reason::Issued, format!("nothing to do before {renewal_time}"))
+        }
+        Decision::Issue { cause, .. } => (true, *cause, "a certificate is being requested".to_owned()),
+        Decision::Save => (true, Reason::SecretNotWritable, "a certificate was issued and is being written to the Secret".to_owned()),
+        Decision::Account => (false, Reason::AtlasAnswerLost, "the answer to a request was lost".to_owned()),
+        Decision::Wait { until, reason, message } => (false, *reason, format!("{message}; next attempt at {until}")),
+        Decision::Refuse { reason, message } => (false, *reason, message.clone()),
+    }
+}
+
+/// When the object must be looked at again although nothing changes.
+#[must_use]
+pub fn next_look(observed: &Observed, decision: &Decision) -> Option<Timestamp> {
+    let next = match decision {
+        Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } => Some(*renewal_time),
+        Decision::Wait { until, .. } => Some(*until),
+        Decision::Refuse { .. } | Decision::Await | Decision::Issue { .. } | Decision::Save | Decision::Account => None,
+    };
+    // Readiness ends with the certificate, whatever was decided about the next one.
+    let not_after = observed.secret.certificate().map(|certificate| certificate.not_after);
+    next.into_iter().chain(not_after).min()
+}

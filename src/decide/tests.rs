@@ -1,0 +1,354 @@
+//! Statements about decisions, without a cluster.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::ObjectMeta;
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+use crate::{
+    api::{
+        DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate,
+        IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, condition, names::RENEW_REQUESTED_ANNOTATION,
+    },
+    certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
+    issuer::{IssueError, Minted, Retry},
+};
+
+const DAY: i64 = 86_400;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn object() -> DatabaseUserCertificate {
+    DatabaseUserCertificate {
+        metadata: ObjectMeta {
+            name: Some("orders".into()),
+            namespace: Some("shop".into()),
+            uid: Some("uid-1".into()),
+            generation: Some(1),
+            ..ObjectMeta::default()
+        },
+        spec: DatabaseUserCertificateSpec {
+            username: "orders".into(),
+            issuer_ref: IssuerReference { kind: crate::api::IssuerKind::CertificateIssuer, name: "issuer".into() },
+            secret_name: None,
+            months_until_expiration: None,
+            duration: None,
+            renew_before: None,
+            renew_before_percentage: None,
+            subject: None,
+            private_key: None,
+        },
+        status: None,
+    }
+}
+
+fn issuer(issuer_type: IssuerType) -> IssuerFacts {
+    IssuerFacts {
+        defaults: IssuerDefaults { issuer_type, months_until_expiration: 3, duration: None, max_duration: None },
+        allow: Allow::of_namespaced_issuer(None),
+        identity: "ca/1".into(),
+        version: "1".into(),
+        not_after: (issuer_type == IssuerType::Ca).then(|| at(4000 * DAY)),
+        ca_digest: None,
+    }
+}
+
+fn certificate() -> CertificateFacts {
+    CertificateFacts {
+        serial_number: "0A".into(),
+        subject: Subject::for_user("orders").unwrap(),
+        issuer: "CN=CA".into(),
+        not_before: at(0),
+        not_after: at(90 * DAY),
+        private_key: PrivateKeySpec { algorithm: KeyAlgorithm::Ecdsa, size: 256 },
+    }
+}
+
+fn view() -> SecretView {
+    SecretView {
+        uid: "secret-uid".into(),
+        resource_version: "7".into(),
+        certificate: Ok(certificate()),
+        wrong_type: None,
+        complete: true,
+        issuer: Some("ca/1".into()),
+        issuance: None,
+        issue_reason: Some("NoCertificate".into()),
+        renew_request: None,
+        ca_digest: None,
+    }
+}
+
+fn observed() -> Observed {
+    Observed {
+        issuer: IssuerState::Usable(Box::new(issuer(IssuerType::Ca))),
+        secret: SecretState::Ours(Box::new(view())),
+        status: DatabaseUserCertificateStatus::default(),
+        unsaved: None,
+        namespace: "shop".into(),
+        namespace_labels: BTreeMap::new(),
+    }
+}
+
+fn with_view(change: impl FnOnce(&mut SecretView)) -> Observed {
+    let mut view = view();
+    change(&mut view);
+    Observed { secret: SecretState::Ours(Box::new(view)), ..observed() }
+}
+
+fn with_issuer(change: impl FnOnce(&mut IssuerFacts)) -> Observed {
+    let mut facts = issuer(IssuerType::Ca);
+    change(&mut facts);
+    Observed { issuer: IssuerState::Usable(Box::new(facts)), ..observed() }
+}
+
+fn cause(decision: &Decision) -> Option<Reason> {
+    match decision {
+        Decision::Issue { cause, .. } => Some(*cause),
+        _ => None,
+    }
+}
+
+fn reason(decision: &Decision) -> Option<Reason> {
+    match decision {
+        Decision::Refuse { reason, .. } | Decision::Wait { reason, .. } => Some(*reason),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_good_certificate_is_kept_until_its_renewal_time() {
+    let decision = decide(&object(), &observed(), at(DAY));
+    let Decision::Keep { renewal_time, .. } = decision else { panic!("{decision:?}") };
+    assert!(renewal_time < at(55 * DAY) && renewal_time > at(51 * DAY), "35 days ahead, up to 3.5 earlier: {renewal_time}");
+    assert_eq!(cause(&decide(&object(), &observed(), renewal_time)), Some(Reason::RenewalDue));
+}
+
+#[rstest]
+#[case::absent(Observed { secret: SecretState::Absent, ..observed() }, Reason::NoCertificate)]
+#[case::unusable(with_view(|view| view.certificate = Err("empty".into())), Reason::PairUnusable)]
+#[case::other_issuer(with_view(|view| view.issuer = Some("atlas/1".into())), Reason::IssuerChanged)]
+#[case::other_key(with_view(|view| view.certificate = Ok(CertificateFacts {
+    private_key: PrivateKeySpec { algorithm: KeyAlgorithm::Rsa, size: 2048 }, ..certificate() })), Reason::PrivateKeyChanged)]
+#[case::other_user(with_view(|view| view.certificate = Ok(CertificateFacts {
+    subject: Subject::for_user("other").unwrap(), ..certificate() })), Reason::SubjectChanged)]
+#[case::expired(with_view(|view| view.certificate = Ok(CertificateFacts { not_after: at(DAY), ..certificate() })), Reason::Expired)]
+fn what_does_not_serve_is_issued_anew(#[case] observed: Observed, #[case] expected: Reason) {
+    assert_eq!(cause(&decide(&object(), &observed, at(DAY))), Some(expected));
+}
+
+#[rstest]
+#[case::foreign(Observed { secret: SecretState::NotOurs("belongs to nobody".into()), ..observed() }, Reason::SecretNotOwned)]
+#[case::no_issuer(Observed { issuer: IssuerState::Missing, secret: SecretState::Absent, ..observed() }, Reason::IssuerNotFound)]
+#[case::bad_issuer(Observed { issuer: IssuerState::Refused(Reason::CaInvalid, "x".into()), ..observed() }, Reason::CaInvalid)]
+#[case::not_allowed(with_issuer(|issuer| issuer.allow = Allow::of_cluster_issuer(None).unwrap()), Reason::IssuerNotAllowed)]
+#[case::ca_ends_first(Observed { secret: SecretState::Ours(Box::new(SecretView {
+    certificate: Ok(CertificateFacts { not_before: at(-89 * DAY), not_after: at(2 * DAY), ..certificate() }), ..view() })),
+    ..with_issuer(|issuer| issuer.not_after = Some(at(2 * DAY))) }, Reason::CaExpiresFirst)]
+fn what_a_person_must_change_is_refused(#[case] observed: Observed, #[case] expected: Reason) {
+    assert_eq!(reason(&decide(&object(), &observed, at(DAY))), Some(expected));
+}
+
+#[test]
+fn a_foreign_secret_is_refused_even_when_a_certificate_waits_in_memory() {
+    let observed =
+        Observed { secret: SecretState::NotOurs("x".into()), unsaved: Some(certificate()), ..observed() };
+    assert_eq!(reason(&decide(&object(), &observed, at(DAY))), Some(Reason::SecretNotOwned));
+}
+
+#[test]
+fn a_certificate_in_memory_is_saved_before_anything_else_is_issued() {
+    let observed = Observed { secret: SecretState::Absent, unsaved: Some(certificate()), issuer: IssuerState::Missing, ..observed() };
+    assert_eq!(decide(&object(), &observed, at(DAY)), Decision::Save);
+}
+
+#[test]
+fn nothing_is_decided_before_the_issuer_was_looked_at() {
+    let observed = Observed { issuer: IssuerState::Unknown, secret: SecretState::Absent, ..observed() };
+    assert_eq!(decide(&object(), &observed, at(DAY)), Decision::Await);
+}
+
+#[rstest]
+#[case::labels(with_view(|view| view.complete = false))]
+#[case::ca_certificate(with_issuer(|issuer| issuer.ca_digest = Some("new".into())))]
+fn what_surrounds_a_good_pair_is_repaired_without_a_new_certificate(#[case] observed: Observed) {
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Repair { .. }));
+}
+
+#[test]
+fn a_removed_issuer_annotation_costs_no_certificate() {
+    let observed = with_view(|view| {
+        view.issuer = None;
+        view.complete = false;
+    });
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Repair { .. }));
+}
+
+#[test]
+fn a_renewal_request_is_handled_once_per_value_even_if_the_status_is_lost() {
+    let mut asked = object();
+    asked.metadata.annotations = Some([(RENEW_REQUESTED_ANNOTATION.to_owned(), "1".to_owned())].into());
+    assert_eq!(cause(&decide(&asked, &observed(), at(DAY))), Some(Reason::RenewalRequested));
+    let in_secret = with_view(|view| view.renew_request = Some("1".into()));
+    assert!(matches!(decide(&asked, &in_secret, at(DAY)), Decision::Keep { .. }));
+    let mut in_status = observed();
+    in_status.status.renew_request_handled = Some("1".into());
+    assert!(matches!(decide(&asked, &in_status, at(DAY)), Decision::Keep { .. }));
+    asked.metadata.annotations = Some([(RENEW_REQUESTED_ANNOTATION.to_owned(), "2".to_owned())].into());
+    assert_eq!(cause(&decide(&asked, &in_secret, at(DAY))), Some(Reason::RenewalRequested));
+}
+
+#[test]
+fn a_claim_without_its_certificate_is_accounted_for_and_one_with_it_is_not() {
+    let claim = Issuance { id: "c1".into(), reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)) };
+    let mut lost = Observed { secret: SecretState::Absent, ..observed() };
+    lost.status.issuance = Some(claim.clone());
+    assert_eq!(decide(&object(), &lost, at(DAY)), Decision::Account);
+    record_lost_claim(&mut lost.status, "uid-1", at(DAY));
+    assert_eq!(lost.status.unaccounted_certificates, Some(1));
+    assert_eq!(reason(&decide(&object(), &lost, at(DAY))), Some(Reason::AtlasAnswerLost));
+    assert_eq!(cause(&decide(&object(), &lost, at(DAY + 3600))), Some(Reason::NoCertificate));
+
+    let mut answered = with_view(|view| view.issuance = Some("c1".into()));
+    answered.status.issuance = Some(claim);
+    let decision = decide(&object(), &answered, at(DAY));
+    assert!(matches!(decision, Decision::Keep { .. }));
+    assert_eq!(next_status(&object(), &answered, &decision, at(DAY)).issuance, None);
+}
+
+fn failed(minted: Minted, failure_reason: Reason) -> Observed {
+    let mut observed = Observed { secret: SecretState::Absent, ..observed() };
+    let Decision::Issue { desired, .. } = decide(&object(), &observed, at(0)) else { panic!() };
+    let error = IssueError { reason: failure_reason, message: "no".into(), retry: Retry::Slowly, minted };
+    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), &error, at(0));
+    observed
+}
+
+#[test]
+fn a_failure_waits_until_something_changes_or_its_time_has_come() {
+    let observed = failed(Minted::No, Reason::AtlasUnauthorized);
+    assert_eq!(reason(&decide(&object(), &observed, at(60))), Some(Reason::AtlasUnauthorized));
+    assert_eq!(cause(&decide(&object(), &observed, at(2 * 3600))), Some(Reason::NoCertificate));
+    let mut edited = object();
+    edited.metadata.generation = Some(2);
+    assert_eq!(cause(&decide(&edited, &observed, at(60))), Some(Reason::NoCertificate), "the spec changed");
+    let mut rotated = observed.clone();
+    rotated.issuer = IssuerState::Usable(Box::new(IssuerFacts { version: "2".into(), ..issuer(IssuerType::Ca) }));
+    assert_eq!(cause(&decide(&object(), &rotated, at(60))), Some(Reason::NoCertificate), "the credentials changed");
+}
+
+#[test]
+fn after_a_lost_answer_no_change_shortens_the_wait() {
+    let observed = failed(Minted::Possibly, Reason::AtlasAnswerLost);
+    let mut edited = object();
+    edited.metadata.generation = Some(2);
+    assert_eq!(reason(&decide(&edited, &observed, at(60))), Some(Reason::AtlasAnswerLost));
+    assert_eq!(observed.status.unaccounted_certificates, Some(1));
+}
+
+#[test]
+fn too_many_issues_in_an_hour_are_braked_and_the_brake_is_released() {
+    let mut observed = Observed { secret: SecretState::Absent, ..observed() };
+    observed.status.history = (1..=5)
+        .map(|n| IssuedCertificate {
+            serial_number: n.to_string(),
+            reason: "NoCertificate".into(),
+            recorded_at: Time(at(n * 60)),
+            not_after: Time(at(90 * DAY)),
+        })
+        .collect();
+    assert_eq!(reason(&decide(&object(), &observed, at(600))), Some(Reason::TooManyIssues));
+    assert_eq!(cause(&decide(&object(), &observed, at(3600 + 61))), Some(Reason::NoCertificate));
+}
+
+#[test]
+fn ready_stays_true_while_a_renewal_fails_and_ends_with_the_certificate() {
+    let mut observed = failed(Minted::No, Reason::AtlasUnauthorized);
+    observed.status.failure.as_mut().unwrap().next_attempt = Time(at(1000 * DAY));
+    observed.secret = SecretState::Ours(Box::new(view()));
+    let ready = |now| {
+        let decision = decide(&object(), &observed, now);
+        let status = next_status(&object(), &observed, &decision, now);
+        let ready = condition(&status.conditions, READY).unwrap().clone();
+        (ready.status, ready.reason, condition(&status.conditions, ISSUING).unwrap().reason.clone())
+    };
+    let unauthorized = || "AtlasUnauthorized".to_owned();
+    assert_eq!(ready(at(80 * DAY)), ("True".into(), "Issued".into(), unauthorized()));
+    assert_eq!(ready(at(90 * DAY)), ("False".into(), unauthorized(), unauthorized()));
+}
+
+#[test]
+fn a_status_that_was_wiped_is_rebuilt_and_then_stays() {
+    let decision = decide(&object(), &observed(), at(DAY));
+    let status = next_status(&object(), &observed(), &decision, at(DAY));
+    assert_eq!(status.serial_number.as_deref(), Some("0A"));
+    let again = Observed { status: status.clone(), ..observed() };
+    assert_eq!(next_status(&object(), &again, &decide(&object(), &again, at(2 * DAY)), at(2 * DAY)), status);
+}
+
+#[rstest]
+#[case::atlas_with_duration(IssuerType::Atlas, |spec: &mut DatabaseUserCertificateSpec| spec.duration = Some("2h".into()), "duration")]
+#[case::atlas_with_subject(IssuerType::Atlas, |spec: &mut DatabaseUserCertificateSpec| spec.subject = Some("CN=a".into()), "subject")]
+#[case::ca_with_months(IssuerType::Ca, |spec: &mut DatabaseUserCertificateSpec| spec.months_until_expiration = Some(3), "monthsUntilExpiration")]
+#[case::atlas_with_key(IssuerType::Atlas, |spec: &mut DatabaseUserCertificateSpec|
+    spec.private_key = Some(PrivateKey { algorithm: PrivateKeyAlgorithm::Rsa, size: None }), "privateKey")]
+#[case::late_renewal(IssuerType::Atlas, |spec: &mut DatabaseUserCertificateSpec| spec.renew_before = Some("2016h".into()), "renewBefore")]
+#[case::no_duration(IssuerType::Ca, |spec: &mut DatabaseUserCertificateSpec| spec.duration = Some("soon".into()), "duration")]
+#[case::no_subject(IssuerType::Ca, |spec: &mut DatabaseUserCertificateSpec| spec.subject = Some("orders".into()), "subject")]
+fn a_spec_that_the_issuer_cannot_honour_names_the_field(
+    #[case] issuer_type: IssuerType,
+    #[case] change: impl FnOnce(&mut DatabaseUserCertificateSpec),
+    #[case] field: &str,
+) {
+    let mut object = object();
+    change(&mut object.spec);
+    let observed = Observed { issuer: IssuerState::Usable(Box::new(issuer(issuer_type))), secret: SecretState::Absent, ..observed() };
+    let Decision::Refuse { reason, message } = decide(&object, &observed, at(0)) else { panic!() };
+    assert_eq!(reason, Reason::InvalidSpec);
+    assert!(message.contains(field), "{message}");
+}
+
+proptest! {
+    #[test]
+    fn the_renewal_time_is_inside_the_validity_and_the_same_each_time(
+        lifetime in 3600_i64..800 * DAY, percentage in 1_u8..=90, fixed in 300_i64..900 * DAY, choice in 0..3, uid in ".{0,40}"
+    ) {
+        let certificate = CertificateFacts { not_after: at(lifetime), ..certificate() };
+        let wanted = match choice {
+            0 => RenewBefore::Default,
+            1 => RenewBefore::Percentage(percentage),
+            _ => RenewBefore::Time(SignedDuration::from_secs(fixed)),
+        };
+        let time = renewal_time(&certificate, wanted, &uid);
+        prop_assert!(time >= at(lifetime / 10 - 1) && time < certificate.not_after);
+        prop_assert_eq!(time, renewal_time(&certificate, wanted, &uid));
+    }
+
+    #[test]
+    fn every_input_has_a_decision_and_reporting_it_settles(
+        now in -200 * DAY..400 * DAY, absent: bool, broken: bool, complete: bool, atlas: bool, other_issuer: bool,
+        claim in proptest::option::of("[a-c]"), answered in proptest::option::of("[a-c]"),
+    ) {
+        let mut observed = with_view(|view| {
+            view.complete = complete;
+            view.issuance = answered;
+            if other_issuer { view.issuer = Some("ca/2".into()); }
+            if broken { view.certificate = Err("garbled".into()); }
+        });
+        if absent { observed.secret = SecretState::Absent; }
+        if atlas { observed.issuer = IssuerState::Usable(Box::new(issuer(IssuerType::Atlas))); }
+        observed.status.issuance = claim.map(|id| Issuance { id, reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)) });
+        let decision = decide(&object(), &observed, at(now));
+        let status = next_status(&object(), &observed, &decision, at(now));
+        observed.status = status.clone();
+        let again = decide(&object(), &observed, at(now));
+        prop_assert_eq!(next_status(&object(), &observed, &again, at(now)), status, "a second report changes nothing");
+    }
+}

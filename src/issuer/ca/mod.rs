@@ -1,0 +1,298 @@
+//! The in-cluster CA: signs with a certificate and key that are in a Secret.
+
+mod certificate;
+#[cfg(test)]
+mod tests;
+
+use std::{fmt, time::Duration};
+
+use aws_lc_rs::{digest, rand};
+use der::{Decode, Encode};
+use jiff::{SignedDuration, Timestamp};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
+use x509_cert::{
+    Certificate,
+    ext::pkix::{BasicConstraints, KeyUsage as KeyUsageExtension, SubjectKeyIdentifier},
+};
+
+use self::certificate::{Leaf, key_identifier};
+use super::{IssueError, IssueRequest, Issued, Minted, Retry};
+use crate::{
+    api::Reason,
+    certificate::{CertificatePair, KeyAlgorithm, KeyError, PairError, PrivateKey, PrivateKeySpec, pem_text, read_certificates, time_of},
+};
+
+/// Clocks of databases may be behind ours by this much.
+const BACKDATING: SignedDuration = SignedDuration::from_mins(5);
+
+/// Keys of fewer bits are refused by OpenSSL's default security level, and by the verification here.
+const SMALLEST_RSA_KEY: u32 = 2048;
+
+/// Why the content of a CA Secret cannot sign.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CaError {
+    /// A key of the Secret is missing or empty.
+    #[error("{0} is missing or empty")]
+    Missing(&'static str),
+    /// `tls.crt` cannot be used.
+    #[error("tls.crt: {0}")]
+    Certificate(#[source] PairError),
+    /// `tls.key` cannot be used.
+    #[error("tls.key: {0}")]
+    Key(#[source] KeyError),
+    /// The key belongs to another certificate.
+    #[error("tls.key does not fit the first certificate in tls.crt")]
+    KeyMismatch,
+    /// A certificate may not sign others (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
+    #[error("{0} in tls.crt is not a CA: it needs basicConstraints CA:TRUE, and keyCertSign if it has a keyUsage")]
+    NotCa(String),
+    /// The certificates are not in order.
+    #[error("tls.crt must hold the CA's certificate first and then those above it: {0} was not issued by the next one")]
+    Order(String),
+    /// The key is too short.
+    #[error("the CA's RSA key has {0} bits: 2048 at least are needed")]
+    ShortKey(u32),
+    /// A certificate has expired.
+    #[error("{subject} in tls.crt expired at {not_after}: renew the CA")]
+    Expired {
+        /// Whose certificate.
+        subject: String,
+        /// When.
+        not_after: Timestamp,
+    },
+    /// A certificate is not valid yet.
+    #[error("{subject} in tls.crt is not valid before {not_before}")]
+    NotYetValid {
+        /// Whose certificate.
+        subject: String,
+        /// When it will be.
+        not_before: Timestamp,
+    },
+    /// A trial signature does not verify.
+    #[error("a trial certificate does not verify against tls.crt: {0}")]
+    Trial(String),
+}
+
+impl CaError {
+    /// The reason in conditions, Events and metrics.
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Expired { .. } | Self::NotYetValid { .. } => Reason::CaNotInDate,
+            _ => Reason::CaInvalid,
+        }
+    }
+}
+
+/// A CA that can sign.
+pub struct CaIssuer {
+    key: PrivateKey,
+    /// As given: the CA first, then those above it.
+    chain: Vec<CertificateDer<'static>>,
+    certificate: Certificate,
+    key_identifier: Vec<u8>,
+    key_id: String,
+    not_before: Timestamp,
+    not_after: Timestamp,
+    top_is_self_signed: bool,
+}
+
+impl fmt::Debug for CaIssuer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CaIssuer").field("key_id", &self.key_id).field("not_after", &self.not_after).finish_non_exhaustive()
+    }
+}
+
+impl CaIssuer {
+    /// Loads a CA from `tls.crt` and `tls.key` of its Secret.
+    ///
+    /// # Errors
+    /// [`CaError`] says what to change in the Secret.
+    pub fn from_secret(certificates: Option<&[u8]>, key: Option<&[u8]>, now: Timestamp) -> Result<Self, CaError> {
+        let certificates = certificates.filter(|bytes| !bytes.is_empty()).ok_or(CaError::Missing("tls.crt"))?;
+        let key = key.filter(|bytes| !bytes.is_empty()).ok_or(CaError::Missing("tls.key"))?;
+        let chain = read_certificates(certificates).map_err(CaError::Certificate)?;
+        let key = PrivateKey::from_pem(key).map_err(CaError::Key)?;
+        let parsed: Vec<Certificate> = chain
+            .iter()
+            .map(|certificate| Certificate::from_der(certificate))
+            .collect::<Result<_, _>>()
+            .map_err(|_| CaError::Certificate(PairError::UnreadableCertificate))?;
+        check_key(&parsed, &key)?;
+        check_chain(&parsed, now)?;
+        let (Some(certificate), Some(top)) = (parsed.first(), parsed.last()) else {
+            return Err(CaError::Certificate(PairError::NoCertificate));
+        };
+        let ca = Self {
+            key_identifier: key_identifier_of(certificate),
+            key_id: key_id(certificate),
+            not_before: parsed.iter().map(|ca| time_of(ca.tbs_certificate().validity().not_before)).max().unwrap_or(now),
+            not_after: parsed.iter().map(|ca| time_of(ca.tbs_certificate().validity().not_after)).min().unwrap_or(now),
+            top_is_self_signed: top.tbs_certificate().subject() == top.tbs_certificate().issuer(),
+            certificate: certificate.clone(),
+            key,
+            chain,
+        };
+        ca.try_out(now)?;
+        Ok(ca)
+    }
+
+    /// Identity of the CA: its name and public key. A renewed certificate with the same key is the same CA.
+    #[must_use]
+    pub fn key_id(&self) -> &str {
+        &self.key_id
+    }
+
+    /// When the first certificate of the chain expires.
+    #[must_use]
+    pub const fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// The certificate for `ca.crt`: the topmost that is known, to which databases trust.
+    #[must_use]
+    pub fn ca_certificate_pem(&self) -> String {
+        self.chain.last().map(|top| pem_text("CERTIFICATE", top)).unwrap_or_default()
+    }
+
+    /// Signs one certificate with a fresh key. Generating an RSA key takes up to seconds of computing.
+    ///
+    /// # Errors
+    /// [`Reason::CaNotInDate`] or [`Reason::SigningFailed`].
+    pub fn issue(&self, request: &IssueRequest) -> Result<Issued, IssueError> {
+        let now = request.now;
+        if self.not_after <= now || self.not_before > now {
+            return Err(refusal(Reason::CaNotInDate, format!("renew the CA: it is valid from {} to {}", self.not_before, self.not_after)));
+        }
+        let pair = self.sign(request).map_err(|message| refusal(Reason::SigningFailed, message))?;
+        self.verify(&pair, now).map_err(|message| refusal(Reason::SigningFailed, message))?;
+        pair.verify(&request.subject, now).map_err(|error| refusal(Reason::SigningFailed, error.to_string()))?;
+        Ok(Issued { pair, ca_certificate: Some(self.ca_certificate_pem()) })
+    }
+
+    fn sign(&self, request: &IssueRequest) -> Result<CertificatePair, String> {
+        let key = PrivateKey::generate(request.private_key).map_err(|error| error.to_string())?;
+        let not_before = (request.now - BACKDATING).max(self.not_before);
+        let not_after = (request.now + request.duration).min(self.not_after);
+        let leaf = Leaf {
+            serial_number: serial_number()?,
+            issuer: self.certificate.tbs_certificate().subject().clone(),
+            subject: request.subject.name().clone(),
+            not_before,
+            not_after,
+            public_key: key.public_key_info().map_err(|error| error.to_string())?,
+            authority_key_identifier: self.key_identifier.clone(),
+        };
+        let leaf = leaf.sign(&self.key).map_err(|error| error.to_string())?;
+        CertificatePair::new([vec![leaf], self.intermediates().to_vec()].concat(), key).map_err(|error| error.to_string())
+    }
+
+    /// The chain without a root: whoever trusts the root has it.
+    fn intermediates(&self) -> &[CertificateDer<'static>] {
+        let length = self.chain.len() - usize::from(self.top_is_self_signed);
+        &self.chain[..length]
+    }
+
+    /// A second opinion on what was signed: the path is built and checked as a TLS server would.
+    fn verify(&self, pair: &CertificatePair, now: Timestamp) -> Result<(), String> {
+        let (Some(leaf), Some(top)) = (pair.certificates().first(), self.chain.last()) else {
+            return Err("there is no certificate".to_owned());
+        };
+        let text = |error: webpki::Error| error.to_string();
+        let anchor = anchor_from_trusted_cert(top).map_err(text)?;
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.as_second()).unwrap_or_default()));
+        EndEntityCert::try_from(leaf)
+            .map_err(text)?
+            .verify_for_usage(ALL_VERIFICATION_ALGS, &[anchor], &self.chain, time, KeyUsage::client_auth(), None, None)
+            .map(|_| ())
+            .map_err(text)
+    }
+
+    /// Signs and verifies a certificate that nobody gets, so that a CA that cannot sign is refused before it is asked to.
+    fn try_out(&self, now: Timestamp) -> Result<(), CaError> {
+        let trial = crate::certificate::Subject::common_name("trial").map_err(|error| CaError::Trial(error.to_string()))?;
+        let request = IssueRequest {
+            username: "trial".to_owned(),
+            subject: trial,
+            months_until_expiration: 0,
+            duration: SignedDuration::from_mins(1),
+            private_key: PrivateKeySpec::default(),
+            now,
+        };
+        self.issue(&request).map(|_| ()).map_err(|error| CaError::Trial(error.message))
+    }
+}
+
+fn refusal(reason: Reason, message: String) -> IssueError {
+    IssueError { reason, message, retry: Retry::Backoff, minted: Minted::No }
+}
+
+fn check_key(chain: &[Certificate], key: &PrivateKey) -> Result<(), CaError> {
+    let public_key = chain.first().and_then(|ca| ca.tbs_certificate().subject_public_key_info().to_der().ok());
+    let spec = key.spec().map_err(CaError::Key)?;
+    if public_key != key.public_key_info().ok() {
+        return Err(CaError::KeyMismatch);
+    }
+    match spec.algorithm {
+        KeyAlgorithm::Rsa if spec.size < SMALLEST_RSA_KEY => Err(CaError::ShortKey(spec.size)),
+        _ => Ok(()),
+    }
+}
+
+fn check_chain(chain: &[Certificate], now: Timestamp) -> Result<(), CaError> {
+    for (index, certificate) in chain.iter().enumerate() {
+        let fields = certificate.tbs_certificate();
+        let subject = fields.subject().to_string();
+        if !may_sign(certificate) {
+            return Err(CaError::NotCa(subject));
+        }
+        let (not_before, not_after) = (time_of(fields.validity().not_before), time_of(fields.validity().not_after));
+        if not_after <= now {
+            return Err(CaError::Expired { subject, not_after });
+        }
+        if not_before > now {
+            return Err(CaError::NotYetValid { subject, not_before });
+        }
+        let above = chain.get(index + 1).map(|above| above.tbs_certificate().subject());
+        if above.is_some_and(|above| above != fields.issuer()) {
+            return Err(CaError::Order(subject));
+        }
+    }
+    Ok(())
+}
+
+fn may_sign(certificate: &Certificate) -> bool {
+    let fields = certificate.tbs_certificate();
+    let is_ca = fields.get_extension::<BasicConstraints>().is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca));
+    let signs = fields
+        .get_extension::<KeyUsageExtension>()
+        .is_ok_and(|found| found.is_none_or(|(_, usage)| usage.key_cert_sign()));
+    is_ca && signs
+}
+
+/// What the CA calls its key; where it does not say, what a leaf would.
+fn key_identifier_of(certificate: &Certificate) -> Vec<u8> {
+    let fields = certificate.tbs_certificate();
+    match fields.get_extension::<SubjectKeyIdentifier>() {
+        Ok(Some((_, identifier))) => identifier.0.as_bytes().to_vec(),
+        _ => key_identifier(fields.subject_public_key_info().subject_public_key.raw_bytes()),
+    }
+}
+
+fn key_id(certificate: &Certificate) -> String {
+    let fields = certificate.tbs_certificate();
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&fields.subject().to_der().unwrap_or_default());
+    context.update(&fields.subject_public_key_info().to_der().unwrap_or_default());
+    hex::encode(&context.finish().as_ref()[..16])
+}
+
+/// 127 random bits: RFC 5280 section 4.1.2.2 wants a positive number, the CA/Browser Forum 64 bits of chance.
+fn serial_number() -> Result<[u8; 16], String> {
+    let mut bytes = [0_u8; 16];
+    rand::fill(&mut bytes).map_err(|_| "the system gives no random bytes".to_owned())?;
+    // The first bit is the sign; the second, set, keeps the encoding at sixteen bytes.
+    bytes[0] = bytes[0] & 0x7F | 0x40;
+    Ok(bytes)
+}

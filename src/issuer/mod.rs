@@ -1,0 +1,107 @@
+//! Issuers: whoever makes a certificate. One folder each; [`atlas`] asks the Atlas Administration API, [`ca`] signs in the cluster.
+
+pub mod atlas;
+pub mod ca;
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use self::{atlas::AtlasIssuer, ca::CaIssuer};
+use crate::{
+    api::Reason,
+    certificate::{CertificatePair, PrivateKeySpec, Subject},
+};
+
+/// What a certificate is asked for. Each issuer reads the parts that it can honour.
+#[derive(Clone, Debug)]
+pub struct IssueRequest {
+    /// The database user's name as the database knows it.
+    pub username: String,
+    /// The subject that the certificate must have.
+    pub subject: Subject,
+    /// Atlas: validity in calendar months, 1..=24.
+    pub months_until_expiration: u8,
+    /// CA: validity counted from now.
+    pub duration: SignedDuration,
+    /// CA: the key to generate. Atlas always makes RSA-4096.
+    pub private_key: PrivateKeySpec,
+    /// The time of the request.
+    pub now: Timestamp,
+}
+
+/// A verified answer of an issuer.
+#[derive(Debug)]
+pub struct Issued {
+    /// The certificate (leaf, then intermediates, never the root) and its key.
+    pub pair: CertificatePair,
+    /// PEM of the CA that signed the certificate, where the issuer knows it.
+    pub ca_certificate: Option<String>,
+}
+
+/// Whether a failed request may have made a certificate all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Minted {
+    /// Certainly not.
+    No,
+    /// Yes or perhaps: it must be accounted for.
+    Possibly,
+}
+
+/// When a failed request is worth repeating, if nothing that it depends on changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// Not before this long, whatever changes: the other side said so.
+    NotBefore(SignedDuration),
+    /// After a delay that doubles with each failure: a fault that passes by itself.
+    Backoff,
+    /// Slowly (about hourly): a person has to change something, perhaps out of the operator's sight.
+    Slowly,
+}
+
+/// A refusal or failure of an issuer.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct IssueError {
+    /// The reason in conditions, Events and metrics.
+    pub reason: Reason,
+    /// What happened and what to change; never holds a secret.
+    pub message: String,
+    /// When to try again.
+    pub retry: Retry,
+    /// Whether a certificate may have been made.
+    pub minted: Minted,
+}
+
+/// An issuer with its credentials, ready to issue.
+#[derive(Clone, Debug)]
+pub enum Issuer {
+    /// MongoDB Atlas.
+    Atlas(Arc<AtlasIssuer>),
+    /// A CA in the cluster.
+    Ca(Arc<CaIssuer>),
+}
+
+impl Issuer {
+    /// Has one certificate made, and verifies it.
+    ///
+    /// # Errors
+    /// [`IssueError`] says why not, when to try again, and whether a certificate may have been made all the same.
+    pub async fn issue(&self, request: IssueRequest) -> Result<Issued, IssueError> {
+        match self {
+            Self::Atlas(atlas) => atlas.issue(&request).await,
+            Self::Ca(ca) => {
+                let ca = Arc::clone(ca);
+                // Generating an RSA key takes up to seconds of computing, which must not hold up other work.
+                tokio::task::spawn_blocking(move || ca.issue(&request)).await.unwrap_or_else(|error| {
+                    Err(IssueError {
+                        reason: Reason::SigningFailed,
+                        message: format!("the signing task stopped: {error}"),
+                        retry: Retry::Backoff,
+                        minted: Minted::No,
+                    })
+                })
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The command line. Every flag has an environment variable, which the Helm chart sets.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Obtains X.509 client certificates for database users, keeps them in Kubernetes TLS Secrets, and renews them in time.
+#[derive(Clone, Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+pub struct Arguments {
+    /// What to do; default: run.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What the program can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator. It finds the cluster by the Pod's service account, or by KUBECONFIG.
+    Run(Box<RunArguments>),
+    /// Print the custom resource definitions as YAML.
+    Crds,
+}
+
+/// How to run.
+#[derive(Clone, Debug, Args)]
+pub struct RunArguments {
+    /// Serve only this namespace; may be repeated. ClusterCertificateIssuers are not served then. Default: all namespaces.
+    #[arg(long = "watch-namespace", env = "WATCH_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    pub watch_namespaces: Vec<String>,
+    /// The operator's own namespace, where the Secrets of ClusterCertificateIssuers live.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "usercert-system", value_name = "NAMESPACE")]
+    pub operator_namespace: String,
+    /// Where /livez, /readyz and /metrics are served.
+    #[arg(long, env = "HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    pub http_address: SocketAddr,
+    /// How many certificates are worked on at once.
+    #[arg(long, env = "MAX_CONCURRENT", default_value_t = 10, value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_concurrent: u16,
+    /// Time limit of one request to Atlas, in seconds.
+    #[arg(long, env = "ATLAS_TIMEOUT_SECONDS", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
+    pub atlas_timeout: Duration,
+    /// How logs are written; RUST_LOG selects what (default: info).
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Requests longer than a minute would not fit into the time limit of a pass.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=60) => Ok(Duration::from_secs(seconds)),
+        _ => Err("give whole seconds from 1 to 60".to_owned()),
+    }
+}

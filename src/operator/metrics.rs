@@ -1,0 +1,92 @@
+//! Counters in the OpenMetrics format. Labels are reasons and issuer types: their number is bounded.
+
+use std::{fmt, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, histogram::{Histogram, exponential_buckets}},
+    registry::Registry,
+};
+
+use crate::{api::Reason, decide::IssuerType};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct IssuerLabels {
+    issuer: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    issued: Family<IssuerLabels, Counter>,
+    failed: Family<IssuerLabels, Counter>,
+    refused: Family<ReasonLabels, Counter>,
+    reconciled: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: Registry::default(),
+            issued: Family::default(),
+            failed: Family::default(),
+            refused: Family::default(),
+            reconciled: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
+        };
+        metrics.registered()
+    }
+}
+
+impl Metrics {
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        registry.register("usercert_certificates_issued", "Certificates issued, by issuer and cause", self.issued.clone());
+        registry.register("usercert_issue_failures", "Attempts to issue that failed, by issuer and reason", self.failed.clone());
+        registry.register("usercert_warnings", "Transitions of a condition to a warning, by reason", self.refused.clone());
+        registry.register("usercert_reconcile_seconds", "Duration of the passes over certificates", self.reconciled.clone());
+        self
+    }
+
+    /// A certificate was issued.
+    pub fn issued(&self, issuer: IssuerType, cause: Reason) {
+        self.issued.get_or_create(&IssuerLabels { issuer: label(issuer), reason: cause.as_str() }).inc();
+    }
+
+    /// An attempt failed.
+    pub fn failed(&self, issuer: IssuerType, reason: Reason) {
+        self.failed.get_or_create(&IssuerLabels { issuer: label(issuer), reason: reason.as_str() }).inc();
+    }
+
+    /// A condition has come to hold a warning.
+    pub fn refused(&self, reason: Reason) {
+        self.refused.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc();
+    }
+
+    /// A pass has ended.
+    pub fn reconciled(&self, duration: Duration) {
+        self.reconciled.observe(duration.as_secs_f64());
+    }
+
+    /// The exposition.
+    ///
+    /// # Errors
+    /// Never in practice; formatting into a string is fallible by type.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+const fn label(issuer: IssuerType) -> &'static str {
+    match issuer {
+        IssuerType::Atlas => "atlas",
+        IssuerType::Ca => "ca",
+    }
+}

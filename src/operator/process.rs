@@ -1,0 +1,131 @@
+//! From arguments to running controllers, and the way down.
+
+use std::sync::Arc;
+
+use futures::{FutureExt, future::join_all};
+use kube::Client;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+use super::{Arguments, Command, LogFormat, Metrics, Readiness, RunArguments, serve, system_clock};
+use crate::{
+    api::custom_resource_definitions,
+    controller::{self, Scope, Settings},
+    issuer::atlas::AtlasClient,
+};
+
+/// Why the process cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// There is no cluster to talk to.
+    #[error("could not find the cluster: run in a Pod or set KUBECONFIG")]
+    Configuration(#[source] kube::config::InferConfigError),
+    /// The Kubernetes client cannot be made.
+    #[error("could not make the Kubernetes client")]
+    Client(#[source] kube::Error),
+    /// The HTTP client for Atlas cannot be made.
+    #[error("could not make the HTTP client for Atlas")]
+    Atlas(#[source] crate::issuer::atlas::AtlasClientError),
+    /// The address for health and metrics cannot be listened on.
+    #[error("could not serve health and metrics: choose another --http-address")]
+    Http(#[source] std::io::Error),
+    /// Signals cannot be received.
+    #[error("could not listen for SIGTERM")]
+    Signal(#[source] std::io::Error),
+    /// Another TLS provider was installed first.
+    #[error("another TLS provider than aws-lc-rs is installed in this process")]
+    Provider,
+    /// The definitions cannot be written as YAML.
+    #[error("could not write the custom resource definitions as YAML: {0}")]
+    Yaml(String),
+}
+
+/// Does what the arguments say.
+///
+/// # Errors
+/// [`OperatorError`] says what to change.
+pub fn execute(arguments: Arguments) -> Result<(), OperatorError> {
+    match arguments.command {
+        Some(Command::Crds) => print_definitions(),
+        Some(Command::Run(arguments)) => run(*arguments),
+        None => match <Arguments as clap::Parser>::parse_from(["usercert-operator", "run"]).command {
+            Some(Command::Run(arguments)) => run(*arguments),
+            _ => Ok(()),
+        },
+    }
+}
+
+fn print_definitions() -> Result<(), OperatorError> {
+    for definition in custom_resource_definitions() {
+        let yaml = serde_saphyr::to_string(&definition).map_err(|error| OperatorError::Yaml(error.to_string()))?;
+        print!("---\n{yaml}");
+    }
+    Ok(())
+}
+
+#[tokio::main]
+async fn run(arguments: RunArguments) -> Result<(), OperatorError> {
+    start_logging(arguments.log_format);
+    // Two providers are compiled in nowhere; installing ours makes rustls sure of it.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| OperatorError::Provider)?;
+    let mut config = kube::Config::infer().await.map_err(OperatorError::Configuration)?;
+    // A repeated request may have taken effect the first time; every pass looks anew instead.
+    config.default_retry = false;
+    let client = Client::try_from(config).map_err(OperatorError::Client)?;
+    let stop = stop_signal().map_err(OperatorError::Signal)?.shared();
+    let scopes = scopes(&arguments);
+    let readiness = Readiness::awaiting(scopes.len());
+    let metrics = Arc::new(Metrics::default());
+    info!(version = env!("CARGO_PKG_VERSION"), scopes = ?scopes, address = %arguments.http_address, "usercert-operator starts");
+    let atlas = AtlasClient::new(arguments.atlas_timeout).map_err(OperatorError::Atlas)?;
+    let controllers = join_all(scopes.into_iter().map(|scope| {
+        let settings = Settings {
+            scope,
+            max_concurrent: arguments.max_concurrent,
+            clock: system_clock(),
+            atlas: atlas.clone(),
+            metrics: Arc::clone(&metrics),
+        };
+        controller::run(client.clone(), settings, readiness.clone(), stop.clone().boxed())
+    }));
+    tokio::select! {
+        _ = controllers => info!("usercert-operator has stopped"),
+        result = serve(arguments.http_address, readiness.clone(), Arc::clone(&metrics), std::future::pending()) => {
+            result.map_err(OperatorError::Http)?;
+        }
+    }
+    Ok(())
+}
+
+fn scopes(arguments: &RunArguments) -> Vec<Scope> {
+    let mut namespaces: Vec<String> =
+        arguments.watch_namespaces.iter().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect();
+    namespaces.sort();
+    namespaces.dedup();
+    if namespaces.is_empty() {
+        return vec![Scope::Cluster { operator_namespace: arguments.operator_namespace.clone() }];
+    }
+    namespaces.into_iter().map(Scope::Namespace).collect()
+}
+
+/// Ready at the first SIGTERM or Ctrl-C.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("stopping: work under way is finished");
+    })
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}
