@@ -23,9 +23,5 @@ use kube::CustomResourceExt;
 /// The definitions of all custom resources, in the order in which they are printed.
 #[must_use]
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
-    vec![
-        DatabaseUserCertificate::crd(),
-        CertificateIssuer::crd(),
-        ClusterCertificateIssuer::crd(),
-    ]
+    vec![DatabaseUserCertificate::crd(), CertificateIssuer::crd(), ClusterCertificateIssuer::crd()]
 }

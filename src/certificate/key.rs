@@ -6,7 +6,10 @@ use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der},
     rand::SystemRandom,
     rsa,
-    signature::{ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair, Ed25519KeyPair},
+    signature::{
+        ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, ECDSA_P521_SHA512_ASN1_SIGNING, EcdsaKeyPair,
+        Ed25519KeyPair,
+    },
 };
 use der::{Decode, asn1::UintRef};
 use rustls::{
@@ -166,7 +169,8 @@ impl PrivateKey {
     pub fn generate(spec: PrivateKeySpec) -> Result<Self, KeyError> {
         let failed = |_| KeyError::Generation;
         let random = SystemRandom::new();
-        let ecdsa = |curve| EcdsaKeyPair::generate_pkcs8(curve, &random).map(|document| document.as_ref().to_vec()).map_err(failed);
+        let ecdsa =
+            |curve| EcdsaKeyPair::generate_pkcs8(curve, &random).map(|document| document.as_ref().to_vec()).map_err(failed);
         let rsa = |size| {
             let key = rsa::KeyPair::generate(size).map_err(failed)?;
             AsDer::<Pkcs8V1Der<'_>>::as_der(&key).map(|document| document.as_ref().to_vec()).map_err(failed)
@@ -273,8 +277,7 @@ fn to_pkcs8(key: &PrivateKeyDer<'_>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
             AsDer::<Pkcs8V1Der<'_>>::as_der(&key).map_err(|_| KeyError::Unreadable)?.as_ref().to_vec()
         }
         PrivateKeyDer::Sec1(key) => {
-            let curves =
-                [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING, &ECDSA_P521_SHA512_ASN1_SIGNING];
+            let curves = [&ECDSA_P256_SHA256_ASN1_SIGNING, &ECDSA_P384_SHA384_ASN1_SIGNING, &ECDSA_P521_SHA512_ASN1_SIGNING];
             let key = curves
                 .into_iter()
                 .find_map(|curve| EcdsaKeyPair::from_private_key_der(curve, key.secret_sec1_der()).ok())

@@ -4,7 +4,7 @@ mod key;
 mod pair;
 mod subject;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use key::{KeyAlgorithm, KeyError, PrivateKey, PrivateKeySpec};
 pub use pair::{CertificateFacts, CertificatePair, PairError};

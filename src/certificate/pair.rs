@@ -6,11 +6,7 @@ use der::{Decode, Encode, oid::db::rfc5280::ID_KP_CLIENT_AUTH, referenced::Owned
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
-use x509_cert::{
-    Certificate,
-    ext::pkix::ExtendedKeyUsage,
-    time::Time,
-};
+use x509_cert::{Certificate, ext::pkix::ExtendedKeyUsage, time::Time};
 
 use super::{KeyError, PrivateKey, PrivateKeySpec, Subject};
 
@@ -178,7 +174,7 @@ fn facts(leaf: &Certificate, private_key: PrivateKeySpec) -> CertificateFacts {
     CertificateFacts {
         serial_number: if digits.is_empty() { "00".to_owned() } else { digits.to_owned() },
         subject: fields.subject().clone().into(),
-        issuer: fields.issuer().to_string(),
+        issuer: Subject::from(fields.issuer().clone()).to_string(),
         not_before: time_of(fields.validity().not_before),
         not_after: time_of(fields.validity().not_after),
         private_key,
@@ -193,9 +189,8 @@ fn is_for_clients(leaf: &Certificate) -> bool {
 
 /// The certificates in a PEM text; other things in it are passed over.
 pub(crate) fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PairError> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
-        .collect::<Result<_, _>>()
-        .map_err(|_| PairError::UnreadableCertificate)?;
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| PairError::UnreadableCertificate)?;
     if chain.is_empty() { Err(PairError::NoCertificate) } else { Ok(chain) }
 }
 

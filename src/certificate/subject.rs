@@ -6,7 +6,7 @@ use der::Encode;
 use x509_cert::name::Name;
 
 /// The subject of a certificate. Equality is that of the encoded name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Subject(Name);
 
 /// A string that is not a subject.
@@ -81,7 +81,12 @@ impl Subject {
     fn from_normalised(text: &str) -> Result<Self, SubjectError> {
         let name = Name::from_str(text).map_err(|_| SubjectError::Encoding)?;
         name.to_der().map_err(|_| SubjectError::Encoding)?;
-        Ok(Self(name))
+        // What is no text, such as bytes outside UTF-8 that came as hexadecimal pairs, prints as an object identifier.
+        if name.iter().any(|attribute| attribute.to_string().starts_with(|first: char| first.is_ascii_digit())) {
+            return Err(SubjectError::Encoding);
+        }
+        let subject = Self(name);
+        if subject.to_string().chars().any(char::is_control) { Err(SubjectError::Control) } else { Ok(subject) }
     }
 }
 
@@ -93,7 +98,20 @@ impl From<Name> for Subject {
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        // In reverse, as RFC 4514 section 2.1 has it for the parts; within a part of several attributes, as OpenSSL has it.
+        let parts: Vec<_> = self.0.iter_rdn().collect();
+        for (index, part) in parts.iter().rev().enumerate() {
+            let attributes: Vec<String> = part.iter().map(ToString::to_string).collect();
+            let attributes: Vec<&str> = attributes.iter().rev().map(String::as_str).collect();
+            write!(f, "{}{}", if index == 0 { "" } else { "," }, attributes.join("+"))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subject({:?})", self.to_string())
     }
 }
 
@@ -128,7 +146,7 @@ fn unescape(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, value: &mut Str
     let first = rest.next().ok_or(SubjectError::Escape)?;
     if first.is_ascii_hexdigit() {
         let second = rest.next().filter(char::is_ascii_hexdigit).ok_or(SubjectError::Escape)?;
-        value.extend(['\\', first, second]);
+        value.extend(['\\', first.to_ascii_uppercase(), second.to_ascii_uppercase()]);
         return Ok(());
     }
     if !r#",+"\<>;#= "#.contains(first) {
@@ -152,7 +170,13 @@ fn attribute(part: &str) -> Result<String, SubjectError> {
     if value.chars().any(char::is_control) || value.contains("\\0") || value.contains("\\1") || value.contains("\\7F") {
         return Err(SubjectError::Control);
     }
-    Ok(format!("{type_}={value}"))
+    // RFC 5280 appendix A.1: a country is two letters of PrintableString, a domain component IA5String.
+    let fits = match type_ {
+        "C" => value.len() == 2 && value.chars().all(|letter| letter.is_ascii_alphabetic()),
+        "DC" => value.is_ascii(),
+        _ => true,
+    };
+    if fits { Ok(format!("{type_}={value}")) } else { Err(SubjectError::Encoding) }
 }
 
 fn push_value(text: &mut String, character: char) -> Result<(), SubjectError> {

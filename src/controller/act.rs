@@ -56,11 +56,9 @@ impl Pass<'_> {
             Decision::Issue { desired, cause } => self.issue(desired, *cause).await,
             Decision::Repair { .. } => self.repair().await,
             Decision::Save => self.save().await,
-            Decision::Await
-            | Decision::Keep { .. }
-            | Decision::Account
-            | Decision::Wait { .. }
-            | Decision::Refuse { .. } => Ok(Acted::Nothing),
+            Decision::Await | Decision::Keep { .. } | Decision::Account | Decision::Wait { .. } | Decision::Refuse { .. } => {
+                Ok(Acted::Nothing)
+            }
         }
     }
 
@@ -233,12 +231,6 @@ fn refused(error: KubernetesError) -> Result<Acted, ReconcileError> {
     if !error.is_refusal() {
         return Err(error.into());
     }
-    let reason =
-        if error.is_namespace_terminating() { Reason::NamespaceTerminating } else { Reason::SecretNotWritable };
-    Ok(Acted::Failed(IssueError {
-        reason,
-        message: error.explanation(),
-        retry: Retry::Backoff,
-        minted: Minted::No,
-    }))
+    let reason = if error.is_namespace_terminating() { Reason::NamespaceTerminating } else { Reason::SecretNotWritable };
+    Ok(Acted::Failed(IssueError { reason, message: error.explanation(), retry: Retry::Backoff, minted: Minted::No }))
 }

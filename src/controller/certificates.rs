@@ -158,7 +158,9 @@ async fn run_certificates(controller: Controller<DatabaseUserCertificate>, conte
                     context.memory.forget(&name);
                     context.secret_watches.forget(&Waiting::Certificate(name));
                 }
-                Err(ControllerError::QueueError(error)) => warn!(error = chain(&error), "the watch of certificates failed and goes on"),
+                Err(ControllerError::QueueError(error)) => {
+                    warn!(error = chain(&error), "the watch of certificates failed and goes on")
+                }
                 Ok(_) | Err(_) => {}
             }
             futures::future::ready(())
@@ -174,10 +176,7 @@ async fn watch_secrets(
     triggers: Arc<Triggers>,
 ) {
     let config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
-    let mut events = watcher(secrets, config)
-        .modify(|secret| secret.managed_fields_mut().clear())
-        .default_backoff()
-        .boxed();
+    let mut events = watcher(secrets, config).modify(|secret| secret.managed_fields_mut().clear()).default_backoff().boxed();
     let mut list_began = Instant::now();
     while let Some(event) = events.next().await {
         let event = match event {

@@ -85,7 +85,9 @@ where
                     let namespace = gone.namespace.unwrap_or_default();
                     forget(&context, &IssuerKey { kind: K::KIND, namespace, name: gone.name });
                 }
-                Err(ControllerError::QueueError(error)) => warn!(error = chain(&error), "the watch of issuers failed and goes on"),
+                Err(ControllerError::QueueError(error)) => {
+                    warn!(error = chain(&error), "the watch of issuers failed and goes on")
+                }
                 Ok(_) | Err(_) => {}
             }
             futures::future::ready(())
@@ -102,11 +104,7 @@ fn after_error<K: IssuerObject>(issuer: Arc<K>, error: &ReconcileError, _: Arc<C
 }
 
 async fn reconcile<K: IssuerObject>(issuer: Arc<K>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let key = IssuerKey {
-        kind: K::KIND,
-        namespace: issuer.namespace().unwrap_or_default(),
-        name: issuer.name_any(),
-    };
+    let key = IssuerKey { kind: K::KIND, namespace: issuer.namespace().unwrap_or_default(), name: issuer.name_any() };
     let Some(loaded) = find(&*issuer, &key, &context).await? else {
         // The Secret's watch has shown nothing yet and wakes us when it has.
         return Ok(Action::await_change());

@@ -124,11 +124,8 @@ pub fn load(
         IssuerKind::ClusterCertificateIssuer => Allow::of_cluster_issuer(spec.allow.as_ref())
             .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?,
     };
-    let version = format!(
-        "{generation}/{}/{}",
-        secret.uid().unwrap_or_default(),
-        secret.resource_version().unwrap_or_default()
-    );
+    let version =
+        format!("{generation}/{}/{}", secret.uid().unwrap_or_default(), secret.resource_version().unwrap_or_default());
     match (&spec.atlas, &spec.ca) {
         (Some(atlas), None) => load_atlas(atlas, allow, version, secret, client),
         (None, Some(ca)) => load_ca(ca, allow, version, secret, now),

@@ -71,9 +71,9 @@ impl KubernetesError {
     /// 403 because the namespace is being deleted (cause `NamespaceTerminating`).
     #[must_use]
     pub fn is_namespace_terminating(&self) -> bool {
-        self.status().and_then(|status| status.details.as_ref()).is_some_and(|details| {
-            details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating")
-        })
+        self.status()
+            .and_then(|status| status.details.as_ref())
+            .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
     }
 
     /// What the API server said.

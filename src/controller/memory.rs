@@ -74,7 +74,9 @@ impl Memory {
 
     /// The watch has shown a version of a Secret.
     pub fn saw(&self, secret: &NamespacedName, resource_version: &str) {
-        if let Some(memory) = self.lock().secrets.get_mut(secret).filter(|memory| memory.view.resource_version == resource_version) {
+        if let Some(memory) =
+            self.lock().secrets.get_mut(secret).filter(|memory| memory.view.resource_version == resource_version)
+        {
             memory.awaiting_echo = None;
         }
     }

@@ -21,11 +21,7 @@ use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{Client, core::PartialObjectMeta, runtime::reflector::Store};
 
 use self::{
-    events::Events,
-    issuers::IssuerDirectory,
-    kubernetes::KubernetesError,
-    memory::Memory,
-    secret_watches::SecretWatches,
+    events::Events, issuers::IssuerDirectory, kubernetes::KubernetesError, memory::Memory, secret_watches::SecretWatches,
     triggers::Triggers,
 };
 use crate::{

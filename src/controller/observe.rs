@@ -37,11 +37,7 @@ pub(super) struct Found {
     pub(super) issuer: Option<Arc<LoadedIssuer>>,
 }
 
-pub(super) async fn observe(
-    context: &Context,
-    object: &DatabaseUserCertificate,
-    look: Look,
-) -> Result<Found, KubernetesError> {
+pub(super) async fn observe(context: &Context, object: &DatabaseUserCertificate, look: Look) -> Result<Found, KubernetesError> {
     let namespace = object.namespace().unwrap_or_default();
     let secret_name = (namespace.clone(), object.secret_name());
     let (state, issuer) = issuer_state(context, object, &namespace);
@@ -88,12 +84,11 @@ fn issuer_state(
 
 fn unloaded(context: &Context, key: &IssuerKey, namespace: &str) -> IssuerState {
     let exists = match key.kind {
-        IssuerKind::CertificateIssuer => {
-            context.issuer_store.get(&ObjectRef::new(&key.name).within(namespace)).is_some()
-        }
+        IssuerKind::CertificateIssuer => context.issuer_store.get(&ObjectRef::new(&key.name).within(namespace)).is_some(),
         IssuerKind::ClusterCertificateIssuer => {
             let Some(store) = &context.cluster_issuer_store else {
-                let message = "this operator serves single namespaces and so no ClusterCertificateIssuer: use a CertificateIssuer";
+                let message =
+                    "this operator serves single namespaces and so no ClusterCertificateIssuer: use a CertificateIssuer";
                 return IssuerState::Refused(Reason::IssuerNotAllowed, message.to_owned());
             };
             store.get(&ObjectRef::new(&key.name)).is_some()

@@ -40,7 +40,8 @@ pub(super) async fn reconcile(object: Arc<DatabaseUserCertificate>, context: Arc
         return Ok(Action::requeue(LONGEST_SLEEP));
     }
     let started = std::time::Instant::now();
-    let result = tokio::time::timeout(PASS_LIMIT, Box::pin(pass(&object, &context))).await.unwrap_or(Err(ReconcileError::TooLong));
+    let result =
+        tokio::time::timeout(PASS_LIMIT, Box::pin(pass(&object, &context))).await.unwrap_or(Err(ReconcileError::TooLong));
     context.metrics.reconciled(started.elapsed());
     result
 }
@@ -138,7 +139,9 @@ fn written(certificate: &Result<crate::certificate::CertificateFacts, String>, r
         Ok(facts) if reason == Reason::SecretRepaired => {
             format!("the Secret of certificate {} is complete again", facts.serial_number)
         }
-        Ok(facts) => format!("issued certificate {} for {}, valid until {}", facts.serial_number, facts.subject, facts.not_after),
+        Ok(facts) => {
+            format!("issued certificate {} for {}, valid until {}", facts.serial_number, facts.subject, facts.not_after)
+        }
         Err(fault) => fault.clone(),
     }
 }

@@ -71,10 +71,7 @@ impl SecretContent {
     #[must_use]
     pub fn to_secret(&self, object: &DatabaseUserCertificate) -> Secret {
         Secret {
-            metadata: ObjectMeta {
-                annotations: Some(present(self.annotations())),
-                ..new_metadata(object)
-            },
+            metadata: ObjectMeta { annotations: Some(present(self.annotations())), ..new_metadata(object) },
             type_: Some(TLS_SECRET_TYPE.to_owned()),
             data: Some(present(self.data())),
             ..Secret::default()
@@ -99,11 +96,7 @@ impl SecretContent {
     /// The Secret after the write that returned `written`, without looking at its data again.
     #[must_use]
     pub fn view(&self, written: &ObjectMeta, wrong_type: Option<String>) -> SecretView {
-        SecretView {
-            wrong_type,
-            complete: true,
-            ..view_of(written, Ok(self.pair.facts().clone()))
-        }
+        SecretView { wrong_type, complete: true, ..view_of(written, Ok(self.pair.facts().clone())) }
     }
 }
 
@@ -147,9 +140,10 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
     let fault = first.as_ref().err().map(ToString::to_string);
     let intact = first.is_ok();
     let pair = first.or_else(|_| CertificatePair::parse_combined(combined)).ok();
-    let facts = pair.as_ref().map(|pair| pair.facts().clone()).ok_or_else(|| {
-        format!("the Secret's content cannot be used: {}", fault.unwrap_or_default())
-    });
+    let facts = pair
+        .as_ref()
+        .map(|pair| pair.facts().clone())
+        .ok_or_else(|| format!("the Secret's content cannot be used: {}", fault.unwrap_or_default()));
     let mut view = view_of(&secret.metadata, facts);
     view.wrong_type = secret.type_.clone().filter(|type_| type_ != TLS_SECRET_TYPE);
     view.complete = pair.as_ref().is_some_and(|pair| {

@@ -74,7 +74,11 @@ impl SecretWatches {
             entries
                 .by_secret
                 .entry(secret.clone())
-                .or_insert_with(|| Entry { waiting: HashSet::new(), sighting: Sighting::Unknown, task: self.spawn(secret.clone()) })
+                .or_insert_with(|| Entry {
+                    waiting: HashSet::new(),
+                    sighting: Sighting::Unknown,
+                    task: self.spawn(secret.clone()),
+                })
                 .waiting
                 .insert(who.clone());
         }

@@ -39,11 +39,7 @@ impl Allow {
     /// A selector with an operator that does not exist.
     pub fn of_cluster_issuer(allow: Option<&AllowedUse>) -> Result<Self, AllowError> {
         let choice = allow.and_then(|allow| allow.namespaces.clone()).unwrap_or_default();
-        let selector = choice
-            .selector
-            .map(Selector::try_from)
-            .transpose()
-            .map_err(|error| AllowError(error.to_string()))?;
+        let selector = choice.selector.map(Selector::try_from).transpose().map_err(|error| AllowError(error.to_string()))?;
         Ok(Self {
             namespaces: Some(Namespaces { names: choice.names, selector }),
             usernames: allow.and_then(|allow| allow.usernames.clone()),

@@ -125,10 +125,9 @@ impl Desired {
                 .into_iter()
                 .find(|(_, given)| *given),
             ),
-            IssuerType::Ca => (
-                "a CA",
-                Some(("monthsUntilExpiration", spec.months_until_expiration.is_some())).filter(|(_, given)| *given),
-            ),
+            IssuerType::Ca => {
+                ("a CA", Some(("monthsUntilExpiration", spec.months_until_expiration.is_some())).filter(|(_, given)| *given))
+            }
         };
         foreign.map_or(Ok(()), |(field, _)| {
             Err(InvalidSpec(format!("remove spec.{field}: the issuer is {issuer}, which cannot honour it")))

@@ -65,7 +65,11 @@ pub fn record_failure(
     now: Timestamp,
 ) {
     let inputs = inputs_digest(desired, issuer);
-    let count = 1 + status.failure.as_ref().filter(|old| old.inputs == inputs || error.minted == Minted::Possibly).map_or(0, |old| old.count);
+    let count = 1 + status
+        .failure
+        .as_ref()
+        .filter(|old| old.inputs == inputs || error.minted == Minted::Possibly)
+        .map_or(0, |old| old.count);
     status.issuance = None;
     if error.minted == Minted::Possibly {
         status.unaccounted_certificates = Some(status.unaccounted_certificates.unwrap_or(0) + 1);
@@ -127,12 +131,15 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
     let newest = status.history.first().map(|newest| newest.serial_number.as_str());
     if newest != Some(certificate.serial_number.as_str()) {
         let reason = view.issue_reason.clone().unwrap_or_else(|| Reason::Issued.as_str().to_owned());
-        status.history.insert(0, IssuedCertificate {
-            serial_number: certificate.serial_number.clone(),
-            reason,
-            recorded_at: Time(truncated_to_second(now)),
-            not_after: Time(certificate.not_after),
-        });
+        status.history.insert(
+            0,
+            IssuedCertificate {
+                serial_number: certificate.serial_number.clone(),
+                reason,
+                recorded_at: Time(truncated_to_second(now)),
+                not_after: Time(certificate.not_after),
+            },
+        );
         status.history.truncate(HISTORY_LENGTH);
     }
 }
@@ -170,13 +177,17 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
         Decision::Keep { wrong_type: Some(wrong_type), .. } => (
             false,
             Reason::SecretTypeWrong,
-            format!("the Secret's type is {wrong_type} and cannot be changed: delete the Secret, then a new one is made with a new certificate"),
+            format!(
+                "the Secret's type is {wrong_type} and cannot be changed: delete the Secret, then a new one is made with a new certificate"
+            ),
         ),
         Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } => {
             (false, Reason::Issued, format!("nothing to do before {renewal_time}"))
         }
         Decision::Issue { cause, .. } => (true, *cause, "a certificate is being requested".to_owned()),
-        Decision::Save => (true, Reason::SecretNotWritable, "a certificate was issued and is being written to the Secret".to_owned()),
+        Decision::Save => {
+            (true, Reason::SecretNotWritable, "a certificate was issued and is being written to the Secret".to_owned())
+        }
         Decision::Account => (false, Reason::AtlasAnswerLost, "the answer to a request was lost".to_owned()),
         Decision::Wait { until, reason, message } => (false, *reason, format!("{message}; next attempt at {until}")),
         Decision::Refuse { reason, message } => (false, *reason, message.clone()),

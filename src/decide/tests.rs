@@ -12,8 +12,9 @@ use rstest::rstest;
 use super::*;
 use crate::{
     api::{
-        DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate,
-        IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, condition, names::RENEW_REQUESTED_ANNOTATION,
+        DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING, Issuance,
+        IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, condition,
+        names::RENEW_REQUESTED_ANNOTATION,
     },
     certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
     issuer::{IssueError, Minted, Retry},
@@ -158,14 +159,14 @@ fn what_a_person_must_change_is_refused(#[case] observed: Observed, #[case] expe
 
 #[test]
 fn a_foreign_secret_is_refused_even_when_a_certificate_waits_in_memory() {
-    let observed =
-        Observed { secret: SecretState::NotOurs("x".into()), unsaved: Some(certificate()), ..observed() };
+    let observed = Observed { secret: SecretState::NotOurs("x".into()), unsaved: Some(certificate()), ..observed() };
     assert_eq!(reason(&decide(&object(), &observed, at(DAY))), Some(Reason::SecretNotOwned));
 }
 
 #[test]
 fn a_certificate_in_memory_is_saved_before_anything_else_is_issued() {
-    let observed = Observed { secret: SecretState::Absent, unsaved: Some(certificate()), issuer: IssuerState::Missing, ..observed() };
+    let observed =
+        Observed { secret: SecretState::Absent, unsaved: Some(certificate()), issuer: IssuerState::Missing, ..observed() };
     assert_eq!(decide(&object(), &observed, at(DAY)), Decision::Save);
 }
 
@@ -309,7 +310,8 @@ fn a_spec_that_the_issuer_cannot_honour_names_the_field(
 ) {
     let mut object = object();
     change(&mut object.spec);
-    let observed = Observed { issuer: IssuerState::Usable(Box::new(issuer(issuer_type))), secret: SecretState::Absent, ..observed() };
+    let observed =
+        Observed { issuer: IssuerState::Usable(Box::new(issuer(issuer_type))), secret: SecretState::Absent, ..observed() };
     let Decision::Refuse { reason, message } = decide(&object, &observed, at(0)) else { panic!() };
     assert_eq!(reason, Reason::InvalidSpec);
     assert!(message.contains(field), "{message}");

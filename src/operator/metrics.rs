@@ -4,7 +4,11 @@ use std::{fmt, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, histogram::{Histogram, exponential_buckets}},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        histogram::{Histogram, exponential_buckets},
+    },
     registry::Registry,
 };
 
@@ -47,7 +51,11 @@ impl Metrics {
     fn registered(mut self) -> Self {
         let registry = &mut self.registry;
         registry.register("usercert_certificates_issued", "Certificates issued, by issuer and cause", self.issued.clone());
-        registry.register("usercert_issue_failures", "Attempts to issue that failed, by issuer and reason", self.failed.clone());
+        registry.register(
+            "usercert_issue_failures",
+            "Attempts to issue that failed, by issuer and reason",
+            self.failed.clone(),
+        );
         registry.register("usercert_warnings", "Transitions of a condition to a warning, by reason", self.refused.clone());
         registry.register("usercert_reconcile_seconds", "Duration of the passes over certificates", self.reconciled.clone());
         self

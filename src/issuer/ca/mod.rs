@@ -20,7 +20,9 @@ use self::certificate::{Leaf, key_identifier};
 use super::{IssueError, IssueRequest, Issued, Minted, Retry};
 use crate::{
     api::Reason,
-    certificate::{CertificatePair, KeyAlgorithm, KeyError, PairError, PrivateKey, PrivateKeySpec, pem_text, read_certificates, time_of},
+    certificate::{
+        CertificatePair, KeyAlgorithm, KeyError, PairError, PrivateKey, PrivateKeySpec, pem_text, read_certificates, time_of,
+    },
 };
 
 /// Clocks of databases may be behind ours by this much.
@@ -163,7 +165,10 @@ impl CaIssuer {
     pub fn issue(&self, request: &IssueRequest) -> Result<Issued, IssueError> {
         let now = request.now;
         if self.not_after <= now || self.not_before > now {
-            return Err(refusal(Reason::CaNotInDate, format!("renew the CA: it is valid from {} to {}", self.not_before, self.not_after)));
+            return Err(refusal(
+                Reason::CaNotInDate,
+                format!("renew the CA: it is valid from {} to {}", self.not_before, self.not_after),
+            ));
         }
         let pair = self.sign(request).map_err(|message| refusal(Reason::SigningFailed, message))?;
         self.verify(&pair, now).map_err(|message| refusal(Reason::SigningFailed, message))?;
@@ -264,10 +269,10 @@ fn check_chain(chain: &[Certificate], now: Timestamp) -> Result<(), CaError> {
 
 fn may_sign(certificate: &Certificate) -> bool {
     let fields = certificate.tbs_certificate();
-    let is_ca = fields.get_extension::<BasicConstraints>().is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca));
-    let signs = fields
-        .get_extension::<KeyUsageExtension>()
-        .is_ok_and(|found| found.is_none_or(|(_, usage)| usage.key_cert_sign()));
+    let is_ca =
+        fields.get_extension::<BasicConstraints>().is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca));
+    let signs =
+        fields.get_extension::<KeyUsageExtension>().is_ok_and(|found| found.is_none_or(|(_, usage)| usage.key_cert_sign()));
     is_ca && signs
 }
 
