@@ -159,7 +159,7 @@ async fn run_certificates(controller: Controller<DatabaseUserCertificate>, conte
                     context.secret_watches.forget(&Waiting::Certificate(name));
                 }
                 Err(ControllerError::QueueError(error)) => {
-                    warn!(error = chain(&error), "the watch of certificates failed and goes on")
+                    warn!(error = chain(&error), "the watch of certificates failed and goes on");
                 }
                 Ok(_) | Err(_) => {}
             }

@@ -86,7 +86,7 @@ where
                     forget(&context, &IssuerKey { kind: K::KIND, namespace, name: gone.name });
                 }
                 Err(ControllerError::QueueError(error)) => {
-                    warn!(error = chain(&error), "the watch of issuers failed and goes on")
+                    warn!(error = chain(&error), "the watch of issuers failed and goes on");
                 }
                 Ok(_) | Err(_) => {}
             }

@@ -47,9 +47,9 @@ pub enum OperatorError {
 pub fn execute(arguments: Arguments) -> Result<(), OperatorError> {
     match arguments.command {
         Some(Command::Crds) => print_definitions(),
-        Some(Command::Run(arguments)) => run(*arguments),
+        Some(Command::Run(arguments)) => run(&arguments),
         None => match <Arguments as clap::Parser>::parse_from(["usercert-operator", "run"]).command {
-            Some(Command::Run(arguments)) => run(*arguments),
+            Some(Command::Run(arguments)) => run(&arguments),
             _ => Ok(()),
         },
     }
@@ -64,7 +64,7 @@ fn print_definitions() -> Result<(), OperatorError> {
 }
 
 #[tokio::main]
-async fn run(arguments: RunArguments) -> Result<(), OperatorError> {
+async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     start_logging(arguments.log_format);
     // Two providers are compiled in nowhere; installing ours makes rustls sure of it.
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| OperatorError::Provider)?;
@@ -73,7 +73,7 @@ async fn run(arguments: RunArguments) -> Result<(), OperatorError> {
     config.default_retry = false;
     let client = Client::try_from(config).map_err(OperatorError::Client)?;
     let stop = stop_signal().map_err(OperatorError::Signal)?.shared();
-    let scopes = scopes(&arguments);
+    let scopes = scopes(arguments);
     let readiness = Readiness::awaiting(scopes.len());
     let metrics = Arc::new(Metrics::default());
     info!(version = env!("CARGO_PKG_VERSION"), scopes = ?scopes, address = %arguments.http_address, "usercert-operator starts");

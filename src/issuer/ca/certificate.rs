@@ -95,18 +95,20 @@ impl Leaf {
 /// Client authentication and nothing else. In particular none of MongoDB's own extensions (1.3.6.1.4.1.34601.2.1), which give roles
 /// and cluster membership to whoever presents the certificate.
 fn extensions(subject: &Name, own: Vec<u8>, authority: Vec<u8>) -> Result<Extensions, der::Error> {
-    let mut extensions: Vec<Extension> = Vec::new();
-    extensions.push((true, &BasicConstraints { ca: false, path_len_constraint: None }).to_extension(subject, &extensions)?);
-    extensions.push((true, &KeyUsage(KeyUsages::DigitalSignature.into())).to_extension(subject, &extensions)?);
-    extensions.push((false, &ExtendedKeyUsage(vec![ID_KP_CLIENT_AUTH])).to_extension(subject, &extensions)?);
-    extensions.push((false, &SubjectKeyIdentifier(OctetString::new(own)?)).to_extension(subject, &extensions)?);
     let authority = AuthorityKeyIdentifier {
         key_identifier: Some(OctetString::new(authority)?),
         authority_cert_issuer: None,
         authority_cert_serial_number: None,
     };
-    extensions.push((false, &authority).to_extension(subject, &extensions)?);
-    Ok(extensions)
+    // None of these looks at the extensions before it.
+    let others: &[Extension] = &[];
+    Ok(vec![
+        (true, &BasicConstraints { ca: false, path_len_constraint: None }).to_extension(subject, others)?,
+        (true, &KeyUsage(KeyUsages::DigitalSignature.into())).to_extension(subject, others)?,
+        (false, &ExtendedKeyUsage(vec![ID_KP_CLIENT_AUTH])).to_extension(subject, others)?,
+        (false, &SubjectKeyIdentifier(OctetString::new(own)?)).to_extension(subject, others)?,
+        (false, &authority).to_extension(subject, others)?,
+    ])
 }
 
 /// RFC 7093 section 2, method 1: the leftmost 160 bits of SHA-256 of the public key's bits.
@@ -114,7 +116,7 @@ pub(super) fn key_identifier(public_key_bits: &[u8]) -> Vec<u8> {
     digest::digest(&digest::SHA256, public_key_bits).as_ref()[..20].to_vec()
 }
 
-/// UTCTime up to 2049, GeneralizedTime after (RFC 5280 section 4.1.2.5).
+/// `UTCTime` up to 2049, `GeneralizedTime` after (RFC 5280 section 4.1.2.5).
 fn time(timestamp: Timestamp) -> Result<Time, der::Error> {
     let seconds = std::time::Duration::from_secs(u64::try_from(timestamp.as_second()).unwrap_or_default());
     match der::asn1::UtcTime::from_unix_duration(seconds) {

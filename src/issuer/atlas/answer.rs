@@ -1,0 +1,64 @@
+//! The answer to a request that minted: read, and verified before anything is done with it.
+
+use rustls::pki_types::pem::{PemObject, SectionKind};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::{
+    api::Reason,
+    certificate::CertificatePair,
+    issuer::{IssueError, IssueRequest, Issued, Minted, Retry},
+};
+
+/// Takes the pair out of the body of a 201. The body is PEM, whatever its media type says.
+pub(super) fn verified(body: &SecretString, request: &IssueRequest) -> Result<Issued, IssueError> {
+    read(body.expose_secret(), request).map(|pair| Issued { pair, ca_certificate: None }).map_err(|what| unusable(&what))
+}
+
+/// Atlas has made a certificate, but nothing can be done with its answer.
+pub(super) fn unusable(what: &str) -> IssueError {
+    IssueError {
+        reason: Reason::AtlasAnswerUnusable,
+        message: format!(
+            "Atlas made a certificate, but its answer cannot be used: {what}; the certificate is counted in status.unaccountedCertificates"
+        ),
+        retry: Retry::Backoff,
+        minted: Minted::Possibly,
+    }
+}
+
+fn read(body: &str, request: &IssueRequest) -> Result<CertificatePair, String> {
+    let text = body.trim_start();
+    if text.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    // A gateway that makes the media type true would have turned the text into a JSON string.
+    let unquoted = text.starts_with('"').then(|| serde_json::from_str::<String>(text).map(SecretString::from));
+    let pem = match &unquoted {
+        Some(Ok(pem)) => pem.expose_secret(),
+        Some(Err(_)) => return Err("it is neither PEM nor a JSON string".to_owned()),
+        None => text,
+    };
+    if !pem.starts_with("-----BEGIN") {
+        return Err("it is not PEM".to_owned());
+    }
+    expect_one_of_each(pem)?;
+    let pair = CertificatePair::parse_combined(pem.as_bytes()).map_err(|error| error.to_string())?;
+    pair.verify(&request.subject, request.now).map_err(|error| error.to_string())?;
+    Ok(pair)
+}
+
+fn expect_one_of_each(pem: &str) -> Result<(), String> {
+    let (mut certificates, mut keys) = (0, 0);
+    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes()) {
+        match section.map_err(|_| "its PEM is cut off or garbled".to_owned())?.0 {
+            SectionKind::Certificate => certificates += 1,
+            SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => keys += 1,
+            _ => return Err("it holds something else than a certificate and a key".to_owned()),
+        }
+    }
+    if (certificates, keys) == (1, 1) {
+        Ok(())
+    } else {
+        Err(format!("it holds {certificates} certificates and {keys} private keys instead of one of each"))
+    }
+}

@@ -1,0 +1,195 @@
+//! What each error of the API means: a reason, what to change, when to try again, and whether a certificate may exist.
+
+use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, LOCATION, RETRY_AFTER},
+};
+use serde::Deserialize;
+
+use crate::{
+    api::Reason,
+    issuer::{IssueError, Minted, Retry},
+};
+
+/// A longer `Retry-After` is not believed.
+const LONGEST_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
+
+/// How much of Atlas's own words goes into a message.
+const DETAIL_CHARACTERS: usize = 200;
+
+/// The error envelope. Only `error` and `errorCode` are promised, and gateways answer with neither.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Envelope {
+    error_code: Option<String>,
+    detail: Option<String>,
+}
+
+/// An answer that is not a success.
+pub(super) struct Refusal<'a> {
+    pub(super) status: StatusCode,
+    pub(super) headers: &'a HeaderMap,
+    pub(super) body: &'a [u8],
+    pub(super) username: &'a str,
+    pub(super) project_id: &'a str,
+    pub(super) now: Timestamp,
+}
+
+impl Refusal<'_> {
+    /// Decides by the status first, for codes are not bound to one, then by the code; never by the text.
+    pub(super) fn classify(&self) -> IssueError {
+        let envelope: Envelope = serde_json::from_slice(self.body).unwrap_or_default();
+        let code = self.code(&envelope);
+        let (reason, advice) = self.meaning(&code);
+        let minted = if self.status.is_server_error() { Minted::Possibly } else { Minted::No };
+        IssueError { reason, message: self.message(&code, &envelope, &advice), retry: self.retry(reason), minted }
+    }
+
+    fn code(&self, envelope: &Envelope) -> String {
+        let header = self.headers.get("X-Error-Code").and_then(|value| value.to_str().ok());
+        let code = envelope.error_code.as_deref().filter(|code| !code.is_empty()).or(header).unwrap_or_default();
+        code.chars().filter(|character| character.is_ascii_alphanumeric() || *character == '_').take(80).collect()
+    }
+
+    fn meaning(&self, code: &str) -> (Reason, String) {
+        match self.status.as_u16() {
+            300..=399 => (Reason::AtlasRequestRefused, self.redirected()),
+            400 => self.bad_request(code),
+            401 => (Reason::AtlasUnauthorized, self.unauthorized()),
+            402 => (Reason::AtlasAccountSuspended, "settle the organisation's account with MongoDB".to_owned()),
+            403 => forbidden(code),
+            404 => self.not_found(code),
+            405 if code == "WRITES_NOT_ALLOWED_DURING_APP_UPGRADES" => {
+                (Reason::AtlasUnavailable, "Atlas is being upgraded; the request is repeated later".to_owned())
+            }
+            409 => (Reason::AtlasConflict, "the request is repeated later".to_owned()),
+            429 => (Reason::AtlasRateLimited, "the request is repeated when Atlas allows it".to_owned()),
+            500..=599 => self.server_error(code),
+            _ => (Reason::AtlasRequestRefused, "check the issuer's endpoint and API version".to_owned()),
+        }
+    }
+
+    fn bad_request(&self, code: &str) -> (Reason, String) {
+        let user = self.username;
+        match code {
+            "USER_NOT_MANAGED_X509" => (
+                Reason::AtlasUserNotManaged,
+                format!("set the X.509 type of the database user {user:?} to MANAGED, or name another user"),
+            ),
+            "ATLAS_GENERATED_CERTS_LIMIT_EXCEEDED" => (
+                Reason::AtlasCertificateLimit,
+                format!("wait until one of the certificates of the database user {user:?} expires, or use a new user"),
+            ),
+            "CANNOT_GENERATE_CERT_IF_ADVANCED_X509" => (
+                Reason::AtlasSelfManagedX509,
+                "turn self-managed X.509 off in the project's settings, or use a CA issuer".to_owned(),
+            ),
+            "CERT_EXPIRY_CANNOT_EXCEED_TWO_YEARS" => {
+                (Reason::AtlasRequestRefused, "set monthsUntilExpiration to 24 or less".to_owned())
+            }
+            "ATLAS_MANAGED_X509_NAME_INVALID" | "ATLAS_INVALID_USERNAME" => {
+                (Reason::AtlasRequestRefused, format!("change spec.username: Atlas does not take {user:?} for an X.509 user"))
+            }
+            "INVALID_VERSION_DATE" => (Reason::AtlasRequestRefused, "set the issuer's apiVersion to v2 or v1.0".to_owned()),
+            _ => (Reason::AtlasRequestRefused, "change the spec of the certificate or of its issuer".to_owned()),
+        }
+    }
+
+    fn unauthorized(&self) -> String {
+        format!(
+            "check publicApiKey and privateApiKey in the credentials Secret, and that the API key has the role Project Owner on the project {}",
+            self.project_id
+        )
+    }
+
+    fn not_found(&self, code: &str) -> (Reason, String) {
+        let (user, project) = (self.username, self.project_id);
+        match code {
+            "USERNAME_NOT_FOUND" | "USER_NOT_FOUND" => (
+                Reason::AtlasUserNotFound,
+                format!(
+                    "create the database user {user:?} with X.509 type MANAGED in the project {project}, or correct spec.username"
+                ),
+            ),
+            "GROUP_NOT_FOUND" => (
+                Reason::AtlasProjectNotFound,
+                format!("correct the issuer's projectId: there is no project {project} for this API key"),
+            ),
+            _ => (
+                Reason::AtlasUserNotFound,
+                format!("check the database user {user:?}, the issuer's projectId {project} and its endpoint"),
+            ),
+        }
+    }
+
+    fn server_error(&self, code: &str) -> (Reason, String) {
+        if self.status == StatusCode::SERVICE_UNAVAILABLE || code == "SERVICE_UNAVAILABLE" {
+            return (Reason::AtlasUnavailable, "the request is repeated later; it may have made a certificate".to_owned());
+        }
+        (Reason::AtlasAnswerLost, "the request may have made a certificate; it is repeated after a while".to_owned())
+    }
+
+    fn redirected(&self) -> String {
+        let to = self.headers.get(LOCATION).and_then(|value| value.to_str().ok()).and_then(|to| url::Url::parse(to).ok());
+        match to.as_ref().and_then(url::Url::host_str) {
+            Some(host) => format!("redirects are not followed: set the issuer's endpoint to where {host} is, if that is right"),
+            None => "redirects are not followed: correct the issuer's endpoint".to_owned(),
+        }
+    }
+
+    fn retry(&self, reason: Reason) -> Retry {
+        let asked = retry_after(self.headers, self.now).map(Retry::NotBefore);
+        match reason {
+            Reason::AtlasRateLimited | Reason::AtlasUnavailable | Reason::AtlasAnswerLost => asked.unwrap_or(Retry::Backoff),
+            Reason::AtlasConflict => Retry::Backoff,
+            _ => Retry::Slowly,
+        }
+    }
+
+    fn message(&self, code: &str, envelope: &Envelope, advice: &str) -> String {
+        let mut message = format!("Atlas answered {}", self.status.as_u16());
+        if !code.is_empty() {
+            message.push(' ');
+            message.push_str(code);
+        }
+        message.push_str(": ");
+        message.push_str(advice);
+        if let Some(detail) = envelope.detail.as_deref().map(printable).filter(|detail| !detail.is_empty()) {
+            message.push_str(" (Atlas says: ");
+            message.push_str(&detail);
+            message.push(')');
+        }
+        message
+    }
+}
+
+fn forbidden(code: &str) -> (Reason, String) {
+    match code {
+        // Older and newer spellings of the same two refusals.
+        "IP_ADDRESS_NOT_ON_ACCESS_LIST" | "IP_ADDRESS_NOT_ON_WHITELIST" => (
+            Reason::AtlasAccessListDenied,
+            "add this operator's egress address to the access list of the API key, which is not the project's".to_owned(),
+        ),
+        "ORG_REQUIRES_ACCESS_LIST" | "ORG_REQUIRES_WHITELIST" => (
+            Reason::AtlasAccessListDenied,
+            "the organisation wants an access list on the API key: add this operator's egress address to it".to_owned(),
+        ),
+        _ => (Reason::AtlasForbidden, "give the API key the role Project Owner on the project".to_owned()),
+    }
+}
+
+/// Seconds or an HTTP date (RFC 9110 section 10.2.3).
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<SignedDuration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let asked = match value.parse::<u32>() {
+        Ok(seconds) => SignedDuration::from_secs(i64::from(seconds)),
+        Err(_) => rfc2822::parse(value).ok()?.timestamp().duration_since(now),
+    };
+    Some(asked.clamp(SignedDuration::from_secs(1), LONGEST_RETRY_AFTER))
+}
+
+/// Foreign text for a condition: no control characters, and not much of it.
+fn printable(text: &str) -> String {
+    text.chars().filter(|character| !character.is_control()).take(DETAIL_CHARACTERS).collect()
+}
