@@ -1,1 +1,5 @@
-//! Test support.
+//! What the tests and the demo need around the operator: a stand-in for the Atlas Administration API, and a real Kubernetes
+//! control plane on loopback.
+
+pub mod atlas;
+pub mod control_plane;

@@ -1,0 +1,20 @@
+//! A stand-in for the Atlas Administration API, as far as certificates of database users go.
+//!
+//! It behaves as the recorded answers of the real one do, down to the digest challenge, the JSON media type on a PEM body and
+//! the certificates that outlive their user; and it keeps a ledger of what it minted, the oracle of the tests.
+
+mod certificate;
+mod digest;
+mod fault;
+mod ledger;
+mod server;
+mod state;
+#[cfg(test)]
+mod tests;
+
+pub use certificate::KeyPool;
+pub use digest::DigestAlgorithm;
+pub use fault::{Fault, Refusal};
+pub use ledger::{LoggedRequest, Mint};
+pub use server::StandIn;
+pub use state::{StandInConfig, X509Type};
