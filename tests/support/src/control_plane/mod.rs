@@ -1,0 +1,259 @@
+//! A real Kubernetes control plane on loopback: etcd, kube-apiserver and kube-controller-manager as processes. No root, no Docker.
+//!
+//! There is no node: nothing runs Pods. The operator runs as a process of its own, with a token of its ServiceAccount.
+
+mod audit;
+mod process;
+mod tools;
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+};
+use kube::{
+    Api, Client, Config,
+    api::PostParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tempfile::TempDir;
+
+pub use audit::AuditEvent;
+pub use process::Supervised;
+pub use tools::{repository, tool};
+
+const ADMIN_TOKEN: &str = "admin-of-a-control-plane-on-loopback";
+
+/// How long the parts may take to start; a slow machine under load needs most of it.
+const START_LIMIT: Duration = Duration::from_secs(120);
+
+/// A running control plane; it stops when dropped, and when this process ends in whatever way.
+pub struct ControlPlane {
+    directory: TempDir,
+    url: String,
+    // Dropped in this order: the API server's clients first.
+    _processes: Vec<Supervised>,
+}
+
+impl ControlPlane {
+    /// Starts it, on free ports.
+    ///
+    /// # Errors
+    /// A program is missing (`make tools` builds them) or does not become ready; the message names its log.
+    pub async fn start() -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("usercert-control-plane-").tempdir()?;
+        let files = Files(directory.path().to_owned());
+        files.write("tokens.csv", &format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n"))?;
+        files.write("audit-policy.yaml", AUDIT_POLICY)?;
+        openssl(&["genrsa", "-out", &files.path("service-account.key"), "2048"])?;
+        let [etcd_port, peer_port, api_port, controller_port] = free_ports()?;
+        let etcd_url = format!("http://127.0.0.1:{etcd_port}");
+        let url = format!("https://127.0.0.1:{api_port}");
+
+        let etcd = files.spawn("etcd", &etcd_arguments(&files, &etcd_url, peer_port))?;
+        let api_server = files.spawn("kube-apiserver", &api_server_arguments(&files, &etcd_url, api_port))?;
+        wait_for_file(&files.0.join("apiserver.crt"), &api_server).await?;
+        files.write("admin.kubeconfig", &kubeconfig(&url, &files, ADMIN_TOKEN, "default"))?;
+        let controllers = files.spawn("kube-controller-manager", &controller_arguments(&files, controller_port))?;
+        let control_plane = Self { directory, url, _processes: vec![controllers, api_server, etcd] };
+        control_plane.wait_until_ready().await?;
+        Ok(control_plane)
+    }
+
+    /// A kubeconfig for the administrator.
+    #[must_use]
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.directory.path().join("admin.kubeconfig")
+    }
+
+    /// A client with the administrator's rights.
+    ///
+    /// # Errors
+    /// The kubeconfig cannot be used.
+    pub async fn admin(&self) -> Result<Client> {
+        Ok(Client::try_from(config_of(&self.kubeconfig()).await?)?)
+    }
+
+    /// A kubeconfig with a token of a ServiceAccount, valid for eight hours.
+    ///
+    /// # Errors
+    /// There is no such ServiceAccount.
+    pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
+        let api = Api::<ServiceAccount>::namespaced(self.admin().await?, namespace);
+        let request = TokenRequest {
+            spec: TokenRequestSpec { expiration_seconds: Some(8 * 3600), ..TokenRequestSpec::default() },
+            ..TokenRequest::default()
+        };
+        let answer = api.create_token_request(name, &PostParams::default(), &request).await?;
+        let token = answer.status.context("the API server gave no token")?.token;
+        let files = Files(self.directory.path().to_owned());
+        let file = format!("{namespace}-{name}.kubeconfig");
+        files.write(&file, &kubeconfig(&self.url, &files, &token, namespace))?;
+        Ok(files.0.join(file))
+    }
+
+    /// Every request that the API server has answered so far, from its audit log.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub fn audit(&self) -> Result<Vec<AuditEvent>> {
+        audit::read(&self.directory.path().join("audit.log"))
+    }
+
+    /// Leaves its files behind, for a look at the logs.
+    pub fn keep_files(&mut self) {
+        self.directory.disable_cleanup(true);
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    async fn wait_until_ready(&self) -> Result<()> {
+        let client = self.admin().await?;
+        let ready = async {
+            loop {
+                // The controller manager is ready when it has made the ServiceAccount of the first namespace.
+                let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "default");
+                if matches!(accounts.get_opt("default").await, Ok(Some(_))) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+        };
+        match tokio::time::timeout(START_LIMIT, ready).await {
+            Ok(()) => Ok(()),
+            Err(_) => bail!("the control plane did not become ready:\n{}", process::tails(self.directory.path())),
+        }
+    }
+}
+
+/// The configuration in a kubeconfig file.
+///
+/// # Errors
+/// It cannot be read or is not one.
+pub async fn config_of(kubeconfig: &Path) -> Result<Config> {
+    let kubeconfig = Kubeconfig::read_from(kubeconfig)?;
+    Ok(Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?)
+}
+
+struct Files(PathBuf);
+
+impl Files {
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    fn write(&self, name: &str, content: &str) -> Result<()> {
+        fs::write(self.0.join(name), content).with_context(|| format!("could not write {}", self.path(name)))
+    }
+
+    fn spawn(&self, name: &str, arguments: &[String]) -> Result<Supervised> {
+        Supervised::spawn(&tool(name)?, arguments, &[], &self.0.join(format!("{name}.log")))
+    }
+}
+
+fn etcd_arguments(files: &Files, url: &str, peer_port: u16) -> Vec<String> {
+    let peer = format!("http://127.0.0.1:{peer_port}");
+    vec![
+        format!("--data-dir={}", files.path("etcd")),
+        format!("--listen-client-urls={url}"),
+        format!("--advertise-client-urls={url}"),
+        format!("--listen-peer-urls={peer}"),
+        format!("--initial-advertise-peer-urls={peer}"),
+        format!("--initial-cluster=default={peer}"),
+        // The data is thrown away with the control plane.
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ]
+}
+
+fn api_server_arguments(files: &Files, etcd_url: &str, port: u16) -> Vec<String> {
+    let key = files.path("service-account.key");
+    vec![
+        format!("--etcd-servers={etcd_url}"),
+        format!("--secure-port={port}"),
+        "--bind-address=127.0.0.1".to_owned(),
+        format!("--cert-dir={}", files.0.display()),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        format!("--service-account-key-file={key}"),
+        format!("--service-account-signing-key-file={key}"),
+        "--authorization-mode=RBAC".to_owned(),
+        format!("--token-auth-file={}", files.path("tokens.csv")),
+        "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
+        format!("--audit-policy-file={}", files.path("audit-policy.yaml")),
+        format!("--audit-log-path={}", files.path("audit.log")),
+        "--audit-log-mode=blocking".to_owned(),
+    ]
+}
+
+fn controller_arguments(files: &Files, port: u16) -> Vec<String> {
+    vec![
+        format!("--kubeconfig={}", files.path("admin.kubeconfig")),
+        "--use-service-account-credentials=true".to_owned(),
+        format!("--service-account-private-key-file={}", files.path("service-account.key")),
+        format!("--root-ca-file={}", files.path("apiserver.crt")),
+        "--leader-elect=false".to_owned(),
+        "--bind-address=127.0.0.1".to_owned(),
+        format!("--secure-port={port}"),
+    ]
+}
+
+/// Who did what to which object; no bodies, for they hold keys.
+const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: Metadata
+";
+
+fn kubeconfig(url: &str, files: &Files, token: &str, namespace: &str) -> String {
+    let certificate = files.path("apiserver.crt");
+    format!(
+        "apiVersion: v1
+kind: Config
+clusters: [{{name: local, cluster: {{server: \"{url}\", certificate-authority: \"{certificate}\"}}}}]
+users: [{{name: user, user: {{token: \"{token}\"}}}}]
+contexts: [{{name: local, context: {{cluster: local, user: user, namespace: \"{namespace}\"}}}}]
+current-context: local
+"
+    )
+}
+
+/// Ports that nobody listens on now. All are held until all are known, so that they differ.
+fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let listeners: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+    let mut ports = [0; N];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}
+
+async fn wait_for_file(file: &Path, process: &Supervised) -> Result<()> {
+    for _ in 0..START_LIMIT.as_secs() * 10 {
+        if file.exists() {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    bail!("{} was not made; see {}", file.display(), process.log().display())
+}
+
+fn openssl(arguments: &[&str]) -> Result<()> {
+    let output = std::process::Command::new("openssl").args(arguments).output().context("could not run openssl: install it")?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        bail!("openssl {arguments:?} failed: {}", String::from_utf8_lossy(&output.stderr))
+    }
+}
