@@ -5,8 +5,8 @@ use std::{fs, path::Path, sync::Arc, time::SystemTime};
 use anyhow::{Context as _, Result};
 use jiff::{Span, Timestamp, tz::TimeZone};
 use rcgen::{
-    CertificateParams, CustomExtension, DistinguishedName, DnType, Issuer, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize,
-    SerialNumber,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, Issuer, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
+    RsaKeySize, SerialNumber,
 };
 use time::OffsetDateTime;
 

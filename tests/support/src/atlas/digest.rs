@@ -82,7 +82,11 @@ impl Nonces {
         let (username, nonce, count) = (field("username"), field("nonce"), field("nc"));
         let Some(password) = key_of(username) else { return refused };
         let Some(given) = self.given.get(nonce) else { return refused };
-        if field("realm") != REALM || field("uri") != target || field("qop") != "auth" || field("algorithm") != self.algorithm.name() {
+        if field("realm") != REALM
+            || field("uri") != target
+            || field("qop") != "auth"
+            || field("algorithm") != self.algorithm.name()
+        {
             return refused;
         }
         let hash = |text: String| self.algorithm.hash(&text);
@@ -95,7 +99,11 @@ impl Nonces {
         if now.duration_since(*given) > self.lifetime {
             return Verdict::Refused { stale: true };
         }
-        if self.used.insert((nonce.to_owned(), count.to_owned())) { Verdict::Authenticated(username.to_owned()) } else { refused }
+        if self.used.insert((nonce.to_owned(), count.to_owned())) {
+            Verdict::Authenticated(username.to_owned())
+        } else {
+            refused
+        }
     }
 }
 

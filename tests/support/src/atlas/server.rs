@@ -62,7 +62,8 @@ impl StandIn {
             pool,
             next_serial: jiff::Timestamp::now().as_microsecond(),
         }));
-        let listener = TcpListener::bind(config.listen).await.with_context(|| format!("could not listen on {}", config.listen))?;
+        let listener =
+            TcpListener::bind(config.listen).await.with_context(|| format!("could not listen on {}", config.listen))?;
         let address = listener.local_addr()?;
         let task = tokio::spawn(accept(listener, Arc::clone(&state))).abort_handle();
         Ok(Self { address, state, _task: Arc::new(Task(task)) })
@@ -222,7 +223,8 @@ impl Call<'_> {
         let segments: Vec<String> =
             self.path.split('/').skip(1).map(|segment| percent_decode_str(segment).decode_utf8_lossy().into_owned()).collect();
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
-        let ["api", "atlas", version @ ("v2" | "v1.0"), "groups", project, "databaseUsers", rest @ ..] = segments.as_slice() else {
+        let ["api", "atlas", version @ ("v2" | "v1.0"), "groups", project, "databaseUsers", rest @ ..] = segments.as_slice()
+        else {
             return Ok(refuse(&Refusal::new(404, "RESOURCE_NOT_FOUND")));
         };
         if *version == "v2" && self.accept != DATED_MEDIA_TYPE {
@@ -244,7 +246,8 @@ impl Call<'_> {
         if !state.projects.contains_key(project) {
             return Err(Refusal::new(404, "GROUP_NOT_FOUND"));
         }
-        let may_use = state.keys.get(&self.public_key).is_some_and(|(_, projects)| projects.iter().any(|known| known == project));
+        let may_use =
+            state.keys.get(&self.public_key).is_some_and(|(_, projects)| projects.iter().any(|known| known == project));
         if may_use { Ok(()) } else { Err(Refusal::new(401, "USER_CANNOT_ACCESS_GROUP")) }
     }
 

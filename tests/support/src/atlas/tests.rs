@@ -58,7 +58,8 @@ async fn both_algorithms_and_both_versions_mint_and_the_shape_is_atlas_s() {
 
 #[tokio::test]
 async fn a_replayed_or_stale_or_wrong_answer_to_the_challenge_is_refused() {
-    let atlas = StandIn::start(StandInConfig { nonce_lifetime: jiff::SignedDuration::ZERO, ..StandInConfig::default() }).await.unwrap();
+    let atlas =
+        StandIn::start(StandInConfig { nonce_lifetime: jiff::SignedDuration::ZERO, ..StandInConfig::default() }).await.unwrap();
     atlas.add_project(PROJECT, "public", "private");
     let stale = mint(&atlas, "v2", V2, "orders").await;
     assert_eq!(stale.status(), 401);
@@ -126,7 +127,10 @@ async fn certificates_are_listed_and_outlive_their_user() {
         let encoded = percent_encoding::utf8_percent_encode(user, percent_encoding::NON_ALPHANUMERIC).to_string();
         let text = openssl_text(&mint(&atlas, "v2", V2, &encoded).await.text().await.unwrap());
         let name = user.strip_prefix("CN=").unwrap_or(user);
-        assert!(text.contains(&format!("Subject: CN = {name}\n")) || text.contains(&format!("Subject: CN = \"{name}\"\n")), "{text}");
+        assert!(
+            text.contains(&format!("Subject: CN = {name}\n")) || text.contains(&format!("Subject: CN = \"{name}\"\n")),
+            "{text}"
+        );
         atlas.remove_user(PROJECT, user);
         let get = |path: &str| {
             let url = format!("{}/api/atlas/v2/groups/{PROJECT}/databaseUsers/{path}", atlas.url());
@@ -134,7 +138,8 @@ async fn certificates_are_listed_and_outlive_their_user() {
             async move { request.send_digest_auth(Credentials::new("public", "private")).await.unwrap() }
         };
         assert_eq!(get(&format!("%24external/{encoded}")).await.status(), 404);
-        let list: serde_json::Value = serde_json::from_str(&get(&format!("{encoded}/certs")).await.text().await.unwrap()).unwrap();
+        let list: serde_json::Value =
+            serde_json::from_str(&get(&format!("{encoded}/certs")).await.text().await.unwrap()).unwrap();
         assert_eq!(list["results"][0]["_id"].as_i64().unwrap(), atlas.mints_of(user)[0].serial);
         assert_eq!(list["totalCount"], 1);
     }

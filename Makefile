@@ -1,0 +1,112 @@
+# `make demo` and `make test` are all that a newcomer needs; `make help` lists the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+TOOLS := target/tools/bin
+TOOL_SOURCES := tests/support/tools
+CHART := charts/usercert-operator
+HELM = $(TOOLS)/helm
+
+# The version that the API server tells, as its own build would set it.
+KUBERNETES := $(shell sed -n 's/^require k8s.io\/kubernetes v//p' $(TOOL_SOURCES)/control-plane/go.mod)
+KUBERNETES_MINOR := $(word 2,$(subst ., ,$(KUBERNETES)))
+VERSION_FLAGS := -X k8s.io/component-base/version.gitVersion=v$(KUBERNETES) -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$(KUBERNETES_MINOR)
+
+# go build FOLDER PACKAGE BINARY: with a count of the packages compiled so far, for it takes minutes the first time.
+define go_build
+	@mkdir -p $(TOOLS)
+	@echo "building $(3) (minutes the first time, seconds from Go's cache)"
+	@cd $(TOOL_SOURCES)/$(1) && CGO_ENABLED=0 go build -v -mod=readonly -trimpath -ldflags "-s -w $(VERSION_FLAGS)" \
+	  -o $(abspath $(TOOLS))/$(3) $(2) 2>&1 | awk '/^go: downloading/ { next } /^#|: |error/ { print; next } { n++; if (n % 100 == 0) { printf "  %d packages\n", n; fflush() } }'
+	@touch $@
+endef
+
+# link PROGRAM: the one on the PATH, if it works.
+define on_path
+	command -v $(1) >/dev/null && $(1) version $(2) >/dev/null 2>&1
+endef
+
+.PHONY: help
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 20
+
+.PHONY: demo
+demo: tools ## From nothing to two certificates on a real API server; KEEP=1 leaves everything up
+	@echo "building the operator and the stand-in for Atlas in release mode (minutes the first time)"
+	@cargo build --release --workspace --bins
+	@target/release/demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: check unit cluster ## Everything that must hold
+
+.PHONY: check
+check: $(HELM) ## Format, lints, generated files, chart
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	$(MAKE) --no-print-directory check-generated check-chart
+
+.PHONY: unit
+unit: ## Unit and property tests
+	cargo test --workspace --lib --bins
+	cargo test --workspace --doc --quiet
+
+.PHONY: cluster
+cluster: tools ## Tests against a real API server
+	cargo test --workspace --test '*'
+
+.PHONY: generate
+generate: ## Write the definitions of the custom resources to crds/ and into the chart
+	cargo run --quiet -- crds > crds/crds.yaml
+	cp crds/crds.yaml $(CHART)/files/crds.yaml
+
+.PHONY: check-generated
+check-generated: ## Compare them with what is checked in
+	@cargo run --quiet -- crds | diff -u crds/crds.yaml - || { echo "run: make generate"; exit 1; }
+	@diff -u crds/crds.yaml $(CHART)/files/crds.yaml || { echo "run: make generate"; exit 1; }
+	@echo "the generated files are up to date"
+
+.PHONY: check-chart
+check-chart: $(HELM) ## Lint and render the chart, and see that bad values are refused
+	$(HELM) lint --strict $(CHART)
+	$(HELM) template usercert-operator $(CHART) > /dev/null
+	$(HELM) template usercert-operator $(CHART) --set 'watchNamespaces={a,b}' --set crds.keep=false --set log.format=text \
+	  --set-json 'extraEnv=[{"name":"HTTPS_PROXY","value":"http://proxy:3128"}]' --set podLabels.team=db \
+	  | awk '/^kind: ClusterRole/ { found = 1 } END { if (found) { print "namespaced mode must not have a ClusterRole"; exit 1 } }'
+	@for bad in replicaCount=2 unknown=1 'watchNamespaces={UPPER}' image.digest=sha256:1 log.format=xml; do \
+	  if $(HELM) template usercert-operator $(CHART) --set "$$bad" > /dev/null 2>&1; then echo "the chart takes $$bad"; exit 1; fi; \
+	done
+	@echo "the chart is in order"
+
+.PHONY: tools
+tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(HELM) ## Build the pinned tools that are missing
+
+# Whoever has the binaries of controller-runtime's envtest builds none of them.
+ifneq ($(and $(KUBEBUILDER_ASSETS),$(wildcard $(KUBEBUILDER_ASSETS)/etcd),$(wildcard $(KUBEBUILDER_ASSETS)/kube-apiserver)),)
+$(TOOLS)/etcd $(TOOLS)/kube-apiserver:
+	@mkdir -p $(TOOLS) && ln -sf "$(abspath $(KUBEBUILDER_ASSETS))/$(@F)" $@
+else
+$(TOOLS)/etcd: $(TOOL_SOURCES)/control-plane/go.mod
+	$(call go_build,control-plane,go.etcd.io/etcd/server/v3,etcd)
+$(TOOLS)/kube-apiserver: $(TOOL_SOURCES)/control-plane/go.mod
+	$(call go_build,control-plane,k8s.io/kubernetes/cmd/kube-apiserver,kube-apiserver)
+endif
+
+$(TOOLS)/kube-controller-manager: $(TOOL_SOURCES)/control-plane/go.mod
+	$(call go_build,control-plane,k8s.io/kubernetes/cmd/kube-controller-manager,kube-controller-manager)
+
+ifeq ($(shell $(call on_path,kubectl,--client) && echo yes),yes)
+$(TOOLS)/kubectl:
+	@mkdir -p $(TOOLS) && ln -sf "$$(command -v kubectl)" $@
+else
+$(TOOLS)/kubectl: $(TOOL_SOURCES)/control-plane/go.mod
+	$(call go_build,control-plane,k8s.io/kubernetes/cmd/kubectl,kubectl)
+endif
+
+ifeq ($(shell $(call on_path,helm,) && echo yes),yes)
+$(HELM):
+	@mkdir -p $(TOOLS) && ln -sf "$$(command -v helm)" $@
+else
+$(HELM): $(TOOL_SOURCES)/helm/go.mod
+	$(call go_build,helm,helm.sh/helm/v4/cmd/helm,helm)
+endif
