@@ -39,7 +39,7 @@ pub(super) const DURATION_PATTERN: &str = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$";
 #[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.renewBeforePercentage)").message("renewBefore and renewBeforePercentage exclude each other"))]
 #[x_kube(validation = Rule::new("!has(self.monthsUntilExpiration) || !(has(self.duration) || has(self.subject) || has(self.privateKey))").message("monthsUntilExpiration is for Atlas issuers; duration, subject and privateKey are for CA issuers"))]
 #[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.duration) || duration(self.renewBefore) < duration(self.duration)").message("renewBefore must be shorter than duration"))]
-#[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.monthsUntilExpiration) || duration(self.renewBefore) < duration(string(self.monthsUntilExpiration * 672) + 'h')").message("renewBefore must be shorter than monthsUntilExpiration months of 28 days"))]
+#[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.monthsUntilExpiration) || duration(self.renewBefore).getHours() < self.monthsUntilExpiration * 672").message("renewBefore must be shorter than monthsUntilExpiration months of 28 days"))]
 pub struct DatabaseUserCertificateSpec {
     /// The database user, as the database knows it. A CA issuer signs `CN=<username>` unless `subject` is given or the name
     /// itself begins with `CN=`.
@@ -54,7 +54,7 @@ pub struct DatabaseUserCertificateSpec {
     pub secret_name: Option<String>,
     /// Atlas: validity in calendar months; default: the issuer's. A change takes effect with the next certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 24))]
+    #[schemars(with = "Option<i32>", range(min = 1, max = 24))]
     pub months_until_expiration: Option<u8>,
     /// CA: validity, such as `2160h`; default: the issuer's. A change takes effect with the next certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ pub struct DatabaseUserCertificateSpec {
     pub renew_before: Option<String>,
     /// Like renewBefore, as a percentage of the certificate's lifetime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 90))]
+    #[schemars(with = "Option<i32>", range(min = 1, max = 90))]
     pub renew_before_percentage: Option<u8>,
     /// CA: the exact subject as an RFC 4514 string, such as `CN=orders,OU=apps,O=Acme`; also the name of the `$external` user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,6 +122,7 @@ pub struct PrivateKey {
     pub algorithm: PrivateKeyAlgorithm,
     /// Size in bits; default: 256 for ECDSA, 2048 for RSA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<i32>")]
     pub size: Option<u16>,
 }
 

@@ -74,7 +74,7 @@ pub struct AtlasIssuerSpec {
     pub api_version: AtlasApiVersion,
     /// Validity in calendar months for certificates whose spec does not say.
     #[serde(default = "default_months")]
-    #[schemars(range(min = 1, max = 24))]
+    #[schemars(with = "i32", range(min = 1, max = 24))]
     pub months_until_expiration: u8,
 }
 

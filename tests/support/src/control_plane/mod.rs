@@ -31,6 +31,9 @@ pub use tools::{repository, tool};
 
 const ADMIN_TOKEN: &str = "admin-of-a-control-plane-on-loopback";
 
+/// How the folders of control planes begin; the process id of their owner follows.
+const PREFIX: &str = "usercert-control-plane-";
+
 /// How long the parts may take to start; a slow machine under load needs most of it.
 const START_LIMIT: Duration = Duration::from_secs(120);
 
@@ -48,7 +51,8 @@ impl ControlPlane {
     /// # Errors
     /// A program is missing (`make tools` builds them) or does not become ready; the message names its log.
     pub async fn start() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("usercert-control-plane-").tempdir()?;
+        remove_leftovers();
+        let directory = tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir()?;
         let files = Files(directory.path().to_owned());
         files.write("tokens.csv", &format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n"))?;
         files.write("audit-policy.yaml", AUDIT_POLICY)?;
@@ -227,6 +231,18 @@ contexts: [{{name: local, context: {{cluster: local, user: user, namespace: \"{n
 current-context: local
 "
     )
+}
+
+/// Removes the folders of processes that ended without doing so: a test's process, or one that was killed.
+fn remove_leftovers() {
+    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if owner.is_some_and(|owner| Path::new("/proc/self").exists() && !Path::new("/proc").join(owner).exists()) {
+            // Somebody else's folder cannot be removed, and need not be.
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 /// Ports that nobody listens on now. All are held until all are known, so that they differ.

@@ -10,7 +10,8 @@ use anyhow::{Result, bail};
 /// The root of the repository.
 #[must_use]
 pub fn repository() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors().nth(2).unwrap_or(here)
 }
 
 /// A program: from `KUBEBUILDER_ASSETS` if that folder has it, else the one that `make tools` has built or linked.
