@@ -1,0 +1,211 @@
+//! The in-cluster CA, from the issuer to the Secret.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::json;
+use usercert_operator::api::DatabaseUserCertificate;
+
+use crate::{
+    harness::{Shop, eventually, new_ca, openssl},
+    open,
+};
+
+#[tokio::test]
+async fn a_certificate_costs_three_writes_and_no_read() {
+    let shop = open("ca-cost").await;
+    let ca = shop.ca_issuer(30).await;
+    shop.until_issuer("ca", "True IssuerReady").await;
+    shop.certificate("orders", "ca", json!({ "subject": "CN=orders,OU=apps,O=Acme" })).await;
+    let status = shop.until_ready("orders").await;
+    shop.until_event("orders", "NoCertificate").await;
+
+    let about_certificate: Vec<String> = shop
+        .cluster
+        .requests_of_operator(&shop.namespace)
+        .into_iter()
+        .filter(|request| !request.contains("certificateissuers"))
+        .collect();
+    assert_eq!(
+        about_certificate,
+        ["get secrets", "create secrets", "patch databaseusercertificates/status", "create events"],
+        "the first is the issuer's, of its own Secret"
+    );
+    let secret = shop.secret("orders").await.unwrap();
+    assert_eq!(secret.type_.as_deref(), Some("kubernetes.io/tls"));
+    let annotations = secret.metadata.annotations.unwrap();
+    assert_eq!(Some(&annotations["usercert.dev/serial-number"]), status.serial_number.as_ref());
+    assert_eq!(annotations["usercert.dev/not-after"].parse::<Timestamp>().unwrap(), status.not_after.unwrap().0);
+    assert_eq!(secret.metadata.labels.unwrap()["usercert.dev/certificate-uid"], shop.get("orders").await.metadata.uid.unwrap());
+    assert_eq!(secret.metadata.owner_references.unwrap()[0].controller, Some(true));
+    let keys: Vec<String> = secret.data.unwrap().into_keys().collect();
+    assert_eq!(keys, ["ca.crt", "tls-combined.pem", "tls.crt", "tls.key"]);
+    assert_eq!(shop.value("orders", "ca.crt").await, ca);
+    let combined = shop.value("orders", "tls-combined.pem").await;
+    assert_eq!(combined, shop.value("orders", "tls.crt").await + &shop.value("orders", "tls.key").await);
+    let subject = openssl(&["x509", "-noout", "-subject", "-nameopt", "RFC2253"], &combined);
+    assert_eq!(subject.trim(), format!("subject={}", status.subject.unwrap()));
+    openssl(&["pkey", "-check", "-noout"], &combined);
+    shop.assert_quiet().await;
+}
+
+#[tokio::test]
+async fn a_replaced_ca_and_a_changed_spec_bring_a_new_certificate_and_a_broken_one_takes_nothing() {
+    let shop = open("ca-change").await;
+    shop.ca_issuer(30).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    let first = shop.until_ready("orders").await.serial_number.unwrap();
+    let certificate = shop.value("orders", "tls.crt").await;
+
+    shop.apply_secret("ca-garbage", &[("tls.crt", "garbage"), ("tls.key", "garbage")]).await;
+    for (data, reason) in [
+        (json!({ "tls.crt": "garbage", "tls.key": "garbage" }), "CaInvalid"),
+        (json!({ "tls.crt": new_ca(3).0, "tls.key": new_ca(3).1 }), "CaInvalid"),
+        (json!({ "tls.crt": new_ca(0).0, "tls.key": "" }), "CaInvalid"),
+    ] {
+        shop.patch_secret("ca", json!({ "stringData": data })).await;
+        shop.until_issuer("ca", &format!("False {reason}")).await;
+        shop.until("orders", "Issuing", &format!("False {reason}")).await;
+        assert_eq!(shop.condition("orders", "Ready").await, "True Issued", "the certificate works still");
+        assert_eq!(shop.value("orders", "tls.crt").await, certificate);
+    }
+    let ca = shop.replace_ca(30).await;
+    let second = shop.until_new_serial("orders", &first).await;
+    assert_eq!(second.history[0].reason, "IssuerChanged");
+    shop.until_ready("orders").await;
+    assert_eq!(shop.value("orders", "ca.crt").await, ca);
+
+    shop.certificate(
+        "orders",
+        "ca",
+        json!({ "subject": "CN=orders,O=New", "privateKey": { "algorithm": "RSA", "size": 3072 } }),
+    )
+    .await;
+    let third = shop.until_new_serial("orders", &second.serial_number.unwrap()).await;
+    assert_eq!(third.subject.as_deref(), Some("CN=orders,O=New"));
+    let text = openssl(&["x509", "-noout", "-text"], &shop.value("orders", "tls.crt").await);
+    assert!(text.contains("Public-Key: (3072 bit)"));
+    shop.certificate("orders", "ca", json!({ "subject": "CN=orders,O=New" })).await;
+    let fourth = shop.until_new_serial("orders", &third.serial_number.unwrap()).await;
+    assert_eq!(fourth.history[0].reason, "PrivateKeyChanged");
+}
+
+#[tokio::test]
+async fn a_ca_certificate_renewed_with_its_key_changes_ca_crt_and_nothing_else() {
+    let shop = open("ca-renewed").await;
+    shop.ca_issuer(30).await;
+    shop.certificate("orders", "ca", json!({ "duration": "24h" })).await;
+    let before = shop.until_ready("orders").await;
+    let key = shop.value("ca", "tls.key").await;
+    let arguments = [
+        "req",
+        "-x509",
+        "-key",
+        "/dev/stdin",
+        "-days",
+        "60",
+        "-subj",
+        "/O=Acme/CN=CA",
+        "-addext",
+        "keyUsage=critical,keyCertSign",
+    ];
+    let renewed = openssl(&arguments, &key);
+    shop.patch_secret("ca", json!({ "stringData": { "tls.crt": renewed } })).await;
+    shop.until_event("orders", "SecretRepaired").await;
+    assert_eq!(shop.value("orders", "ca.crt").await, renewed);
+    assert_eq!(shop.status("orders").await.serial_number, before.serial_number);
+}
+
+#[tokio::test]
+async fn an_issuer_or_ca_that_comes_later_is_noticed_and_one_that_goes_takes_nothing() {
+    let shop = open("ca-later").await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until("orders", "Ready", "False IssuerNotFound").await;
+    shop.until_event("orders", "IssuerNotFound").await;
+    assert!(shop.message("orders", "Ready").await.contains("CertificateIssuer ca"));
+    shop.apply(json!({
+        "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "ca" },
+        "spec": { "ca": { "secretName": "ca" } },
+    }))
+    .await;
+    shop.until("orders", "Ready", "False CaNotFound").await;
+    shop.until_issuer("ca", "False CaNotFound").await;
+    shop.until_event("ca", "CaNotFound").await;
+    shop.replace_ca(30).await;
+    let status = shop.until_ready("orders").await;
+    shop.delete::<usercert_operator::api::CertificateIssuer>("ca").await;
+    shop.until("orders", "Issuing", "False IssuerNotFound").await;
+    assert_eq!(shop.condition("orders", "Ready").await, "True Issued");
+    assert_eq!(shop.status("orders").await.serial_number, status.serial_number);
+}
+
+#[tokio::test]
+async fn a_secret_of_the_certificate_goes_with_its_object() {
+    let shop = open("ca-deleted").await;
+    shop.ca_issuer(30).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until_ready("orders").await;
+    shop.delete::<DatabaseUserCertificate>("orders").await;
+    eventually("the Secret is collected", || async { shop.secret("orders").await.is_none().then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_spec_that_its_issuer_cannot_honour_is_refused_with_the_field() {
+    let shop = open("ca-invalid").await;
+    shop.ca_issuer(30).await;
+    for (name, spec, words) in [
+        ("months", json!({ "monthsUntilExpiration": 3 }), "spec.monthsUntilExpiration"),
+        ("subject", json!({ "subject": "orders, Inc" }), "spec.subject"),
+        ("long", json!({ "renewBefore": "5000h" }), "spec.renewBefore"),
+    ] {
+        shop.certificate(name, "ca", spec).await;
+        shop.until(name, "Ready", "False InvalidSpec").await;
+        assert!(shop.message(name, "Ready").await.contains(words));
+        assert!(shop.secret(name).await.is_none());
+    }
+    shop.certificate("subject", "ca", json!({ "subject": "CN=orders" })).await;
+    shop.until_ready("subject").await;
+}
+
+#[tokio::test]
+async fn a_cluster_issuer_serves_whom_it_allows() {
+    let shop = open("cluster-issuer").await;
+    let (certificate, key) = new_ca(30);
+    let admin = Shop::in_namespace(&crate::CLUSTER, "usercert-system").await;
+    admin
+        .apply(json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "name": "cluster-ca" },
+            "stringData": { "tls.crt": certificate, "tls.key": key },
+        }))
+        .await;
+    let issuers = kube::Api::<usercert_operator::api::ClusterCertificateIssuer>::all(shop.client.clone());
+    let allow = |allow: serde_json::Value| {
+        let issuer = json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "ClusterCertificateIssuer", "metadata": { "name": "shared" },
+            "spec": { "ca": { "secretName": "cluster-ca" }, "allow": allow },
+        });
+        let issuers = issuers.clone();
+        async move {
+            issuers
+                .patch("shared", &kube::api::PatchParams::apply("test").force(), &kube::api::Patch::Apply(issuer))
+                .await
+                .unwrap();
+        }
+    };
+    allow(json!({})).await;
+    let cluster = json!({ "issuerRef": { "kind": "ClusterCertificateIssuer", "name": "shared" } });
+    shop.certificate("orders", "", cluster.clone()).await;
+    shop.until("orders", "Ready", "False IssuerNotAllowed").await;
+    assert!(shop.secret("orders").await.is_none());
+    allow(json!({ "namespaces": { "names": [shop.namespace] }, "usernames": ["{{namespace}}-*"] })).await;
+    eventually("the pattern is named", || async {
+        shop.message("orders", "Ready").await.contains("spec.allow.usernames").then_some(())
+    })
+    .await;
+    allow(json!({ "namespaces": { "selector": { "matchLabels": { "kubernetes.io/metadata.name": shop.namespace } } } })).await;
+    shop.until_ready("orders").await;
+    allow(json!({ "namespaces": { "names": ["nobody"] } })).await;
+    shop.until("orders", "Issuing", "False IssuerNotAllowed").await;
+    assert_eq!(shop.condition("orders", "Ready").await, "True Issued");
+    shop.delete::<Secret>("orders").await;
+    shop.until("orders", "Ready", "False IssuerNotAllowed").await;
+}

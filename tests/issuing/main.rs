@@ -1,0 +1,25 @@
+//! From `kubectl apply` to a TLS Secret, on a real API server: what works, and what each bad input is answered with.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod answers;
+mod atlas;
+mod ca;
+mod chart;
+mod schema;
+mod secrecy;
+mod secrets;
+
+use std::sync::LazyLock;
+
+use harness::{Cluster, Options, Shop};
+use usercert_test_support::atlas::DigestAlgorithm;
+
+static CLUSTER: LazyLock<Cluster> =
+    LazyLock::new(|| harness::start(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
+
+async fn open(name: &str) -> Shop {
+    Shop::open(&CLUSTER, name).await
+}

@@ -1,0 +1,102 @@
+//! What the API server refuses at `kubectl apply`, by schema and CEL.
+
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::{harness::Shop, open};
+
+async fn refusal(shop: &Shop, object: Value) -> String {
+    match shop.try_apply(object.clone()).await {
+        Ok(_) => panic!("was accepted: {object}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test]
+async fn specs_that_cannot_be_right_are_refused_with_what_to_change() {
+    let shop = open("schema").await;
+    for (spec, words) in [
+        (json!({ "username": "" }), "username"),
+        (json!({ "username": "." }), "username must not be '.' or '..'"),
+        (json!({ "username": ".." }), "username must not be '.' or '..'"),
+        (json!({ "username": "a\nb" }), "username"),
+        (json!({ "username": "x".repeat(1025) }), "1024"),
+        (json!({ "issuerRef": { "kind": "Issuer", "name": "a" } }), "CertificateIssuer"),
+        (json!({ "issuerRef": { "kind": "CertificateIssuer", "name": "No" } }), "issuerRef.name"),
+        (json!({ "secretName": "Not_A_Name" }), "secretName"),
+        (json!({ "monthsUntilExpiration": 0 }), "monthsUntilExpiration"),
+        (json!({ "monthsUntilExpiration": 25 }), "monthsUntilExpiration"),
+        (json!({ "duration": "soon" }), "duration"),
+        (json!({ "duration": "59m" }), "duration must be 1h or more"),
+        (json!({ "renewBefore": "90d" }), "renewBefore"),
+        (json!({ "renewBefore": "1h", "renewBeforePercentage": 10 }), "exclude each other"),
+        (json!({ "renewBeforePercentage": 91 }), "renewBeforePercentage"),
+        (json!({ "renewBefore": "24h", "duration": "24h" }), "renewBefore must be shorter than duration"),
+        (
+            json!({ "renewBefore": "672h", "monthsUntilExpiration": 1 }),
+            "renewBefore must be shorter than monthsUntilExpiration",
+        ),
+        (json!({ "monthsUntilExpiration": 3, "subject": "CN=a" }), "monthsUntilExpiration is for Atlas issuers"),
+        (json!({ "privateKey": { "algorithm": "RSA", "size": 1024 } }), "size must be"),
+        (json!({ "privateKey": { "algorithm": "DSA" } }), "algorithm"),
+    ] {
+        let message = refusal(&shop, Shop::manifest("refused", "ca", &spec)).await;
+        assert!(message.contains(words), "{spec} is refused without {words:?}: {message}");
+    }
+    assert!(
+        shop.api::<usercert_operator::api::DatabaseUserCertificate>().list(&Default::default()).await.unwrap().items.is_empty()
+    );
+}
+
+#[tokio::test]
+async fn an_issuer_names_exactly_one_source() {
+    let shop = open("schema-issuer").await;
+    let issuer = |spec: Value| json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "i" }, "spec": spec });
+    let atlas = json!({ "projectId": "5efda6aea3f2ed2e7dd6ce05", "credentialsSecretRef": { "name": "a" } });
+    let changed = |key: &str, value: Value| {
+        let mut atlas = atlas.clone();
+        atlas[key] = value;
+        json!({ "atlas": atlas })
+    };
+    for (spec, words) in [
+        (json!({}), "exactly one issuer"),
+        (json!({ "atlas": atlas, "ca": { "secretName": "ca" } }), "exactly one issuer"),
+        (changed("projectId", json!("short")), "projectId"),
+        (changed("endpoint", json!("http://cloud.mongodb.com")), "endpoint"),
+        (changed("endpoint", json!("https://user:password@cloud.mongodb.com")), "endpoint"),
+        (changed("apiVersion", json!("v3")), "apiVersion"),
+        (changed("credentialsSecretRef", json!({ "name": "../other" })), "credentialsSecretRef"),
+        (
+            json!({ "ca": { "secretName": "ca", "duration": "48h", "maxDuration": "24h" } }),
+            "duration must not exceed maxDuration",
+        ),
+    ] {
+        let message = refusal(&shop, issuer(spec.clone())).await;
+        assert!(message.contains(words), "{spec} is refused without {words:?}: {message}");
+    }
+    let made = shop.apply(issuer(json!({ "atlas": atlas }))).await;
+    assert_eq!(made.data["spec"]["atlas"]["endpoint"], "https://cloud.mongodb.com");
+    assert_eq!(made.data["spec"]["atlas"]["monthsUntilExpiration"], 3);
+}
+
+#[tokio::test]
+async fn no_edit_moves_a_certificate_to_another_secret() {
+    let shop = open("schema-edit").await;
+    shop.certificate("orders", "ca", json!({})).await;
+    let message = refusal(&shop, Shop::manifest("orders", "ca", &json!({ "secretName": "other" }))).await;
+    assert!(message.contains("secretName cannot be changed"), "{message}");
+    let same = shop.try_apply(Shop::manifest("orders", "ca", &json!({ "secretName": "orders" }))).await.unwrap();
+    assert_eq!(same.name_any(), "orders", "to name the default is no change");
+    let again = refusal(&shop, Shop::manifest("orders", "ca", &json!({ "secretName": "orders-2" }))).await;
+    assert!(again.contains("secretName cannot be changed"), "{again}");
+}
+
+#[tokio::test]
+async fn user_names_may_have_any_other_characters() {
+    let shop = open("schema-names").await;
+    for (number, name) in
+        ["a/b", "a:b", "100%", "a b", "a+b", "müller", "CN=orders", "x@y.z", "arn:aws:iam::1:role/x"].iter().enumerate()
+    {
+        shop.apply(Shop::manifest(&format!("n{number}"), "none", &json!({ "username": name }))).await;
+    }
+}
