@@ -1,6 +1,6 @@
 //! The wiring: the watches, what they wake, and the controllers.
 
-use std::{sync::Arc, time::Instant};
+use std::{fmt::Debug, sync::Arc, time::Instant};
 
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use k8s_openapi::{
@@ -17,6 +17,7 @@ use kube::{
         watcher,
     },
 };
+use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use super::{
@@ -45,11 +46,11 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
 
     let (secrets, secret_writer) = reflector::store();
     let secret_events = watch_secrets(scoped(&client, scope), secret_writer, Arc::clone(&memory), Arc::clone(&triggers));
-    let certificates = Controller::new(scoped(&client, scope), watcher::Config::default());
+    let certificates = controller(scoped(&client, scope));
     let certificate_store = certificates.store();
-    let issuers = Controller::new(scoped(&client, scope), watcher::Config::default());
-    let cluster_issuers = matches!(scope, Scope::Cluster { .. })
-        .then(|| Controller::new(Api::<ClusterCertificateIssuer>::all(client.clone()), watcher::Config::default()));
+    let issuers = controller(scoped(&client, scope));
+    let cluster_issuers =
+        matches!(scope, Scope::Cluster { .. }).then(|| controller(Api::<ClusterCertificateIssuer>::all(client.clone())));
     let (namespace_store, namespace_writer) = reflector::store();
     let namespace_events = match scope {
         Scope::Cluster { .. } => {
@@ -146,6 +147,15 @@ where
         Scope::Cluster { .. } => Api::all(client.clone()),
         Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
     }
+}
+
+/// A controller that is woken by deletions too, unlike `Controller::new`: whoever used what is gone must hear of it.
+fn controller<K>(api: Api<K>) -> Controller<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    Controller::for_stream(watcher(api, watcher::Config::default()).reflect(writer).default_backoff().touched_objects(), store)
 }
 
 async fn run_certificates(controller: Controller<DatabaseUserCertificate>, context: Arc<Context>) {

@@ -22,7 +22,7 @@ pub struct Unsaved {
 }
 
 /// How long the echo of our own write is awaited on the watch. Only reads depend on it: every write has a precondition.
-const ECHO_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const ECHO_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct Remembered {
@@ -35,6 +35,18 @@ struct SecretMemory {
     view: SecretView,
     /// When it was written by us, until the watch has shown that version.
     awaiting_echo: Option<Instant>,
+}
+
+impl SecretMemory {
+    fn is_awaited(&self) -> bool {
+        self.awaiting_echo.is_some_and(|since| since.elapsed() < ECHO_LIMIT)
+    }
+}
+
+/// Versions of one resource are numbers that grow (Kubernetes API concepts, resource versions). Where they are not, the answer is
+/// no, which costs a read.
+fn is_older(one: &str, other: &str) -> bool {
+    matches!((one.parse::<u64>(), other.parse::<u64>()), (Ok(one), Ok(other)) if one < other)
 }
 
 /// The memory.
@@ -64,19 +76,26 @@ impl Memory {
         (view.uid == uid && view.resource_version == resource_version).then(|| view.clone())
     }
 
-    /// The Secret as we wrote it, while the watch has not shown that version yet.
+    /// The Secret as we wrote it, while the watch has shown nothing newer than `seen` (nothing at all: `None`).
     #[must_use]
-    pub fn recall_own_write(&self, secret: &NamespacedName) -> Option<SecretView> {
+    pub fn recall_own_write(&self, secret: &NamespacedName, seen: Option<&str>) -> Option<SecretView> {
         let memory = self.lock();
         let secret = memory.secrets.get(secret)?;
-        secret.awaiting_echo.filter(|since| since.elapsed() < ECHO_LIMIT).map(|_| secret.view.clone())
+        let is_newer = seen.is_none_or(|seen| is_older(seen, &secret.view.resource_version));
+        (is_newer && secret.is_awaited()).then(|| secret.view.clone())
+    }
+
+    /// Whether the echo of our own write is awaited.
+    #[must_use]
+    pub fn awaits_echo(&self, secret: &NamespacedName) -> bool {
+        self.lock().secrets.get(secret).is_some_and(SecretMemory::is_awaited)
     }
 
     /// The watch has shown a version of a Secret.
     pub fn saw(&self, secret: &NamespacedName, resource_version: &str) {
-        if let Some(memory) =
-            self.lock().secrets.get_mut(secret).filter(|memory| memory.view.resource_version == resource_version)
-        {
+        let mut memory = self.lock();
+        let Some(memory) = memory.secrets.get_mut(secret) else { return };
+        if !is_older(resource_version, &memory.view.resource_version) {
             memory.awaiting_echo = None;
         }
     }

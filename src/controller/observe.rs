@@ -117,7 +117,7 @@ async fn secret_state(
     let known = context
         .memory
         .recall(name, &uid, &version)
-        .or_else(|| context.memory.recall_own_write(name).filter(|view| view.uid == uid))
+        .or_else(|| context.memory.recall_own_write(name, Some(&version)).filter(|view| view.uid == uid))
         .or_else(|| secret::recall(object, &seen.metadata, object.status.as_ref()?));
     match known {
         Some(view) => Ok(SecretState::Ours(Box::new(view))),
@@ -132,7 +132,7 @@ async fn unlabelled(
     object: &DatabaseUserCertificate,
     name: &NamespacedName,
 ) -> Result<SecretState, KubernetesError> {
-    if let Some(view) = context.memory.recall_own_write(name) {
+    if let Some(view) = context.memory.recall_own_write(name, None) {
         return Ok(SecretState::Ours(Box::new(view)));
     }
     match context.secret_watches.sighting(name) {

@@ -10,7 +10,7 @@ use super::{
     Context, ReconcileError,
     act::{Acted, Pass},
     kubernetes::chain,
-    memory::NamespacedName,
+    memory::{ECHO_LIMIT, NamespacedName},
     observe::{Look, now, observe},
     report::report,
     triggers::Waiting,
@@ -110,7 +110,11 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
         context.events.publish(&pass.object, reason, &message).await;
     }
     reported?;
-    Ok(sleep(decide::next_look(&pass.observed, &decision), &decision, now))
+    let sleep = sleep(decide::next_look(&pass.observed, &decision, now), &decision, now);
+    // In case the Secret is changed by another before the watch has shown our own write of it.
+    let secret = (pass.observed.namespace.clone(), pass.object.secret_name());
+    let awaits_echo = context.memory.awaits_echo(&secret);
+    Ok(Action::requeue(if awaits_echo { sleep.min(ECHO_LIMIT) } else { sleep }))
 }
 
 fn after_failure(pass: &mut Pass<'_>, decision: &Decision, error: &IssueError, now: Timestamp) -> Decision {
@@ -146,17 +150,14 @@ fn written(certificate: &Result<crate::certificate::CertificateFacts, String>, r
     }
 }
 
-fn sleep(next: Option<Timestamp>, decision: &Decision, now: Timestamp) -> Action {
-    let until = next.filter(|next| *next > now).map(|next| next.duration_since(now));
+/// How long nothing has to be looked at.
+fn sleep(next: Option<Timestamp>, decision: &Decision, now: Timestamp) -> Duration {
     let soon = matches!(decision, Decision::Issue { .. } | Decision::Wait { .. } | Decision::Save | Decision::Account)
         .then_some(Duration::from_secs(30));
-    let sleep = until
-        .and_then(|until| Duration::try_from(until).ok())
-        // Times are compared in whole seconds: a second later all of it has come.
-        .map(|until| until + Duration::from_secs(1))
-        .or(soon)
-        .unwrap_or(LONGEST_SLEEP);
-    Action::requeue(sleep.min(LONGEST_SLEEP))
+    let until = next.and_then(|next| Duration::try_from(next.duration_since(now)).ok());
+    // Times are compared in whole seconds: a second later all of it has come.
+    let until = until.map(|until| until + Duration::from_secs(1));
+    until.or(soon).unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
 }
 
 fn later(now: Timestamp, failures: u32) -> Timestamp {

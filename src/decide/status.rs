@@ -194,9 +194,9 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
     }
 }
 
-/// When the object must be looked at again although nothing changes.
+/// When the object must be looked at again although nothing changes; always after `now`.
 #[must_use]
-pub fn next_look(observed: &Observed, decision: &Decision) -> Option<Timestamp> {
+pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Option<Timestamp> {
     let next = match decision {
         Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } => Some(*renewal_time),
         Decision::Wait { until, .. } => Some(*until),
@@ -204,5 +204,5 @@ pub fn next_look(observed: &Observed, decision: &Decision) -> Option<Timestamp> 
     };
     // Readiness ends with the certificate, whatever was decided about the next one.
     let not_after = observed.secret.certificate().map(|certificate| certificate.not_after);
-    next.into_iter().chain(not_after).min()
+    next.into_iter().chain(not_after).filter(|next| *next > now).min()
 }

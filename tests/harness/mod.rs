@@ -157,7 +157,7 @@ async fn install_chart(control_plane: &ControlPlane, namespaces: &[&str]) {
         .args(["install", "usercert-operator"])
         .arg(chart)
         .args(["--namespace", "usercert-system", "--create-namespace", "--set", "replicaCount=0"])
-        .arg(format!("--set=watchNamespaces={{{}}}", namespaces.join(",")))
+        .arg(format!("--set-json=watchNamespaces={}", json!(namespaces)))
         .env("KUBECONFIG", control_plane.kubeconfig())
         .output()
         .unwrap();

@@ -1,5 +1,6 @@
 //! The Atlas issuer against the stand-in, from the issuer to the Secret.
 
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
 use usercert_test_support::atlas::{Fault, Refusal, X509Type};
 
@@ -31,6 +32,7 @@ async fn a_certificate_costs_one_claim_more_than_from_a_ca_and_one_mint() {
     assert_eq!(
         requests,
         [
+            "list secrets",
             "get secrets",
             "create secrets (dry run)",
             "patch databaseusercertificates/status",
@@ -38,7 +40,7 @@ async fn a_certificate_costs_one_claim_more_than_from_a_ca_and_one_mint() {
             "patch databaseusercertificates/status",
             "create events",
         ],
-        "the first is the issuer's, of its credentials"
+        "the first two are the issuer's, of its credentials"
     );
     let mints = shop.cluster.atlas.mints_of("orders-cost");
     assert_eq!(mints.len(), 1);
@@ -106,11 +108,14 @@ async fn credentials_that_are_missing_or_wrong_are_named_and_mended_at_once() {
             "both an API key",
         ),
     ] {
+        // Made anew, for applying would keep the keys that the one before had.
+        let _ = shop.api::<Secret>().delete("atlas-api-key", &Default::default()).await;
         shop.apply_secret("atlas-api-key", &data).await;
         shop.until("orders-keys", "Ready", &format!("False {reason}")).await;
         eventually(words, || async { shop.message("orders-keys", "Ready").await.contains(words).then_some(()) }).await;
     }
     assert!(shop.cluster.atlas.requests().iter().all(|request| !request.target.contains("orders-keys")), "Atlas was not asked");
+    shop.delete::<Secret>("atlas-api-key").await;
     shop.apply_secret("atlas-api-key", &[("publicApiKey", &public), ("privateApiKey", "wrong")]).await;
     shop.until("orders-keys", "Ready", "False AtlasUnauthorized").await;
     shop.apply_secret("atlas-api-key", &[("publicApiKey", &public), ("privateApiKey", private)]).await;

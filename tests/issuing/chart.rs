@@ -39,7 +39,7 @@ async fn its_pods_pass_the_restricted_level_of_pod_security() {
     let deployment =
         Api::<Deployment>::namespaced(shop.client.clone(), "usercert-system").get("usercert-operator").await.unwrap();
     let mut spec = deployment.spec.unwrap().template.spec.unwrap();
-    spec.service_account_name = None;
+    (spec.service_account_name, spec.service_account) = (None, None);
     let mut pod = Pod { spec: Some(spec), ..Pod::default() };
     pod.metadata.name = Some("operator".to_owned());
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
