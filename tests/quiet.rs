@@ -1,5 +1,6 @@
 //! With nothing to do for two minutes and 100 certificates, the operator writes nothing, reads nothing, and asks Atlas nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(clippy::default_trait_access, reason = "the parameters of requests are of no interest here")]
 
 mod harness;
 

@@ -2,6 +2,7 @@
 //!
 //! The clock is moved while the operator runs, so these tests have an operator of their own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(clippy::default_trait_access, reason = "the parameters of requests are of no interest here")]
 
 mod harness;
 

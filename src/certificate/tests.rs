@@ -85,7 +85,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_makes_the_parser_panic(text in r".{0,60}", tail in r#"[CNOU=,+\\# a0-9]{0,30}"#) {
+    fn no_text_makes_the_parser_panic(text in r".{0,60}", tail in r"[CNOU=,+\\# a0-9]{0,30}") {
         let _ = Subject::parse(&text);
         if let Ok(subject) = Subject::parse(&format!("CN={tail}")) {
             prop_assert_eq!(Subject::parse(&subject.to_string()).unwrap(), subject);

@@ -1,12 +1,13 @@
 //! A cluster for all tests of a program, and a namespace for each test.
 //!
 //! The API server, its controllers and the chart are real; the operator's own library runs against them with a token of the chart's
-//! ServiceAccount, on a clock that a test may move; Atlas is the stand-in.
+//! `ServiceAccount`, on a clock that a test may move; Atlas is the stand-in.
 #![allow(
     dead_code,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::default_trait_access,
     reason = "each test program uses a part; a test that cannot go on has failed"
 )]
 

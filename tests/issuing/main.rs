@@ -1,5 +1,6 @@
 //! From `kubectl apply` to a TLS Secret, on a real API server: what works, and what each bad input is answered with.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(clippy::default_trait_access, reason = "the parameters of requests are of no interest here")]
 
 #[path = "../harness/mod.rs"]
 mod harness;

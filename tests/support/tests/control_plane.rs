@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
-use kube::{Api, api::DeleteParams};
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
 use usercert_test_support::control_plane::ControlPlane;
 
 #[tokio::test]
@@ -14,7 +17,7 @@ async fn it_deletes_namespaces_gives_tokens_and_keeps_an_audit_log() {
     let client = control_plane.admin().await.unwrap();
     let namespaces = Api::<Namespace>::all(client.clone());
     let namespace: Namespace = serde_json::from_value(serde_json::json!({ "metadata": { "name": "short-lived" } })).unwrap();
-    namespaces.create(&Default::default(), &namespace).await.unwrap();
+    namespaces.create(&PostParams::default(), &namespace).await.unwrap();
     let accounts = Api::<ServiceAccount>::namespaced(client, "short-lived");
     until(|| async { accounts.get_opt("default").await.unwrap().is_some() }).await;
     assert!(control_plane.service_account_kubeconfig("short-lived", "default").await.unwrap().is_file());

@@ -256,7 +256,7 @@ impl Call<'_> {
         if let Some(Fault::Refuse(refusal)) = &fault {
             return Ok(refuse(refusal));
         }
-        let months = match self.check_order(state, project, username, body) {
+        let months = match check_order(state, project, username, body) {
             Ok(months) => months,
             Err(refusal) => return Ok(refuse(&refusal)),
         };
@@ -265,27 +265,6 @@ impl Call<'_> {
             Err(error) => return Ok(refuse(&Refusal::new(500, "UNEXPECTED_ERROR").body(&error.to_string()))),
         };
         play(state, fault, &mint, self.accept).await
-    }
-
-    fn check_order(&self, state: &Mutex<State>, project: &str, username: &str, body: &Bytes) -> Result<i64, Refusal> {
-        let order: Value = serde_json::from_slice(body).map_err(|_| Refusal::new(400, "MALFORMED_JSON"))?;
-        let state = lock(state);
-        match state.projects.get(project).and_then(|users| users.get(username)) {
-            None => return Err(Refusal::new(404, "USERNAME_NOT_FOUND")),
-            Some(X509Type::Customer | X509Type::None) => return Err(Refusal::new(400, "USER_NOT_MANAGED_X509")),
-            Some(X509Type::Managed) => {}
-        }
-        if username.starts_with("CN=") && username.contains(',') {
-            return Err(Refusal::new(400, "ATLAS_MANAGED_X509_NAME_INVALID"));
-        }
-        if state.certificate_limit.is_some_and(|limit| state.unexpired(project, username).len() >= limit) {
-            return Err(Refusal::new(400, "ATLAS_GENERATED_CERTS_LIMIT_EXCEEDED"));
-        }
-        match order.get("monthsUntilExpiration").and_then(Value::as_i64) {
-            Some(months @ 1..=24) => Ok(months),
-            Some(25..) => Err(Refusal::new(400, "CERT_EXPIRY_CANNOT_EXCEED_TWO_YEARS")),
-            _ => Err(Refusal::new(400, "VALIDATION_ERROR")),
-        }
     }
 
     fn list(&self, state: &Mutex<State>, project: &str, username: &str) -> Response<Body> {
@@ -310,6 +289,27 @@ impl Call<'_> {
             })
             .collect();
         json_response(StatusCode::OK, &json!({ "links": [], "results": results, "totalCount": all.len() }))
+    }
+}
+
+fn check_order(state: &Mutex<State>, project: &str, username: &str, body: &Bytes) -> Result<i64, Refusal> {
+    let order: Value = serde_json::from_slice(body).map_err(|_| Refusal::new(400, "MALFORMED_JSON"))?;
+    let state = lock(state);
+    match state.projects.get(project).and_then(|users| users.get(username)) {
+        None => return Err(Refusal::new(404, "USERNAME_NOT_FOUND")),
+        Some(X509Type::Customer | X509Type::None) => return Err(Refusal::new(400, "USER_NOT_MANAGED_X509")),
+        Some(X509Type::Managed) => {}
+    }
+    if username.starts_with("CN=") && username.contains(',') {
+        return Err(Refusal::new(400, "ATLAS_MANAGED_X509_NAME_INVALID"));
+    }
+    if state.certificate_limit.is_some_and(|limit| state.unexpired(project, username).len() >= limit) {
+        return Err(Refusal::new(400, "ATLAS_GENERATED_CERTS_LIMIT_EXCEEDED"));
+    }
+    match order.get("monthsUntilExpiration").and_then(Value::as_i64) {
+        Some(months @ 1..=24) => Ok(months),
+        Some(25..) => Err(Refusal::new(400, "CERT_EXPIRY_CANNOT_EXCEED_TWO_YEARS")),
+        _ => Err(Refusal::new(400, "VALIDATION_ERROR")),
     }
 }
 
@@ -365,7 +365,7 @@ async fn play(state: &Mutex<State>, fault: Option<Fault>, mint: &Mint, media_typ
             Body::from_stream(begin.chain(stream::pending()))
         }
         Some(Fault::NeverAnswers) => loop {
-            tokio::time::sleep(Duration::from_secs(3600)).await;
+            tokio::time::sleep(Duration::from_hours(1)).await;
         },
         Some(Fault::Reset) => return Err(Closed),
         Some(Fault::Refuse(refusal) | Fault::RefuseAfterMint(refusal)) => return Ok(refuse(&refusal)),

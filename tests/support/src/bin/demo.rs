@@ -116,7 +116,7 @@ impl Demo {
     }
 
     async fn show(&self) -> Result<()> {
-        self.apply_examples().await?;
+        self.apply_examples()?;
         for name in ["orders", "reports"] {
             let resource = format!("databaseusercertificate/{name}");
             self.kubectl(&["wait", "--for=condition=Ready", &resource, "--timeout=60s"])?;
@@ -137,7 +137,7 @@ impl Demo {
         self.renew("orders").await
     }
 
-    async fn apply_examples(&self) -> Result<()> {
+    fn apply_examples(&self) -> Result<()> {
         say("applying examples/: an Atlas issuer (pointed at the stand-in), a CA issuer, and a certificate from each");
         let example = |name: &str| repository().join("examples").join(name).display().to_string();
         self.kubectl_in(None, &["apply", "-f", &example("namespace.yaml")])?;

@@ -1,6 +1,6 @@
 //! A real Kubernetes control plane on loopback: etcd, kube-apiserver and kube-controller-manager as processes. No root, no Docker.
 //!
-//! There is no node: nothing runs Pods. The operator runs as a process of its own, with a token of its ServiceAccount.
+//! There is no node: nothing runs Pods. The operator runs as a process of its own, with a token of its `ServiceAccount`.
 
 mod audit;
 mod process;
@@ -35,7 +35,7 @@ const ADMIN_TOKEN: &str = "admin-of-a-control-plane-on-loopback";
 const PREFIX: &str = "usercert-control-plane-";
 
 /// How long the parts may take to start; a slow machine under load needs most of it.
-const START_LIMIT: Duration = Duration::from_secs(120);
+const START_LIMIT: Duration = Duration::from_mins(2);
 
 /// A running control plane; it stops when dropped, and when this process ends in whatever way.
 pub struct ControlPlane {
@@ -85,10 +85,10 @@ impl ControlPlane {
         Ok(Client::try_from(config_of(&self.kubeconfig()).await?)?)
     }
 
-    /// A kubeconfig with a token of a ServiceAccount, valid for eight hours.
+    /// A kubeconfig with a token of a `ServiceAccount`, valid for eight hours.
     ///
     /// # Errors
-    /// There is no such ServiceAccount.
+    /// There is no such `ServiceAccount`.
     pub async fn service_account_kubeconfig(&self, namespace: &str, name: &str) -> Result<PathBuf> {
         let api = Api::<ServiceAccount>::namespaced(self.admin().await?, namespace);
         let request = TokenRequest {

@@ -82,12 +82,14 @@ impl Drop for Supervised {
 pub(super) fn tails(directory: &Path) -> String {
     let logs = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let logs = logs.filter(|path| path.extension().is_some_and(|extension| extension == "log") && !path.ends_with("audit.log"));
-    logs.map(|log| {
+    let mut tails = String::new();
+    for log in logs {
         let text = fs::read_to_string(&log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().rev().take(8).collect();
-        format!("{}:\n{}\n", log.display(), lines.into_iter().rev().collect::<Vec<_>>().join("\n"))
-    })
-    .collect()
+        tails.extend([log.display().to_string(), ":\n".to_owned()]);
+        tails.extend(lines.iter().rev().flat_map(|line| [line, "\n"]));
+    }
+    tails
 }
 
 #[cfg(test)]
