@@ -1,1 +1,169 @@
+//! Statements about URLs, errors and credentials, without a server; the real exchange is tested against the stand-in.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+use jiff::{SignedDuration, Timestamp};
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, HeaderValue},
+};
+use rstest::rstest;
+
+use super::{errors::Refusal, *};
+use crate::{
+    api::Reason,
+    certificate::Subject,
+    issuer::{Minted, Retry},
+};
+
+fn settings(endpoint: &str, api_version: AtlasApiVersion) -> AtlasSettings {
+    AtlasSettings { endpoint: endpoint.parse().unwrap(), project_id: "5efda6aea3f2ed2e7dd6ce05".to_owned(), api_version }
+}
+
+#[rstest]
+#[case("orders", "orders")]
+#[case("rob.carlan", "rob.carlan")]
+#[case("a/b", "a%2Fb")]
+#[case("arn:aws:iam::1:role/x", "arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fx")]
+#[case("50%25", "50%2525")]
+#[case("a b+c", "a%20b%2Bc")]
+#[case("müller", "m%C3%BCller")]
+#[case("CN=orders", "CN%3Dorders")]
+#[case("...", "...")]
+#[case("a?b#c;d@e", "a%3Fb%23c%3Bd%40e")]
+fn a_user_name_is_one_segment_encoded_once(#[case] username: &str, #[case] segment: &str) {
+    let url = certificates_url(&settings("https://cloud.mongodb.com", AtlasApiVersion::V2), username).unwrap();
+    let expected =
+        format!("https://cloud.mongodb.com/api/atlas/v2/groups/5efda6aea3f2ed2e7dd6ce05/databaseUsers/{segment}/certs");
+    assert_eq!(url.as_str(), expected);
+}
+
+#[rstest]
+#[case("https://cloud.mongodb.com/", ".")]
+#[case("https://cloud.mongodb.com/", "..")]
+#[case("http://cloud.mongodb.com/", "orders")]
+#[case("http://10.0.0.1/", "orders")]
+fn what_would_reach_another_place_is_refused(#[case] endpoint: &str, #[case] username: &str) {
+    let error = certificates_url(&settings(endpoint, AtlasApiVersion::V1), username).unwrap_err();
+    assert_eq!((error.reason, error.minted), (Reason::InvalidSpec, Minted::No));
+}
+
+#[test]
+fn plain_http_is_for_loopback() {
+    for endpoint in ["http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"] {
+        assert!(certificates_url(&settings(endpoint, AtlasApiVersion::V1), "orders").is_ok());
+    }
+}
+
+fn classify(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> IssueError {
+    let headers: HeaderMap =
+        headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
+    Refusal {
+        status: StatusCode::from_u16(status).unwrap(),
+        headers: &headers,
+        body: body.as_bytes(),
+        username: "orders",
+        project_id: "p",
+        now: "2026-11-24T00:00:00Z".parse::<Timestamp>().unwrap(),
+    }
+    .classify()
+}
+
+#[test]
+fn the_code_comes_from_the_body_or_else_from_the_header_and_html_leaves_the_status() {
+    let body = r#"{"error":404,"errorCode":"GROUP_NOT_FOUND","parameters":null}"#;
+    assert_eq!(classify(404, &[], body).reason, Reason::AtlasProjectNotFound);
+    assert_eq!(classify(404, &[("X-Error-Code", "GROUP_NOT_FOUND")], "<html>").reason, Reason::AtlasProjectNotFound);
+    assert_eq!(classify(401, &[], r#"{"errorCode":""}"#).reason, Reason::AtlasUnauthorized);
+    assert_eq!(classify(403, &[], "").reason, Reason::AtlasForbidden);
+    assert_eq!(classify(418, &[], "").reason, Reason::AtlasRequestRefused);
+}
+
+#[rstest]
+#[case("17", Some(17))]
+#[case("0", Some(1))]
+#[case("99999999", Some(86_400))]
+#[case("Tue, 24 Nov 2026 00:01:40 GMT", Some(100))]
+#[case("Mon, 23 Nov 2026 00:00:00 GMT", Some(1))]
+#[case("soon", None)]
+fn retry_after_is_seconds_or_a_date_and_bounded(#[case] value: &'static str, #[case] seconds: Option<i64>) {
+    let expected = seconds.map_or(Retry::Backoff, |seconds| Retry::NotBefore(SignedDuration::from_secs(seconds)));
+    assert_eq!(classify(429, &[("Retry-After", value)], "").retry, expected);
+    assert_eq!(classify(503, &[("Retry-After", value)], "").retry, expected);
+    assert_eq!(classify(403, &[("Retry-After", value)], "").retry, Retry::Slowly);
+}
+
+#[test]
+fn only_an_error_of_the_server_may_hide_a_certificate() {
+    for status in [301, 400, 401, 402, 403, 404, 405, 409, 418, 429] {
+        assert_eq!(classify(status, &[], "").minted, Minted::No, "{status}");
+    }
+    for status in [500, 502, 503, 504] {
+        assert_eq!(classify(status, &[], "").minted, Minted::Possibly, "{status}");
+    }
+}
+
+#[test]
+fn foreign_words_are_quoted_short_and_without_control_characters() {
+    let detail = format!("IP 203.0.113.7 is not allowed\\u0000\\n{}", "x".repeat(500));
+    let message =
+        classify(403, &[], &format!(r#"{{"errorCode":"IP_ADDRESS_NOT_ON_ACCESS_LIST","detail":"{detail}"}}"#)).message;
+    assert!(message.contains("IP 203.0.113.7 is not allowed") && message.len() < 500, "{message}");
+    assert!(!message.chars().any(char::is_control));
+}
+
+fn credentials(data: &[(&str, &str)]) -> Result<AtlasCredentials, CredentialsError> {
+    let data: Vec<(String, Vec<u8>)> = data.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
+    AtlasCredentials::from_secret(|key| data.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_slice()))
+}
+
+#[test]
+fn credentials_are_one_complete_api_key() {
+    let (public, private, id) = (("publicApiKey", "pub"), ("privateApiKey", "very-private"), ("clientId", "mdb_sa_id"));
+    assert!(credentials(&[public, private, ("orgId", "ignored")]).is_ok());
+    assert_eq!(credentials(&[public]).unwrap_err(), CredentialsError::Missing("privateApiKey"));
+    assert_eq!(credentials(&[("publicApiKey", " \n"), private]).unwrap_err(), CredentialsError::Missing("publicApiKey"));
+    assert_eq!(credentials(&[public, ("privateApiKey", "é")]).unwrap_err(), CredentialsError::NotText("privateApiKey"));
+    assert_eq!(credentials(&[public, private, id]).unwrap_err(), CredentialsError::BothKinds);
+    assert_eq!(credentials(&[id, ("clientSecret", "s")]).unwrap_err(), CredentialsError::ServiceAccount);
+    let trailing = credentials(&[public, ("privateApiKey", "very-private\n")]).unwrap();
+    let debug = format!("{trailing:?}");
+    assert!(!debug.contains("very-private") && !debug.contains("pub\""), "{debug}");
+}
+
+fn body(text: &str) -> Result<Issued, IssueError> {
+    let request = IssueRequest {
+        username: "orders".to_owned(),
+        subject: Subject::common_name("orders").unwrap(),
+        months_until_expiration: 3,
+        duration: SignedDuration::ZERO,
+        private_key: crate::certificate::PrivateKeySpec::default(),
+        now: Timestamp::now(),
+    };
+    answer::verified(&text.into(), &request)
+}
+
+#[test]
+fn a_pair_is_taken_from_pem_and_from_a_json_string_and_from_nothing_else() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::default();
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, "orders");
+    parameters.not_after = rcgen::date_time_ymd(2999, 1, 1);
+    let without_usage = parameters.clone().self_signed(&key).unwrap().pem() + &key.serialize_pem();
+    parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let pem = parameters.self_signed(&key).unwrap().pem() + &key.serialize_pem();
+    assert_eq!(body(&pem).unwrap().pair.facts().subject.to_string(), "CN=orders");
+    assert!(body(&serde_json::to_string(&pem).unwrap()).is_ok());
+    for (text, words) in [
+        (without_usage.as_str(), "not for client authentication"),
+        ("", "empty"),
+        ("{}", "not PEM"),
+        ("\"unterminated", "neither PEM nor a JSON string"),
+        (&pem[..pem.len() / 2], "cut off"),
+        (&(pem.clone() + &key.serialize_pem()), "2 private keys"),
+    ] {
+        let error = body(text).unwrap_err();
+        assert_eq!((error.reason, error.minted), (Reason::AtlasAnswerUnusable, Minted::Possibly));
+        assert!(error.message.contains(words) && !error.message.contains("-----"), "{}", error.message);
+    }
+}
