@@ -145,3 +145,30 @@ impl fmt::Display for Reason {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_a_row_for_each_reason_in_this_order() {
+        let readme = include_str!("../../README.md");
+        let rows: Vec<&str> = readme
+            .lines()
+            .filter(|line| {
+                line.starts_with("| `") && line.split('`').nth(1).is_some_and(|name| Reason::from_name(name).is_some())
+            })
+            .collect();
+        let expected: Vec<String> =
+            Reason::ALL.iter().map(|reason| format!("| `{reason}` | {} |", reason.explanation())).collect();
+        assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn names_are_unique_and_found_again() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_name(reason.as_str()), Some(*reason));
+        }
+        assert_eq!(Reason::from_name("nothing"), None);
+    }
+}

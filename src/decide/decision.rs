@@ -13,7 +13,7 @@ use crate::{
     certificate::CertificateFacts,
 };
 
-/// More certificates than this within [`BRAKE_WINDOW`] cannot be right.
+/// So many certificates within [`BRAKE_WINDOW`] cannot be right.
 const BRAKE_COUNT: usize = 5;
 const BRAKE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 
