@@ -89,15 +89,55 @@ impl KubernetesError {
 /// An error with its causes, each once, separated by colons.
 #[must_use]
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // kube prints an API server's answer three times over; what it said is enough, and has no further cause.
+        let kube = error.downcast_ref::<kube::Error>().or_else(|| error.downcast_ref::<Box<kube::Error>>().map(Box::as_ref));
+        let status = match kube {
+            Some(kube::Error::Api(status)) => Some(&status.message),
+            _ => None,
+        };
+        let own = status.cloned().unwrap_or_else(|| error.to_string());
+        if !text.contains(&own) {
+            text.push_str(if text.is_empty() { "" } else { ": " });
+            text.push_str(&own);
         }
-        source = cause.source();
+        next = if status.is_some() { None } else { error.source() };
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refused(status: serde_json::Value) -> KubernetesError {
+        let status = serde_json::from_value(status).unwrap_or_default();
+        KubernetesError::Request { operation: "create the Secret", source: Box::new(kube::Error::Api(Box::new(status))) }
+    }
+
+    #[test]
+    fn a_namespace_that_is_being_deleted_is_told_from_a_missing_permission() {
+        let terminating = refused(json!({
+            "status": "Failure", "reason": "Forbidden", "code": 403,
+            "message": "secrets \"a\" is forbidden: unable to create new content in namespace shop because it is being terminated",
+            "details": { "name": "a", "kind": "secrets", "causes": [{ "reason": "NamespaceTerminating", "message": "m", "field": "metadata.namespace" }] },
+        }));
+        assert!(terminating.is_refusal() && terminating.is_namespace_terminating());
+        let forbidden = refused(json!({ "status": "Failure", "reason": "Forbidden", "code": 403, "message": "no" }));
+        assert!(forbidden.is_refusal() && !forbidden.is_namespace_terminating());
+        assert_eq!(forbidden.explanation(), "no");
+    }
+
+    #[test]
+    fn a_chain_names_each_cause_once() {
+        let error =
+            refused(json!({ "status": "Failure", "code": 500, "message": "storage is gone", "reason": "InternalError" }));
+        let text = chain(&error);
+        assert!(text.starts_with("could not create the Secret: "), "{text}");
+        assert_eq!(text.matches("storage is gone").count(), 1, "{text}");
+    }
 }

@@ -1,7 +1,6 @@
 //! The controllers: observe → decide → act → report for certificates, and the loading of issuers.
 
 mod act;
-mod certificates;
 mod events;
 mod issuer_controller;
 mod issuers;
@@ -13,6 +12,7 @@ mod report;
 mod secret;
 mod secret_watches;
 mod triggers;
+mod wiring;
 
 use std::sync::Arc;
 
@@ -30,8 +30,8 @@ use crate::{
     operator::Metrics,
 };
 
-pub use certificates::run;
 pub use kubernetes::{REQUEST_LIMIT, chain};
+pub use wiring::run;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;

@@ -112,10 +112,13 @@ pub fn placeholder(object: &DatabaseUserCertificate) -> Secret {
     }
 }
 
-/// A patch that changes nothing that matters, for a Secret as it was seen.
+/// The same for a Secret as it was seen. It touches the data, for one that is marked immutable takes new labels all the same.
 #[must_use]
 pub fn placeholder_patch(object: &DatabaseUserCertificate, seen: &SecretView) -> Value {
-    json!({ "metadata": { "uid": seen.uid, "resourceVersion": seen.resource_version, "labels": labels(object) } })
+    json!({
+        "metadata": { "uid": seen.uid, "resourceVersion": seen.resource_version, "labels": labels(object) },
+        "data": { TLS_COMBINED: ByteString(b"placeholder".to_vec()) },
+    })
 }
 
 /// Who controls a Secret, as a sentence about it; `None` if this object does.

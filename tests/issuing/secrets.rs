@@ -195,6 +195,21 @@ async fn in_a_namespace_that_is_being_deleted_nothing_is_minted() {
 }
 
 #[tokio::test]
+async fn an_immutable_secret_keeps_atlas_from_being_asked() {
+    let shop = open("immutable").await;
+    shop.atlas_issuer().await;
+    shop.cluster.atlas.add_user(&shop.project, "orders-fixed", usercert_test_support::atlas::X509Type::Managed);
+    shop.certificate("orders-fixed", "atlas", json!({})).await;
+    shop.until_ready("orders-fixed").await;
+    shop.patch_secret("orders-fixed", json!({ "immutable": true })).await;
+    shop.annotate("orders-fixed", "usercert.dev/renew-requested-at", "1").await;
+    shop.until("orders-fixed", "Issuing", "False SecretNotWritable").await;
+    assert!(shop.message("orders-fixed", "Issuing").await.contains("immutable"));
+    assert_eq!(shop.condition("orders-fixed", "Ready").await, "True Issued");
+    assert_eq!(shop.cluster.atlas.mints_of("orders-fixed").len(), 1);
+}
+
+#[tokio::test]
 async fn a_quota_that_forbids_the_secret_keeps_atlas_from_being_asked() {
     let shop = open("quota").await;
     shop.atlas_issuer().await;
