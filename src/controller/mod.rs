@@ -74,7 +74,7 @@ struct Context {
     memory: Arc<Memory>,
     issuers: IssuerDirectory,
     triggers: Arc<Triggers>,
-    secret_watches: SecretWatches,
+    secret_watches: Arc<SecretWatches>,
     secrets: Store<PartialObjectMeta<Secret>>,
     namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
     issuer_store: Store<CertificateIssuer>,

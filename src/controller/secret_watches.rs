@@ -90,6 +90,14 @@ impl SecretWatches {
         self.lock().remove(who);
     }
 
+    /// Has everyone woken who waits for this Secret: another watch, which this one may be ahead of, has shown a change of it.
+    pub fn wake_waiting(&self, secret: &NamespacedName) {
+        let waiting = self.lock().by_secret.get(secret).map(|entry| entry.waiting.clone()).unwrap_or_default();
+        for who in &waiting {
+            self.triggers.wake(who);
+        }
+    }
+
     /// What is known of a Secret that somebody waits for.
     #[must_use]
     pub fn sighting(&self, secret: &NamespacedName) -> Sighting {

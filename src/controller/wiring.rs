@@ -44,8 +44,16 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
     let memory = Arc::new(Memory::default());
     let scope = &settings.scope;
 
+    let secret_watches = Arc::new(SecretWatches::new(client.clone(), Arc::clone(&triggers)));
+
     let (secrets, secret_writer) = reflector::store();
-    let secret_events = watch_secrets(scoped(&client, scope), secret_writer, Arc::clone(&memory), Arc::clone(&triggers));
+    let secret_events = watch_secrets(
+        scoped(&client, scope),
+        secret_writer,
+        Arc::clone(&memory),
+        Arc::clone(&triggers),
+        Arc::clone(&secret_watches),
+    );
     let certificates = controller(scoped(&client, scope));
     let certificate_store = certificates.store();
     let issuers = controller(scoped(&client, scope));
@@ -61,7 +69,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
 
     let context = Arc::new(Context {
         events: Events::new(client.clone()),
-        secret_watches: SecretWatches::new(client.clone(), Arc::clone(&triggers)),
+        secret_watches,
         clock: Arc::clone(&settings.clock),
         scope: scope.clone(),
         atlas: settings.atlas.clone(),
@@ -184,6 +192,7 @@ async fn watch_secrets(
     mut writer: Writer<PartialObjectMeta<Secret>>,
     memory: Arc<Memory>,
     triggers: Arc<Triggers>,
+    secret_watches: Arc<SecretWatches>,
 ) {
     let config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
     let mut events = watcher(secrets, config).modify(|secret| secret.managed_fields_mut().clear()).default_backoff().boxed();
@@ -207,6 +216,7 @@ async fn watch_secrets(
             watcher::Event::Delete(secret) => {
                 memory.saw_deleted(&name_of(secret), &secret.uid().unwrap_or_default());
                 wake_owner(&triggers, secret);
+                secret_watches.wake_waiting(&name_of(secret));
             }
         }
     }

@@ -194,6 +194,76 @@ async fn in_a_namespace_that_is_being_deleted_nothing_is_minted() {
         .await;
 }
 
+/// A certificate whose request to Atlas takes two seconds, in which a test may do something.
+async fn with_a_slow_atlas(name: &str, user: &str) -> crate::Shop {
+    let shop = open(name).await;
+    shop.atlas_issuer().await;
+    shop.cluster.atlas.add_user(&shop.project, user, usercert_test_support::atlas::X509Type::Managed);
+    shop.until_issuer("atlas", "True IssuerReady").await;
+    let delay = std::time::Duration::from_secs(2);
+    shop.cluster.atlas.fault_once(user, usercert_test_support::atlas::Fault::Delay(delay));
+    shop
+}
+
+async fn until_asked(shop: &crate::Shop, user: &str, mints: usize) {
+    eventually("Atlas is asked", || async { (shop.cluster.atlas.mints_of(user).len() == mints).then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_secret_that_changes_while_atlas_works_is_met_as_a_conflict_and_keeps_the_change() {
+    let shop = with_a_slow_atlas("conflict", "orders-conflict").await;
+    shop.cluster.atlas.clear_faults("orders-conflict");
+    shop.certificate("orders-conflict", "atlas", json!({})).await;
+    let serial = shop.until_ready("orders-conflict").await.serial_number.unwrap();
+    let delay = std::time::Duration::from_secs(2);
+    shop.cluster.atlas.fault_once("orders-conflict", usercert_test_support::atlas::Fault::Delay(delay));
+    shop.annotate("orders-conflict", "usercert.dev/renew-requested-at", "1").await;
+    until_asked(&shop, "orders-conflict", 2).await;
+    shop.patch_secret("orders-conflict", json!({ "metadata": { "annotations": { "note": "theirs" } } })).await;
+    shop.until_new_serial("orders-conflict", &serial).await;
+    let annotations = shop.secret("orders-conflict").await.unwrap().metadata.annotations.unwrap();
+    assert_eq!(annotations["note"], "theirs");
+    assert_eq!(shop.cluster.atlas.mints_of("orders-conflict").len(), 2);
+    let audit = shop.cluster.control_plane.audit().unwrap();
+    let conflicts = audit.iter().filter(|event| {
+        event.namespace == shop.namespace && event.verb == "patch" && event.resource == "secrets" && event.code == 409
+    });
+    assert_eq!(conflicts.count(), 1);
+}
+
+#[tokio::test]
+async fn a_foreign_secret_that_comes_while_atlas_works_stays_and_the_certificate_is_kept_for_later() {
+    let shop = with_a_slow_atlas("late-foreign", "orders-raced").await;
+    shop.certificate("orders-raced", "atlas", json!({})).await;
+    until_asked(&shop, "orders-raced", 1).await;
+    shop.apply_secret("orders-raced", &[("password", "theirs")]).await;
+    let foreign = shop.secret("orders-raced").await.unwrap();
+    shop.until("orders-raced", "Ready", "False SecretNotOwned").await;
+    assert_eq!(shop.secret("orders-raced").await.unwrap(), foreign);
+    shop.delete::<Secret>("orders-raced").await;
+    shop.until_ready("orders-raced").await;
+    let mints = shop.cluster.atlas.mints_of("orders-raced");
+    assert_eq!(mints.len(), 1, "the certificate that was made is used");
+    assert_eq!(shop.value("orders-raced", "tls.key").await, mints[0].key_pem);
+    assert_eq!(shop.status("orders-raced").await.unaccounted_certificates, None);
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_written_is_kept_and_only_the_write_repeated() {
+    let shop = with_a_slow_atlas("unsaved", "orders-unsaved").await;
+    shop.certificate("orders-unsaved", "atlas", json!({})).await;
+    until_asked(&shop, "orders-unsaved", 1).await;
+    shop.apply(json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "none" }, "spec": { "hard": { "count/secrets": "1" } },
+    }))
+    .await;
+    shop.until("orders-unsaved", "Ready", "False SecretNotWritable").await;
+    shop.delete::<k8s_openapi::api::core::v1::ResourceQuota>("none").await;
+    shop.until_ready("orders-unsaved").await;
+    assert_eq!(shop.cluster.atlas.mints_of("orders-unsaved").len(), 1);
+    assert_eq!(shop.status("orders-unsaved").await.issuance, None);
+}
+
 #[tokio::test]
 async fn an_immutable_secret_keeps_atlas_from_being_asked() {
     let shop = open("immutable").await;
