@@ -18,8 +18,8 @@ define go_build
 	@mkdir -p $(TOOLS)
 	@echo "building $(3) (minutes the first time, seconds from Go's cache)"
 	@cd $(TOOL_SOURCES)/$(1) && CGO_ENABLED=0 go build -v -mod=readonly -trimpath -ldflags "-s -w $(VERSION_FLAGS)" \
-	  -o $(abspath $(TOOLS))/$(3) $(2) 2>&1 | awk '/^go: downloading/ { next } /^#|: |error/ { print; next } { n++; if (n % 100 == 0) { printf "  %d packages\n", n; fflush() } }'
-	@touch $@
+	  -o $(abspath $(TOOLS))/$(3) $(2) 2>&1 | awk '/^go: downloading/ { next } /^#|: |error/ { print; next } { n++; if (n % 50 == 0) { printf "  %d packages\n", n; fflush() } }'
+	@test -x $@ && touch $@
 endef
 
 # link PROGRAM: the one on the PATH, if it works.

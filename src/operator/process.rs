@@ -1,6 +1,6 @@
 //! From arguments to running controllers, and the way down.
 
-use std::sync::Arc;
+use std::{io::IsTerminal, sync::Arc};
 
 use futures::{FutureExt, future::join_all};
 use kube::Client;
@@ -123,7 +123,10 @@ fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
 
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),

@@ -12,14 +12,12 @@
 )]
 
 use std::{
-    collections::BTreeMap,
-    fmt::Debug,
     io::Write,
     path::PathBuf,
     process::{Command, Stdio},
     sync::{
-        Arc, LazyLock, Mutex,
-        atomic::{AtomicI64, AtomicU32, Ordering},
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
     },
     thread,
     time::{Duration, Instant},
@@ -27,19 +25,10 @@ use std::{
 
 use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::{
-    core::v1::{Namespace, Secret},
-    events::v1::Event,
-};
-use kube::{
-    Api, Client,
-    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
-    core::{GroupVersionKind, NamespaceResourceScope},
-    discovery::ApiResource,
-};
-use serde_json::{Value, json};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::{Api, Client, api::PostParams};
+use serde_json::json;
 use usercert_operator::{
-    api::{CertificateIssuer, DatabaseUserCertificate, DatabaseUserCertificateStatus, condition},
     controller::{self, Scope, Settings},
     issuer::atlas::AtlasClient,
     operator::{Metrics, Readiness},
@@ -48,6 +37,10 @@ use usercert_test_support::{
     atlas::{DigestAlgorithm, StandIn, StandInConfig},
     control_plane::{ControlPlane, config_of, repository, tool},
 };
+
+mod shop;
+
+pub use shop::Shop;
 
 pub const OPERATOR: &str = "system:serviceaccount:usercert-system:usercert-operator";
 pub const PRIVATE_API_KEY: &str = "9f6c1d2e-private-api-key";
@@ -193,241 +186,6 @@ impl Cluster {
         let ours = audit.iter().filter(|event| event.user == OPERATOR && event.namespace == namespace && event.verb != "watch");
         ours.map(|event| format!("{} {}{}", event.verb, event.resource, if event.dry_run { " (dry run)" } else { "" }))
             .collect()
-    }
-}
-
-/// A namespace of its own for one test, with an Atlas project and an API key.
-pub struct Shop {
-    pub cluster: &'static Cluster,
-    pub client: Client,
-    pub namespace: String,
-    pub project: String,
-    pub public_key: String,
-}
-
-impl Shop {
-    /// A new namespace.
-    pub async fn open(cluster: &'static LazyLock<Cluster>, name: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(1);
-        let number = NEXT.fetch_add(1, Ordering::SeqCst);
-        let shop = Self::in_namespace(cluster, &format!("{name}-{number}")).await;
-        create_namespace(&shop.client, &shop.namespace).await;
-        shop
-    }
-
-    /// A namespace that exists.
-    pub async fn in_namespace(cluster: &'static LazyLock<Cluster>, namespace: &str) -> Self {
-        // The first test waits for the cluster on a thread that may block.
-        let cluster: &'static Cluster = tokio::task::spawn_blocking(move || &**cluster).await.unwrap();
-        let client = cluster.client().await;
-        let hash = namespace.bytes().fold(0_u64, |hash, byte| hash.wrapping_mul(131).wrapping_add(u64::from(byte)));
-        let (project, public_key) = (format!("{hash:024x}"), format!("key-{namespace}"));
-        cluster.atlas.add_project(&project, &public_key, PRIVATE_API_KEY);
-        Self { cluster, client, namespace: namespace.to_owned(), project, public_key }
-    }
-
-    pub fn api<K>(&self) -> Api<K>
-    where
-        K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    {
-        Api::namespaced(self.client.clone(), &self.namespace)
-    }
-
-    /// Creates or changes an object as `kubectl apply` would.
-    pub async fn try_apply(&self, mut object: Value) -> Result<DynamicObject, kube::Error> {
-        object["metadata"]["namespace"] = json!(self.namespace);
-        let kind = object["kind"].as_str().unwrap().to_owned();
-        let (group, version) = match object["apiVersion"].as_str().unwrap().split_once('/') {
-            Some((group, version)) => (group.to_owned(), version.to_owned()),
-            None => (String::new(), object["apiVersion"].as_str().unwrap().to_owned()),
-        };
-        let resource = ApiResource::from_gvk(&GroupVersionKind { group, version, kind });
-        let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
-        let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(object)).await
-    }
-
-    pub async fn apply(&self, object: Value) -> DynamicObject {
-        self.try_apply(object).await.unwrap()
-    }
-
-    /// A Secret; its values are text.
-    pub async fn apply_secret(&self, name: &str, data: &[(&str, &str)]) {
-        let data: BTreeMap<_, _> = data.iter().copied().collect();
-        self.apply(json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name }, "stringData": data })).await;
-    }
-
-    /// The issuer `atlas` with its credentials, pointed at the stand-in.
-    pub async fn atlas_issuer(&self) {
-        self.apply_secret("atlas-api-key", &[("publicApiKey", &self.public_key), ("privateApiKey", PRIVATE_API_KEY)]).await;
-        self.apply(self.atlas_issuer_manifest("v2")).await;
-    }
-
-    pub fn atlas_issuer_manifest(&self, api_version: &str) -> Value {
-        json!({
-            "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "atlas" },
-            "spec": { "atlas": {
-                "projectId": self.project, "credentialsSecretRef": { "name": "atlas-api-key" },
-                "endpoint": self.cluster.atlas.url(), "apiVersion": api_version,
-            } },
-        })
-    }
-
-    /// The issuer `ca` with a new CA; returns the CA's certificate.
-    pub async fn ca_issuer(&self, days: u32) -> String {
-        let certificate = self.replace_ca(days).await;
-        self.apply(json!({
-            "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "ca" },
-            "spec": { "ca": { "secretName": "ca" } },
-        }))
-        .await;
-        certificate
-    }
-
-    /// Puts a new CA into the CA's Secret.
-    pub async fn replace_ca(&self, days: u32) -> String {
-        let (certificate, key) = new_ca(days);
-        self.apply(json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "name": "ca" },
-            "stringData": { "tls.crt": certificate, "tls.key": key },
-        }))
-        .await;
-        certificate
-    }
-
-    pub fn manifest(name: &str, issuer: &str, spec: &Value) -> Value {
-        let mut object = json!({
-            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": name },
-            "spec": { "username": name, "issuerRef": { "kind": "CertificateIssuer", "name": issuer } },
-        });
-        for (key, value) in spec.as_object().unwrap() {
-            object["spec"][key] = value.clone();
-        }
-        object
-    }
-
-    /// A certificate whose user, Secret and object have one name.
-    pub async fn certificate(&self, name: &str, issuer: &str, spec: Value) {
-        self.apply(Self::manifest(name, issuer, &spec)).await;
-    }
-
-    pub async fn get(&self, name: &str) -> DatabaseUserCertificate {
-        self.api::<DatabaseUserCertificate>().get(name).await.unwrap()
-    }
-
-    pub async fn status(&self, name: &str) -> DatabaseUserCertificateStatus {
-        self.get(name).await.status.unwrap_or_default()
-    }
-
-    /// The condition as `status reason`.
-    pub async fn condition(&self, name: &str, type_: &str) -> String {
-        let status = self.status(name).await;
-        condition(&status.conditions, type_)
-            .map_or_else(String::new, |condition| format!("{} {}", condition.status, condition.reason))
-    }
-
-    pub async fn message(&self, name: &str, type_: &str) -> String {
-        condition(&self.status(name).await.conditions, type_).map_or_else(String::new, |condition| condition.message.clone())
-    }
-
-    /// Waits until a condition is `status reason`.
-    pub async fn until(&self, name: &str, type_: &str, expected: &str) {
-        let started = Instant::now();
-        loop {
-            let found = self.condition(name, type_).await;
-            if found == expected {
-                return;
-            }
-            assert!(
-                started.elapsed() < PATIENCE,
-                "{name} {type_}: {found:?} instead of {expected:?}: {:#?}\n{}",
-                self.status(name).await,
-                self.log_about(name)
-            );
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    }
-
-    fn log_about(&self, name: &str) -> String {
-        let log = self.cluster.log.text();
-        let lines: Vec<&str> = log.lines().filter(|line| line.contains(&self.namespace) && line.contains(name)).collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
-    }
-
-    pub async fn until_ready(&self, name: &str) -> DatabaseUserCertificateStatus {
-        self.until(name, "Ready", "True Issued").await;
-        self.status(name).await
-    }
-
-    /// Waits until the issuer's Ready condition is `status reason`.
-    pub async fn until_issuer(&self, name: &str, expected: &str) {
-        eventually(&format!("issuer {name}: {expected}"), || async {
-            let status = self.api::<CertificateIssuer>().get(name).await.unwrap().status.unwrap_or_default();
-            let ready = condition(&status.conditions, "Ready")?;
-            (format!("{} {}", ready.status, ready.reason) == expected).then_some(())
-        })
-        .await;
-    }
-
-    pub async fn until_new_serial(&self, name: &str, old: &str) -> DatabaseUserCertificateStatus {
-        eventually("a new serial number", || async {
-            let status = self.status(name).await;
-            status.serial_number.as_deref().is_some_and(|serial| serial != old).then_some(status)
-        })
-        .await
-    }
-
-    pub async fn secret(&self, name: &str) -> Option<Secret> {
-        self.api::<Secret>().get_opt(name).await.unwrap()
-    }
-
-    /// A value of a Secret as text.
-    pub async fn value(&self, secret: &str, key: &str) -> String {
-        let secret = self.secret(secret).await.unwrap();
-        String::from_utf8(secret.data.unwrap_or_default().remove(key).unwrap_or_default().0).unwrap()
-    }
-
-    pub async fn patch_secret(&self, name: &str, patch: Value) {
-        self.api::<Secret>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
-    }
-
-    pub async fn delete<K>(&self, name: &str)
-    where
-        K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + serde::de::DeserializeOwned,
-    {
-        self.api::<K>().delete(name, &Default::default()).await.unwrap();
-    }
-
-    pub async fn annotate(&self, name: &str, key: &str, value: &str) {
-        let patch = json!({ "metadata": { "annotations": { key: value } } });
-        self.api::<DatabaseUserCertificate>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
-    }
-
-    /// The reasons of the Events about an object.
-    pub async fn events(&self, name: &str) -> Vec<String> {
-        let events = self.api::<Event>().list(&ListParams::default()).await.unwrap();
-        let about = events
-            .items
-            .into_iter()
-            .filter(|event| event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(name));
-        about.filter_map(|event| event.reason).collect()
-    }
-
-    /// Waits for an Event with this reason.
-    pub async fn until_event(&self, name: &str, reason: &str) {
-        eventually(&format!("an Event {reason} about {name}"), || async {
-            self.events(name).await.iter().any(|found| found == reason).then_some(())
-        })
-        .await;
-    }
-
-    /// Nothing is written in this namespace, and nothing asked of Atlas, for a while.
-    pub async fn assert_quiet(&self) {
-        let quiet = || (self.cluster.requests_of_operator(&self.namespace).len(), self.cluster.atlas.mints().len());
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        let before = quiet();
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        assert_eq!(quiet().0, before.0, "{:?}", self.cluster.requests_of_operator(&self.namespace).split_off(before.0));
     }
 }
 

@@ -29,7 +29,11 @@ async fn main() -> Result<()> {
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok().context("another TLS provider is installed")?;
     tokio::select! {
         result = demo(arguments.keep) => result,
-        _ = tokio::signal::ctrl_c() => bail!("interrupted; everything was stopped"),
+        _ = tokio::signal::ctrl_c() => {
+            ensure!(arguments.keep, "interrupted; everything is stopped");
+            println!("everything is stopped");
+            Ok(())
+        }
     }
 }
 
@@ -177,7 +181,7 @@ impl Demo {
         say(&format!("forcing one renewal of {name}"));
         let serial = || self.quiet(&["get", "databaseusercertificate", name, "-o", "jsonpath={.status.serialNumber}"]);
         let before = serial()?;
-        self.kubectl(&["annotate", "databaseusercertificate", name, "usercert.dev/renew-requested-at=now"])?;
+        self.kubectl(&["annotate", "--overwrite", "databaseusercertificate", name, "usercert.dev/renew-requested-at=now"])?;
         let after = until("the certificate is renewed", 60, || Ok(Some(serial()?).filter(|serial| *serial != before))).await?;
         println!("  serial number before: {before}\n  serial number after:  {after}");
         self.kubectl(&["events", "--for", &format!("databaseusercertificate/{name}")]).map(|_| ())

@@ -29,8 +29,6 @@ pub use audit::AuditEvent;
 pub use process::Supervised;
 pub use tools::{repository, tool};
 
-const ADMIN_TOKEN: &str = "admin-of-a-control-plane-on-loopback";
-
 /// How the folders of control planes begin; the process id of their owner follows.
 const PREFIX: &str = "usercert-control-plane-";
 
@@ -42,7 +40,7 @@ pub struct ControlPlane {
     directory: TempDir,
     url: String,
     // Dropped in this order: the API server's clients first.
-    _processes: Vec<Supervised>,
+    processes: Vec<Supervised>,
 }
 
 impl ControlPlane {
@@ -54,7 +52,9 @@ impl ControlPlane {
         remove_leftovers();
         let directory = tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir()?;
         let files = Files(directory.path().to_owned());
-        files.write("tokens.csv", &format!("{ADMIN_TOKEN},admin,admin,\"system:masters\"\n"))?;
+        // Other users of the machine reach the port too.
+        let token = openssl(&["rand", "-hex", "24"])?;
+        files.write("tokens.csv", &format!("{token},admin,admin,\"system:masters\"\n"))?;
         files.write("audit-policy.yaml", AUDIT_POLICY)?;
         openssl(&["genrsa", "-out", &files.path("service-account.key"), "2048"])?;
         let [etcd_port, peer_port, api_port, controller_port] = free_ports()?;
@@ -62,11 +62,11 @@ impl ControlPlane {
         let url = format!("https://127.0.0.1:{api_port}");
 
         let etcd = files.spawn("etcd", &etcd_arguments(&files, &etcd_url, peer_port))?;
-        let api_server = files.spawn("kube-apiserver", &api_server_arguments(&files, &etcd_url, api_port))?;
-        wait_for_file(&files.0.join("apiserver.crt"), &api_server).await?;
-        files.write("admin.kubeconfig", &kubeconfig(&url, &files, ADMIN_TOKEN, "default"))?;
+        let mut api_server = files.spawn("kube-apiserver", &api_server_arguments(&files, &etcd_url, api_port))?;
+        wait_for_file(&files.0.join("apiserver.crt"), &mut api_server).await?;
+        files.write("admin.kubeconfig", &kubeconfig(&url, &files, &token, "default"))?;
         let controllers = files.spawn("kube-controller-manager", &controller_arguments(&files, controller_port))?;
-        let control_plane = Self { directory, url, _processes: vec![controllers, api_server, etcd] };
+        let mut control_plane = Self { directory, url, processes: vec![controllers, api_server, etcd] };
         control_plane.wait_until_ready().await?;
         Ok(control_plane)
     }
@@ -111,32 +111,29 @@ impl ControlPlane {
         audit::read(&self.directory.path().join("audit.log"))
     }
 
-    /// Leaves its files behind, for a look at the logs.
-    pub fn keep_files(&mut self) {
-        self.directory.disable_cleanup(true);
-    }
-
     /// Where its files are.
     #[must_use]
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    async fn wait_until_ready(&self) -> Result<()> {
+    async fn wait_until_ready(&mut self) -> Result<()> {
         let client = self.admin().await?;
+        let processes = &mut self.processes;
         let ready = async {
-            loop {
+            while processes.iter_mut().all(Supervised::is_running) {
                 // The controller manager is ready when it has made the ServiceAccount of the first namespace.
                 let accounts = Api::<ServiceAccount>::namespaced(client.clone(), "default");
                 if matches!(accounts.get_opt("default").await, Ok(Some(_))) {
-                    return;
+                    return true;
                 }
                 tokio::time::sleep(Duration::from_millis(200)).await;
             }
+            false
         };
         match tokio::time::timeout(START_LIMIT, ready).await {
-            Ok(()) => Ok(()),
-            Err(_) => bail!("the control plane did not become ready:\n{}", process::tails(self.directory.path())),
+            Ok(true) => Ok(()),
+            _ => bail!("the control plane did not become ready:\n{}", process::tails(self.directory.path())),
         }
     }
 }
@@ -197,6 +194,8 @@ fn api_server_arguments(files: &Files, etcd_url: &str, port: u16) -> Vec<String>
         format!("--audit-policy-file={}", files.path("audit-policy.yaml")),
         format!("--audit-log-path={}", files.path("audit.log")),
         "--audit-log-mode=blocking".to_owned(),
+        // Megabytes: all of it is counted, so it must not be rotated.
+        "--audit-log-maxsize=10000".to_owned(),
     ]
 }
 
@@ -255,20 +254,23 @@ fn free_ports<const N: usize>() -> Result<[u16; N]> {
     Ok(ports)
 }
 
-async fn wait_for_file(file: &Path, process: &Supervised) -> Result<()> {
+async fn wait_for_file(file: &Path, process: &mut Supervised) -> Result<()> {
     for _ in 0..START_LIMIT.as_secs() * 10 {
         if file.exists() {
             return Ok(());
+        }
+        if !process.is_running() {
+            break;
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     bail!("{} was not made; see {}", file.display(), process.log().display())
 }
 
-fn openssl(arguments: &[&str]) -> Result<()> {
+fn openssl(arguments: &[&str]) -> Result<String> {
     let output = std::process::Command::new("openssl").args(arguments).output().context("could not run openssl: install it")?;
     if output.status.success() {
-        Ok(())
+        Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     } else {
         bail!("openssl {arguments:?} failed: {}", String::from_utf8_lossy(&output.stderr))
     }
