@@ -54,11 +54,11 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
         Arc::clone(&triggers),
         Arc::clone(&secret_watches),
     );
-    let certificates = controller(scoped(&client, scope));
+    let certificates = controller(scoped(&client, scope), settings.max_concurrent);
     let certificate_store = certificates.store();
-    let issuers = controller(scoped(&client, scope));
-    let cluster_issuers =
-        matches!(scope, Scope::Cluster { .. }).then(|| controller(Api::<ClusterCertificateIssuer>::all(client.clone())));
+    let issuers = controller(scoped(&client, scope), settings.max_concurrent);
+    let cluster_issuers = matches!(scope, Scope::Cluster { .. })
+        .then(|| controller(Api::<ClusterCertificateIssuer>::all(client.clone()), settings.max_concurrent));
     let (namespace_store, namespace_writer) = reflector::store();
     let namespace_events = match scope {
         Scope::Cluster { .. } => {
@@ -88,11 +88,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
     let clock = || clock_jumps(Arc::clone(&settings.clock));
     let Triggered { certificates: wake_certificates, issuers: wake_issuers, cluster_issuers: wake_cluster_issuers } = triggered;
     let certificate_controller = run_certificates(
-        certificates
-            .with_config(Config::default().concurrency(settings.max_concurrent))
-            .reconcile_on(wake_certificates)
-            .reconcile_all_on(clock())
-            .graceful_shutdown_on(stop.clone()),
+        certificates.reconcile_on(wake_certificates).reconcile_all_on(clock()).graceful_shutdown_on(stop.clone()),
         Arc::clone(&context),
     );
     let issuer_controller = issuer_controller::run(
@@ -158,12 +154,13 @@ where
 }
 
 /// A controller that is woken by deletions too, unlike `Controller::new`: whoever used what is gone must hear of it.
-fn controller<K>(api: Api<K>) -> Controller<K>
+fn controller<K>(api: Api<K>, max_concurrent: u16) -> Controller<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    Controller::for_stream(watcher(api, watcher::Config::default()).reflect(writer).default_backoff().touched_objects(), store)
+    let objects = watcher(api, watcher::Config::default()).reflect(writer).default_backoff().touched_objects();
+    Controller::for_stream(objects, store).with_config(Config::default().concurrency(max_concurrent))
 }
 
 async fn run_certificates(controller: Controller<DatabaseUserCertificate>, context: Arc<Context>) {

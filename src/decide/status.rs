@@ -10,7 +10,7 @@ use crate::{
         READY, Reason, VerifiedSecret, set_condition, truncated_to_second,
     },
     certificate::CertificateFacts,
-    issuer::{IssueError, Minted},
+    issuer::{IssueError, Minted, Retry},
 };
 
 const HISTORY_LENGTH: usize = 5;
@@ -91,7 +91,6 @@ pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, 
         "the operator stopped between the request of {} and the write of the Secret: Atlas may have made a certificate whose key is lost",
         claim.since.0
     );
-    let retry = crate::issuer::Retry::Backoff;
     let count = claim.attempt.max(1);
     status.unaccounted_certificates = Some(status.unaccounted_certificates.unwrap_or(0) + 1);
     status.failure = Some(CertificateFailure {
@@ -99,7 +98,7 @@ pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, 
         reason: Reason::AtlasAnswerLost.as_str().to_owned(),
         message,
         last_time: Time(truncated_to_second(now)),
-        next_attempt: Time(next_attempt(retry, Minted::Possibly, count, uid, now)),
+        next_attempt: Time(next_attempt(Retry::Backoff, Minted::Possibly, count, uid, now)),
         inputs: String::new(),
     });
 }
@@ -153,13 +152,13 @@ fn set_conditions(
 ) {
     let generation = object.metadata.generation;
     let (issuing, reason, message) = issuing(decision);
-    let ready = ready_certificate(object, observed, now);
     let conditions = &mut status.conditions;
-    match ready {
+    match ready_certificate(object, observed, now) {
         Ok(certificate) => {
             set_condition(conditions, READY, true, Reason::Issued, &in_service(certificate), generation, now);
         }
-        Err((_, _)) if matches!(decision, Decision::Wait { .. } | Decision::Refuse { .. }) => {
+        // Why there is no new certificate says more than why there is need of one.
+        Err(_) if matches!(decision, Decision::Wait { .. } | Decision::Refuse { .. }) => {
             set_condition(conditions, READY, false, reason, &message, generation, now);
         }
         Err((reason, message)) => set_condition(conditions, READY, false, reason, &message, generation, now),

@@ -40,7 +40,7 @@ async fn main() -> Result<()> {
 async fn demo(keep: bool) -> Result<()> {
     let started = Instant::now();
     say("starting etcd, kube-apiserver and kube-controller-manager on loopback (10 seconds or so)");
-    let control_plane = ControlPlane::start().await?;
+    let control_plane = told("the control plane is ready", ControlPlane::start()).await?;
     let demo = Demo { kubeconfig: control_plane.kubeconfig(), directory: control_plane.directory().to_owned() };
     println!("  ready after {} s", started.elapsed().as_secs());
 
@@ -241,6 +241,18 @@ impl Demo {
             bail!("{program} {arguments:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
         }
         Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+}
+
+/// Waits for something, and tells of it every two seconds.
+async fn told<T>(what: &str, work: impl Future<Output = T>) -> T {
+    let started = Instant::now();
+    let mut work = std::pin::pin!(work);
+    loop {
+        match tokio::time::timeout(Duration::from_secs(2), &mut work).await {
+            Ok(result) => return result,
+            Err(_) => println!("  waiting until {what} ({} s)", started.elapsed().as_secs()),
+        }
     }
 }
 
