@@ -153,7 +153,8 @@ pub struct DatabaseUserCertificateStatus {
     /// Serial number, upper-case hexadecimal as `openssl x509 -serial` prints it.
     #[serde(default)]
     pub serial_number: Option<String>,
-    /// The certificate's subject as an RFC 4514 string: the name of the `$external` user in a self-hosted database.
+    /// The certificate's subject as an RFC 4514 string, bytes outside ASCII as `\XX`: the name of the `$external` user in a
+    /// self-hosted database, as mongod and `openssl x509 -nameopt RFC2253` write it.
     #[serde(default)]
     pub subject: Option<String>,
     /// Start of the certificate's validity.

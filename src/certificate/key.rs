@@ -131,6 +131,9 @@ pub enum KeyError {
     /// There is no private key.
     #[error("there is no private key in PEM form")]
     Missing,
+    /// The private key is encrypted.
+    #[error("the private key is encrypted: store it without a passphrase")]
+    Encrypted,
     /// There is more than one private key.
     #[error("there is more than one private key")]
     Several,
@@ -195,6 +198,10 @@ impl PrivateKey {
     /// # Errors
     /// [`KeyError`] says what is wrong; it never holds a part of the key.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
+        // Either the label of PKCS#8 or the header of the older formats (RFC 1421 section 4.6.1.1); the reader below knows neither.
+        if [&b"BEGIN ENCRYPTED PRIVATE KEY-"[..], b"Proc-Type: 4,ENCRYPTED"].into_iter().any(|mark| contains(pem, mark)) {
+            return Err(KeyError::Encrypted);
+        }
         let mut keys = PrivateKeyDer::pem_slice_iter(pem);
         let key = keys.next().ok_or(KeyError::Missing)?.map_err(|_| KeyError::Unreadable)?;
         if keys.next().is_some() {
@@ -267,6 +274,10 @@ impl PrivateKey {
             (KeyAlgorithm::Ecdsa, _) => return Err(KeyError::Unsupported),
         })
     }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 fn to_pkcs8(key: &PrivateKeyDer<'_>) -> Result<Zeroizing<Vec<u8>>, KeyError> {

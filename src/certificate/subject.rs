@@ -3,10 +3,13 @@
 use std::{fmt, fmt::Write as _, str::FromStr};
 
 use der::Encode;
-use x509_cert::name::Name;
+use x509_cert::name::{Name, RelativeDistinguishedName};
 
-/// The subject of a certificate. Equality is that of the encoded name.
-#[derive(Clone, PartialEq, Eq)]
+/// The subject of a certificate.
+///
+/// Two are equal if their attributes have the same types and text, whatever string types encode them. Databases compare the
+/// text; Atlas encodes a common name as `PrintableString`, the in-cluster CA as `UTF8String`.
+#[derive(Clone)]
 pub struct Subject(Name);
 
 /// A string that is not a subject.
@@ -72,10 +75,39 @@ impl Subject {
         }
     }
 
+    /// The name that MongoDB gives the owner of this subject, and that its `$external` user must have: the RFC 4514 string with
+    /// every byte outside ASCII as `\XX`, as `openssl x509 -nameopt RFC2253` prints it.
+    #[must_use]
+    pub fn mongodb_user_name(&self) -> String {
+        let mut name = String::new();
+        for character in self.to_string().chars() {
+            if character.is_ascii() {
+                name.push(character);
+            } else {
+                for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+                    // Formatting into a string cannot fail.
+                    let _ = write!(name, "\\{byte:02X}");
+                }
+            }
+        }
+        name
+    }
+
     /// The encoded name.
     #[must_use]
     pub fn name(&self) -> &Name {
         &self.0
+    }
+
+    /// The attributes of each part as text. The order within a part has no meaning, and that of the encoding depends on the
+    /// string types.
+    fn attributes(&self) -> Vec<Vec<String>> {
+        let attributes = |part: &RelativeDistinguishedName| {
+            let mut attributes: Vec<String> = part.iter().map(ToString::to_string).collect();
+            attributes.sort();
+            attributes
+        };
+        self.0.iter_rdn().map(attributes).collect()
     }
 
     fn from_normalised(text: &str) -> Result<Self, SubjectError> {
@@ -89,6 +121,14 @@ impl Subject {
         if subject.to_string().chars().any(char::is_control) { Err(SubjectError::Control) } else { Ok(subject) }
     }
 }
+
+impl PartialEq for Subject {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0 || self.attributes() == other.attributes()
+    }
+}
+
+impl Eq for Subject {}
 
 impl From<Name> for Subject {
     fn from(name: Name) -> Self {

@@ -153,7 +153,40 @@ fn facts_are_as_openssl_prints_them() {
     assert_eq!(print("-serial").trim(), format!("serial={}", pair.facts().serial_number));
     assert_eq!(print("-subject").trim(), format!("subject={}", pair.facts().subject));
     assert_eq!(print("-issuer").trim(), format!("issuer={}", pair.facts().issuer));
+    let escaped = openssl(&["x509", "-noout", "-subject", "-nameopt", "RFC2253"], &certificate);
+    assert_eq!(escaped.trim(), format!("subject={}", pair.facts().subject.mongodb_user_name()));
     assert!(pair.facts().subject.name().to_der().is_ok());
+}
+
+#[test]
+fn a_subject_is_the_same_in_whatever_string_types_it_is_encoded() {
+    let key = PrivateKey::generate(PrivateKeySpec::default()).unwrap();
+    let key = key.to_pkcs8_pem();
+    // Atlas encodes names as PrintableString where their letters allow it.
+    let certificate = printable(key.expose_secret(), "/CN=orders");
+    assert!(openssl(&["asn1parse"], &certificate).contains("PRINTABLESTRING   :orders"));
+    let pair = CertificatePair::parse(certificate.as_bytes(), key.expose_secret().as_bytes()).unwrap();
+    let now = pair.facts().not_before;
+    assert_eq!(pair.verify(&Subject::for_user("orders").unwrap(), now), Ok(()));
+    assert!(matches!(pair.verify(&Subject::for_user("order").unwrap(), now), Err(PairError::OtherSubject { .. })));
+    assert_eq!(Subject::parse(&pair.facts().subject.to_string()).unwrap(), pair.facts().subject, "as it is kept in the status");
+    assert_ne!(Subject::parse("CN=a,OU=b").unwrap(), Subject::parse("OU=b,CN=a").unwrap(), "the order of the parts counts");
+    assert_ne!(Subject::parse("CN=a,OU=b").unwrap(), Subject::parse("CN=a+OU=b").unwrap(), "so does what a part holds");
+}
+
+#[rstest]
+#[case("orders", "CN=orders")]
+#[case("müller, 例", r"CN=m\C3\BCller\, \E4\BE\8B")]
+fn the_mongodb_user_name_is_as_openssl_prints_it(#[case] username: &str, #[case] expected: &str) {
+    assert_eq!(Subject::common_name(username).unwrap().mongodb_user_name(), expected);
+    assert_eq!(Subject::for_user(expected).unwrap(), Subject::common_name(username).unwrap(), "and means the same");
+}
+
+#[rstest]
+#[case::pkcs8(&["genpkey", "-algorithm", "ed25519", "-aes128", "-pass", "pass:secret"])]
+#[case::pkcs1(&["genrsa", "-traditional", "-aes128", "-passout", "pass:secret", "2048"])]
+fn an_encrypted_key_is_refused_as_such(#[case] arguments: &[&str]) {
+    assert_eq!(PrivateKey::from_pem(openssl(arguments, "").as_bytes()).map(|_| ()), Err(KeyError::Encrypted));
 }
 
 #[test]
@@ -186,6 +219,21 @@ fn self_signed(key: &str) -> String {
         ],
         "",
     );
+    std::fs::remove_dir_all(directory).unwrap();
+    certificate
+}
+
+/// A certificate for clients whose names are `PrintableString`.
+fn printable(key: &str, subject: &str) -> String {
+    let directory = tempfile();
+    let (key_file, configuration) = (directory.join("key.pem"), directory.join("openssl.cnf"));
+    std::fs::write(&key_file, key).unwrap();
+    let settings =
+        "[req]\nstring_mask=default\ndistinguished_name=dn\nx509_extensions=ext\n[dn]\n[ext]\nextendedKeyUsage=clientAuth\n";
+    std::fs::write(&configuration, settings).unwrap();
+    let (key_file, configuration) = (key_file.to_str().unwrap(), configuration.to_str().unwrap());
+    let certificate =
+        openssl(&["req", "-x509", "-days", "2", "-key", key_file, "-subj", subject, "-config", configuration], "");
     std::fs::remove_dir_all(directory).unwrap();
     certificate
 }

@@ -107,7 +107,7 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
     let view = observed.secret.ours();
     let certificate = observed.secret.certificate();
     status.serial_number = certificate.map(|certificate| certificate.serial_number.clone());
-    status.subject = certificate.map(|certificate| certificate.subject.to_string());
+    status.subject = certificate.map(|certificate| certificate.subject.mongodb_user_name());
     status.not_before = certificate.map(|certificate| Time(certificate.not_before));
     status.not_after = certificate.map(|certificate| Time(certificate.not_after));
     // What is incomplete is read again after a restart, and so repaired.

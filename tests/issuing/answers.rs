@@ -35,7 +35,7 @@ const REFUSALS: &[(u16, &str, &str, &str)] = &[
     (409, "CONFLICT", "AtlasConflict", "repeated"),
     (429, "RATE_LIMITED_TOKEN_BUCKET", "AtlasRateLimited", "repeated"),
     (500, "UNEXPECTED_ERROR", "AtlasAnswerLost", "may have made"),
-    (503, "SERVICE_UNAVAILABLE", "AtlasUnavailable", "repeated"),
+    (503, "SERVICE_UNAVAILABLE", "AtlasAnswerLost", "may have made"),
 ];
 
 #[tokio::test]

@@ -65,7 +65,10 @@ impl Refusal<'_> {
             }
             409 => (Reason::AtlasConflict, "the request is repeated later".to_owned()),
             429 => (Reason::AtlasRateLimited, "the request is repeated when Atlas allows it".to_owned()),
-            500..=599 => self.server_error(code),
+            // All of them, 503 too: the certificate may have been made, so no changed spec may hurry the next attempt.
+            500..=599 => {
+                (Reason::AtlasAnswerLost, "the request may have made a certificate; it is repeated after a while".to_owned())
+            }
             _ => (Reason::AtlasRequestRefused, "check the issuer's endpoint and API version".to_owned()),
         }
     }
@@ -121,13 +124,6 @@ impl Refusal<'_> {
                 format!("check the database user {user:?}, the issuer's projectId {project} and its endpoint"),
             ),
         }
-    }
-
-    fn server_error(&self, code: &str) -> (Reason, String) {
-        if self.status == StatusCode::SERVICE_UNAVAILABLE || code == "SERVICE_UNAVAILABLE" {
-            return (Reason::AtlasUnavailable, "the request is repeated later; it may have made a certificate".to_owned());
-        }
-        (Reason::AtlasAnswerLost, "the request may have made a certificate; it is repeated after a while".to_owned())
     }
 
     fn redirected(&self) -> String {

@@ -7,13 +7,13 @@ mod tests;
 use std::{fmt, time::Duration};
 
 use aws_lc_rs::{digest, rand};
-use der::{Decode, Encode};
+use der::{Decode, Encode, oid::db::rfc5280::ID_KP_CLIENT_AUTH};
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_cert::{
     Certificate,
-    ext::pkix::{BasicConstraints, KeyUsage as KeyUsageExtension, SubjectKeyIdentifier},
+    ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage as KeyUsageExtension, SubjectKeyIdentifier},
 };
 
 use self::certificate::{Leaf, key_identifier};
@@ -49,6 +49,12 @@ pub enum CaError {
     /// A certificate may not sign others (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
     #[error("{0} in tls.crt is not a CA: it needs basicConstraints CA:TRUE, and keyCertSign if it has a keyUsage")]
     NotCa(String),
+    /// A certificate may sign only for other uses. Databases with OpenSSL refuse what is below it (RFC 5280 section 4.2.1.12).
+    #[error("{0} in tls.crt has an extendedKeyUsage without clientAuth: databases refuse the client certificates below it")]
+    NotForClients(String),
+    /// A certificate allows fewer CAs below it than there are (RFC 5280 section 4.2.1.9).
+    #[error("{0} in tls.crt has a pathlen that allows fewer CAs below it than tls.crt holds")]
+    PathLength(String),
     /// The certificates are not in order.
     #[error("tls.crt must hold the CA's certificate first and then those above it: {0} was not issued by the next one")]
     Order(String),
@@ -179,7 +185,8 @@ impl CaIssuer {
     fn sign(&self, request: &IssueRequest) -> Result<CertificatePair, String> {
         let key = PrivateKey::generate(request.private_key).map_err(|error| error.to_string())?;
         let not_before = (request.now - BACKDATING).max(self.not_before);
-        let not_after = (request.now + request.duration).min(self.not_after);
+        // A duration beyond the end of time is the CA's affair too.
+        let not_after = request.now.checked_add(request.duration).map_or(self.not_after, |wanted| wanted.min(self.not_after));
         let leaf = Leaf {
             serial_number: serial_number()?,
             issuer: self.certificate.tbs_certificate().subject().clone(),
@@ -259,6 +266,12 @@ fn check_chain(chain: &[Certificate], now: Timestamp) -> Result<(), CaError> {
         if not_before > now {
             return Err(CaError::NotYetValid { subject, not_before });
         }
+        if !may_sign_for_clients(certificate) {
+            return Err(CaError::NotForClients(subject));
+        }
+        if path_length(certificate).is_some_and(|allowed| usize::from(allowed) < cas_below(chain, index)) {
+            return Err(CaError::PathLength(subject));
+        }
         let above = chain.get(index + 1).map(|above| above.tbs_certificate().subject());
         if above.is_some_and(|above| above != fields.issuer()) {
             return Err(CaError::Order(subject));
@@ -274,6 +287,25 @@ fn may_sign(certificate: &Certificate) -> bool {
     let signs =
         fields.get_extension::<KeyUsageExtension>().is_ok_and(|found| found.is_none_or(|(_, usage)| usage.key_cert_sign()));
     is_ca && signs
+}
+
+/// OpenSSL wants the use of a leaf in every CA above it that limits uses, the root included, and takes no `anyExtendedKeyUsage` for it.
+fn may_sign_for_clients(certificate: &Certificate) -> bool {
+    certificate
+        .tbs_certificate()
+        .get_extension::<ExtendedKeyUsage>()
+        .is_ok_and(|found| found.is_none_or(|(_, usage)| usage.0.contains(&ID_KP_CLIENT_AUTH)))
+}
+
+fn path_length(certificate: &Certificate) -> Option<u8> {
+    let constraints = certificate.tbs_certificate().get_extension::<BasicConstraints>().ok().flatten();
+    constraints.and_then(|(_, constraints)| constraints.path_len_constraint)
+}
+
+/// How many CAs count against the path length of the one at `index`: those below it that are not issued to themselves.
+fn cas_below(chain: &[Certificate], index: usize) -> usize {
+    let counts = |ca: &&Certificate| ca.tbs_certificate().subject() != ca.tbs_certificate().issuer();
+    chain.iter().take(index).filter(counts).count()
 }
 
 /// What the CA calls its key; where it does not say, what a leaf would.

@@ -202,6 +202,45 @@ fn a_certificate_that_may_not_sign_is_no_ca(#[case] extra: &[&str]) {
     assert!(matches!(load(&make_ca(&["genrsa", "2048"], extra)), Err(CaError::NotCa(_))));
 }
 
+#[rstest]
+#[case("serverAuth")]
+#[case("anyExtendedKeyUsage")]
+fn a_ca_that_is_limited_to_other_uses_is_refused_as_openssl_would(#[case] usage: &str) {
+    let usage = format!("extendedKeyUsage={usage}");
+    let error = load(&make_ca(&["genrsa", "2048"], &["-days", "3", "-addext", &usage])).map(|_| ()).unwrap_err();
+    assert!(matches!(error, CaError::NotForClients(_)) && error.reason() == Reason::CaInvalid, "{error}");
+    let clients = make_ca(&["genrsa", "2048"], &["-days", "3", "-addext", "extendedKeyUsage=serverAuth,clientAuth"]);
+    assert!(load(&clients).is_ok());
+}
+
+#[test]
+fn a_root_that_allows_no_ca_below_it_is_refused_above_one() {
+    let sub_key = openssl(&["genrsa", "2048"], "");
+    let chain_below = |path_length: &str| {
+        let constraints = format!("basicConstraints=critical,CA:TRUE,pathlen:{path_length}");
+        let root = make_ca(&["genrsa", "2048"], &["-days", "3", "-addext", &constraints]);
+        std::fs::write(root.path("sub.key"), &sub_key).unwrap();
+        std::fs::write(root.path("sub.ext"), "basicConstraints=critical,CA:TRUE,pathlen:0\n").unwrap();
+        let (key, certificate, extensions) = (root.path("ca.key"), root.path("ca.crt"), root.path("sub.ext"));
+        let request = openssl(&["req", "-new", "-key", &root.path("sub.key"), "-subj", "/CN=sub"], "");
+        let sub = openssl(
+            &["x509", "-req", "-CA", &certificate, "-CAkey", &key, "-set_serial", "9", "-extfile", &extensions],
+            &request,
+        );
+        sub + &String::from_utf8(root.read("ca.crt")).unwrap()
+    };
+    let load = |chain: &str| CaIssuer::from_secret(Some(chain.as_bytes()), Some(sub_key.as_bytes()), Timestamp::now());
+    assert!(matches!(load(&chain_below("0")), Err(CaError::PathLength(_))));
+    assert!(load(&chain_below("1")).is_ok());
+}
+
+#[test]
+fn a_duration_beyond_the_end_of_time_gives_what_the_ca_has() {
+    let ca = load(&make_ca(&["genrsa", "2048"], &[])).unwrap();
+    let endless = IssueRequest { duration: SignedDuration::from_hours(99_999_999_999), ..request(PrivateKeySpec::default()) };
+    assert_eq!(ca.issue(&endless).unwrap().pair.facts().not_after, ca.not_after());
+}
+
 #[test]
 fn debug_shows_no_key() {
     let debug = format!("{:?}", load(&make_ca(&["genrsa", "2048"], &[])).unwrap());

@@ -5,8 +5,8 @@ use std::{fs, path::Path, sync::Arc, time::SystemTime};
 use anyhow::{Context as _, Result};
 use jiff::{Span, Timestamp, tz::TimeZone};
 use rcgen::{
-    CertificateParams, CustomExtension, DistinguishedName, DnType, Issuer, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
-    RsaKeySize, SerialNumber,
+    CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue, Issuer, KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256,
+    RsaKeySize, SerialNumber, string::PrintableString,
 };
 use time::OffsetDateTime;
 
@@ -100,10 +100,12 @@ pub(super) fn mint(pool: &KeyPool, order: &Order<'_>) -> Result<Mint> {
     })
 }
 
+/// As Atlas encodes names: `PrintableString` where their letters allow it.
 fn names(attributes: &[(DnType, &str)]) -> DistinguishedName {
     let mut names = DistinguishedName::new();
     for (type_, value) in attributes {
-        names.push(type_.clone(), *value);
+        let value = PrintableString::try_from(*value).map_or_else(|_| DnValue::from(*value), DnValue::PrintableString);
+        names.push(type_.clone(), value);
     }
     names
 }
