@@ -36,6 +36,8 @@ pub(super) const DURATION_PATTERN: &str = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$";
     printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Issuing\")].reason"}"#
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.userRef) ? !has(self.username) && !has(self.issuerRef) : has(self.username) && has(self.issuerRef)").message("give username and issuerRef, or userRef alone"))]
+#[x_kube(validation = Rule::new("!has(self.userRef) || !(has(self.duration) || has(self.subject) || has(self.privateKey))").message("duration, subject and privateKey are for CA issuers, userRef is for Atlas"))]
 #[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.renewBeforePercentage)").message("renewBefore and renewBeforePercentage exclude each other"))]
 #[x_kube(validation = Rule::new("!has(self.monthsUntilExpiration) || !(has(self.duration) || has(self.subject) || has(self.privateKey))").message("monthsUntilExpiration is for Atlas issuers; duration, subject and privateKey are for CA issuers"))]
 #[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.duration) || duration(self.renewBefore) < duration(self.duration)").message("renewBefore must be shorter than duration"))]
@@ -45,9 +47,15 @@ pub struct DatabaseUserCertificateSpec {
     /// itself begins with `CN=`.
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^\P{Cc}+$"))]
     #[x_kube(validation = Rule::new("!(self in ['.', '..'])").message("username must not be '.' or '..', which a URL path cannot hold"))]
-    pub username: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
     /// Who issues the certificate. It may be changed: the present certificate stays in the Secret until the new issuer has made one.
-    pub issuer_ref: IssuerReference,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer_ref: Option<IssuerReference>,
+    /// In place of `username` and `issuerRef`: an `AtlasDatabaseUser` of the Atlas Kubernetes Operator in the same namespace, which
+    /// names the user, the project and the credentials. It is waited for until it is Ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_ref: Option<ObjectName>,
     /// The Secret that is created for the certificate; default: the name of this object. It cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), regex(pattern = NAME_PATTERN))]
@@ -78,6 +86,14 @@ pub struct DatabaseUserCertificateSpec {
     /// CA: the key to generate; default: ECDSA 256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
+}
+
+/// An object of another operator by name.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub struct ObjectName {
+    /// The object's name.
+    #[schemars(length(max = 253), regex(pattern = NAME_PATTERN))]
+    pub name: String,
 }
 
 /// An issuer by kind and name.
@@ -180,9 +196,10 @@ pub struct DatabaseUserCertificateStatus {
     #[serde(default)]
     #[schemars(length(max = 5))]
     pub history: Vec<IssuedCertificate>,
-    /// Certificates that Atlas made, or may have made, whose key never reached the Secret. They cannot be revoked.
+    /// Certificates of the database user that Atlas made, or may have made, and that no Secret of this operator holds or has held.
+    /// They cannot be revoked.
     #[serde(default)]
-    pub unaccounted_certificates: Option<i64>,
+    pub unaccounted_certificates: Option<UnaccountedCertificates>,
     /// The last value of the annotation `usercert.dev/renew-requested-at` that was handled.
     #[serde(default)]
     pub renew_request_handled: Option<String>,
@@ -221,6 +238,37 @@ pub struct CertificateFailure {
     pub next_attempt: Time,
     /// Digest of what the attempt depended on (spec, issuer, credentials, renewal request).
     pub inputs: String,
+}
+
+/// Certificates of a database user whose keys are lost, or elsewhere.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct UnaccountedCertificates {
+    /// How many there are, presumed ones included.
+    pub count: i64,
+    /// How many of them are presumed, because an answer was lost since Atlas was last asked for its list.
+    #[serde(default)]
+    pub presumed: i64,
+    /// When the last of the listed ones expires.
+    #[serde(default)]
+    pub latest_expiry: Option<Time>,
+    /// Those that Atlas lists, the last to expire first; no more than 20.
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    pub certificates: Vec<UnaccountedCertificate>,
+    /// When Atlas was last asked for its list.
+    #[serde(default)]
+    pub listed_at: Option<Time>,
+}
+
+/// A certificate that Atlas lists.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct UnaccountedCertificate {
+    /// Serial number, upper-case hexadecimal.
+    pub serial_number: String,
+    /// End of its validity.
+    pub not_after: Time,
 }
 
 /// One certificate that was written to the Secret.

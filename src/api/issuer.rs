@@ -59,16 +59,29 @@ pub struct ClusterIssuerSpec(pub IssuerSpec);
 /// Certificates from `POST .../databaseUsers/{username}/certs` of the Atlas Administration API.
 #[derive(Clone, Debug, Deserialize, Serialize, KubeSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.projectId) != has(self.projectRef)").message("name exactly one project: projectId or projectRef"))]
+#[x_kube(validation = Rule::new("has(self.projectRef) || has(self.credentialsSecretRef)").message("credentialsSecretRef is needed with projectId"))]
+#[x_kube(validation = Rule::new("self.endpoint.startsWith('https://') || (has(self.allowPlainHttp) && self.allowPlainHttp) || self.endpoint.matches('^http://(localhost|127[.][0-9]+[.][0-9]+[.][0-9]+|[[]::1[]])(:[0-9]+)?/?$')").message("endpoint must begin with https://; http is for loopback addresses, or for those who set allowPlainHttp"))]
 pub struct AtlasIssuerSpec {
     /// The Atlas project (24 hexadecimal digits), which the API calls group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^[0-9a-f]{24}$"))]
-    pub project_id: String,
-    /// The Secret with `publicApiKey` and `privateApiKey` of an API key that has the role Project Owner on the project.
-    pub credentials_secret_ref: SecretName,
-    /// Where the Administration API answers. `http` is accepted for loopback addresses only.
+    pub project_id: Option<String>,
+    /// In place of `projectId`: an `AtlasProject` of the Atlas Kubernetes Operator. Its id is taken from its status, and its credentials
+    /// unless `credentialsSecretRef` is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_ref: Option<ProjectReference>,
+    /// The Secret with credentials that have the role Project Owner on the project: `publicApiKey` and `privateApiKey` of an API key, or
+    /// `clientId` and `clientSecret` of a service account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_secret_ref: Option<SecretName>,
+    /// Where the Administration API answers. `http` is accepted for loopback addresses only, unless `allowPlainHttp` is set.
     #[serde(default = "default_endpoint")]
     #[schemars(length(max = 512), regex(pattern = ENDPOINT_PATTERN))]
     pub endpoint: String,
+    /// Ask the endpoint without TLS if it begins with `http`: who can listen then reads the private keys that Atlas makes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_plain_http: Option<bool>,
     /// `v2` is the current API, `v1.0` the legacy one.
     #[serde(default)]
     pub api_version: AtlasApiVersion,
@@ -78,8 +91,7 @@ pub struct AtlasIssuerSpec {
     pub months_until_expiration: u8,
 }
 
-const ENDPOINT_PATTERN: &str =
-    r"^(https://[A-Za-z0-9.:\[\]-]+|http://(localhost|127\.[0-9]+\.[0-9]+\.[0-9]+|\[::1\])(:[0-9]+)?)/?$";
+const ENDPOINT_PATTERN: &str = r"^https?://[A-Za-z0-9.:\[\]-]+/?$";
 
 fn default_endpoint() -> String {
     "https://cloud.mongodb.com".to_owned()
@@ -119,6 +131,18 @@ pub struct CaIssuerSpec {
     #[schemars(length(min = 2, max = 16), regex(pattern = super::certificate::DURATION_PATTERN))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1h')").message("maxDuration must be 1h or more"))]
     pub max_duration: Option<String>,
+}
+
+/// An `AtlasProject` of the Atlas Kubernetes Operator.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub struct ProjectReference {
+    /// The object's name.
+    #[schemars(length(max = 253), regex(pattern = super::certificate::NAME_PATTERN))]
+    pub name: String,
+    /// Its namespace: for a cluster issuer only, and needed there. An issuer of one namespace refers to projects of that namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: Option<String>,
 }
 
 /// A Secret by name, in the issuer's namespace (for a cluster issuer, in the operator's).

@@ -8,12 +8,13 @@ mod reason;
 
 pub use certificate::{
     CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, Issuance,
-    IssuedCertificate, IssuerKind, IssuerReference, PrivateKey, PrivateKeyAlgorithm, VerifiedSecret,
+    IssuedCertificate, IssuerKind, IssuerReference, ObjectName, PrivateKey, PrivateKeyAlgorithm, UnaccountedCertificate,
+    UnaccountedCertificates, VerifiedSecret,
 };
 pub use condition::{ISSUING, READY, condition, set_condition, truncated_to_second};
 pub use issuer::{
     AllowedUse, AtlasApiVersion, AtlasIssuerSpec, CaIssuerSpec, CertificateIssuer, ClusterCertificateIssuer, IssuerSpec,
-    IssuerStatus, NamespaceChoice, SecretName,
+    IssuerStatus, NamespaceChoice, ProjectReference, SecretName,
 };
 pub use reason::{Reason, Severity};
 

@@ -82,6 +82,10 @@ reasons! {
     IssuerNotFound, Warning;
     /// The issuer's `allow` does not name this namespace or user name, or this operator does not serve cluster issuers.
     IssuerNotAllowed, Warning;
+    /// The object of the Atlas Kubernetes Operator that is referred to does not exist, or its kind is not served.
+    AtlasObjectNotFound, Warning;
+    /// The object of the Atlas Kubernetes Operator that is referred to is not ready, or lacks what is needed.
+    AtlasObjectNotReady, Warning;
     /// The credentials Secret that the issuer names does not exist.
     CredentialsNotFound, Warning;
     /// The credentials Secret lacks a key, has an empty one, or holds both kinds of credentials.
@@ -105,9 +109,13 @@ reasons! {
     NamespaceTerminating, Warning;
     /// More certificates were issued for this object in an hour than can be right: something keeps undoing the Secret.
     TooManyIssues, Warning;
+    /// The Secret was put right several times in a short while: something keeps changing it, which the message names.
+    SecretContested, Warning;
 
-    /// Atlas answered 401: the API key is wrong, expired, or lacks the role Project Owner on the project.
+    /// Atlas answered 401: the credentials are wrong or lack the role Project Owner on the project.
     AtlasUnauthorized, Warning;
+    /// Atlas gives the service account no token: its client secret has expired or does not belong to its client id.
+    AtlasClientSecretRefused, Warning;
     /// Atlas answered 403: the operator's egress address is not on the API key's access list.
     AtlasAccessListDenied, Warning;
     /// Atlas answered 403 for another cause than the access list.
@@ -130,6 +138,12 @@ reasons! {
     AtlasConflict, Warning;
     /// Atlas answered 429; the request is repeated after the time it asked for.
     AtlasRateLimited, Warning;
+    /// The request waits for its turn: Atlas allows a project so many in a time, and the certificate that expires soonest goes first.
+    AtlasQueued, Normal;
+    /// More certificates were made for the database user in a day than the objects that name it can need; a forced renewal goes on.
+    AtlasMintBudget, Warning;
+    /// Atlas has certificates for the database user that no Secret of this operator holds; their number and expiry are in the status.
+    UnaccountedCertificates, Warning;
     /// Atlas could not be reached or was not able to answer; no certificate was made.
     AtlasUnavailable, Warning;
     /// Atlas made a certificate but its answer cannot be used; the certificate is counted as unaccounted.

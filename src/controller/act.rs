@@ -10,12 +10,14 @@ use tracing::info;
 
 use super::{
     Context, ReconcileError,
+    examine::Examined,
     issuers::LoadedIssuer,
     kubernetes::{KubernetesError, request},
     memory::{NamespacedName, Unsaved},
     observe::now,
-    report::patch_status,
+    report::{patch_status, report_unaccounted},
     secret::{self, SecretContent, placeholder, placeholder_patch},
+    turns::Turn,
 };
 use crate::{
     api::{DatabaseUserCertificate, Reason, names::CONTROLLER},
@@ -37,6 +39,8 @@ pub(super) enum Acted {
     Failed(IssueError),
     /// The certificate was made and is kept in memory; the Secret could not be written.
     Unsaved(String),
+    /// Others of the Atlas project go first.
+    Queued,
     /// Something was met that is not as it was observed: look again, live.
     Stale,
 }
@@ -48,6 +52,8 @@ pub(super) struct Pass<'a> {
     pub(super) object: DatabaseUserCertificate,
     pub(super) observed: Observed,
     pub(super) issuer: Option<std::sync::Arc<LoadedIssuer>>,
+    /// The turn to ask Atlas; it lasts until the pass has ended.
+    pub(super) turn: Option<Turn>,
 }
 
 impl Pass<'_> {
@@ -56,13 +62,17 @@ impl Pass<'_> {
             Decision::Issue { desired, cause } => self.issue(desired, *cause).await,
             Decision::Repair { .. } => self.repair().await,
             Decision::Save => self.save().await,
-            Decision::Await | Decision::Keep { .. } | Decision::Account | Decision::Wait { .. } | Decision::Refuse { .. } => {
-                Ok(Acted::Nothing)
-            }
+            Decision::Await
+            | Decision::Keep { .. }
+            | Decision::Account
+            | Decision::Examine { .. }
+            | Decision::Queue
+            | Decision::Wait { .. }
+            | Decision::Refuse { .. } => Ok(Acted::Nothing),
         }
     }
 
-    fn name(&self) -> NamespacedName {
+    pub(super) fn name(&self) -> NamespacedName {
         (self.observed.namespace.clone(), self.object.name_any())
     }
 
@@ -78,12 +88,17 @@ impl Pass<'_> {
         let Some(loaded) = self.issuer.clone() else { return Ok(Acted::Nothing) };
         let issuance = match &loaded.issuer {
             Issuer::Ca(_) => None,
-            // What Atlas makes cannot be taken back: first it is proven that the Secret can be written, then the claim is persisted.
-            Issuer::Atlas(_) => {
+            // What Atlas makes cannot be taken back: first it is proven that the Secret can be written and that the user is one that
+            // certificates are made for, then the claim is persisted.
+            Issuer::Atlas(atlas) => {
                 if let Err(error) = self.prove_writable().await {
                     return refused(error);
                 }
-                Some(self.claim(cause).await?)
+                match self.check_user(atlas, &desired.username).await {
+                    Examined::Known => Some(self.claim(cause).await?),
+                    Examined::Queued => return Ok(Acted::Queued),
+                    Examined::Failed(error) => return Ok(Acted::Failed(error)),
+                }
             }
         };
         let request = IssueRequest {
@@ -96,8 +111,14 @@ impl Pass<'_> {
         };
         let issued = match loaded.issuer.issue(request).await {
             Ok(issued) => issued,
-            Err(error) => return Ok(Acted::Failed(error)),
+            Err(error) => {
+                return Ok(Acted::Failed(match &loaded.issuer {
+                    Issuer::Atlas(atlas) => self.after_refusal(atlas, error).await,
+                    Issuer::Ca(_) => error,
+                }));
+            }
         };
+        self.context.accounts.made(&(loaded.facts.identity.clone(), desired.username.clone()), now(self.context));
         info!(serial_number = issued.pair.facts().serial_number, cause = cause.as_str(), "a certificate was issued");
         self.context.metrics.issued(desired.issuer_type, cause);
         let content = SecretContent {
@@ -213,7 +234,9 @@ impl Pass<'_> {
         rand::fill(&mut bytes).map_err(|_| ReconcileError::NoRandomness)?;
         let id = hex::encode(bytes);
         let status = decide::claimed(&self.object, &self.observed.status, &id, cause, now(self.context));
+        let old = self.object.status.clone().unwrap_or_default();
         self.object = patch_status(self.context, &self.object, &status).await?;
+        report_unaccounted(self.context, &self.object, &old, &status).await;
         self.observed.status = self.object.status.clone().unwrap_or(status);
         Ok(id)
     }

@@ -19,11 +19,13 @@ use tracing::warn;
 
 use super::{
     Context, ReconcileError, Scope,
+    atlas_objects::{Project, find_project},
     issuers::{IssuerKey, LoadedIssuer, Refusal, load, secret_of, without_secret},
     kubernetes::{chain, request},
+    memory::NamespacedName,
+    name_watches::Sighting,
     observe::{issuer_key, now},
     report::{new_warnings, status_patch, superseded},
-    secret_watches::Sighting,
     triggers::Waiting,
 };
 use crate::api::{
@@ -139,24 +141,26 @@ type Loaded = Result<Arc<LoadedIssuer>, Refusal>;
 /// The issuer with its Secret; `None` if nothing is known of the Secret yet.
 async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -> Result<Option<Loaded>, ReconcileError> {
     let spec = issuer.issuer_spec();
-    let namespace = match (&context.scope, K::KIND) {
-        (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace.clone(),
-        _ => key.namespace.clone(),
+    let (project, secret) = match parts(spec, key, context) {
+        Ok(Some(parts)) => parts,
+        Ok(None) => return Ok(None),
+        Err(refusal) => return Ok(Some(Err(refusal))),
     };
-    let Some(name) = secret_of(spec) else {
-        let refusal = Refusal::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca");
-        return Ok(Some(Err(refusal)));
-    };
-    let secret = (namespace.clone(), name.to_owned());
-    let missing = |why: &str| Ok(Some(Err(without_secret(spec, &namespace, why))));
+    let missing = |why: &str| Ok(Some(Err(without_secret(spec, &secret, why))));
     let seen = match context.secret_watches.watch(&Waiting::Issuer(key.clone()), &secret) {
         Sighting::Unknown => return Ok(None),
         Sighting::Absent => return missing("does not exist: create it"),
+        Sighting::NotServed => return missing("cannot be read"),
         Sighting::Refused(message) => return missing(&format!("cannot be read: {message}")),
         Sighting::Present(seen) => seen,
     };
     let generation = issuer.meta().generation.unwrap_or_default();
-    let version = format!("{generation}/{}/{}", seen.uid().unwrap_or_default(), seen.resource_version().unwrap_or_default());
+    let version = format!(
+        "{generation}/{}/{}/{}",
+        project.as_ref().map(|project| project.id.as_str()).unwrap_or_default(),
+        seen.uid().unwrap_or_default(),
+        seen.resource_version().unwrap_or_default()
+    );
     let now = now(context);
     if let Some(Ok(known)) = context.issuers.get(key)
         && known.facts.version == version
@@ -164,10 +168,37 @@ async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -
     {
         return Ok(Some(Ok(known)));
     }
-    let api = Api::<Secret>::namespaced(context.client.clone(), &namespace);
-    match request("read the issuer's Secret", api.get_opt(name)).await? {
-        Some(secret) => Ok(Some(load(key, spec, generation, &secret, &context.atlas, now).map(Arc::new))),
+    let api = Api::<Secret>::namespaced(context.client.clone(), &secret.0);
+    match request("read the issuer's Secret", api.get_opt(&secret.1)).await? {
+        Some(secret) => Ok(Some(load(key, spec, version, project.as_ref(), &secret, &context.atlas, now).map(Arc::new))),
         None => missing("does not exist: create it"),
+    }
+}
+
+/// The `AtlasProject` that the issuer refers to, if it does, and the Secret that it needs; `None` if that is not known yet.
+fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option<(Option<Project>, NamespacedName)>, Refusal> {
+    let waiting = Waiting::Issuer(key.clone());
+    let project = if let Some(reference) = spec.atlas.as_ref().and_then(|atlas| atlas.project_ref.as_ref()) {
+        let Some(project) = find_project(context, &waiting, reference, &key.namespace)? else { return Ok(None) };
+        Some(project)
+    } else {
+        context.atlas_projects.forget(&waiting);
+        None
+    };
+    if let Some(name) = secret_of(spec) {
+        let namespace = match (&context.scope, key.kind) {
+            (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace.clone(),
+            _ => key.namespace.clone(),
+        };
+        return Ok(Some((project, (namespace, name.to_owned()))));
+    }
+    match project {
+        Some(Project { id, credentials: Some(secret) }) => Ok(Some((Some(Project { id, credentials: None }), secret))),
+        Some(_) => Err(Refusal::new(
+            Reason::CredentialsNotFound,
+            "the AtlasProject names no Secret with credentials: name one in spec.atlas.credentialsSecretRef",
+        )),
+        None => Err(Refusal::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca")),
     }
 }
 
@@ -196,12 +227,13 @@ async fn report<K: IssuerObject>(
 
 fn forget(context: &Context, key: &IssuerKey) {
     context.secret_watches.forget(&Waiting::Issuer(key.clone()));
+    context.atlas_projects.forget(&Waiting::Issuer(key.clone()));
     context.issuers.remove(key);
     wake_users(context, key);
 }
 
 fn wake_users(context: &Context, key: &IssuerKey) {
-    for user in context.certificate_store.state_filter(|certificate| issuer_key(certificate) == *key) {
+    for user in context.certificate_store.state_filter(|certificate| issuer_key(certificate).as_ref() == Some(key)) {
         let name = (user.namespace().unwrap_or_default(), user.name_any());
         context.triggers.wake(&Waiting::Certificate(name));
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::Hash,
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -9,10 +10,10 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::secret::sha256;
+use super::{atlas_objects::Project, memory::NamespacedName, secret::sha256};
 use crate::{
     api::{
-        AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerKind, IssuerSpec, Reason,
+        AtlasApiVersion as SpecApiVersion, CaIssuerSpec, IssuerKind, IssuerSpec, Reason,
         names::{TLS_CERTIFICATE, TLS_PRIVATE_KEY},
     },
     decide::{Allow, IssuerDefaults, IssuerFacts, IssuerType, parse_duration},
@@ -61,18 +62,23 @@ impl Refusal {
 type Loaded = Result<Arc<LoadedIssuer>, Refusal>;
 
 /// All issuers that were looked at.
-#[derive(Default)]
-pub struct IssuerDirectory(RwLock<HashMap<IssuerKey, Loaded>>);
+pub struct IssuerDirectory<K = IssuerKey>(RwLock<HashMap<K, Loaded>>);
 
-impl IssuerDirectory {
+impl<K> Default for IssuerDirectory<K> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<K: Eq + Hash> IssuerDirectory<K> {
     /// The issuer, if it was looked at.
     #[must_use]
-    pub fn get(&self, key: &IssuerKey) -> Option<Loaded> {
+    pub fn get(&self, key: &K) -> Option<Loaded> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
     /// Replaces what is known of the issuer; whether that changes anything for its certificates.
-    pub fn set(&self, key: IssuerKey, loaded: Loaded) -> bool {
+    pub fn set(&self, key: K, loaded: Loaded) -> bool {
         let mut issuers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let changed = match (issuers.get(&key), &loaded) {
             (Some(Ok(old)), Ok(new)) => old.facts != new.facts,
@@ -84,16 +90,16 @@ impl IssuerDirectory {
     }
 
     /// The issuer is gone.
-    pub fn remove(&self, key: &IssuerKey) {
+    pub fn remove(&self, key: &K) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
-/// The name of the Secret that an issuer needs.
+/// The name of the Secret that the spec itself names.
 #[must_use]
 pub fn secret_of(spec: &IssuerSpec) -> Option<&str> {
     match (&spec.atlas, &spec.ca) {
-        (Some(atlas), _) => Some(&atlas.credentials_secret_ref.name),
+        (Some(atlas), _) => atlas.credentials_secret_ref.as_ref().map(|secret| secret.name.as_str()),
         (None, Some(ca)) => Some(&ca.secret_name),
         (None, None) => None,
     }
@@ -101,9 +107,8 @@ pub fn secret_of(spec: &IssuerSpec) -> Option<&str> {
 
 /// Refuses an issuer whose Secret is not there.
 #[must_use]
-pub fn without_secret(spec: &IssuerSpec, namespace: &str, why: &str) -> Refusal {
+pub fn without_secret(spec: &IssuerSpec, (namespace, name): &NamespacedName, why: &str) -> Refusal {
     let reason = if spec.atlas.is_some() { Reason::CredentialsNotFound } else { Reason::CaNotFound };
-    let name = secret_of(spec).unwrap_or_default();
     Refusal::new(reason, format!("the Secret {name} in namespace {namespace} {why}"))
 }
 
@@ -111,10 +116,11 @@ pub fn without_secret(spec: &IssuerSpec, namespace: &str, why: &str) -> Refusal 
 ///
 /// # Errors
 /// What to change in the spec or in the Secret.
-pub fn load(
+pub(super) fn load(
     key: &IssuerKey,
     spec: &IssuerSpec,
-    generation: i64,
+    version: String,
+    project: Option<&Project>,
     secret: &Secret,
     client: &AtlasClient,
     now: Timestamp,
@@ -124,17 +130,39 @@ pub fn load(
         IssuerKind::ClusterCertificateIssuer => Allow::of_cluster_issuer(spec.allow.as_ref())
             .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?,
     };
-    let version =
-        format!("{generation}/{}/{}", secret.uid().unwrap_or_default(), secret.resource_version().unwrap_or_default());
     match (&spec.atlas, &spec.ca) {
-        (Some(atlas), None) => load_atlas(atlas, allow, version, secret, client),
+        (Some(atlas), None) => {
+            let project_id = project.map(|project| project.id.clone()).or_else(|| atlas.project_id.clone());
+            let source = AtlasSource {
+                endpoint: &atlas.endpoint,
+                allow_plain_http: atlas.allow_plain_http.unwrap_or_default(),
+                project_id: project_id
+                    .ok_or_else(|| Refusal::new(Reason::InvalidSpec, "name a project: projectId or projectRef"))?,
+                api_version: atlas.api_version,
+                months_until_expiration: atlas.months_until_expiration,
+                username: None,
+            };
+            load_atlas(source, allow, version, secret, client)
+        }
         (None, Some(ca)) => load_ca(ca, allow, version, secret, now),
         _ => Err(Refusal::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca")),
     }
 }
 
-fn load_atlas(
-    spec: &AtlasIssuerSpec,
+/// What an issuer at Atlas consists of, besides its credentials.
+pub(super) struct AtlasSource<'a> {
+    pub(super) endpoint: &'a str,
+    pub(super) allow_plain_http: bool,
+    pub(super) project_id: String,
+    pub(super) api_version: SpecApiVersion,
+    pub(super) months_until_expiration: u8,
+    /// The one database user that it serves, if an `AtlasDatabaseUser` names it.
+    pub(super) username: Option<String>,
+}
+
+/// Loads an issuer at Atlas with the credentials in this Secret.
+pub(super) fn load_atlas(
+    source: AtlasSource<'_>,
     allow: Allow,
     version: String,
     secret: &Secret,
@@ -144,25 +172,27 @@ fn load_atlas(
     let credentials = AtlasCredentials::from_secret(|key| data.get(key).copied())
         .map_err(|error| Refusal::new(Reason::CredentialsInvalid, format!("the Secret {}: {error}", secret.name_any())))?;
     let settings = AtlasSettings {
-        endpoint: spec
+        endpoint: source
             .endpoint
             .parse()
             .map_err(|error| Refusal::new(Reason::InvalidSpec, format!("spec.atlas.endpoint: {error}")))?,
-        project_id: spec.project_id.clone(),
-        api_version: match spec.api_version {
+        project_id: source.project_id,
+        api_version: match source.api_version {
             SpecApiVersion::V2 => AtlasApiVersion::V2,
             SpecApiVersion::V1 => AtlasApiVersion::V1,
         },
+        allow_plain_http: source.allow_plain_http,
     };
     let issuer = AtlasIssuer::new(client.clone(), settings, credentials);
     let facts = IssuerFacts {
         defaults: IssuerDefaults {
             issuer_type: IssuerType::Atlas,
-            months_until_expiration: spec.months_until_expiration,
+            months_until_expiration: source.months_until_expiration,
             duration: None,
             max_duration: None,
         },
         allow,
+        username: source.username,
         identity: issuer.identity(),
         version,
         not_after: None,
@@ -191,6 +221,7 @@ fn load_ca(
             max_duration: parse("spec.ca.maxDuration", &spec.max_duration).map_err(invalid)?,
         },
         allow,
+        username: None,
         identity: format!("ca/{}", ca.key_id()),
         version,
         not_after: Some(ca.not_after()),

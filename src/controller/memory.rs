@@ -1,10 +1,12 @@
 //! What this process remembers between two looks at an object. Losing it costs reads and waits, never a certificate that was saved.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
+
+use jiff::Timestamp;
 
 use super::secret::SecretContent;
 use crate::decide::SecretView;
@@ -24,11 +26,15 @@ pub struct Unsaved {
 /// How long the echo of our own write is awaited on the watch. Only reads depend on it: every write has a precondition.
 pub(super) const ECHO_LIMIT: Duration = Duration::from_secs(30);
 
+/// More repairs than decisions look at.
+const REPAIRS: usize = 8;
+
 #[derive(Default)]
 struct Remembered {
     secrets: HashMap<NamespacedName, SecretMemory>,
     unsaved: HashMap<NamespacedName, Unsaved>,
     failures: HashMap<NamespacedName, u32>,
+    repairs: HashMap<NamespacedName, Vec<Timestamp>>,
 }
 
 struct SecretMemory {
@@ -133,6 +139,30 @@ impl Memory {
         self.lock().unsaved.remove(object);
     }
 
+    /// The Secret was put right without a new certificate. Some of the last repairs are remembered.
+    pub fn repaired(&self, object: NamespacedName, now: Timestamp) {
+        let mut memory = self.lock();
+        let repairs = memory.repairs.entry(object).or_default();
+        repairs.push(now);
+        let surplus = repairs.len().saturating_sub(REPAIRS);
+        repairs.drain(..surplus);
+    }
+
+    /// When the Secret was put right, as far as is remembered.
+    #[must_use]
+    pub fn repairs(&self, object: &NamespacedName) -> Vec<Timestamp> {
+        self.lock().repairs.get(object).cloned().unwrap_or_default()
+    }
+
+    /// The serial numbers of all certificates that this process has read, written, or keeps until they can be written.
+    #[must_use]
+    pub fn serial_numbers(&self) -> BTreeSet<String> {
+        let memory = self.lock();
+        let unsaved = memory.unsaved.values().map(|unsaved| unsaved.content.pair.facts());
+        let seen = memory.secrets.values().filter_map(|secret| secret.view.certificate.as_ref().ok());
+        unsaved.chain(seen).map(|facts| facts.serial_number.clone()).collect()
+    }
+
     /// Counts a pass that failed for reasons of the API server; the number of failures in a row.
     #[must_use]
     pub fn count_failure(&self, object: &NamespacedName) -> u32 {
@@ -151,6 +181,7 @@ impl Memory {
     pub fn forget(&self, object: &NamespacedName) {
         let mut memory = self.lock();
         memory.failures.remove(object);
+        memory.repairs.remove(object);
         memory.unsaved.remove(object);
     }
 }

@@ -1,27 +1,35 @@
 //! The controllers: observe → decide → act → report for certificates, and the loading of issuers.
 
+mod accounts;
 mod act;
+mod atlas_objects;
 mod events;
+mod examine;
 mod issuer_controller;
 mod issuers;
 mod kubernetes;
 mod memory;
+mod name_watches;
 mod observe;
 mod reconcile;
 mod report;
 mod secret;
-mod secret_watches;
 mod triggers;
+mod turns;
 mod wiring;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::{Client, core::PartialObjectMeta, runtime::reflector::Store};
+use kube::{Client, api::DynamicObject, core::PartialObjectMeta, runtime::reflector::Store};
 
 use self::{
-    events::Events, issuers::IssuerDirectory, kubernetes::KubernetesError, memory::Memory, secret_watches::SecretWatches,
+    events::Events,
+    issuers::IssuerDirectory,
+    kubernetes::KubernetesError,
+    memory::{Memory, NamespacedName},
+    name_watches::NameWatches,
     triggers::Triggers,
 };
 use crate::{
@@ -30,7 +38,9 @@ use crate::{
     operator::Metrics,
 };
 
+pub use accounts::Accounts;
 pub use kubernetes::{REQUEST_LIMIT, chain};
+pub use turns::Turns;
 pub use wiring::run;
 
 /// Tells the time.
@@ -48,6 +58,15 @@ pub enum Scope {
     Namespace(String),
 }
 
+/// What objects with a `userRef`, which name no issuer, take for granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AtlasDefaults {
+    /// The API's base URL.
+    pub endpoint: String,
+    /// Namespace and name of the Secret with the Atlas Kubernetes Operator's own credentials, for users and projects that name none.
+    pub credentials: Option<NamespacedName>,
+}
+
 /// What the controllers are given.
 #[derive(Clone)]
 pub struct Settings {
@@ -59,6 +78,12 @@ pub struct Settings {
     pub clock: Clock,
     /// For the requests to Atlas.
     pub atlas: AtlasClient,
+    /// For objects with a `userRef`.
+    pub atlas_defaults: AtlasDefaults,
+    /// Who asks Atlas when; one for the whole process.
+    pub turns: Turns,
+    /// What Atlas listed; one for the whole process.
+    pub accounts: Arc<Accounts>,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }
@@ -69,12 +94,19 @@ struct Context {
     clock: Clock,
     scope: Scope,
     atlas: AtlasClient,
+    atlas_defaults: AtlasDefaults,
+    turns: Turns,
+    accounts: Arc<Accounts>,
     metrics: Arc<Metrics>,
     events: Events,
     memory: Arc<Memory>,
     issuers: IssuerDirectory,
+    /// The issuers that `AtlasDatabaseUser`s amount to.
+    user_issuers: IssuerDirectory<NamespacedName>,
     triggers: Arc<Triggers>,
-    secret_watches: Arc<SecretWatches>,
+    secret_watches: Arc<NameWatches<PartialObjectMeta<Secret>>>,
+    atlas_projects: NameWatches<DynamicObject>,
+    atlas_users: NameWatches<DynamicObject>,
     secrets: Store<PartialObjectMeta<Secret>>,
     namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
     issuer_store: Store<CertificateIssuer>,

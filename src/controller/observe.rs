@@ -10,11 +10,12 @@ use kube::{
 
 use super::{
     Context,
+    atlas_objects::user_issuer,
     issuers::{IssuerKey, LoadedIssuer},
     kubernetes::{KubernetesError, request},
     memory::NamespacedName,
+    name_watches::Sighting,
     secret,
-    secret_watches::Sighting,
 };
 use crate::{
     api::{DatabaseUserCertificate, IssuerKind, Reason},
@@ -40,12 +41,15 @@ pub(super) struct Found {
 pub(super) async fn observe(context: &Context, object: &DatabaseUserCertificate, look: Look) -> Result<Found, KubernetesError> {
     let namespace = object.namespace().unwrap_or_default();
     let secret_name = (namespace.clone(), object.secret_name());
-    let (state, issuer) = issuer_state(context, object, &namespace);
-    let unsaved = context.memory.unsaved(&(namespace.clone(), object.name_any()), &object.uid().unwrap_or_default());
+    let (state, issuer) = issuer_state(context, object, &namespace).await?;
+    let name = (namespace.clone(), object.name_any());
+    let unsaved = context.memory.unsaved(&name, &object.uid().unwrap_or_default());
     let observed = Observed {
         issuer: state,
         secret: secret_state(context, object, &secret_name, look).await?,
         status: object.status.clone().unwrap_or_default(),
+        account: None,
+        recent_repairs: context.memory.repairs(&name),
         unsaved: unsaved.map(|unsaved| unsaved.content.pair.facts().clone()),
         namespace_labels: namespace_labels(context.namespaces.as_ref(), &namespace),
         namespace,
@@ -53,33 +57,48 @@ pub(super) async fn observe(context: &Context, object: &DatabaseUserCertificate,
     Ok(Found { observed, issuer })
 }
 
-/// The issuer that an object names.
-pub(super) fn issuer_key(object: &DatabaseUserCertificate) -> IssuerKey {
-    let reference = &object.spec.issuer_ref;
-    IssuerKey {
+/// The issuer that an object names, unless it names an `AtlasDatabaseUser`.
+pub(super) fn issuer_key(object: &DatabaseUserCertificate) -> Option<IssuerKey> {
+    let reference = object.spec.issuer_ref.as_ref()?;
+    Some(IssuerKey {
         kind: reference.kind,
         namespace: match reference.kind {
             IssuerKind::CertificateIssuer => object.namespace().unwrap_or_default(),
             IssuerKind::ClusterCertificateIssuer => String::new(),
         },
         name: reference.name.clone(),
+    })
+}
+
+impl Context {
+    /// The issuer of an object, if it was looked at and can be used.
+    pub(super) fn loaded_issuer(&self, object: &DatabaseUserCertificate) -> Option<Arc<LoadedIssuer>> {
+        let found = match &object.spec.user_ref {
+            Some(user) => self.user_issuers.get(&(object.namespace().unwrap_or_default(), user.name.clone())),
+            None => self.issuers.get(&issuer_key(object)?),
+        };
+        found?.ok()
     }
 }
 
-fn issuer_state(
+async fn issuer_state(
     context: &Context,
     object: &DatabaseUserCertificate,
     namespace: &str,
-) -> (IssuerState, Option<Arc<LoadedIssuer>>) {
-    let key = issuer_key(object);
-    match context.issuers.get(&key) {
+) -> Result<(IssuerState, Option<Arc<LoadedIssuer>>), KubernetesError> {
+    if let Some(user) = &object.spec.user_ref {
+        return user_issuer(context, object, namespace, &user.name).await;
+    }
+    context.forget_user(&(namespace.to_owned(), object.name_any()));
+    let Some(key) = issuer_key(object) else { return Ok((IssuerState::Missing, None)) };
+    Ok(match context.issuers.get(&key) {
         Some(Ok(loaded)) => (IssuerState::Usable(Box::new(loaded.facts.clone())), Some(loaded)),
         Some(Err(refusal)) => {
             let message = format!("{} {}: {}", key.kind.as_str(), key.name, refusal.message);
             (IssuerState::Refused(refusal.reason, message), None)
         }
         None => (unloaded(context, &key, namespace), None),
-    }
+    })
 }
 
 fn unloaded(context: &Context, key: &IssuerKey, namespace: &str) -> IssuerState {
@@ -140,7 +159,7 @@ async fn unlabelled(
             Some(owner) => Ok(SecretState::NotOurs(owner)),
             None => read(context, object, name).await,
         },
-        Sighting::Unknown | Sighting::Absent | Sighting::Refused(_) => Ok(SecretState::Absent),
+        Sighting::Unknown | Sighting::Absent | Sighting::NotServed | Sighting::Refused(_) => Ok(SecretState::Absent),
     }
 }
 

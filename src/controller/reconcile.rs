@@ -9,6 +9,7 @@ use tracing::{debug, warn};
 use super::{
     Context, ReconcileError,
     act::{Acted, Pass},
+    examine::Examined,
     kubernetes::chain,
     memory::{ECHO_LIMIT, NamespacedName},
     observe::{Look, now, observe},
@@ -17,12 +18,12 @@ use super::{
 };
 use crate::{
     api::{DatabaseUserCertificate, Reason},
-    decide::{self, Decision, SecretState, decide},
+    decide::{self, Decision, Desired, SecretState, decide},
     issuer::IssueError,
 };
 
 /// The longest time for one pass: longer than all the time limits inside it, so that it cuts nothing off that may mint.
-const PASS_LIMIT: Duration = Duration::from_mins(4);
+const PASS_LIMIT: Duration = Duration::from_mins(12);
 
 /// How often a pass looks again, live, before it leaves the rest to the next one.
 const LOOKS: usize = 3;
@@ -63,9 +64,17 @@ async fn pass(object: &DatabaseUserCertificate, context: &Context) -> Result<Act
     let mut look = Look::Cached;
     for _ in 0..LOOKS {
         let found = observe(context, object, look).await?;
-        let mut pass = Pass { context, object: object.clone(), observed: found.observed, issuer: found.issuer };
-        let decision = decide(&pass.object, &pass.observed, now(context));
+        let mut pass = Pass { context, object: object.clone(), observed: found.observed, issuer: found.issuer, turn: None };
+        let mut decision = decide(&pass.object, &pass.observed, now(context));
         debug!(?look, decision = label(&decision), "decided");
+        if matches!(decision, Decision::Examine { .. }) {
+            match pass.examine().await {
+                Examined::Known => decision = decide(&pass.object, &pass.observed, now(context)),
+                Examined::Queued => return finish(pass, decision, Acted::Queued).await,
+                Examined::Failed(error) => return finish(pass, decision, Acted::Failed(error)).await,
+            }
+            debug!(decision = label(&decision), "decided with the account");
+        }
         match pass.act(&decision).await? {
             Acted::Stale => look = Look::Live,
             acted => return finish(pass, decision, acted).await,
@@ -77,6 +86,11 @@ async fn pass(object: &DatabaseUserCertificate, context: &Context) -> Result<Act
 async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<Action, ReconcileError> {
     let context = pass.context;
     let now = now(context);
+    // Others may ask Atlas while this pass reports.
+    pass.turn = None;
+    if !matches!(acted, Acted::Queued) {
+        context.turns.forget(&name_of(&pass.object));
+    }
     if !matches!(acted, Acted::Unsaved(_)) {
         context.memory.forget_failures(&name_of(&pass.object));
     }
@@ -87,13 +101,17 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
             decide(&pass.object, &pass.observed, now)
         }
         Acted::Nothing | Acted::Stale => decision,
+        Acted::Queued => Decision::Queue,
         Acted::Written { view, reason } => {
             event = Some((reason, written(&view.certificate, reason)));
+            if reason == Reason::SecretRepaired {
+                context.memory.repaired(name_of(&pass.object), now);
+            }
             pass.observed.secret = SecretState::Ours(view);
             pass.observed.unsaved = None;
             decide(&pass.object, &pass.observed, now)
         }
-        Acted::Failed(error) => after_failure(&mut pass, &decision, &error, now),
+        Acted::Failed(error) => after_failure(&mut pass, &error, now),
         Acted::Unsaved(message) => Decision::Wait {
             until: later(now, context.memory.count_failure(&name_of(&pass.object))),
             reason: Reason::SecretNotWritable,
@@ -105,6 +123,9 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
         return Ok(Action::await_change());
     }
     let status = decide::next_status(&pass.object, &pass.observed, &decision, now);
+    let unaccounted = status.unaccounted_certificates.as_ref();
+    let latest_expiry = unaccounted.and_then(|found| found.latest_expiry.as_ref()).map(|latest| latest.0);
+    context.metrics.unaccounted(&name_of(&pass.object), unaccounted.map_or(0, |found| found.count), latest_expiry);
     let reported = report(context, &pass.object, status).await;
     if let Some((reason, message)) = event {
         context.events.publish(&pass.object, reason, &message).await;
@@ -117,13 +138,13 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
     Ok(Action::requeue(if awaits_echo { sleep.min(ECHO_LIMIT) } else { sleep }))
 }
 
-fn after_failure(pass: &mut Pass<'_>, decision: &Decision, error: &IssueError, now: Timestamp) -> Decision {
+fn after_failure(pass: &mut Pass<'_>, error: &IssueError, now: Timestamp) -> Decision {
     warn!(reason = error.reason.as_str(), message = error.message, "no certificate was issued");
-    let (Decision::Issue { desired, .. }, Some(loaded)) = (decision, &pass.issuer) else {
-        return Decision::Wait { until: later(now, 5), reason: error.reason, message: error.message.clone() };
-    };
+    let wait = || Decision::Wait { until: later(now, 5), reason: error.reason, message: error.message.clone() };
+    let Some(loaded) = &pass.issuer else { return wait() };
+    let Ok(desired) = Desired::new(&pass.object, &loaded.facts) else { return wait() };
     pass.context.metrics.failed(desired.issuer_type, error.reason);
-    decide::record_failure(&mut pass.observed.status, desired, &loaded.facts, error, now);
+    decide::record_failure(&mut pass.observed.status, &desired, &loaded.facts, error, now);
     decide(&pass.object, &pass.observed, now)
 }
 
@@ -152,8 +173,11 @@ fn written(certificate: &Result<crate::certificate::CertificateFacts, String>, r
 
 /// How long nothing has to be looked at.
 fn sleep(next: Option<Timestamp>, decision: &Decision, now: Timestamp) -> Duration {
-    let soon = matches!(decision, Decision::Issue { .. } | Decision::Wait { .. } | Decision::Save | Decision::Account)
-        .then_some(Duration::from_secs(30));
+    let soon = matches!(
+        decision,
+        Decision::Issue { .. } | Decision::Examine { .. } | Decision::Wait { .. } | Decision::Save | Decision::Account
+    )
+    .then_some(Duration::from_secs(30));
     let until = next.and_then(|next| Duration::try_from(next.duration_since(now)).ok());
     // Times are compared in whole seconds: a second later all of it has come.
     let until = until.map(|until| until + Duration::from_secs(1));
@@ -175,6 +199,8 @@ const fn label(decision: &Decision) -> &'static str {
         Decision::Keep { .. } => "keep",
         Decision::Repair { .. } => "repair",
         Decision::Issue { cause, .. } => cause.as_str(),
+        Decision::Examine { .. } => "examine",
+        Decision::Queue => "queue",
         Decision::Save => "save",
         Decision::Account => "account",
         Decision::Wait { reason, .. } | Decision::Refuse { reason, .. } => reason.as_str(),

@@ -13,7 +13,8 @@ use super::{
     kubernetes::{KubernetesError, request},
 };
 use crate::api::{
-    DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, READY, Reason, Severity, condition, names::CONTROLLER,
+    DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, READY, Reason, Severity, UnaccountedCertificates,
+    condition, names::CONTROLLER,
 };
 
 /// Writes the status of the object as it was seen; it fails with a conflict on a newer one.
@@ -52,11 +53,43 @@ pub(super) async fn report(
         return Ok(());
     }
     patch_status(context, object, &status).await?;
+    report_unaccounted(context, object, &old, &status).await;
     for (reason, message) in new_warnings(&old.conditions, &status.conditions) {
         context.metrics.refused(reason);
         context.events.publish(object, reason, &message).await;
     }
     Ok(())
+}
+
+/// Certificates that nobody holds: the metric follows their number, an Event tells of each rise.
+pub(super) async fn report_unaccounted(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    old: &DatabaseUserCertificateStatus,
+    new: &DatabaseUserCertificateStatus,
+) {
+    let count =
+        |status: &DatabaseUserCertificateStatus| status.unaccounted_certificates.as_ref().map_or(0, |found| found.count);
+    if let Some(unaccounted) = new.unaccounted_certificates.as_ref().filter(|_| count(new) > count(old)) {
+        context.metrics.refused(Reason::UnaccountedCertificates);
+        context.events.publish(object, Reason::UnaccountedCertificates, &unaccounted_sentence(unaccounted)).await;
+    }
+}
+
+fn unaccounted_sentence(unaccounted: &UnaccountedCertificates) -> String {
+    let count = format!(
+        "{} certificates of the database user are in no Secret of this operator and cannot be revoked",
+        unaccounted.count
+    );
+    let listed = unaccounted.latest_expiry.as_ref().map(|latest| {
+        let named = unaccounted.certificates.iter().take(5);
+        let named: Vec<String> =
+            named.map(|certificate| format!("{} until {}", certificate.serial_number, certificate.not_after.0)).collect();
+        format!("the last of those that Atlas lists expires at {} ({})", latest.0, named.join(", "))
+    });
+    let presumed = (unaccounted.presumed > 0)
+        .then(|| format!("{} of them are presumed, because an answer was lost", unaccounted.presumed));
+    [Some(count), listed, presumed].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// The Warnings that the conditions have come to hold; each once, though it may stand in both.

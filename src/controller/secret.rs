@@ -13,9 +13,9 @@ use crate::{
     api::{
         DatabaseUserCertificate, DatabaseUserCertificateStatus, VerifiedSecret,
         names::{
-            CA_CERTIFICATE, CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, ISSUANCE_ANNOTATION, ISSUE_REASON_ANNOTATION,
-            ISSUER_ANNOTATION, NOT_AFTER_ANNOTATION, RENEW_REQUESTED_ANNOTATION, SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE,
-            TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
+            CA_CERTIFICATE, CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, CONTROLLER, ISSUANCE_ANNOTATION,
+            ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION, NOT_AFTER_ANNOTATION, RENEW_REQUESTED_ANNOTATION,
+            SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
         },
     },
     certificate::{CertificateFacts, CertificatePair, Subject},
@@ -148,6 +148,7 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
         .map(|pair| pair.facts().clone())
         .ok_or_else(|| format!("the Secret's content cannot be used: {}", fault.unwrap_or_default()));
     let mut view = view_of(&secret.metadata, facts);
+    view.changed_by = last_other_manager(&secret.metadata);
     view.wrong_type = secret.type_.clone().filter(|type_| type_ != TLS_SECRET_TYPE);
     view.complete = pair.as_ref().is_some_and(|pair| {
         intact
@@ -156,6 +157,14 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
             && has_own_metadata(object, &secret.metadata, pair.facts())
     });
     (view, pair)
+}
+
+/// Who else than this operator changed the object last, as its managed fields tell.
+fn last_other_manager(metadata: &ObjectMeta) -> Option<String> {
+    let others = metadata.managed_fields.iter().flatten().filter(|entry| entry.manager.as_deref() != Some(CONTROLLER));
+    let last = others.max_by_key(|entry| entry.time.as_ref().map(|time| time.0))?;
+    let manager = last.manager.as_deref().filter(|manager| !manager.is_empty())?;
+    Some(format!("the field manager {manager:?} ({})", last.operation.as_deref().unwrap_or("unknown operation")))
 }
 
 /// The Secret whose metadata is as it was when it was verified, rebuilt without reading it.
@@ -194,6 +203,7 @@ fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>)
         issue_reason: annotation(ISSUE_REASON_ANNOTATION),
         renew_request: annotation(RENEW_REQUESTED_ANNOTATION),
         ca_digest: annotation(CA_DIGEST_ANNOTATION),
+        changed_by: None,
     }
 }
 

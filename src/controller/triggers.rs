@@ -11,6 +11,8 @@ use crate::api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertif
 pub enum Waiting {
     /// A `DatabaseUserCertificate`.
     Certificate(NamespacedName),
+    /// A `DatabaseUserCertificate` that waits for the credentials of its `AtlasDatabaseUser`.
+    Credentials(NamespacedName),
     /// An issuer of either kind.
     Issuer(IssuerKey),
 }
@@ -52,7 +54,7 @@ impl Triggers {
     /// Has the object looked at again. A send fails only when its controller has stopped, and then nothing is left to do.
     pub fn wake(&self, who: &Waiting) {
         match who {
-            Waiting::Certificate((namespace, name)) => {
+            Waiting::Certificate((namespace, name)) | Waiting::Credentials((namespace, name)) => {
                 let _ = self.certificates.unbounded_send(ObjectRef::new(name).within(namespace));
             }
             Waiting::Issuer(key) => self.wake_issuer(key),

@@ -21,14 +21,14 @@ use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use super::{
-    Context, Scope, Settings,
+    Context, Scope, Settings, atlas_objects,
     events::Events,
     issuer_controller,
     issuers::IssuerDirectory,
     kubernetes::chain,
-    memory::Memory,
+    memory::{Memory, NamespacedName},
+    name_watches::NameWatches,
     reconcile::{after_error, reconcile},
-    secret_watches::SecretWatches,
     triggers::{Triggered, Triggers, Waiting},
 };
 use crate::{
@@ -44,7 +44,9 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
     let memory = Arc::new(Memory::default());
     let scope = &settings.scope;
 
-    let secret_watches = Arc::new(SecretWatches::new(client.clone(), Arc::clone(&triggers)));
+    let secrets_by_name: fn(&Client, &str) -> Api<PartialObjectMeta<Secret>> =
+        |client, namespace| Api::namespaced(client.clone(), namespace);
+    let secret_watches = Arc::new(NameWatches::new(client.clone(), secrets_by_name, Arc::clone(&triggers)));
 
     let (secrets, secret_writer) = reflector::store();
     let secret_events = watch_secrets(
@@ -70,12 +72,18 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
     let context = Arc::new(Context {
         events: Events::new(client.clone()),
         secret_watches,
+        atlas_projects: NameWatches::new(client.clone(), atlas_objects::projects, Arc::clone(&triggers)),
+        atlas_users: NameWatches::new(client.clone(), atlas_objects::users, Arc::clone(&triggers)),
         clock: Arc::clone(&settings.clock),
         scope: scope.clone(),
         atlas: settings.atlas.clone(),
+        atlas_defaults: settings.atlas_defaults.clone(),
+        turns: settings.turns.clone(),
+        accounts: Arc::clone(&settings.accounts),
         metrics: Arc::clone(&settings.metrics),
         memory,
         issuers: IssuerDirectory::default(),
+        user_issuers: IssuerDirectory::default(),
         triggers,
         secrets,
         namespaces: matches!(scope, Scope::Cluster { .. }).then_some(namespace_store),
@@ -142,6 +150,25 @@ impl Context {
     }
 }
 
+impl Context {
+    /// An object is gone.
+    fn forget(&self, name: &NamespacedName) {
+        self.memory.forget(name);
+        self.turns.forget(name);
+        self.metrics.forget(name);
+        self.forget_user(name);
+        self.secret_watches.forget(&Waiting::Certificate(name.clone()));
+    }
+
+    /// An object names no `AtlasDatabaseUser` any more.
+    pub(super) fn forget_user(&self, name: &NamespacedName) {
+        self.secret_watches.forget(&Waiting::Credentials(name.clone()));
+        for watches in [&self.atlas_users, &self.atlas_projects] {
+            watches.forget(&Waiting::Certificate(name.clone()));
+        }
+    }
+}
+
 /// The API for a namespaced kind in the scope.
 fn scoped<K>(client: &Client, scope: &Scope) -> Api<K>
 where
@@ -170,8 +197,7 @@ async fn run_certificates(controller: Controller<DatabaseUserCertificate>, conte
             match result {
                 Err(ControllerError::ObjectNotFound(gone)) => {
                     let name = (gone.namespace.unwrap_or_default(), gone.name);
-                    context.memory.forget(&name);
-                    context.secret_watches.forget(&Waiting::Certificate(name));
+                    context.forget(&name);
                 }
                 Err(ControllerError::QueueError(error)) => {
                     warn!(error = chain(&error), "the watch of certificates failed and goes on");
@@ -189,7 +215,7 @@ async fn watch_secrets(
     mut writer: Writer<PartialObjectMeta<Secret>>,
     memory: Arc<Memory>,
     triggers: Arc<Triggers>,
-    secret_watches: Arc<SecretWatches>,
+    secret_watches: Arc<NameWatches<PartialObjectMeta<Secret>>>,
 ) {
     let config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
     let mut events = watcher(secrets, config).modify(|secret| secret.managed_fields_mut().clear()).default_backoff().boxed();

@@ -24,13 +24,14 @@ pub fn next_attempt(retry: Retry, minted: Minted, count: i64, uid: &str, now: Ti
         Minted::Possibly => doubled(FIRST_DELAY_AFTER_MINT, LONGEST_DELAY_AFTER_MINT, count),
     };
     let delay = match (retry, minted) {
+        (Retry::At(time), _) => return truncated_to_second(time.max(now)),
         (Retry::NotBefore(delay), Minted::No) => delay,
         (Retry::NotBefore(delay), Minted::Possibly) => delay.max(backoff),
         (Retry::Slowly, Minted::No) => LONGEST_DELAY,
         (Retry::Slowly, Minted::Possibly) => LONGEST_DELAY.max(backoff),
         (Retry::Backoff, _) => backoff,
     };
-    let spread = SignedDuration::from_secs_f64(delay.as_secs_f64() / 10.0 * share(uid));
+    let spread = SignedDuration::from_secs_f64(delay.min(LONGEST_DELAY).as_secs_f64() / 10.0 * share(uid));
     truncated_to_second(now.saturating_add(delay + spread).unwrap_or(Timestamp::MAX))
 }
 
@@ -49,10 +50,20 @@ pub(super) fn waits_in_any_case(reason: Option<Reason>) -> bool {
     )
 }
 
-/// Digest of what an attempt depends on: while it stays the same, trying again early is pointless.
+/// Digest of what an attempt depends on: while it stays the same, trying again early is pointless. Its first half is that of the
+/// database user.
 #[must_use]
 pub fn inputs_digest(desired: &Desired, issuer: &IssuerFacts) -> String {
-    let text = format!("{}\n{}\n{}", desired.generation, issuer.version, desired.renew_request.as_deref().unwrap_or_default());
-    let digest = digest::digest(&digest::SHA256, text.as_bytes());
-    hex::encode(&digest.as_ref()[..8])
+    let user = format!("{}\n{}", issuer.identity, desired.username);
+    let rest = format!("{}\n{}\n{}", desired.generation, issuer.version, desired.renew_request.as_deref().unwrap_or_default());
+    format!("{}-{}", short_digest(&user), short_digest(&rest))
+}
+
+fn short_digest(text: &str) -> String {
+    hex::encode(&digest::digest(&digest::SHA256, text.as_bytes()).as_ref()[..8])
+}
+
+/// Whether two digests are of the same database user; one that is not known is taken for the same.
+pub(super) fn is_same_user(one: &str, other: &str) -> bool {
+    one.is_empty() || one.split_once('-').map(|(user, _)| user) == other.split_once('-').map(|(user, _)| user)
 }

@@ -3,19 +3,24 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Desired, IssuerFacts, IssuerState, Observed, SecretState, SecretView,
-    backoff::{inputs_digest, waits_in_any_case},
-    desired::wanted_subject,
+    Desired, IssuerFacts, IssuerState, IssuerType, Observed, SecretState, SecretView,
+    account::over_budget,
+    backoff::{inputs_digest, is_same_user, waits_in_any_case},
+    desired::{username, wanted_subject},
     renewal_time,
 };
 use crate::{
-    api::{DatabaseUserCertificate, Reason},
+    api::{DatabaseUserCertificate, Reason, names::RENEW_REQUESTED_ANNOTATION, truncated_to_second},
     certificate::CertificateFacts,
 };
 
 /// So many certificates within [`BRAKE_WINDOW`] cannot be right.
 const BRAKE_COUNT: usize = 5;
 const BRAKE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
+
+/// So many repairs of one Secret within [`REPAIR_WINDOW`] are a fight with whatever undoes them.
+const REPAIR_COUNT: usize = 5;
+const REPAIR_WINDOW: SignedDuration = SignedDuration::from_mins(10);
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +39,13 @@ pub enum Decision {
         /// When it is renewed.
         renewal_time: Timestamp,
     },
+    /// A certificate is to be made at Atlas: first the account of the database user is looked at.
+    Examine {
+        /// Why.
+        cause: Reason,
+    },
+    /// A certificate is to be made at Atlas, and others of the project go first. Whoever waits is woken when its turn has come.
+    Queue,
     /// A certificate is to be issued.
     Issue {
         /// The certificate.
@@ -87,10 +99,11 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
         IssuerState::Refused(reason, message) => return Decision::refuse(*reason, message),
         IssuerState::Usable(issuer) => issuer,
     };
-    if let Err(message) = issuer.allow.check(&observed.namespace, &observed.namespace_labels, &object.spec.username) {
+    let user = username(object, Some(issuer)).unwrap_or_default();
+    if let Err(message) = issuer.allow.check(&observed.namespace, &observed.namespace_labels, user) {
         return Decision::refuse(Reason::IssuerNotAllowed, message);
     }
-    match Desired::new(object, &issuer.defaults) {
+    match Desired::new(object, issuer) {
         Ok(desired) => decide_certificate(desired, issuer, observed, now),
         Err(invalid) => Decision::refuse(Reason::InvalidSpec, invalid.0),
     }
@@ -101,9 +114,30 @@ fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observe
         Ok((view, renewal_time)) if view.complete && view.ca_digest == issuer.ca_digest => {
             Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() }
         }
-        Ok((_, renewal_time)) => Decision::Repair { renewal_time },
+        Ok((view, renewal_time)) => contested(view, observed, now).unwrap_or(Decision::Repair { renewal_time }),
         Err(cause) => hold(&desired, issuer, observed, cause, now)
             .unwrap_or_else(|| Decision::Issue { desired: Box::new(desired), cause }),
+    }
+}
+
+/// A Secret that was put right again and again is left alone for a while: its pair is good.
+fn contested(view: &SecretView, observed: &Observed, now: Timestamp) -> Option<Decision> {
+    let window_start = now.saturating_sub(REPAIR_WINDOW).unwrap_or(Timestamp::MIN);
+    let recent: Vec<Timestamp> = observed.recent_repairs.iter().copied().filter(|time| *time > window_start).collect();
+    let oldest = recent.iter().min().filter(|_| recent.len() >= REPAIR_COUNT)?;
+    Some(Decision::Wait {
+        until: truncated_to_second(oldest.saturating_add(REPAIR_WINDOW).unwrap_or(now)),
+        reason: Reason::SecretContested,
+        message: format!("the Secret was put right {} times within ten minutes: {}", recent.len(), who_fights(Some(view))),
+    })
+}
+
+/// Who undoes what this operator writes, as far as the Secret tells.
+fn who_fights(view: Option<&SecretView>) -> String {
+    match view.map(|view| view.changed_by.as_deref()) {
+        Some(Some(changed_by)) => format!("stop {changed_by} from changing it"),
+        Some(None) => "find out what changes it".to_owned(),
+        None => "find out what deletes it (the API server's audit log tells)".to_owned(),
     }
 }
 
@@ -128,7 +162,7 @@ fn certificate_in_service<'a>(
     if certificate.not_after <= now {
         return Err(Reason::Expired);
     }
-    if is_renewal_requested(desired, view, observed) {
+    if is_renewal_requested(desired, observed) {
         return Err(Reason::RenewalRequested);
     }
     let renewal_time = renewal_time(certificate, desired.renew_before, &desired.uid);
@@ -142,24 +176,32 @@ fn from_other_issuer(view: &SecretView, issuer: &IssuerFacts) -> bool {
 
 /// The Secret remembers the request that it answered, so that a lost status renews nothing; the status does so for a Secret
 /// that lost its annotations.
-fn is_renewal_requested(desired: &Desired, view: &SecretView, observed: &Observed) -> bool {
+fn is_renewal_requested(desired: &Desired, observed: &Observed) -> bool {
+    let answered = observed.secret.ours().and_then(|view| view.renew_request.as_ref());
     desired.renew_request.is_some()
-        && desired.renew_request != view.renew_request
+        && desired.renew_request.as_ref() != answered
         && desired.renew_request != observed.status.renew_request_handled
 }
 
 /// Why a certificate that is needed is not issued now.
 fn hold(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, cause: Reason, now: Timestamp) -> Option<Decision> {
+    let forced = is_renewal_requested(desired, observed);
     after_failure(desired, issuer, observed, now)
-        .or_else(|| after_too_many(observed, now))
+        .or_else(|| if forced { None } else { after_too_many(observed, now) })
         .or_else(|| without_gain(issuer, observed, cause))
+        .or_else(|| match &observed.account {
+            None if issuer.defaults.issuer_type == IssuerType::Atlas => Some(Decision::Examine { cause }),
+            Some(account) if !forced => over_budget(account, &desired.username, now),
+            _ => None,
+        })
 }
 
 fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {
     let failure = observed.status.failure.as_ref()?;
     let reason = Reason::from_name(&failure.reason);
-    let unchanged = failure.inputs == inputs_digest(desired, issuer);
-    if now >= failure.next_attempt.0 || !(unchanged || waits_in_any_case(reason)) {
+    let inputs = inputs_digest(desired, issuer);
+    let waits = failure.inputs == inputs || waits_in_any_case(reason) && is_same_user(&failure.inputs, &inputs);
+    if now >= failure.next_attempt.0 || !waits {
         return None;
     }
     Some(Decision::Wait {
@@ -178,8 +220,9 @@ fn after_too_many(observed: &Observed, now: Timestamp) -> Option<Decision> {
         until: oldest.saturating_add(BRAKE_WINDOW).unwrap_or(now),
         reason: Reason::TooManyIssues,
         message: format!(
-            "{} certificates were issued within an hour: find out what deletes or changes the Secret; status.history has the reasons",
-            recent.len()
+            "{} certificates were issued within an hour (status.history has the reasons), and the Secret needs another: {}; the annotation {RENEW_REQUESTED_ANNOTATION} has one issued all the same",
+            recent.len(),
+            who_fights(observed.secret.ours())
         ),
     })
 }
@@ -221,12 +264,18 @@ pub fn ready_certificate<'a>(
     if certificate.not_after <= now {
         return Err((Reason::Expired, format!("the certificate expired at {}", certificate.not_after)));
     }
-    let wanted = wanted_subject(object).map_err(|invalid| (Reason::InvalidSpec, invalid.0))?;
-    if certificate.subject != wanted {
+    let issuer = match &observed.issuer {
+        IssuerState::Usable(issuer) => Some(issuer.as_ref()),
+        _ => None,
+    };
+    // Without the AtlasDatabaseUser that names it, the user of the certificate is taken to be the right one too.
+    let wanted = username(object, issuer).map(|user| wanted_subject(object, user)).transpose();
+    let wanted = wanted.map_err(|invalid| (Reason::InvalidSpec, invalid.0))?;
+    if let Some(wanted) = wanted.filter(|wanted| certificate.subject != *wanted) {
         return Err((Reason::SubjectChanged, format!("the certificate is for {}, not for {wanted}", certificate.subject)));
     }
-    match &observed.issuer {
-        IssuerState::Usable(issuer) if from_other_issuer(view, issuer) => Err((
+    match issuer {
+        Some(issuer) if from_other_issuer(view, issuer) => Err((
             Reason::IssuerChanged,
             format!("the certificate is from {}, not from {}", view.issuer.as_deref().unwrap_or_default(), issuer.identity),
         )),
@@ -242,6 +291,6 @@ fn not_owned(object: &DatabaseUserCertificate, owner: &str) -> String {
 }
 
 fn missing_issuer(object: &DatabaseUserCertificate) -> String {
-    let issuer = &object.spec.issuer_ref;
+    let Some(issuer) = &object.spec.issuer_ref else { return "give spec.issuerRef or spec.userRef".to_owned() };
     format!("create the {} {}, or correct spec.issuerRef", issuer.kind.as_str(), issuer.name)
 }

@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 
+use super::IssuerFacts;
 use crate::{
     api::{DatabaseUserCertificate, PrivateKeyAlgorithm, names::RENEW_REQUESTED_ANNOTATION},
     certificate::{KeyAlgorithm, PrivateKeySpec, Subject},
@@ -84,13 +85,15 @@ impl Desired {
     ///
     /// # Errors
     /// [`InvalidSpec`] names the field to change.
-    pub fn new(object: &DatabaseUserCertificate, issuer: &IssuerDefaults) -> Result<Self, InvalidSpec> {
-        let spec = &object.spec;
+    pub fn new(object: &DatabaseUserCertificate, facts: &IssuerFacts) -> Result<Self, InvalidSpec> {
+        let (spec, issuer) = (&object.spec, &facts.defaults);
+        let username = username(object, Some(facts))
+            .ok_or_else(|| InvalidSpec("give spec.username and spec.issuerRef, or spec.userRef".to_owned()))?;
         let desired = Self {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),
-            username: spec.username.clone(),
-            subject: wanted_subject(object)?,
+            username: username.to_owned(),
+            subject: wanted_subject(object, username)?,
             issuer_type: issuer.issuer_type,
             months_until_expiration: spec.months_until_expiration.unwrap_or(issuer.months_until_expiration),
             duration: duration(object, issuer)?,
@@ -146,15 +149,19 @@ impl Desired {
     }
 }
 
+/// The database user: the one in the spec, or that of the `AtlasDatabaseUser` that the spec refers to, once that is known.
+pub(super) fn username<'a>(object: &'a DatabaseUserCertificate, issuer: Option<&'a IssuerFacts>) -> Option<&'a str> {
+    object.spec.username.as_deref().or_else(|| issuer?.username.as_deref())
+}
+
 /// The subject that the spec asks for: `subject`, else the one that belongs to the user name. It does not depend on the issuer.
 ///
 /// # Errors
 /// [`InvalidSpec`] says what is wrong with the name.
-pub(super) fn wanted_subject(object: &DatabaseUserCertificate) -> Result<Subject, InvalidSpec> {
-    let spec = &object.spec;
-    match &spec.subject {
+pub(super) fn wanted_subject(object: &DatabaseUserCertificate, username: &str) -> Result<Subject, InvalidSpec> {
+    match &object.spec.subject {
         Some(subject) => Subject::parse(subject).map_err(|error| InvalidSpec(format!("spec.subject: {error}"))),
-        None => Subject::for_user(&spec.username).map_err(|error| InvalidSpec(format!("spec.username: {error}"))),
+        None => Subject::for_user(username).map_err(|error| InvalidSpec(format!("spec.username: {error}"))),
     }
 }
 

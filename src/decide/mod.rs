@@ -3,6 +3,7 @@
 //! No clock, no IO, no client. [`decide`] is total: every input has a decision, and its [`Reason`] is the reason of the
 //! condition, of the Event and of the metric.
 
+mod account;
 mod allow;
 mod backoff;
 mod decision;
@@ -13,6 +14,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+pub use account::{UserAccount, record_list};
 pub use allow::{Allow, AllowError};
 pub use backoff::{inputs_digest, next_attempt};
 pub use decision::{Decision, decide, ready_certificate};

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Allow, IssuerDefaults};
+use super::{Allow, IssuerDefaults, UserAccount};
 use crate::{
     api::{DatabaseUserCertificateStatus, Reason},
     certificate::CertificateFacts,
@@ -15,6 +15,8 @@ pub struct IssuerFacts {
     pub defaults: IssuerDefaults,
     /// Who may use it.
     pub allow: Allow,
+    /// The database user that an `AtlasDatabaseUser` names, for objects with a `userRef`.
+    pub username: Option<String>,
     /// `atlas/<project id>` or `ca/<key id>`: certificates of another identity do not fit.
     pub identity: String,
     /// Changes with anything that could turn a failure into a success: the spec, the credentials, the CA.
@@ -61,6 +63,8 @@ pub struct SecretView {
     pub renew_request: Option<String>,
     /// The annotation with the digest of `ca.crt`.
     pub ca_digest: Option<String>,
+    /// Who else than this operator changed the Secret last, by its managed fields; known when it was just read.
+    pub changed_by: Option<String>,
 }
 
 /// The Secret that the spec names.
@@ -85,6 +89,10 @@ pub struct Observed {
     pub status: DatabaseUserCertificateStatus,
     /// A certificate that was issued, but could not be written to the Secret yet.
     pub unsaved: Option<CertificateFacts>,
+    /// Atlas: the account of the database user; it is looked at only when a certificate is to be made.
+    pub account: Option<UserAccount>,
+    /// When this process put the Secret right without a new certificate.
+    pub recent_repairs: Vec<Timestamp>,
     /// The object's namespace and that namespace's labels, for the issuer's `allow`.
     pub namespace: String,
     /// The labels of the namespace.

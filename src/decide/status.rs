@@ -3,7 +3,12 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Decision, Desired, IssuerFacts, Observed, decision::ready_certificate, inputs_digest, next_attempt};
+use super::{
+    Decision, Desired, IssuerFacts, Observed,
+    account::{count_lost, drop_expired},
+    decision::ready_certificate,
+    inputs_digest, next_attempt,
+};
 use crate::{
     api::{
         CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate,
@@ -27,6 +32,7 @@ pub fn next_status(
     status.observed_generation = object.metadata.generation;
     status.secret_name = Some(object.secret_name());
     record_certificate(&mut status, observed, now);
+    drop_expired(&mut status, now);
     if let Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } = decision {
         status.renewal_time = Some(Time(*renewal_time));
         status.failure = None;
@@ -72,7 +78,7 @@ pub fn record_failure(
         .map_or(0, |old| old.count);
     status.issuance = None;
     if error.minted == Minted::Possibly {
-        status.unaccounted_certificates = Some(status.unaccounted_certificates.unwrap_or(0) + 1);
+        count_lost(status);
     }
     status.failure = Some(CertificateFailure {
         count,
@@ -92,7 +98,7 @@ pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, 
         claim.since.0
     );
     let count = claim.attempt.max(1);
-    status.unaccounted_certificates = Some(status.unaccounted_certificates.unwrap_or(0) + 1);
+    count_lost(status);
     status.failure = Some(CertificateFailure {
         count,
         reason: Reason::AtlasAnswerLost.as_str().to_owned(),
@@ -158,7 +164,7 @@ fn set_conditions(
             set_condition(conditions, READY, true, Reason::Issued, &in_service(certificate), generation, now);
         }
         // Why there is no new certificate says more than why there is need of one.
-        Err(_) if matches!(decision, Decision::Wait { .. } | Decision::Refuse { .. }) => {
+        Err(_) if matches!(decision, Decision::Wait { .. } | Decision::Refuse { .. } | Decision::Queue) => {
             set_condition(conditions, READY, false, reason, &message, generation, now);
         }
         Err((reason, message)) => set_condition(conditions, READY, false, reason, &message, generation, now),
@@ -183,7 +189,14 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
         Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } => {
             (false, Reason::Issued, format!("nothing to do before {renewal_time}"))
         }
-        Decision::Issue { cause, .. } => (true, *cause, "a certificate is being requested".to_owned()),
+        Decision::Issue { cause, .. } | Decision::Examine { cause } => {
+            (true, *cause, "a certificate is being requested".to_owned())
+        }
+        Decision::Queue => (
+            true,
+            Reason::AtlasQueued,
+            "waiting for its turn: certificates of this Atlas project that expire sooner go first".to_owned(),
+        ),
         Decision::Save => {
             (true, Reason::SecretNotWritable, "a certificate was issued and is being written to the Secret".to_owned())
         }
@@ -199,7 +212,13 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
     let next = match decision {
         Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } => Some(*renewal_time),
         Decision::Wait { until, .. } => Some(*until),
-        Decision::Refuse { .. } | Decision::Await | Decision::Issue { .. } | Decision::Save | Decision::Account => None,
+        Decision::Refuse { .. }
+        | Decision::Await
+        | Decision::Examine { .. }
+        | Decision::Queue
+        | Decision::Issue { .. }
+        | Decision::Save
+        | Decision::Account => None,
     };
     // Readiness ends with the certificate, whatever was decided about the next one.
     let not_after = observed.secret.certificate().map(|certificate| certificate.not_after);

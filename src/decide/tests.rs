@@ -36,8 +36,9 @@ fn object() -> DatabaseUserCertificate {
             ..ObjectMeta::default()
         },
         spec: DatabaseUserCertificateSpec {
-            username: "orders".into(),
-            issuer_ref: IssuerReference { kind: crate::api::IssuerKind::CertificateIssuer, name: "issuer".into() },
+            username: Some("orders".into()),
+            issuer_ref: Some(IssuerReference { kind: crate::api::IssuerKind::CertificateIssuer, name: "issuer".into() }),
+            user_ref: None,
             secret_name: None,
             months_until_expiration: None,
             duration: None,
@@ -52,6 +53,7 @@ fn object() -> DatabaseUserCertificate {
 
 fn issuer(issuer_type: IssuerType) -> IssuerFacts {
     IssuerFacts {
+        username: None,
         defaults: IssuerDefaults { issuer_type, months_until_expiration: 3, duration: None, max_duration: None },
         allow: Allow::of_namespaced_issuer(None),
         identity: "ca/1".into(),
@@ -74,6 +76,7 @@ fn certificate() -> CertificateFacts {
 
 fn view() -> SecretView {
     SecretView {
+        changed_by: None,
         uid: "secret-uid".into(),
         resource_version: "7".into(),
         certificate: Ok(certificate()),
@@ -89,6 +92,8 @@ fn view() -> SecretView {
 
 fn observed() -> Observed {
     Observed {
+        account: None,
+        recent_repairs: Vec::new(),
         issuer: IssuerState::Usable(Box::new(issuer(IssuerType::Ca))),
         secret: SecretState::Ours(Box::new(view())),
         status: DatabaseUserCertificateStatus::default(),
@@ -213,7 +218,7 @@ fn a_claim_without_its_certificate_is_accounted_for_and_one_with_it_is_not() {
     lost.status.issuance = Some(claim.clone());
     assert_eq!(decide(&object(), &lost, at(DAY)), Decision::Account);
     record_lost_claim(&mut lost.status, "uid-1", at(DAY));
-    assert_eq!(lost.status.unaccounted_certificates, Some(1));
+    assert_eq!(unaccounted(&lost.status), 1);
     assert_eq!(reason(&decide(&object(), &lost, at(DAY))), Some(Reason::AtlasAnswerLost));
     assert_eq!(cause(&decide(&object(), &lost, at(DAY + 3600))), Some(Reason::NoCertificate));
 
@@ -222,6 +227,10 @@ fn a_claim_without_its_certificate_is_accounted_for_and_one_with_it_is_not() {
     let decision = decide(&object(), &answered, at(DAY));
     assert!(matches!(decision, Decision::Keep { .. }));
     assert_eq!(next_status(&object(), &answered, &decision, at(DAY)).issuance, None);
+}
+
+fn unaccounted(status: &crate::api::DatabaseUserCertificateStatus) -> i64 {
+    status.unaccounted_certificates.as_ref().map_or(0, |found| found.count)
 }
 
 fn failed(minted: Minted, failure_reason: Reason) -> Observed {
@@ -251,7 +260,7 @@ fn after_a_lost_answer_no_change_shortens_the_wait() {
     let mut edited = object();
     edited.metadata.generation = Some(2);
     assert_eq!(reason(&decide(&edited, &observed, at(60))), Some(Reason::AtlasAnswerLost));
-    assert_eq!(observed.status.unaccounted_certificates, Some(1));
+    assert_eq!(unaccounted(&observed.status), 1);
 }
 
 #[test]
@@ -353,4 +362,69 @@ proptest! {
         let again = decide(&object(), &observed, at(now));
         prop_assert_eq!(next_status(&object(), &observed, &again, at(now)), status, "a second report changes nothing");
     }
+}
+
+#[test]
+fn a_certificate_from_atlas_is_made_only_when_the_account_of_its_user_is_known_and_within_budget() {
+    let facts = issuer(IssuerType::Atlas);
+    let absent = Observed { issuer: IssuerState::Usable(Box::new(facts)), secret: SecretState::Absent, ..observed() };
+    let now = at(0);
+    assert_eq!(decide(&object(), &absent, now), Decision::Examine { cause: Reason::NoCertificate });
+    let with =
+        |made: usize| Observed { account: Some(UserAccount { made: vec![at(-60); made], objects: 1 }), ..absent.clone() };
+    assert!(matches!(decide(&object(), &with(4), now), Decision::Issue { .. }));
+    assert_eq!(reason(&decide(&object(), &with(5), now)), Some(Reason::AtlasMintBudget));
+    let mut forced = object();
+    forced.metadata.annotations = Some([("usercert.dev/renew-requested-at".to_owned(), "now".to_owned())].into());
+    assert!(matches!(decide(&forced, &with(5), now), Decision::Issue { .. }), "a person asked for it");
+}
+
+#[test]
+fn a_secret_that_is_put_right_again_and_again_is_left_alone_for_a_while_and_the_other_is_named() {
+    let mut contested = with_view(|view| {
+        view.complete = false;
+        view.changed_by = Some("the field manager \"argocd\" (Update)".into());
+    });
+    let now = at(0);
+    contested.recent_repairs = vec![at(-50); 4];
+    assert!(matches!(decide(&object(), &contested, now), Decision::Repair { .. }));
+    contested.recent_repairs = vec![at(-50); 5];
+    let Decision::Wait { until, reason, message } = decide(&object(), &contested, now) else { panic!() };
+    assert_eq!((until, reason), (at(550), Reason::SecretContested));
+    assert!(message.contains("argocd"), "{message}");
+    assert!(ready_certificate(&object(), &contested, now).is_ok(), "its pair works");
+    assert!(matches!(decide(&object(), &contested, at(550)), Decision::Repair { .. }));
+}
+
+#[test]
+fn a_request_releases_the_brake_once() {
+    let mut braked = Observed { secret: SecretState::Absent, ..observed() };
+    braked.status.history = vec![
+        IssuedCertificate {
+            serial_number: "1".into(),
+            reason: "NoCertificate".into(),
+            recorded_at: Time(at(-60)),
+            not_after: Time(at(90 * DAY)),
+        };
+        5
+    ];
+    let mut asked = object();
+    asked.metadata.annotations = Some([("usercert.dev/renew-requested-at".to_owned(), "now".to_owned())].into());
+    assert_eq!(reason(&decide(&object(), &braked, at(0))), Some(Reason::TooManyIssues));
+    assert!(matches!(decide(&asked, &braked, at(0)), Decision::Issue { .. }));
+    braked.status.renew_request_handled = Some("now".into());
+    assert_eq!(reason(&decide(&asked, &braked, at(0))), Some(Reason::TooManyIssues));
+}
+
+#[test]
+fn a_wait_that_atlas_set_for_one_user_does_not_hold_for_another() {
+    let mut observed = failed(Minted::No, Reason::AtlasCertificateLimit);
+    let inputs = observed.status.failure.as_ref().unwrap().inputs.clone();
+    let mut changed = object();
+    changed.metadata.generation = Some(99);
+    assert_eq!(reason(&decide(&changed, &observed, at(1))), Some(Reason::AtlasCertificateLimit), "{inputs}");
+    changed.spec.username = Some("another".into());
+    assert!(matches!(decide(&changed, &observed, at(1)), Decision::Issue { .. }));
+    observed.status.failure.as_mut().unwrap().inputs = String::new();
+    assert_eq!(reason(&decide(&changed, &observed, at(1))), Some(Reason::AtlasCertificateLimit), "an unknown user's");
 }

@@ -53,6 +53,8 @@ pub enum Minted {
 pub enum Retry {
     /// Not before this long, whatever changes: the other side said so.
     NotBefore(SignedDuration),
+    /// Not before this time, whatever changes: until then it cannot succeed.
+    At(Timestamp),
     /// After a delay that doubles with each failure: a fault that passes by itself.
     Backoff,
     /// Slowly (about hourly): a person has to change something, perhaps out of the operator's sight.
@@ -60,7 +62,7 @@ pub enum Retry {
 }
 
 /// A refusal or failure of an issuer.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct IssueError {
     /// The reason in conditions, Events and metrics.

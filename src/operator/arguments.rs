@@ -1,6 +1,6 @@
 //! The command line. Every flag has an environment variable, which the Helm chart sets.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -40,6 +40,16 @@ pub struct RunArguments {
     /// Time limit of one request to Atlas, in seconds.
     #[arg(long, env = "ATLAS_TIMEOUT_SECONDS", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
     pub atlas_timeout: Duration,
+    /// PEM file with CA certificates to trust for Atlas besides the system's, such as those of a proxy that inspects TLS.
+    #[arg(long, env = "ATLAS_CA_FILE", value_name = "FILE")]
+    pub atlas_ca_file: Option<PathBuf>,
+    /// The Atlas API for objects with a userRef, which name no issuer.
+    #[arg(long, env = "ATLAS_ENDPOINT", default_value = "https://cloud.mongodb.com", value_parser = endpoint, value_name = "URL")]
+    pub atlas_endpoint: String,
+    /// The Secret with the Atlas Kubernetes Operator's own credentials, as NAMESPACE/NAME, for objects with a userRef whose user and
+    /// project name none. Default: none.
+    #[arg(long, env = "ATLAS_OPERATOR_SECRET", value_parser = namespaced_name, value_name = "NAMESPACE/NAME")]
+    pub atlas_operator_secret: Option<(String, String)>,
     /// How logs are written; RUST_LOG selects what (default: info).
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -52,6 +62,22 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+fn endpoint(text: &str) -> Result<String, String> {
+    match text.parse::<url::Url>() {
+        Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => Ok(text.to_owned()),
+        _ => Err("give a URL such as https://cloud.mongodb.com".to_owned()),
+    }
+}
+
+fn namespaced_name(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("give NAMESPACE/NAME".to_owned()),
+    }
 }
 
 /// Requests longer than a minute would not fit into the time limit of a pass.

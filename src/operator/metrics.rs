@@ -1,12 +1,15 @@
-//! Counters in the OpenMetrics format. Labels are reasons and issuer types: their number is bounded.
+//! Counters in the OpenMetrics format. Labels are reasons and issuer types, whose number is bounded;
+//! only objects that a person should look at have series of their own.
 
 use std::{fmt, time::Duration};
 
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
         counter::Counter,
         family::Family,
+        gauge::Gauge,
         histogram::{Histogram, exponential_buckets},
     },
     registry::Registry,
@@ -25,12 +28,20 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ObjectLabels {
+    namespace: String,
+    name: String,
+}
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
     issued: Family<IssuerLabels, Counter>,
     failed: Family<IssuerLabels, Counter>,
     refused: Family<ReasonLabels, Counter>,
+    unaccounted: Family<ObjectLabels, Gauge>,
+    unaccounted_expiry: Family<ObjectLabels, Gauge>,
     reconciled: Histogram,
 }
 
@@ -41,6 +52,8 @@ impl Default for Metrics {
             issued: Family::default(),
             failed: Family::default(),
             refused: Family::default(),
+            unaccounted: Family::default(),
+            unaccounted_expiry: Family::default(),
             reconciled: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
         };
         metrics.registered()
@@ -57,6 +70,16 @@ impl Metrics {
             self.failed.clone(),
         );
         registry.register("usercert_warnings", "Transitions of a condition to a warning, by reason", self.refused.clone());
+        registry.register(
+            "usercert_unaccounted_certificates",
+            "Certificates of an object's database user that no Secret of this operator holds or has held",
+            self.unaccounted.clone(),
+        );
+        registry.register(
+            "usercert_unaccounted_certificates_latest_expiry_timestamp_seconds",
+            "When the last of them that Atlas lists expires, in seconds since 1970",
+            self.unaccounted_expiry.clone(),
+        );
         registry.register("usercert_reconcile_seconds", "Duration of the passes over certificates", self.reconciled.clone());
         self
     }
@@ -76,6 +99,18 @@ impl Metrics {
         self.refused.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc();
     }
 
+    /// So many certificates of an object's database user are held by nobody; those that Atlas lists expire by this time.
+    pub fn unaccounted(&self, (namespace, name): &(String, String), count: i64, latest_expiry: Option<Timestamp>) {
+        let labels = ObjectLabels { namespace: namespace.clone(), name: name.clone() };
+        set(&self.unaccounted, &labels, Some(count).filter(|count| *count > 0));
+        set(&self.unaccounted_expiry, &labels, latest_expiry.map(Timestamp::as_second));
+    }
+
+    /// An object is gone.
+    pub fn forget(&self, object: &(String, String)) {
+        self.unaccounted(object, 0, None);
+    }
+
     /// A pass has ended.
     pub fn reconciled(&self, duration: Duration) {
         self.reconciled.observe(duration.as_secs_f64());
@@ -89,6 +124,18 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
+    }
+}
+
+/// Objects at rest have no series.
+fn set(family: &Family<ObjectLabels, Gauge>, labels: &ObjectLabels, value: Option<i64>) {
+    match value {
+        Some(value) => {
+            family.get_or_create(labels).set(value);
+        }
+        None => {
+            family.remove(labels);
+        }
     }
 }
 

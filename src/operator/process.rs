@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 use super::{Arguments, Command, LogFormat, Metrics, Readiness, RunArguments, serve, system_clock};
 use crate::{
     api::custom_resource_definitions,
-    controller::{self, Scope, Settings},
+    controller::{self, Accounts, AtlasDefaults, Scope, Settings, Turns},
     issuer::atlas::AtlasClient,
 };
 
@@ -26,6 +26,9 @@ pub enum OperatorError {
     /// The HTTP client for Atlas cannot be made.
     #[error("could not make the HTTP client for Atlas")]
     Atlas(#[source] crate::issuer::atlas::AtlasClientError),
+    /// The CA bundle cannot be read.
+    #[error("could not read the CA bundle: correct --atlas-ca-file")]
+    CaFile(#[source] std::io::Error),
     /// The address for health and metrics cannot be listened on.
     #[error("could not serve health and metrics: choose another --http-address")]
     Http(#[source] std::io::Error),
@@ -71,19 +74,27 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     let mut config = kube::Config::infer().await.map_err(OperatorError::Configuration)?;
     // A repeated request may have taken effect the first time; every pass looks anew instead.
     config.default_retry = false;
+    // HTTPS_PROXY is for Atlas; the API server is reached directly.
+    config.proxy_url = None;
     let client = Client::try_from(config).map_err(OperatorError::Client)?;
     let stop = stop_signal().map_err(OperatorError::Signal)?.shared();
     let scopes = scopes(arguments);
     let readiness = Readiness::awaiting(scopes.len());
     let metrics = Arc::new(Metrics::default());
     info!(version = env!("CARGO_PKG_VERSION"), scopes = ?scopes, address = %arguments.http_address, "usercert-operator starts");
-    let atlas = AtlasClient::new(arguments.atlas_timeout).map_err(OperatorError::Atlas)?;
+    let atlas = atlas_client(arguments)?;
+    let (turns, accounts) = (Turns::new(atlas.clone()), Arc::<Accounts>::default());
+    let atlas_defaults =
+        AtlasDefaults { endpoint: arguments.atlas_endpoint.clone(), credentials: arguments.atlas_operator_secret.clone() };
     let controllers = join_all(scopes.into_iter().map(|scope| {
         let settings = Settings {
             scope,
             max_concurrent: arguments.max_concurrent,
             clock: system_clock(),
             atlas: atlas.clone(),
+            atlas_defaults: atlas_defaults.clone(),
+            turns: turns.clone(),
+            accounts: Arc::clone(&accounts),
             metrics: Arc::clone(&metrics),
         };
         controller::run(client.clone(), settings, readiness.clone(), stop.clone().boxed())
@@ -95,6 +106,11 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
         }
     }
     Ok(())
+}
+
+fn atlas_client(arguments: &RunArguments) -> Result<AtlasClient, OperatorError> {
+    let bundle = arguments.atlas_ca_file.as_ref().map(std::fs::read).transpose().map_err(OperatorError::CaFile)?;
+    AtlasClient::new(arguments.atlas_timeout, bundle.as_deref()).map_err(OperatorError::Atlas)
 }
 
 fn scopes(arguments: &RunArguments) -> Vec<Scope> {

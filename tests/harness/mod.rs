@@ -29,7 +29,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 use usercert_operator::{
-    controller::{self, Scope, Settings},
+    controller::{self, Accounts, AtlasDefaults, Scope, Settings, Turns},
     issuer::atlas::AtlasClient,
     operator::{Metrics, Readiness},
 };
@@ -37,6 +37,8 @@ use usercert_test_support::{
     atlas::{DigestAlgorithm, StandIn, StandInConfig},
     control_plane::{ControlPlane, config_of, repository, tool},
 };
+
+use tokio::task::AbortHandle;
 
 mod shop;
 
@@ -60,9 +62,9 @@ pub struct Cluster {
     pub atlas: StandIn,
     pub metrics: Arc<Metrics>,
     pub log: Log,
-    clock_offset: Arc<AtomicI64>,
+    operator: Operator,
     kubeconfig: PathBuf,
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
 }
 
 /// What the operator logs, at its finest level.
@@ -88,17 +90,20 @@ impl Write for Log {
 
 /// Starts a cluster on threads of its own; for a `LazyLock`.
 pub fn start(options: &'static Options) -> Cluster {
-    thread::spawn(|| {
+    thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let parts = runtime.block_on(start_parts(options));
-        let (control_plane, atlas, metrics, log, clock_offset, kubeconfig) = parts;
-        Cluster { control_plane, atlas, metrics, log, clock_offset, kubeconfig, _runtime: runtime }
+        let (control_plane, atlas, log, operator) = runtime.block_on(start_parts(options));
+        let kubeconfig = control_plane.kubeconfig();
+        let metrics = Arc::clone(&operator.metrics);
+        let cluster = Cluster { control_plane, atlas, metrics, log, operator, kubeconfig, runtime };
+        cluster.runtime.block_on(cluster.start_operator());
+        cluster
     })
     .join()
     .unwrap()
 }
 
-async fn start_parts(options: &Options) -> (ControlPlane, StandIn, Arc<Metrics>, Log, Arc<AtomicI64>, PathBuf) {
+async fn start_parts(options: &'static Options) -> (ControlPlane, StandIn, Log, Operator) {
     let log = Log::default();
     let writer = log.clone();
     tracing_subscriber::fmt()
@@ -107,38 +112,72 @@ async fn start_parts(options: &Options) -> (ControlPlane, StandIn, Arc<Metrics>,
         .with_writer(move || writer.clone())
         .init();
     rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
-    let (control_plane, atlas) = tokio::join!(
-        ControlPlane::start(),
-        StandIn::start(StandInConfig { digest: options.digest, ..StandInConfig::default() })
-    );
+    let config = StandInConfig { digest: options.digest, ..StandInConfig::default() };
+    let (control_plane, atlas) = tokio::join!(ControlPlane::start(), StandIn::start(config));
     let (control_plane, atlas) = (control_plane.unwrap(), atlas.unwrap());
     install_chart(&control_plane, options.namespaces).await;
-
     let token = control_plane.service_account_kubeconfig("usercert-system", "usercert-operator").await.unwrap();
     let mut config = config_of(&token).await.unwrap();
     config.default_retry = false;
-    let client = Client::try_from(config).unwrap();
-    let clock_offset = Arc::new(AtomicI64::new(0));
-    let metrics = Arc::new(Metrics::default());
-    let scopes: Vec<Scope> = match options.namespaces {
-        [] => vec![Scope::Cluster { operator_namespace: "usercert-system".to_owned() }],
-        namespaces => namespaces.iter().map(|namespace| Scope::Namespace((*namespace).to_owned())).collect(),
+    let operator = Operator {
+        config,
+        namespaces: options.namespaces,
+        atlas_url: atlas.url(),
+        metrics: Arc::default(),
+        clock_offset: Arc::default(),
+        tasks: Mutex::default(),
     };
-    let readiness = Readiness::awaiting(scopes.len());
-    for scope in scopes {
-        let offset = Arc::clone(&clock_offset);
-        let settings = Settings {
-            scope,
-            max_concurrent: 10,
-            clock: Arc::new(move || Timestamp::now() + SignedDuration::from_secs(offset.load(Ordering::SeqCst))),
-            atlas: AtlasClient::new(Duration::from_secs(3)).unwrap(),
-            metrics: Arc::clone(&metrics),
+    (control_plane, atlas, log, operator)
+}
+
+/// The operator's library, which runs until it is killed.
+struct Operator {
+    config: kube::Config,
+    namespaces: &'static [&'static str],
+    atlas_url: String,
+    metrics: Arc<Metrics>,
+    clock_offset: Arc<AtomicI64>,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl Operator {
+    /// Starts it with nothing remembered, as a new process would.
+    fn start(&self, runtime: &tokio::runtime::Handle) -> Readiness {
+        let scopes: Vec<Scope> = match self.namespaces {
+            [] => vec![Scope::Cluster { operator_namespace: "usercert-system".to_owned() }],
+            namespaces => namespaces.iter().map(|namespace| Scope::Namespace((*namespace).to_owned())).collect(),
         };
-        tokio::spawn(controller::run(client.clone(), settings, readiness.clone(), std::future::pending().boxed()));
+        let readiness = Readiness::awaiting(scopes.len());
+        let _inside = runtime.enter();
+        let client = Client::try_from(self.config.clone()).unwrap();
+        let atlas = AtlasClient::new(Duration::from_secs(3), None).unwrap();
+        let (turns, accounts) = (Turns::new(atlas.clone()), Arc::<Accounts>::default());
+        for scope in scopes {
+            let offset = Arc::clone(&self.clock_offset);
+            let settings = Settings {
+                scope,
+                max_concurrent: 10,
+                clock: Arc::new(move || Timestamp::now() + SignedDuration::from_secs(offset.load(Ordering::SeqCst))),
+                atlas: atlas.clone(),
+                atlas_defaults: AtlasDefaults {
+                    endpoint: self.atlas_url.clone(),
+                    credentials: Some(("mongodb-atlas-system".to_owned(), "mongodb-atlas-operator-api-key".to_owned())),
+                },
+                turns: turns.clone(),
+                accounts: Arc::clone(&accounts),
+                metrics: Arc::clone(&self.metrics),
+            };
+            let run = controller::run(client.clone(), settings, readiness.clone(), std::future::pending().boxed());
+            self.tasks.lock().unwrap().push(runtime.spawn(run).abort_handle());
+        }
+        readiness
     }
-    eventually("the operator is ready", || async { readiness.is_ready().then_some(()) }).await;
-    let kubeconfig = control_plane.kubeconfig();
-    (control_plane, atlas, metrics, log, clock_offset, kubeconfig)
+
+    fn kill(&self) {
+        for task in self.tasks.lock().unwrap().drain(..) {
+            task.abort();
+        }
+    }
 }
 
 async fn install_chart(control_plane: &ControlPlane, namespaces: &[&str]) {
@@ -164,15 +203,26 @@ async fn create_namespace(client: &Client, name: &str) {
 }
 
 impl Cluster {
+    /// Drops everything that the operator has under way, wherever it is, and all that it remembers.
+    pub fn kill_operator(&self) {
+        self.operator.kill();
+    }
+
+    /// Starts the operator again, and waits until it is ready.
+    pub async fn start_operator(&self) {
+        let readiness = self.operator.start(self.runtime.handle());
+        eventually("the operator is ready", || async { readiness.is_ready().then_some(()) }).await;
+    }
+
     /// Moves the operator's clock, and Atlas's with it.
     pub fn advance(&self, by: SignedDuration) {
-        let offset = self.clock_offset.fetch_add(by.as_secs(), Ordering::SeqCst) + by.as_secs();
+        let offset = self.operator.clock_offset.fetch_add(by.as_secs(), Ordering::SeqCst) + by.as_secs();
         self.atlas.set_clock_offset(SignedDuration::from_secs(offset));
     }
 
     /// Now, by the operator's clock.
     pub fn now(&self) -> Timestamp {
-        Timestamp::now() + SignedDuration::from_secs(self.clock_offset.load(Ordering::SeqCst))
+        Timestamp::now() + SignedDuration::from_secs(self.operator.clock_offset.load(Ordering::SeqCst))
     }
 
     /// A client with all rights, for the runtime of the calling test.

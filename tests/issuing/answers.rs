@@ -22,34 +22,59 @@ const REFUSALS: &[(u16, &str, &str, &str)] = &[
     (400, "PATH_PARAM_PARSE_ERROR", "AtlasRequestRefused", "PATH_PARAM_PARSE_ERROR"),
     (401, "", "AtlasUnauthorized", "Project Owner"),
     (401, "NOT_IN_GROUP", "AtlasUnauthorized", "Project Owner"),
+    (401, "USER_UNAUTHORIZED", "AtlasUnauthorized", "Project Owner"),
+    (401, "USER_CANNOT_ACCESS_GROUP", "AtlasUnauthorized", "Project Owner"),
     (402, "ACCOUNT_SUSPENDED", "AtlasAccountSuspended", "account"),
     (403, "IP_ADDRESS_NOT_ON_ACCESS_LIST", "AtlasAccessListDenied", "access list"),
     (403, "IP_ADDRESS_NOT_ON_WHITELIST", "AtlasAccessListDenied", "access list"),
     (403, "ORG_REQUIRES_ACCESS_LIST", "AtlasAccessListDenied", "access list"),
+    (403, "ORG_REQUIRES_WHITELIST", "AtlasAccessListDenied", "access list"),
     (403, "ACCESS_FORBIDDEN", "AtlasForbidden", "role"),
     (404, "USERNAME_NOT_FOUND", "AtlasUserNotFound", "create the database user"),
     (404, "USER_NOT_FOUND", "AtlasUserNotFound", "create the database user"),
     (404, "GROUP_NOT_FOUND", "AtlasProjectNotFound", "projectId"),
+    (404, "RESOURCE_NOT_FOUND", "AtlasUserNotFound", "projectId"),
     (404, "UNEXPECTED_ERROR", "AtlasUserNotFound", "projectId"),
     (405, "WRITES_NOT_ALLOWED_DURING_APP_UPGRADES", "AtlasUnavailable", "upgraded"),
     (409, "CONFLICT", "AtlasConflict", "repeated"),
     (429, "RATE_LIMITED_TOKEN_BUCKET", "AtlasRateLimited", "repeated"),
+    (429, "RATE_LIMITED", "AtlasRateLimited", "repeated"),
     (500, "UNEXPECTED_ERROR", "AtlasAnswerLost", "may have made"),
     (503, "SERVICE_UNAVAILABLE", "AtlasAnswerLost", "may have made"),
 ];
 
 #[tokio::test]
 async fn every_error_has_its_reason_its_advice_and_its_wait() {
+    walk_the_table("v2").await;
+}
+
+#[tokio::test]
+async fn the_legacy_api_s_errors_mean_the_same() {
+    walk_the_table("v1.0").await;
+}
+
+/// Each error in its condition, its Event, its metric and its next attempt. A 429 holds for its whole project, so each has its own.
+async fn walk_the_table(api_version: &str) {
+    let (limited, others): (Vec<_>, Vec<_>) = REFUSALS.iter().partition(|(status, ..)| *status == 429);
+    tokio::join!(walk(api_version, &others), async {
+        for refusal in &limited {
+            walk(api_version, std::slice::from_ref(refusal)).await;
+        }
+    });
+}
+
+async fn walk(api_version: &str, refusals: &[&(u16, &'static str, &str, &str)]) {
     let shop = open("answers").await;
     shop.atlas_issuer().await;
-    for (number, (status, code, ..)) in REFUSALS.iter().enumerate() {
-        let name = format!("refused-{number}");
+    shop.apply(shop.atlas_issuer_manifest(api_version)).await;
+    for (number, (status, code, ..)) in refusals.iter().enumerate() {
+        let name = shop.name(&format!("refused-{number}"));
         shop.cluster.atlas.add_user(&shop.project, &name, X509Type::Managed);
         shop.cluster.atlas.fault(&name, Fault::Refuse(Refusal::new(*status, code)));
         shop.certificate(&name, "atlas", json!({})).await;
     }
-    for (number, (status, code, reason, words)) in REFUSALS.iter().enumerate() {
-        let name = format!("refused-{number}");
+    for (number, (status, code, reason, words)) in refusals.iter().enumerate() {
+        let name = shop.name(&format!("refused-{number}"));
         shop.until(&name, "Ready", &format!("False {reason}")).await;
         shop.until_event(&name, reason).await;
         let message = shop.message(&name, "Issuing").await;
@@ -59,7 +84,7 @@ async fn every_error_has_its_reason_its_advice_and_its_wait() {
         assert_eq!((failure.count, failure.reason.as_str()), (1, *reason));
         let wait = failure.next_attempt.0.duration_since(failure.last_time.0);
         let expected = match *status {
-            405 | 409 | 429 => 30..=34,
+            404 | 405 | 409 | 429 => 30..=34,
             500.. => 300..=331,
             _ => 3600..=3961,
         };
@@ -69,28 +94,45 @@ async fn every_error_has_its_reason_its_advice_and_its_wait() {
         assert!(shop.secret(&name).await.is_none());
     }
     let metrics = shop.cluster.metrics.encode().unwrap();
-    for (.., reason, _) in REFUSALS {
+    for (.., reason, _) in refusals {
         assert!(metrics.contains(&format!(r#"usercert_issue_failures_total{{issuer="atlas",reason="{reason}"}}"#)), "{reason}");
+        assert!(metrics.contains(&format!(r#"usercert_warnings_total{{reason="{reason}"}}"#)), "{reason}");
     }
-    shop.assert_quiet().await;
 }
 
 #[tokio::test]
-async fn a_time_that_atlas_asks_for_is_waited_for() {
-    let shop = open("retry-after").await;
-    shop.atlas_issuer().await;
-    for (name, value, seconds) in [("soon", "90", 90), ("far", "9999999", 86_400)] {
-        shop.cluster.atlas.add_user(&shop.project, name, X509Type::Managed);
-        shop.cluster.atlas.fault(name, Fault::Refuse(Refusal::new(429, "RATE_LIMITED").retry_after(value)));
-        shop.certificate(name, "atlas", json!({})).await;
-        shop.until(name, "Ready", "False AtlasRateLimited").await;
-        let failure = shop.status(name).await.failure.unwrap();
+async fn a_time_that_atlas_asks_for_is_waited_for_by_the_whole_project() {
+    for (value, seconds) in [("90", 90), ("9999999", 86_400)] {
+        let shop = open("retry-after").await;
+        shop.atlas_issuer().await;
+        let (first, second) = (shop.name("first"), shop.name("second"));
+        for user in [&first, &second] {
+            shop.cluster.atlas.add_user(&shop.project, user, X509Type::Managed);
+        }
+        shop.cluster.atlas.fault(&first, Fault::Refuse(Refusal::new(429, "RATE_LIMITED").retry_after(value)));
+        shop.certificate(&first, "atlas", json!({})).await;
+        shop.until(&first, "Ready", "False AtlasRateLimited").await;
+        let failure = shop.status(&first).await.failure.unwrap();
         let wait = failure.next_attempt.0.duration_since(failure.last_time.0);
-        assert!((seconds..=seconds + seconds / 10 + 1).contains(&wait.as_secs()), "{wait:#}");
-        shop.certificate(name, "atlas", json!({ "monthsUntilExpiration": 5 })).await;
+        assert!((seconds..=seconds + 361).contains(&wait.as_secs()), "{wait:#}");
+        shop.certificate(&first, "atlas", json!({ "monthsUntilExpiration": 5 })).await;
+        shop.certificate(&second, "atlas", json!({})).await;
+        shop.until(&second, "Ready", "False AtlasQueued").await;
+        eventually("the changed spec was looked at", || async {
+            (shop.status(&first).await.observed_generation == Some(2)).then_some(())
+        })
+        .await;
+        shop.assert_quiet().await;
+        assert!(shop.cluster.atlas.mints_of(&first).is_empty(), "a changed spec does not shorten it");
+        assert!(shop.cluster.atlas.mints_of(&second).is_empty(), "one 429 is one delay");
+        let limited = shop
+            .cluster
+            .atlas
+            .requests()
+            .into_iter()
+            .filter(|request| request.status == 429 && request.target.contains(&shop.project));
+        assert_eq!(limited.count(), 1);
     }
-    shop.assert_quiet().await;
-    assert!(shop.cluster.atlas.mints_of("soon").is_empty(), "a changed spec does not shorten it");
 }
 
 #[tokio::test]
@@ -105,7 +147,7 @@ async fn an_answer_that_cannot_be_used_is_counted_and_never_written() {
         ("expired", Fault::ExpiredCertificate, "expired"),
         ("other-user", Fault::OtherUser, "is for CN=other-user-other, not for CN=other-user"),
         ("two", Fault::TwoCertificates, "2 certificates"),
-        ("large", Fault::FiveMegabytes, "longer than 65536 bytes"),
+        ("large", Fault::FiveMegabytes, "too long"),
         ("endless", Fault::NeverEnds, "did not end in time"),
     ];
     for (name, fault, _) in &faults {
@@ -117,7 +159,7 @@ async fn an_answer_that_cannot_be_used_is_counted_and_never_written() {
         shop.until(name, "Ready", "False AtlasAnswerUnusable").await;
         let message = shop.message(name, "Ready").await;
         assert!(message.contains(words), "{name}: {message}");
-        assert_eq!(shop.status(name).await.unaccounted_certificates, Some(1));
+        assert_eq!(shop.unaccounted(name).await, 1);
         assert!(shop.secret(name).await.is_none());
         assert_eq!(shop.cluster.atlas.mints_of(name).len(), 1);
     }
@@ -147,7 +189,7 @@ async fn an_answer_that_is_lost_is_counted_and_the_request_not_repeated() {
     for name in ["reset", "silent", "error-after"] {
         shop.until(name, "Ready", "False AtlasAnswerLost").await;
         shop.until_event(name, "AtlasAnswerLost").await;
-        assert_eq!(shop.status(name).await.unaccounted_certificates, Some(1));
+        assert_eq!(shop.unaccounted(name).await, 1);
         assert_eq!(shop.cluster.atlas.mints_of(name).len(), 1);
         let wait = shop.status(name).await.failure.map(|failure| failure.next_attempt.0.duration_since(failure.last_time.0));
         assert!(wait.unwrap() >= SignedDuration::from_mins(5));
@@ -174,7 +216,7 @@ async fn an_endpoint_that_nobody_listens_on_costs_no_certificate() {
     shop.apply(issuer).await;
     shop.certificate("nobody", "atlas", json!({})).await;
     shop.until("nobody", "Ready", "False AtlasUnavailable").await;
-    assert_eq!(shop.status("nobody").await.unaccounted_certificates, None);
+    assert_eq!(shop.unaccounted("nobody").await, 0);
     shop.cluster.atlas.add_user(&shop.project, "nobody", X509Type::Managed);
     shop.apply(shop.atlas_issuer_manifest("v2")).await;
     shop.until_ready("nobody").await;
@@ -193,11 +235,68 @@ async fn a_claim_of_a_process_that_died_is_counted_once_and_waited_for() {
     api.patch_status("orphan", &Default::default(), &kube::api::Patch::Merge(claim)).await.unwrap();
     eventually("the claim is accounted for", || async {
         let status = shop.status("orphan").await;
-        (status.issuance.is_none() && status.unaccounted_certificates == Some(1)).then_some(())
+        (status.issuance.is_none() && shop.unaccounted("orphan").await == 1).then_some(())
     })
     .await;
     shop.atlas_issuer().await;
     shop.until("orphan", "Ready", "False AtlasAnswerLost").await;
     shop.assert_quiet().await;
     assert!(shop.cluster.atlas.mints_of("orphan").is_empty());
+}
+
+#[tokio::test]
+async fn what_happens_to_the_challenge_costs_no_certificate() {
+    let shop = open("challenge").await;
+    shop.atlas_issuer().await;
+    for (name, fault, reason) in [
+        ("reset", Fault::ResetChallenge, "AtlasUnavailable"),
+        ("unavailable", Fault::RefuseChallenge(Refusal::new(503, "SERVICE_UNAVAILABLE")), "AtlasUnavailable"),
+        ("html", Fault::RefuseChallenge(Refusal::new(502, "").body("<html>Bad gateway</html>")), "AtlasUnavailable"),
+    ] {
+        let name = shop.name(name);
+        shop.cluster.atlas.add_user(&shop.project, &name, X509Type::Managed);
+        shop.cluster.atlas.fault_once(&name, fault);
+        shop.certificate(&name, "atlas", json!({})).await;
+        shop.until(&name, "Ready", &format!("False {reason}")).await;
+        assert_eq!(shop.unaccounted(&name).await, 0);
+        let failure = shop.status(&name).await.failure.unwrap();
+        assert!(failure.next_attempt.0.duration_since(failure.last_time.0) <= SignedDuration::from_secs(34));
+    }
+    for name in ["reset", "unavailable", "html"] {
+        let name = shop.name(name);
+        shop.until_ready(&name).await;
+        assert_eq!(shop.cluster.atlas.mints_of(&name).len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_nonce_that_went_stale_is_replaced_at_once() {
+    let shop = open("stale").await;
+    shop.atlas_issuer().await;
+    let name = shop.name("stale");
+    shop.cluster.atlas.add_user(&shop.project, &name, X509Type::Managed);
+    shop.cluster.atlas.fault_once(&name, Fault::StaleNonce);
+    shop.certificate(&name, "atlas", json!({})).await;
+    let status = shop.until_ready(&name).await;
+    assert_eq!(status.failure, None);
+    assert_eq!(shop.cluster.atlas.mints_of(&name).len(), 1);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_a_header_without_end_not_read() {
+    let shop = open("hostile").await;
+    shop.atlas_issuer().await;
+    let trap = usercert_test_support::atlas::StandIn::start(Default::default()).await.unwrap();
+    for (name, fault, reason) in [
+        ("redirected", Fault::Redirect(format!("{}/api", trap.url())), "AtlasRequestRefused"),
+        ("huge", Fault::HugeHeader, "AtlasAnswerLost"),
+    ] {
+        let name = shop.name(name);
+        shop.cluster.atlas.add_user(&shop.project, &name, X509Type::Managed);
+        shop.cluster.atlas.fault(&name, fault);
+        shop.certificate(&name, "atlas", json!({})).await;
+        shop.until(&name, "Ready", &format!("False {reason}")).await;
+    }
+    assert!(shop.message(&shop.name("redirected"), "Ready").await.contains("redirects are not followed"));
+    assert_eq!(trap.requests().len(), 0);
 }

@@ -7,11 +7,14 @@ mod harness;
 
 mod answers;
 mod atlas;
+mod atlas_operator;
 mod ca;
 mod chart;
 mod schema;
 mod secrecy;
 mod secrets;
+mod service_accounts;
+mod users;
 
 use std::sync::LazyLock;
 

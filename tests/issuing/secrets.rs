@@ -95,8 +95,9 @@ async fn what_was_spoilt_is_mended_from_what_is_left_without_a_new_certificate()
         json!({ "stringData": { "tls.crt": "garbage" } }),
         json!({ "data": { "tls-combined.pem": null } }),
         json!({ "stringData": { "ca.crt": "garbage" } }),
-        json!({ "metadata": { "annotations": { "usercert.dev/serial-number": "00", "usercert.dev/issuer": null } } }),
-        json!({ "metadata": { "labels": { uid: null } } }),
+        json!({ "metadata": {
+            "annotations": { "usercert.dev/serial-number": "00", "usercert.dev/issuer": null }, "labels": { uid: null },
+        } }),
     ] {
         shop.patch_secret("orders", damage.clone()).await;
         eventually(&format!("{damage} is mended"), || async {
@@ -297,4 +298,31 @@ async fn a_quota_that_forbids_the_secret_keeps_atlas_from_being_asked() {
     shop.until("orders-quota", "Ready", "False SecretNotWritable").await;
     assert!(shop.message("orders-quota", "Ready").await.contains("quota"));
     assert!(shop.cluster.atlas.mints_of("orders-quota").is_empty());
+}
+
+#[tokio::test]
+async fn whoever_keeps_changing_the_secret_is_named_and_not_fought() {
+    let shop = open("contested").await;
+    shop.ca_issuer(30).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    let status = shop.until_ready("orders").await;
+    for number in 0..6 {
+        if shop.condition("orders", "Issuing").await == "False SecretContested" {
+            break;
+        }
+        let patch = json!({ "stringData": { "tls-combined.pem": "theirs" } });
+        let parameters = kube::api::PatchParams { field_manager: Some("meddler".into()), ..Default::default() };
+        shop.api::<Secret>().patch("orders", &parameters, &kube::api::Patch::Merge(patch)).await.unwrap();
+        eventually(&format!("repair {number}, or the brake"), || async {
+            let braked = shop.condition("orders", "Issuing").await == "False SecretContested";
+            (braked || shop.value("orders", "tls-combined.pem").await != "theirs").then_some(())
+        })
+        .await;
+    }
+    shop.until("orders", "Issuing", "False SecretContested").await;
+    shop.until_event("orders", "SecretContested").await;
+    assert!(shop.message("orders", "Issuing").await.contains("meddler"));
+    assert_eq!(shop.condition("orders", "Ready").await, "True Issued");
+    assert_eq!(shop.status("orders").await.serial_number, status.serial_number);
+    shop.assert_quiet().await;
 }

@@ -54,6 +54,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch]
+# Objects of the Atlas Kubernetes Operator that projectRef and userRef name. They are only read, and need not be served.
+- apiGroups: [atlas.mongodb.com]
+  resources: [atlasprojects, atlasdatabaseusers]
+  verbs: [get, list, watch]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -2,20 +2,25 @@
 
 use rustls::pki_types::pem::{PemObject, SectionKind};
 use secrecy::{ExposeSecret, SecretString};
+use zeroize::Zeroizing;
 
+use super::client::ReadError;
 use crate::{
     api::Reason,
     certificate::CertificatePair,
     issuer::{IssueError, IssueRequest, Issued, Minted, Retry},
 };
 
-/// Takes the pair out of the body of a 201. The body is PEM, whatever its media type says.
-pub(super) fn verified(body: &SecretString, request: &IssueRequest) -> Result<Issued, IssueError> {
-    read(body.expose_secret(), request).map(|pair| Issued { pair, ca_certificate: None }).map_err(|what| unusable(&what))
+/// Takes the pair out of the body of a 201. The body is PEM, whatever its media type says; what proves it is the pair itself, and a
+/// key that fits is not thrown away for a header.
+pub(super) fn verified(body: Result<Zeroizing<Vec<u8>>, ReadError>, request: &IssueRequest) -> Result<Issued, IssueError> {
+    let body = body.map_err(|error| unusable(&error.to_string()))?;
+    let text = std::str::from_utf8(&body).map_err(|_| unusable("it is not text"))?;
+    read(text, request).map(|pair| Issued { pair, ca_certificate: None }).map_err(|what| unusable(&what))
 }
 
 /// Atlas has made a certificate, but nothing can be done with its answer.
-pub(super) fn unusable(what: &str) -> IssueError {
+fn unusable(what: &str) -> IssueError {
     IssueError {
         reason: Reason::AtlasAnswerUnusable,
         message: format!(
@@ -50,7 +55,9 @@ fn read(body: &str, request: &IssueRequest) -> Result<CertificatePair, String> {
 fn expect_one_of_each(pem: &str) -> Result<(), String> {
     let (mut certificates, mut keys) = (0, 0);
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes()) {
-        match section.map_err(|_| "its PEM is cut off or garbled".to_owned())?.0 {
+        let (kind, content) = section.map_err(|_| "its PEM is cut off or garbled".to_owned())?;
+        drop(Zeroizing::new(content));
+        match kind {
             SectionKind::Certificate => certificates += 1,
             SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => keys += 1,
             _ => return Err("it holds something else than a certificate and a key".to_owned()),

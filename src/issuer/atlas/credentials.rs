@@ -1,25 +1,45 @@
-//! API keys, as the Atlas Kubernetes Operator keeps them in a Secret too.
+//! Credentials for the API, as the Atlas Kubernetes Operator keeps them in a Secret too.
 
 use secrecy::SecretString;
 
 const PUBLIC_KEY: &str = "publicApiKey";
 const PRIVATE_KEY: &str = "privateApiKey";
-const SERVICE_ACCOUNT: [&str; 2] = ["clientId", "clientSecret"];
+const CLIENT_ID: &str = "clientId";
+const CLIENT_SECRET: &str = "clientSecret";
+
+/// What a caller of the API proves itself with.
+#[derive(Clone, Debug)]
+pub enum AtlasCredentials {
+    /// A programmatic API key, for HTTP digest authentication.
+    ApiKey(ApiKey),
+    /// A service account, for OAuth 2.0 client credentials.
+    ServiceAccount(ServiceAccount),
+}
 
 /// A programmatic API key: the public part is the user name, the private part the password of HTTP digest authentication.
 #[derive(Clone, Debug)]
-pub struct AtlasCredentials {
+pub struct ApiKey {
     pub(super) public_key: SecretString,
     pub(super) private_key: SecretString,
 }
 
-/// A Secret that holds no usable API key.
+/// A service account: its id and its secret, which expires.
+#[derive(Clone, Debug)]
+pub struct ServiceAccount {
+    pub(super) client_id: SecretString,
+    pub(super) client_secret: SecretString,
+}
+
+/// A Secret that holds no usable credentials.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
+    /// There is nothing that could be credentials.
+    #[error("it holds neither an API key (publicApiKey, privateApiKey) nor a service account (clientId, clientSecret)")]
+    Empty,
     /// A part is missing or empty.
     #[error("the key {0} is missing or empty")]
     Missing(&'static str),
-    /// A part has characters that a key cannot have.
+    /// A part has characters that it cannot have.
     #[error("the key {0} is not printable ASCII text: was it encoded twice?")]
     NotText(&'static str),
     /// Both kinds of credentials are there.
@@ -27,25 +47,38 @@ pub enum CredentialsError {
         "it holds both an API key (publicApiKey, privateApiKey) and a service account (clientId, clientSecret): remove one of them"
     )]
     BothKinds,
-    /// Only a service account is there.
-    #[error(
-        "it holds a service account (clientId, clientSecret), which is not supported yet: give an API key as publicApiKey and privateApiKey"
-    )]
-    ServiceAccount,
 }
 
 impl AtlasCredentials {
-    /// Takes the API key from a Secret's data.
+    /// Takes the credentials from a Secret's data; other keys, such as `orgId`, are of no interest.
     ///
     /// # Errors
     /// [`CredentialsError`] names the key to change, never its value.
     pub fn from_secret<'a>(entry: impl Fn(&str) -> Option<&'a [u8]>) -> Result<Self, CredentialsError> {
-        let has = |name: &&str| entry(name).is_some_and(|value| !value.is_empty());
-        let has_api_key = [PUBLIC_KEY, PRIVATE_KEY].iter().any(has);
-        if SERVICE_ACCOUNT.iter().any(has) {
-            return Err(if has_api_key { CredentialsError::BothKinds } else { CredentialsError::ServiceAccount });
+        let has = |names: [&str; 2]| names.iter().any(|name| entry(name).is_some_and(|value| !value.is_empty()));
+        match (has([PUBLIC_KEY, PRIVATE_KEY]), has([CLIENT_ID, CLIENT_SECRET])) {
+            (true, true) => Err(CredentialsError::BothKinds),
+            (false, false) => Err(CredentialsError::Empty),
+            (true, false) => {
+                Ok(Self::ApiKey(ApiKey { public_key: text(&entry, PUBLIC_KEY)?, private_key: text(&entry, PRIVATE_KEY)? }))
+            }
+            (false, true) => Ok(Self::ServiceAccount(ServiceAccount {
+                client_id: text(&entry, CLIENT_ID)?,
+                client_secret: text(&entry, CLIENT_SECRET)?,
+            })),
         }
-        Ok(Self { public_key: text(&entry, PUBLIC_KEY)?, private_key: text(&entry, PRIVATE_KEY)? })
+    }
+
+    /// What a person checks when Atlas does not accept them.
+    pub(super) const fn advice(&self) -> &'static str {
+        match self {
+            Self::ApiKey(_) => {
+                "check publicApiKey and privateApiKey in the credentials Secret, and that the API key has the role Project Owner"
+            }
+            Self::ServiceAccount(_) => {
+                "check clientId and clientSecret in the credentials Secret, and that the service account has the role Project Owner"
+            }
+        }
     }
 }
 
@@ -53,7 +86,7 @@ impl AtlasCredentials {
 fn text<'a>(entry: &impl Fn(&str) -> Option<&'a [u8]>, name: &'static str) -> Result<SecretString, CredentialsError> {
     let value = entry(name).map(<[u8]>::trim_ascii).filter(|value| !value.is_empty()).ok_or(CredentialsError::Missing(name))?;
     match std::str::from_utf8(value) {
-        Ok(text) if text.chars().all(|character| character.is_ascii_graphic()) => Ok(text.into()),
+        Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(text.into()),
         _ => Err(CredentialsError::NotText(name)),
     }
 }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use reqwest::{
     StatusCode,
-    header::{HeaderMap, LOCATION, RETRY_AFTER},
+    header::{HeaderMap, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Deserialize;
 
@@ -31,8 +31,12 @@ pub(super) struct Refusal<'a> {
     pub(super) status: StatusCode,
     pub(super) headers: &'a HeaderMap,
     pub(super) body: &'a [u8],
+    /// Whether the request could mint: a POST with credentials.
+    pub(super) may_have_minted: bool,
     pub(super) username: &'a str,
     pub(super) project_id: &'a str,
+    /// What to do about credentials that are refused.
+    pub(super) advice: String,
     pub(super) now: Timestamp,
 }
 
@@ -42,8 +46,18 @@ impl Refusal<'_> {
         let envelope: Envelope = serde_json::from_slice(self.body).unwrap_or_default();
         let code = self.code(&envelope);
         let (reason, advice) = self.meaning(&code);
-        let minted = if self.status.is_server_error() { Minted::Possibly } else { Minted::No };
+        let minted = if self.may_have_minted && self.status.is_server_error() { Minted::Possibly } else { Minted::No };
         IssueError { reason, message: self.message(&code, &envelope, &advice), retry: self.retry(reason), minted }
+    }
+
+    /// Whether credentials that may do everything else would be answered like this for want of a role.
+    pub(super) fn may_be_missing_role(&self) -> bool {
+        let envelope: Envelope = serde_json::from_slice(self.body).unwrap_or_default();
+        match self.status.as_u16() {
+            401 => true,
+            403 => forbidden(&self.code(&envelope)).0 == Reason::AtlasForbidden,
+            _ => false,
+        }
     }
 
     fn code(&self, envelope: &Envelope) -> String {
@@ -56,7 +70,14 @@ impl Refusal<'_> {
         match self.status.as_u16() {
             300..=399 => (Reason::AtlasRequestRefused, self.redirected()),
             400 => self.bad_request(code),
-            401 => (Reason::AtlasUnauthorized, self.unauthorized()),
+            401 if self.is_bare() => (
+                Reason::AtlasUnauthorized,
+                format!(
+                    "the endpoint offers no way to log in (no WWW-Authenticate): check the issuer's endpoint, then {}",
+                    self.advice
+                ),
+            ),
+            401 => (Reason::AtlasUnauthorized, self.advice.clone()),
             402 => (Reason::AtlasAccountSuspended, "settle the organisation's account with MongoDB".to_owned()),
             403 => forbidden(code),
             404 => self.not_found(code),
@@ -65,6 +86,10 @@ impl Refusal<'_> {
             }
             409 => (Reason::AtlasConflict, "the request is repeated later".to_owned()),
             429 => (Reason::AtlasRateLimited, "the request is repeated when Atlas allows it".to_owned()),
+            408 => (Reason::AtlasUnavailable, "the request is repeated later".to_owned()),
+            500..=599 if !self.may_have_minted => {
+                (Reason::AtlasUnavailable, "no certificate was asked for yet; the request is repeated later".to_owned())
+            }
             // All of them, 503 too: the certificate may have been made, so no changed spec may hurry the next attempt.
             500..=599 => {
                 (Reason::AtlasAnswerLost, "the request may have made a certificate; it is repeated after a while".to_owned())
@@ -99,11 +124,9 @@ impl Refusal<'_> {
         }
     }
 
-    fn unauthorized(&self) -> String {
-        format!(
-            "check publicApiKey and privateApiKey in the credentials Secret, and that the API key has the role Project Owner on the project {}",
-            self.project_id
-        )
+    /// A 401 before any credentials were sent, without a challenge that could be answered.
+    fn is_bare(&self) -> bool {
+        !self.may_have_minted && !self.headers.contains_key(WWW_AUTHENTICATE)
     }
 
     fn not_found(&self, code: &str) -> (Reason, String) {
@@ -138,7 +161,8 @@ impl Refusal<'_> {
         let asked = retry_after(self.headers, self.now).map(Retry::NotBefore);
         match reason {
             Reason::AtlasRateLimited | Reason::AtlasUnavailable | Reason::AtlasAnswerLost => asked.unwrap_or(Retry::Backoff),
-            Reason::AtlasConflict => Retry::Backoff,
+            // They are often created in the same breath as the certificate.
+            Reason::AtlasConflict | Reason::AtlasUserNotFound | Reason::AtlasProjectNotFound => Retry::Backoff,
             _ => Retry::Slowly,
         }
     }
@@ -176,16 +200,105 @@ fn forbidden(code: &str) -> (Reason, String) {
 }
 
 /// Seconds or an HTTP date (RFC 9110 section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<SignedDuration> {
+pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<SignedDuration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    let asked = match value.parse::<u32>() {
-        Ok(seconds) => SignedDuration::from_secs(i64::from(seconds)),
-        Err(_) => rfc2822::parse(value).ok()?.timestamp().duration_since(now),
+    let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
+    let asked = if is_number {
+        // A number too large for the type is bounded like any that is too large.
+        value.parse().map_or(LONGEST_RETRY_AFTER, |seconds: u32| SignedDuration::from_secs(i64::from(seconds)))
+    } else {
+        rfc2822::parse(value).ok()?.timestamp().duration_since(now)
     };
     Some(asked.clamp(SignedDuration::from_secs(1), LONGEST_RETRY_AFTER))
 }
 
-/// Foreign text for a condition: no control characters, and not much of it.
+/// Foreign text for a condition: nothing that a terminal or an editor would act on, and not much of it.
 fn printable(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(DETAIL_CHARACTERS).collect()
+    let is_plain = |character: &char| {
+        !character.is_control()
+            && !matches!(character, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+    };
+    text.chars().filter(is_plain).take(DETAIL_CHARACTERS).collect()
+}
+
+/// A request without an answer.
+pub(super) enum Unanswered {
+    /// It could not be put together.
+    NotMade,
+    /// The connection was never there.
+    NotConnected(String),
+    /// It was sent, at least in part.
+    Lost(String),
+    /// A 401 whose challenge cannot be answered.
+    NoChallenge,
+}
+
+impl Unanswered {
+    pub(super) fn of(error: &reqwest::Error) -> Self {
+        if error.is_builder() {
+            Self::NotMade
+        } else if error.is_connect() {
+            Self::NotConnected(cause(error))
+        } else {
+            Self::Lost(cause(error))
+        }
+    }
+
+    pub(super) fn of_digest(error: &diqwest::error::Error) -> Self {
+        use diqwest::error::Error;
+        match error {
+            Error::Reqwest(error) => Self::of(error),
+            Error::AuthHeaderMissing | Error::DigestAuth(_) | Error::ToStr(_) => Self::NoChallenge,
+            Error::InvalidHeaderValue(_) | Error::RequestBuilderNotCloneable | Error::LockPoisoned | Error::MissingHost => {
+                Self::NotMade
+            }
+        }
+    }
+
+    /// What it means, if the request could mint or not.
+    pub(super) fn classify(self, may_have_minted: bool) -> IssueError {
+        let (reason, message, retry) = match self {
+            Self::NotMade => (
+                Reason::AtlasRequestRefused,
+                "the request to Atlas could not be made: check the credentials Secret and the issuer's endpoint".to_owned(),
+                Retry::Slowly,
+            ),
+            Self::NoChallenge => (
+                Reason::AtlasUnauthorized,
+                "the endpoint answered 401 without a digest challenge that can be answered: check the issuer's endpoint"
+                    .to_owned(),
+                Retry::Slowly,
+            ),
+            Self::NotConnected(cause) => {
+                (Reason::AtlasUnavailable, format!("Atlas could not be reached: {cause}"), Retry::Backoff)
+            }
+            Self::Lost(cause) if may_have_minted => {
+                let message = format!("the answer of Atlas was lost ({cause}); a certificate may have been made");
+                return IssueError {
+                    reason: Reason::AtlasAnswerLost,
+                    message,
+                    retry: Retry::Backoff,
+                    minted: Minted::Possibly,
+                };
+            }
+            Self::Lost(cause) => (
+                Reason::AtlasUnavailable,
+                format!("Atlas did not answer ({cause}); no certificate was asked for yet"),
+                Retry::Backoff,
+            ),
+        };
+        IssueError { reason, message, retry, minted: Minted::No }
+    }
+}
+
+/// The innermost cause: the outer ones repeat the URL.
+fn cause(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "time-out".to_owned();
+    }
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    printable(&cause.to_string())
 }

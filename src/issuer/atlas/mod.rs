@@ -4,56 +4,45 @@
 //! before it is used, and every failure says whether a certificate may have been made.
 
 mod answer;
+mod client;
 mod credentials;
+mod digest;
 mod errors;
+mod limits;
+mod resources;
+mod settings;
 #[cfg(test)]
 mod tests;
-mod wire;
+mod token;
 
-use url::Url;
+use jiff::Timestamp;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
 
-pub use credentials::{AtlasCredentials, CredentialsError};
-pub use wire::{AtlasClient, AtlasClientError, certificates_url};
+pub use client::{AtlasClient, AtlasClientError};
+pub use credentials::{ApiKey, AtlasCredentials, CredentialsError, ServiceAccount};
+pub use limits::{LimitKey, Limits};
+pub use resources::ListedCertificate;
+pub use settings::{AtlasApiVersion, AtlasSettings};
 
+use self::{
+    client::{Answer, Call},
+    errors::Refusal,
+    resources::{is_json, unreadable},
+};
 use super::{IssueError, IssueRequest, Issued};
 
-/// The version of the Administration API.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AtlasApiVersion {
-    /// The current one; resources have dated media types.
-    V2,
-    /// The legacy one.
-    V1,
-}
+/// Ten times what Atlas sends (a certificate of 1.8 kB and a key of 3.2 kB).
+const CERTIFICATE_LIMIT: usize = 64 * 1024;
 
-impl AtlasApiVersion {
-    const fn path(self) -> &'static str {
-        match self {
-            Self::V2 => "api/atlas/v2",
-            Self::V1 => "api/atlas/v1.0",
-        }
-    }
+/// A page of [`PAGE_SIZE`] certificates takes about a tenth of it.
+const LIST_LIMIT: usize = 1 << 20;
 
-    /// The media type to ask for. The certificates resource has had this one version since 2023-01-01; without a date, v2 answers
-    /// `INVALID_VERSION_DATE`.
-    const fn media_type(self) -> &'static str {
-        match self {
-            Self::V2 => "application/vnd.atlas.2023-01-01+json",
-            Self::V1 => "application/json",
-        }
-    }
-}
+/// Atlas's largest.
+const PAGE_SIZE: usize = 500;
 
-/// Where and in which project.
-#[derive(Clone, Debug)]
-pub struct AtlasSettings {
-    /// The API's base URL, such as `https://cloud.mongodb.com`.
-    pub endpoint: Url,
-    /// The project, which the API calls group.
-    pub project_id: String,
-    /// The API's version.
-    pub api_version: AtlasApiVersion,
-}
+/// More pages than a user can have certificates.
+const LAST_PAGE: usize = 10;
 
 /// One project with the credentials for it.
 #[derive(Clone, Debug)]
@@ -76,12 +65,93 @@ impl AtlasIssuer {
         format!("atlas/{}", self.settings.project_id)
     }
 
+    /// Which rate limit its calls count against.
+    #[must_use]
+    pub fn limit_key(&self) -> LimitKey {
+        self.settings.limit_key()
+    }
+
+    /// Whether certificates can be made for a user. A key without the role for this question is no obstacle: the request that
+    /// follows will tell.
+    ///
+    /// # Errors
+    /// The user does not exist or is not of X.509 type MANAGED, or Atlas does not answer. Nothing was minted.
+    pub async fn check_user(&self, username: &str, now: Timestamp) -> Result<(), IssueError> {
+        let url = self.settings.user_url(username)?;
+        let call = Call { method: Method::GET, url, body: None, body_limit: CERTIFICATE_LIMIT, metered: false };
+        let answer = self.client.send(&self.settings, &self.credentials, call, now).await?;
+        match answer.status {
+            StatusCode::OK => resources::check_user(json_body(&answer, "database user")?, username),
+            _ => self.tolerate_missing_role(&answer, username, now),
+        }
+    }
+
+    /// The user's certificates that have not expired; `None` if the credentials lack the role for this question.
+    ///
+    /// # Errors
+    /// Atlas does not answer, or not with a list. Nothing was minted.
+    pub async fn list(&self, username: &str, now: Timestamp) -> Result<Option<Vec<ListedCertificate>>, IssueError> {
+        let mut listed = Vec::new();
+        for page in 1..=LAST_PAGE {
+            let mut url = self.settings.certificates_url(username)?;
+            url.set_query(Some(&format!("itemsPerPage={PAGE_SIZE}&pageNum={page}")));
+            let call = Call { method: Method::GET, url, body: None, body_limit: LIST_LIMIT, metered: true };
+            let answer = self.client.send(&self.settings, &self.credentials, call, now).await?;
+            match answer.status {
+                StatusCode::OK => {
+                    let found = resources::read_page(json_body(&answer, "list of certificates")?)?;
+                    let is_last = found.len() < PAGE_SIZE;
+                    listed.extend(found);
+                    if is_last {
+                        break;
+                    }
+                }
+                StatusCode::NOT_FOUND => break,
+                _ => return self.tolerate_missing_role(&answer, username, now).map(|()| None),
+            }
+        }
+        Ok(Some(listed))
+    }
+
     /// Has one certificate made and verifies it.
     ///
     /// # Errors
     /// [`IssueError`] says whether a certificate may have been made all the same.
     pub async fn issue(&self, request: &IssueRequest) -> Result<Issued, IssueError> {
-        let body = self.client.mint(&self.settings, &self.credentials, request).await?;
-        answer::verified(&body, request)
+        let url = self.settings.certificates_url(&request.username)?;
+        let body = Some(json!({ "monthsUntilExpiration": request.months_until_expiration }).to_string());
+        let call = Call { method: Method::POST, url, body, body_limit: CERTIFICATE_LIMIT, metered: true };
+        let answer = self.client.send(&self.settings, &self.credentials, call, request.now).await?;
+        if answer.status.is_success() {
+            return answer::verified(answer.body, request);
+        }
+        Err(self.refusal(&answer, &request.username, request.now, true).classify())
+    }
+
+    /// Atlas answers 401 and 403 for a missing role as well as for wrong credentials; which of both it is shows when a certificate is
+    /// asked for.
+    fn tolerate_missing_role(&self, answer: &Answer, username: &str, now: Timestamp) -> Result<(), IssueError> {
+        let refusal = self.refusal(answer, username, now, false);
+        if refusal.may_be_missing_role() { Ok(()) } else { Err(refusal.classify()) }
+    }
+
+    fn refusal<'a>(&'a self, answer: &'a Answer, username: &'a str, now: Timestamp, mints: bool) -> Refusal<'a> {
+        Refusal {
+            status: answer.status,
+            headers: &answer.headers,
+            body: answer.body.as_deref().map_or(&[], Vec::as_slice),
+            may_have_minted: mints && answer.authenticated,
+            username,
+            project_id: &self.settings.project_id,
+            advice: self.settings.advice(&self.credentials),
+            now,
+        }
+    }
+}
+
+fn json_body<'a>(answer: &'a Answer, what: &str) -> Result<&'a [u8], IssueError> {
+    match &answer.body {
+        Ok(body) if is_json(&answer.headers) => Ok(body),
+        _ => Err(unreadable(what)),
     }
 }

@@ -16,7 +16,12 @@ use crate::{
 };
 
 fn settings(endpoint: &str, api_version: AtlasApiVersion) -> AtlasSettings {
-    AtlasSettings { endpoint: endpoint.parse().unwrap(), project_id: "5efda6aea3f2ed2e7dd6ce05".to_owned(), api_version }
+    AtlasSettings {
+        endpoint: endpoint.parse().unwrap(),
+        project_id: "5efda6aea3f2ed2e7dd6ce05".to_owned(),
+        api_version,
+        allow_plain_http: false,
+    }
 }
 
 #[rstest]
@@ -31,7 +36,7 @@ fn settings(endpoint: &str, api_version: AtlasApiVersion) -> AtlasSettings {
 #[case("...", "...")]
 #[case("a?b#c;d@e", "a%3Fb%23c%3Bd%40e")]
 fn a_user_name_is_one_segment_encoded_once(#[case] username: &str, #[case] segment: &str) {
-    let url = certificates_url(&settings("https://cloud.mongodb.com", AtlasApiVersion::V2), username).unwrap();
+    let url = settings("https://cloud.mongodb.com", AtlasApiVersion::V2).certificates_url(username).unwrap();
     let expected =
         format!("https://cloud.mongodb.com/api/atlas/v2/groups/5efda6aea3f2ed2e7dd6ce05/databaseUsers/{segment}/certs");
     assert_eq!(url.as_str(), expected);
@@ -43,14 +48,14 @@ fn a_user_name_is_one_segment_encoded_once(#[case] username: &str, #[case] segme
 #[case("http://cloud.mongodb.com/", "orders")]
 #[case("http://10.0.0.1/", "orders")]
 fn what_would_reach_another_place_is_refused(#[case] endpoint: &str, #[case] username: &str) {
-    let error = certificates_url(&settings(endpoint, AtlasApiVersion::V1), username).unwrap_err();
+    let error = settings(endpoint, AtlasApiVersion::V1).certificates_url(username).unwrap_err();
     assert_eq!((error.reason, error.minted), (Reason::InvalidSpec, Minted::No));
 }
 
 #[test]
 fn plain_http_is_for_loopback() {
     for endpoint in ["http://localhost:1", "http://127.0.0.1:1", "http://[::1]:1"] {
-        assert!(certificates_url(&settings(endpoint, AtlasApiVersion::V1), "orders").is_ok());
+        assert!(settings(endpoint, AtlasApiVersion::V1).certificates_url("orders").is_ok());
     }
 }
 
@@ -61,6 +66,8 @@ fn classify(status: u16, headers: &[(&'static str, &'static str)], body: &str) -
         status: StatusCode::from_u16(status).unwrap(),
         headers: &headers,
         body: body.as_bytes(),
+        may_have_minted: true,
+        advice: "check the key".to_owned(),
         username: "orders",
         project_id: "p",
         now: "2026-11-24T00:00:00Z".parse::<Timestamp>().unwrap(),
@@ -82,6 +89,7 @@ fn the_code_comes_from_the_body_or_else_from_the_header_and_html_leaves_the_stat
 #[case("17", Some(17))]
 #[case("0", Some(1))]
 #[case("99999999", Some(86_400))]
+#[case("99999999999999999999", Some(86_400))]
 #[case("Tue, 24 Nov 2026 00:01:40 GMT", Some(100))]
 #[case("Mon, 23 Nov 2026 00:00:00 GMT", Some(1))]
 #[case("soon", None)]
@@ -117,14 +125,16 @@ fn credentials(data: &[(&str, &str)]) -> Result<AtlasCredentials, CredentialsErr
 }
 
 #[test]
-fn credentials_are_one_complete_api_key() {
+fn credentials_are_one_complete_api_key_or_one_complete_service_account() {
     let (public, private, id) = (("publicApiKey", "pub"), ("privateApiKey", "very-private"), ("clientId", "mdb_sa_id"));
     assert!(credentials(&[public, private, ("orgId", "ignored")]).is_ok());
     assert_eq!(credentials(&[public]).unwrap_err(), CredentialsError::Missing("privateApiKey"));
     assert_eq!(credentials(&[("publicApiKey", " \n"), private]).unwrap_err(), CredentialsError::Missing("publicApiKey"));
     assert_eq!(credentials(&[public, ("privateApiKey", "é")]).unwrap_err(), CredentialsError::NotText("privateApiKey"));
     assert_eq!(credentials(&[public, private, id]).unwrap_err(), CredentialsError::BothKinds);
-    assert_eq!(credentials(&[id, ("clientSecret", "s")]).unwrap_err(), CredentialsError::ServiceAccount);
+    assert!(matches!(credentials(&[id, ("clientSecret", "s")]), Ok(AtlasCredentials::ServiceAccount(_))));
+    assert_eq!(credentials(&[id]).unwrap_err(), CredentialsError::Missing("clientSecret"));
+    assert_eq!(credentials(&[("orgId", "o")]).unwrap_err(), CredentialsError::Empty);
     let trailing = credentials(&[public, ("privateApiKey", "very-private\n")]).unwrap();
     let debug = format!("{trailing:?}");
     assert!(!debug.contains("very-private") && !debug.contains("pub\""), "{debug}");
@@ -139,7 +149,7 @@ fn body(text: &str) -> Result<Issued, IssueError> {
         private_key: crate::certificate::PrivateKeySpec::default(),
         now: Timestamp::now(),
     };
-    answer::verified(&text.into(), &request)
+    answer::verified(Ok(zeroize::Zeroizing::new(text.as_bytes().to_vec())), &request)
 }
 
 #[test]
@@ -166,4 +176,13 @@ fn a_pair_is_taken_from_pem_and_from_a_json_string_and_from_nothing_else() {
         assert_eq!((error.reason, error.minted), (Reason::AtlasAnswerUnusable, Minted::Possibly));
         assert!(error.message.contains(words) && !error.message.contains("-----"), "{}", error.message);
     }
+}
+
+#[test]
+fn plain_http_elsewhere_needs_a_word() {
+    let mut settings = settings("http://atlas.example:8080", AtlasApiVersion::V2);
+    assert_eq!(settings.token_url().unwrap_err().reason, Reason::InvalidSpec);
+    settings.allow_plain_http = true;
+    assert_eq!(settings.token_url().unwrap().as_str(), "http://atlas.example:8080/api/oauth/token");
+    assert!(settings.user_url("a/b").unwrap().as_str().ends_with("/databaseUsers/%24external/a%2Fb"));
 }

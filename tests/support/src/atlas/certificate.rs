@@ -56,6 +56,8 @@ pub(super) struct Order<'a> {
     /// The common name; the user's, except to play a fault.
     pub(super) common_name: &'a str,
     pub(super) months: i64,
+    /// The end of validity, if it is not so many months from now.
+    pub(super) not_after: Option<Timestamp>,
     pub(super) serial: i64,
     pub(super) now: Timestamp,
 }
@@ -65,7 +67,10 @@ pub(super) fn mint(pool: &KeyPool, order: &Order<'_>) -> Result<Mint> {
     let number = usize::try_from(order.serial.rem_euclid(1000))?;
     let (key, issuer_key) = (pool.key(number).context("the pool is empty")?, pool.key(0).context("the pool is empty")?);
     let not_before = order.now - Span::new().hours(1);
-    let not_after = order.now.to_zoned(TimeZone::UTC).checked_add(Span::new().months(order.months))?.timestamp();
+    let not_after = match order.not_after {
+        Some(not_after) => not_after,
+        None => order.now.to_zoned(TimeZone::UTC).checked_add(Span::new().months(order.months))?.timestamp(),
+    };
 
     let mut parameters = CertificateParams::default();
     parameters.distinguished_name = names(&[(DnType::CommonName, order.common_name)]);

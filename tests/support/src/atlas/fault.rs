@@ -54,11 +54,42 @@ impl Refusal {
     }
 }
 
-/// What goes wrong when a certificate is asked for. All but the first record the certificate in the ledger: Atlas has made it.
+/// The points of a mint, in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Point {
+    /// The request came without credentials.
+    Challenge,
+    /// The request came with credentials; nothing is made yet.
+    Asked,
+    /// The certificate is made and in the ledger; nothing is answered yet.
+    Made,
+    /// The answer is on its way.
+    Answered,
+}
+
+/// What goes wrong when a certificate is asked for. All for which nothing else is said record the certificate in the ledger: Atlas has made it.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// Refused: nothing is minted.
     Refuse(Refusal),
+    /// Refused without a look at the credentials: nothing is minted.
+    RefuseChallenge(Refusal),
+    /// The connection is closed instead of a challenge: nothing is minted.
+    ResetChallenge,
+    /// The challenge, late.
+    DelayChallenge(Duration),
+    /// The connection is closed instead of a look at the request: nothing is minted.
+    ResetUnminted,
+    /// The certificate is made late.
+    DelayMint(Duration),
+    /// The connection is closed in the middle of the answer.
+    CutBody,
+    /// The nonce is said to be too old: nothing is minted.
+    StaleNonce,
+    /// A redirect to another place: nothing is minted.
+    Redirect(String),
+    /// A header of a megabyte; nothing is minted.
+    HugeHeader,
     /// An HTML page instead of the PEM.
     HtmlBody,
     /// No body.

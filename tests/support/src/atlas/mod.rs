@@ -3,6 +3,7 @@
 //! It behaves as the recorded answers of the real one do, down to the digest challenge, the JSON media type on a PEM body and
 //! the certificates that outlive their user; and it keeps a ledger of what it minted, the oracle of the tests.
 
+mod bucket;
 mod certificate;
 mod digest;
 mod fault;
@@ -11,10 +12,14 @@ mod server;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tls;
+mod token;
 
+pub use bucket::RateLimit;
 pub use certificate::KeyPool;
 pub use digest::DigestAlgorithm;
-pub use fault::{Fault, Refusal};
+pub use fault::{Fault, Point, Refusal};
 pub use ledger::{LoggedRequest, Mint};
 pub use server::StandIn;
 pub use state::{StandInConfig, X509Type};
+pub use tls::TlsFiles;

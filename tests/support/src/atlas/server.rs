@@ -15,13 +15,20 @@ use hyper_util::rt::TokioIo;
 use jiff::SignedDuration;
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::AbortHandle};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpListener,
+    task::AbortHandle,
+};
+use tokio_rustls::TlsAcceptor;
 
 use super::{
-    Fault, KeyPool, LoggedRequest, Mint, Refusal, StandInConfig, X509Type,
+    Fault, KeyPool, LoggedRequest, Mint, Point, RateLimit, Refusal, StandInConfig, TlsFiles, X509Type,
+    bucket::Bucket,
     certificate::{self, Order},
     digest::{Nonces, Verdict},
     state::{State, lock},
+    token::{Account, Tokens},
 };
 
 const DATED_MEDIA_TYPE: &str = "application/vnd.atlas.2023-01-01+json";
@@ -30,6 +37,7 @@ const DATED_MEDIA_TYPE: &str = "application/vnd.atlas.2023-01-01+json";
 #[derive(Clone)]
 pub struct StandIn {
     address: SocketAddr,
+    tls: Option<TlsFiles>,
     state: Arc<Mutex<State>>,
     _task: Arc<Task>,
 }
@@ -56,6 +64,12 @@ impl StandIn {
             keys: [].into(),
             projects: [].into(),
             faults: [].into(),
+            question_faults: [].into(),
+            observer: None,
+            tokens: Tokens::new(config.token_lifetime),
+            rate_limit: config.rate_limit,
+            buckets_open: jiff::Timestamp::UNIX_EPOCH,
+            buckets: [].into(),
             mints: Vec::new(),
             requests: Vec::new(),
             clock_offset: SignedDuration::ZERO,
@@ -65,14 +79,79 @@ impl StandIn {
         let listener =
             TcpListener::bind(config.listen).await.with_context(|| format!("could not listen on {}", config.listen))?;
         let address = listener.local_addr()?;
-        let task = tokio::spawn(accept(listener, Arc::clone(&state))).abort_handle();
-        Ok(Self { address, state, _task: Arc::new(Task(task)) })
+        let tls = config.tls.then(TlsFiles::new).transpose()?;
+        let acceptor = tls.as_ref().map(TlsFiles::acceptor).transpose()?;
+        let task = tokio::spawn(accept(listener, acceptor, Arc::clone(&state))).abort_handle();
+        Ok(Self { address, tls, state, _task: Arc::new(Task(task)) })
     }
 
     /// The base URL.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// PEM of the CA that its TLS certificate is from.
+    #[must_use]
+    pub fn ca_certificate(&self) -> Option<String> {
+        self.tls.as_ref().map(TlsFiles::ca_certificate)
+    }
+
+    /// Adds a service account that may use a project.
+    pub fn add_service_account(&self, project_id: &str, client_id: &str, client_secret: &str) {
+        let mut state = lock(&self.state);
+        state.projects.entry(project_id.to_owned()).or_default();
+        let account = state
+            .tokens
+            .accounts
+            .entry(client_id.to_owned())
+            .or_insert_with(|| Account { secret: String::new(), projects: Vec::new() });
+        client_secret.clone_into(&mut account.secret);
+        account.projects.push(project_id.to_owned());
+    }
+
+    /// Ends all tokens before their time.
+    pub fn revoke_tokens(&self) {
+        lock(&self.state).tokens.revoke_all();
+    }
+
+    /// Every token that was given out.
+    #[must_use]
+    pub fn tokens(&self) -> Vec<String> {
+        lock(&self.state).tokens.all()
+    }
+
+    /// Answers questions about this user, its certificates included, with a refusal.
+    pub fn refuse_questions(&self, username: &str, refusal: Refusal) {
+        lock(&self.state).question_faults.insert(username.to_owned(), refusal);
+    }
+
+    /// Calls `observer` at each point of each mint with the user's name.
+    pub fn observe(&self, observer: impl Fn(Point, &str) + Send + Sync + 'static) {
+        lock(&self.state).observer = Some(Arc::new(observer));
+    }
+
+    /// Sets the limit of all projects, each with a full bucket that gives nothing for so long.
+    pub fn set_rate_limit(&self, limit: Option<RateLimit>, closed: Duration) {
+        let mut state = lock(&self.state);
+        state.rate_limit = limit;
+        state.buckets_open = jiff::Timestamp::now().saturating_add(closed).unwrap_or(jiff::Timestamp::MAX);
+        state.buckets.clear();
+    }
+
+    /// Mints a certificate beside the API, as another program would.
+    ///
+    /// # Errors
+    /// The certificate cannot be made.
+    pub fn mint_for(&self, project_id: &str, username: &str, not_after: jiff::Timestamp) -> Result<Mint> {
+        let mut state = lock(&self.state);
+        let (serial, now) = (state.take_serial(), state.now());
+        let common_name = common_name(username);
+        let order = Order { project_id, username, common_name, months: 1, not_after: Some(not_after), serial, now };
+        let mint = certificate::mint(&state.pool, &order)?;
+        state.mints.push(mint.clone());
+        Ok(mint)
     }
 
     /// Adds a project and an API key that may use it.
@@ -140,15 +219,26 @@ impl StandIn {
     }
 }
 
-async fn accept(listener: TcpListener, state: Arc<Mutex<State>>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, state: Arc<Mutex<State>>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let state = Arc::clone(&state);
+        let (state, tls) = (Arc::clone(&state), tls.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| answer(Arc::clone(&state), request));
-            // An error here is a connection that ended, by the client or by a fault that is played.
-            let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            match tls {
+                None => serve(stream, state).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, state).await;
+                    }
+                }
+            }
         });
     }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, state: Arc<Mutex<State>>) {
+    let service = service_fn(|request| answer(Arc::clone(&state), request));
+    // An error here is a connection that ended, by the client or by a fault that is played.
+    let _ = http1::Builder::new().max_buf_size(1 << 22).serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// The connection is to be closed without an answer.
@@ -173,18 +263,59 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> Answer 
     if parts.uri.path() == "/ledger" {
         return Ok(json_response(StatusCode::OK, &json!(lock(&state).mints)));
     }
+    if parts.uri.path() == "/api/oauth/token" {
+        let response = token(&state, &parts.headers, &body);
+        let status = response.status().as_u16();
+        lock(&state).requests.push(LoggedRequest { method: parts.method.to_string(), target, authenticated: true, status });
+        return Ok(response);
+    }
     let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let accept = parts.headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (answer, authenticated) = match authenticate(&state, &parts.method, &target, authorization) {
-        Ok(public_key) => {
-            let call = Call { method: &parts.method, path: parts.uri.path(), query: parts.uri.query(), accept, public_key };
+        Ok(caller) => {
+            let call = Call { method: &parts.method, path: parts.uri.path(), query: parts.uri.query(), accept, caller };
             (call.answer(&state, &body).await, true)
         }
-        Err(response) => (Ok(*response), false),
+        Err(response) => (challenge(&state, &parts.method, parts.uri.path(), *response).await, false),
     };
     let status = answer.as_ref().map_or(0, |response| response.status().as_u16());
     lock(&state).requests.push(LoggedRequest { method: parts.method.to_string(), target, authenticated, status });
     answer
+}
+
+/// The answer to a request for a certificate without credentials, and what may go wrong with it.
+async fn challenge(state: &Mutex<State>, method: &Method, path: &str, response: Response<Body>) -> Answer {
+    let user = path.strip_suffix("/certs").and_then(|path| path.rsplit('/').next()).filter(|_| method == Method::POST);
+    let Some(user) = user.map(|user| percent_decode_str(user).decode_utf8_lossy().into_owned()) else { return Ok(response) };
+    reached(state, Point::Challenge, &user);
+    let fault = lock(state).take_challenge_fault(&user);
+    match fault {
+        Some(Fault::RefuseChallenge(refusal)) => Ok(refuse(&refusal)),
+        Some(Fault::ResetChallenge) => Err(Closed),
+        Some(Fault::DelayChallenge(delay)) => {
+            tokio::time::sleep(delay).await;
+            Ok(response)
+        }
+        _ => Ok(response),
+    }
+}
+
+fn reached(state: &Mutex<State>, point: Point, username: &str) {
+    let observer = lock(state).observer.clone();
+    if let Some(observer) = observer {
+        observer(point, username);
+    }
+}
+
+fn token(state: &Mutex<State>, headers: &hyper::HeaderMap, body: &Bytes) -> Response<Body> {
+    let mut state = lock(state);
+    let now = state.now();
+    match state.tokens.give(headers, body, now) {
+        Ok((token, seconds)) => {
+            json_response(StatusCode::OK, &json!({ "access_token": token, "expires_in": seconds, "token_type": "Bearer" }))
+        }
+        Err(refusal) => refuse(&refusal),
+    }
 }
 
 fn authenticate(
@@ -192,13 +323,17 @@ fn authenticate(
     method: &Method,
     target: &str,
     header: Option<&str>,
-) -> Result<String, Box<Response<Body>>> {
+) -> Result<Caller, Box<Response<Body>>> {
     let mut state = lock(state);
     let now = state.now();
+    if header.is_some_and(|header| header.starts_with("Bearer ")) {
+        let account = header.and_then(|header| state.tokens.verify(header, now));
+        return account.map(Caller::ServiceAccount).ok_or_else(|| Box::new(refuse(&Refusal::new(401, "INVALID_TOKEN"))));
+    }
     let keys = state.keys.clone();
     let key_of = |public_key: &str| keys.get(public_key).map(|(private_key, _)| private_key.clone());
     match state.nonces.verify(header, method.as_str(), target, key_of, now) {
-        Verdict::Authenticated(public_key) => Ok(public_key),
+        Verdict::Authenticated(public_key) => Ok(Caller::ApiKey(public_key)),
         Verdict::Refused { stale } => {
             let challenge = state.nonces.challenge(stale, now);
             let mut response = refuse(&Refusal::new(401, ""));
@@ -210,12 +345,17 @@ fn authenticate(
     }
 }
 
+enum Caller {
+    ApiKey(String),
+    ServiceAccount(String),
+}
+
 struct Call<'a> {
     method: &'a Method,
     path: &'a str,
     query: Option<&'a str>,
     accept: &'a str,
-    public_key: String,
+    caller: Caller,
 }
 
 impl Call<'_> {
@@ -233,6 +373,28 @@ impl Call<'_> {
         if let Err(refusal) = self.check_project(state, project) {
             return Ok(refuse(&refusal));
         }
+        if let (&Method::GET, ["$external", username] | [username, "certs"]) = (self.method, rest)
+            && let Some(refusal) = lock(state).question_faults.get(*username)
+        {
+            return Ok(refuse(refusal));
+        }
+        let budget = match rest {
+            [_, "certs"] => match take_token(state, project) {
+                Ok(budget) => budget,
+                Err(refusal) => return Ok(refuse(&refusal)),
+            },
+            _ => None,
+        };
+        let mut answer = self.dispatch(state, project, rest, body).await?;
+        if let Some((limit, left)) = budget {
+            let headers = answer.headers_mut();
+            headers.insert("RateLimit-Limit", limit.into());
+            headers.insert("RateLimit-Remaining", left.into());
+        }
+        Ok(answer)
+    }
+
+    async fn dispatch(&self, state: &Mutex<State>, project: &str, rest: &[&str], body: &Bytes) -> Answer {
         match (self.method, rest) {
             (&Method::POST, [username, "certs"]) => self.mint(state, project, username, body).await,
             (&Method::GET, [username, "certs"]) => Ok(self.list(state, project, username)),
@@ -246,15 +408,25 @@ impl Call<'_> {
         if !state.projects.contains_key(project) {
             return Err(Refusal::new(404, "GROUP_NOT_FOUND"));
         }
-        let may_use =
-            state.keys.get(&self.public_key).is_some_and(|(_, projects)| projects.iter().any(|known| known == project));
+        let projects = match &self.caller {
+            Caller::ApiKey(public_key) => state.keys.get(public_key).map(|(_, projects)| projects),
+            Caller::ServiceAccount(id) => state.tokens.accounts.get(id).map(|account| &account.projects),
+        };
+        let may_use = projects.is_some_and(|projects| projects.iter().any(|known| known == project));
         if may_use { Ok(()) } else { Err(Refusal::new(401, "USER_CANNOT_ACCESS_GROUP")) }
     }
 
     async fn mint(&self, state: &Mutex<State>, project: &str, username: &str, body: &Bytes) -> Answer {
+        reached(state, Point::Asked, username);
         let fault = lock(state).take_fault(username);
-        if let Some(Fault::Refuse(refusal)) = &fault {
-            return Ok(refuse(refusal));
+        match &fault {
+            Some(Fault::Refuse(refusal)) => return Ok(refuse(refusal)),
+            Some(Fault::ResetUnminted) => return Err(Closed),
+            Some(Fault::DelayMint(delay)) => tokio::time::sleep(*delay).await,
+            Some(Fault::StaleNonce) => return Ok(stale(state)),
+            Some(Fault::Redirect(to)) => return Ok(with_header(StatusCode::TEMPORARY_REDIRECT, "Location", to)),
+            Some(Fault::HugeHeader) => return Ok(with_header(StatusCode::CREATED, "X-Huge", &"x".repeat(1 << 20))),
+            _ => {}
         }
         let months = match check_order(state, project, username, body) {
             Ok(months) => months,
@@ -264,7 +436,10 @@ impl Call<'_> {
             Ok(mint) => mint,
             Err(error) => return Ok(refuse(&Refusal::new(500, "UNEXPECTED_ERROR").body(&error.to_string()))),
         };
-        play(state, fault, &mint, self.accept).await
+        reached(state, Point::Made, username);
+        let answer = play(state, fault, &mint, self.accept).await;
+        reached(state, Point::Answered, username);
+        answer
     }
 
     fn list(&self, state: &Mutex<State>, project: &str, username: &str) -> Response<Body> {
@@ -290,6 +465,35 @@ impl Call<'_> {
             .collect();
         json_response(StatusCode::OK, &json!({ "links": [], "results": results, "totalCount": all.len() }))
     }
+}
+
+fn take_token(state: &Mutex<State>, project: &str) -> Result<Option<(u32, u32)>, Refusal> {
+    let mut state = lock(state);
+    let Some(limit) = state.rate_limit else { return Ok(None) };
+    // By the machine's clock: a test that moves Atlas's own would fill all buckets.
+    let now = jiff::Timestamp::now();
+    let opens = state.buckets_open;
+    let bucket = state.buckets.entry(project.to_owned()).or_insert_with(|| Bucket::new(limit, opens, now));
+    match bucket.take(now) {
+        Ok(budget) => Ok(Some(budget)),
+        Err(seconds) => Err(Refusal::new(429, "RATE_LIMITED_TOKEN_BUCKET").retry_after(&seconds.to_string())),
+    }
+}
+
+fn stale(state: &Mutex<State>) -> Response<Body> {
+    let mut state = lock(state);
+    let now = state.now();
+    let challenge = state.nonces.challenge(true, now);
+    with_header(StatusCode::UNAUTHORIZED, "WWW-Authenticate", &challenge)
+}
+
+fn with_header(status: StatusCode, name: &'static str, value: &str) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    if let Ok(value) = value.parse() {
+        response.headers_mut().insert(name, value);
+    }
+    response
 }
 
 fn check_order(state: &Mutex<State>, project: &str, username: &str, body: &Bytes) -> Result<i64, Refusal> {
@@ -333,7 +537,7 @@ fn record(state: &Mutex<State>, project: &str, username: &str, months: i64, faul
         Some(Fault::OtherUser) => user.push_str("-other"),
         _ => {}
     }
-    let order = Order { project_id: project, username, common_name: &user, months, serial, now };
+    let order = Order { project_id: project, username, common_name: &user, months, not_after: None, serial, now };
     let mint = certificate::mint(&state.pool, &order)?;
     state.mints.push(mint.clone());
     Ok(mint)
@@ -346,7 +550,11 @@ fn common_name(username: &str) -> &str {
 async fn play(state: &Mutex<State>, fault: Option<Fault>, mint: &Mint, media_type: &str) -> Answer {
     let pem = format!("{}{}", mint.certificate_pem, mint.key_pem);
     let body = match fault {
-        None | Some(Fault::ExpiredCertificate | Fault::OtherUser) => Body::from(pem),
+        None | Some(Fault::ExpiredCertificate | Fault::OtherUser | Fault::DelayMint(_)) => Body::from(pem),
+        Some(Fault::CutBody) => {
+            let half = Bytes::from(pem[..pem.len() / 2].to_owned());
+            Body::from_stream(stream::iter([Ok(half), Err(Closed)]))
+        }
         Some(Fault::Delay(delay)) => {
             tokio::time::sleep(delay).await;
             Body::from(pem)
@@ -367,14 +575,22 @@ async fn play(state: &Mutex<State>, fault: Option<Fault>, mint: &Mint, media_typ
         Some(Fault::NeverAnswers) => loop {
             tokio::time::sleep(Duration::from_hours(1)).await;
         },
-        Some(Fault::Reset) => return Err(Closed),
-        Some(Fault::Refuse(refusal) | Fault::RefuseAfterMint(refusal)) => return Ok(refuse(&refusal)),
+        Some(Fault::RefuseAfterMint(refusal)) => return Ok(refuse(&refusal)),
+        Some(
+            Fault::Reset
+            | Fault::Refuse(_)
+            | Fault::RefuseChallenge(_)
+            | Fault::DelayChallenge(_)
+            | Fault::ResetUnminted
+            | Fault::ResetChallenge
+            | Fault::StaleNonce
+            | Fault::Redirect(_)
+            | Fault::HugeHeader,
+        ) => return Err(Closed),
     };
     let response = Response::builder()
         .status(StatusCode::CREATED)
         .header(header::CONTENT_TYPE, format!("{media_type};charset=utf-8"))
-        .header("RateLimit-Limit", "1200")
-        .header("RateLimit-Remaining", "1199")
         .header("X-Java-Method", "ApiDatabaseUserCertsResource::generateCert")
         .body(body);
     response.map_err(|_| Closed)

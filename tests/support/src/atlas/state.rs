@@ -10,9 +10,11 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    DigestAlgorithm, Fault, KeyPool,
+    DigestAlgorithm, Fault, KeyPool, Point, RateLimit, Refusal,
+    bucket::Bucket,
     digest::Nonces,
     ledger::{LoggedRequest, Mint},
+    token::Tokens,
 };
 
 /// How the stand-in is set up.
@@ -26,6 +28,12 @@ pub struct StandInConfig {
     pub nonce_lifetime: SignedDuration,
     /// The largest number of unexpired certificates of one user; `None` for no limit.
     pub certificate_limit: Option<usize>,
+    /// The rate limit of each project; `None` for none, and for no headers that tell of one.
+    pub rate_limit: Option<RateLimit>,
+    /// How long the tokens of service accounts live.
+    pub token_lifetime: SignedDuration,
+    /// Serve TLS with a certificate of a CA of its own.
+    pub tls: bool,
     /// Where the RSA keys are kept.
     pub key_pool: PathBuf,
 }
@@ -37,6 +45,9 @@ impl Default for StandInConfig {
             digest: DigestAlgorithm::Md5,
             nonce_lifetime: SignedDuration::from_mins(5),
             certificate_limit: None,
+            rate_limit: Some(RateLimit { capacity: 1200, refill_per_minute: 500 }),
+            token_lifetime: SignedDuration::from_hours(1),
+            tls: false,
             key_pool: PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/atlas-stand-in")),
         }
     }
@@ -66,6 +77,9 @@ impl X509Type {
 /// A project's users by name.
 pub(super) type Users = HashMap<String, X509Type>;
 
+/// Is called at each point of a mint with the user's name.
+pub(super) type Observer = std::sync::Arc<dyn Fn(Point, &str) + Send + Sync>;
+
 pub(super) struct State {
     pub(super) nonces: Nonces,
     pub(super) certificate_limit: Option<usize>,
@@ -74,6 +88,15 @@ pub(super) struct State {
     pub(super) projects: HashMap<String, Users>,
     /// Faults by user; a fault that is not to be repeated goes when it has been played.
     pub(super) faults: HashMap<String, VecDeque<(Fault, bool)>>,
+    /// Refusals of questions (GET) by user, as for want of a role.
+    pub(super) question_faults: HashMap<String, Refusal>,
+    /// Who is told when a mint reaches a point.
+    pub(super) observer: Option<Observer>,
+    pub(super) tokens: Tokens,
+    pub(super) rate_limit: Option<RateLimit>,
+    /// No bucket gives anything before this.
+    pub(super) buckets_open: Timestamp,
+    pub(super) buckets: HashMap<String, Bucket>,
     pub(super) mints: Vec<Mint>,
     pub(super) requests: Vec<LoggedRequest>,
     pub(super) clock_offset: SignedDuration,
@@ -93,6 +116,16 @@ impl State {
             queue.push_front((fault.clone(), true));
         }
         Some(fault)
+    }
+
+    /// The next fault, if it concerns the challenge.
+    pub(super) fn take_challenge_fault(&mut self, username: &str) -> Option<Fault> {
+        let (next, _) = self.faults.get(username)?.front()?;
+        if matches!(next, Fault::RefuseChallenge(_) | Fault::ResetChallenge | Fault::DelayChallenge(_)) {
+            self.take_fault(username)
+        } else {
+            None
+        }
     }
 
     /// Unexpired certificates, those of a deleted user of the same name included: Atlas keeps them.

@@ -1,0 +1,136 @@
+//! What Atlas listed for each database user, and what was made since. Losing it costs one request for the list.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use kube::{
+    Resource, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::reflector::{Lookup, Store},
+};
+
+use super::Context;
+use crate::{
+    api::{
+        DatabaseUserCertificate,
+        names::{ISSUER_ANNOTATION, SERIAL_NUMBER_ANNOTATION},
+    },
+    decide::UserAccount,
+    issuer::atlas::ListedCertificate,
+};
+
+/// The list is believed for this long, and asked for no more often but after a lost answer.
+const BELIEVED: SignedDuration = SignedDuration::from_hours(1);
+
+/// A database user: the identity of its project's issuer, and its name.
+pub type UserKey = (String, String);
+
+#[derive(Default)]
+struct Account {
+    looked_at: Timestamp,
+    listed: Vec<ListedCertificate>,
+    made_since: Vec<Timestamp>,
+}
+
+/// The accounts of all users that certificates were made for within the hour.
+#[derive(Default)]
+pub struct Accounts(Mutex<HashMap<UserKey, Account>>);
+
+impl Accounts {
+    fn lock(&self) -> MutexGuard<'_, HashMap<UserKey, Account>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers the list; it is empty where it may not be read.
+    pub fn listed(&self, user: UserKey, listed: Vec<ListedCertificate>, now: Timestamp) {
+        let mut accounts = self.lock();
+        accounts.retain(|_, account| is_believed(account, now));
+        accounts.insert(user, Account { looked_at: now, listed, made_since: Vec::new() });
+    }
+
+    /// A certificate was made.
+    pub fn made(&self, user: &UserKey, now: Timestamp) {
+        if let Some(account) = self.lock().get_mut(user) {
+            account.made_since.push(now);
+        }
+    }
+
+    /// What was known holds no longer: an answer was lost.
+    pub fn forget(&self, user: &UserKey) {
+        self.lock().remove(user);
+    }
+
+    fn recall<T>(&self, user: &UserKey, now: Timestamp, read: impl FnOnce(&Account) -> T) -> Option<T> {
+        self.lock().get(user).filter(|account| is_believed(account, now)).map(read)
+    }
+}
+
+fn is_believed(account: &Account, now: Timestamp) -> bool {
+    now.duration_since(account.looked_at).abs() < BELIEVED
+}
+
+/// The database user that an object names, if its issuer is known.
+fn user_of(context: &Context, object: &DatabaseUserCertificate) -> Option<UserKey> {
+    let loaded = context.loaded_issuer(object)?;
+    let username = object.spec.username.clone().or_else(|| loaded.facts.username.clone())?;
+    Some((loaded.facts.identity.clone(), username))
+}
+
+/// The objects that name a database user.
+fn objects_of(context: &Context, user: &UserKey) -> Vec<std::sync::Arc<DatabaseUserCertificate>> {
+    context.certificate_store.state_filter(|object| {
+        object.spec.username.as_ref().is_none_or(|name| *name == user.1) && user_of(context, object).as_ref() == Some(user)
+    })
+}
+
+/// The account of a user, if Atlas was asked for it within the hour: its list, what was made since, and what the objects remember.
+pub(super) fn recall(context: &Context, user: &UserKey, now: Timestamp) -> Option<UserAccount> {
+    let (listed, made_since) =
+        context.accounts.recall(user, now, |account| (account.listed.clone(), account.made_since.clone()))?;
+    let objects = objects_of(context, user);
+    let mut made: BTreeMap<String, Timestamp> = objects
+        .iter()
+        .filter_map(|object| object.status.as_ref())
+        .flat_map(|status| &status.history)
+        .fold(BTreeMap::new(), |mut made, issued| {
+            made.insert(issued.serial_number.clone(), issued.recorded_at.0);
+            made
+        });
+    let remembered = made
+        .values()
+        .filter(|time| made_since.iter().any(|since| time.duration_since(*since).abs() < SignedDuration::from_mins(1)))
+        .count();
+    made.extend(listed.into_iter().map(|listed| (listed.serial_number, listed.made_at)));
+    // What was made since the list is in a status by now, unless its answer was lost or its status is on the way.
+    let made = made.into_values().chain(made_since.into_iter().skip(remembered)).collect();
+    Some(UserAccount { made, objects: objects.len() })
+}
+
+/// The serial numbers that are or were in Secrets of ours: by the Secrets that the watch shows, by what this process wrote or keeps, and
+/// by what the objects remember.
+pub(super) fn accounted(context: &Context, user: &UserKey) -> BTreeSet<String> {
+    let mut serials = context.memory.serial_numbers();
+    serials.extend(serials_of_secrets(&context.secrets, &user.0));
+    for object in objects_of(context, user) {
+        let history = object.status.iter().flat_map(|status| &status.history);
+        serials.extend(history.map(|issued| issued.serial_number.clone()));
+    }
+    serials
+}
+
+fn serials_of_secrets<K>(secrets: &Store<PartialObjectMeta<K>>, identity: &str) -> Vec<String>
+where
+    PartialObjectMeta<K>: Resource + Lookup + Clone,
+    <PartialObjectMeta<K> as Lookup>::DynamicType: Eq + std::hash::Hash + Clone,
+{
+    let of_issuer = |secret: &std::sync::Arc<PartialObjectMeta<K>>| {
+        let annotations = secret.annotations();
+        (annotations.get(ISSUER_ANNOTATION).map(String::as_str) == Some(identity))
+            .then(|| annotations.get(SERIAL_NUMBER_ANNOTATION).cloned())
+            .flatten()
+    };
+    secrets.state().iter().filter_map(of_issuer).collect()
+}

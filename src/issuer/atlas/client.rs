@@ -1,0 +1,198 @@
+//! HTTP: one client for all projects; each request under a time limit, each answer of bounded size.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use reqwest::{
+    Method, RequestBuilder, Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE, HeaderMap},
+    redirect::Policy,
+};
+use secrecy::ExposeSecret;
+use tracing::info;
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::{
+    AtlasCredentials, AtlasSettings, Limits, digest,
+    errors::{Unanswered, retry_after},
+    token::Tokens,
+};
+use crate::issuer::IssueError;
+
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The HTTP client cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum AtlasClientError {
+    /// The bundle of CA certificates cannot be used.
+    #[error("could not use the CA bundle for Atlas: give PEM certificates")]
+    Bundle(#[source] reqwest::Error),
+    /// There is no certificate in the bundle.
+    #[error("could not use the CA bundle for Atlas: it holds no PEM certificate")]
+    EmptyBundle,
+    /// TLS cannot be set up.
+    #[error("could not set up HTTP with TLS")]
+    Tls(#[source] reqwest::Error),
+}
+
+/// An HTTP client for the Administration API, with the tokens and the rate limits that all issuers share.
+#[derive(Clone, Debug)]
+pub struct AtlasClient {
+    http: reqwest::Client,
+    tokens: Arc<Tokens>,
+    limits: Arc<Limits>,
+}
+
+/// One call.
+pub(super) struct Call {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    pub(super) body: Option<String>,
+    /// The longest answer, in bytes.
+    pub(super) body_limit: usize,
+    /// Whether it counts against the limit for certificates, which the answer then tells.
+    pub(super) metered: bool,
+}
+
+impl Call {
+    /// Whether Atlas may have made a certificate when the answer is lost.
+    pub(super) fn mints(&self) -> bool {
+        self.method == Method::POST
+    }
+}
+
+/// An answer of any status.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Result<Zeroizing<Vec<u8>>, ReadError>,
+    /// Whether it answers a request with credentials: without them nothing can be made.
+    pub(super) authenticated: bool,
+}
+
+/// An answer that could not be read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error("it is too long")]
+    TooLong,
+    #[error("it did not end in time, or the connection broke")]
+    Broken,
+}
+
+impl AtlasClient {
+    /// With this time limit for a request and its answer (HTTP digest takes two of them), and these CA certificates (PEM)
+    /// besides the system's. Proxies are taken from `HTTPS_PROXY` and `NO_PROXY`.
+    ///
+    /// # Errors
+    /// TLS cannot be set up, or the CA certificates cannot be used.
+    pub fn new(timeout: Duration, ca_bundle: Option<&[u8]>) -> Result<Self, AtlasClientError> {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("usercert-operator/", env!("CARGO_PKG_VERSION")))
+            .timeout(timeout)
+            .connect_timeout(CONNECT_LIMIT)
+            // Credentials go to the endpoint that the issuer names, and nowhere else.
+            .redirect(Policy::none())
+            // A request that mints is sent once: not by a retry policy, and not by the pool, which repeats what it wrote to a
+            // connection that the server had closed.
+            .retry(reqwest::retry::never())
+            .pool_max_idle_per_host(0)
+            .http1_max_headers(100);
+        let builder = match ca_bundle.map(reqwest::Certificate::from_pem_bundle).transpose() {
+            Ok(None) => builder,
+            Ok(Some(bundle)) if bundle.is_empty() => return Err(AtlasClientError::EmptyBundle),
+            Ok(Some(bundle)) => builder.tls_certs_merge(bundle),
+            Err(error) => return Err(AtlasClientError::Bundle(error)),
+        };
+        let http = builder.build().map_err(AtlasClientError::Tls)?;
+        Ok(Self { http, tokens: Arc::default(), limits: Arc::default() })
+    }
+
+    /// What is known of the rate limits.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Sends one call with the credentials. Only what is certain not to have been carried out is sent again: after a stale nonce,
+    /// and after a 401 for a token that may have been revoked.
+    pub(super) async fn send(
+        &self,
+        settings: &AtlasSettings,
+        credentials: &AtlasCredentials,
+        call: Call,
+        now: Timestamp,
+    ) -> Result<Answer, IssueError> {
+        let mints = call.mints();
+        let limit = (call.body_limit, call.metered);
+        let request = self.request(settings, call);
+        let (response, authenticated) = match credentials {
+            AtlasCredentials::ApiKey(key) => {
+                let (response, authenticated) = digest::send(&request, key).await;
+                let unanswered = |error| Unanswered::of_digest(&error).classify(mints && authenticated);
+                (response.map_err(unanswered)?, authenticated)
+            }
+            AtlasCredentials::ServiceAccount(account) => {
+                let token = self.tokens.get(&self.http, settings, account, now).await?;
+                let mut response = with_token(&request, &token.value, mints).await?;
+                if response.status() == StatusCode::UNAUTHORIZED {
+                    self.tokens.drop_token(settings, account, &token);
+                    if !token.is_new {
+                        let token = self.tokens.get(&self.http, settings, account, now).await?;
+                        response = with_token(&request, &token.value, mints).await?;
+                    }
+                }
+                (response, true)
+            }
+        };
+        let (status, headers) = (response.status(), response.headers().clone());
+        announce_deprecation(&headers);
+        let key = settings.limit_key();
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            let asked = retry_after(&headers, now).and_then(|asked| Duration::try_from(asked).ok());
+            self.limits.refused(&key, asked, Instant::now());
+        } else if limit.1 {
+            self.limits.answered(&key, &headers, Instant::now());
+        }
+        Ok(Answer { status, headers, body: read(response, limit.0).await, authenticated })
+    }
+
+    fn request(&self, settings: &AtlasSettings, call: Call) -> RequestBuilder {
+        let media_type = settings.api_version.media_type();
+        let request = self.http.request(call.method, call.url).header(ACCEPT, media_type);
+        match call.body {
+            Some(body) => request.header(CONTENT_TYPE, media_type).body(body),
+            None => request,
+        }
+    }
+}
+
+async fn with_token(request: &RequestBuilder, token: &secrecy::SecretString, mints: bool) -> Result<Response, IssueError> {
+    let request = request.try_clone().ok_or_else(|| Unanswered::NotMade.classify(false))?;
+    request.bearer_auth(token.expose_secret()).send().await.map_err(|error| Unanswered::of(&error).classify(mints))
+}
+
+/// Reads a body of at most so many bytes.
+pub(super) async fn read(mut response: Response, limit: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
+    // Room for all of it from the start: growing would leave copies of a key behind.
+    let mut body = Zeroizing::new(Vec::with_capacity(limit));
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > limit => return Err(ReadError::TooLong),
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(_) => return Err(ReadError::Broken),
+        }
+    }
+}
+
+fn announce_deprecation(headers: &HeaderMap) {
+    static ANNOUNCED: std::sync::Once = std::sync::Once::new();
+    let names: Vec<&str> = ["Deprecation", "Sunset"].into_iter().filter(|name| headers.contains_key(*name)).collect();
+    if !names.is_empty() {
+        ANNOUNCED.call_once(|| info!(headers = names.join(", "), "Atlas announces the end of this version of its API"));
+    }
+}

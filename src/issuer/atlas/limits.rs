@@ -1,0 +1,178 @@
+//! How often Atlas may be asked: one bucket for each (endpoint, project), known from what Atlas says in its answers.
+//!
+//! Atlas counts with token buckets per project and tells their size and what is left in `RateLimit-Limit` and
+//! `RateLimit-Remaining`; the numbers are no part of its contract and may be missing. Nothing is assumed before the first answer.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use reqwest::header::HeaderMap;
+
+/// A first guess, until answers teach better: the whole bucket fills in this time.
+const GUESSED_FILL: Duration = Duration::from_mins(1);
+
+/// The slowest pace at which a bucket is taken to fill.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// The wait after a 429 that does not say for how long.
+const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
+
+/// What a limit holds for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LimitKey {
+    /// The API's base URL.
+    pub endpoint: String,
+    /// The project.
+    pub project_id: String,
+}
+
+/// What is known of all limits.
+#[derive(Debug, Default)]
+pub struct Limits(Mutex<HashMap<LimitKey, Bucket>>);
+
+impl Limits {
+    fn lock(&self) -> MutexGuard<'_, HashMap<LimitKey, Bucket>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long to wait before `cost` more calls, when `promised` others are under way.
+    #[must_use]
+    pub fn wait(&self, key: &LimitKey, cost: u32, promised: u32, now: Instant) -> Duration {
+        self.lock().entry(key.clone()).or_default().wait(cost, promised, now)
+    }
+
+    /// Learns from an answer.
+    pub fn answered(&self, key: &LimitKey, headers: &HeaderMap, now: Instant) {
+        let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
+        self.lock().entry(key.clone()).or_default().answered(number("RateLimit-Limit"), number("RateLimit-Remaining"), now);
+    }
+
+    /// Learns from a 429 and the time that it asked for.
+    pub fn refused(&self, key: &LimitKey, retry_after: Option<Duration>, now: Instant) {
+        self.lock().entry(key.clone()).or_default().refused(retry_after, now);
+    }
+}
+
+/// One bucket, as it is believed to be.
+#[derive(Debug, Default)]
+struct Bucket {
+    /// Whether there was an answer yet.
+    known: bool,
+    /// Size, tokens left, and when that was so; `None` while no answer has named them.
+    level: Option<Level>,
+    blocked_until: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Level {
+    size: u32,
+    left: f64,
+    at: Instant,
+    /// The time in which one token is believed to come back.
+    pause: Duration,
+}
+
+impl Level {
+    fn left_at(&self, now: Instant) -> f64 {
+        let elapsed = now.saturating_duration_since(self.at);
+        (self.left + elapsed.as_secs_f64() / self.pause.as_secs_f64()).min(f64::from(self.size))
+    }
+}
+
+impl Bucket {
+    fn wait(&self, cost: u32, promised: u32, now: Instant) -> Duration {
+        let blocked = self.blocked_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        if !self.known && promised > 0 {
+            // The first answer says how much more there is.
+            return blocked.max(Duration::from_secs(1));
+        }
+        let Some(level) = &self.level else { return blocked };
+        // A bucket smaller than the cost is waited for only as long as it can fill.
+        let wanted = f64::from(cost.min(level.size.max(1)).saturating_add(promised));
+        let missing = (wanted - level.left_at(now)).max(0.0);
+        blocked.max(level.pause.mul_f64(missing.min(f64::from(level.size.max(1)))))
+    }
+
+    fn answered(&mut self, size: Option<u32>, left: Option<u32>, now: Instant) {
+        self.known = true;
+        let (Some(size), Some(left)) = (size, left) else { return };
+        let left = f64::from(left.min(size));
+        let guessed = GUESSED_FILL / size.max(1);
+        let pause = match &self.level {
+            // It fills faster than was believed.
+            Some(level) if level.size == size && left > level.left_at(now) + 1.0 => {
+                level.pause.mul_f64(0.9).max(Duration::from_millis(1))
+            }
+            Some(level) if level.size == size => level.pause,
+            _ => guessed,
+        };
+        self.level = Some(Level { size, left, at: now, pause });
+    }
+
+    fn refused(&mut self, retry_after: Option<Duration>, now: Instant) {
+        self.known = true;
+        self.blocked_until = Some(now + retry_after.unwrap_or(PAUSE_AFTER_REFUSAL));
+        if let Some(level) = &mut self.level {
+            level.left = 0.0;
+            level.at = now;
+            // It fills more slowly than was believed.
+            level.pause = level.pause.mul_f64(1.5).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn one_goes_first_and_its_answer_says_how_many_may_follow() {
+        let (mut bucket, now) = (Bucket::default(), Instant::now());
+        assert_eq!(bucket.wait(2, 0, now), Duration::ZERO);
+        assert!(bucket.wait(2, 2, now) > Duration::ZERO);
+        bucket.answered(Some(60), Some(5), now);
+        assert_eq!(bucket.wait(2, 3, now), Duration::ZERO);
+        assert_eq!(bucket.wait(2, 4, now), SECOND);
+    }
+
+    #[test]
+    fn without_the_headers_only_a_429_makes_wait() {
+        let (mut bucket, now) = (Bucket::default(), Instant::now());
+        bucket.answered(None, None, now);
+        assert_eq!(bucket.wait(2, 100, now), Duration::ZERO);
+        bucket.refused(Some(SECOND * 7), now);
+        assert_eq!(bucket.wait(1, 0, now + SECOND * 2), SECOND * 5);
+        assert_eq!(bucket.wait(1, 0, now + SECOND * 7), Duration::ZERO);
+        bucket.refused(None, now);
+        assert_eq!(bucket.wait(1, 0, now), PAUSE_AFTER_REFUSAL);
+    }
+
+    #[test]
+    fn an_empty_bucket_is_waited_for_and_its_pace_is_learnt() {
+        let (mut bucket, now) = (Bucket::default(), Instant::now());
+        bucket.answered(Some(60), Some(0), now);
+        assert_eq!(bucket.wait(1, 0, now), SECOND);
+        assert_eq!(bucket.wait(1, 0, now + SECOND), Duration::ZERO);
+        bucket.refused(None, now);
+        let later = now + PAUSE_AFTER_REFUSAL;
+        bucket.answered(Some(60), Some(0), later);
+        assert_eq!(bucket.wait(1, 0, later), SECOND.mul_f64(1.5), "it fills more slowly");
+        bucket.answered(Some(60), Some(30), later + SECOND);
+        bucket.answered(Some(60), Some(0), later + SECOND);
+        assert_eq!(bucket.wait(1, 0, later + SECOND), SECOND.mul_f64(1.35), "it fills faster");
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_stop_nothing_for_ever() {
+        let (mut bucket, now) = (Bucket::default(), Instant::now());
+        bucket.answered(Some(0), Some(9), now);
+        assert!(bucket.wait(3, 0, now) <= LONGEST_PAUSE);
+        bucket.answered(Some(1), Some(u32::MAX), now);
+        assert!(bucket.wait(3, 0, now) <= LONGEST_PAUSE);
+    }
+}

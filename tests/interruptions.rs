@@ -1,0 +1,228 @@
+//! The operator is killed, the connection cut and the answer delayed at every point of a mint, and a hundred times anywhere.
+//!
+//! Whatever happens, no more is minted than certificates were wanted and answers lost, and every lost one is accounted for.
+//! `SEED=… cargo test --test interruptions` repeats a run.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(clippy::default_trait_access, reason = "the parameters of requests are of no interest here")]
+
+mod harness;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, LazyLock, Mutex},
+    time::Duration,
+};
+
+use harness::{Cluster, Options, Shop};
+use jiff::SignedDuration;
+use serde_json::json;
+use usercert_operator::api::{DatabaseUserCertificate, condition};
+use usercert_test_support::atlas::{DigestAlgorithm, Fault, Point, X509Type};
+
+static CLUSTER: LazyLock<Cluster> =
+    LazyLock::new(|| harness::start(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
+
+const POINTS: [Point; 4] = [Point::Challenge, Point::Asked, Point::Made, Point::Answered];
+
+/// The operator's time limit for a request is three seconds here.
+const TOO_LATE: Duration = Duration::from_secs(4);
+const IN_TIME: Duration = Duration::from_millis(300);
+
+/// Connections that are cut and answers that come late, at every point.
+fn faults() -> Vec<(&'static str, Fault)> {
+    vec![
+        ("cut-challenge", Fault::ResetChallenge),
+        ("cut-asked", Fault::ResetUnminted),
+        ("cut-made", Fault::Reset),
+        ("cut-answered", Fault::CutBody),
+        ("late-challenge", Fault::DelayChallenge(TOO_LATE)),
+        ("late-asked", Fault::DelayMint(TOO_LATE)),
+        ("late-made", Fault::Delay(TOO_LATE)),
+        ("late-answered", Fault::NeverEnds),
+        ("slow-challenge", Fault::DelayChallenge(IN_TIME)),
+        ("slow-asked", Fault::DelayMint(IN_TIME)),
+        ("slow-made", Fault::Delay(IN_TIME)),
+    ]
+}
+
+/// Where the next kill is to happen.
+type Trap = Arc<Mutex<Option<(Point, String)>>>;
+
+struct Bench {
+    shop: Shop,
+    trap: Trap,
+    /// For each user, how often something may have cost an answer.
+    interrupted: HashMap<String, usize>,
+    kills: usize,
+}
+
+/// Numbers that a seed repeats (splitmix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % end
+    }
+
+    fn milliseconds(&mut self, end: u64) -> Duration {
+        Duration::from_millis(self.below(end))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_is_minted_than_was_wanted_and_lost_and_every_loss_is_accounted_for() {
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(20_261_124);
+    eprintln!("seed {seed}: SEED={seed} cargo test --test interruptions");
+    let mut bench = Bench::open().await;
+    for (name, fault) in faults() {
+        bench.create(name, Some(fault)).await;
+    }
+    for point in POINTS {
+        bench.kill_at(point, &format!("kill-{point:?}").to_lowercase()).await;
+    }
+    let mut random = Random(seed);
+    for round in 0..100 {
+        if round % 20 == 0 {
+            eprintln!("round {round} of 100, {} kills", bench.kills);
+        }
+        bench.round(&format!("random-{round}"), &mut random).await;
+    }
+    bench.settle().await;
+    bench.judge(seed).await;
+}
+
+impl Bench {
+    async fn open() -> Self {
+        let shop = Shop::open(&CLUSTER, "interruptions").await;
+        shop.atlas_issuer().await;
+        shop.until_issuer("atlas", "True IssuerReady").await;
+        let trap = Trap::default();
+        let (sprung, cluster) = (Arc::clone(&trap), shop.cluster);
+        shop.cluster.atlas.observe(move |point, user| {
+            let mut trap = sprung.lock().unwrap();
+            if trap.as_ref().is_some_and(|(at, who)| *at == point && who == user) {
+                cluster.kill_operator();
+                *trap = None;
+            }
+        });
+        Self { shop, trap, interrupted: HashMap::new(), kills: 0 }
+    }
+
+    async fn create(&mut self, name: &str, fault: Option<Fault>) {
+        let atlas = &self.shop.cluster.atlas;
+        atlas.add_user(&self.shop.project, name, X509Type::Managed);
+        let interrupted = self.interrupted.entry(name.to_owned()).or_default();
+        if let Some(fault) = fault {
+            *interrupted += 1;
+            atlas.fault_once(name, fault);
+        }
+        self.shop.certificate(name, "atlas", json!({})).await;
+    }
+
+    /// Kills the operator when this user's mint is at this point, and starts it again.
+    async fn kill_at(&mut self, point: Point, name: &str) {
+        *self.trap.lock().unwrap() = Some((point, name.to_owned()));
+        self.create(name, None).await;
+        for _ in 0..100 {
+            if self.trap.lock().unwrap().is_none() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        self.restart().await;
+    }
+
+    /// Kills the operator, if that is not done yet, and starts it again. Whoever is not ready may have lost an answer.
+    async fn restart(&mut self) {
+        *self.trap.lock().unwrap() = None;
+        self.shop.cluster.kill_operator();
+        self.kills += 1;
+        for name in self.not_ready().await {
+            *self.interrupted.entry(name).or_default() += 1;
+        }
+        self.shop.cluster.start_operator().await;
+    }
+
+    async fn round(&mut self, name: &str, random: &mut Random) {
+        let fault = faults().swap_remove(usize::try_from(random.below(11)).unwrap()).1;
+        match random.below(4) {
+            0 => {
+                self.create(name, None).await;
+                tokio::time::sleep(random.milliseconds(400)).await;
+                self.restart().await;
+            }
+            1 => self.kill_at(POINTS[usize::try_from(random.below(4)).unwrap()], name).await,
+            2 => self.create(name, Some(fault)).await,
+            _ => {
+                self.create(name, Some(fault)).await;
+                tokio::time::sleep(random.milliseconds(400)).await;
+                self.restart().await;
+                tokio::time::sleep(random.milliseconds(200)).await;
+                self.restart().await;
+            }
+        }
+    }
+
+    async fn objects(&self) -> Vec<DatabaseUserCertificate> {
+        self.shop.api::<DatabaseUserCertificate>().list(&Default::default()).await.unwrap().items
+    }
+
+    async fn not_ready(&self) -> Vec<String> {
+        let is_ready = |object: &DatabaseUserCertificate| {
+            let conditions = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
+            condition(conditions, "Ready").is_some_and(|ready| ready.status == "True")
+        };
+        self.objects()
+            .await
+            .into_iter()
+            .filter(|object| !is_ready(object))
+            .map(|object| object.metadata.name.unwrap())
+            .collect()
+    }
+
+    /// Lets the waits pass until all are ready.
+    async fn settle(&self) {
+        for _ in 0..10 {
+            self.shop.cluster.advance(SignedDuration::from_hours(7));
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+                if self.not_ready().await.is_empty() {
+                    return;
+                }
+            }
+            eprintln!("not ready yet: {:?}", self.not_ready().await);
+        }
+        panic!("not ready although nothing goes wrong any more: {:?}", self.not_ready().await);
+    }
+
+    async fn judge(&self, seed: u64) {
+        let (mut mints, mut losses) = (0, 0);
+        for object in self.objects().await {
+            let (name, status) = (object.metadata.name.unwrap(), object.status.unwrap());
+            let made: Vec<String> =
+                self.shop.cluster.atlas.mints_of(&name).iter().map(|mint| mint.serial_hexadecimal()).collect();
+            let held = status.serial_number.unwrap();
+            assert!(made.contains(&held), "{name}, seed {seed}");
+            let lost: BTreeSet<&String> = made.iter().filter(|serial| **serial != held).collect();
+            let interrupted = self.interrupted[&name];
+            assert!(made.len() <= 1 + interrupted, "{name}: {} minted, {interrupted} interruptions, seed {seed}", made.len());
+            let unaccounted = status.unaccounted_certificates.unwrap_or_default();
+            let told: BTreeSet<&String> =
+                unaccounted.certificates.iter().map(|certificate| &certificate.serial_number).collect();
+            assert_eq!(told, lost, "{name}, seed {seed}");
+            assert_eq!(usize::try_from(unaccounted.count).unwrap(), lost.len(), "{name}, seed {seed}");
+            assert_eq!(status.history.len(), 1, "{name}, seed {seed}");
+            (mints, losses) = (mints + made.len(), losses + lost.len());
+        }
+        eprintln!(
+            "{} objects, {} kills, {mints} mints, {losses} lost and all of them accounted for",
+            self.interrupted.len(),
+            self.kills
+        );
+        assert!(losses > 0, "nothing was lost: this run shows nothing");
+    }
+}
