@@ -7,6 +7,7 @@ TOOLS := target/tools/bin
 TOOL_SOURCES := tests/support/tools
 CHART := charts/usercert-operator
 HELM = $(TOOLS)/helm
+EVIDENCE := $(abspath target/test-evidence)
 
 # The version that the API server tells, as its own build would set it.
 KUBERNETES := $(shell sed -n 's/^require k8s.io\/kubernetes v//p' $(TOOL_SOURCES)/control-plane/go.mod)
@@ -53,7 +54,9 @@ unit: ## Unit and property tests
 
 .PHONY: cluster
 cluster: tools ## Tests against a real API server
-	cargo test --workspace --test '*'
+	@rm -rf $(EVIDENCE)
+	TEST_EVIDENCE=$(EVIDENCE) cargo test --workspace --test '*'
+	@cargo run --quiet --release --package usercert-test-support --bin secrecy-check $(EVIDENCE)
 
 .PHONY: generate
 generate: ## Write the definitions of the custom resources to crds/ and into the chart
@@ -72,8 +75,9 @@ check-chart: $(HELM) ## Lint and render the chart, and see that bad values are r
 	$(HELM) template usercert-operator $(CHART) > /dev/null
 	$(HELM) template usercert-operator $(CHART) --set 'watchNamespaces={a,b}' --set crds.keep=false --set log.format=text \
 	  --set-json 'extraEnv=[{"name":"HTTPS_PROXY","value":"http://proxy:3128"}]' --set podLabels.team=db \
+	  --set atlas.caBundle.configMap=bundle --set atlas.operatorSecret=mongodb-atlas-system/key \
 	  | awk '/^kind: ClusterRole/ { found = 1 } END { if (found) { print "namespaced mode must not have a ClusterRole"; exit 1 } }'
-	@for bad in replicaCount=2 unknown=1 'watchNamespaces={UPPER}' image.digest=sha256:1 log.format=xml; do \
+	@for bad in replicaCount=2 unknown=1 'watchNamespaces={UPPER}' image.digest=sha256:1 log.format=xml atlas.timeoutSeconds=61 atlas.operatorSecret=key; do \
 	  if $(HELM) template usercert-operator $(CHART) --set "$$bad" > /dev/null 2>&1; then echo "the chart takes $$bad"; exit 1; fi; \
 	done
 	@echo "the chart is in order"

@@ -203,8 +203,14 @@ impl Bench {
         let (mut mints, mut losses) = (0, 0);
         for object in self.objects().await {
             let (name, status) = (object.metadata.name.unwrap(), object.status.unwrap());
-            let made: Vec<String> =
-                self.shop.cluster.atlas.mints_of(&name).iter().map(|mint| mint.serial_hexadecimal()).collect();
+            let made: Vec<String> = self
+                .shop
+                .cluster
+                .atlas
+                .mints_of(&name)
+                .iter()
+                .map(usercert_test_support::atlas::Mint::serial_hexadecimal)
+                .collect();
             let held = status.serial_number.unwrap();
             assert!(made.contains(&held), "{name}, seed {seed}");
             let lost: BTreeSet<&String> = made.iter().filter(|serial| **serial != held).collect();

@@ -31,7 +31,8 @@ pub type UserKey = (String, String);
 #[derive(Default)]
 struct Account {
     looked_at: Timestamp,
-    listed: Vec<ListedCertificate>,
+    /// `None` where the list may not be read.
+    listed: Option<Vec<ListedCertificate>>,
     made_since: Vec<Timestamp>,
 }
 
@@ -44,8 +45,8 @@ impl Accounts {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Remembers the list; it is empty where it may not be read.
-    pub fn listed(&self, user: UserKey, listed: Vec<ListedCertificate>, now: Timestamp) {
+    /// Remembers the list; `None` if it may not be read.
+    pub fn listed(&self, user: UserKey, listed: Option<Vec<ListedCertificate>>, now: Timestamp) {
         let mut accounts = self.lock();
         accounts.retain(|_, account| is_believed(account, now));
         accounts.insert(user, Account { looked_at: now, listed, made_since: Vec::new() });
@@ -61,6 +62,17 @@ impl Accounts {
     /// What was known holds no longer: an answer was lost.
     pub fn forget(&self, user: &UserKey) {
         self.lock().remove(user);
+    }
+
+    /// Nothing holds any longer: a request was lost, and it is not known whose.
+    pub fn forget_all(&self) {
+        self.lock().clear();
+    }
+
+    /// The list, if it is believed and could be read, and when it was asked for.
+    #[must_use]
+    pub fn list(&self, user: &UserKey, now: Timestamp) -> Option<(Vec<ListedCertificate>, Timestamp)> {
+        self.recall(user, now, |account| Some((account.listed.clone()?, account.looked_at)))?
     }
 
     fn recall<T>(&self, user: &UserKey, now: Timestamp, read: impl FnOnce(&Account) -> T) -> Option<T> {
@@ -88,8 +100,9 @@ fn objects_of(context: &Context, user: &UserKey) -> Vec<std::sync::Arc<DatabaseU
 
 /// The account of a user, if Atlas was asked for it within the hour: its list, what was made since, and what the objects remember.
 pub(super) fn recall(context: &Context, user: &UserKey, now: Timestamp) -> Option<UserAccount> {
-    let (listed, made_since) =
-        context.accounts.recall(user, now, |account| (account.listed.clone(), account.made_since.clone()))?;
+    let (listed, made_since) = context
+        .accounts
+        .recall(user, now, |account| (account.listed.clone().unwrap_or_default(), account.made_since.clone()))?;
     let objects = objects_of(context, user);
     let mut made: BTreeMap<String, Timestamp> = objects
         .iter()

@@ -59,12 +59,20 @@ impl Pass<'_> {
         self.turn.is_some()
     }
 
+    /// Takes its place in the queue again, after a 429 that holds for the whole project.
+    pub(super) fn queues_again(&mut self) {
+        if let Some(atlas) = self.atlas() {
+            // The turn itself is of no use before the time that Atlas asked for.
+            let _ = self.takes_turn(&atlas, COST);
+            self.turn = None;
+        }
+    }
+
     /// Learns what was made for the database user. Atlas's list is asked for once an hour at most, and after a lost answer.
     pub(super) async fn examine(&mut self) -> Examined {
         let (Some(atlas), Some(user)) = (self.atlas(), self.user()) else { return Examined::Known };
         let now = now(self.context);
-        self.observed.account = accounts::recall(self.context, &user, now);
-        if self.observed.account.is_some() {
+        if self.recall(&user, now) {
             return Examined::Known;
         }
         if !self.takes_turn(&atlas, COST_WITH_LIST) {
@@ -72,14 +80,25 @@ impl Pass<'_> {
         }
         match self.list(&atlas, &user, now).await {
             Ok(_) => {
-                self.observed.account = accounts::recall(self.context, &user, now);
+                self.recall(&user, now);
                 Examined::Known
             }
             Err(error) => Examined::Failed(error),
         }
     }
 
-    /// Asks for the list and records what nobody holds; without the role for it, what the cluster knows must do.
+    /// Takes what is known of the account, and records what nobody holds: the pass that asked for the list may have come to nothing
+    /// before it could report.
+    fn recall(&mut self, user: &UserKey, now: Timestamp) -> bool {
+        self.observed.account = accounts::recall(self.context, user, now);
+        if let Some((listed, looked_at)) = self.context.accounts.list(user, now) {
+            let accounted = accounts::accounted(self.context, user);
+            decide::record_list(&mut self.observed.status, &listed, &accounted, looked_at);
+        }
+        self.observed.account.is_some()
+    }
+
+    /// Asks for the list; without the role for it, what the cluster knows must do.
     async fn list(
         &mut self,
         atlas: &AtlasIssuer,
@@ -87,13 +106,10 @@ impl Pass<'_> {
         now: Timestamp,
     ) -> Result<Option<Vec<ListedCertificate>>, IssueError> {
         let listed = atlas.list(&user.1, now).await?;
-        if let Some(listed) = &listed {
-            let accounted = accounts::accounted(self.context, user);
-            decide::record_list(&mut self.observed.status, listed, &accounted, now);
-        } else {
+        if listed.is_none() {
             info!(username = user.1, "the credentials may not list certificates: what was made elsewhere is not known");
         }
-        self.context.accounts.listed(user.clone(), listed.clone().unwrap_or_default(), now);
+        self.context.accounts.listed(user.clone(), listed.clone(), now);
         Ok(listed)
     }
 
@@ -119,6 +135,7 @@ impl Pass<'_> {
         }
         let now = now(self.context);
         let Ok(Some(listed)) = self.list(atlas, &user, now).await else { return error };
+        self.recall(&user, now);
         let expiries = listed.iter().map(|listed| listed.not_after).filter(|not_after| *not_after > now);
         if let Some(first) = expiries.min() {
             error.message = format!("{}; the first of {} certificates expires at {first}", error.message, listed.len());

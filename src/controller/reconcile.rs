@@ -97,6 +97,7 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
     let mut event = None;
     let decision = match acted {
         Acted::Nothing | Acted::Stale if decision == Decision::Account => {
+            context.accounts.forget_all();
             decide::record_lost_claim(&mut pass.observed.status, &pass.object.uid().unwrap_or_default(), now);
             decide(&pass.object, &pass.observed, now)
         }
@@ -145,6 +146,9 @@ fn after_failure(pass: &mut Pass<'_>, error: &IssueError, now: Timestamp) -> Dec
     let Ok(desired) = Desired::new(&pass.object, &loaded.facts) else { return wait() };
     pass.context.metrics.failed(desired.issuer_type, error.reason);
     decide::record_failure(&mut pass.observed.status, &desired, &loaded.facts, error, now);
+    if error.reason == Reason::AtlasRateLimited {
+        pass.queues_again();
+    }
     decide(&pass.object, &pass.observed, now)
 }
 

@@ -36,6 +36,7 @@ use usercert_operator::{
 use usercert_test_support::{
     atlas::{DigestAlgorithm, StandIn, StandInConfig},
     control_plane::{ControlPlane, config_of, repository, tool},
+    evidence::{self, Kind},
 };
 
 use tokio::task::AbortHandle;
@@ -79,6 +80,7 @@ impl Log {
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        evidence::append(Kind::Log, bytes);
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
     }
@@ -97,10 +99,18 @@ pub fn start(options: &'static Options) -> Cluster {
         let metrics = Arc::clone(&operator.metrics);
         let cluster = Cluster { control_plane, atlas, metrics, log, operator, kubeconfig, runtime };
         cluster.runtime.block_on(cluster.start_operator());
+        cluster.runtime.spawn(keep_metrics(Arc::clone(&cluster.metrics)));
         cluster
     })
     .join()
     .unwrap()
+}
+
+async fn keep_metrics(metrics: Arc<Metrics>) {
+    loop {
+        evidence::append(Kind::Metrics, metrics.encode().unwrap().as_bytes());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
 }
 
 async fn start_parts(options: &'static Options) -> (ControlPlane, StandIn, Log, Operator) {

@@ -1,11 +1,23 @@
-//! No key, API key or PEM is in a log, condition, Event or metric.
+//! No key, API key, token or PEM is in a log, condition, Event or metric, nor in the `Debug` of any public type. `secrecy-check` looks
+//! for the same in all that was said in a whole run of the tests.
 
 use kube::{Api, api::ListParams};
 use serde_json::json;
-use usercert_operator::api::{CertificateIssuer, DatabaseUserCertificate};
+use usercert_operator::{
+    api::{CertificateIssuer, DatabaseUserCertificate},
+    certificate::{PrivateKey, PrivateKeySpec, Subject},
+    issuer::{
+        IssueRequest, Issuer,
+        atlas::{AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings},
+        ca::CaIssuer,
+    },
+};
 use usercert_test_support::atlas::{Fault, X509Type};
 
-use crate::{harness::PRIVATE_API_KEY, open};
+use crate::{
+    harness::{PRIVATE_API_KEY, new_ca},
+    open,
+};
 
 #[tokio::test]
 async fn nothing_secret_is_logged_reported_or_counted() {
@@ -70,4 +82,68 @@ async fn nothing_secret_is_logged_reported_or_counted() {
 /// The lines of a PEM text, which are long enough to be nothing else; also as they would look in base64.
 fn lines_of(pem: &str) -> Vec<String> {
     pem.lines().filter(|line| !line.starts_with("-----") && line.len() > 30).map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn the_debug_of_every_public_type_that_holds_a_secret_shows_none() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let (ca, ca_key) = new_ca(30);
+    let entry = |data: &'static [(&'static str, &'static str)]| {
+        AtlasCredentials::from_secret(move |key| data.iter().find(|(name, _)| *name == key).map(|(_, value)| value.as_bytes()))
+            .unwrap()
+    };
+    let key = entry(&[("publicApiKey", "the-public-key"), ("privateApiKey", "the-private-key")]);
+    let account = entry(&[("clientId", "the-client-id"), ("clientSecret", "the-client-secret")]);
+    let (AtlasCredentials::ApiKey(api_key), AtlasCredentials::ServiceAccount(service_account)) = (key.clone(), account.clone())
+    else {
+        panic!("each is of its kind")
+    };
+    let settings = AtlasSettings {
+        endpoint: "https://cloud.mongodb.com".parse().unwrap(),
+        project_id: "5efda6aea3f2ed2e7dd6ce05".to_owned(),
+        api_version: AtlasApiVersion::V2,
+        allow_plain_http: false,
+    };
+    let client = AtlasClient::new(std::time::Duration::from_secs(1), None).unwrap();
+    let atlas = AtlasIssuer::new(client.clone(), settings, account.clone());
+    let now = jiff::Timestamp::now();
+    let ca_issuer = CaIssuer::from_secret(Some(ca.as_bytes()), Some(ca_key.as_bytes()), now).unwrap();
+    let request = IssueRequest {
+        username: "orders".to_owned(),
+        subject: Subject::for_user("orders").unwrap(),
+        months_until_expiration: 3,
+        duration: jiff::SignedDuration::from_hours(24),
+        private_key: PrivateKeySpec::default(),
+        now,
+    };
+    let issued = ca_issuer.issue(&request).unwrap();
+    let pair_key = secrecy::ExposeSecret::expose_secret(&issued.pair.key_pem()).to_owned();
+    let private_key = PrivateKey::generate(PrivateKeySpec::default()).unwrap();
+    let private_key_pem = secrecy::ExposeSecret::expose_secret(&private_key.to_pkcs8_pem()).to_owned();
+    let shown = [
+        format!("{key:?} {account:?} {api_key:?} {service_account:?}"),
+        format!("{atlas:?} {:?} {client:?}", Issuer::Atlas(std::sync::Arc::new(atlas.clone()))),
+        format!(
+            "{ca_issuer:?} {:?}",
+            Issuer::Ca(std::sync::Arc::new(CaIssuer::from_secret(Some(ca.as_bytes()), Some(ca_key.as_bytes()), now).unwrap()))
+        ),
+        format!("{issued:?} {:?} {private_key:?} {request:?}", issued.pair),
+        format!("{atlas:#?} {issued:#?} {private_key:#?}"),
+    ];
+    let mut secrets: Vec<String> =
+        ["the-public-key", "the-private-key", "the-client-id", "the-client-secret"].map(ToOwned::to_owned).into();
+    for pem in [&ca_key, &pair_key, &private_key_pem] {
+        secrets.extend(pem_lines(pem));
+    }
+    assert!(secrets.len() >= 7, "{}", secrets.len());
+    for text in &shown {
+        for secret in &secrets {
+            assert!(!text.contains(secret.as_str()), "{text}");
+        }
+    }
+}
+
+/// The lines between the boundaries, however short.
+fn pem_lines(pem: &str) -> Vec<String> {
+    pem.lines().filter(|line| !line.starts_with("-----") && line.len() >= 16).map(ToOwned::to_owned).collect()
 }

@@ -158,9 +158,13 @@ impl Refusal<'_> {
     }
 
     fn retry(&self, reason: Reason) -> Retry {
-        let asked = retry_after(self.headers, self.now).map(Retry::NotBefore);
+        let asked = retry_after(self.headers, self.now);
         match reason {
-            Reason::AtlasRateLimited | Reason::AtlasUnavailable | Reason::AtlasAnswerLost => asked.unwrap_or(Retry::Backoff),
+            // To the second, for the project's queue goes on at that time too.
+            Reason::AtlasRateLimited => {
+                asked.map_or(Retry::Backoff, |asked| Retry::At(self.now.saturating_add(asked).unwrap_or(self.now)))
+            }
+            Reason::AtlasUnavailable | Reason::AtlasAnswerLost => asked.map_or(Retry::Backoff, Retry::NotBefore),
             // They are often created in the same breath as the certificate.
             Reason::AtlasConflict | Reason::AtlasUserNotFound | Reason::AtlasProjectNotFound => Retry::Backoff,
             _ => Retry::Slowly,

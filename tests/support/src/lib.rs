@@ -3,3 +3,5 @@
 
 pub mod atlas;
 pub mod control_plane;
+pub mod evidence;
+pub mod proxy;

@@ -11,6 +11,7 @@ use rcgen::{
 use time::OffsetDateTime;
 
 use super::ledger::Mint;
+use crate::evidence;
 
 const POOL_SIZE: usize = 3;
 
@@ -37,7 +38,11 @@ impl KeyPool {
             fs::rename(&temporary, &file)?;
             Ok(key)
         });
-        Ok(Self(Arc::new(keys.collect::<Result<_>>()?)))
+        let keys: Vec<KeyPair> = keys.collect::<Result<_>>()?;
+        for key in &keys {
+            evidence::secret(&key.serialize_pem().replace("\r\n", "\n"));
+        }
+        Ok(Self(Arc::new(keys)))
     }
 
     fn key(&self, number: usize) -> Option<&KeyPair> {
@@ -93,6 +98,7 @@ pub(super) fn mint(pool: &KeyPool, order: &Order<'_>) -> Result<Mint> {
         (DnType::CommonName, order.project_id),
     ]);
     let certificate = parameters.signed_by(key, &Issuer::from_params(&issuer, issuer_key))?;
+    evidence::secret(&certificate.pem().replace("\r\n", "\n"));
     Ok(Mint {
         time: order.now,
         project_id: order.project_id.to_owned(),

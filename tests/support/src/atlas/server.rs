@@ -22,6 +22,8 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
+use crate::evidence;
+
 use super::{
     Fault, KeyPool, LoggedRequest, Mint, Point, RateLimit, Refusal, StandInConfig, TlsFiles, X509Type,
     bucket::Bucket,
@@ -107,6 +109,8 @@ impl StandIn {
             .accounts
             .entry(client_id.to_owned())
             .or_insert_with(|| Account { secret: String::new(), projects: Vec::new() });
+        evidence::secret(client_secret);
+        evidence::secret(&format!("{client_id}:{client_secret}"));
         client_secret.clone_into(&mut account.secret);
         account.projects.push(project_id.to_owned());
     }
@@ -159,6 +163,7 @@ impl StandIn {
         let mut state = lock(&self.state);
         state.projects.entry(id.to_owned()).or_default();
         let key = state.keys.entry(public_key.to_owned()).or_default();
+        evidence::secret(private_key);
         private_key.clone_into(&mut key.0);
         key.1.push(id.to_owned());
     }
@@ -312,6 +317,7 @@ fn token(state: &Mutex<State>, headers: &hyper::HeaderMap, body: &Bytes) -> Resp
     let now = state.now();
     match state.tokens.give(headers, body, now) {
         Ok((token, seconds)) => {
+            evidence::secret(&token);
             json_response(StatusCode::OK, &json!({ "access_token": token, "expires_in": seconds, "token_type": "Bearer" }))
         }
         Err(refusal) => refuse(&refusal),

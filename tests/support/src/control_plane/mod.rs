@@ -25,6 +25,8 @@ use kube::{
 };
 use tempfile::TempDir;
 
+use crate::evidence;
+
 pub use audit::AuditEvent;
 pub use process::Supervised;
 pub use tools::{repository, tool};
@@ -108,7 +110,7 @@ impl ControlPlane {
     /// # Errors
     /// The log cannot be read.
     pub fn audit(&self) -> Result<Vec<AuditEvent>> {
-        audit::read(&self.directory.path().join("audit.log"))
+        audit::read(&audit_log(self.directory.path()))
     }
 
     /// Where its files are.
@@ -192,7 +194,7 @@ fn api_server_arguments(files: &Files, etcd_url: &str, port: u16) -> Vec<String>
         format!("--token-auth-file={}", files.path("tokens.csv")),
         "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
         format!("--audit-policy-file={}", files.path("audit-policy.yaml")),
-        format!("--audit-log-path={}", files.path("audit.log")),
+        format!("--audit-log-path={}", audit_log(&files.0).display()),
         "--audit-log-mode=blocking".to_owned(),
         // Megabytes: all of it is counted, so it must not be rotated.
         "--audit-log-maxsize=10000".to_owned(),
@@ -211,11 +213,21 @@ fn controller_arguments(files: &Files, port: u16) -> Vec<String> {
     ]
 }
 
-/// Who did what to which object; no bodies, for they hold keys.
+/// Where the audit log is: with the evidence, if that is wanted.
+fn audit_log(directory: &Path) -> PathBuf {
+    evidence::file(evidence::Kind::Audit).unwrap_or_else(|| directory.join("audit.log"))
+}
+
+/// Who did what to which object. No bodies, for they hold keys, but for those in which the operator says something.
 const AUDIT_POLICY: &str = "apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
+- level: Request
+  verbs: [create, patch]
+  resources:
+  - {group: events.k8s.io, resources: [events]}
+  - {group: usercert.dev, resources: [databaseusercertificates/status, certificateissuers/status, clustercertificateissuers/status]}
 - level: Metadata
 ";
 
