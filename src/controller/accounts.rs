@@ -100,9 +100,8 @@ fn objects_of(context: &Context, user: &UserKey) -> Vec<std::sync::Arc<DatabaseU
 
 /// The account of a user, if Atlas was asked for it within the hour: its list, what was made since, and what the objects remember.
 pub(super) fn recall(context: &Context, user: &UserKey, now: Timestamp) -> Option<UserAccount> {
-    let (listed, made_since) = context
-        .accounts
-        .recall(user, now, |account| (account.listed.clone().unwrap_or_default(), account.made_since.clone()))?;
+    let (listed, made_since) =
+        context.accounts.recall(user, now, |account| (account.listed.clone(), account.made_since.clone()))?;
     let objects = objects_of(context, user);
     let mut made: BTreeMap<String, Timestamp> = objects
         .iter()
@@ -112,14 +111,25 @@ pub(super) fn recall(context: &Context, user: &UserKey, now: Timestamp) -> Optio
             made.insert(issued.serial_number.clone(), issued.recorded_at.0);
             made
         });
+    // Without the list, what may have been made for nothing is known from the objects alone.
+    let presumed: Vec<Timestamp> =
+        if listed.is_none() { objects.iter().flat_map(|object| presumed(object)).collect() } else { Vec::new() };
     let remembered = made
         .values()
         .filter(|time| made_since.iter().any(|since| time.duration_since(*since).abs() < SignedDuration::from_mins(1)))
         .count();
-    made.extend(listed.into_iter().map(|listed| (listed.serial_number, listed.made_at)));
+    made.extend(listed.into_iter().flatten().map(|listed| (listed.serial_number, listed.made_at)));
     // What was made since the list is in a status by now, unless its answer was lost or its status is on the way.
-    let made = made.into_values().chain(made_since.into_iter().skip(remembered)).collect();
+    let made = made.into_values().chain(made_since.into_iter().skip(remembered)).chain(presumed).collect();
     Some(UserAccount { made, objects: objects.len() })
+}
+
+/// When the answers were lost that an object remembers.
+fn presumed(object: &DatabaseUserCertificate) -> Vec<Timestamp> {
+    let Some(status) = &object.status else { return Vec::new() };
+    let count = status.unaccounted_certificates.as_ref().map_or(0, |found| found.presumed);
+    let when = status.failure.as_ref().map(|failure| failure.last_time.0);
+    when.into_iter().cycle().take(usize::try_from(count).unwrap_or_default()).collect()
 }
 
 /// The serial numbers that are or were in Secrets of ours: by the Secrets that the watch shows, by what this process wrote or keeps, and

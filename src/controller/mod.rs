@@ -3,6 +3,7 @@
 mod accounts;
 mod act;
 mod atlas_objects;
+mod caches;
 mod events;
 mod examine;
 mod issuer_controller;
@@ -25,6 +26,7 @@ use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{Client, api::DynamicObject, core::PartialObjectMeta, runtime::reflector::Store};
 
 use self::{
+    caches::Caches,
     events::Events,
     issuers::IssuerDirectory,
     kubernetes::KubernetesError,
@@ -100,6 +102,7 @@ struct Context {
     metrics: Arc<Metrics>,
     events: Events,
     memory: Arc<Memory>,
+    caches: Caches,
     issuers: IssuerDirectory,
     /// The issuers that `AtlasDatabaseUser`s amount to.
     user_issuers: IssuerDirectory<NamespacedName>,

@@ -37,9 +37,7 @@ pub(super) async fn reconcile(object: Arc<DatabaseUserCertificate>, context: Arc
         // The garbage collector deletes the Secret by its owner reference.
         return Ok(Action::await_change());
     }
-    if !context.caches_filled().await {
-        return Ok(Action::requeue(LONGEST_SLEEP));
-    }
+    context.caches.filled().await;
     let started = std::time::Instant::now();
     let result =
         tokio::time::timeout(PASS_LIMIT, Box::pin(pass(&object, &context))).await.unwrap_or(Err(ReconcileError::TooLong));

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc, time::Instant};
 
-use futures::{FutureExt, StreamExt, future::BoxFuture};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{Namespace, Secret},
@@ -22,6 +22,7 @@ use tracing::{info, warn};
 
 use super::{
     Context, Scope, Settings, atlas_objects,
+    caches::{Caches, Filling},
     events::Events,
     issuer_controller,
     issuers::IssuerDirectory,
@@ -42,6 +43,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
     let (triggers, triggered) = Triggers::new();
     let triggers = Arc::new(triggers);
     let memory = Arc::new(Memory::default());
+    let caches = Caches::new();
     let scope = &settings.scope;
 
     let secrets_by_name: fn(&Client, &str) -> Api<PartialObjectMeta<Secret>> =
@@ -55,16 +57,19 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
         Arc::clone(&memory),
         Arc::clone(&triggers),
         Arc::clone(&secret_watches),
+        caches.expect(),
     );
-    let certificates = controller(scoped(&client, scope), settings.max_concurrent);
+    let certificates = controller(scoped(&client, scope), settings.max_concurrent, caches.expect());
     let certificate_store = certificates.store();
-    let issuers = controller(scoped(&client, scope), settings.max_concurrent);
+    let issuers = controller(scoped(&client, scope), settings.max_concurrent, caches.expect());
     let cluster_issuers = matches!(scope, Scope::Cluster { .. })
-        .then(|| controller(Api::<ClusterCertificateIssuer>::all(client.clone()), settings.max_concurrent));
+        .then(|| controller(Api::<ClusterCertificateIssuer>::all(client.clone()), settings.max_concurrent, caches.expect()));
     let (namespace_store, namespace_writer) = reflector::store();
     let namespace_events = match scope {
         Scope::Cluster { .. } => {
-            watch_namespaces(client.clone(), namespace_writer, certificate_store.clone(), Arc::clone(&triggers)).boxed()
+            let filling = caches.expect();
+            watch_namespaces(client.clone(), namespace_writer, certificate_store.clone(), Arc::clone(&triggers), filling)
+                .boxed()
         }
         Scope::Namespace(_) => futures::future::pending().boxed(),
     };
@@ -82,6 +87,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
         accounts: Arc::clone(&settings.accounts),
         metrics: Arc::clone(&settings.metrics),
         memory,
+        caches,
         issuers: IssuerDirectory::default(),
         user_issuers: IssuerDirectory::default(),
         triggers,
@@ -112,10 +118,9 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
         None => stop.clone().boxed(),
     };
     let ready = async {
-        if context.caches_filled().await {
-            info!(scope = ?settings.scope, "the caches are filled");
-            readiness.set_ready();
-        }
+        context.caches.filled().await;
+        info!(scope = ?settings.scope, "the caches are filled");
+        readiness.set_ready();
         std::future::pending::<()>().await;
     };
 
@@ -124,29 +129,6 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
         () = secret_events => {}
         () = namespace_events => {}
         () = ready => {}
-    }
-}
-
-impl Context {
-    /// Waits until every cache has been filled once: before, what is there would be taken for absent. False if a watch has ended.
-    pub(super) async fn caches_filled(&self) -> bool {
-        let namespaces = async {
-            match &self.namespaces {
-                Some(store) => store.wait_until_ready().await.is_ok(),
-                None => true,
-            }
-        };
-        let cluster_issuers = async {
-            match &self.cluster_issuer_store {
-                Some(store) => store.wait_until_ready().await.is_ok(),
-                None => true,
-            }
-        };
-        let secrets = async { self.secrets.wait_until_ready().await.is_ok() };
-        let issuers = async { self.issuer_store.wait_until_ready().await.is_ok() };
-        let certificates = async { self.certificate_store.wait_until_ready().await.is_ok() };
-        let filled = tokio::join!(namespaces, cluster_issuers, secrets, issuers, certificates);
-        filled.0 && filled.1 && filled.2 && filled.3 && filled.4
     }
 }
 
@@ -181,12 +163,20 @@ where
 }
 
 /// A controller that is woken by deletions too, unlike `Controller::new`: whoever used what is gone must hear of it.
-fn controller<K>(api: Api<K>, max_concurrent: u16) -> Controller<K>
+fn controller<K>(api: Api<K>, max_concurrent: u16, filling: Filling) -> Controller<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let objects = watcher(api, watcher::Config::default()).reflect(writer).default_backoff().touched_objects();
+    let objects = watcher(api, watcher::Config::default())
+        .reflect(writer)
+        .inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone) {
+                filling.done();
+            }
+        })
+        .default_backoff()
+        .touched_objects();
     Controller::for_stream(objects, store).with_config(Config::default().concurrency(max_concurrent))
 }
 
@@ -216,6 +206,7 @@ async fn watch_secrets(
     memory: Arc<Memory>,
     triggers: Arc<Triggers>,
     secret_watches: Arc<NameWatches<PartialObjectMeta<Secret>>>,
+    filling: Filling,
 ) {
     let config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
     let mut events = watcher(secrets, config).modify(|secret| secret.managed_fields_mut().clear()).default_backoff().boxed();
@@ -231,7 +222,10 @@ async fn watch_secrets(
         writer.apply_watcher_event(&event);
         match &event {
             watcher::Event::Init => list_began = Instant::now(),
-            watcher::Event::InitDone => memory.saw_everything_since(list_began),
+            watcher::Event::InitDone => {
+                memory.saw_everything_since(list_began);
+                filling.done();
+            }
             watcher::Event::Apply(secret) | watcher::Event::InitApply(secret) => {
                 memory.saw(&name_of(secret), &secret.resource_version().unwrap_or_default());
                 wake_owner(&triggers, secret);
@@ -262,6 +256,7 @@ async fn watch_namespaces(
     mut writer: Writer<PartialObjectMeta<Namespace>>,
     certificates: Store<DatabaseUserCertificate>,
     triggers: Arc<Triggers>,
+    filling: Filling,
 ) {
     let store = writer.as_reader();
     let mut events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default())
@@ -284,6 +279,9 @@ async fn watch_namespaces(
             _ => None,
         };
         writer.apply_watcher_event(&event);
+        if matches!(event, watcher::Event::InitDone) {
+            filling.done();
+        }
         let Some(namespace) = relabelled else { continue };
         for certificate in certificates.state_filter(|certificate| certificate.namespace().as_ref() == Some(&namespace)) {
             triggers.wake(&Waiting::Certificate((namespace.clone(), certificate.name_any())));

@@ -37,6 +37,13 @@ async fn specs_that_cannot_be_right_are_refused_with_what_to_change() {
             "renewBefore must be shorter than monthsUntilExpiration",
         ),
         (json!({ "monthsUntilExpiration": 3, "subject": "CN=a" }), "monthsUntilExpiration is for Atlas issuers"),
+        (json!({ "userRef": { "name": "orders" } }), "give username and issuerRef, or userRef alone"),
+        (json!({ "username": null }), "give username and issuerRef, or userRef alone"),
+        (json!({ "issuerRef": null }), "give username and issuerRef, or userRef alone"),
+        (
+            json!({ "userRef": { "name": "orders" }, "username": null, "issuerRef": null, "subject": "CN=a" }),
+            "duration, subject and privateKey are for CA issuers",
+        ),
         (json!({ "privateKey": { "algorithm": "RSA", "size": 1024 } }), "size must be"),
         (json!({ "privateKey": { "algorithm": "DSA" } }), "algorithm"),
     ] {
@@ -63,6 +70,9 @@ async fn an_issuer_names_exactly_one_source() {
         (json!({ "atlas": atlas, "ca": { "secretName": "ca" } }), "exactly one issuer"),
         (changed("projectId", json!("short")), "projectId"),
         (changed("endpoint", json!("http://cloud.mongodb.com")), "endpoint"),
+        (changed("projectId", Value::Null), "name exactly one project"),
+        (changed("projectRef", json!({ "name": "p" })), "name exactly one project"),
+        (changed("credentialsSecretRef", Value::Null), "credentialsSecretRef is needed with projectId"),
         (changed("endpoint", json!("https://user:password@cloud.mongodb.com")), "endpoint"),
         (changed("apiVersion", json!("v3")), "apiVersion"),
         (changed("credentialsSecretRef", json!({ "name": "../other" })), "credentialsSecretRef"),
@@ -99,4 +109,21 @@ async fn user_names_may_have_any_other_characters() {
     {
         shop.apply(Shop::manifest(&format!("n{number}"), "none", &json!({ "username": name }))).await;
     }
+}
+
+#[tokio::test]
+async fn plain_http_to_another_machine_needs_a_word() {
+    let shop = open("schema-http").await;
+    let issuer = |allow: Value| {
+        json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "i" },
+            "spec": { "atlas": {
+                "projectId": "5efda6aea3f2ed2e7dd6ce05", "credentialsSecretRef": { "name": "a" },
+                "endpoint": "http://atlas.example:8080", "allowPlainHttp": allow,
+            } },
+        })
+    };
+    let message = refusal(&shop, issuer(json!(false))).await;
+    assert!(message.contains("endpoint must begin with https://"), "{message}");
+    shop.apply(issuer(json!(true))).await;
 }

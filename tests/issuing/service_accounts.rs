@@ -1,8 +1,11 @@
 //! Service accounts: OAuth tokens in place of digest.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
-use usercert_test_support::atlas::X509Type;
+use usercert_operator::issuer::atlas::{AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings};
+use usercert_test_support::atlas::{StandIn, StandInConfig, X509Type};
 
 use crate::{
     harness::{PRIVATE_API_KEY, Shop},
@@ -93,4 +96,38 @@ async fn credentials_are_rotated_from_one_kind_to_the_other_without_a_failed_cal
     shop.until_ready(&name).await;
     assert_eq!(tokens_of(&shop, &id), 1, "the API key was used");
     assert_eq!(shop.status(&name).await.failure, None);
+}
+
+#[tokio::test]
+async fn a_token_is_refreshed_by_one_caller_at_two_thirds_of_its_life_while_the_others_go_on() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let lifetime = jiff::SignedDuration::from_secs(6);
+    let atlas = StandIn::start(StandInConfig { token_lifetime: lifetime, ..StandInConfig::default() }).await.unwrap();
+    let project = "5efda6aea3f2ed2e7dd6ce05";
+    atlas.add_service_account(project, "mdb_sa_id_refresh", CLIENT_SECRET);
+    atlas.add_user(project, "orders", X509Type::Managed);
+    let data = |key: &str| match key {
+        "clientId" => Some(&b"mdb_sa_id_refresh"[..]),
+        "clientSecret" => Some(CLIENT_SECRET.as_bytes()),
+        _ => None,
+    };
+    let settings = AtlasSettings {
+        endpoint: atlas.url().parse().unwrap(),
+        project_id: project.to_owned(),
+        api_version: AtlasApiVersion::V2,
+        allow_plain_http: false,
+    };
+    let client = AtlasClient::new(Duration::from_secs(3), None).unwrap();
+    let issuer = AtlasIssuer::new(client, settings, AtlasCredentials::from_secret(data).unwrap());
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(11) {
+        let calls = (0..10).map(|_| issuer.check_user("orders", jiff::Timestamp::now()));
+        for answer in futures::future::join_all(calls).await {
+            answer.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // At 0, 4 and 8 seconds.
+    assert_eq!(atlas.tokens().len(), 3);
+    assert!(atlas.requests().iter().all(|request| request.status == 200), "no call failed");
 }

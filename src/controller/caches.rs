@@ -1,0 +1,74 @@
+//! Whether the caches are filled: before, what is there would be taken for absent.
+//!
+//! Not by `Store::wait_until_ready` of kube, which remembers the waker of one waiter only (a oneshot channel inside): of several
+//! passes that wait at once, all but the last would sleep for ever, and so would kube's own controller.
+
+use std::sync::{Arc, Once};
+
+use tokio::sync::watch;
+
+/// How many caches are not filled yet.
+#[derive(Clone, Debug)]
+pub(super) struct Caches(Arc<watch::Sender<usize>>);
+
+/// Tells, once, that a cache is filled.
+#[derive(Debug)]
+pub(super) struct Filling {
+    caches: Caches,
+    once: Once,
+}
+
+impl Caches {
+    /// None to wait for yet.
+    pub(super) fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(0)))
+    }
+
+    /// One more to wait for.
+    pub(super) fn expect(&self) -> Filling {
+        self.0.send_modify(|unfilled| *unfilled += 1);
+        Filling { caches: self.clone(), once: Once::new() }
+    }
+
+    /// Waits until all are filled.
+    pub(super) async fn filled(&self) {
+        // The sender is held here, so that the channel cannot close.
+        let _ = self.0.subscribe().wait_for(|unfilled| *unfilled == 0).await;
+    }
+}
+
+impl Filling {
+    /// The first list is in the cache.
+    pub(super) fn done(&self) {
+        self.once.call_once(|| self.caches.0.send_modify(|unfilled| *unfilled = unfilled.saturating_sub(1)));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_who_wait_are_woken_when_the_last_cache_is_filled() {
+        let caches = Caches::new();
+        let (first, second) = (caches.expect(), caches.expect());
+        let waiting: Vec<_> = (0..10)
+            .map(|_| {
+                let caches = caches.clone();
+                tokio::spawn(async move { caches.filled().await })
+            })
+            .collect();
+        first.done();
+        first.done();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(waiting.iter().all(|task| !task.is_finished()), "a list that comes again fills nothing else");
+        second.done();
+        for task in waiting {
+            tokio::time::timeout(Duration::from_secs(1), task).await.unwrap().unwrap();
+        }
+        caches.filled().await;
+    }
+}
