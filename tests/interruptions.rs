@@ -84,6 +84,8 @@ async fn no_more_is_minted_than_was_wanted_and_lost_and_every_loss_is_accounted_
     for point in POINTS {
         bench.kill_at(point, &format!("kill-{point:?}").to_lowercase()).await;
     }
+    bench.kill_when_claimed("kill-claimed").await;
+    bench.kill_when_written("kill-written").await;
     let mut random = Random(seed);
     for round in 0..100 {
         if round % 20 == 0 {
@@ -133,6 +135,24 @@ impl Bench {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        self.restart().await;
+    }
+
+    /// Kills the operator as soon as the claim can be seen.
+    async fn kill_when_claimed(&mut self, name: &str) {
+        self.create(name, None).await;
+        harness::eventually("the claim", || async {
+            let status = self.shop.status(name).await;
+            (status.issuance.is_some() || status.serial_number.is_some()).then_some(())
+        })
+        .await;
+        self.restart().await;
+    }
+
+    /// Kills the operator as soon as the Secret can be seen, before or after the status tells of it.
+    async fn kill_when_written(&mut self, name: &str) {
+        self.create(name, None).await;
+        harness::eventually("the Secret", || async { self.shop.secret(name).await }).await;
         self.restart().await;
     }
 

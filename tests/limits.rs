@@ -82,7 +82,7 @@ async fn the_soonest_expiry_goes_first_and_no_project_suffers_from_another() {
         assert_eq!(order.len(), OBJECTS / PROJECTS, "{project}");
         for (at, expiry) in order.iter().enumerate() {
             let overtaken = order.iter().skip(at + OUT_OF_ORDER).filter(|later| *later < expiry).count();
-            assert_eq!(overtaken, 0, "{project}: the one at {at} went before some that expire sooner");
+            assert_eq!(overtaken, 0, "{project}: the one at {at} went before some that expire sooner: {order:?}");
         }
     }
     let calls = atlas.requests().split_off(asked);

@@ -10,10 +10,10 @@ use super::{
     observe::now,
 };
 use crate::{
-    api::{Reason, Severity},
+    api::Reason,
     decide::{self, Desired},
     issuer::{
-        IssueError, Issuer, Retry,
+        IssueError, Issuer, Minted, Retry,
         atlas::{AtlasIssuer, ListedCertificate},
     },
 };
@@ -127,9 +127,10 @@ impl Pass<'_> {
     /// What a failed request for a certificate means for the account: what was lost makes the list worth a look, and the limit is waited
     /// for until the first certificate that Atlas lists expires.
     pub(super) async fn after_refusal(&mut self, atlas: &AtlasIssuer, mut error: IssueError) -> IssueError {
-        debug_assert_eq!(error.reason.severity(), Severity::Warning);
         let Some(user) = self.user() else { return error };
-        self.context.accounts.forget(&user);
+        if error.minted == Minted::Possibly {
+            self.context.accounts.forget(&user);
+        }
         if error.reason != Reason::AtlasCertificateLimit {
             return error;
         }

@@ -86,7 +86,9 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
     let now = now(context);
     // Others may ask Atlas while this pass reports.
     pass.turn = None;
-    if !matches!(acted, Acted::Queued) {
+    // Whoever met a 429 keeps the place in the queue.
+    let keeps_place = matches!(decision, Decision::Wait { reason: Reason::AtlasRateLimited, .. });
+    if !matches!(acted, Acted::Queued) && !keeps_place {
         context.turns.forget(&name_of(&pass.object));
     }
     if !matches!(acted, Acted::Unsaved(_)) {

@@ -21,6 +21,9 @@ use crate::issuer::atlas::{AtlasClient, LimitKey};
 /// So many passes of one project ask Atlas at once: enough to use its limit, too few to take all workers.
 const AT_ONCE: u32 = 4;
 
+/// When all workers are taken, a queue looks again so soon.
+const WHEN_BUSY: Duration = Duration::from_millis(20);
+
 /// A turn that is not taken for so long goes to the next one.
 const TURN_LASTS: Duration = Duration::from_mins(1);
 
@@ -55,7 +58,16 @@ pub struct Turns(Arc<Shared>);
 
 struct Shared {
     atlas: AtlasClient,
-    queues: Mutex<HashMap<LimitKey, Queue>>,
+    /// So many turns are given at once, whatever the project: no more than there are workers, which take who was woken in any order.
+    workers: u32,
+    queues: Mutex<Queues>,
+}
+
+#[derive(Default)]
+struct Queues {
+    by_key: HashMap<LimitKey, Queue>,
+    /// Turns given or under way in all of them.
+    busy: u32,
 }
 
 /// A turn. It ends when this is dropped.
@@ -68,7 +80,8 @@ pub struct Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut queues = self.shared.lock();
-        let Some(queue) = queues.get_mut(&self.key) else { return };
+        queues.busy = queues.busy.saturating_sub(1);
+        let Some(queue) = queues.by_key.get_mut(&self.key) else { return };
         queue.under_way = queue.under_way.saturating_sub(1);
         queue.promised = queue.promised.saturating_sub(self.cost);
         queue.changed.notify_one();
@@ -76,10 +89,10 @@ impl Drop for Turn {
 }
 
 impl Turns {
-    /// Queues for the calls of this client.
+    /// Queues for the calls of this client, by so many workers.
     #[must_use]
-    pub fn new(atlas: AtlasClient) -> Self {
-        Self(Arc::new(Shared { atlas, queues: Mutex::default() }))
+    pub fn new(atlas: AtlasClient, workers: u16) -> Self {
+        Self(Arc::new(Shared { atlas, workers: u32::from(workers), queues: Mutex::default() }))
     }
 
     /// A turn for `who` to make so many calls, if it is its turn; else `who` is woken when it is.
@@ -93,19 +106,21 @@ impl Turns {
         triggers: &Arc<Triggers>,
     ) -> Option<Turn> {
         let mut queues = self.0.lock();
-        let queue = queues.entry(key.clone()).or_default();
+        let Queues { by_key, busy } = &mut *queues;
+        let queue = by_key.entry(key.clone()).or_default();
         let turn = |cost| Turn { shared: Arc::clone(&self.0), key: key.clone(), cost };
         if let Some((given, _)) = queue.given.remove(who) {
             queue.under_way += 1;
             queue.promised = queue.promised.saturating_sub(given) + cost;
             return Some(turn(cost));
         }
-        if queue.waiting.is_empty() && queue.wait(&self.0.atlas, key, cost).is_zero() {
+        if queue.waiting.is_empty() && queue.wait(&self.0, *busy, key, cost).is_zero() {
+            *busy += 1;
             queue.under_way += 1;
             queue.promised += cost;
             return Some(turn(cost));
         }
-        queue.forget(who);
+        queue.forget(who, busy);
         queue.expiries.insert(who.clone(), expiry);
         queue.waiting.insert((expiry, who.clone()), Waiter { cost, triggers: Arc::clone(triggers) });
         if !queue.is_served {
@@ -117,52 +132,59 @@ impl Turns {
 
     /// `who` needs no turn any more.
     pub fn forget(&self, who: &NamespacedName) {
-        for queue in self.0.lock().values_mut() {
-            queue.forget(who);
+        let mut queues = self.0.lock();
+        let Queues { by_key, busy } = &mut *queues;
+        for queue in by_key.values_mut() {
+            queue.forget(who, busy);
         }
     }
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, HashMap<LimitKey, Queue>> {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Queue {
-    fn wait(&self, atlas: &AtlasClient, key: &LimitKey, cost: u32) -> Duration {
+    fn wait(&self, shared: &Shared, all_busy: u32, key: &LimitKey, cost: u32) -> Duration {
+        if all_busy >= shared.workers {
+            return WHEN_BUSY;
+        }
         let busy = self.under_way + u32::try_from(self.given.len()).unwrap_or(u32::MAX);
         if busy >= AT_ONCE {
             return LONGEST_NAP;
         }
-        atlas.limits().wait(key, cost, self.promised, Instant::now())
+        shared.atlas.limits().wait(key, cost, self.promised, Instant::now())
     }
 
-    fn forget(&mut self, who: &NamespacedName) {
+    fn forget(&mut self, who: &NamespacedName, all_busy: &mut u32) {
         if let Some(expiry) = self.expiries.remove(who) {
             self.waiting.remove(&(expiry, who.clone()));
         }
         if let Some((cost, _)) = self.given.remove(who) {
+            *all_busy = all_busy.saturating_sub(1);
             self.promised = self.promised.saturating_sub(cost);
             self.changed.notify_one();
         }
     }
 
     /// Gives turns to those who come first; returns how long the next one has to wait, `None` if nobody waits.
-    fn give(&mut self, atlas: &AtlasClient, key: &LimitKey) -> Option<Duration> {
+    fn give(&mut self, shared: &Shared, all_busy: &mut u32, key: &LimitKey) -> Option<Duration> {
         let lost: Vec<NamespacedName> =
             self.given.iter().filter(|(_, (_, since))| since.elapsed() > TURN_LASTS).map(|(who, _)| who.clone()).collect();
         for who in lost {
-            self.forget(&who);
+            self.forget(&who, all_busy);
         }
         while let Some(first) = self.waiting.first_entry() {
             let cost = first.get().cost;
-            let wait = self.wait(atlas, key, cost);
+            let wait = self.wait(shared, *all_busy, key, cost);
             if !wait.is_zero() {
                 return Some(wait);
             }
             let Some(((_, who), waiter)) = self.waiting.pop_first() else { break };
             self.expiries.remove(&who);
+            *all_busy += 1;
             self.promised += cost;
             self.given.insert(who.clone(), (cost, Instant::now()));
             waiter.triggers.wake(&Waiting::Certificate(who));
@@ -177,8 +199,9 @@ async fn serve(shared: Weak<Shared>, key: LimitKey, changed: Arc<Notify>) {
         let Some(shared) = shared.upgrade() else { return };
         let nap = {
             let mut queues = shared.lock();
-            let Some(queue) = queues.get_mut(&key) else { return };
-            let Some(wait) = queue.give(&shared.atlas, &key) else {
+            let Queues { by_key, busy } = &mut *queues;
+            let Some(queue) = by_key.get_mut(&key) else { return };
+            let Some(wait) = queue.give(&shared, busy, &key) else {
                 queue.is_served = false;
                 return;
             };
@@ -210,7 +233,7 @@ mod tests {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
         let key = LimitKey { endpoint: "http://localhost".to_owned(), project_id: "p".to_owned() };
-        let turns = Turns::new(atlas.clone());
+        let turns = Turns::new(atlas.clone(), 10);
         let (triggers, mut woken) = Triggers::new();
         let triggers = Arc::new(triggers);
         let ask = |who: &str, expiry| turns.ask(&key, &name(who), at(expiry), 2, &triggers);

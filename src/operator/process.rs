@@ -83,7 +83,7 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     let metrics = Arc::new(Metrics::default());
     info!(version = env!("CARGO_PKG_VERSION"), scopes = ?scopes, address = %arguments.http_address, "usercert-operator starts");
     let atlas = atlas_client(arguments)?;
-    let (turns, accounts) = (Turns::new(atlas.clone()), Arc::<Accounts>::default());
+    let (turns, accounts) = (Turns::new(atlas.clone(), arguments.max_concurrent), Arc::<Accounts>::default());
     let atlas_defaults =
         AtlasDefaults { endpoint: arguments.atlas_endpoint.clone(), credentials: arguments.atlas_operator_secret.clone() };
     let controllers = join_all(scopes.into_iter().map(|scope| {

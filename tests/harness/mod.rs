@@ -161,12 +161,12 @@ impl Operator {
         let _inside = runtime.enter();
         let client = Client::try_from(self.config.clone()).unwrap();
         let atlas = AtlasClient::new(Duration::from_secs(3), None).unwrap();
-        let (turns, accounts) = (Turns::new(atlas.clone()), Arc::<Accounts>::default());
+        let (turns, accounts) = (Turns::new(atlas.clone(), 32), Arc::<Accounts>::default());
         for scope in scopes {
             let offset = Arc::clone(&self.clock_offset);
             let settings = Settings {
                 scope,
-                max_concurrent: 10,
+                max_concurrent: 32,
                 clock: Arc::new(move || Timestamp::now() + SignedDuration::from_secs(offset.load(Ordering::SeqCst))),
                 atlas: atlas.clone(),
                 atlas_defaults: AtlasDefaults {
