@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
+    runtime::reflector::ObjectRef,
 };
 use tracing::info;
 
@@ -112,10 +113,14 @@ impl Pass<'_> {
         let issued = match loaded.issuer.issue(request).await {
             Ok(issued) => issued,
             Err(error) => {
-                return Ok(Acted::Failed(match &loaded.issuer {
+                let error = match &loaded.issuer {
                     Issuer::Atlas(atlas) => self.after_refusal(atlas, error).await,
                     Issuer::Ca(_) => error,
-                }));
+                };
+                if let Some(claim) = issuance {
+                    self.context.memory.ended(self.name(), claim, error.clone());
+                }
+                return Ok(Acted::Failed(error));
             }
         };
         self.context.accounts.made(&(loaded.facts.identity.clone(), desired.username.clone()), now(self.context));
@@ -133,8 +138,18 @@ impl Pass<'_> {
             return self.write_replaceable(&content, cause).await;
         }
         let uid = self.object.uid().unwrap_or_default();
-        self.context.memory.keep_unsaved(self.name(), Unsaved { uid, content });
+        self.context.memory.keep_unsaved(self.name(), Unsaved { uid, content, refused: None });
+        if self.has_newer_spec() {
+            // It may want the certificate no longer that is about to be replaced: the next pass decides.
+            return Err(ReconcileError::Superseded);
+        }
         self.save().await
+    }
+
+    /// Whether the spec has changed since this pass read it.
+    fn has_newer_spec(&self) -> bool {
+        let known = self.context.certificate_store.get(&ObjectRef::from_obj(&self.object));
+        known.is_some_and(|known| known.metadata.generation > self.object.metadata.generation)
     }
 
     /// Writes what a CA signed: on a refusal it is simply signed again later.

@@ -1,17 +1,26 @@
-//! Whether the caches are filled: before, what is there would be taken for absent.
+//! Whether the caches are filled: before, what is there would be taken for absent. And whether they were listed anew: what went
+//! while a watch was interrupted shows by its absence alone.
 //!
 //! Not by `Store::wait_until_ready` of kube, which remembers the waker of one waiter only (a oneshot channel inside): of several
 //! passes that wait at once, all but the last would sleep for ever, and so would kube's own controller.
 
 use std::sync::{Arc, Once};
 
+use futures::{Stream, stream};
 use tokio::sync::watch;
 
-/// How many caches are not filled yet.
-#[derive(Clone, Debug)]
-pub(super) struct Caches(Arc<watch::Sender<usize>>);
+/// How many caches are not filled yet, and how many lists have come.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    unfilled: usize,
+    lists: u64,
+}
 
-/// Tells, once, that a cache is filled.
+/// The state of all caches of one set of controllers.
+#[derive(Clone, Debug)]
+pub(super) struct Caches(Arc<watch::Sender<State>>);
+
+/// Tells that the list of a cache has come.
 #[derive(Debug)]
 pub(super) struct Filling {
     caches: Caches,
@@ -21,26 +30,37 @@ pub(super) struct Filling {
 impl Caches {
     /// None to wait for yet.
     pub(super) fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(0)))
+        Self(Arc::new(watch::Sender::new(State::default())))
     }
 
     /// One more to wait for.
     pub(super) fn expect(&self) -> Filling {
-        self.0.send_modify(|unfilled| *unfilled += 1);
+        self.0.send_modify(|state| state.unfilled += 1);
         Filling { caches: self.clone(), once: Once::new() }
     }
 
     /// Waits until all are filled.
     pub(super) async fn filled(&self) {
         // The sender is held here, so that the channel cannot close.
-        let _ = self.0.subscribe().wait_for(|unfilled| *unfilled == 0).await;
+        let _ = self.0.subscribe().wait_for(|state| state.unfilled == 0).await;
+    }
+
+    /// Yields when lists have come.
+    pub(super) fn lists(&self) -> impl Stream<Item = ()> + Send + 'static + use<> {
+        let receiver = self.0.subscribe();
+        let seen = receiver.borrow().lists;
+        stream::unfold((receiver, seen), |(mut receiver, seen)| async move {
+            let lists = receiver.wait_for(|state| state.lists != seen).await.ok()?.lists;
+            Some(((), (receiver, lists)))
+        })
     }
 }
 
 impl Filling {
-    /// The first list is in the cache.
+    /// A list is in the cache; the first one fills it.
     pub(super) fn done(&self) {
-        self.once.call_once(|| self.caches.0.send_modify(|unfilled| *unfilled = unfilled.saturating_sub(1)));
+        self.once.call_once(|| self.caches.0.send_modify(|state| state.unfilled = state.unfilled.saturating_sub(1)));
+        self.caches.0.send_modify(|state| state.lists += 1);
     }
 }
 
@@ -70,5 +90,19 @@ mod tests {
             tokio::time::timeout(Duration::from_secs(1), task).await.unwrap().unwrap();
         }
         caches.filled().await;
+    }
+
+    #[tokio::test]
+    async fn each_list_is_told_of() {
+        use futures::{FutureExt, StreamExt};
+        let caches = Caches::new();
+        let filling = caches.expect();
+        let mut lists = Box::pin(caches.lists());
+        assert!(lists.next().now_or_never().is_none());
+        for _ in 0..2 {
+            filling.done();
+            assert_eq!(lists.next().await, Some(()));
+            assert!(lists.next().now_or_never().is_none());
+        }
     }
 }

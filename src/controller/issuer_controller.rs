@@ -156,7 +156,8 @@ async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -
     };
     let generation = issuer.meta().generation.unwrap_or_default();
     let version = format!(
-        "{generation}/{}/{}/{}",
+        "{}/{generation}/{}/{}/{}",
+        issuer.meta().uid.as_deref().unwrap_or_default(),
         project.as_ref().map(|project| project.id.as_str()).unwrap_or_default(),
         seen.uid().unwrap_or_default(),
         seen.resource_version().unwrap_or_default()

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::secret::SecretContent;
-use crate::decide::SecretView;
+use crate::{decide::SecretView, issuer::IssueError};
 
 /// A namespaced object's namespace and name.
 pub type NamespacedName = (String, String);
@@ -21,6 +21,8 @@ pub struct Unsaved {
     pub uid: String,
     /// What the Secret is to hold.
     pub content: SecretContent,
+    /// After a refused write: when it is tried again, and why it was refused.
+    pub refused: Option<(Timestamp, String)>,
 }
 
 /// How long the echo of our own write is awaited on the watch. Only reads depend on it: every write has a precondition.
@@ -35,6 +37,7 @@ struct Remembered {
     unsaved: HashMap<NamespacedName, Unsaved>,
     failures: HashMap<NamespacedName, u32>,
     repairs: HashMap<NamespacedName, Vec<Timestamp>>,
+    ended: HashMap<NamespacedName, (String, IssueError)>,
 }
 
 struct SecretMemory {
@@ -134,7 +137,30 @@ impl Memory {
         self.lock().unsaved.get(object).filter(|unsaved| unsaved.uid == uid).cloned()
     }
 
-    /// The certificate is in its Secret now.
+    /// The Secret was refused; it is tried again at this time.
+    pub fn refused(&self, object: &NamespacedName, until: Timestamp, why: &str) {
+        if let Some(unsaved) = self.lock().unsaved.get_mut(object) {
+            unsaved.refused = Some((until, why.to_owned()));
+        }
+    }
+
+    /// How the request under a claim ended, until the status tells.
+    pub fn ended(&self, object: NamespacedName, claim: String, error: IssueError) {
+        self.lock().ended.insert(object, (claim, error));
+    }
+
+    /// How the request under this claim ended, if it failed and no status could tell.
+    #[must_use]
+    pub fn end_of(&self, object: &NamespacedName, claim: &str) -> Option<IssueError> {
+        self.lock().ended.get(object).filter(|(id, _)| id == claim).map(|(_, error)| error.clone())
+    }
+
+    /// The status tells.
+    pub fn forget_end(&self, object: &NamespacedName) {
+        self.lock().ended.remove(object);
+    }
+
+    /// The certificate is in its Secret now, or not wanted there any more.
     pub fn saved(&self, object: &NamespacedName) {
         self.lock().unsaved.remove(object);
     }
@@ -182,6 +208,7 @@ impl Memory {
         let mut memory = self.lock();
         memory.failures.remove(object);
         memory.repairs.remove(object);
+        memory.ended.remove(object);
         memory.unsaved.remove(object);
     }
 }

@@ -49,6 +49,7 @@ pub(super) async fn observe(context: &Context, object: &DatabaseUserCertificate,
         secret: secret_state(context, object, &secret_name, look).await?,
         status: object.status.clone().unwrap_or_default(),
         account: None,
+        save_refused: unsaved.as_ref().and_then(|unsaved| unsaved.refused.clone()),
         recent_repairs: context.memory.repairs(&name),
         unsaved: unsaved.map(|unsaved| unsaved.content.pair.facts().clone()),
         namespace_labels: namespace_labels(context.namespaces.as_ref(), &namespace),
@@ -91,13 +92,18 @@ async fn issuer_state(
     }
     context.forget_user(&(namespace.to_owned(), object.name_any()));
     let Some(key) = issuer_key(object) else { return Ok((IssuerState::Missing, None)) };
+    // The store is asked first: an issuer that went while its watch was interrupted is forgotten by nobody.
+    let state = unloaded(context, &key, namespace);
+    if state != IssuerState::Unknown {
+        return Ok((state, None));
+    }
     Ok(match context.issuers.get(&key) {
         Some(Ok(loaded)) => (IssuerState::Usable(Box::new(loaded.facts.clone())), Some(loaded)),
         Some(Err(refusal)) => {
             let message = format!("{} {}: {}", key.kind.as_str(), key.name, refusal.message);
             (IssuerState::Refused(refusal.reason, message), None)
         }
-        None => (unloaded(context, &key, namespace), None),
+        None => (state, None),
     })
 }
 
@@ -159,6 +165,10 @@ async fn unlabelled(
             Some(owner) => Ok(SecretState::NotOurs(owner)),
             None => read(context, object, name).await,
         },
+        // It was there: it may have lost its label alone.
+        Sighting::Unknown if object.status.as_ref().is_some_and(|status| status.serial_number.is_some()) => {
+            read(context, object, name).await
+        }
         Sighting::Unknown | Sighting::Absent | Sighting::NotServed | Sighting::Refused(_) => Ok(SecretState::Absent),
     }
 }

@@ -17,7 +17,7 @@ use super::{
     triggers::Waiting,
 };
 use crate::{
-    api::{DatabaseUserCertificate, Reason},
+    api::{DatabaseUserCertificate, Reason, truncated_to_second},
     decide::{self, Decision, Desired, SecretState, decide},
     issuer::IssueError,
 };
@@ -91,16 +91,13 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
     if !matches!(acted, Acted::Queued) && !keeps_place {
         context.turns.forget(&name_of(&pass.object));
     }
-    if !matches!(acted, Acted::Unsaved(_)) {
+    let waits_to_save = matches!(acted, Acted::Nothing) && pass.observed.unsaved.is_some();
+    if !matches!(acted, Acted::Unsaved(_)) && !waits_to_save {
         context.memory.forget_failures(&name_of(&pass.object));
     }
     let mut event = None;
     let decision = match acted {
-        Acted::Nothing | Acted::Stale if decision == Decision::Account => {
-            context.accounts.forget_all();
-            decide::record_lost_claim(&mut pass.observed.status, &pass.object.uid().unwrap_or_default(), now);
-            decide(&pass.object, &pass.observed, now)
-        }
+        Acted::Nothing | Acted::Stale if decision == Decision::Account => account(&mut pass, now),
         Acted::Nothing | Acted::Stale => decision,
         Acted::Queued => Decision::Queue,
         Acted::Written { view, reason } => {
@@ -113,11 +110,16 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
             decide(&pass.object, &pass.observed, now)
         }
         Acted::Failed(error) => after_failure(&mut pass, &error, now),
-        Acted::Unsaved(message) => Decision::Wait {
-            until: later(now, context.memory.count_failure(&name_of(&pass.object))),
-            reason: Reason::SecretNotWritable,
-            message: format!("the certificate was issued, but the Secret could not be written: {message}"),
-        },
+        Acted::Unsaved(why) => {
+            let until = later(now, context.memory.count_failure(&name_of(&pass.object)));
+            context.memory.refused(&name_of(&pass.object), until, &why);
+            pass.observed.unsaved = context
+                .memory
+                .unsaved(&name_of(&pass.object), &pass.object.uid().unwrap_or_default())
+                .map(|unsaved| unsaved.content.pair.facts().clone());
+            pass.observed.save_refused = Some((until, why));
+            decide(&pass.object, &pass.observed, now)
+        }
     };
     watch_obstacle(&pass, &decision);
     if decision == Decision::Await {
@@ -132,11 +134,28 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
         context.events.publish(&pass.object, reason, &message).await;
     }
     reported?;
+    context.memory.forget_end(&name_of(&pass.object));
     let sleep = sleep(decide::next_look(&pass.observed, &decision, now), &decision, now);
     // In case the Secret is changed by another before the watch has shown our own write of it.
     let secret = (pass.observed.namespace.clone(), pass.object.secret_name());
     let awaits_echo = context.memory.awaits_echo(&secret);
     Ok(Action::requeue(if awaits_echo { sleep.min(ECHO_LIMIT) } else { sleep }))
+}
+
+/// A claim without its certificate. If this process knows how its request ended, and only the report of it met a newer object, that
+/// is what happened; else it must be taken for lost.
+fn account(pass: &mut Pass<'_>, now: Timestamp) -> Decision {
+    let (context, name) = (pass.context, name_of(&pass.object));
+    let claim = pass.observed.status.issuance.as_ref().map(|claim| claim.id.clone()).unwrap_or_default();
+    if let Some(error) = context.memory.end_of(&name, &claim) {
+        return after_failure(pass, &error, now);
+    }
+    // What is kept in memory for it is for another user than the Secret's, which works.
+    context.memory.saved(&name);
+    pass.observed.unsaved = None;
+    context.accounts.forget_all();
+    decide::record_lost_claim(&mut pass.observed.status, &pass.object.uid().unwrap_or_default(), now);
+    decide(&pass.object, &pass.observed, now)
 }
 
 fn after_failure(pass: &mut Pass<'_>, error: &IssueError, now: Timestamp) -> Decision {
@@ -190,7 +209,7 @@ fn sleep(next: Option<Timestamp>, decision: &Decision, now: Timestamp) -> Durati
 
 fn later(now: Timestamp, failures: u32) -> Timestamp {
     let delay = jiff::SignedDuration::from_secs(1 << failures.min(9));
-    now.saturating_add(delay).unwrap_or(now)
+    truncated_to_second(now.saturating_add(delay).unwrap_or(now))
 }
 
 pub(super) fn name_of(object: &DatabaseUserCertificate) -> NamespacedName {

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc, time::Instant};
 
-use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture};
+use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{Namespace, Secret},
@@ -99,19 +99,21 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
         client,
     });
 
-    let clock = || clock_jumps(Arc::clone(&settings.clock));
+    // A list after an interruption does not tell what went meanwhile, nor wake whoever depends on what came: all are looked at again,
+    // which costs no request.
+    let all_again = || stream::select(clock_jumps(Arc::clone(&settings.clock)), context.caches.lists());
     let Triggered { certificates: wake_certificates, issuers: wake_issuers, cluster_issuers: wake_cluster_issuers } = triggered;
     let certificate_controller = run_certificates(
-        certificates.reconcile_on(wake_certificates).reconcile_all_on(clock()).graceful_shutdown_on(stop.clone()),
+        certificates.reconcile_on(wake_certificates).reconcile_all_on(all_again()).graceful_shutdown_on(stop.clone()),
         Arc::clone(&context),
     );
     let issuer_controller = issuer_controller::run(
-        issuers.reconcile_on(wake_issuers).reconcile_all_on(clock()).graceful_shutdown_on(stop.clone()),
+        issuers.reconcile_on(wake_issuers).reconcile_all_on(all_again()).graceful_shutdown_on(stop.clone()),
         Arc::clone(&context),
     );
     let cluster_issuer_controller = match cluster_issuers {
         Some(controller) => issuer_controller::run(
-            controller.reconcile_on(wake_cluster_issuers).reconcile_all_on(clock()).graceful_shutdown_on(stop.clone()),
+            controller.reconcile_on(wake_cluster_issuers).reconcile_all_on(all_again()).graceful_shutdown_on(stop.clone()),
             Arc::clone(&context),
         )
         .boxed(),
@@ -272,10 +274,11 @@ async fn watch_namespaces(
             }
         };
         let relabelled = match &event {
+            // One that is new may have come after its first certificate.
             watcher::Event::Apply(namespace) => store
                 .get(&reflector::ObjectRef::from_obj(namespace))
-                .filter(|old| old.labels() != namespace.labels())
-                .map(|_| namespace.name_any()),
+                .is_none_or(|old| old.labels() != namespace.labels())
+                .then(|| namespace.name_any()),
             _ => None,
         };
         writer.apply_watcher_event(&event);

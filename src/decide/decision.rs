@@ -18,6 +18,9 @@ use crate::{
 const BRAKE_COUNT: usize = 5;
 const BRAKE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
 
+/// After so many answers in a row that could not be used, the next one would be no better.
+const UNUSABLE_ANSWERS: i64 = 3;
+
 /// So many repairs of one Secret within [`REPAIR_WINDOW`] are a fight with whatever undoes them.
 const REPAIR_COUNT: usize = 5;
 const REPAIR_WINDOW: SignedDuration = SignedDuration::from_mins(10);
@@ -87,8 +90,8 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
     if let SecretState::NotOurs(owner) = &observed.secret {
         return Decision::refuse(Reason::SecretNotOwned, not_owned(object, owner));
     }
-    if observed.unsaved.is_some() {
-        return Decision::Save;
+    if let Some(unsaved) = observed.unsaved.as_ref().filter(|unsaved| !is_superseded(object, observed, unsaved, now)) {
+        return save(observed, unsaved, now);
     }
     if has_unanswered_claim(observed) {
         return Decision::Account;
@@ -109,12 +112,32 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
     }
 }
 
+/// A certificate was made and is not in its Secret yet: written now, or when the Secret may take it.
+fn save(observed: &Observed, unsaved: &CertificateFacts, now: Timestamp) -> Decision {
+    match &observed.save_refused {
+        Some((until, why)) if now < *until => Decision::Wait {
+            until: *until,
+            reason: Reason::SecretNotWritable,
+            message: format!("certificate {} was issued, but the Secret could not be written: {why}", unsaved.serial_number),
+        },
+        _ => Decision::Save,
+    }
+}
+
+/// Whether the Secret holds a working certificate for what the spec asks for, and the one in memory is for something else: the spec
+/// was changed back meanwhile. A working certificate is not given up for it; it is counted as unaccounted.
+fn is_superseded(object: &DatabaseUserCertificate, observed: &Observed, unsaved: &CertificateFacts, now: Timestamp) -> bool {
+    ready_certificate(object, observed, now).is_ok_and(|ready| ready.subject != unsaved.subject)
+}
+
 fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Decision {
     match certificate_in_service(&desired, issuer, observed, now) {
         Ok((view, renewal_time)) if view.complete && view.ca_digest == issuer.ca_digest => {
             Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() }
         }
-        Ok((view, renewal_time)) => contested(view, observed, now).unwrap_or(Decision::Repair { renewal_time }),
+        Ok((view, renewal_time)) => contested(view, observed, now)
+            .or_else(|| after_refused_write(&desired, issuer, observed, now))
+            .unwrap_or(Decision::Repair { renewal_time }),
         Err(cause) => hold(&desired, issuer, observed, cause, now)
             .unwrap_or_else(|| Decision::Issue { desired: Box::new(desired), cause }),
     }
@@ -196,10 +219,24 @@ fn hold(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, cause: Rea
         })
 }
 
+/// A repair waits after a refused write of the Secret, but not after a refused renewal.
+fn after_refused_write(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {
+    let reason = Reason::from_name(&observed.status.failure.as_ref()?.reason);
+    let is_write = matches!(reason, Some(Reason::SecretNotWritable | Reason::NamespaceTerminating));
+    after_failure(desired, issuer, observed, now).filter(|_| is_write)
+}
+
 fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {
     let failure = observed.status.failure.as_ref()?;
     let reason = Reason::from_name(&failure.reason);
     let inputs = inputs_digest(desired, issuer);
+    if reason == Some(Reason::AtlasAnswerUnusable) && failure.count >= UNUSABLE_ANSWERS && failure.inputs == inputs {
+        let message = format!(
+            "{}; this happened {} times, so no more is asked for until the spec, the issuer or its credentials change, or the annotation {RENEW_REQUESTED_ANNOTATION}",
+            failure.message, failure.count
+        );
+        return Some(Decision::refuse(Reason::AtlasAnswerUnusable, message));
+    }
     let waits = failure.inputs == inputs || waits_in_any_case(reason) && is_same_user(&failure.inputs, &inputs);
     if now >= failure.next_attempt.0 || !waits {
         return None;

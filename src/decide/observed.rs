@@ -91,6 +91,8 @@ pub struct Observed {
     pub unsaved: Option<CertificateFacts>,
     /// Atlas: the account of the database user; it is looked at only when a certificate is to be made.
     pub account: Option<UserAccount>,
+    /// While the Secret refuses that certificate: when the write is tried again, and why it was refused.
+    pub save_refused: Option<(Timestamp, String)>,
     /// When this process put the Secret right without a new certificate.
     pub recent_repairs: Vec<Timestamp>,
     /// The object's namespace and that namespace's labels, for the issuer's `allow`.

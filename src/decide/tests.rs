@@ -94,6 +94,7 @@ fn observed() -> Observed {
     Observed {
         account: None,
         recent_repairs: Vec::new(),
+        save_refused: None,
         issuer: IssuerState::Usable(Box::new(issuer(IssuerType::Ca))),
         secret: SecretState::Ours(Box::new(view())),
         status: DatabaseUserCertificateStatus::default(),
@@ -427,4 +428,46 @@ fn a_wait_that_atlas_set_for_one_user_does_not_hold_for_another() {
     assert!(matches!(decide(&changed, &observed, at(1)), Decision::Issue { .. }));
     observed.status.failure.as_mut().unwrap().inputs = String::new();
     assert_eq!(reason(&decide(&changed, &observed, at(1))), Some(Reason::AtlasCertificateLimit), "an unknown user's");
+}
+
+#[test]
+fn a_certificate_that_the_secret_refuses_is_tried_again_when_its_time_has_come() {
+    let mut observed = Observed { secret: SecretState::Absent, unsaved: Some(certificate()), ..observed() };
+    observed.save_refused = Some((at(60), "quota".into()));
+    let first = decide(&object(), &observed, at(0));
+    assert_eq!(reason(&first), Some(Reason::SecretNotWritable));
+    assert_eq!(first, decide(&object(), &observed, at(30)), "the same status, which is written once");
+    assert_eq!(decide(&object(), &observed, at(60)), Decision::Save);
+}
+
+#[test]
+fn a_working_certificate_is_not_given_up_for_one_in_memory_that_the_spec_wants_no_longer() {
+    let mut other = certificate();
+    other.subject = Subject::for_user("another").unwrap();
+    let mut observed = Observed { unsaved: Some(other), ..observed() };
+    observed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)) });
+    assert_eq!(decide(&object(), &observed, at(0)), Decision::Account);
+    observed.secret = SecretState::Absent;
+    assert_eq!(decide(&object(), &observed, at(0)), Decision::Save, "better than nothing");
+}
+
+#[test]
+fn a_refused_repair_waits_and_a_refused_renewal_holds_up_no_repair() {
+    let mut damaged = with_view(|view| view.complete = false);
+    damaged.status.failure = failed(Minted::No, Reason::SecretNotWritable).status.failure;
+    assert_eq!(reason(&decide(&object(), &damaged, at(1))), Some(Reason::SecretNotWritable));
+    damaged.status.failure = failed(Minted::No, Reason::AtlasForbidden).status.failure;
+    assert!(matches!(decide(&object(), &damaged, at(1)), Decision::Repair { .. }));
+}
+
+#[test]
+fn after_three_answers_that_cannot_be_used_no_more_is_asked_for_until_something_changes() {
+    let mut observed = failed(Minted::Possibly, Reason::AtlasAnswerUnusable);
+    let later = at(90 * DAY / 2);
+    assert!(matches!(decide(&object(), &observed, later), Decision::Issue { .. }), "once may be chance");
+    observed.status.failure.as_mut().unwrap().count = 3;
+    assert!(matches!(decide(&object(), &observed, later), Decision::Refuse { reason: Reason::AtlasAnswerUnusable, .. }));
+    let mut changed = object();
+    changed.metadata.generation = Some(99);
+    assert!(matches!(decide(&changed, &observed, later), Decision::Issue { .. }));
 }

@@ -259,6 +259,10 @@ async fn a_certificate_that_cannot_be_written_is_kept_and_only_the_write_repeate
     }))
     .await;
     shop.until("orders-unsaved", "Ready", "False SecretNotWritable").await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    let requests = shop.cluster.requests_of_operator(&shop.namespace);
+    let writes = requests.iter().filter(|request| *request == "create secrets").count();
+    assert!((2..=4).contains(&writes), "it is tried again, and less and less often: {requests:?}");
     shop.delete::<k8s_openapi::api::core::v1::ResourceQuota>("none").await;
     shop.until_ready("orders-unsaved").await;
     assert_eq!(shop.cluster.atlas.mints_of("orders-unsaved").len(), 1);
@@ -325,4 +329,37 @@ async fn whoever_keeps_changing_the_secret_is_named_and_not_fought() {
     assert_eq!(shop.condition("orders", "Ready").await, "True Issued");
     assert_eq!(shop.status("orders").await.serial_number, status.serial_number);
     shop.assert_quiet().await;
+}
+
+#[tokio::test]
+async fn a_repair_that_is_refused_is_reported_and_waits() {
+    let shop = open("unrepairable").await;
+    shop.ca_issuer(30).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    let status = shop.until_ready("orders").await;
+    shop.patch_secret("orders", json!({ "immutable": true, "data": { "tls-combined.pem": null } })).await;
+    shop.until("orders", "Issuing", "False SecretNotWritable").await;
+    assert!(shop.message("orders", "Issuing").await.contains("immutable"));
+    assert_eq!(shop.condition("orders", "Ready").await, "True Issued", "its pair works");
+    assert_eq!(shop.status("orders").await.serial_number, status.serial_number);
+    shop.assert_quiet().await;
+}
+
+#[tokio::test]
+async fn a_spec_that_is_changed_back_while_atlas_works_keeps_its_working_certificate() {
+    let shop = with_a_slow_atlas("reverted", "orders-reverted").await;
+    shop.cluster.atlas.add_user(&shop.project, "orders-steady", usercert_test_support::atlas::X509Type::Managed);
+    shop.certificate("orders", "atlas", json!({ "username": "orders-steady" })).await;
+    let status = shop.until_ready("orders").await;
+    let pair = shop.secret("orders").await.unwrap().data;
+    shop.certificate("orders", "atlas", json!({ "username": "orders-reverted" })).await;
+    until_asked(&shop, "orders-reverted", 1).await;
+    shop.certificate("orders", "atlas", json!({ "username": "orders-steady" })).await;
+    eventually("the other certificate is counted", || async { (shop.unaccounted("orders").await == 1).then_some(()) }).await;
+    shop.until("orders", "Issuing", "False Issued").await;
+    assert_eq!(shop.condition("orders", "Ready").await, "True Issued");
+    assert_eq!(shop.status("orders").await.serial_number, status.serial_number);
+    assert_eq!(shop.secret("orders").await.unwrap().data, pair, "the Secret was not touched");
+    assert_eq!(shop.cluster.atlas.mints_of("orders-reverted").len(), 1);
+    assert_eq!(shop.cluster.atlas.mints_of("orders-steady").len(), 1);
 }

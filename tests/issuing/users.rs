@@ -71,8 +71,8 @@ async fn certificates_that_nobody_holds_are_counted_in_status_metric_and_event_w
     let user = shop.name("orders");
     let atlas = &shop.cluster.atlas;
     atlas.add_user(&shop.project, &user, X509Type::Managed);
-    let day =
-        |days: i64| Timestamp::from_second((shop.cluster.now() + SignedDuration::from_hours(24 * days)).as_second()).unwrap();
+    let now = Timestamp::from_second(shop.cluster.now().as_second()).unwrap();
+    let day = |days: i64| now + SignedDuration::from_hours(24 * days);
     let lost: Vec<_> = [30, 50].map(|days| atlas.mint_for(&shop.project, &user, day(days)).unwrap()).into();
     shop.certificate(&user, "atlas", json!({})).await;
     let status = shop.until_ready(&user).await;
