@@ -9,6 +9,7 @@ mod digest;
 mod fault;
 mod ledger;
 mod server;
+mod stand_in;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,6 @@ pub use certificate::KeyPool;
 pub use digest::DigestAlgorithm;
 pub use fault::{Fault, Point, Refusal};
 pub use ledger::{LoggedRequest, Mint};
-pub use server::StandIn;
+pub use stand_in::StandIn;
 pub use state::{StandInConfig, X509Type};
 pub use tls::TlsFiles;
