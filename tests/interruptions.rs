@@ -16,7 +16,6 @@ use std::{
 use harness::{Cluster, Options, Shop};
 use jiff::SignedDuration;
 use serde_json::json;
-use usercert_operator::api::{DatabaseUserCertificate, condition};
 use usercert_test_support::atlas::{DigestAlgorithm, Fault, Point, X509Type};
 
 static CLUSTER: LazyLock<Cluster> =
@@ -187,19 +186,12 @@ impl Bench {
         }
     }
 
-    async fn objects(&self) -> Vec<DatabaseUserCertificate> {
-        self.shop.api::<DatabaseUserCertificate>().list(&Default::default()).await.unwrap().items
-    }
-
     async fn not_ready(&self) -> Vec<String> {
-        let is_ready = |object: &DatabaseUserCertificate| {
-            let conditions = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
-            condition(conditions, "Ready").is_some_and(|ready| ready.status == "True")
-        };
-        self.objects()
+        self.shop
+            .certificates()
             .await
             .into_iter()
-            .filter(|object| !is_ready(object))
+            .filter(|object| !Shop::is_ready(object))
             .map(|object| object.metadata.name.unwrap())
             .collect()
     }
@@ -221,7 +213,7 @@ impl Bench {
 
     async fn judge(&self, seed: u64) {
         let (mut mints, mut losses) = (0, 0);
-        for object in self.objects().await {
+        for object in self.shop.certificates().await {
             let (name, status) = (object.metadata.name.unwrap(), object.status.unwrap());
             let made: Vec<String> = self
                 .shop

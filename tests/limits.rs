@@ -13,7 +13,7 @@ use std::{
 use harness::{Cluster, Options, PRIVATE_API_KEY, Shop};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use usercert_operator::api::{DatabaseUserCertificate, condition};
+use usercert_operator::api::condition;
 use usercert_test_support::atlas::{DigestAlgorithm, RateLimit, X509Type};
 
 static CLUSTER: LazyLock<Cluster> =
@@ -108,12 +108,7 @@ async fn make_objects(shop: &Shop) {
     };
     futures::StreamExt::for_each_concurrent(futures::stream::iter(0..OBJECTS), 16, create).await;
     loop {
-        let all = shop.api::<DatabaseUserCertificate>().list(&Default::default()).await.unwrap().items;
-        let is_ready = |object: &&DatabaseUserCertificate| {
-            let conditions = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
-            condition(conditions, "Ready").is_some_and(|ready| ready.status == "True")
-        };
-        let ready = all.iter().filter(is_ready).count();
+        let ready = shop.certificates().await.iter().filter(|object| Shop::is_ready(object)).count();
         eprintln!("{ready} of {OBJECTS} made after {} s", started.elapsed().as_secs());
         if ready == OBJECTS {
             return;

@@ -8,7 +8,6 @@ use std::{sync::LazyLock, time::Duration};
 
 use harness::{Cluster, OPERATOR, Options, Shop, eventually};
 use serde_json::json;
-use usercert_operator::api::{DatabaseUserCertificate, condition};
 use usercert_test_support::atlas::{DigestAlgorithm, X509Type};
 
 static CLUSTER: LazyLock<Cluster> =
@@ -26,12 +25,8 @@ async fn a_hundred_certificates_at_rest_cost_nothing() {
         shop.certificate(&user, "atlas", json!({})).await;
     }
     eventually("all are ready", || async {
-        let all = shop.api::<DatabaseUserCertificate>().list(&Default::default()).await.unwrap().items;
-        let is_ready = |object: &DatabaseUserCertificate| {
-            let conditions = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
-            condition(conditions, "Ready").is_some_and(|ready| ready.status == "True")
-        };
-        (all.len() == 100 && all.iter().all(is_ready)).then_some(())
+        let all = shop.certificates().await;
+        (all.len() == 100 && all.iter().all(Shop::is_ready)).then_some(())
     })
     .await;
     assert_eq!(shop.cluster.atlas.mints().len(), 50);

@@ -6,11 +6,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use kube::{
-    Resource, ResourceExt,
-    core::PartialObjectMeta,
-    runtime::reflector::{Lookup, Store},
-};
+use kube::ResourceExt;
 
 use super::Context;
 use crate::{
@@ -28,7 +24,7 @@ const BELIEVED: SignedDuration = SignedDuration::from_hours(1);
 /// A database user: the identity of its project's issuer, and its name.
 pub type UserKey = (String, String);
 
-#[derive(Default)]
+#[derive(Clone)]
 struct Account {
     looked_at: Timestamp,
     /// `None` where the list may not be read.
@@ -69,14 +65,8 @@ impl Accounts {
         self.lock().clear();
     }
 
-    /// The list, if it is believed and could be read, and when it was asked for.
-    #[must_use]
-    pub fn list(&self, user: &UserKey, now: Timestamp) -> Option<(Vec<ListedCertificate>, Timestamp)> {
-        self.recall(user, now, |account| Some((account.listed.clone()?, account.looked_at)))?
-    }
-
-    fn recall<T>(&self, user: &UserKey, now: Timestamp, read: impl FnOnce(&Account) -> T) -> Option<T> {
-        self.lock().get(user).filter(|account| is_believed(account, now)).map(read)
+    fn recall(&self, user: &UserKey, now: Timestamp) -> Option<Account> {
+        self.lock().get(user).filter(|account| is_believed(account, now)).cloned()
     }
 }
 
@@ -91,26 +81,30 @@ fn user_of(context: &Context, object: &DatabaseUserCertificate) -> Option<UserKe
     Some((loaded.facts.identity.clone(), username))
 }
 
-/// The objects that name a database user.
-fn objects_of(context: &Context, user: &UserKey) -> Vec<std::sync::Arc<DatabaseUserCertificate>> {
-    context.certificate_store.state_filter(|object| {
-        object.spec.username.as_ref().is_none_or(|name| *name == user.1) && user_of(context, object).as_ref() == Some(user)
-    })
+/// What is known of a user, if Atlas was asked for it within the hour.
+pub(super) struct Recalled {
+    /// For decisions.
+    pub(super) account: UserAccount,
+    /// Atlas's list, where it may be read.
+    pub(super) list: Option<RecalledList>,
 }
 
-/// The account of a user, if Atlas was asked for it within the hour: its list, what was made since, and what the objects remember.
-pub(super) fn recall(context: &Context, user: &UserKey, now: Timestamp) -> Option<UserAccount> {
-    let (listed, made_since) =
-        context.accounts.recall(user, now, |account| (account.listed.clone(), account.made_since.clone()))?;
-    let objects = objects_of(context, user);
-    let mut made: BTreeMap<String, Timestamp> = objects
-        .iter()
-        .filter_map(|object| object.status.as_ref())
-        .flat_map(|status| &status.history)
-        .fold(BTreeMap::new(), |mut made, issued| {
-            made.insert(issued.serial_number.clone(), issued.recorded_at.0);
-            made
-        });
+/// Atlas's list, when it was asked for, and which of its serial numbers are accounted for.
+pub(super) struct RecalledList {
+    pub(super) listed: Vec<ListedCertificate>,
+    pub(super) asked_at: Timestamp,
+    pub(super) accounted: BTreeSet<String>,
+}
+
+/// The account of a user: Atlas's list, what was made since, and what the objects remember.
+pub(super) fn recall(context: &Context, user: &UserKey, now: Timestamp) -> Option<Recalled> {
+    let Account { looked_at, listed, made_since } = context.accounts.recall(user, now)?;
+    let objects = context.certificate_store.state_filter(|object| {
+        object.spec.username.as_ref().is_none_or(|name| *name == user.1) && user_of(context, object).as_ref() == Some(user)
+    });
+    let history = || objects.iter().filter_map(|object| object.status.as_ref()).flat_map(|status| &status.history);
+    let mut made: BTreeMap<&str, Timestamp> =
+        history().map(|issued| (issued.serial_number.as_str(), issued.recorded_at.0)).collect();
     // Without the list, what may have been made for nothing is known from the objects alone.
     let presumed: Vec<Timestamp> =
         if listed.is_none() { objects.iter().flat_map(|object| presumed(object)).collect() } else { Vec::new() };
@@ -118,10 +112,14 @@ pub(super) fn recall(context: &Context, user: &UserKey, now: Timestamp) -> Optio
         .values()
         .filter(|time| made_since.iter().any(|since| time.duration_since(*since).abs() < SignedDuration::from_mins(1)))
         .count();
-    made.extend(listed.into_iter().flatten().map(|listed| (listed.serial_number, listed.made_at)));
+    made.extend(listed.iter().flatten().map(|listed| (listed.serial_number.as_str(), listed.made_at)));
     // What was made since the list is in a status by now, unless its answer was lost or its status is on the way.
     let made = made.into_values().chain(made_since.into_iter().skip(remembered)).chain(presumed).collect();
-    Some(UserAccount { made, objects: objects.len() })
+    let list = listed.map(|listed| {
+        let in_history = history().map(|issued| issued.serial_number.as_str()).collect();
+        RecalledList { accounted: accounted(context, &user.0, &listed, &in_history), listed, asked_at: looked_at }
+    });
+    Some(Recalled { account: UserAccount { made, objects: objects.len() }, list })
 }
 
 /// When the answers were lost that an object remembers.
@@ -132,28 +130,18 @@ fn presumed(object: &DatabaseUserCertificate) -> Vec<Timestamp> {
     when.into_iter().cycle().take(usize::try_from(count).unwrap_or_default()).collect()
 }
 
-/// The serial numbers that are or were in Secrets of ours: by the Secrets that the watch shows, by what this process wrote or keeps, and
-/// by what the objects remember.
-pub(super) fn accounted(context: &Context, user: &UserKey) -> BTreeSet<String> {
-    let mut serials = context.memory.serial_numbers();
-    serials.extend(serials_of_secrets(&context.secrets, &user.0));
-    for object in objects_of(context, user) {
-        let history = object.status.iter().flat_map(|status| &status.history);
-        serials.extend(history.map(|issued| issued.serial_number.clone()));
+/// Which of the listed serial numbers are or were in Secrets of ours: by the Secrets that the watch shows, by what this process wrote
+/// or keeps, and by what the objects remember.
+fn accounted(context: &Context, identity: &str, listed: &[ListedCertificate], in_history: &BTreeSet<&str>) -> BTreeSet<String> {
+    let listed: BTreeSet<&str> = listed.iter().map(|listed| listed.serial_number.as_str()).collect();
+    let mut accounted = context.memory.serial_numbers_among(&listed);
+    accounted.extend(listed.intersection(in_history).map(|serial| (*serial).to_owned()));
+    if !listed.is_empty() {
+        for secret in context.secrets.state() {
+            let annotation = |name: &str| secret.annotations().get(name).map(String::as_str);
+            let serial = annotation(SERIAL_NUMBER_ANNOTATION).filter(|serial| listed.contains(serial));
+            accounted.extend(serial.filter(|_| annotation(ISSUER_ANNOTATION) == Some(identity)).map(ToOwned::to_owned));
+        }
     }
-    serials
-}
-
-fn serials_of_secrets<K>(secrets: &Store<PartialObjectMeta<K>>, identity: &str) -> Vec<String>
-where
-    PartialObjectMeta<K>: Resource + Lookup + Clone,
-    <PartialObjectMeta<K> as Lookup>::DynamicType: Eq + std::hash::Hash + Clone,
-{
-    let of_issuer = |secret: &std::sync::Arc<PartialObjectMeta<K>>| {
-        let annotations = secret.annotations();
-        (annotations.get(ISSUER_ANNOTATION).map(String::as_str) == Some(identity))
-            .then(|| annotations.get(SERIAL_NUMBER_ANNOTATION).cloned())
-            .flatten()
-    };
-    secrets.state().iter().filter_map(of_issuer).collect()
+    accounted
 }

@@ -16,7 +16,8 @@ use super::{
     kubernetes::{KubernetesError, request},
     memory::{NamespacedName, Unsaved},
     observe::now,
-    report::{patch_status, report_unaccounted},
+    reconcile::name_of,
+    report::patch_status,
     secret::{self, SecretContent, placeholder, placeholder_patch},
     turns::Turn,
 };
@@ -74,7 +75,7 @@ impl Pass<'_> {
     }
 
     pub(super) fn name(&self) -> NamespacedName {
-        (self.observed.namespace.clone(), self.object.name_any())
+        name_of(&self.object)
     }
 
     fn secret_name(&self) -> NamespacedName {
@@ -249,9 +250,7 @@ impl Pass<'_> {
         rand::fill(&mut bytes).map_err(|_| ReconcileError::NoRandomness)?;
         let id = hex::encode(bytes);
         let status = decide::claimed(&self.object, &self.observed.status, &id, cause, now(self.context));
-        let old = self.object.status.clone().unwrap_or_default();
         self.object = patch_status(self.context, &self.object, &status).await?;
-        report_unaccounted(self.context, &self.object, &old, &status).await;
         self.observed.status = self.object.status.clone().unwrap_or(status);
         Ok(id)
     }

@@ -1,6 +1,8 @@
 //! The objects of the Atlas Kubernetes Operator (`atlas.mongodb.com/v1`), as far as they are referred to. They are only ever read, one by
 //! one by name, and their kinds need not be served.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
@@ -10,7 +12,7 @@ use serde::Deserialize;
 
 use super::{
     Context, Scope,
-    issuers::{AtlasSource, LoadedIssuer, Refusal, load_atlas},
+    issuers::{AtlasSource, LoadedIssuer, NO_SECRET, Refusal, load_atlas, without_secret},
     kubernetes::{KubernetesError, request},
     memory::NamespacedName,
     name_watches::Sighting,
@@ -20,7 +22,6 @@ use crate::{
     api::{AtlasApiVersion, DatabaseUserCertificate, ProjectReference, Reason},
     decide::{Allow, IssuerState},
 };
-use std::sync::Arc;
 
 /// Validity of a certificate for a `userRef` that does not say, in months.
 const DEFAULT_MONTHS: u8 = 3;
@@ -206,17 +207,10 @@ fn sighted<T>(
     (namespace, name): &NamespacedName,
     read: impl FnOnce(&DynamicObject) -> Result<T, Refusal>,
 ) -> Result<Option<T>, Refusal> {
-    let missing =
-        |why: &str| Err(Refusal::new(Reason::AtlasObjectNotFound, format!("the {kind} {name} in namespace {namespace} {why}")));
-    match sighting {
-        Sighting::Unknown => Ok(None),
-        Sighting::Absent => missing("does not exist: create it, or correct the reference"),
-        Sighting::NotServed => {
-            missing("cannot exist, for this cluster does not serve its kind: install the Atlas Kubernetes Operator")
-        }
-        Sighting::Refused(message) => missing(&format!("cannot be read: {message}")),
-        Sighting::Present(object) => read(&object).map(Some),
-    }
+    let object = sighting.known("does not exist: create it, or correct the reference").map_err(|why| {
+        Refusal::new(Reason::AtlasObjectNotFound, format!("the {kind} {name} in namespace {namespace} {why}"))
+    })?;
+    object.map(|object| read(&object)).transpose()
 }
 
 /// The project that an issuer in this namespace refers to.
@@ -288,15 +282,11 @@ async fn find_user(
         Ok(None) => return Ok(Ok(None)),
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let missing = |why: &str| {
-        Ok(Err(Refusal::new(Reason::CredentialsNotFound, format!("the Secret {} in namespace {} {why}", secret.1, secret.0))))
-    };
-    let seen = match context.secret_watches.watch(&Waiting::Credentials(certificate), &secret) {
-        Sighting::Unknown => return Ok(Ok(None)),
-        Sighting::Absent => return missing("does not exist: create it"),
-        Sighting::NotServed => return missing("cannot be read"),
-        Sighting::Refused(message) => return missing(&format!("cannot be read: {message}")),
-        Sighting::Present(seen) => seen,
+    let missing = |why: &str| Ok(Err(without_secret(Reason::CredentialsNotFound, &secret, why)));
+    let seen = match context.secret_watches.watch(&Waiting::Credentials(certificate), &secret).known(NO_SECRET) {
+        Ok(Some(seen)) => seen,
+        Ok(None) => return Ok(Ok(None)),
+        Err(why) => return missing(&why),
     };
     let version = format!(
         "{}/{project}/{}/{}",
@@ -311,7 +301,7 @@ async fn find_user(
     }
     let api = Api::<Secret>::namespaced(context.client.clone(), &secret.0);
     let Some(secret) = request("read the credentials Secret", api.get_opt(&secret.1)).await? else {
-        return missing("does not exist: create it");
+        return missing(NO_SECRET);
     };
     let source = AtlasSource {
         endpoint: &context.atlas_defaults.endpoint,

@@ -90,12 +90,12 @@ impl Pass<'_> {
     /// Takes what is known of the account, and records what nobody holds: the pass that asked for the list may have come to nothing
     /// before it could report.
     fn recall(&mut self, user: &UserKey, now: Timestamp) -> bool {
-        self.observed.account = accounts::recall(self.context, user, now);
-        if let Some((listed, looked_at)) = self.context.accounts.list(user, now) {
-            let accounted = accounts::accounted(self.context, user);
-            decide::record_list(&mut self.observed.status, &listed, &accounted, looked_at);
+        let Some(recalled) = accounts::recall(self.context, user, now) else { return false };
+        if let Some(list) = recalled.list {
+            decide::record_list(&mut self.observed.status, &list.listed, &list.accounted, list.asked_at);
         }
-        self.observed.account.is_some()
+        self.observed.account = Some(recalled.account);
+        true
     }
 
     /// Asks for the list; without the role for it, what the cluster knows must do.

@@ -20,10 +20,9 @@ use tracing::warn;
 use super::{
     Context, ReconcileError, Scope,
     atlas_objects::{Project, find_project},
-    issuers::{IssuerKey, LoadedIssuer, Refusal, load, secret_of, without_secret},
+    issuers::{IssuerKey, LoadedIssuer, NO_SECRET, Refusal, load, secret_of, without_secret},
     kubernetes::{chain, request},
     memory::NamespacedName,
-    name_watches::Sighting,
     observe::{issuer_key, now},
     report::{new_warnings, status_patch, superseded},
     triggers::Waiting,
@@ -141,24 +140,23 @@ type Loaded = Result<Arc<LoadedIssuer>, Refusal>;
 /// The issuer with its Secret; `None` if nothing is known of the Secret yet.
 async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -> Result<Option<Loaded>, ReconcileError> {
     let spec = issuer.issuer_spec();
-    let (project, secret) = match parts(spec, key, context) {
+    let (project_id, secret) = match parts(spec, key, context) {
         Ok(Some(parts)) => parts,
         Ok(None) => return Ok(None),
         Err(refusal) => return Ok(Some(Err(refusal))),
     };
-    let missing = |why: &str| Ok(Some(Err(without_secret(spec, &secret, why))));
-    let seen = match context.secret_watches.watch(&Waiting::Issuer(key.clone()), &secret) {
-        Sighting::Unknown => return Ok(None),
-        Sighting::Absent => return missing("does not exist: create it"),
-        Sighting::NotServed => return missing("cannot be read"),
-        Sighting::Refused(message) => return missing(&format!("cannot be read: {message}")),
-        Sighting::Present(seen) => seen,
+    let reason = if spec.atlas.is_some() { Reason::CredentialsNotFound } else { Reason::CaNotFound };
+    let missing = |why: &str| Ok(Some(Err(without_secret(reason, &secret, why))));
+    let seen = match context.secret_watches.watch(&Waiting::Issuer(key.clone()), &secret).known(NO_SECRET) {
+        Ok(Some(seen)) => seen,
+        Ok(None) => return Ok(None),
+        Err(why) => return missing(&why),
     };
     let generation = issuer.meta().generation.unwrap_or_default();
     let version = format!(
         "{}/{generation}/{}/{}/{}",
         issuer.meta().uid.as_deref().unwrap_or_default(),
-        project.as_ref().map(|project| project.id.as_str()).unwrap_or_default(),
+        project_id.as_deref().unwrap_or_default(),
         seen.uid().unwrap_or_default(),
         seen.resource_version().unwrap_or_default()
     );
@@ -171,13 +169,13 @@ async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -
     }
     let api = Api::<Secret>::namespaced(context.client.clone(), &secret.0);
     match request("read the issuer's Secret", api.get_opt(&secret.1)).await? {
-        Some(secret) => Ok(Some(load(key, spec, version, project.as_ref(), &secret, &context.atlas, now).map(Arc::new))),
-        None => missing("does not exist: create it"),
+        Some(secret) => Ok(Some(load(key, spec, version, project_id, &secret, &context.atlas, now).map(Arc::new))),
+        None => missing(NO_SECRET),
     }
 }
 
-/// The `AtlasProject` that the issuer refers to, if it does, and the Secret that it needs; `None` if that is not known yet.
-fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option<(Option<Project>, NamespacedName)>, Refusal> {
+/// The id of the `AtlasProject` that the issuer refers to, if it does, and the Secret that it needs; `None` if that is not known yet.
+fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option<(Option<String>, NamespacedName)>, Refusal> {
     let waiting = Waiting::Issuer(key.clone());
     let project = if let Some(reference) = spec.atlas.as_ref().and_then(|atlas| atlas.project_ref.as_ref()) {
         let Some(project) = find_project(context, &waiting, reference, &key.namespace)? else { return Ok(None) };
@@ -191,10 +189,10 @@ fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option
             (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace.clone(),
             _ => key.namespace.clone(),
         };
-        return Ok(Some((project, (namespace, name.to_owned()))));
+        return Ok(Some((project.map(|project| project.id), (namespace, name.to_owned()))));
     }
     match project {
-        Some(Project { id, credentials: Some(secret) }) => Ok(Some((Some(Project { id, credentials: None }), secret))),
+        Some(Project { id, credentials: Some(secret) }) => Ok(Some((Some(id), secret))),
         Some(_) => Err(Refusal::new(
             Reason::CredentialsNotFound,
             "the AtlasProject names no Secret with credentials: name one in spec.atlas.credentialsSecretRef",

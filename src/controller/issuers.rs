@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::{atlas_objects::Project, memory::NamespacedName, secret::sha256};
+use super::{memory::NamespacedName, secret::sha256};
 use crate::{
     api::{
         AtlasApiVersion as SpecApiVersion, CaIssuerSpec, IssuerKind, IssuerSpec, Reason,
@@ -105,10 +105,12 @@ pub fn secret_of(spec: &IssuerSpec) -> Option<&str> {
     }
 }
 
+/// What is said of a Secret that is not there.
+pub(super) const NO_SECRET: &str = "does not exist: create it";
+
 /// Refuses an issuer whose Secret is not there.
 #[must_use]
-pub fn without_secret(spec: &IssuerSpec, (namespace, name): &NamespacedName, why: &str) -> Refusal {
-    let reason = if spec.atlas.is_some() { Reason::CredentialsNotFound } else { Reason::CaNotFound };
+pub fn without_secret(reason: Reason, (namespace, name): &NamespacedName, why: &str) -> Refusal {
     Refusal::new(reason, format!("the Secret {name} in namespace {namespace} {why}"))
 }
 
@@ -120,7 +122,7 @@ pub(super) fn load(
     key: &IssuerKey,
     spec: &IssuerSpec,
     version: String,
-    project: Option<&Project>,
+    project_id: Option<String>,
     secret: &Secret,
     client: &AtlasClient,
     now: Timestamp,
@@ -132,11 +134,11 @@ pub(super) fn load(
     };
     match (&spec.atlas, &spec.ca) {
         (Some(atlas), None) => {
-            let project_id = project.map(|project| project.id.clone()).or_else(|| atlas.project_id.clone());
             let source = AtlasSource {
                 endpoint: &atlas.endpoint,
                 allow_plain_http: atlas.allow_plain_http.unwrap_or_default(),
                 project_id: project_id
+                    .or_else(|| atlas.project_id.clone())
                     .ok_or_else(|| Refusal::new(Reason::InvalidSpec, "name a project: projectId or projectRef"))?,
                 api_version: atlas.api_version,
                 months_until_expiration: atlas.months_until_expiration,

@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::secret::SecretContent;
-use crate::{decide::SecretView, issuer::IssueError};
+use crate::{certificate::CertificateFacts, decide::SecretView, issuer::IssueError};
 
 /// A namespaced object's namespace and name.
 pub type NamespacedName = (String, String);
@@ -137,11 +137,12 @@ impl Memory {
         self.lock().unsaved.get(object).filter(|unsaved| unsaved.uid == uid).cloned()
     }
 
-    /// The Secret was refused; it is tried again at this time.
-    pub fn refused(&self, object: &NamespacedName, until: Timestamp, why: &str) {
-        if let Some(unsaved) = self.lock().unsaved.get_mut(object) {
-            unsaved.refused = Some((until, why.to_owned()));
-        }
+    /// The Secret refused the certificate, which is returned; it is tried again at this time.
+    pub fn refused(&self, object: &NamespacedName, until: Timestamp, why: &str) -> Option<CertificateFacts> {
+        let mut memory = self.lock();
+        let unsaved = memory.unsaved.get_mut(object)?;
+        unsaved.refused = Some((until, why.to_owned()));
+        Some(unsaved.content.pair.facts().clone())
     }
 
     /// How the request under a claim ended, until the status tells.
@@ -180,13 +181,14 @@ impl Memory {
         self.lock().repairs.get(object).cloned().unwrap_or_default()
     }
 
-    /// The serial numbers of all certificates that this process has read, written, or keeps until they can be written.
+    /// Those of these serial numbers whose certificates this process has read, written, or keeps until they can be written.
     #[must_use]
-    pub fn serial_numbers(&self) -> BTreeSet<String> {
+    pub fn serial_numbers_among(&self, wanted: &BTreeSet<&str>) -> BTreeSet<String> {
         let memory = self.lock();
         let unsaved = memory.unsaved.values().map(|unsaved| unsaved.content.pair.facts());
         let seen = memory.secrets.values().filter_map(|secret| secret.view.certificate.as_ref().ok());
-        unsaved.chain(seen).map(|facts| facts.serial_number.clone()).collect()
+        let known = unsaved.chain(seen).map(|facts| &facts.serial_number);
+        known.filter(|serial| wanted.contains(serial.as_str())).cloned().collect()
     }
 
     /// Counts a pass that failed for reasons of the API server; the number of failures in a row.

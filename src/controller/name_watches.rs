@@ -181,6 +181,22 @@ impl<K: Resource + Clone> Entries<K> {
 }
 
 impl<K: Resource> Sighting<K> {
+    /// The object, `None` if nothing is known of it yet.
+    ///
+    /// # Errors
+    /// Why it is not there, as the end of a sentence about it; for one that does not exist, the one given.
+    pub fn known(self, absent: &str) -> Result<Option<Arc<K>>, String> {
+        match self {
+            Self::Unknown => Ok(None),
+            Self::Absent => Err(absent.to_owned()),
+            Self::NotServed => {
+                Err("cannot exist, for this cluster does not serve its kind: install the Atlas Kubernetes Operator".to_owned())
+            }
+            Self::Refused(message) => Err(format!("cannot be read: {message}")),
+            Self::Present(object) => Ok(Some(object)),
+        }
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Unknown, Self::Unknown)

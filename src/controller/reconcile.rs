@@ -83,17 +83,17 @@ async fn pass(object: &DatabaseUserCertificate, context: &Context) -> Result<Act
 
 async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<Action, ReconcileError> {
     let context = pass.context;
-    let now = now(context);
+    let (name, now) = (pass.name(), now(context));
     // Others may ask Atlas while this pass reports.
     pass.turn = None;
     // Whoever met a 429 keeps the place in the queue.
     let keeps_place = matches!(decision, Decision::Wait { reason: Reason::AtlasRateLimited, .. });
     if !matches!(acted, Acted::Queued) && !keeps_place {
-        context.turns.forget(&name_of(&pass.object));
+        context.turns.forget(&name);
     }
     let waits_to_save = matches!(acted, Acted::Nothing) && pass.observed.unsaved.is_some();
     if !matches!(acted, Acted::Unsaved(_)) && !waits_to_save {
-        context.memory.forget_failures(&name_of(&pass.object));
+        context.memory.forget_failures(&name);
     }
     let mut event = None;
     let decision = match acted {
@@ -103,7 +103,7 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
         Acted::Written { view, reason } => {
             event = Some((reason, written(&view.certificate, reason)));
             if reason == Reason::SecretRepaired {
-                context.memory.repaired(name_of(&pass.object), now);
+                context.memory.repaired(name.clone(), now);
             }
             pass.observed.secret = SecretState::Ours(view);
             pass.observed.unsaved = None;
@@ -111,12 +111,8 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
         }
         Acted::Failed(error) => after_failure(&mut pass, &error, now),
         Acted::Unsaved(why) => {
-            let until = later(now, context.memory.count_failure(&name_of(&pass.object)));
-            context.memory.refused(&name_of(&pass.object), until, &why);
-            pass.observed.unsaved = context
-                .memory
-                .unsaved(&name_of(&pass.object), &pass.object.uid().unwrap_or_default())
-                .map(|unsaved| unsaved.content.pair.facts().clone());
+            let until = later(now, context.memory.count_failure(&name));
+            pass.observed.unsaved = context.memory.refused(&name, until, &why);
             pass.observed.save_refused = Some((until, why));
             decide(&pass.object, &pass.observed, now)
         }
@@ -126,15 +122,13 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
         return Ok(Action::await_change());
     }
     let status = decide::next_status(&pass.object, &pass.observed, &decision, now);
-    let unaccounted = status.unaccounted_certificates.as_ref();
-    let latest_expiry = unaccounted.and_then(|found| found.latest_expiry.as_ref()).map(|latest| latest.0);
-    context.metrics.unaccounted(&name_of(&pass.object), unaccounted.map_or(0, |found| found.count), latest_expiry);
+    context.metrics.unaccounted(&name, status.unaccounted_certificates.as_ref());
     let reported = report(context, &pass.object, status).await;
     if let Some((reason, message)) = event {
         context.events.publish(&pass.object, reason, &message).await;
     }
     reported?;
-    context.memory.forget_end(&name_of(&pass.object));
+    context.memory.forget_end(&name);
     let sleep = sleep(decide::next_look(&pass.observed, &decision, now), &decision, now);
     // In case the Secret is changed by another before the watch has shown our own write of it.
     let secret = (pass.observed.namespace.clone(), pass.object.secret_name());
@@ -145,7 +139,7 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
 /// A claim without its certificate. If this process knows how its request ended, and only the report of it met a newer object, that
 /// is what happened; else it must be taken for lost.
 fn account(pass: &mut Pass<'_>, now: Timestamp) -> Decision {
-    let (context, name) = (pass.context, name_of(&pass.object));
+    let (context, name) = (pass.context, pass.name());
     let claim = pass.observed.status.issuance.as_ref().map(|claim| claim.id.clone()).unwrap_or_default();
     if let Some(error) = context.memory.end_of(&name, &claim) {
         return after_failure(pass, &error, now);
@@ -173,7 +167,7 @@ fn after_failure(pass: &mut Pass<'_>, error: &IssueError, now: Timestamp) -> Dec
 
 /// A foreign Secret in the way is watched by its name, so that its deletion is seen.
 fn watch_obstacle(pass: &Pass<'_>, decision: &Decision) {
-    let waiting = Waiting::Certificate(name_of(&pass.object));
+    let waiting = Waiting::Certificate(pass.name());
     if matches!(decision, Decision::Refuse { reason: Reason::SecretNotOwned, .. }) {
         let secret = (pass.observed.namespace.clone(), pass.object.secret_name());
         pass.context.secret_watches.watch(&waiting, &secret);

@@ -17,7 +17,8 @@ use crate::api::{
     condition, names::CONTROLLER,
 };
 
-/// Writes the status of the object as it was seen; it fails with a conflict on a newer one.
+/// Writes the status of the object as it was seen; it fails with a conflict on a newer one. An Event tells of certificates that have
+/// come to be unaccounted.
 pub(super) async fn patch_status(
     context: &Context,
     object: &DatabaseUserCertificate,
@@ -26,7 +27,10 @@ pub(super) async fn patch_status(
     let api = Api::<DatabaseUserCertificate>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     let patch = Patch::Merge(status_patch(object, status));
     let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
-    request("patch the status", api.patch_status(&object.name_any(), &parameters, &patch)).await.map_err(superseded)
+    let written =
+        request("patch the status", api.patch_status(&object.name_any(), &parameters, &patch)).await.map_err(superseded)?;
+    report_unaccounted(context, object, status).await;
+    Ok(written)
 }
 
 /// The body of a status patch for exactly this version of the object. Absent values are null, which removes them.
@@ -53,7 +57,6 @@ pub(super) async fn report(
         return Ok(());
     }
     patch_status(context, object, &status).await?;
-    report_unaccounted(context, object, &old, &status).await;
     for (reason, message) in new_warnings(&old.conditions, &status.conditions) {
         context.metrics.refused(reason);
         context.events.publish(object, reason, &message).await;
@@ -61,16 +64,9 @@ pub(super) async fn report(
     Ok(())
 }
 
-/// Certificates that nobody holds: the metric follows their number, an Event tells of each rise.
-pub(super) async fn report_unaccounted(
-    context: &Context,
-    object: &DatabaseUserCertificate,
-    old: &DatabaseUserCertificateStatus,
-    new: &DatabaseUserCertificateStatus,
-) {
-    let count =
-        |status: &DatabaseUserCertificateStatus| status.unaccounted_certificates.as_ref().map_or(0, |found| found.count);
-    if let Some(unaccounted) = new.unaccounted_certificates.as_ref().filter(|_| count(new) > count(old)) {
+async fn report_unaccounted(context: &Context, object: &DatabaseUserCertificate, new: &DatabaseUserCertificateStatus) {
+    let old = object.status.as_ref().and_then(|status| status.unaccounted_certificates.as_ref()).map_or(0, |found| found.count);
+    if let Some(unaccounted) = new.unaccounted_certificates.as_ref().filter(|found| found.count > old) {
         context.metrics.refused(Reason::UnaccountedCertificates);
         context.events.publish(object, Reason::UnaccountedCertificates, &unaccounted_sentence(unaccounted)).await;
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc, time::Instant};
 
-use futures::{FutureExt, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::BoxFuture, stream};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{Namespace, Secret},
@@ -201,6 +201,22 @@ async fn run_certificates(controller: Controller<DatabaseUserCertificate>, conte
         .await;
 }
 
+/// The events of a watch of metadata. One that fails goes on by itself, and says so in the log.
+fn metadata_events<K>(
+    api: Api<PartialObjectMeta<K>>,
+    config: watcher::Config,
+    what: &'static str,
+) -> impl Stream<Item = watcher::Event<PartialObjectMeta<K>>> + Send
+where
+    PartialObjectMeta<K>: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let events = watcher(api, config).modify(|object| object.managed_fields_mut().clear()).default_backoff();
+    events.filter_map(move |event| {
+        let event = event.inspect_err(|error| warn!(error = chain(error), "the watch of {what} failed and goes on"));
+        futures::future::ready(event.ok())
+    })
+}
+
 /// Keeps the metadata of our Secrets, and wakes whoever a change concerns.
 async fn watch_secrets(
     secrets: Api<PartialObjectMeta<Secret>>,
@@ -211,16 +227,9 @@ async fn watch_secrets(
     filling: Filling,
 ) {
     let config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
-    let mut events = watcher(secrets, config).modify(|secret| secret.managed_fields_mut().clear()).default_backoff().boxed();
+    let mut events = metadata_events(secrets, config, "Secrets").boxed();
     let mut list_began = Instant::now();
     while let Some(event) = events.next().await {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                warn!(error = chain(&error), "the watch of Secrets failed and goes on");
-                continue;
-            }
-        };
         writer.apply_watcher_event(&event);
         match &event {
             watcher::Event::Init => list_began = Instant::now(),
@@ -261,18 +270,8 @@ async fn watch_namespaces(
     filling: Filling,
 ) {
     let store = writer.as_reader();
-    let mut events = watcher(Api::<PartialObjectMeta<Namespace>>::all(client), watcher::Config::default())
-        .modify(|namespace| namespace.managed_fields_mut().clear())
-        .default_backoff()
-        .boxed();
+    let mut events = metadata_events(Api::all(client), watcher::Config::default(), "namespaces").boxed();
     while let Some(event) = events.next().await {
-        let event = match event {
-            Ok(event) => event,
-            Err(error) => {
-                warn!(error = chain(&error), "the watch of namespaces failed and goes on");
-                continue;
-            }
-        };
         let relabelled = match &event {
             // One that is new may have come after its first certificate.
             watcher::Event::Apply(namespace) => store

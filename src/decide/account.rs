@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::Decision;
+use super::{Decision, brake::Brake};
 use crate::{
     api::{
         DatabaseUserCertificateStatus, Reason, UnaccountedCertificate, UnaccountedCertificates,
@@ -35,20 +35,14 @@ pub struct UserAccount {
 
 /// The wait until one more certificate is within the user's budget; `None` if it is.
 pub(super) fn over_budget(account: &UserAccount, username: &str, now: Timestamp) -> Option<Decision> {
-    let window_start = now.saturating_sub(BUDGET_WINDOW).unwrap_or(Timestamp::MIN);
-    let mut recent: Vec<Timestamp> = account.made.iter().copied().filter(|made| *made > window_start).collect();
-    recent.sort_unstable();
-    let allowed = account.objects.max(1) + SPARE_MINTS;
-    // One more fits when all but so many have left the window.
-    let leaving = recent.len().checked_sub(allowed)?;
-    let until = recent.get(leaving)?.saturating_add(BUDGET_WINDOW).unwrap_or(now);
+    let objects = account.objects.max(1);
+    let brake = Brake { allowed: objects + SPARE_MINTS, window: BUDGET_WINDOW };
+    let (recent, until) = brake.hold(account.made.iter().copied(), now)?;
     Some(Decision::Wait {
-        until: truncated_to_second(until),
+        until,
         reason: Reason::AtlasMintBudget,
         message: format!(
-            "{} certificates were made for the database user {username:?} within a day, and {} object(s) here name it: find out what else asks for them (another cluster or program, lost answers, a Secret that keeps being deleted); the annotation {RENEW_REQUESTED_ANNOTATION} has one made all the same",
-            recent.len(),
-            account.objects.max(1)
+            "{recent} certificates were made for the database user {username:?} within a day, and {objects} object(s) here name it: find out what else asks for them (another cluster or program, lost answers, a Secret that keeps being deleted); the annotation {RENEW_REQUESTED_ANNOTATION} has one made all the same"
         ),
     })
 }

@@ -6,24 +6,23 @@ use super::{
     Desired, IssuerFacts, IssuerState, IssuerType, Observed, SecretState, SecretView,
     account::over_budget,
     backoff::{inputs_digest, is_same_user, waits_in_any_case},
+    brake::Brake,
     desired::{username, wanted_subject},
     renewal_time,
 };
 use crate::{
-    api::{DatabaseUserCertificate, Reason, names::RENEW_REQUESTED_ANNOTATION, truncated_to_second},
+    api::{DatabaseUserCertificate, Reason, names::RENEW_REQUESTED_ANNOTATION},
     certificate::CertificateFacts,
 };
 
-/// So many certificates within [`BRAKE_WINDOW`] cannot be right.
-const BRAKE_COUNT: usize = 5;
-const BRAKE_WINDOW: SignedDuration = SignedDuration::from_hours(1);
+/// So many certificates for one object cannot be right.
+const ISSUES: Brake = Brake { allowed: 5, window: SignedDuration::from_hours(1) };
 
 /// After so many answers in a row that could not be used, the next one would be no better.
 const UNUSABLE_ANSWERS: i64 = 3;
 
-/// So many repairs of one Secret within [`REPAIR_WINDOW`] are a fight with whatever undoes them.
-const REPAIR_COUNT: usize = 5;
-const REPAIR_WINDOW: SignedDuration = SignedDuration::from_mins(10);
+/// So many repairs of one Secret are a fight with whatever undoes them.
+const REPAIRS: Brake = Brake { allowed: 5, window: SignedDuration::from_mins(10) };
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -145,13 +144,11 @@ fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observe
 
 /// A Secret that was put right again and again is left alone for a while: its pair is good.
 fn contested(view: &SecretView, observed: &Observed, now: Timestamp) -> Option<Decision> {
-    let window_start = now.saturating_sub(REPAIR_WINDOW).unwrap_or(Timestamp::MIN);
-    let recent: Vec<Timestamp> = observed.recent_repairs.iter().copied().filter(|time| *time > window_start).collect();
-    let oldest = recent.iter().min().filter(|_| recent.len() >= REPAIR_COUNT)?;
+    let (recent, until) = REPAIRS.hold(observed.recent_repairs.iter().copied(), now)?;
     Some(Decision::Wait {
-        until: truncated_to_second(oldest.saturating_add(REPAIR_WINDOW).unwrap_or(now)),
+        until,
         reason: Reason::SecretContested,
-        message: format!("the Secret was put right {} times within ten minutes: {}", recent.len(), who_fights(Some(view))),
+        message: format!("the Secret was put right {recent} times within ten minutes: {}", who_fights(Some(view))),
     })
 }
 
@@ -249,16 +246,12 @@ fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, n
 }
 
 fn after_too_many(observed: &Observed, now: Timestamp) -> Option<Decision> {
-    let window_start = now.saturating_sub(BRAKE_WINDOW).unwrap_or(Timestamp::MIN);
-    let recent: Vec<Timestamp> =
-        observed.status.history.iter().map(|issued| issued.recorded_at.0).filter(|time| *time > window_start).collect();
-    let oldest = recent.iter().min().filter(|_| recent.len() >= BRAKE_COUNT)?;
+    let (recent, until) = ISSUES.hold(observed.status.history.iter().map(|issued| issued.recorded_at.0), now)?;
     Some(Decision::Wait {
-        until: oldest.saturating_add(BRAKE_WINDOW).unwrap_or(now),
+        until,
         reason: Reason::TooManyIssues,
         message: format!(
-            "{} certificates were issued within an hour (status.history has the reasons), and the Secret needs another: {}; the annotation {RENEW_REQUESTED_ANNOTATION} has one issued all the same",
-            recent.len(),
+            "{recent} certificates were issued within an hour (status.history has the reasons), and the Secret needs another: {}; the annotation {RENEW_REQUESTED_ANNOTATION} has one issued all the same",
             who_fights(observed.secret.ours())
         ),
     })

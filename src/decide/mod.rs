@@ -6,6 +6,7 @@
 mod account;
 mod allow;
 mod backoff;
+mod brake;
 mod decision;
 mod desired;
 mod observed;

@@ -3,7 +3,6 @@
 
 use std::{fmt, time::Duration};
 
-use jiff::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{
@@ -15,7 +14,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::{api::Reason, decide::IssuerType};
+use crate::{
+    api::{Reason, UnaccountedCertificates},
+    decide::IssuerType,
+};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct IssuerLabels {
@@ -99,16 +101,17 @@ impl Metrics {
         self.refused.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc();
     }
 
-    /// So many certificates of an object's database user are held by nobody; those that Atlas lists expire by this time.
-    pub fn unaccounted(&self, (namespace, name): &(String, String), count: i64, latest_expiry: Option<Timestamp>) {
+    /// These certificates of an object's database user are held by nobody.
+    pub fn unaccounted(&self, (namespace, name): &(String, String), found: Option<&UnaccountedCertificates>) {
         let labels = ObjectLabels { namespace: namespace.clone(), name: name.clone() };
-        set(&self.unaccounted, &labels, Some(count).filter(|count| *count > 0));
-        set(&self.unaccounted_expiry, &labels, latest_expiry.map(Timestamp::as_second));
+        let latest_expiry = found.and_then(|found| found.latest_expiry.as_ref());
+        set(&self.unaccounted, &labels, found.map(|found| found.count));
+        set(&self.unaccounted_expiry, &labels, latest_expiry.map(|latest| latest.0.as_second()));
     }
 
     /// An object is gone.
     pub fn forget(&self, object: &(String, String)) {
-        self.unaccounted(object, 0, None);
+        self.unaccounted(object, None);
     }
 
     /// A pass has ended.

@@ -205,6 +205,17 @@ impl Shop {
         .await;
     }
 
+    /// Whether the condition Ready is True.
+    pub fn is_ready(object: &DatabaseUserCertificate) -> bool {
+        let conditions = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        condition(conditions, "Ready").is_some_and(|ready| ready.status == "True")
+    }
+
+    /// All certificates of the namespace.
+    pub async fn certificates(&self) -> Vec<DatabaseUserCertificate> {
+        self.api::<DatabaseUserCertificate>().list(&ListParams::default()).await.unwrap().items
+    }
+
     pub async fn until_new_serial(&self, name: &str, old: &str) -> DatabaseUserCertificateStatus {
         eventually("a new serial number", || async {
             let status = self.status(name).await;

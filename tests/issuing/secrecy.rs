@@ -79,11 +79,6 @@ async fn nothing_secret_is_logged_reported_or_counted() {
     }
 }
 
-/// The lines of a PEM text, which are long enough to be nothing else; also as they would look in base64.
-fn lines_of(pem: &str) -> Vec<String> {
-    pem.lines().filter(|line| !line.starts_with("-----") && line.len() > 30).map(ToOwned::to_owned).collect()
-}
-
 #[test]
 fn the_debug_of_every_public_type_that_holds_a_secret_shows_none() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -133,7 +128,7 @@ fn the_debug_of_every_public_type_that_holds_a_secret_shows_none() {
     let mut secrets: Vec<String> =
         ["the-public-key", "the-private-key", "the-client-id", "the-client-secret"].map(ToOwned::to_owned).into();
     for pem in [&ca_key, &pair_key, &private_key_pem] {
-        secrets.extend(pem_lines(pem));
+        secrets.extend(lines_of(pem));
     }
     assert!(secrets.len() >= 7, "{}", secrets.len());
     for text in &shown {
@@ -143,7 +138,7 @@ fn the_debug_of_every_public_type_that_holds_a_secret_shows_none() {
     }
 }
 
-/// The lines between the boundaries, however short.
-fn pem_lines(pem: &str) -> Vec<String> {
+/// The lines of a PEM text between its boundaries that are long enough to be nothing else.
+fn lines_of(pem: &str) -> Vec<String> {
     pem.lines().filter(|line| !line.starts_with("-----") && line.len() >= 16).map(ToOwned::to_owned).collect()
 }

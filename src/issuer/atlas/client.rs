@@ -126,8 +126,7 @@ impl AtlasClient {
         call: Call,
         now: Timestamp,
     ) -> Result<Answer, IssueError> {
-        let mints = call.mints();
-        let limit = (call.body_limit, call.metered);
+        let (mints, body_limit, metered) = (call.mints(), call.body_limit, call.metered);
         let request = self.request(settings, call);
         let (response, authenticated) = match credentials {
             AtlasCredentials::ApiKey(key) => {
@@ -154,10 +153,10 @@ impl AtlasClient {
         if status == StatusCode::TOO_MANY_REQUESTS {
             let asked = retry_after(&headers, now).and_then(|asked| Duration::try_from(asked).ok());
             self.limits.refused(&key, asked, Instant::now());
-        } else if limit.1 {
+        } else if metered {
             self.limits.answered(&key, &headers, Instant::now());
         }
-        Ok(Answer { status, headers, body: read(response, limit.0).await, authenticated })
+        Ok(Answer { status, headers, body: read(response, body_limit).await, authenticated })
     }
 
     fn request(&self, settings: &AtlasSettings, call: Call) -> RequestBuilder {

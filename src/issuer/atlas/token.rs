@@ -279,18 +279,11 @@ mod tests {
 
     use super::*;
 
-    fn state(refresh_in: i64, expires_in: i64, refused_for: Option<u64>, now: Instant) -> State {
-        let at = |seconds: i64| {
-            let seconds = Duration::from_secs(seconds.unsigned_abs());
-            if refresh_in < 0 && seconds.is_zero() { now } else { now + seconds }
-        };
-        let token = (expires_in > 0).then(|| Held {
-            value: "token".into(),
-            refresh_at: if refresh_in > 0 { at(refresh_in) } else { now },
-            expires_at: at(expires_in),
-        });
-        let refusal =
-            refused_for.map(|wait| (now + Duration::from_secs(wait), failed(Reason::AtlasRateLimited, "no", Retry::Backoff)));
+    fn state(refresh_in: u64, expires_in: u64, refused_for: Option<u64>, now: Instant) -> State {
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let token =
+            (expires_in > 0).then(|| Held { value: "token".into(), refresh_at: at(refresh_in), expires_at: at(expires_in) });
+        let refusal = refused_for.map(|wait| (at(wait), failed(Reason::AtlasRateLimited, "no", Retry::Backoff)));
         State { token, refusal }
     }
 
@@ -302,7 +295,7 @@ mod tests {
     #[case::due_and_refused_long_ago(0, 20, Some(0), "refresh with the old one")]
     #[case::none(0, 0, None, "refresh")]
     #[case::none_and_refused(0, 0, Some(5), "refused")]
-    fn what_a_caller_does(#[case] refresh: i64, #[case] expires: i64, #[case] refused: Option<u64>, #[case] expected: &str) {
+    fn what_a_caller_does(#[case] refresh: u64, #[case] expires: u64, #[case] refused: Option<u64>, #[case] expected: &str) {
         let now = Instant::now();
         let found = match state(refresh, expires, refused, now).find(now) {
             Finding::Use(_) => "use",
