@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
     api::{Patch, PatchParams, PostParams},
-    runtime::reflector::ObjectRef,
+    core::PartialObjectMeta,
 };
 use tracing::info;
 
@@ -13,7 +13,7 @@ use super::{
     Context, ReconcileError,
     examine::Examined,
     issuers::LoadedIssuer,
-    kubernetes::{KubernetesError, request},
+    kubernetes::{KubernetesError, chain, request},
     memory::{NamespacedName, Unsaved},
     observe::now,
     reconcile::name_of,
@@ -22,9 +22,9 @@ use super::{
     turns::Turn,
 };
 use crate::{
-    api::{DatabaseUserCertificate, Reason, names::CONTROLLER},
+    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason, names::CONTROLLER},
     decide::{self, Decision, Desired, Observed, SecretView},
-    issuer::{IssueError, IssueRequest, Issuer, Minted, Retry},
+    issuer::{IssueError, IssueRequest, Issuer, MintPermit, Minted, Retry},
 };
 
 /// What came of an act.
@@ -111,8 +111,12 @@ impl Pass<'_> {
             private_key: desired.private_key.unwrap_or_default(),
             now: now(self.context),
         };
-        let issued = match loaded.issuer.issue(request).await {
+        let issued = match loaded.issuer.issue(request, &self.permit()).await {
             Ok(issued) => issued,
+            Err(error) if error.minted == Minted::No && !self.context.leadership.may_act() => {
+                self.withdraw_claim().await;
+                return Err(ReconcileError::NotLeading);
+            }
             Err(error) => {
                 let error = match &loaded.issuer {
                     Issuer::Atlas(atlas) => self.after_refusal(atlas, error).await,
@@ -140,31 +144,65 @@ impl Pass<'_> {
         }
         let uid = self.object.uid().unwrap_or_default();
         self.context.memory.keep_unsaved(self.name(), Unsaved { uid, content, refused: None });
-        if self.has_newer_spec() {
-            // It may want the certificate no longer that is about to be replaced: the next pass decides.
-            return Err(ReconcileError::Superseded);
-        }
         self.save().await
     }
 
-    /// Whether the spec has changed since this pass read it.
-    fn has_newer_spec(&self) -> bool {
-        let known = self.context.certificate_store.get(&ObjectRef::from_obj(&self.object));
-        known.is_some_and(|known| known.metadata.generation > self.object.metadata.generation)
+    /// Nothing was asked for under the claim: it need not be taken for lost, unless who leads now has done so already.
+    async fn withdraw_claim(&self) {
+        let status = DatabaseUserCertificateStatus { issuance: None, ..self.observed.status.clone() };
+        match patch_status(self.context, &self.object, &status).await {
+            Ok(_) => info!("no certificate was asked for, and the claim is withdrawn"),
+            Err(error) => info!(error = chain(&error), "no certificate was asked for; the claim stands"),
+        }
+    }
+
+    /// Asked right before a certificate is asked for, which may be long after the claim: the process may have been paused.
+    fn permit(&self) -> MintPermit {
+        let leadership = self.context.leadership.clone();
+        MintPermit::new(move || leadership.may_act())
+    }
+
+    /// Nothing is begun by a process that stops, or that another may have taken the lead from.
+    fn check_leadership(&self) -> Result<(), ReconcileError> {
+        if self.context.leadership.may_act() { Ok(()) } else { Err(ReconcileError::NotLeading) }
+    }
+
+    /// Reads the object live: whether it is there and wants what this pass decided on. Watches may lag, so that a Secret could be written
+    /// for what nobody wants any more.
+    async fn is_current(&self) -> Result<bool, KubernetesError> {
+        let api = Api::<DatabaseUserCertificate>::namespaced(self.context.client.clone(), &self.observed.namespace);
+        let found = request("read the object", api.get_metadata_opt(&self.object.name_any())).await?;
+        let decided_on = &self.object.metadata;
+        Ok(found.is_some_and(|PartialObjectMeta { metadata: live, .. }| {
+            live.uid == decided_on.uid && live.generation == decided_on.generation && live.deletion_timestamp.is_none()
+        }))
+    }
+
+    async fn check_current(&self) -> Result<(), ReconcileError> {
+        self.check_leadership()?;
+        if self.is_current().await? { Ok(()) } else { Err(ReconcileError::Superseded) }
     }
 
     /// Writes what a CA signed: on a refusal it is simply signed again later.
     async fn write_replaceable(&self, content: &SecretContent, reason: Reason) -> Result<Acted, ReconcileError> {
+        self.check_current().await?;
         match self.write(content).await {
             Ok(view) => Ok(Acted::Written { view: Box::new(view), reason }),
             Err(error) => refused(error),
         }
     }
 
-    /// Writes the certificate that is kept in memory, and forgets it only then.
+    /// Writes the certificate that is kept in memory, and forgets it only then. A process that stops or leads no longer does so too: it
+    /// alone has the key, and the write has a precondition.
     async fn save(&self) -> Result<Acted, ReconcileError> {
         let uid = self.object.uid().unwrap_or_default();
         let Some(unsaved) = self.context.memory.unsaved(&self.name(), &uid) else { return Ok(Acted::Stale) };
+        match self.is_current().await {
+            Ok(true) => {}
+            // The newer spec may want the certificate no longer that is about to be replaced: the next pass decides.
+            Ok(false) => return Err(ReconcileError::Superseded),
+            Err(error) => return Ok(Acted::Unsaved(error.explanation())),
+        }
         match self.write(&unsaved.content).await {
             Ok(view) => {
                 self.context.memory.saved(&self.name());
@@ -187,6 +225,7 @@ impl Pass<'_> {
         if decided_on != Some(&pair.facts().serial_number) || secret::other_owner(&self.object, &found.metadata).is_some() {
             return Ok(Acted::Stale);
         }
+        self.check_current().await?;
         let content = SecretContent {
             pair,
             ca_certificate: match &loaded.issuer {
@@ -246,6 +285,7 @@ impl Pass<'_> {
 
     /// Persists the intent. It fails if the object has changed or gone since it was observed, which proves that it was seen live.
     async fn claim(&mut self, cause: Reason) -> Result<String, ReconcileError> {
+        self.check_leadership()?;
         let mut bytes = [0_u8; 8];
         rand::fill(&mut bytes).map_err(|_| ReconcileError::NoRandomness)?;
         let id = hex::encode(bytes);

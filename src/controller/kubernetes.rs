@@ -56,6 +56,12 @@ impl KubernetesError {
         self.status().is_some_and(|status| status.code == 409)
     }
 
+    /// 401 or 403: a permission is missing.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.status().is_some_and(|status| matches!(status.code, 401 | 403))
+    }
+
     /// 404.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -145,6 +145,21 @@ impl Memory {
         Some(unsaved.content.pair.facts().clone())
     }
 
+    /// The write of the certificate that is kept is tried again at once.
+    pub fn retry_now(&self, object: &NamespacedName) {
+        if let Some(unsaved) = self.lock().unsaved.get_mut(object) {
+            unsaved.refused = None;
+        }
+    }
+
+    /// The objects whose certificates could not be written, with the serial numbers.
+    #[must_use]
+    pub fn all_unsaved(&self) -> Vec<(NamespacedName, String)> {
+        let memory = self.lock();
+        let serial_number = |unsaved: &Unsaved| unsaved.content.pair.facts().serial_number.clone();
+        memory.unsaved.iter().map(|(object, unsaved)| (object.clone(), serial_number(unsaved))).collect()
+    }
+
     /// How the request under a claim ended, until the status tells.
     pub fn ended(&self, object: NamespacedName, claim: String, error: IssueError) {
         self.lock().ended.insert(object, (claim, error));

@@ -4,6 +4,7 @@ mod accounts;
 mod act;
 mod atlas_objects;
 mod caches;
+mod drain;
 mod events;
 mod examine;
 mod issuer_controller;
@@ -19,7 +20,7 @@ mod triggers;
 mod turns;
 mod wiring;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -29,7 +30,6 @@ use self::{
     caches::Caches,
     events::Events,
     issuers::IssuerDirectory,
-    kubernetes::KubernetesError,
     memory::{Memory, NamespacedName},
     name_watches::NameWatches,
     triggers::Triggers,
@@ -37,11 +37,11 @@ use self::{
 use crate::{
     api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate},
     issuer::atlas::AtlasClient,
-    operator::Metrics,
+    operator::{Leadership, Metrics},
 };
 
 pub use accounts::Accounts;
-pub use kubernetes::{REQUEST_LIMIT, chain};
+pub use kubernetes::{KubernetesError, REQUEST_LIMIT, chain, request};
 pub use turns::Turns;
 pub use wiring::run;
 
@@ -88,6 +88,10 @@ pub struct Settings {
     pub accounts: Arc<Accounts>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Whether certificates may be made.
+    pub leadership: Leadership,
+    /// How long, once the process stops, certificates are kept trying to be saved that are in memory alone.
+    pub stop_limit: Duration,
 }
 
 /// What each pass needs.
@@ -100,6 +104,7 @@ struct Context {
     turns: Turns,
     accounts: Arc<Accounts>,
     metrics: Arc<Metrics>,
+    leadership: Leadership,
     events: Events,
     memory: Arc<Memory>,
     caches: Caches,
@@ -126,6 +131,9 @@ enum ReconcileError {
     /// The object is not as it was seen.
     #[error("the object has changed since it was read")]
     Superseded,
+    /// Another process may lead by now, or this one stops.
+    #[error("this process leads no longer, or is stopping")]
+    NotLeading,
     /// The pass took too long.
     #[error("the pass took too long and was given up")]
     TooLong,

@@ -48,6 +48,9 @@ pub(super) async fn reconcile(object: Arc<DatabaseUserCertificate>, context: Arc
 /// After a failure of the API server: again, after a delay that doubles.
 #[allow(clippy::needless_pass_by_value, reason = "the signature is kube's")]
 pub(super) fn after_error(object: Arc<DatabaseUserCertificate>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    if matches!(error, ReconcileError::NotLeading) {
+        return Action::requeue(Duration::from_secs(5));
+    }
     if matches!(error, ReconcileError::Superseded) {
         // The newer version's watch event starts the next pass; this is for the event that gets lost.
         debug!("the object has changed meanwhile");
@@ -58,7 +61,7 @@ pub(super) fn after_error(object: Arc<DatabaseUserCertificate>, error: &Reconcil
     Action::requeue(Duration::from_secs(1 << doublings.saturating_sub(1)))
 }
 
-async fn pass(object: &DatabaseUserCertificate, context: &Context) -> Result<Action, ReconcileError> {
+pub(super) async fn pass(object: &DatabaseUserCertificate, context: &Context) -> Result<Action, ReconcileError> {
     let mut look = Look::Cached;
     for _ in 0..LOOKS {
         let found = observe(context, object, look).await?;

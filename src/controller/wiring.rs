@@ -2,7 +2,7 @@
 
 use std::{fmt::Debug, sync::Arc, time::Instant};
 
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::core::v1::{Namespace, Secret},
@@ -23,6 +23,7 @@ use tracing::{info, warn};
 use super::{
     Context, Scope, Settings, atlas_objects,
     caches::{Caches, Filling},
+    drain::drain,
     events::Events,
     issuer_controller,
     issuers::IssuerDirectory,
@@ -37,9 +38,11 @@ use crate::{
     operator::{Readiness, clock_jumps},
 };
 
-/// Runs the controllers of one scope until `stop` is ready; passes that are under way are finished first.
-pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop: BoxFuture<'static, ()>) {
-    let stop = stop.shared();
+/// Runs the controllers of one scope until the process stops or has lost the lead; passes that are under way are finished first, and what is in memory alone is
+/// saved.
+pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
+    let leadership = settings.leadership.clone();
+    let stop = async move { leadership.end().await }.shared();
     let (triggers, triggered) = Triggers::new();
     let triggers = Arc::new(triggers);
     let memory = Arc::new(Memory::default());
@@ -86,6 +89,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
         turns: settings.turns.clone(),
         accounts: Arc::clone(&settings.accounts),
         metrics: Arc::clone(&settings.metrics),
+        leadership: settings.leadership.clone(),
         memory,
         caches,
         issuers: IssuerDirectory::default(),
@@ -126,8 +130,12 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness, stop:
         std::future::pending::<()>().await;
     };
 
+    let work = async {
+        tokio::join!(certificate_controller, issuer_controller, cluster_issuer_controller);
+        drain(&context, settings.stop_limit).await;
+    };
     tokio::select! {
-        ((), (), ()) = async { tokio::join!(certificate_controller, issuer_controller, cluster_issuer_controller) } => {}
+        () = work => {}
         () = secret_events => {}
         () = namespace_events => {}
         () = ready => {}

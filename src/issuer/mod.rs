@@ -3,7 +3,7 @@
 pub mod atlas;
 pub mod ca;
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -28,6 +28,30 @@ pub struct IssueRequest {
     pub private_key: PrivateKeySpec,
     /// The time of the request.
     pub now: Timestamp,
+}
+
+/// Whether a certificate may still be asked for. What cannot be taken back is asked for only by the process that leads.
+#[derive(Clone)]
+pub struct MintPermit(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl MintPermit {
+    /// By this question.
+    #[must_use]
+    pub fn new(may_mint: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(may_mint))
+    }
+
+    /// The answer, now.
+    #[must_use]
+    pub fn is_given(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for MintPermit {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("MintPermit").field(&self.is_given()).finish()
+    }
 }
 
 /// A verified answer of an issuer.
@@ -85,13 +109,13 @@ pub enum Issuer {
 }
 
 impl Issuer {
-    /// Has one certificate made, and verifies it.
+    /// Has one certificate made, and verifies it. What cannot be taken back is sent only while there is a permit.
     ///
     /// # Errors
     /// [`IssueError`] says why not, when to try again, and whether a certificate may have been made all the same.
-    pub async fn issue(&self, request: IssueRequest) -> Result<Issued, IssueError> {
+    pub async fn issue(&self, request: IssueRequest, permit: &MintPermit) -> Result<Issued, IssueError> {
         match self {
-            Self::Atlas(atlas) => atlas.issue(&request).await,
+            Self::Atlas(atlas) => atlas.issue(&request, permit).await,
             Self::Ca(ca) => {
                 let ca = Arc::clone(ca);
                 // Generating an RSA key takes up to seconds of computing, which must not hold up other work.

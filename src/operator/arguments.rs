@@ -31,6 +31,18 @@ pub struct RunArguments {
     /// The operator's own namespace, where the Secrets of ClusterCertificateIssuers live.
     #[arg(long, env = "POD_NAMESPACE", default_value = "usercert-system", value_name = "NAMESPACE")]
     pub operator_namespace: String,
+    /// Of several replicas one leads and works, by a Lease in the operator's own namespace; the others stand by.
+    #[arg(long, env = "LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub leader_elect: bool,
+    /// The name of that Lease; operators that serve different namespaces need different ones.
+    #[arg(long, env = "LEASE_NAME", default_value = "usercert-operator", value_name = "NAME")]
+    pub lease_name: String,
+    /// What this process is called in the Lease, before something random. Default: the host's name, which a Pod has from its own.
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub pod_name: Option<String>,
+    /// After SIGTERM, for how many seconds the saving of certificates that were made is tried on.
+    #[arg(long, env = "STOP_LIMIT_SECONDS", default_value = "240", value_parser = stop_seconds, value_name = "SECONDS")]
+    pub stop_limit: Duration,
     /// Where /livez, /readyz and /metrics are served.
     #[arg(long, env = "HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub http_address: SocketAddr,
@@ -77,6 +89,13 @@ fn namespaced_name(text: &str) -> Result<(String, String), String> {
             Ok((namespace.to_owned(), name.to_owned()))
         }
         _ => Err("give NAMESPACE/NAME".to_owned()),
+    }
+}
+
+fn stop_seconds(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
+        _ => Err("give whole seconds from 1 to 3600".to_owned()),
     }
 }
 

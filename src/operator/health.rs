@@ -1,4 +1,4 @@
-//! HTTP: `/livez` says that the process runs, `/readyz` that its caches are filled, `/metrics` counts.
+//! HTTP: `/livez` says that the process runs, `/readyz` that its caches are filled or that it stands by, and who leads; `/metrics` counts.
 
 use std::{
     future::Future,
@@ -18,7 +18,7 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-use super::Metrics;
+use super::{Leadership, Metrics};
 
 /// Whether every set of controllers has its caches filled.
 #[derive(Clone, Debug)]
@@ -51,26 +51,33 @@ impl Readiness {
 pub async fn serve(
     address: SocketAddr,
     readiness: Readiness,
+    leadership: Leadership,
     metrics: Arc<Metrics>,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let router = Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
-        .with_state(readiness)
-        .route("/metrics", get(move || async move { exposition(&metrics) }));
+        .with_state((readiness, leadership.clone()))
+        .route("/metrics", get(move || async move { exposition(&metrics, &leadership) }));
     axum::serve(TcpListener::bind(address).await?, router).with_graceful_shutdown(stop).await
 }
 
-async fn readyz(State(readiness): State<Readiness>) -> (StatusCode, &'static str) {
-    if readiness.is_ready() {
-        (StatusCode::OK, "ok")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet: see the log for watches that fail")
+async fn readyz(State((readiness, leadership)): State<(Readiness, Leadership)>) -> (StatusCode, String) {
+    match (leadership.leads(), leadership.holder()) {
+        (true, _) if !readiness.is_ready() => {
+            (StatusCode::SERVICE_UNAVAILABLE, "the caches are not filled yet: see the log for watches that fail\n".to_owned())
+        }
+        (true, holder) => {
+            (StatusCode::OK, holder.map_or("ok\n".to_owned(), |holder| format!("ok: this process leads as {holder}\n")))
+        }
+        (false, Some(holder)) => (StatusCode::OK, format!("ok: standing by, {holder} leads\n")),
+        (false, None) => (StatusCode::SERVICE_UNAVAILABLE, "it is not known who leads: see the log for the Lease\n".to_owned()),
     }
 }
 
-fn exposition(metrics: &Metrics) -> impl IntoResponse + use<> {
+fn exposition(metrics: &Metrics, leadership: &Leadership) -> impl IntoResponse + use<> {
+    metrics.leadership(leadership);
     match metrics.encode() {
         Ok(text) => {
             let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -14,6 +14,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::Leadership;
 use crate::{
     api::{Reason, UnaccountedCertificates},
     decide::IssuerType,
@@ -36,6 +37,11 @@ struct ObjectLabels {
     name: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct HolderLabels {
+    holder: String,
+}
+
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
@@ -45,6 +51,8 @@ pub struct Metrics {
     unaccounted: Family<ObjectLabels, Gauge>,
     unaccounted_expiry: Family<ObjectLabels, Gauge>,
     reconciled: Histogram,
+    leading: Gauge,
+    leader: Family<HolderLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -57,6 +65,8 @@ impl Default for Metrics {
             unaccounted: Family::default(),
             unaccounted_expiry: Family::default(),
             reconciled: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
+            leading: Gauge::default(),
+            leader: Family::default(),
         };
         metrics.registered()
     }
@@ -83,7 +93,18 @@ impl Metrics {
             self.unaccounted_expiry.clone(),
         );
         registry.register("usercert_reconcile_seconds", "Duration of the passes over certificates", self.reconciled.clone());
+        registry.register("usercert_leading", "1 if this process leads, else 0", self.leading.clone());
+        registry.register("usercert_leader", "1, with the identity of the process that leads", self.leader.clone());
         self
+    }
+
+    /// Who leads. Only the present leader has a series.
+    pub fn leadership(&self, leadership: &Leadership) {
+        self.leading.set(i64::from(leadership.leads()));
+        self.leader.clear();
+        if let Some(holder) = leadership.holder() {
+            self.leader.get_or_create(&HolderLabels { holder }).set(1);
+        }
     }
 
     /// A certificate was issued.

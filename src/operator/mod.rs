@@ -3,11 +3,15 @@
 mod arguments;
 mod clock;
 mod health;
+mod leadership;
+mod lease;
 mod metrics;
 mod process;
 
 pub use arguments::{Arguments, Command, LogFormat, RunArguments};
 pub use clock::{clock_jumps, system_clock};
 pub use health::{Readiness, serve};
+pub use leadership::Leadership;
+pub use lease::{Candidate, Election, LEASE_DURATION, LeaseError};
 pub use metrics::Metrics;
 pub use process::{OperatorError, execute};

@@ -1,16 +1,19 @@
 //! From arguments to running controllers, and the way down.
 
-use std::{io::IsTerminal, sync::Arc};
+use std::{io::IsTerminal, pin::pin, sync::Arc};
 
 use futures::{FutureExt, future::join_all};
 use kube::Client;
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
-use super::{Arguments, Command, LogFormat, Metrics, Readiness, RunArguments, serve, system_clock};
+use super::{
+    Arguments, Candidate, Command, Election, Leadership, LeaseError, LogFormat, Metrics, Readiness, RunArguments, serve,
+    system_clock,
+};
 use crate::{
     api::custom_resource_definitions,
-    controller::{self, Accounts, AtlasDefaults, Scope, Settings, Turns},
+    controller::{self, Accounts, AtlasDefaults, Scope, Settings, Turns, chain},
     issuer::atlas::AtlasClient,
 };
 
@@ -35,6 +38,9 @@ pub enum OperatorError {
     /// Signals cannot be received.
     #[error("could not listen for SIGTERM")]
     Signal(#[source] std::io::Error),
+    /// Another process may lead by now. The container is started anew, with nothing remembered.
+    #[error("this process leads no longer")]
+    LeadershipLost(#[source] LeaseError),
     /// Another TLS provider was installed first.
     #[error("another TLS provider than aws-lc-rs is installed in this process")]
     Provider,
@@ -77,7 +83,8 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     // HTTPS_PROXY is for Atlas; the API server is reached directly.
     config.proxy_url = None;
     let client = Client::try_from(config).map_err(OperatorError::Client)?;
-    let stop = stop_signal().map_err(OperatorError::Signal)?.shared();
+    let leadership = if arguments.leader_elect { Leadership::standing_by() } else { Leadership::alone() };
+    tokio::spawn(stop_on_signal(leadership.clone()).map_err(OperatorError::Signal)?);
     let scopes = scopes(arguments);
     let readiness = Readiness::awaiting(scopes.len());
     let metrics = Arc::new(Metrics::default());
@@ -96,16 +103,58 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
             turns: turns.clone(),
             accounts: Arc::clone(&accounts),
             metrics: Arc::clone(&metrics),
+            leadership: leadership.clone(),
+            stop_limit: arguments.stop_limit,
         };
-        controller::run(client.clone(), settings, readiness.clone(), stop.clone().boxed())
+        controller::run(client.clone(), settings, readiness.clone())
     }));
+    let work = controllers.map(|_| ());
+    let server =
+        serve(arguments.http_address, readiness.clone(), leadership.clone(), Arc::clone(&metrics), std::future::pending());
     tokio::select! {
-        _ = controllers => info!("usercert-operator has stopped"),
-        result = serve(arguments.http_address, readiness.clone(), Arc::clone(&metrics), std::future::pending()) => {
-            result.map_err(OperatorError::Http)?;
-        }
+        result = lead(client.clone(), arguments, leadership, work) => result?,
+        result = server => result.map_err(OperatorError::Http)?,
     }
+    info!("usercert-operator has stopped");
     Ok(())
+}
+
+/// Works while this process leads: until it is told to stop, or has lost the lead, and then for as long as it takes to save what was made.
+/// The lease is held until then and given up.
+async fn lead(
+    client: Client,
+    arguments: &RunArguments,
+    leadership: Leadership,
+    work: impl Future<Output = ()>,
+) -> Result<(), OperatorError> {
+    if !arguments.leader_elect {
+        work.await;
+        return Ok(());
+    }
+    let host = arguments.pod_name.clone().or_else(host_name).unwrap_or_else(|| "usercert-operator".to_owned());
+    let candidate = Candidate::new(&arguments.operator_namespace, &arguments.lease_name, &host);
+    let mut election = Election::new(client, candidate, leadership.clone());
+    tokio::select! {
+        () = election.acquire() => {}
+        () = leadership.end() => return Ok(()),
+    }
+    let mut work = pin!(work);
+    let error = tokio::select! {
+        () = &mut work => {
+            election.release().await;
+            return Ok(());
+        }
+        error = election.hold() => error,
+    };
+    warn!(error = chain(&error), "this process leads no longer: nothing is begun any more");
+    work.await;
+    Err(OperatorError::LeadershipLost(error))
+}
+
+/// The name of the machine, which in a Pod is the Pod's.
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 fn atlas_client(arguments: &RunArguments) -> Result<AtlasClient, OperatorError> {
@@ -124,16 +173,23 @@ fn scopes(arguments: &RunArguments) -> Vec<Scope> {
     namespaces.into_iter().map(Scope::Namespace).collect()
 }
 
-/// Ready at the first SIGTERM or Ctrl-C.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
+/// Stops the work at the first SIGTERM or Ctrl-C, and the process at the second.
+fn stop_on_signal(leadership: Leadership) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        info!("stopping: work under way is finished");
+        let mut signal = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        signal().await;
+        info!("stopping: what is under way is finished; a second signal ends it at once");
+        leadership.stop();
+        signal().await;
+        warn!("stopped at once: what was under way is looked at again at the next start");
+        std::process::exit(1);
     })
 }
 

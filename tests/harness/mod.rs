@@ -23,7 +23,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, api::PostParams};
@@ -31,7 +30,7 @@ use serde_json::json;
 use usercert_operator::{
     controller::{self, Accounts, AtlasDefaults, Scope, Settings, Turns},
     issuer::atlas::AtlasClient,
-    operator::{Metrics, Readiness},
+    operator::{Leadership, Metrics, Readiness},
 };
 use usercert_test_support::{
     atlas::{DigestAlgorithm, StandIn, StandInConfig},
@@ -176,8 +175,10 @@ impl Operator {
                 turns: turns.clone(),
                 accounts: Arc::clone(&accounts),
                 metrics: Arc::clone(&self.metrics),
+                leadership: Leadership::alone(),
+                stop_limit: Duration::from_mins(1),
             };
-            let run = controller::run(client.clone(), settings, readiness.clone(), std::future::pending().boxed());
+            let run = controller::run(client.clone(), settings, readiness.clone());
             self.tasks.lock().unwrap().push(runtime.spawn(run).abort_handle());
         }
         readiness

@@ -36,11 +36,12 @@ async fn a_certificate_costs_one_claim_more_than_from_a_ca_and_one_mint() {
             "get secrets",
             "create secrets (dry run)",
             "patch databaseusercertificates/status",
+            "get databaseusercertificates",
             "create secrets",
             "patch databaseusercertificates/status",
             "create events",
         ],
-        "the first two are the issuer's, of its credentials"
+        "the first two are the issuer's, of its credentials; the object is read live before the Secret is written"
     );
     let mints = shop.cluster.atlas.mints_of("orders-cost");
     assert_eq!(mints.len(), 1);

@@ -21,7 +21,7 @@ use super::{
     errors::{Unanswered, retry_after},
     token::Tokens,
 };
-use crate::issuer::IssueError;
+use crate::issuer::{IssueError, MintPermit};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
@@ -54,6 +54,8 @@ pub(super) struct Call {
     pub(super) body: Option<String>,
     /// The longest answer, in bytes.
     pub(super) body_limit: usize,
+    /// For a request that mints: whether it may still be sent.
+    pub(super) permit: Option<MintPermit>,
     /// Whether it counts against the limit for certificates, which the answer then tells.
     pub(super) metered: bool,
 }
@@ -61,7 +63,7 @@ pub(super) struct Call {
 impl Call {
     /// Whether Atlas may have made a certificate when the answer is lost.
     pub(super) fn mints(&self) -> bool {
-        self.method == Method::POST
+        self.permit.is_some()
     }
 }
 
@@ -126,22 +128,22 @@ impl AtlasClient {
         call: Call,
         now: Timestamp,
     ) -> Result<Answer, IssueError> {
-        let (mints, body_limit, metered) = (call.mints(), call.body_limit, call.metered);
+        let (mints, body_limit, metered, permit) = (call.mints(), call.body_limit, call.metered, call.permit.clone());
         let request = self.request(settings, call);
         let (response, authenticated) = match credentials {
             AtlasCredentials::ApiKey(key) => {
-                let (response, authenticated) = digest::send(&request, key).await;
+                let (response, authenticated) = digest::send(&request, key, permit.as_ref()).await;
                 let unanswered = |error| Unanswered::of_digest(&error).classify(mints && authenticated);
                 (response.map_err(unanswered)?, authenticated)
             }
             AtlasCredentials::ServiceAccount(account) => {
                 let token = self.tokens.get(&self.http, settings, account, now).await?;
-                let mut response = with_token(&request, &token.value, mints).await?;
+                let mut response = with_token(&request, &token.value, permit.as_ref()).await?;
                 if response.status() == StatusCode::UNAUTHORIZED {
                     self.tokens.drop_token(settings, account, &token);
                     if !token.is_new {
                         let token = self.tokens.get(&self.http, settings, account, now).await?;
-                        response = with_token(&request, &token.value, mints).await?;
+                        response = with_token(&request, &token.value, permit.as_ref()).await?;
                     }
                 }
                 (response, true)
@@ -169,9 +171,15 @@ impl AtlasClient {
     }
 }
 
-async fn with_token(request: &RequestBuilder, token: &secrecy::SecretString, mints: bool) -> Result<Response, IssueError> {
-    let request = request.try_clone().ok_or_else(|| Unanswered::NotMade.classify(false))?;
-    request.bearer_auth(token.expose_secret()).send().await.map_err(|error| Unanswered::of(&error).classify(mints))
+async fn with_token(
+    request: &RequestBuilder,
+    token: &secrecy::SecretString,
+    permit: Option<&MintPermit>,
+) -> Result<Response, IssueError> {
+    let not_sent = || Unanswered::NotMade.classify(false);
+    let request = request.try_clone().filter(|_| permit.is_none_or(MintPermit::is_given)).ok_or_else(not_sent)?;
+    let answer = request.bearer_auth(token.expose_secret()).send().await;
+    answer.map_err(|error| Unanswered::of(&error).classify(permit.is_some()))
 }
 
 /// Reads a body of at most so many bytes.

@@ -10,6 +10,7 @@ use reqwest::{
 use secrecy::ExposeSecret;
 
 use super::ApiKey;
+use crate::issuer::MintPermit;
 
 /// The key for one exchange, which notes whether it was used: until then no request was sent that Atlas could grant.
 ///
@@ -17,6 +18,8 @@ use super::ApiKey;
 struct Login<'a> {
     key: &'a ApiKey,
     used: AtomicBool,
+    /// For a request that mints.
+    permit: Option<&'a MintPermit>,
 }
 
 impl DigestAuthCredentials for &Login<'_> {
@@ -34,8 +37,10 @@ impl DigestAuthCredentials for &Login<'_> {
         Ok(None)
     }
 
+    /// Called between the challenge and its answer, which is the last chance to send nothing that mints. diqwest has no error for that;
+    /// whoever withdrew the permit knows why.
     fn store_context(&self, _host: &str, _challenge: &str) -> Result<(), Error> {
-        Ok(())
+        if self.permit.is_some_and(|permit| !permit.is_given()) { Err(Error::AuthHeaderMissing) } else { Ok(()) }
     }
 
     fn clear_context(&self, _host: &str) -> Result<(), Error> {
@@ -45,8 +50,12 @@ impl DigestAuthCredentials for &Login<'_> {
 
 /// Sends a request, answers the challenge, and answers it once more if the nonce was too old by then (`stale=true`, which refuses
 /// the request without a look at it). The flag says whether a request with credentials was sent.
-pub(super) async fn send(request: &RequestBuilder, key: &ApiKey) -> (Result<Response, Error>, bool) {
-    let login = Login { key, used: AtomicBool::new(false) };
+pub(super) async fn send(
+    request: &RequestBuilder,
+    key: &ApiKey,
+    permit: Option<&MintPermit>,
+) -> (Result<Response, Error>, bool) {
+    let login = Login { key, used: AtomicBool::new(false), permit };
     let mut answer = request.send_digest_auth(&login).await;
     let stale = |answer: &Result<Response, Error>| {
         answer.as_ref().is_ok_and(|answer| answer.status() == StatusCode::UNAUTHORIZED && is_stale(answer.headers()))

@@ -30,7 +30,7 @@ use self::{
     errors::Refusal,
     resources::{is_json, unreadable},
 };
-use super::{IssueError, IssueRequest, Issued};
+use super::{IssueError, IssueRequest, Issued, MintPermit};
 
 /// Ten times what Atlas sends (a certificate of 1.8 kB and a key of 3.2 kB).
 const CERTIFICATE_LIMIT: usize = 64 * 1024;
@@ -78,7 +78,7 @@ impl AtlasIssuer {
     /// The user does not exist or is not of X.509 type MANAGED, or Atlas does not answer. Nothing was minted.
     pub async fn check_user(&self, username: &str, now: Timestamp) -> Result<(), IssueError> {
         let url = self.settings.user_url(username)?;
-        let call = Call { method: Method::GET, url, body: None, body_limit: CERTIFICATE_LIMIT, metered: false };
+        let call = Call { method: Method::GET, url, body: None, body_limit: CERTIFICATE_LIMIT, metered: false, permit: None };
         let answer = self.client.send(&self.settings, &self.credentials, call, now).await?;
         match answer.status {
             StatusCode::OK => resources::check_user(json_body(&answer, "database user")?, username),
@@ -95,7 +95,7 @@ impl AtlasIssuer {
         for page in 1..=LAST_PAGE {
             let mut url = self.settings.certificates_url(username)?;
             url.set_query(Some(&format!("itemsPerPage={PAGE_SIZE}&pageNum={page}")));
-            let call = Call { method: Method::GET, url, body: None, body_limit: LIST_LIMIT, metered: true };
+            let call = Call { method: Method::GET, url, body: None, body_limit: LIST_LIMIT, metered: true, permit: None };
             let answer = self.client.send(&self.settings, &self.credentials, call, now).await?;
             match answer.status {
                 StatusCode::OK => {
@@ -117,10 +117,11 @@ impl AtlasIssuer {
     ///
     /// # Errors
     /// [`IssueError`] says whether a certificate may have been made all the same.
-    pub async fn issue(&self, request: &IssueRequest) -> Result<Issued, IssueError> {
+    pub async fn issue(&self, request: &IssueRequest, permit: &MintPermit) -> Result<Issued, IssueError> {
         let url = self.settings.certificates_url(&request.username)?;
         let body = Some(json!({ "monthsUntilExpiration": request.months_until_expiration }).to_string());
-        let call = Call { method: Method::POST, url, body, body_limit: CERTIFICATE_LIMIT, metered: true };
+        let permit = Some(permit.clone());
+        let call = Call { method: Method::POST, url, body, body_limit: CERTIFICATE_LIMIT, metered: true, permit };
         let answer = self.client.send(&self.settings, &self.credentials, call, request.now).await?;
         if answer.status.is_success() {
             return answer::verified(answer.body, request);

@@ -4,4 +4,5 @@
 pub mod atlas;
 pub mod control_plane;
 pub mod evidence;
+pub mod fault_proxy;
 pub mod proxy;

@@ -1,0 +1,57 @@
+//! The way down: certificates that were made and are in memory alone are written before the process ends.
+
+use std::time::{Duration, Instant};
+
+use kube::{Api, ResourceExt};
+use tracing::{error, info, warn};
+
+use super::{
+    Context, ReconcileError,
+    kubernetes::{chain, request},
+    memory::NamespacedName,
+    reconcile::pass,
+};
+use crate::api::DatabaseUserCertificate;
+
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// Writes what could not be written so far, until all of it is in its Secrets or the time is up. Nothing is minted any more.
+pub(super) async fn drain(context: &Context, limit: Duration) {
+    let began = Instant::now();
+    loop {
+        let unsaved = context.memory.all_unsaved();
+        if unsaved.is_empty() {
+            return;
+        }
+        if began.elapsed() >= limit {
+            let serial_numbers: Vec<String> = unsaved.into_iter().map(|(_, serial_number)| serial_number).collect();
+            error!(
+                serial_numbers = serial_numbers.join(", "),
+                "these certificates were made and could not be saved: they are lost, and counted at the next start"
+            );
+            return;
+        }
+        info!(certificates = unsaved.len(), "stopping: certificates that were made wait for their Secrets");
+        for (name, _) in unsaved {
+            if let Err(error) = save(context, &name).await {
+                warn!(namespace = name.0, name = name.1, error = chain(&error), "not saved yet");
+            }
+        }
+        if !context.memory.all_unsaved().is_empty() {
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+}
+
+/// One pass over the object as it is now, with the write tried at once.
+async fn save(context: &Context, name: &NamespacedName) -> Result<(), ReconcileError> {
+    let api = Api::<DatabaseUserCertificate>::namespaced(context.client.clone(), &name.0);
+    let found = request("read the object", api.get_opt(&name.1)).await?;
+    let wanted = found.filter(|object| context.memory.unsaved(name, &object.uid().unwrap_or_default()).is_some());
+    let Some(object) = wanted else {
+        context.memory.forget(name);
+        return Ok(());
+    };
+    context.memory.retry_now(name);
+    Box::pin(pass(&object, context)).await.map(|_| ())
+}

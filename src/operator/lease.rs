@@ -1,0 +1,299 @@
+//! Leader election with a `coordination.k8s.io` Lease, by client-go's rules: of several replicas one works, the others stand by.
+//!
+//! A lease is taken over when it has not changed for its whole duration by our own monotonic clock; the times written in it are for
+//! people, for clocks differ. Every write replaces the version that was read. Whoever could not renew within the deadline, counted from
+//! before the last renewal that succeeded, stops working: by then nobody else can have taken over. A lease alone does not stop a
+//! paused leader; what such a one would write meets a newer resourceVersion.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::coordination::v1::{Lease, LeaseSpec},
+    apimachinery::pkg::apis::meta::v1::MicroTime,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, PostParams},
+};
+use tokio::time::{Instant, sleep, timeout};
+use tracing::{debug, error, info, warn};
+
+use super::Leadership;
+use crate::controller::{KubernetesError, chain, request};
+
+/// How long a lease holds that is not renewed.
+pub const LEASE_DURATION: Duration = Duration::from_secs(15);
+
+/// How long a leader tries to renew before it stops, counted from the beginning of the last request that renewed.
+pub(super) const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often the lease is looked at or renewed.
+const RETRY_PERIOD: Duration = Duration::from_secs(2);
+
+/// Which lease, and in whose name.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The lease's namespace.
+    pub namespace: String,
+    /// The lease's name.
+    pub name: String,
+    /// What tells this process from all others.
+    pub identity: String,
+}
+
+impl Candidate {
+    /// With an identity that no other process has, nor the one before in the same Pod: a host's name and something random.
+    #[must_use]
+    pub fn new(namespace: &str, name: &str, host: &str) -> Self {
+        let mut bytes = [0_u8; 8];
+        // Without randomness the time must do.
+        if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+            bytes = Timestamp::now().as_microsecond().to_be_bytes();
+        }
+        Self { namespace: namespace.to_owned(), name: name.to_owned(), identity: format!("{host}_{}", hex::encode(bytes)) }
+    }
+}
+
+/// Why this process leads no longer.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// Another process has the lease.
+    #[error("{0} has taken the lease")]
+    Taken(String),
+    /// The API server could not be asked for too long.
+    #[error("the lease was not renewed within {} seconds", RENEW_DEADLINE.as_secs())]
+    NotRenewed,
+}
+
+/// The lease as this process has seen it.
+#[derive(Debug, Default)]
+struct Sight {
+    resource_version: Option<String>,
+    since: Option<Instant>,
+}
+
+/// What to do about the lease.
+#[derive(Debug, PartialEq)]
+enum Step {
+    /// There is none.
+    Create(LeaseSpec),
+    /// It is ours, or free.
+    Replace(Box<Lease>),
+    /// Another holds it.
+    StandBy(String),
+}
+
+impl Sight {
+    /// Decides about the lease as it was found. `at` is the wall clock, which is written down and never compared.
+    fn step(&mut self, found: Option<&Lease>, identity: &str, now: Instant, at: Timestamp) -> Step {
+        let Some(lease) = found else {
+            *self = Self::default();
+            return Step::Create(spec_of(None, identity, at));
+        };
+        if self.since.is_none() || self.resource_version != lease.metadata.resource_version {
+            *self = Self { resource_version: lease.metadata.resource_version.clone(), since: Some(now) };
+        }
+        let spec = lease.spec.clone().unwrap_or_default();
+        let holder = spec.holder_identity.clone().unwrap_or_default();
+        let duration = u64::try_from(spec.lease_duration_seconds.unwrap_or_default()).unwrap_or_default().max(1);
+        let has_expired = self.since.is_some_and(|since| now.saturating_duration_since(since) >= Duration::from_secs(duration));
+        if holder.is_empty() || holder == identity || has_expired {
+            let spec = Some(spec_of(Some(&spec), identity, at));
+            Step::Replace(Box::new(Lease { metadata: lease.metadata.clone(), spec }))
+        } else {
+            Step::StandBy(holder)
+        }
+    }
+}
+
+/// The lease in our name. When it was acquired and how often it changed hands go on from the old one.
+fn spec_of(old: Option<&LeaseSpec>, identity: &str, at: Timestamp) -> LeaseSpec {
+    let is_ours = old.is_some_and(|old| old.holder_identity.as_deref() == Some(identity));
+    let transitions = old.and_then(|old| old.lease_transitions).unwrap_or_default();
+    let had_holder = old.is_some();
+    LeaseSpec {
+        holder_identity: Some(identity.to_owned()),
+        lease_duration_seconds: i32::try_from(LEASE_DURATION.as_secs()).ok(),
+        acquire_time: old.filter(|_| is_ours).and_then(|old| old.acquire_time.clone()).or(Some(MicroTime(at))),
+        renew_time: Some(MicroTime(at)),
+        lease_transitions: Some(if is_ours || !had_holder { transitions } else { transitions.saturating_add(1) }),
+        ..LeaseSpec::default()
+    }
+}
+
+/// One candidate's view of the lease.
+pub struct Election {
+    leases: Api<Lease>,
+    candidate: Candidate,
+    leadership: Leadership,
+    sight: Sight,
+    /// When the last renewal that succeeded was begun.
+    renewed: Instant,
+}
+
+impl Election {
+    /// For this candidate; nothing is asked yet. What comes of it is told to `leadership`.
+    #[must_use]
+    pub fn new(client: Client, candidate: Candidate, leadership: Leadership) -> Self {
+        let leases = Api::namespaced(client, &candidate.namespace);
+        Self { leases, candidate, leadership, sight: Sight::default(), renewed: Instant::now() }
+    }
+
+    /// Waits until this process leads.
+    pub async fn acquire(&mut self) {
+        let mut told = None;
+        loop {
+            match timeout(RENEW_DEADLINE, self.attempt()).await {
+                Ok(Ok(None)) => {
+                    info!(identity = self.candidate.identity, "this process leads");
+                    return;
+                }
+                Ok(Ok(Some(holder))) => {
+                    self.leadership.is_with(&holder);
+                    if told.as_ref() != Some(&holder) {
+                        info!(holder, "another process leads: standing by");
+                        told = Some(holder);
+                    }
+                }
+                Ok(Err(error)) => complain(&error),
+                Err(_) => warn!("the API server does not answer about the lease"),
+            }
+            sleep(jittered(RETRY_PERIOD)).await;
+        }
+    }
+
+    /// Renews until that fails for too long.
+    pub async fn hold(&mut self) -> LeaseError {
+        let lost = loop {
+            sleep(RETRY_PERIOD).await;
+            let remaining = (self.renewed + RENEW_DEADLINE).saturating_duration_since(Instant::now());
+            match timeout(remaining, self.attempt()).await {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(holder))) => break LeaseError::Taken(holder),
+                Ok(Err(error)) => complain(&error),
+                Err(_) => break LeaseError::NotRenewed,
+            }
+        };
+        self.leadership.ended();
+        lost
+    }
+
+    /// Gives the lease up, so that another need not wait for its end.
+    pub async fn release(&mut self) {
+        self.leadership.ended();
+        match timeout(RENEW_DEADLINE, self.clear_holder()).await {
+            Ok(Ok(())) => info!("the lease was released"),
+            Ok(Err(error)) => warn!(error = chain(&error), "the lease was not released: it ends by itself"),
+            Err(_) => warn!("the lease was not released in time: it ends by itself"),
+        }
+    }
+
+    async fn clear_holder(&self) -> Result<(), KubernetesError> {
+        let Some(mut lease) = self.read().await? else { return Ok(()) };
+        let identity = &self.candidate.identity;
+        let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_ref() == Some(identity)) else {
+            return Ok(());
+        };
+        spec.holder_identity = Some(String::new());
+        // As client-go does: whoever has not noticed the empty holder waits no longer than this.
+        spec.lease_duration_seconds = Some(1);
+        self.replace(&lease).await.map(|_| ())
+    }
+
+    /// Takes or renews the lease; who holds it instead, if another does.
+    async fn attempt(&mut self) -> Result<Option<String>, KubernetesError> {
+        let (begun, at) = (Instant::now(), Timestamp::now());
+        let found = self.read().await?;
+        let written = match self.sight.step(found.as_ref(), &self.candidate.identity, Instant::now(), at) {
+            Step::StandBy(holder) => return Ok(Some(holder)),
+            Step::Create(spec) => {
+                let metadata = ObjectMeta { name: Some(self.candidate.name.clone()), ..ObjectMeta::default() };
+                let lease = Lease { metadata, spec: Some(spec) };
+                request("create the Lease", self.leases.create(&PostParams::default(), &lease)).await?
+            }
+            Step::Replace(lease) => self.replace(&lease).await?,
+        };
+        debug!(resource_version = written.metadata.resource_version, "the lease is ours");
+        self.sight = Sight { resource_version: written.metadata.resource_version, since: Some(begun) };
+        self.renewed = begun;
+        self.leadership.renewed(&self.candidate.identity, begun.into_std(), at);
+        Ok(None)
+    }
+
+    async fn read(&self) -> Result<Option<Lease>, KubernetesError> {
+        request("read the Lease", self.leases.get_opt(&self.candidate.name)).await
+    }
+
+    /// Fails with a conflict if the lease is not the one that was read.
+    async fn replace(&self, lease: &Lease) -> Result<Lease, KubernetesError> {
+        request("replace the Lease", self.leases.replace(&self.candidate.name, &PostParams::default(), lease)).await
+    }
+}
+
+/// A missing permission does not pass by itself.
+fn complain(error: &KubernetesError) {
+    if error.is_conflict() {
+        debug!(error = chain(error), "another process was faster");
+    } else if error.is_denied() {
+        error!(error = chain(error), "the lease may not be used: give the operator the right to get, create and update it");
+    } else {
+        warn!(error = chain(error), "the lease could not be read or renewed; it is tried again");
+    }
+}
+
+/// Up to 1.2 times as long, so that candidates do not ask in step (client-go's `JitterFactor`).
+fn jittered(period: Duration) -> Duration {
+    let mut byte = [0_u8; 1];
+    // Without randomness they ask in step, which is of no consequence.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    period + period.mul_f64(f64::from(byte[0]) / 255.0 * 1.2)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    fn lease(holder: &str, version: &str) -> Lease {
+        let spec = LeaseSpec {
+            holder_identity: Some(holder.to_owned()),
+            lease_duration_seconds: Some(15),
+            lease_transitions: Some(3),
+            acquire_time: Some(MicroTime(Timestamp::UNIX_EPOCH)),
+            // Far in the past: it must not matter.
+            renew_time: Some(MicroTime(Timestamp::UNIX_EPOCH)),
+            ..LeaseSpec::default()
+        };
+        let metadata = ObjectMeta { resource_version: Some(version.to_owned()), ..ObjectMeta::default() };
+        Lease { metadata, spec: Some(spec) }
+    }
+
+    fn replaced(step: Step) -> LeaseSpec {
+        let Step::Replace(lease) = step else { panic!("{step:?}") };
+        lease.spec.unwrap()
+    }
+
+    #[test]
+    fn a_lease_is_taken_over_when_it_has_not_changed_for_its_duration_by_our_own_clock() {
+        let (mut sight, start, at) = (Sight::default(), Instant::now(), Timestamp::now());
+        let seconds = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(sight.step(Some(&lease("b", "1")), "a", start, at), Step::StandBy("b".to_owned()));
+        assert_eq!(sight.step(Some(&lease("b", "2")), "a", seconds(14), at), Step::StandBy("b".to_owned()), "it was renewed");
+        assert_eq!(sight.step(Some(&lease("b", "2")), "a", seconds(28), at), Step::StandBy("b".to_owned()));
+        let spec = replaced(sight.step(Some(&lease("b", "2")), "a", seconds(29), at));
+        assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("a"), Some(4)));
+        assert_eq!(spec.acquire_time, Some(MicroTime(at)));
+    }
+
+    #[test]
+    fn ours_is_renewed_and_a_free_one_taken_at_once() {
+        let (mut sight, now, at) = (Sight::default(), Instant::now(), Timestamp::now());
+        let spec = replaced(sight.step(Some(&lease("a", "1")), "a", now, at));
+        assert_eq!((spec.lease_transitions, spec.acquire_time), (Some(3), Some(MicroTime(Timestamp::UNIX_EPOCH))));
+        let spec = replaced(sight.step(Some(&lease("", "2")), "a", now, at));
+        assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("a"), Some(4)));
+        let Step::Create(spec) = sight.step(None, "a", now, at) else { panic!() };
+        assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("a"), Some(0)));
+    }
+}

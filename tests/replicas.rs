@@ -1,0 +1,217 @@
+//! The program itself, as two replicas with one lease: stopped, killed and paused in the middle of a mint.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(clippy::default_trait_access, reason = "the parameters of requests are of no interest here")]
+
+mod harness;
+
+use std::{
+    fs::File,
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus},
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
+};
+
+use harness::{Cluster, Options, Shop, eventually};
+use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
+use kube::Api;
+use serde_json::json;
+use tokio::sync::{Mutex, Notify};
+use usercert_test_support::{
+    atlas::{DigestAlgorithm, Fault, Point, X509Type},
+    evidence,
+};
+
+static CLUSTER: LazyLock<Cluster> =
+    LazyLock::new(|| harness::start(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
+
+/// There is one lease, and so one test at a time.
+static LEASE: Mutex<()> = Mutex::const_new(());
+
+/// The program as a process of its own; killed when dropped.
+struct Replica {
+    name: &'static str,
+    child: Child,
+    url: String,
+    log: PathBuf,
+}
+
+impl Replica {
+    async fn start(shop: &Shop, name: &'static str) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let control_plane = &shop.cluster.control_plane;
+        let kubeconfig = control_plane.service_account_kubeconfig("usercert-system", "usercert-operator").await.unwrap();
+        let log = control_plane.directory().join(format!("{}-{name}.log", shop.namespace));
+        let child = Command::new(env!("CARGO_BIN_EXE_usercert-operator"))
+            .args(["run", "--http-address", &format!("127.0.0.1:{port}"), "--pod-name", name, "--atlas-timeout", "20"])
+            .env("KUBECONFIG", kubeconfig)
+            .env("RUST_LOG", "usercert_operator=debug,info")
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        Self { name, child, url: format!("http://127.0.0.1:{port}"), log }
+    }
+
+    /// Two of them, of which the first leads.
+    async fn pair(shop: &Shop) -> (Self, Self) {
+        let first = Self::start(shop, "first").await;
+        first.until_leading(Duration::from_secs(30)).await;
+        let second = Self::start(shop, "second").await;
+        eventually("the second stands by", || async {
+            let ready = second.get("readyz").await?;
+            (ready.contains("standing by") && ready.contains("first_")).then_some(())
+        })
+        .await;
+        assert_eq!(second.metric("usercert_leading").await, "0");
+        assert_eq!(first.metric("usercert_leading").await, "1");
+        assert!(second.get("metrics").await.unwrap().contains("usercert_leader{holder=\"first_"));
+        (first, second)
+    }
+
+    async fn get(&self, path: &str) -> Option<String> {
+        let answer = reqwest::get(format!("{}/{path}", self.url)).await.ok()?;
+        answer.text().await.ok()
+    }
+
+    async fn metric(&self, name: &str) -> String {
+        let metrics = self.get("metrics").await.unwrap();
+        let line = metrics.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap();
+        line.rsplit(' ').next().unwrap().to_owned()
+    }
+
+    async fn until_leading(&self, limit: Duration) {
+        let started = Instant::now();
+        while !self.get("readyz").await.is_some_and(|ready| ready.contains("this process leads")) {
+            assert!(started.elapsed() < limit, "{} does not lead after {limit:?}: {}", self.name, self.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    async fn until_ended(&mut self, limit: Duration) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < limit, "{} has not ended after {limit:?}: {}", self.name, self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        evidence::append(evidence::Kind::Log, &std::fs::read(&self.log).unwrap_or_default());
+    }
+}
+
+fn signal(process: u32, signal: &str) {
+    assert!(Command::new("kill").args([format!("-{signal}"), process.to_string()]).status().unwrap().success());
+}
+
+/// A namespace with an Atlas issuer, and no operator but those that the test starts.
+async fn open(name: &str) -> Shop {
+    let shop = Shop::open(&CLUSTER, name).await;
+    shop.cluster.kill_operator();
+    let leases = Api::<Lease>::namespaced(shop.client.clone(), "usercert-system");
+    // The lease of replicas that were killed at the end of another test.
+    let _ = leases.delete("usercert-operator", &Default::default()).await;
+    shop.atlas_issuer().await;
+    shop
+}
+
+/// Calls `action` once when this user's mint comes to this point.
+fn when(shop: &Shop, point: Point, user: &str, action: impl Fn() + Send + Sync + 'static) {
+    let (user, done) = (user.to_owned(), std::sync::Once::new());
+    shop.cluster.atlas.observe(move |at, who| {
+        if at == point && who == user {
+            done.call_once(&action);
+        }
+    });
+}
+
+async fn create(shop: &Shop, name: &str) {
+    shop.cluster.atlas.add_user(&shop.project, name, X509Type::Managed);
+    shop.certificate(name, "atlas", json!({})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_saves_the_answer_that_is_on_its_way_and_hands_over_within_seconds() {
+    let _alone = LEASE.lock().await;
+    let shop = open("stop").await;
+    let (mut first, mut second) = Replica::pair(&shop).await;
+    let late = shop.name("late");
+    shop.cluster.atlas.fault_once(&late, Fault::Delay(Duration::from_secs(4)));
+    let leader = first.child.id();
+    when(&shop, Point::Made, &late, move || signal(leader, "TERM"));
+    create(&shop, &late).await;
+    assert!(first.until_ended(Duration::from_secs(30)).await.success(), "{}", first.log());
+    let ended = Instant::now();
+    assert!(shop.secret(&late).await.is_some(), "the answer was waited for and saved");
+    second.until_leading(Duration::from_secs(6)).await;
+    eprintln!("the lead went over {:.1} s after the stop", ended.elapsed().as_secs_f64());
+    shop.until_ready(&late).await;
+    assert_eq!((shop.cluster.atlas.mints_of(&late).len(), shop.unaccounted(&late).await), (1, 0));
+
+    // What the Secret refuses is kept trying to be saved.
+    let refused = shop.name("refused");
+    shop.cluster.atlas.fault_once(&refused, Fault::Delay(Duration::from_secs(2)));
+    let made = Arc::new(Notify::new());
+    let notify = Arc::clone(&made);
+    when(&shop, Point::Made, &refused, move || notify.notify_one());
+    create(&shop, &refused).await;
+    made.notified().await;
+    shop.apply_secret(&refused, &[("other", "owner")]).await;
+    shop.until(&refused, "Ready", "False SecretNotOwned").await;
+    signal(second.child.id(), "TERM");
+    eventually("it says what it waits for", || async { second.log().contains("wait for their Secrets").then_some(()) }).await;
+    shop.delete::<Secret>(&refused).await;
+    assert!(second.until_ended(Duration::from_secs(20)).await.success(), "{}", second.log());
+    assert!(shop.value(&refused, "tls.crt").await.starts_with("-----BEGIN CERTIFICATE-----"));
+    let third = Replica::start(&shop, "third").await;
+    third.until_leading(Duration::from_secs(6)).await;
+    shop.until_ready(&refused).await;
+    assert_eq!((shop.cluster.atlas.mints_of(&refused).len(), shop.unaccounted(&refused).await), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_kill_the_other_leads_within_the_lease_time() {
+    let _alone = LEASE.lock().await;
+    let shop = open("kill").await;
+    let (mut first, second) = Replica::pair(&shop).await;
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+    let killed = Instant::now();
+    second.until_leading(Duration::from_secs(15 + 2 * 5)).await;
+    eprintln!("the lead went over {:.1} s after the kill", killed.elapsed().as_secs_f64());
+    let user = shop.name("after");
+    create(&shop, &user).await;
+    shop.until_ready(&user).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_paused_before_its_request_mints_nothing_when_it_wakes_up() {
+    let _alone = LEASE.lock().await;
+    let shop = open("pause").await;
+    let (mut first, second) = Replica::pair(&shop).await;
+    let user = shop.name("paused");
+    let leader = first.child.id();
+    // The claim is written, and the challenge is on its way: only the request that mints is missing.
+    when(&shop, Point::Challenge, &user, move || signal(leader, "STOP"));
+    create(&shop, &user).await;
+    second.until_leading(Duration::from_secs(30)).await;
+    eventually("the new leader takes the claim for lost", || async { (shop.unaccounted(&user).await == 1).then_some(()) })
+        .await;
+    signal(leader, "CONT");
+    assert!(!first.until_ended(Duration::from_secs(30)).await.success(), "it ends, to be started anew");
+    assert!(first.log().contains("no certificate was asked for"), "{}", first.log());
+    assert_eq!(shop.cluster.atlas.mints_of(&user).len(), 0);
+    assert!(shop.secret(&user).await.is_none());
+}
