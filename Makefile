@@ -58,6 +58,10 @@ cluster: tools ## Tests against a real API server
 	TEST_EVIDENCE=$(EVIDENCE) cargo test --workspace --test '*'
 	@cargo run --quiet --release --package usercert-test-support --bin secrecy-check $(EVIDENCE)
 
+.PHONY: chaos
+chaos: tools ## Everything that can go wrong, at every point: crashes, lost answers, old views; prints a table
+	cargo test --test chaos -- --full
+
 .PHONY: generate
 generate: ## Write the definitions of the custom resources to crds/ and into the chart
 	cargo run --quiet -- crds > crds/crds.yaml

@@ -265,7 +265,7 @@ impl Pass<'_> {
     }
 
     fn remember(&self, view: SecretView) -> SecretView {
-        self.context.memory.wrote(self.secret_name(), view.clone());
+        self.context.memory.wrote(self.secret_name(), self.object.uid().unwrap_or_default(), view.clone());
         view
     }
 

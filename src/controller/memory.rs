@@ -42,13 +42,19 @@ struct Remembered {
 
 struct SecretMemory {
     view: SecretView,
-    /// When it was written by us, until the watch has shown that version.
-    awaiting_echo: Option<Instant>,
+    /// Our own write, until the watch has shown that version.
+    awaiting_echo: Option<OwnWrite>,
+}
+
+struct OwnWrite {
+    since: Instant,
+    /// The UID of the object that it was written for; another may have come under its name.
+    owner: String,
 }
 
 impl SecretMemory {
     fn is_awaited(&self) -> bool {
-        self.awaiting_echo.is_some_and(|since| since.elapsed() < ECHO_LIMIT)
+        self.awaiting_echo.as_ref().is_some_and(|write| write.since.elapsed() < ECHO_LIMIT)
     }
 }
 
@@ -72,9 +78,11 @@ impl Memory {
         self.lock().secrets.insert(secret, SecretMemory { view, awaiting_echo: None });
     }
 
-    /// Remembers a Secret that we wrote; until the watch shows this version, it is newer than what the watch has shown.
-    pub fn wrote(&self, secret: NamespacedName, view: SecretView) {
-        self.lock().secrets.insert(secret, SecretMemory { view, awaiting_echo: Some(Instant::now()) });
+    /// Remembers a Secret that we wrote for the object with this UID; until the watch shows this version, it is newer than what the watch
+    /// has shown.
+    pub fn wrote(&self, secret: NamespacedName, owner: String, view: SecretView) {
+        let awaiting_echo = Some(OwnWrite { since: Instant::now(), owner });
+        self.lock().secrets.insert(secret, SecretMemory { view, awaiting_echo });
     }
 
     /// The Secret in this version.
@@ -85,13 +93,14 @@ impl Memory {
         (view.uid == uid && view.resource_version == resource_version).then(|| view.clone())
     }
 
-    /// The Secret as we wrote it, while the watch has shown nothing newer than `seen` (nothing at all: `None`).
+    /// The Secret as we wrote it for the object with this UID, while the watch has shown nothing newer than `seen` (nothing at all: `None`).
     #[must_use]
-    pub fn recall_own_write(&self, secret: &NamespacedName, seen: Option<&str>) -> Option<SecretView> {
+    pub fn recall_own_write(&self, secret: &NamespacedName, owner: &str, seen: Option<&str>) -> Option<SecretView> {
         let memory = self.lock();
         let secret = memory.secrets.get(secret)?;
         let is_newer = seen.is_none_or(|seen| is_older(seen, &secret.view.resource_version));
-        (is_newer && secret.is_awaited()).then(|| secret.view.clone())
+        let is_for_owner = secret.awaiting_echo.as_ref().is_some_and(|write| write.owner == owner);
+        (is_newer && is_for_owner && secret.is_awaited()).then(|| secret.view.clone())
     }
 
     /// Whether the echo of our own write is awaited.
@@ -120,7 +129,7 @@ impl Memory {
     /// The watch has listed anew, beginning at `since`: what was written before is either in that list or gone.
     pub fn saw_everything_since(&self, since: Instant) {
         for memory in self.lock().secrets.values_mut() {
-            if memory.awaiting_echo.is_some_and(|written| written < since) {
+            if memory.awaiting_echo.as_ref().is_some_and(|write| write.since < since) {
                 memory.awaiting_echo = None;
             }
         }

@@ -14,6 +14,7 @@ mod memory;
 mod name_watches;
 mod observe;
 mod reconcile;
+mod relist;
 mod report;
 mod secret;
 mod triggers;

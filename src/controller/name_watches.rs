@@ -11,21 +11,19 @@ use std::{
 };
 
 use futures::StreamExt;
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    runtime::{WatchStreamExt, watcher},
-};
+use kube::{Api, Client, Resource, ResourceExt, runtime::watcher};
 use serde::de::DeserializeOwned;
 use tokio::task::AbortHandle;
 
 use super::{
     memory::NamespacedName,
+    relist::Relists,
     triggers::{Triggers, Waiting},
 };
 
 /// What a watch of one object has shown.
 #[derive(Clone, Debug)]
-pub enum Sighting<K> {
+pub(super) enum Sighting<K> {
     /// Nothing yet; whoever waits is woken when it has.
     Unknown,
     /// There is no such object.
@@ -53,9 +51,10 @@ struct Entries<K> {
 type ApiOf<K> = fn(&Client, &str) -> Api<K>;
 
 /// The watches of one kind.
-pub struct NameWatches<K> {
+pub(super) struct NameWatches<K> {
     client: Client,
     api: ApiOf<K>,
+    relists: Relists,
     triggers: Arc<Triggers>,
     entries: Arc<Mutex<Entries<K>>>,
 }
@@ -66,9 +65,9 @@ where
 {
     /// None yet.
     #[must_use]
-    pub fn new(client: Client, api: ApiOf<K>, triggers: Arc<Triggers>) -> Self {
+    pub fn new(client: Client, api: ApiOf<K>, relists: Relists, triggers: Arc<Triggers>) -> Self {
         let entries = Entries { by_name: HashMap::new(), by_waiting: HashMap::new() };
-        Self { client, api, triggers, entries: Arc::new(Mutex::new(entries)) }
+        Self { client, api, relists, triggers, entries: Arc::new(Mutex::new(entries)) }
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries<K>> {
@@ -118,8 +117,8 @@ where
         let api = (self.api)(&self.client, &name.0);
         let config = watcher::Config::default().fields(&format!("metadata.name={}", name.1));
         let (entries, triggers) = (Arc::clone(&self.entries), Arc::clone(&self.triggers));
+        let mut events = self.relists.watch(api, config).boxed();
         tokio::spawn(async move {
-            let mut events = watcher(api, config).default_backoff().boxed();
             let mut listed = None;
             while let Some(event) = events.next().await {
                 let sighting = match event {

@@ -138,11 +138,12 @@ async fn secret_state(
     if let Some(owner) = secret::other_owner(object, &seen.metadata) {
         return Ok(SecretState::NotOurs(owner));
     }
+    let owner = object.uid().unwrap_or_default();
     let (uid, version) = (seen.uid().unwrap_or_default(), seen.resource_version().unwrap_or_default());
     let known = context
         .memory
         .recall(name, &uid, &version)
-        .or_else(|| context.memory.recall_own_write(name, Some(&version)).filter(|view| view.uid == uid))
+        .or_else(|| context.memory.recall_own_write(name, &owner, Some(&version)).filter(|view| view.uid == uid))
         .or_else(|| secret::recall(object, &seen.metadata, object.status.as_ref()?));
     match known {
         Some(view) => Ok(SecretState::Ours(Box::new(view))),
@@ -157,7 +158,7 @@ async fn unlabelled(
     object: &DatabaseUserCertificate,
     name: &NamespacedName,
 ) -> Result<SecretState, KubernetesError> {
-    if let Some(view) = context.memory.recall_own_write(name, None) {
+    if let Some(view) = context.memory.recall_own_write(name, &object.uid().unwrap_or_default(), None) {
         return Ok(SecretState::Ours(Box::new(view)));
     }
     match context.secret_watches.sighting(name) {

@@ -1,6 +1,6 @@
 //! The wiring: the watches, what they wake, and the controllers.
 
-use std::{fmt::Debug, sync::Arc, time::Instant};
+use std::{fmt::Debug, pin::pin, sync::Arc, time::Instant};
 
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use k8s_openapi::{
@@ -31,6 +31,7 @@ use super::{
     memory::{Memory, NamespacedName},
     name_watches::NameWatches,
     reconcile::{after_error, reconcile},
+    relist::Relists,
     triggers::{Triggered, Triggers, Waiting},
 };
 use crate::{
@@ -46,33 +47,35 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     let (triggers, triggered) = Triggers::new();
     let triggers = Arc::new(triggers);
     let memory = Arc::new(Memory::default());
-    let caches = Caches::new();
+    let (caches, relists) = (Caches::new(), Relists::default());
     let scope = &settings.scope;
 
     let secrets_by_name: fn(&Client, &str) -> Api<PartialObjectMeta<Secret>> =
         |client, namespace| Api::namespaced(client.clone(), namespace);
-    let secret_watches = Arc::new(NameWatches::new(client.clone(), secrets_by_name, Arc::clone(&triggers)));
+    let secret_watches = Arc::new(NameWatches::new(client.clone(), secrets_by_name, relists.clone(), Arc::clone(&triggers)));
 
     let (secrets, secret_writer) = reflector::store();
+    let secret_config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
     let secret_events = watch_secrets(
-        scoped(&client, scope),
+        metadata_events(relists.watch(scoped(&client, scope), secret_config), "Secrets"),
         secret_writer,
         Arc::clone(&memory),
         Arc::clone(&triggers),
         Arc::clone(&secret_watches),
         caches.expect(),
     );
-    let certificates = controller(scoped(&client, scope), settings.max_concurrent, caches.expect());
+    let certificates = controller(scoped(&client, scope), &relists, settings.max_concurrent, caches.expect());
     let certificate_store = certificates.store();
-    let issuers = controller(scoped(&client, scope), settings.max_concurrent, caches.expect());
-    let cluster_issuers = matches!(scope, Scope::Cluster { .. })
-        .then(|| controller(Api::<ClusterCertificateIssuer>::all(client.clone()), settings.max_concurrent, caches.expect()));
+    let issuers = controller(scoped(&client, scope), &relists, settings.max_concurrent, caches.expect());
+    let cluster_issuers = matches!(scope, Scope::Cluster { .. }).then(|| {
+        controller(Api::<ClusterCertificateIssuer>::all(client.clone()), &relists, settings.max_concurrent, caches.expect())
+    });
     let (namespace_store, namespace_writer) = reflector::store();
     let namespace_events = match scope {
         Scope::Cluster { .. } => {
             let filling = caches.expect();
-            watch_namespaces(client.clone(), namespace_writer, certificate_store.clone(), Arc::clone(&triggers), filling)
-                .boxed()
+            let events = metadata_events(relists.watch(Api::all(client.clone()), watcher::Config::default()), "namespaces");
+            watch_namespaces(events, namespace_writer, certificate_store.clone(), Arc::clone(&triggers), filling).boxed()
         }
         Scope::Namespace(_) => futures::future::pending().boxed(),
     };
@@ -80,8 +83,8 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     let context = Arc::new(Context {
         events: Events::new(client.clone()),
         secret_watches,
-        atlas_projects: NameWatches::new(client.clone(), atlas_objects::projects, Arc::clone(&triggers)),
-        atlas_users: NameWatches::new(client.clone(), atlas_objects::users, Arc::clone(&triggers)),
+        atlas_projects: NameWatches::new(client.clone(), atlas_objects::projects, relists.clone(), Arc::clone(&triggers)),
+        atlas_users: NameWatches::new(client.clone(), atlas_objects::users, relists.clone(), Arc::clone(&triggers)),
         clock: Arc::clone(&settings.clock),
         scope: scope.clone(),
         atlas: settings.atlas.clone(),
@@ -138,6 +141,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         () = work => {}
         () = secret_events => {}
         () = namespace_events => {}
+        () = relists.run(Arc::clone(&settings.clock)) => {}
         () = ready => {}
     }
 }
@@ -173,19 +177,19 @@ where
 }
 
 /// A controller that is woken by deletions too, unlike `Controller::new`: whoever used what is gone must hear of it.
-fn controller<K>(api: Api<K>, max_concurrent: u16, filling: Filling) -> Controller<K>
+fn controller<K>(api: Api<K>, relists: &Relists, max_concurrent: u16, filling: Filling) -> Controller<K>
 where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
-    let objects = watcher(api, watcher::Config::default())
+    let objects = relists
+        .watch(api, watcher::Config::default())
         .reflect(writer)
         .inspect_ok(move |event| {
             if matches!(event, watcher::Event::InitDone) {
                 filling.done();
             }
         })
-        .default_backoff()
         .touched_objects();
     Controller::for_stream(objects, store).with_config(Config::default().concurrency(max_concurrent))
 }
@@ -211,14 +215,13 @@ async fn run_certificates(controller: Controller<DatabaseUserCertificate>, conte
 
 /// The events of a watch of metadata. One that fails goes on by itself, and says so in the log.
 fn metadata_events<K>(
-    api: Api<PartialObjectMeta<K>>,
-    config: watcher::Config,
+    events: impl Stream<Item = watcher::Result<watcher::Event<PartialObjectMeta<K>>>> + Send,
     what: &'static str,
 ) -> impl Stream<Item = watcher::Event<PartialObjectMeta<K>>> + Send
 where
     PartialObjectMeta<K>: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let events = watcher(api, config).modify(|object| object.managed_fields_mut().clear()).default_backoff();
+    let events = events.modify(|object| object.managed_fields_mut().clear());
     events.filter_map(move |event| {
         let event = event.inspect_err(|error| warn!(error = chain(error), "the watch of {what} failed and goes on"));
         futures::future::ready(event.ok())
@@ -227,15 +230,14 @@ where
 
 /// Keeps the metadata of our Secrets, and wakes whoever a change concerns.
 async fn watch_secrets(
-    secrets: Api<PartialObjectMeta<Secret>>,
+    events: impl Stream<Item = watcher::Event<PartialObjectMeta<Secret>>> + Send,
     mut writer: Writer<PartialObjectMeta<Secret>>,
     memory: Arc<Memory>,
     triggers: Arc<Triggers>,
     secret_watches: Arc<NameWatches<PartialObjectMeta<Secret>>>,
     filling: Filling,
 ) {
-    let config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
-    let mut events = metadata_events(secrets, config, "Secrets").boxed();
+    let mut events = pin!(events);
     let mut list_began = Instant::now();
     while let Some(event) = events.next().await {
         writer.apply_watcher_event(&event);
@@ -271,14 +273,14 @@ fn wake_owner(triggers: &Triggers, secret: &PartialObjectMeta<Secret>) {
 
 /// Keeps the labels of namespaces for `allow.namespaces.selector`, and wakes the certificates of one whose labels change.
 async fn watch_namespaces(
-    client: Client,
+    events: impl Stream<Item = watcher::Event<PartialObjectMeta<Namespace>>> + Send,
     mut writer: Writer<PartialObjectMeta<Namespace>>,
     certificates: Store<DatabaseUserCertificate>,
     triggers: Arc<Triggers>,
     filling: Filling,
 ) {
     let store = writer.as_reader();
-    let mut events = metadata_events(Api::all(client), watcher::Config::default(), "namespaces").boxed();
+    let mut events = pin!(events);
     while let Some(event) = events.next().await {
         let relabelled = match &event {
             // One that is new may have come after its first certificate.

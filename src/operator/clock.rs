@@ -41,6 +41,20 @@ pub fn clock_jumps(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
     })
 }
 
+/// Yields whenever this much has passed by the wall clock, or it was set back by as much.
+pub fn periods(clock: Clock, period: SignedDuration) -> impl Stream<Item = ()> + Send + 'static {
+    let last = clock();
+    stream::unfold((clock, last), move |(clock, last)| async move {
+        loop {
+            tokio::time::sleep(INTERVAL).await;
+            let now = clock();
+            if now.duration_since(last).abs() >= period {
+                return Some(((), (clock, now)));
+            }
+        }
+    })
+}
+
 fn is_jump(wall: SignedDuration, monotonic: Duration) -> bool {
     let monotonic = SignedDuration::try_from(monotonic).unwrap_or(SignedDuration::MAX);
     (wall - monotonic).abs() > JUMP

@@ -9,7 +9,7 @@ mod metrics;
 mod process;
 
 pub use arguments::{Arguments, Command, LogFormat, RunArguments};
-pub use clock::{clock_jumps, system_clock};
+pub use clock::{clock_jumps, periods, system_clock};
 pub use health::{Readiness, serve};
 pub use leadership::Leadership;
 pub use lease::{Candidate, Election, LEASE_DURATION, LeaseError};

@@ -57,6 +57,9 @@ pub struct Options {
     pub namespaces: &'static [&'static str],
 }
 
+/// All that is logged, for the check that no secret is.
+const FINEST: &str = "usercert_operator=trace,kube=debug,reqwest=trace,hyper=debug,info";
+
 pub struct Cluster {
     pub control_plane: ControlPlane,
     pub atlas: StandIn,
@@ -93,13 +96,23 @@ impl Write for Log {
 pub fn start(options: &'static Options) -> Cluster {
     thread::spawn(move || {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let (control_plane, atlas, log, operator) = runtime.block_on(start_parts(options));
-        let kubeconfig = control_plane.kubeconfig();
-        let metrics = Arc::clone(&operator.metrics);
-        let cluster = Cluster { control_plane, atlas, metrics, log, operator, kubeconfig, runtime };
+        let (control_plane, atlas, log, operator) = runtime.block_on(start_parts(options, FINEST));
+        let cluster = Cluster::new(control_plane, atlas, log, operator, runtime);
         cluster.runtime.block_on(cluster.start_operator());
         cluster.runtime.spawn(keep_metrics(Arc::clone(&cluster.metrics)));
         cluster
+    })
+    .join()
+    .unwrap()
+}
+
+/// The same, with less in the log and without an operator: the test starts its own.
+pub fn start_without_operator(options: &'static Options) -> Cluster {
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (control_plane, atlas, log, operator) =
+            runtime.block_on(start_parts(options, "usercert_operator=debug,kube=info,warn"));
+        Cluster::new(control_plane, atlas, log, operator, runtime)
     })
     .join()
     .unwrap()
@@ -112,14 +125,10 @@ async fn keep_metrics(metrics: Arc<Metrics>) {
     }
 }
 
-async fn start_parts(options: &'static Options) -> (ControlPlane, StandIn, Log, Operator) {
+async fn start_parts(options: &'static Options, filter: &str) -> (ControlPlane, StandIn, Log, Operator) {
     let log = Log::default();
     let writer = log.clone();
-    tracing_subscriber::fmt()
-        .with_env_filter("usercert_operator=trace,kube=debug,reqwest=trace,hyper=debug,info")
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(move || writer.clone()).init();
     rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
     let config = StandInConfig { digest: options.digest, ..StandInConfig::default() };
     let (control_plane, atlas) = tokio::join!(ControlPlane::start(), StandIn::start(config));
@@ -128,40 +137,39 @@ async fn start_parts(options: &'static Options) -> (ControlPlane, StandIn, Log, 
     let token = control_plane.service_account_kubeconfig("usercert-system", "usercert-operator").await.unwrap();
     let mut config = config_of(&token).await.unwrap();
     config.default_retry = false;
-    let operator = Operator {
-        config,
-        namespaces: options.namespaces,
-        atlas_url: atlas.url(),
-        metrics: Arc::default(),
-        clock_offset: Arc::default(),
-        tasks: Mutex::default(),
+    let scopes = match options.namespaces {
+        [] => vec![Scope::Cluster { operator_namespace: "usercert-system".to_owned() }],
+        namespaces => namespaces.iter().map(|namespace| Scope::Namespace((*namespace).to_owned())).collect(),
     };
+    let operator = Operator::new(config, scopes, atlas.url());
     (control_plane, atlas, log, operator)
 }
 
 /// The operator's library, which runs until it is killed.
-struct Operator {
+pub struct Operator {
     config: kube::Config,
-    namespaces: &'static [&'static str],
+    scopes: Vec<Scope>,
     atlas_url: String,
-    metrics: Arc<Metrics>,
+    pub metrics: Arc<Metrics>,
     clock_offset: Arc<AtomicI64>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
 impl Operator {
+    /// One that is not started yet.
+    pub fn new(config: kube::Config, scopes: Vec<Scope>, atlas_url: String) -> Self {
+        let (metrics, clock_offset, tasks) = (Arc::default(), Arc::default(), Mutex::default());
+        Self { config, scopes, atlas_url, metrics, clock_offset, tasks }
+    }
+
     /// Starts it with nothing remembered, as a new process would.
-    fn start(&self, runtime: &tokio::runtime::Handle) -> Readiness {
-        let scopes: Vec<Scope> = match self.namespaces {
-            [] => vec![Scope::Cluster { operator_namespace: "usercert-system".to_owned() }],
-            namespaces => namespaces.iter().map(|namespace| Scope::Namespace((*namespace).to_owned())).collect(),
-        };
-        let readiness = Readiness::awaiting(scopes.len());
+    pub fn start(&self, runtime: &tokio::runtime::Handle) -> Readiness {
+        let readiness = Readiness::awaiting(self.scopes.len());
         let _inside = runtime.enter();
         let client = Client::try_from(self.config.clone()).unwrap();
         let atlas = AtlasClient::new(Duration::from_secs(3), None).unwrap();
         let (turns, accounts) = (Turns::new(atlas.clone(), 32), Arc::<Accounts>::default());
-        for scope in scopes {
+        for scope in self.scopes.clone() {
             let offset = Arc::clone(&self.clock_offset);
             let settings = Settings {
                 scope,
@@ -184,10 +192,27 @@ impl Operator {
         readiness
     }
 
-    fn kill(&self) {
+    /// Another one like it, on the same clock.
+    pub fn twin(&self) -> Self {
+        let clock_offset = Arc::clone(&self.clock_offset);
+        Self { clock_offset, ..Self::new(self.config.clone(), self.scopes.clone(), self.atlas_url.clone()) }
+    }
+
+    /// Drops everything that it has under way, wherever it is, and all that it remembers.
+    pub fn kill(&self) {
         for task in self.tasks.lock().unwrap().drain(..) {
             task.abort();
         }
+    }
+
+    /// Moves its clock by so much; how far it is from the machine's clock then.
+    pub fn advance(&self, by: SignedDuration) -> SignedDuration {
+        SignedDuration::from_secs(self.clock_offset.fetch_add(by.as_secs(), Ordering::SeqCst) + by.as_secs())
+    }
+
+    /// Now, by its clock.
+    pub fn now(&self) -> Timestamp {
+        Timestamp::now() + SignedDuration::from_secs(self.clock_offset.load(Ordering::SeqCst))
     }
 }
 
@@ -208,13 +233,29 @@ async fn install_chart(control_plane: &ControlPlane, namespaces: &[&str]) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
-async fn create_namespace(client: &Client, name: &str) {
+pub async fn create_namespace(client: &Client, name: &str) {
     let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
     Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
 }
 
 impl Cluster {
-    /// Drops everything that the operator has under way, wherever it is, and all that it remembers.
+    fn new(
+        control_plane: ControlPlane,
+        atlas: StandIn,
+        log: Log,
+        operator: Operator,
+        runtime: tokio::runtime::Runtime,
+    ) -> Self {
+        let (kubeconfig, metrics) = (control_plane.kubeconfig(), Arc::clone(&operator.metrics));
+        Self { control_plane, atlas, metrics, log, operator, kubeconfig, runtime }
+    }
+
+    /// How the operator reaches the API server, with its own rights.
+    pub fn operator_config(&self) -> kube::Config {
+        self.operator.config.clone()
+    }
+
+    /// Kills the operator.
     pub fn kill_operator(&self) {
         self.operator.kill();
     }
@@ -227,13 +268,12 @@ impl Cluster {
 
     /// Moves the operator's clock, and Atlas's with it.
     pub fn advance(&self, by: SignedDuration) {
-        let offset = self.operator.clock_offset.fetch_add(by.as_secs(), Ordering::SeqCst) + by.as_secs();
-        self.atlas.set_clock_offset(SignedDuration::from_secs(offset));
+        self.atlas.set_clock_offset(self.operator.advance(by));
     }
 
     /// Now, by the operator's clock.
     pub fn now(&self) -> Timestamp {
-        Timestamp::now() + SignedDuration::from_secs(self.operator.clock_offset.load(Ordering::SeqCst))
+        self.operator.now()
     }
 
     /// A client with all rights, for the runtime of the calling test.

@@ -20,6 +20,8 @@ use kube::{
 use serde_json::{Value, json};
 use usercert_operator::api::{CertificateIssuer, DatabaseUserCertificate, DatabaseUserCertificateStatus, condition};
 
+use usercert_test_support::atlas::StandIn;
+
 use super::{Cluster, PATIENCE, PRIVATE_API_KEY, create_namespace, eventually, new_ca};
 
 /// A namespace of its own for one test, with an Atlas project and an API key.
@@ -27,6 +29,9 @@ pub struct Shop {
     pub cluster: &'static Cluster,
     pub client: Client,
     pub namespace: String,
+    /// Where its certificates are made, and the URL that leads there.
+    pub atlas: StandIn,
+    pub endpoint: String,
     pub project: String,
     pub public_key: String,
 }
@@ -45,11 +50,16 @@ impl Shop {
     pub async fn in_namespace(cluster: &'static LazyLock<Cluster>, namespace: &str) -> Self {
         // The first test waits for the cluster on a thread that may block.
         let cluster: &'static Cluster = tokio::task::spawn_blocking(move || &**cluster).await.unwrap();
+        Self::with_atlas(cluster, namespace, cluster.atlas.clone(), cluster.atlas.url()).await
+    }
+
+    /// One whose certificates are made by another stand-in than the cluster's.
+    pub async fn with_atlas(cluster: &'static Cluster, namespace: &str, atlas: StandIn, endpoint: String) -> Self {
         let client = cluster.client().await;
         let hash = namespace.bytes().fold(0_u64, |hash, byte| hash.wrapping_mul(131).wrapping_add(u64::from(byte)));
         let (project, public_key) = (format!("{hash:024x}"), format!("key-{namespace}"));
-        cluster.atlas.add_project(&project, &public_key, PRIVATE_API_KEY);
-        Self { cluster, client, namespace: namespace.to_owned(), project, public_key }
+        atlas.add_project(&project, &public_key, PRIVATE_API_KEY);
+        Self { cluster, client, namespace: namespace.to_owned(), atlas, endpoint, project, public_key }
     }
 
     /// A name that no other shop has: users are told apart by their names alone in the stand-in's faults.
@@ -104,7 +114,7 @@ impl Shop {
             "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "atlas" },
             "spec": { "atlas": {
                 "projectId": self.project, "credentialsSecretRef": { "name": "atlas-api-key" },
-                "endpoint": self.cluster.atlas.url(), "apiVersion": api_version,
+                "endpoint": self.endpoint, "apiVersion": api_version,
             } },
         })
     }

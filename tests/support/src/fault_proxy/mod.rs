@@ -71,6 +71,12 @@ impl Asked {
         self.target.contains("watch=true")
     }
 
+    /// Whether it lists objects.
+    #[must_use]
+    pub fn is_list(&self) -> bool {
+        self.method == "GET" && self.target.contains("limit=")
+    }
+
     /// Whether it changes nothing by its nature.
     #[must_use]
     pub fn is_dry_run(&self) -> bool {
@@ -100,8 +106,10 @@ pub struct Happened {
     pub number: usize,
     /// `ADDED`, `MODIFIED` or `DELETED`.
     pub type_: String,
-    /// Kind, or what stands for it, and name.
+    /// Kind and name.
     pub object: String,
+    /// The object's resourceVersion after it.
+    pub resource_version: String,
 }
 
 type RequestPlan = Box<dyn Fn(&Asked) -> Option<Fault> + Send>;

@@ -69,7 +69,12 @@ fn note(shared: &Shared, line: &[u8]) -> Option<WatchFault> {
     let name = object["metadata"]["name"].as_str().unwrap_or_default();
     let kind = object["kind"].as_str().unwrap_or_default();
     let mut state = shared.lock();
-    let happened = Happened { number: state.happened.len(), type_: type_.to_owned(), object: format!("{kind} {name}") };
+    let happened = Happened {
+        number: state.happened.len(),
+        type_: type_.to_owned(),
+        object: format!("{kind} {name}"),
+        resource_version: object["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned(),
+    };
     let fault = state.watch_plan.as_ref().and_then(|plan| plan(&happened));
     state.happened.push(happened);
     if let Some(fault) = fault {

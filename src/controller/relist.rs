@@ -1,0 +1,49 @@
+//! Watches that are begun anew now and then, with a list: an event that was missed, by whose fault ever, is missed for an hour at most.
+
+use std::{fmt::Debug, sync::Arc};
+
+use futures::{Stream, StreamExt, stream};
+use jiff::SignedDuration;
+use kube::{
+    Api, Resource,
+    runtime::{WatchStreamExt, watcher},
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+
+use super::Clock;
+use crate::operator::periods;
+
+/// How often all watches are begun anew.
+const PERIOD: SignedDuration = SignedDuration::from_hours(1);
+
+/// Tells all watches to begin anew.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Relists(Arc<watch::Sender<u64>>);
+
+impl Relists {
+    /// Does so every hour of this clock, for ever.
+    pub(super) async fn run(&self, clock: Clock) {
+        periods(clock, PERIOD).for_each(async |()| self.0.send_modify(|count| *count += 1)).await;
+    }
+
+    /// A watch that begins anew when it is told to, and after errors by itself.
+    pub(super) fn watch<K>(
+        &self,
+        api: Api<K>,
+        config: watcher::Config,
+    ) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + use<K>
+    where
+        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    {
+        let begin = move || watcher(api.clone(), config.clone()).default_backoff().boxed();
+        stream::unfold((begin(), self.0.subscribe(), begin), |(mut events, mut told, begin)| async move {
+            loop {
+                tokio::select! {
+                    event = events.next() => return event.map(|event| (event, (events, told, begin))),
+                    Ok(()) = told.changed() => events = begin(),
+                }
+            }
+        })
+    }
+}

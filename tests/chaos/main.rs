@@ -1,0 +1,119 @@
+//! Crashes, lost answers, refusals, missed and repeated events, old views and a second leader, at every point of everything that
+//! happens to an object.
+//!
+//! `cargo test --test chaos` runs a cut of it, `make chaos` all of it, and `cargo test --test chaos -- --only NAME` one schedule again.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+mod oracle;
+mod plan;
+mod scenario;
+mod schedule;
+mod secrets;
+mod table;
+mod world;
+
+use std::{process::ExitCode, sync::LazyLock, time::Instant};
+
+use clap::Parser;
+use futures::{StreamExt, stream};
+use harness::{Cluster, Options};
+use usercert_test_support::atlas::DigestAlgorithm;
+
+use crate::{
+    plan::{Combination, combinations},
+    schedule::{Outcome, Reference, Schedule},
+    table::Table,
+};
+
+static CLUSTER: LazyLock<Cluster> =
+    LazyLock::new(|| harness::start_without_operator(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Run every schedule, not a cut.
+    #[arg(long)]
+    full: bool,
+    /// Run only the schedules whose names contain this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Which cut.
+    #[arg(long, env = "SEED", default_value_t = 20_261_124)]
+    seed: u64,
+    /// So many schedules at once.
+    #[arg(long, default_value_t = 8)]
+    lanes: usize,
+    /// List the schedules instead of running them.
+    #[arg(long)]
+    list: bool,
+    /// Taken and ignored, as cargo's own tests know it.
+    #[arg(long, hide = true)]
+    nocapture: bool,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let references = record(&arguments).await;
+    let schedules = plan::choose(&references, arguments.full, arguments.only.as_deref(), arguments.seed);
+    if arguments.list {
+        for schedule in &schedules {
+            println!("{}", schedule.name());
+        }
+        return ExitCode::SUCCESS;
+    }
+    println!("{} schedules, {} at once; seed {}", schedules.len(), arguments.lanes, arguments.seed);
+    let started = Instant::now();
+    let mut table = Table::new(&references);
+    let total = schedules.len();
+    let references = std::sync::Arc::new(references);
+    let mut results = stream::iter(schedules)
+        .map(|schedule| {
+            let references = std::sync::Arc::clone(&references);
+            async move { (run(&schedule, references).await, schedule) }
+        })
+        .buffer_unordered(arguments.lanes);
+    let (mut done, mut told) = (0, Instant::now());
+    while let Some((result, schedule)) = results.next().await {
+        done += 1;
+        if let Err(fault) = &result {
+            println!("FAILED {}\n{fault}\nrepeat it: cargo test --test chaos -- --only {}", schedule.name(), schedule.name());
+        }
+        table.add(&schedule, result.ok());
+        if told.elapsed().as_secs() >= 10 {
+            told = Instant::now();
+            println!("{done} of {total} schedules after {} s", started.elapsed().as_secs());
+        }
+    }
+    table.print();
+    println!("{total} schedules in {} s", started.elapsed().as_secs());
+    if table.failures() == 0 && total > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The reference runs, a few at once.
+async fn record(arguments: &Arguments) -> Vec<(Combination, Reference)> {
+    let wanted = combinations(arguments.only.as_deref());
+    let mut references: Vec<_> = stream::iter(wanted)
+        .map(|combination| async move {
+            let (scenario, issuer) = combination;
+            let reference = tokio::spawn(Schedule::record(scenario, issuer)).await.unwrap();
+            (combination, reference.unwrap_or_else(|error| panic!("{} {}: {error:#}", scenario.name(), issuer.name())))
+        })
+        .buffered(arguments.lanes)
+        .collect()
+        .await;
+    references.sort_by_key(|((scenario, issuer), _)| (scenario.name(), issuer.name()));
+    references
+}
+
+/// Runs one; a panic is a failure like any other.
+async fn run(schedule: &Schedule, references: std::sync::Arc<Vec<(Combination, Reference)>>) -> Result<Outcome, String> {
+    let own = schedule.clone();
+    let task = tokio::spawn(async move {
+        let combination = (own.scenario, own.issuer);
+        let reference = references.iter().find(|(other, _)| *other == combination).map(|(_, reference)| reference);
+        own.run(reference.unwrap_or(&Reference::default())).await.map_err(|error| format!("{error:#}"))
+    });
+    task.await.unwrap_or_else(|error| Err(error.to_string()))
+}

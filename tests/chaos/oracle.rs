@@ -1,0 +1,133 @@
+//! What must hold after every schedule, whatever went wrong in it.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use usercert_operator::{
+    api::{DatabaseUserCertificate, condition, names::ISSUER_ANNOTATION},
+    certificate::{CertificatePair, Subject},
+};
+use usercert_test_support::atlas::Mint;
+
+use crate::world::{IssuerType, NAME, World};
+
+/// The state that all schedules of a scenario end in, without what differs by its nature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndState {
+    conditions: Vec<String>,
+    subject: Option<String>,
+    issuer: Option<String>,
+    issue_reason: Option<String>,
+    entries: Vec<String>,
+    owned: bool,
+}
+
+impl EndState {
+    pub async fn of(world: &World) -> Result<Self> {
+        let (object, secret) = (world.object().await?, world.secret().await?);
+        let status = object.as_ref().and_then(|object| object.status.clone()).unwrap_or_default();
+        let owner = secret.as_ref().and_then(|secret| secret.owner_references().first().map(|owner| owner.uid.clone()));
+        let mut conditions: Vec<String> = status
+            .conditions
+            .iter()
+            .map(|condition| format!("{} {} {}", condition.type_, condition.status, condition.reason))
+            .collect();
+        conditions.sort();
+        Ok(Self {
+            conditions,
+            subject: status.subject,
+            issuer: secret.as_ref().and_then(|secret| issuer_of(world, secret)),
+            issue_reason: status.history.first().map(|issued| issued.reason.clone()),
+            entries: secret.and_then(|secret| secret.data).into_iter().flatten().map(|(key, _)| key).collect(),
+            owned: object.and_then(|object| object.metadata.uid) == owner,
+        })
+    }
+}
+
+/// The issuer of the Secret; projects have other ids in each world.
+fn issuer_of(world: &World, secret: &Secret) -> Option<String> {
+    let issuer = secret.annotations().get(ISSUER_ANNOTATION)?;
+    Some(issuer.replace(&world.shop.project, "first").replace(&world.other_project(), "second"))
+}
+
+/// Ready is True exactly when the Secret holds a pair that parses, fits, is for this user and issuer and is in date.
+pub async fn judge_readiness(world: &World) -> Result<()> {
+    let Some(object) = world.object().await? else { return Ok(()) };
+    let status = object.status.clone().unwrap_or_default();
+    let ready = condition(&status.conditions, "Ready").is_some_and(|ready| ready.status == "True");
+    let usable = match world.secret().await? {
+        Some(secret) => is_usable(world, &object, &secret),
+        None => Err("there is no Secret".to_owned()),
+    };
+    match (ready, usable) {
+        (true, Ok(())) | (false, Err(_)) => Ok(()),
+        (true, Err(fault)) => bail!("Ready is True, and {fault}"),
+        (false, Ok(())) => bail!("Ready is not True, and the Secret is good: {:#?}", status.conditions),
+    }
+}
+
+fn is_usable(world: &World, object: &DatabaseUserCertificate, secret: &Secret) -> Result<(), String> {
+    let entry = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0);
+    let pair = CertificatePair::parse(entry("tls.crt"), entry("tls.key")).map_err(|error| error.to_string())?;
+    let user = object.spec.username.clone().unwrap_or_default();
+    let subject = Subject::for_user(&user).map_err(|error| error.to_string())?;
+    pair.verify(&subject, world.now()).map_err(|error| error.to_string())?;
+    if secret.owner_references().first().map(|owner| &owner.uid) != object.metadata.uid.as_ref() {
+        return Err("the Secret belongs to another object".to_owned());
+    }
+    let issuer = object.spec.issuer_ref.as_ref().map(|issuer| issuer.name.clone()).unwrap_or_default();
+    match world.issuer {
+        IssuerType::Atlas => {
+            let project = if issuer == "atlas" { world.shop.project.clone() } else { world.other_project() };
+            let serial_number = &pair.facts().serial_number;
+            let minted = world.shop.atlas.mints();
+            let made = |mint: &Mint| {
+                mint.project_id == project && mint.username == user && mint.serial_hexadecimal() == *serial_number
+            };
+            if minted.iter().any(made) { Ok(()) } else { Err(format!("{serial_number} was not made in project {issuer}")) }
+        }
+        // Whose certificate it is shows in ca.crt, which the oracle of end states compares by the issuer's identity.
+        IssuerType::Ca => Ok(()),
+    }
+}
+
+/// How many certificates were made, and how many of them never reached the Secret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mints {
+    pub made: usize,
+    pub lost: usize,
+}
+
+impl Mints {
+    pub async fn of(world: &World) -> Result<Self> {
+        world.secrets.until(world.secret().await?.as_ref()).await?;
+        let held = world.secrets.serial_numbers();
+        if world.issuer == IssuerType::Ca {
+            return Ok(Self { made: held.len(), lost: 0 });
+        }
+        let made = world.shop.atlas.mints();
+        let lost = made.iter().filter(|mint| !held.contains(&mint.serial_hexadecimal())).count();
+        Ok(Self { made: made.len(), lost })
+    }
+
+    /// No more than without faults but for the lost ones, of which there are no more than answers that a fault may have cost.
+    pub fn judge(self, reference: Self, losses: usize) -> Result<()> {
+        ensure!(self.lost <= losses, "{} certificates were lost, and {losses} answers at most", self.lost);
+        ensure!(
+            self.made - self.lost <= reference.made,
+            "{} certificates were made and saved, without faults {}",
+            self.made - self.lost,
+            reference.made
+        );
+        Ok(())
+    }
+}
+
+/// Every lost certificate is counted where a person looks for it.
+pub async fn judge_account(world: &World, mints: Mints) -> Result<()> {
+    let Some(object) = world.object().await? else { return Ok(()) };
+    let count = object.status.and_then(|status| status.unaccounted_certificates).map_or(0, |found| found.count);
+    let count = usize::try_from(count).context("a count below nothing")?;
+    ensure!(count >= mints.lost, "{NAME}: {} certificates were lost, and {count} are counted", mints.lost);
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Which schedules there are, and which of them a cut takes.
+
+use std::time::Duration;
+
+use usercert_test_support::fault_proxy::{Fault, Moment, WatchFault};
+
+use crate::{
+    scenario::Scenario,
+    schedule::{Reference, Schedule, Wrong},
+    world::{IssuerType, Server},
+};
+
+/// A scenario with an issuer.
+pub type Combination = (Scenario, IssuerType);
+
+/// So many of each kind are in a cut.
+const CUT: [(Kind, usize); 6] =
+    [(Kind::Crash, 40), (Kind::Answer, 14), (Kind::Event, 8), (Kind::OldView, 8), (Kind::MadeAgain, 5), (Kind::TwoLeaders, 4)];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The process ends, or an answer is lost.
+    Crash,
+    /// An answer is a refusal, or late.
+    Answer,
+    Event,
+    OldView,
+    MadeAgain,
+    TwoLeaders,
+}
+
+/// All of them, or those that a schedule's name is about.
+pub fn combinations(only: Option<&str>) -> Vec<Combination> {
+    let all = Scenario::ALL
+        .into_iter()
+        .flat_map(|scenario| [IssuerType::Atlas, IssuerType::Ca].map(|issuer| (scenario, issuer)))
+        .filter(|(scenario, issuer)| scenario.applies_to(*issuer));
+    let prefix = |(scenario, issuer): &Combination| format!("{}/{}", scenario.name(), issuer.name());
+    all.filter(|combination| only.is_none_or(|only| is_about(only, &prefix(combination)))).collect()
+}
+
+/// Whether a part of a schedule's name could belong to a name that begins so.
+fn is_about(only: &str, prefix: &str) -> bool {
+    let parts: Vec<&str> = only.split('/').collect();
+    parts.len() < 3 || only.starts_with(&format!("{prefix}/"))
+}
+
+/// The schedules to run.
+pub fn choose(references: &[(Combination, Reference)], full: bool, only: Option<&str>, seed: u64) -> Vec<Schedule> {
+    let all: Vec<(Kind, Schedule)> =
+        references.iter().flat_map(|(combination, reference)| of(*combination, reference)).collect();
+    if let Some(only) = only {
+        return all.into_iter().map(|(_, schedule)| schedule).filter(|schedule| schedule.name().contains(only)).collect();
+    }
+    if full {
+        return all.into_iter().map(|(_, schedule)| schedule).collect();
+    }
+    let mut random = Random(seed);
+    let mut chosen = Vec::new();
+    for (kind, count) in CUT {
+        let mut candidates: Vec<&Schedule> =
+            all.iter().filter(|(other, _)| *other == kind).map(|(_, schedule)| schedule).collect();
+        for _ in 0..count.min(candidates.len()) {
+            chosen.push(candidates.swap_remove(random.below(candidates.len())).clone());
+        }
+    }
+    chosen
+}
+
+/// Every schedule of a scenario.
+fn of((scenario, issuer): Combination, reference: &Reference) -> Vec<(Kind, Schedule)> {
+    let mut found = Vec::new();
+    let mut add = |kind, wrong| found.push((kind, Schedule { scenario, issuer, wrong }));
+    for (server, requests) in [Server::Kubernetes, Server::Atlas].into_iter().zip(&reference.requests) {
+        for (number, asked) in requests.iter().enumerate() {
+            for moment in [Moment::Before, Moment::After] {
+                add(Kind::Crash, Wrong::Request(server, number, Fault::Kill(moment)));
+                add(Kind::Crash, Wrong::Request(server, number, Fault::Cut(moment)));
+                if matches!(scenario, Scenario::FirstIssue | Scenario::ForcedRenewal) {
+                    add(Kind::MadeAgain, Wrong::MadeAgain(server, number, moment));
+                }
+            }
+            for status in [409, 403, 429, 500] {
+                if status != 409 || asked.method != "GET" {
+                    add(Kind::Answer, Wrong::Request(server, number, Fault::Refuse(Moment::Before, status)));
+                }
+            }
+            add(Kind::Answer, Wrong::Request(server, number, Fault::Refuse(Moment::After, 504)));
+            add(Kind::Answer, Wrong::Request(server, number, Fault::Delay(Moment::After, Duration::from_secs(1))));
+            if scenario == Scenario::FirstIssue {
+                add(Kind::Answer, Wrong::Request(server, number, Fault::Hang));
+            }
+        }
+    }
+    for number in 0..reference.events.len() {
+        for fault in [WatchFault::Drop, WatchFault::Repeat, WatchFault::Gone] {
+            add(Kind::Event, Wrong::Event(number, fault));
+        }
+        add(Kind::OldView, Wrong::Stale(number));
+    }
+    for events in 1..=3 {
+        add(Kind::OldView, Wrong::Lag(events));
+        add(Kind::TwoLeaders, Wrong::TwoLeaders(events));
+    }
+    found
+}
+
+/// Numbers that a seed repeats (splitmix64).
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        usize::try_from((mixed ^ (mixed >> 31)) % u64::try_from(end).unwrap()).unwrap()
+    }
+}

@@ -1,0 +1,261 @@
+//! Schedules: one scenario with one thing that goes wrong at one point, from the start to the verdict.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use tokio::sync::Notify;
+use usercert_test_support::fault_proxy::{Asked, Fault, Moment, WatchFault};
+
+use crate::{
+    oracle::{EndState, Mints, judge_account, judge_readiness},
+    scenario::{Before, Scenario, is_settled, make_again},
+    world::{IssuerType, Server, World},
+};
+
+/// How long a view stays old.
+const STALE: Duration = Duration::from_secs(3);
+
+/// Where and how it goes wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wrong {
+    /// Nothing: the reference.
+    Nothing,
+    /// At this request.
+    Request(Server, usize, Fault),
+    /// The object is deleted and made again while this request is held.
+    MadeAgain(Server, usize, Moment),
+    /// At this event of a watch.
+    Event(usize, WatchFault),
+    /// All watches are behind by so many events.
+    Lag(usize),
+    /// After all is done, the operator starts with lists and watches as they were at this event.
+    Stale(usize),
+    /// Two operators that both believe to lead.
+    TwoLeaders(usize),
+}
+
+/// One run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    pub scenario: Scenario,
+    pub issuer: IssuerType,
+    pub wrong: Wrong,
+}
+
+/// What a run without faults did.
+#[derive(Clone, Debug, Default)]
+pub struct Reference {
+    /// The requests to the API server, and to Atlas.
+    pub requests: [Vec<Asked>; 2],
+    /// The resourceVersions of the watches' events.
+    pub events: Vec<String>,
+    pub state: Option<EndState>,
+    pub mints: Mints,
+}
+
+/// What came of a schedule.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Outcome {
+    pub mints: Mints,
+    /// The point was reached, so that something did go wrong.
+    pub played: bool,
+}
+
+impl Schedule {
+    /// What repeats it: `--only NAME`.
+    pub fn name(&self) -> String {
+        let moment = |moment: Moment| if moment == Moment::Before { "before" } else { "after" };
+        let wrong = match &self.wrong {
+            Wrong::Nothing => "reference".to_owned(),
+            Wrong::Request(server, number, fault) => {
+                let fault = match fault {
+                    Fault::Cut(at) => format!("cut-{}", moment(*at)),
+                    Fault::Kill(at) => format!("kill-{}", moment(*at)),
+                    Fault::Refuse(at, status) => format!("{status}-{}", moment(*at)),
+                    Fault::Delay(at, _) => format!("delay-{}", moment(*at)),
+                    Fault::Hang => "hang".to_owned(),
+                    Fault::StaleList(_) => "stale-list".to_owned(),
+                };
+                format!("{}-{number}/{fault}", server.name())
+            }
+            Wrong::MadeAgain(server, number, at) => format!("{}-{number}/made-again-{}", server.name(), moment(*at)),
+            Wrong::Event(number, fault) => format!("event-{number}/{fault:?}").to_lowercase(),
+            Wrong::Lag(events) => format!("lag-{events}"),
+            Wrong::Stale(event) => format!("stale-{event}"),
+            Wrong::TwoLeaders(number) => format!("two-leaders-{number}"),
+        };
+        format!("{}/{}/{wrong}", self.scenario.name(), self.issuer.name())
+    }
+
+    /// How many answers may be lost: what a kill interrupts, or what Atlas answered to nobody.
+    fn losses(&self) -> usize {
+        match &self.wrong {
+            Wrong::Request(_, _, Fault::Kill(_))
+            | Wrong::Request(Server::Atlas, _, Fault::Cut(Moment::After) | Fault::Refuse(Moment::After, _))
+            | Wrong::MadeAgain(..) => 1,
+            // The time limit of a request to Atlas is three seconds here, so that a delay of one costs none.
+            _ => 0,
+        }
+    }
+
+    /// The reference: nothing goes wrong.
+    pub async fn record(scenario: Scenario, issuer: IssuerType) -> Result<Reference> {
+        let schedule = Self { scenario, issuer, wrong: Wrong::Nothing };
+        let world = World::open("reference", issuer).await?;
+        let before = scenario.prepare(&world).await?;
+        let base = (world.kubernetes.asked_count(), world.atlas.asked_count(), world.kubernetes.happened().len());
+        scenario.trigger(&world).await?;
+        world.settle(|| scenario.is_reached(&world, &before)).await?;
+        // What a stray Event or a list adds is not worth a point.
+        let requests = [world.asked_since(Server::Kubernetes, base.0), world.asked_since(Server::Atlas, base.1)];
+        let events = world.kubernetes.happened().split_off(base.2).into_iter().map(|event| event.resource_version).collect();
+        schedule.judge(&world, None).await?;
+        let reference =
+            Reference { requests, events, state: Some(EndState::of(&world).await?), mints: Mints::of(&world).await? };
+        world.close();
+        Ok(reference)
+    }
+
+    /// Runs it.
+    pub async fn run(&self, reference: &Reference) -> Result<Outcome> {
+        let world = World::open(self.scenario.name(), self.issuer).await?;
+        let outcome = self.run_in(&world, reference).await;
+        world.close();
+        outcome.with_context(|| {
+            let log = world.shop.cluster.log.text();
+            let lines: Vec<&str> = log.lines().filter(|line| line.contains(&world.shop.namespace)).collect();
+            format!("the operator's last words:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"))
+        })
+    }
+
+    async fn run_in(&self, world: &World, reference: &Reference) -> Result<Outcome> {
+        let before = self.scenario.prepare(world).await?;
+        let played = match &self.wrong {
+            Wrong::Nothing => true,
+            Wrong::Request(server, number, fault) => self.with_fault(world, *server, *number, fault).await?,
+            Wrong::MadeAgain(server, number, moment) => {
+                return self.made_again(world, reference, *server, *number, *moment).await;
+            }
+            Wrong::Event(number, fault) => self.with_watch_fault(world, *number, *fault).await?,
+            Wrong::Lag(events) => {
+                world.kubernetes.lag(*events);
+                self.scenario.trigger(world).await?;
+                tokio::time::sleep(STALE).await;
+                world.kubernetes.lag(0);
+                true
+            }
+            Wrong::Stale(event) => self.start_in_the_past(world, &before, *event).await?,
+            Wrong::TwoLeaders(_) => {
+                let twin = world.operator.twin();
+                twin.start(&tokio::runtime::Handle::current());
+                self.scenario.trigger(world).await?;
+                let result = world.settle(|| self.scenario.is_reached(world, &before)).await;
+                twin.kill();
+                result?;
+                true
+            }
+        };
+        world.settle(|| self.scenario.is_reached(world, &before)).await?;
+        let mints = self.judge(world, Some(reference)).await?;
+        Ok(Outcome { mints, played })
+    }
+
+    async fn with_fault(&self, world: &World, server: Server, number: usize, fault: &Fault) -> Result<bool> {
+        let proxy = world.proxy(server);
+        let (target, wanted) = (proxy.asked_count() + number, fault.clone());
+        proxy.plan(move |asked| (asked.number == target).then(|| wanted.clone()));
+        self.scenario.trigger(world).await?;
+        if !matches!(fault, Fault::Kill(_)) {
+            // Until the point is passed, or nothing more comes.
+            world.calm().await;
+            return Ok(!proxy.played().is_empty() || proxy.asked_count() <= target);
+        }
+        for _ in 0..200 {
+            if !proxy.played().is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        // The operator is killed by the proxy when it has noted the fault, and a little later.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let played = !proxy.played().is_empty();
+        world.restart_operator().await?;
+        Ok(played)
+    }
+
+    async fn with_watch_fault(&self, world: &World, number: usize, fault: WatchFault) -> Result<bool> {
+        let target = world.kubernetes.happened().len() + number;
+        world.kubernetes.plan_watches(move |event| (event.number == target).then_some(fault));
+        self.scenario.trigger(world).await?;
+        world.calm().await;
+        Ok(!world.kubernetes.played().is_empty())
+    }
+
+    /// All is done, and a process starts that is shown how it was.
+    async fn start_in_the_past(&self, world: &World, before: &Before, event: usize) -> Result<bool> {
+        let base = world.kubernetes.happened().len();
+        self.scenario.trigger(world).await?;
+        world.settle(|| self.scenario.is_reached(world, before)).await?;
+        let Some(past) = world.kubernetes.happened().get(base + event).map(|event| event.resource_version.clone()) else {
+            return Ok(false);
+        };
+        world.operator.kill();
+        world.kubernetes.plan(move |asked| asked.is_list().then(|| Fault::StaleList(past.clone())));
+        world.kubernetes.lag(usize::MAX);
+        world.start_operator().await?;
+        tokio::time::sleep(STALE).await;
+        world.kubernetes.clear();
+        world.calm().await;
+        Ok(true)
+    }
+
+    /// The object is deleted and made again under its name while a request for the old one is on its way.
+    async fn made_again(
+        &self,
+        world: &World,
+        reference: &Reference,
+        server: Server,
+        number: usize,
+        moment: Moment,
+    ) -> Result<Outcome> {
+        let proxy = world.proxy(server);
+        let (target, held) = (proxy.asked_count() + number, Arc::new(Notify::new()));
+        let notify = Arc::clone(&held);
+        proxy.plan(move |asked| {
+            (asked.number == target).then(|| {
+                notify.notify_one();
+                Fault::Delay(moment, Duration::from_millis(700))
+            })
+        });
+        self.scenario.trigger(world).await?;
+        let played = tokio::time::timeout(Duration::from_secs(5), held.notified()).await.is_ok();
+        let uid = make_again(world).await?;
+        let settled = || async {
+            let object = world.object().await?;
+            Ok(object.is_some_and(|object| object.metadata.uid.as_ref() == Some(&uid) && is_settled(&object)))
+        };
+        world.settle(settled).await?;
+        world.assert_quiet().await?;
+        judge_readiness(world).await?;
+        world.secrets.judge()?;
+        let mints = Mints::of(world).await?;
+        // The new object needs one of its own, and that for the old one may have been saved or lost.
+        let allowed = Mints { made: reference.mints.made + 1, lost: 0 };
+        mints.judge(allowed, self.losses())?;
+        Ok(Outcome { mints, played })
+    }
+
+    async fn judge(&self, world: &World, reference: Option<&Reference>) -> Result<Mints> {
+        world.assert_quiet().await?;
+        judge_readiness(world).await?;
+        let mints = Mints::of(world).await?;
+        world.secrets.judge()?;
+        judge_account(world, mints).await?;
+        if let Some(reference) = reference {
+            mints.judge(reference.mints, self.losses())?;
+            let state = EndState::of(world).await?;
+            ensure!(Some(&state) == reference.state.as_ref(), "it ends in {state:#?}\ninstead of {:#?}", reference.state);
+        }
+        Ok(mints)
+    }
+}

@@ -1,0 +1,100 @@
+//! What a run shows: one row for each scenario and issuer.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    plan::Combination,
+    schedule::{Outcome, Reference, Schedule, Wrong},
+};
+
+#[derive(Default)]
+struct Row {
+    points: BTreeSet<String>,
+    schedules: usize,
+    missed: usize,
+    failures: usize,
+    made: usize,
+    lost: usize,
+    /// Certificates of the reference, as often as there were schedules.
+    reference: usize,
+}
+
+pub struct Table {
+    rows: BTreeMap<String, Row>,
+    references: BTreeMap<String, usize>,
+}
+
+impl Table {
+    pub fn new(references: &[(Combination, Reference)]) -> Self {
+        let references = references
+            .iter()
+            .map(|((scenario, issuer), reference)| (format!("{} {}", scenario.name(), issuer.name()), reference.mints.made))
+            .collect();
+        Self { rows: BTreeMap::new(), references }
+    }
+
+    pub fn add(&mut self, schedule: &Schedule, outcome: Option<Outcome>) {
+        let name = format!("{} {}", schedule.scenario.name(), schedule.issuer.name());
+        let reference = self.references.get(&name).copied().unwrap_or_default();
+        let row = self.rows.entry(name).or_default();
+        row.schedules += 1;
+        row.points.insert(point(&schedule.wrong));
+        let Some(outcome) = outcome else {
+            row.failures += 1;
+            return;
+        };
+        row.missed += usize::from(!outcome.played);
+        row.made += outcome.mints.made;
+        row.lost += outcome.mints.lost;
+        row.reference += reference;
+    }
+
+    pub fn failures(&self) -> usize {
+        self.rows.values().map(|row| row.failures).sum()
+    }
+
+    pub fn print(&self) {
+        println!(
+            "{:<24}{:>8}{:>11}{:>11}{:>10}{:>14}{:>11}{:>7}",
+            "scenario", "points", "schedules", "unreached", "failures", "certificates", "reference", "lost"
+        );
+        for (name, row) in &self.rows {
+            print_row(name, row);
+        }
+        let mut total = Row::default();
+        let mut points = 0;
+        for row in self.rows.values() {
+            points += row.points.len();
+            total.schedules += row.schedules;
+            total.missed += row.missed;
+            total.failures += row.failures;
+            total.made += row.made;
+            total.lost += row.lost;
+            total.reference += row.reference;
+        }
+        total.points = (0..points).map(|number| number.to_string()).collect();
+        print_row("all", &total);
+    }
+}
+
+fn print_row(name: &str, row: &Row) {
+    println!(
+        "{name:<24}{:>8}{:>11}{:>11}{:>10}{:>14}{:>11}{:>7}",
+        row.points.len(),
+        row.schedules,
+        row.missed,
+        row.failures,
+        row.made,
+        row.reference,
+        row.lost
+    );
+}
+
+/// Where something goes wrong, whatever it is.
+fn point(wrong: &Wrong) -> String {
+    match wrong {
+        Wrong::Request(server, number, _) | Wrong::MadeAgain(server, number, _) => format!("{} {number}", server.name()),
+        Wrong::Event(number, _) | Wrong::Stale(number) => format!("event {number}"),
+        Wrong::Nothing | Wrong::Lag(_) | Wrong::TwoLeaders(_) => "everywhere".to_owned(),
+    }
+}
