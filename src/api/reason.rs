@@ -75,6 +75,8 @@ reasons! {
     RenewalRequested, Normal;
     /// The certificate has expired.
     Expired, Warning;
+    /// The certificate is not valid yet: this machine's clock or the issuer's is wrong.
+    NotYetValid, Warning;
 
     /// The spec cannot be carried out; the message names the field.
     InvalidSpec, Warning;

@@ -13,8 +13,8 @@ use crate::{
     api::{
         DatabaseUserCertificate, DatabaseUserCertificateStatus, VerifiedSecret,
         names::{
-            CA_CERTIFICATE, CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, CONTROLLER, ISSUANCE_ANNOTATION,
-            ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION, NOT_AFTER_ANNOTATION, RENEW_REQUESTED_ANNOTATION,
+            ADOPT_SECRET_ANNOTATION, CA_CERTIFICATE, CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, CONTROLLER, GROUP,
+            ISSUANCE_ANNOTATION, ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION, NOT_AFTER_ANNOTATION, RENEW_REQUESTED_ANNOTATION,
             SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
         },
     },
@@ -82,7 +82,7 @@ impl SecretContent {
     /// of others are not named in it and so survive.
     #[must_use]
     pub fn to_patch(&self, object: &DatabaseUserCertificate, seen: &SecretView) -> Value {
-        json!({
+        let mut patch = json!({
             "metadata": {
                 "uid": seen.uid,
                 "resourceVersion": seen.resource_version,
@@ -90,7 +90,12 @@ impl SecretContent {
                 "annotations": self.annotations(),
             },
             "data": self.data(),
-        })
+        });
+        if let Some(others) = &seen.adopted_beside {
+            let references: Vec<_> = others.iter().cloned().chain(object.controller_owner_ref(&())).collect();
+            patch["metadata"]["ownerReferences"] = json!(references);
+        }
+        patch
     }
 
     /// The Secret after the write that returned `written`, without looking at its data again.
@@ -121,15 +126,45 @@ pub fn placeholder_patch(object: &DatabaseUserCertificate, seen: &SecretView) ->
     })
 }
 
-/// Who controls a Secret, as a sentence about it; `None` if this object does.
+/// Who controls a Secret, as a sentence about it; `None` if this object does, or is asked to adopt it and may.
 #[must_use]
 pub fn other_owner(object: &DatabaseUserCertificate, metadata: &ObjectMeta) -> Option<String> {
-    let controller = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let controller = controller_of(metadata);
+    let hint = format!("(the annotation {ADOPT_SECRET_ANNOTATION}=true on the DatabaseUserCertificate has it taken over)");
     match controller {
         Some(owner) if Some(&owner.uid) == object.metadata.uid.as_ref() => None,
+        _ if may_be_adopted(object, controller)
+            && object.annotations().get(ADOPT_SECRET_ANNOTATION).is_some_and(|asked| asked == "true") =>
+        {
+            None
+        }
+        Some(OwnerReference { kind, name, .. }) if may_be_adopted(object, controller) => {
+            Some(format!("belongs to a former {kind} {name} {hint}"))
+        }
         Some(OwnerReference { kind, name, .. }) => Some(format!("belongs to {kind} {name}")),
-        None => Some("belongs to nobody that is known".to_owned()),
+        None => Some(format!("belongs to nobody that is known {hint}")),
     }
+}
+
+fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
+    metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
+}
+
+/// Whether nobody controls it, or an object that had this one's name before and so is gone.
+fn may_be_adopted(object: &DatabaseUserCertificate, controller: Option<&OwnerReference>) -> bool {
+    controller.is_none_or(|owner| {
+        owner.kind == DatabaseUserCertificate::kind(&())
+            && owner.api_version.starts_with(&format!("{GROUP}/"))
+            && Some(&owner.name) == object.metadata.name.as_ref()
+    })
+}
+
+/// While the Secret is to be adopted: the owner references that stay beside ours.
+fn adopted_beside(object: &DatabaseUserCertificate, metadata: &ObjectMeta) -> Option<Vec<OwnerReference>> {
+    let is_ours = controller_of(metadata).is_some_and(|owner| Some(&owner.uid) == object.metadata.uid.as_ref());
+    let others =
+        || metadata.owner_references.iter().flatten().filter(|owner| owner.controller != Some(true)).cloned().collect();
+    (!is_ours).then(others)
 }
 
 /// Reads a Secret of ours: the first usable pair in it, and whether all else is as we write it.
@@ -149,11 +184,13 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
         .ok_or_else(|| format!("the Secret's content cannot be used: {}", fault.unwrap_or_default()));
     let mut view = view_of(&secret.metadata, facts);
     view.changed_by = last_other_manager(&secret.metadata);
+    view.adopted_beside = adopted_beside(object, &secret.metadata);
     view.wrong_type = secret.type_.clone().filter(|type_| type_ != TLS_SECRET_TYPE);
     view.complete = pair.as_ref().is_some_and(|pair| {
         intact
             && combined == pair.combined_pem().expose_secret().as_bytes()
             && view.ca_digest == Some(entry(CA_CERTIFICATE)).filter(|ca| !ca.is_empty()).map(sha256_of)
+            && view.adopted_beside.is_none()
             && has_own_metadata(object, &secret.metadata, pair.facts())
     });
     (view, pair)
@@ -186,8 +223,9 @@ pub fn recall(
         not_after: status.not_after.as_ref()?.0,
         private_key: verified.private_key.parse().ok()?,
     };
-    let complete = has_own_metadata(object, metadata, &facts);
-    Some(SecretView { complete, ..view_of(metadata, Ok(facts)) })
+    let adopted_beside = adopted_beside(object, metadata);
+    let complete = adopted_beside.is_none() && has_own_metadata(object, metadata, &facts);
+    Some(SecretView { complete, adopted_beside, ..view_of(metadata, Ok(facts)) })
 }
 
 fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>) -> SecretView {
@@ -204,6 +242,7 @@ fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>)
         renew_request: annotation(RENEW_REQUESTED_ANNOTATION),
         ca_digest: annotation(CA_DIGEST_ANNOTATION),
         changed_by: None,
+        adopted_beside: None,
     }
 }
 

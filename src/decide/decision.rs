@@ -294,6 +294,13 @@ pub fn ready_certificate<'a>(
     if certificate.not_after <= now {
         return Err((Reason::Expired, format!("the certificate expired at {}", certificate.not_after)));
     }
+    if certificate.not_before > now {
+        let message = format!(
+            "the certificate is valid from {} on: compare this machine's clock with the issuer's",
+            certificate.not_before
+        );
+        return Err((Reason::NotYetValid, message));
+    }
     let issuer = match &observed.issuer {
         IssuerState::Usable(issuer) => Some(issuer.as_ref()),
         _ => None,

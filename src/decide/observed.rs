@@ -1,6 +1,7 @@
 //! What was found: the issuer, the Secret, the status, and what this process remembers.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::{Allow, IssuerDefaults, UserAccount};
 use crate::{
@@ -41,7 +42,7 @@ pub enum IssuerState {
 }
 
 /// A Secret of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SecretView {
     /// The Secret's UID.
     pub uid: String,
@@ -63,12 +64,14 @@ pub struct SecretView {
     pub renew_request: Option<String>,
     /// The annotation with the digest of `ca.crt`.
     pub ca_digest: Option<String>,
+    /// While it is to be adopted: the owner references that stay beside ours.
+    pub adopted_beside: Option<Vec<OwnerReference>>,
     /// Who else than this operator changed the Secret last, by its managed fields; known when it was just read.
     pub changed_by: Option<String>,
 }
 
 /// The Secret that the spec names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum SecretState {
     /// None is known. That one exists which carries no label of ours shows when it is created.
     Absent,

@@ -220,7 +220,7 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
         | Decision::Save
         | Decision::Account => None,
     };
-    // Readiness ends with the certificate, whatever was decided about the next one.
-    let not_after = observed.secret.certificate().map(|certificate| certificate.not_after);
-    next.into_iter().chain(not_after).filter(|next| *next > now).min()
+    // Readiness begins and ends with the certificate, whatever was decided about the next one.
+    let validity = observed.secret.certificate().map(|certificate| [certificate.not_before, certificate.not_after]);
+    next.into_iter().chain(validity.into_iter().flatten()).filter(|next| *next > now).min()
 }

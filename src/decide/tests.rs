@@ -77,6 +77,7 @@ fn certificate() -> CertificateFacts {
 fn view() -> SecretView {
     SecretView {
         changed_by: None,
+        adopted_beside: None,
         uid: "secret-uid".into(),
         resource_version: "7".into(),
         certificate: Ok(certificate()),
