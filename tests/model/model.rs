@@ -1,0 +1,377 @@
+//! The actions, and what each may be met by.
+
+use stateright::{Model, Property};
+
+use crate::{
+    account::BELIEVED,
+    properties,
+    replica::{self, ECHO_LIMIT, Post, Turn, Write},
+    translation::{not_after, renewal_due},
+    world::{Budget, Replica, Role, SecretEvent, Step, Time, Wake, World},
+};
+
+/// How often a process that ends tries to save what it has.
+const SAVES: u8 = 2;
+
+/// A rule that is broken on purpose, to see that the model would tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutation {
+    /// A certificate is asked for without a claim.
+    NoClaim,
+    /// The Secret is written whatever version it has.
+    NoPrecondition,
+    /// A lost answer has the request sent again.
+    RetriedRequest,
+    /// A claim without its certificate is dropped and not counted.
+    ForgottenClaim,
+    /// What failed is not looked at again.
+    NoRetry,
+}
+
+/// What the watch of a process that ends has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watch {
+    Stale,
+    Fresh,
+}
+
+/// The operator and its world, within a bound.
+#[derive(Clone, Copy, Debug)]
+pub struct Operator {
+    pub bound: Budget,
+    /// Whether the credentials may list certificates at Atlas.
+    pub may_list: bool,
+    pub mutation: Option<Mutation>,
+}
+
+/// One atomic action; the number is that of the replica in the state that it starts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// A watch shows the next version of the object.
+    ShowObject(usize),
+    /// A watch shows what became of the Secret next.
+    ShowSecret(usize),
+    /// A pass begins: observe and decide.
+    Begin(usize),
+    /// A process that ends begins a pass to save what it has; its watch has shown no more since it was paused, or all.
+    Save(usize, Watch),
+    List(usize),
+    DryRun(usize, Write),
+    Claim(usize, Write),
+    Permit(usize),
+    Withdraw(usize),
+    Post(usize, Post),
+    Write(usize, Write),
+    Report(usize, Write),
+    /// Whoever stands by takes the lead.
+    TakeOver(usize),
+    /// A process that has lost the lead has ended, and another is started in its place.
+    End(usize),
+    Crash(usize),
+    /// A leader is paused for so long that another may lead; it goes on at any step, any time later.
+    Lapse(usize),
+    /// Time passes until the next attempt.
+    Wait,
+    /// Time passes until the certificate in the Secret is to be renewed.
+    RenewalDue,
+    /// Time passes until it ends.
+    Expire,
+    /// The user asks for a renewal.
+    Request,
+    /// Another deletes the Secret.
+    Delete,
+}
+
+impl Model for Operator {
+    type State = World;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(self.bound)]
+    }
+
+    fn actions(&self, world: &World, actions: &mut Vec<Action>) {
+        for (who, replica) in world.replicas.iter().enumerate() {
+            watch_actions(who, replica, actions);
+            process_actions(world, who, actions);
+            if let Some(step) = replica.step() {
+                step_actions(who, step, world.left.faults > 0, actions);
+            } else if begins(replica, world.now) {
+                actions.push(Action::Begin(who));
+            }
+        }
+        environment_actions(world, actions);
+    }
+
+    fn next_state(&self, world: &World, action: Action) -> Option<World> {
+        let mut next = world.clone();
+        self.apply(&mut next, action);
+        forget_what_is_too_old(&mut next);
+        next.replicas.sort_unstable();
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all()
+    }
+}
+
+fn begins(replica: &Replica, now: Time) -> bool {
+    replica.role == Role::Leading && (replica.is_woken || replica.wake.is_some_and(|wake| wake.time() <= now))
+}
+
+fn watch_actions(who: usize, replica: &Replica, actions: &mut Vec<Action>) {
+    if !replica.view.unseen_objects.is_empty() {
+        actions.push(Action::ShowObject(who));
+    }
+    if !replica.view.unseen_secrets.is_empty() {
+        actions.push(Action::ShowSecret(who));
+    }
+}
+
+fn process_actions(world: &World, who: usize, actions: &mut Vec<Action>) {
+    let replica = &world.replicas[who];
+    match replica.role {
+        Role::StandingBy => {
+            if world.replicas.iter().all(|other| other.role != Role::Leading) {
+                actions.push(Action::TakeOver(who));
+            }
+            return;
+        }
+        Role::Leading if world.left.faults > 0 => actions.push(Action::Lapse(who)),
+        Role::Lapsed { saves_left } if replica.pass.is_none() => {
+            let saves = saves_left > 0 && replica.memory.unsaved.is_some();
+            if saves {
+                actions.extend([Action::Save(who, Watch::Stale), Action::Save(who, Watch::Fresh)]);
+            } else {
+                actions.push(Action::End(who));
+            }
+        }
+        Role::Leading | Role::Lapsed { .. } => {}
+    }
+    if world.left.faults > 0 {
+        actions.push(Action::Crash(who));
+    }
+}
+
+fn step_actions(who: usize, step: &Step, with_faults: bool, actions: &mut Vec<Action>) {
+    let posts = [Post::Answered, Post::AnswerLost, Post::RequestLost, Post::NotConnected];
+    let writes = [Write::Answered, Write::AnswerLost, Write::Refused];
+    let (posts, writes) = if with_faults { (&posts[..], &writes[..]) } else { (&posts[..1], &writes[..1]) };
+    match step {
+        Step::List(_) => actions.push(Action::List(who)),
+        // Nothing is written, so that a lost answer is as good as a refusal.
+        Step::DryRun(_) => {
+            actions.extend(writes.iter().filter(|write| **write != Write::AnswerLost).map(|write| Action::DryRun(who, *write)))
+        }
+        Step::Claim(_) => actions.extend(writes.iter().map(|write| Action::Claim(who, *write))),
+        Step::Permit => actions.push(Action::Permit(who)),
+        Step::Withdraw => actions.push(Action::Withdraw(who)),
+        Step::Post => actions.extend(posts.iter().map(|post| Action::Post(who, *post))),
+        Step::Write => actions.extend(writes.iter().map(|write| Action::Write(who, *write))),
+        Step::Report { .. } => actions.extend(writes.iter().map(|write| Action::Report(who, *write))),
+    }
+}
+
+fn environment_actions(world: &World, actions: &mut Vec<Action>) {
+    if may_time_pass(world) {
+        if next_retry(world).is_some() {
+            actions.push(Action::Wait);
+        }
+        if let Some(secret) = &world.secret {
+            if world.left.renewals > 0 && renewal_due(&world.ledger, secret.content.serial) > world.now {
+                actions.push(Action::RenewalDue);
+            }
+            if world.left.expiries > 0 && not_after(&world.ledger, secret.content.serial) > world.now {
+                actions.push(Action::Expire);
+            }
+        }
+    }
+    if world.left.requests > 0 {
+        actions.push(Action::Request);
+    }
+    if world.left.deletions > 0 && world.secret.is_some() {
+        actions.push(Action::Delete);
+    }
+}
+
+/// A request that was permitted takes effect or not within the five minutes for which a successor waits. A watch that lags through a wait
+/// is a fault.
+fn may_time_pass(world: &World) -> bool {
+    let is_asking = world.replicas.iter().any(|replica| replica.step() == Some(&Step::Post));
+    !is_asking && (!lags(world) || world.left.faults > 0)
+}
+
+fn lags(world: &World) -> bool {
+    world.replicas.iter().any(|replica| replica.role == Role::Leading && replica.view.is_behind())
+}
+
+/// When whoever leads tries again what failed.
+fn next_retry(world: &World) -> Option<Time> {
+    let retry = |replica: &Replica| match (replica.role, &replica.pass, replica.wake) {
+        (Role::Leading, None, Some(Wake::Retry(time))) => Some(time),
+        _ => None,
+    };
+    world.replicas.iter().filter_map(retry).find(|time| *time > world.now)
+}
+
+/// What is not believed any more is as good as unknown, which makes states equal.
+fn forget_what_is_too_old(world: &mut World) {
+    for replica in &mut world.replicas {
+        if let Some((_, awaited)) = &mut replica.memory.secret {
+            *awaited = awaited.filter(|since| world.now - since < ECHO_LIMIT);
+        }
+        let account = &mut replica.memory.account;
+        if account.as_ref().is_some_and(|account| world.now - account.looked_at >= BELIEVED) {
+            *account = None;
+        }
+    }
+}
+
+impl Operator {
+    fn apply(&self, world: &mut World, action: Action) {
+        match action {
+            Action::ShowObject(who) => show_object(&mut world.replicas[who]),
+            Action::ShowSecret(who) => show_secret(&mut world.replicas[who]),
+            Action::Begin(who) => {
+                let object = world.replicas[who].view.object.clone();
+                replica::begin(world, who, &object, self.mutation);
+            }
+            Action::Save(who, watch) => self.save(world, who, watch),
+            Action::TakeOver(who) => take_over(world, who),
+            Action::End(who) => world.replicas[who] = Replica::default(),
+            Action::Crash(who) => crash(world, who),
+            Action::Lapse(who) => lapse(world, who),
+            Action::Wait | Action::RenewalDue | Action::Expire => pass_time(world, action),
+            Action::Request => {
+                world.left.requests -= 1;
+                world.object.version += 1;
+                world.object.renewal = Some(world.object.renewal.map_or(1, |last| last + 1));
+                world.announce_object();
+            }
+            Action::Delete => {
+                world.left.deletions -= 1;
+                let gone = world.secret.take().unwrap();
+                world.announce_secret(&SecretEvent::Gone(gone.uid));
+            }
+            step => self.step(world, step),
+        }
+    }
+
+    fn step(&self, world: &mut World, action: Action) {
+        let (who, is_fault) = match action {
+            Action::DryRun(who, write) | Action::Claim(who, write) | Action::Write(who, write) | Action::Report(who, write) => {
+                (who, write != Write::Answered)
+            }
+            Action::Post(who, post) => (who, post != Post::Answered),
+            Action::List(who) | Action::Permit(who) | Action::Withdraw(who) => (who, false),
+            _ => unreachable!("{action:?} is no step of a pass"),
+        };
+        world.left.faults -= u8::from(is_fault);
+        let step = world.replicas[who].step().cloned().unwrap();
+        let turn = Turn::new(world, who, self.mutation);
+        match (action, step) {
+            (Action::List(_), _) => turn.list(self.may_list),
+            (Action::DryRun(_, write), Step::DryRun(cause)) => turn.dry_run(cause, write),
+            (Action::Claim(_, write), Step::Claim(cause)) => turn.claim(cause, write),
+            (Action::Permit(_), _) => turn.permit(),
+            (Action::Withdraw(_), _) => turn.withdraw(),
+            (Action::Post(_, post), _) => turn.post(post),
+            (Action::Write(_, write), _) => turn.write(write),
+            (Action::Report(_, write), Step::Report { status, wake, again }) => turn.report(*status, wake, again, write),
+            (action, step) => unreachable!("{action:?} at {step:?}"),
+        }
+    }
+
+    /// As in `drain::save`: a pass over the object as it is now, with the write tried at once.
+    fn save(&self, world: &mut World, who: usize, watch: Watch) {
+        if watch == Watch::Fresh {
+            show_all(world, who);
+        }
+        let replica = &mut world.replicas[who];
+        if let Role::Lapsed { saves_left } = &mut replica.role {
+            *saves_left -= 1;
+        }
+        if let Some(unsaved) = &mut replica.memory.unsaved {
+            unsaved.refused_until = None;
+        }
+        let object = world.object.clone();
+        replica::begin(world, who, &object, self.mutation);
+    }
+}
+
+fn show_object(replica: &mut Replica) {
+    replica.view.object = replica.view.unseen_objects.remove(0);
+    replica.is_woken = true;
+}
+
+fn show_secret(replica: &mut Replica) {
+    let remembered = &mut replica.memory.secret;
+    match replica.view.unseen_secrets.remove(0) {
+        SecretEvent::Shown(secret) => {
+            if let Some((_, awaited)) = remembered.as_mut().filter(|(last, _)| secret.version >= last.version) {
+                *awaited = None;
+            }
+            replica.view.secret = Some(secret);
+        }
+        SecretEvent::Gone(uid) => {
+            if remembered.as_ref().is_some_and(|(last, _)| last.uid == uid) {
+                *remembered = None;
+            }
+            replica.view.secret = None;
+        }
+    }
+    replica.is_woken = true;
+}
+
+/// Whatever became of the Secret meanwhile: what was read of it in another version is not believed any more.
+fn show_all(world: &mut World, who: usize) {
+    let replica = &mut world.replicas[who];
+    replica.view.secret.clone_from(&world.secret);
+    replica.memory.secret = None;
+}
+
+fn take_over(world: &mut World, who: usize) {
+    let replica = &mut world.replicas[who];
+    (replica.role, replica.is_woken) = (Role::Leading, true);
+    replica.view.object = world.object.clone();
+    replica.view.secret.clone_from(&world.secret);
+}
+
+/// A certificate that is in memory alone goes with the process.
+fn crash(world: &mut World, who: usize) {
+    world.left.faults -= 1;
+    world.costs += u8::from(holds_unsaved(world, who));
+    world.replicas[who] = Replica::default();
+}
+
+fn holds_unsaved(world: &World, who: usize) -> bool {
+    world.replicas[who].memory.unsaved.as_ref().is_some_and(|unsaved| !world.was_saved(unsaved.content.serial))
+}
+
+/// A certificate that it has, or asks for, may be made a second time by its successor.
+fn lapse(world: &mut World, who: usize) {
+    world.left.faults -= 1;
+    let is_asking = world.replicas[who].step() == Some(&Step::Post);
+    world.costs += u8::from(is_asking || holds_unsaved(world, who));
+    let replica = &mut world.replicas[who];
+    replica.role = Role::Lapsed { saves_left: SAVES };
+    (replica.view.unseen_objects, replica.view.unseen_secrets) = (Vec::new(), Vec::new());
+    (replica.is_woken, replica.wake) = (false, None);
+}
+
+fn pass_time(world: &mut World, action: Action) {
+    world.left.faults -= u8::from(lags(world));
+    let serial = world.secret.as_ref().map(|secret| secret.content.serial);
+    world.now = match action {
+        Action::RenewalDue => {
+            world.left.renewals -= 1;
+            renewal_due(&world.ledger, serial.unwrap())
+        }
+        Action::Expire => {
+            world.left.expiries -= 1;
+            not_after(&world.ledger, serial.unwrap())
+        }
+        _ => next_retry(world).unwrap(),
+    };
+}

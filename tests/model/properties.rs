@@ -1,0 +1,115 @@
+//! What must hold in every state, and what must happen in some.
+
+use stateright::{Model, Property};
+
+use crate::{
+    model::Operator,
+    translation::{not_after, renewal_due},
+    world::{Failed, Role, Serial, Step, Violation, World},
+};
+
+pub const NEVER_OVERWRITTEN: &str = "a working certificate in the Secret is never replaced by one that ends sooner";
+pub const BOUNDED: &str = "no more certificates are made than were needed, and one for each fault that can cost one";
+pub const CLAIMED: &str = "no certificate is asked for without a claim in the status";
+pub const ONCE: &str = "under one claim one certificate is asked for";
+pub const ACCOUNTED: &str = "every certificate is in the Secret, or was, or is in a memory, or is counted, or its claim stands";
+pub const SETTLED: &str = "where nothing can happen any more, the newest certificate is in the Secret and the object is Ready";
+
+pub fn all() -> Vec<Property<Operator>> {
+    vec![
+        Property::always(NEVER_OVERWRITTEN, |_, world: &World| world.violation != Some(Violation::Overwritten)),
+        Property::always(BOUNDED, is_bounded),
+        Property::always(CLAIMED, |_, world: &World| world.violation != Some(Violation::Unclaimed)),
+        Property::always(ONCE, |_, world: &World| world.violation != Some(Violation::Repeated)),
+        Property::always(ACCOUNTED, |_, world| is_accounted(world)),
+        Property::always(SETTLED, |model, world| !is_terminal(model, world) || is_settled(model, world)),
+        Property::sometimes("an answer is lost", |_, world| lost_an_answer(world)),
+        Property::sometimes("another takes over while the old leader is paused", |_, world| took_over(world)),
+        Property::sometimes("a write meets a conflict", |_, world| met_conflict(world)),
+        Property::sometimes("the old leader wakes up with a certificate older than the Secret's", |_, world| is_outrun(world)),
+        Property::sometimes("a claim is counted as lost", |_, world| counted(world)),
+        Property::sometimes("a watch is behind while a pass decides", |_, world| decides_on_the_past(world)),
+        Property::sometimes("a certificate was renewed", |_, world| was_renewed(world)),
+    ]
+}
+
+fn is_bounded(model: &Operator, world: &World) -> bool {
+    let (bound, left) = (model.bound, world.left);
+    let asked = (bound.requests - left.requests) + (bound.deletions - left.deletions);
+    let due = (bound.renewals - left.renewals) + (bound.expiries - left.expiries);
+    world.ledger.len() <= usize::from(1 + asked + due + world.costs)
+}
+
+/// Of those that have not expired.
+fn is_accounted(world: &World) -> bool {
+    let is_kept = |serial| {
+        let unsaved = world.replicas.iter().filter_map(|replica| replica.memory.unsaved.as_ref());
+        world.was_saved(serial) || unsaved.into_iter().any(|unsaved| unsaved.content.serial == serial)
+    };
+    let made = 0..u8::try_from(world.ledger.len()).unwrap_or(u8::MAX);
+    let lost = made.filter(|serial| not_after(&world.ledger, *serial) > world.now && !is_kept(*serial)).count();
+    let status = &world.object.status;
+    let counted = status.unaccounted.as_ref().map_or(0, |found| found.count) + u8::from(status.claim.is_some());
+    lost <= usize::from(counted)
+}
+
+pub fn is_terminal(model: &Operator, world: &World) -> bool {
+    let mut actions = Vec::new();
+    model.actions(world, &mut actions);
+    actions.is_empty()
+}
+
+/// After a deletion an older certificate, which a leader that was paused still had, may have filled the gap.
+fn is_settled(model: &Operator, world: &World) -> bool {
+    let status = &world.object.status;
+    let Some(secret) = &world.secret else { return false };
+    let serial = secret.content.serial;
+    status.is_ready
+        && status.serial == Some(serial)
+        && status.claim.is_none()
+        && status.renewal_handled == world.object.renewal
+        && renewal_due(&world.ledger, serial) > world.now
+        && (is_newest(world, serial) || world.left.deletions < model.bound.deletions)
+        && world.replicas.iter().all(|replica| replica.memory.unsaved.is_none())
+}
+
+/// Of those that came to be in the Secret.
+fn is_newest(world: &World, serial: Serial) -> bool {
+    world.saved >> serial == 1
+}
+
+fn lost_an_answer(world: &World) -> bool {
+    world.replicas.iter().any(|replica| replica.memory.ended.is_some_and(|(_, failed)| failed == Failed::Lost))
+}
+
+fn took_over(world: &World) -> bool {
+    world.replicas.iter().any(|replica| replica.is_lapsed() && replica.pass.is_some())
+        && world.replicas.iter().any(|replica| replica.role == Role::Leading)
+}
+
+fn met_conflict(world: &World) -> bool {
+    world.replicas.iter().filter_map(|replica| replica.pass.as_ref()).any(|pass| pass.looks > 0)
+}
+
+fn is_outrun(world: &World) -> bool {
+    let Some(secret) = &world.secret else { return false };
+    let is_older = |replica: &crate::world::Replica| {
+        replica.memory.unsaved.as_ref().is_some_and(|unsaved| unsaved.content.serial < secret.content.serial)
+    };
+    world.replicas.iter().any(|replica| replica.is_lapsed() && replica.step() == Some(&Step::Write) && is_older(replica))
+}
+
+fn counted(world: &World) -> bool {
+    world.object.status.unaccounted.as_ref().is_some_and(|found| found.presumed > 0)
+}
+
+fn decides_on_the_past(world: &World) -> bool {
+    let is_behind = |replica: &crate::world::Replica| {
+        replica.view.is_behind() && matches!(replica.step(), Some(Step::DryRun(_) | Step::List(_)))
+    };
+    world.replicas.iter().any(is_behind)
+}
+
+fn was_renewed(world: &World) -> bool {
+    world.object.status.history.len() > 1 && world.object.status.is_ready
+}

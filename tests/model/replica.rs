@@ -1,0 +1,440 @@
+//! The steps of one replica's pass, in the order of `controller::{reconcile, observe, act, report}`. Every decision and every status is
+//! the operator's own.
+
+use jiff::Timestamp;
+use usercert_operator::{
+    api::{DatabaseUserCertificate, Reason},
+    decide::{self, Decision, Desired, Observed, SecretState, UserAccount, decide},
+};
+
+use crate::{
+    account,
+    model::Mutation,
+    translation::{self, FACTS, UID, at, real_object, real_observed, real_view, time},
+    world::{
+        Claim, Content, Failed, Object, Pass, Role, Secret, SecretEvent, Status, Step, Time, Unsaved, Violation, Wake, World,
+    },
+};
+
+/// How often a pass looks again, live, before it leaves the rest to the next one.
+const LOOKS: u8 = 3;
+
+/// How long the echo of our own write is awaited on the watch.
+pub const ECHO_LIMIT: Time = 30;
+
+/// What a request to Atlas comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Post {
+    /// The certificate is made and comes back.
+    Answered,
+    /// The certificate is made and its answer lost.
+    AnswerLost,
+    /// The request is lost on its way, which looks the same.
+    RequestLost,
+    /// There was no connection.
+    NotConnected,
+}
+
+/// What a write to the API server comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Its precondition decides.
+    Answered,
+    /// It takes effect, if its precondition holds, and its answer is lost.
+    AnswerLost,
+    /// It is refused.
+    Refused,
+}
+
+/// What came of an act; as in `controller::act`.
+enum Acted {
+    Nothing,
+    Written,
+    Failed(Failed),
+    Unsaved,
+}
+
+enum Written {
+    Done(Secret),
+    Conflict,
+    Gone,
+}
+
+/// One step of a pass: the pass is taken out of its replica, and put back where it goes on.
+pub struct Turn<'a> {
+    world: &'a mut World,
+    who: usize,
+    pass: Box<Pass>,
+    mutation: Option<Mutation>,
+}
+
+/// Begins a pass over the object as it is given.
+pub fn begin(world: &mut World, who: usize, object: &Object, mutation: Option<Mutation>) {
+    let replica = &mut world.replicas[who];
+    (replica.is_woken, replica.wake) = (false, None);
+    let pass = Pass {
+        original: object.clone(),
+        object: object.clone(),
+        status: object.status.clone(),
+        secret: None,
+        made: None,
+        looks: 0,
+        step: Step::Permit,
+    };
+    let turn = Turn { world, who, pass: Box::new(pass), mutation };
+    turn.look();
+}
+
+impl<'a> Turn<'a> {
+    /// The pass in flight of this replica.
+    pub fn new(world: &'a mut World, who: usize, mutation: Option<Mutation>) -> Self {
+        let pass = world.replicas[who].pass.take().unwrap();
+        Self { world, who, pass, mutation }
+    }
+
+    fn now(&self) -> Timestamp {
+        at(self.world.now)
+    }
+
+    fn goes_on(mut self, step: Step) {
+        self.pass.step = step;
+        self.world.replicas[self.who].pass = Some(self.pass);
+    }
+
+    /// The pass ends in an error; whether it is repeated although no watch wakes it.
+    fn fails(self, again: bool) {
+        let replica = &mut self.world.replicas[self.who];
+        replica.is_woken |= again && replica.role == Role::Leading;
+    }
+
+    fn picture(&self) -> (DatabaseUserCertificate, Observed) {
+        let (pass, ledger) = (&self.pass, &self.world.ledger);
+        let unsaved = self.world.replicas[self.who].memory.unsaved.as_ref();
+        let observed = real_observed(&pass.status, pass.secret.as_ref(), unsaved, pass.made.as_ref(), ledger);
+        (real_object(&pass.object, ledger), observed)
+    }
+
+    /// Observe, live from the second look on, and decide.
+    fn look(mut self) {
+        let pass = &mut self.pass;
+        (pass.object, pass.status, pass.made) = (pass.original.clone(), pass.original.status.clone(), None);
+        let status = &self.pass.original.status;
+        self.pass.secret =
+            if self.pass.looks == 0 { observe(self.world, self.who, status) } else { read(self.world, self.who) };
+        let (object, mut observed) = self.picture();
+        let mut decision = decide(&object, &observed, self.now());
+        if let Decision::Examine { cause } = decision {
+            if !self.recall(&mut observed) {
+                return self.goes_on(Step::List(cause));
+            }
+            decision = decide(&object, &observed, self.now());
+        }
+        self.act(object, observed, decision);
+    }
+
+    fn stale(mut self) {
+        self.pass.looks += 1;
+        if self.pass.looks < LOOKS { self.look() } else { self.fails(true) }
+    }
+
+    fn recall(&mut self, observed: &mut Observed) -> bool {
+        let Some(recalled) = account::recall(self.world, self.who) else { return false };
+        if let Some(list) = recalled.list {
+            decide::record_list(&mut observed.status, &list.listed, &list.accounted, list.asked_at);
+            self.pass.status = translation::abstract_status(&observed.status);
+        }
+        observed.account = Some(UserAccount { made: recalled.made.iter().map(|made| at(*made)).collect(), objects: 1 });
+        self.pass.made = Some(recalled.made);
+        true
+    }
+
+    /// Atlas lists what it made for the user.
+    pub fn list(mut self, may_list: bool) {
+        account::list(self.world, self.who, may_list);
+        let (object, mut observed) = self.picture();
+        self.recall(&mut observed);
+        let decision = decide(&object, &observed, self.now());
+        self.act(object, observed, decision);
+    }
+
+    fn act(self, object: DatabaseUserCertificate, observed: Observed, decision: Decision) {
+        match decision {
+            Decision::Issue { cause, .. } => self.goes_on(Step::DryRun(cause)),
+            Decision::Save => self.goes_on(Step::Write),
+            decision => self.finish(object, observed, decision, Acted::Nothing),
+        }
+    }
+
+    fn finishes_with(self, acted: Acted) {
+        let (object, observed) = self.picture();
+        // Only of `Acted::Nothing` does the decision before it matter.
+        self.finish(object, observed, Decision::Await, acted);
+    }
+
+    /// The server-side dry run: like the write, and nothing is written.
+    pub fn dry_run(self, cause: Reason, write: Write) {
+        if write == Write::Refused {
+            return self.finishes_with(Acted::Failed(Failed::NotWritable));
+        }
+        if self.meets_what_was_seen() {
+            let next = if self.mutation == Some(Mutation::NoClaim) { Step::Permit } else { Step::Claim(cause) };
+            self.goes_on(next);
+        } else {
+            self.stale();
+        }
+    }
+
+    fn meets_what_was_seen(&self) -> bool {
+        let version = |secret: &Secret| (secret.uid, secret.version);
+        self.world.secret.as_ref().map(version) == self.pass.secret.as_ref().map(version)
+    }
+
+    /// The claim, which fails on a newer object.
+    pub fn claim(mut self, cause: Reason, write: Write) {
+        if self.world.replicas[self.who].role != Role::Leading {
+            return self.fails(false);
+        }
+        if write == Write::Refused {
+            return self.fails(true);
+        }
+        let (object, observed) = self.picture();
+        let id = self.world.claims.to_string();
+        let status = decide::claimed(&object, &observed.status, &id, cause, self.now());
+        if !self.world.write_status(self.pass.object.version, translation::abstract_status(&status)) {
+            return self.fails(false);
+        }
+        self.world.claims += 1;
+        if write == Write::AnswerLost {
+            return self.fails(true);
+        }
+        self.pass.object = self.world.object.clone();
+        self.pass.status = self.pass.object.status.clone();
+        self.goes_on(Step::Permit);
+    }
+
+    /// The leadership is asked right before the request is sent.
+    pub fn permit(self) {
+        let next = if self.world.replicas[self.who].role == Role::Leading { Step::Post } else { Step::Withdraw };
+        self.goes_on(next);
+    }
+
+    pub fn withdraw(self) {
+        let status = Status { claim: None, ..self.pass.status.clone() };
+        self.world.write_status(self.pass.object.version, status);
+        self.fails(false);
+    }
+
+    /// The request that mints, and its answer.
+    pub fn post(mut self, post: Post) {
+        let claim = self.pass.status.claim.as_ref().map(|claim: &Claim| claim.id);
+        self.note_request(claim);
+        if matches!(post, Post::Answered | Post::AnswerLost) {
+            self.world.ledger.push(self.world.now);
+        }
+        match post {
+            Post::Answered => self.keep(claim),
+            Post::AnswerLost if self.mutation == Some(Mutation::RetriedRequest) => {
+                self.note_request(claim);
+                self.world.ledger.push(self.world.now);
+                self.keep(claim);
+            }
+            Post::AnswerLost | Post::RequestLost => {
+                self.world.costs += u8::from(post == Post::AnswerLost);
+                self.world.replicas[self.who].memory.account = None;
+                self.fails_under(claim, Failed::Lost);
+            }
+            Post::NotConnected => self.fails_under(claim, Failed::NotConnected),
+        }
+    }
+
+    fn note_request(&mut self, claim: Option<u8>) {
+        let Some(claim) = claim else {
+            self.world.violation = Some(Violation::Unclaimed);
+            return;
+        };
+        if self.world.posted & (1 << claim) != 0 {
+            self.world.violation = Some(Violation::Repeated);
+        }
+        self.world.posted |= 1 << claim;
+    }
+
+    fn keep(self, claim: Option<u8>) {
+        let now = self.world.now;
+        let serial = u8::try_from(self.world.ledger.len() - 1).unwrap();
+        let memory = &mut self.world.replicas[self.who].memory;
+        if let Some(account) = &mut memory.account {
+            account.made_since.push(now);
+        }
+        let content = Content { serial, claim, renewal: self.pass.original.renewal };
+        memory.unsaved = Some(Unsaved { content, refused_until: None });
+        self.goes_on(Step::Write);
+    }
+
+    fn fails_under(self, claim: Option<u8>, failed: Failed) {
+        self.world.replicas[self.who].memory.ended = claim.map(|claim| (claim, failed));
+        self.finishes_with(Acted::Failed(failed));
+    }
+
+    /// The Secret is created, or patched in the version that was seen.
+    pub fn write(mut self, write: Write) {
+        if write == Write::Refused {
+            return self.finishes_with(Acted::Unsaved);
+        }
+        let content = self.world.replicas[self.who].memory.unsaved.clone().unwrap().content;
+        match (self.put(content), write) {
+            (Written::Done(secret), Write::Answered) => {
+                let now = self.world.now;
+                let memory = &mut self.world.replicas[self.who].memory;
+                (memory.secret, memory.unsaved) = (Some((secret.clone(), Some(now))), None);
+                self.pass.secret = Some(secret);
+                self.finishes_with(Acted::Written);
+            }
+            (Written::Conflict, Write::Answered) => self.stale(),
+            _ => self.finishes_with(Acted::Unsaved),
+        }
+    }
+
+    fn put(&mut self, content: Content) -> Written {
+        let is_free = self.mutation == Some(Mutation::NoPrecondition) || self.meets_what_was_seen();
+        if !is_free {
+            // Only a patch of what is gone is told so; all else that was not seen so is a conflict.
+            return if self.world.secret.is_none() { Written::Gone } else { Written::Conflict };
+        }
+        let world = &mut *self.world;
+        if let Some(old) = &world.secret {
+            let ends = translation::not_after(&world.ledger, old.content.serial);
+            if ends > world.now && translation::not_after(&world.ledger, content.serial) < ends {
+                world.violation = Some(Violation::Overwritten);
+            }
+        }
+        world.secret_version += 1;
+        let uid = world.secret.as_ref().map_or(world.secret_version, |old| old.uid);
+        world.saved |= 1 << content.serial;
+        let secret = Secret { uid, version: world.secret_version, content };
+        world.secret = Some(secret.clone());
+        world.announce_secret(&SecretEvent::Shown(secret.clone()));
+        Written::Done(secret)
+    }
+
+    /// What the status is to say, as in `reconcile::finish`.
+    fn finish(mut self, object: DatabaseUserCertificate, mut observed: Observed, decision: Decision, acted: Acted) {
+        let now = self.now();
+        let memory = &mut self.world.replicas[self.who].memory;
+        let waits_to_save = matches!(acted, Acted::Nothing) && memory.unsaved.is_some();
+        if !matches!(acted, Acted::Unsaved) && !waits_to_save {
+            memory.failures = 0;
+        }
+        let decision = match acted {
+            Acted::Nothing if decision == Decision::Account => self.account(&object, &mut observed),
+            Acted::Nothing => decision,
+            Acted::Written => {
+                observed.secret =
+                    SecretState::Ours(Box::new(real_view(self.pass.secret.as_ref().unwrap(), &self.world.ledger)));
+                decide(&object, &observed, now)
+            }
+            Acted::Failed(failed) => after_failure(&object, &mut observed, failed, now),
+            Acted::Unsaved => {
+                memory.failures += 1;
+                let until = self.world.now + (1 << memory.failures.min(9));
+                memory.unsaved.as_mut().unwrap().refused_until = Some(until);
+                observed.unsaved =
+                    memory.unsaved.as_ref().map(|kept| translation::certificate(&self.world.ledger, kept.content.serial));
+                observed.save_refused = Some((at(until), String::new()));
+                decide(&object, &observed, now)
+            }
+        };
+        self.reports(&object, &observed, &decision);
+    }
+
+    /// A claim without its certificate, as in `reconcile::account`.
+    fn account(&mut self, object: &DatabaseUserCertificate, observed: &mut Observed) -> Decision {
+        let now = self.now();
+        let claim = self.pass.status.claim.as_ref().map(|claim| claim.id);
+        let memory = &mut self.world.replicas[self.who].memory;
+        if let Some((_, failed)) = memory.ended.filter(|(id, _)| Some(*id) == claim) {
+            return after_failure(object, observed, failed, now);
+        }
+        (memory.unsaved, memory.account, observed.unsaved) = (None, None, None);
+        if self.mutation == Some(Mutation::ForgottenClaim) {
+            observed.status.issuance = None;
+        } else {
+            decide::record_lost_claim(&mut observed.status, UID, now);
+        }
+        decide(object, observed, now)
+    }
+
+    fn reports(mut self, object: &DatabaseUserCertificate, observed: &Observed, decision: &Decision) {
+        let now = self.now();
+        let status = translation::abstract_status(&decide::next_status(object, observed, decision, now));
+        let next = decide::next_look(observed, decision, now).map(time);
+        let wake = next.filter(|_| self.mutation != Some(Mutation::NoRetry) || matches!(decision, Decision::Keep { .. }));
+        let wake = match decision {
+            Decision::Keep { .. } => wake.map(Wake::Renewal),
+            _ => wake.map(Wake::Retry),
+        };
+        // What is to be done next is looked at again within half a minute.
+        let again = matches!(decision, Decision::Issue { .. } | Decision::Examine { .. } | Decision::Save | Decision::Account);
+        if status == self.pass.object.status {
+            return self.ends(wake, again);
+        }
+        let object = Object { version: self.pass.object.version, ..Object::default() };
+        *self.pass =
+            Pass { original: Object::default(), object, status: Status::default(), secret: None, made: None, ..*self.pass };
+        self.goes_on(Step::Report { status: Box::new(status), wake, again });
+    }
+
+    /// The status is written; a newer object makes the pass void.
+    pub fn report(self, status: Status, wake: Option<Wake>, again: bool, write: Write) {
+        if write == Write::Refused {
+            return self.fails(true);
+        }
+        if !self.world.write_status(self.pass.object.version, status) {
+            return self.fails(false);
+        }
+        if write == Write::AnswerLost { self.fails(true) } else { self.ends(wake, again) }
+    }
+
+    fn ends(self, wake: Option<Wake>, again: bool) {
+        let replica = &mut self.world.replicas[self.who];
+        replica.memory.ended = None;
+        if replica.role == Role::Leading {
+            replica.wake = wake;
+            replica.is_woken |= again;
+        }
+    }
+}
+
+fn after_failure(object: &DatabaseUserCertificate, observed: &mut Observed, failed: Failed, now: Timestamp) -> Decision {
+    let desired = Desired::new(object, &FACTS).unwrap();
+    decide::record_failure(&mut observed.status, &desired, &FACTS, &translation::issue_error(failed), now);
+    decide(object, observed, now)
+}
+
+/// The Secret by what the watch has shown and this process knows, as in `observe::secret_state`.
+fn observe(world: &mut World, who: usize, status: &Status) -> Option<Secret> {
+    let (now, replica) = (world.now, &world.replicas[who]);
+    let remembered = replica.memory.secret.as_ref();
+    let own_write =
+        remembered.filter(|(_, awaited)| awaited.is_some_and(|since| now - since < ECHO_LIMIT)).map(|(secret, _)| secret);
+    let Some(seen) = &replica.view.secret else {
+        return match own_write {
+            Some(secret) => Some(secret.clone()),
+            None if status.serial.is_some() => read(world, who),
+            None => None,
+        };
+    };
+    let version = |secret: &Secret| (secret.uid, secret.version);
+    if remembered.is_some_and(|(secret, _)| version(secret) == version(seen)) {
+        return Some(seen.clone());
+    }
+    if let Some(secret) = own_write.filter(|secret| secret.uid == seen.uid && secret.version > seen.version) {
+        return Some(secret.clone());
+    }
+    if status.verified == Some(version(seen)) { Some(seen.clone()) } else { read(world, who) }
+}
+
+fn read(world: &mut World, who: usize) -> Option<Secret> {
+    let secret = world.secret.clone()?;
+    world.replicas[who].memory.secret = Some((secret.clone(), None));
+    Some(secret)
+}

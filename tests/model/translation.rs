@@ -1,0 +1,272 @@
+//! From the abstract state to the operator's own values, and back.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as KubernetesTime;
+use kube::api::ObjectMeta;
+use usercert_operator::{
+    api::{
+        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, Issuance,
+        IssuedCertificate, IssuerKind, IssuerReference, READY, Reason, UnaccountedCertificate, UnaccountedCertificates,
+        VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION, set_condition,
+    },
+    certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
+    decide::{
+        Allow, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, RenewBefore, SecretState, SecretView,
+        UserAccount, renewal_time,
+    },
+    issuer::{IssueError, Minted, Retry, atlas::ListedCertificate},
+};
+
+use crate::world::{Claim, Failed, Failure, Object, Secret, Serial, Status, Time, Unaccounted, Unsaved};
+
+const START: i64 = 1_800_000_000;
+pub const UID: &str = "uid-1";
+const ISSUER: &str = "atlas/project";
+const AUTHORITY: &str = "CN=Atlas";
+
+/// Three calendar months.
+const LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+static SUBJECT: LazyLock<Subject> = LazyLock::new(|| Subject::for_user("orders").unwrap());
+static SUBJECT_NAME: LazyLock<String> = LazyLock::new(|| SUBJECT.mongodb_user_name());
+
+pub static FACTS: LazyLock<IssuerFacts> = LazyLock::new(|| IssuerFacts {
+    defaults: IssuerDefaults { issuer_type: IssuerType::Atlas, months_until_expiration: 3, duration: None, max_duration: None },
+    allow: Allow::of_namespaced_issuer(None),
+    username: None,
+    identity: ISSUER.to_owned(),
+    version: "1".to_owned(),
+    not_after: None,
+    ca_digest: None,
+});
+
+pub fn at(time: Time) -> Timestamp {
+    Timestamp::from_second(START + i64::from(time)).unwrap()
+}
+
+pub fn time(timestamp: Timestamp) -> Time {
+    Time::try_from(timestamp.as_second() - START).unwrap()
+}
+
+fn serial_number(serial: Serial) -> String {
+    format!("{serial:02X}")
+}
+
+fn serial(text: &str) -> Serial {
+    Serial::from_str_radix(text, 16).unwrap()
+}
+
+fn number(text: &str) -> u8 {
+    text.parse().unwrap()
+}
+
+const KEY: PrivateKeySpec = PrivateKeySpec { algorithm: KeyAlgorithm::Rsa, size: 4096 };
+
+/// A certificate of the ledger.
+pub fn certificate(ledger: &[Time], serial: Serial) -> CertificateFacts {
+    let made_at = at(ledger[usize::from(serial)]);
+    CertificateFacts {
+        serial_number: serial_number(serial),
+        subject: SUBJECT.clone(),
+        issuer: AUTHORITY.to_owned(),
+        not_before: made_at,
+        not_after: made_at + LIFETIME,
+        private_key: KEY,
+    }
+}
+
+pub fn not_after(ledger: &[Time], serial: Serial) -> Time {
+    ledger[usize::from(serial)] + Time::try_from(LIFETIME.as_secs()).unwrap()
+}
+
+/// The operator's renewal time, which is as long after the beginning of validity for each certificate.
+pub fn renewal_due(ledger: &[Time], serial: Serial) -> Time {
+    static AFTER: LazyLock<Time> = LazyLock::new(|| time(renewal_time(&certificate(&[0], 0), RenewBefore::Default, UID)));
+    ledger[usize::from(serial)] + *AFTER
+}
+
+pub fn listed(ledger: &[Time], count: u8) -> Vec<ListedCertificate> {
+    let listed = |serial| {
+        let facts = certificate(ledger, serial);
+        ListedCertificate { serial_number: facts.serial_number, made_at: facts.not_before, not_after: facts.not_after }
+    };
+    (0..count).map(listed).collect()
+}
+
+/// The error that the issuer or the API server would have told.
+pub fn issue_error(failed: Failed) -> IssueError {
+    let (reason, minted) = match failed {
+        Failed::Lost => (Reason::AtlasAnswerLost, Minted::Possibly),
+        Failed::NotConnected => (Reason::AtlasUnavailable, Minted::No),
+        Failed::NotWritable => (Reason::SecretNotWritable, Minted::No),
+    };
+    IssueError { reason, message: String::new(), retry: Retry::Backoff, minted }
+}
+
+pub fn real_object(object: &Object, ledger: &[Time]) -> DatabaseUserCertificate {
+    let renewal = object.renewal.map(|renewal| (RENEW_REQUESTED_ANNOTATION.to_owned(), renewal.to_string()));
+    DatabaseUserCertificate {
+        metadata: ObjectMeta {
+            name: Some("orders".to_owned()),
+            namespace: Some("shop".to_owned()),
+            uid: Some(UID.to_owned()),
+            generation: Some(1),
+            resource_version: Some(object.version.to_string()),
+            annotations: renewal.map(|renewal| BTreeMap::from([renewal])),
+            ..ObjectMeta::default()
+        },
+        spec: DatabaseUserCertificateSpec {
+            username: Some("orders".to_owned()),
+            issuer_ref: Some(IssuerReference { kind: IssuerKind::CertificateIssuer, name: "atlas".to_owned() }),
+            user_ref: None,
+            secret_name: None,
+            months_until_expiration: None,
+            duration: None,
+            renew_before: None,
+            renew_before_percentage: None,
+            subject: None,
+            private_key: None,
+        },
+        status: Some(real_status(&object.status, ledger)),
+    }
+}
+
+pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
+    SecretView {
+        uid: secret.uid.to_string(),
+        resource_version: secret.version.to_string(),
+        certificate: Ok(certificate(ledger, secret.content.serial)),
+        wrong_type: None,
+        complete: true,
+        issuer: Some(ISSUER.to_owned()),
+        issuance: secret.content.claim.map(|claim| claim.to_string()),
+        issue_reason: Some(Reason::Issued.as_str().to_owned()),
+        renew_request: secret.content.renewal.map(|renewal| renewal.to_string()),
+        ca_digest: None,
+        adopted_beside: None,
+        changed_by: None,
+    }
+}
+
+/// What was observed, as `controller::observe` puts it together.
+pub fn real_observed(
+    status: &Status,
+    secret: Option<&Secret>,
+    unsaved: Option<&Unsaved>,
+    made: Option<&Vec<Time>>,
+    ledger: &[Time],
+) -> Observed {
+    Observed {
+        issuer: IssuerState::Usable(Box::new(FACTS.clone())),
+        secret: secret.map_or(SecretState::Absent, |secret| SecretState::Ours(Box::new(real_view(secret, ledger)))),
+        status: real_status(status, ledger),
+        unsaved: unsaved.map(|unsaved| certificate(ledger, unsaved.content.serial)),
+        account: made.map(|made| UserAccount { made: made.iter().map(|time| at(*time)).collect(), objects: 1 }),
+        save_refused: unsaved.and_then(|unsaved| unsaved.refused_until).map(|until| (at(until), String::new())),
+        recent_repairs: Vec::new(),
+        namespace: "shop".to_owned(),
+        namespace_labels: BTreeMap::new(),
+    }
+}
+
+fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateStatus {
+    let facts = status.serial.map(|serial| certificate(ledger, serial));
+    let mut conditions = Vec::new();
+    set_condition(&mut conditions, READY, status.is_ready, Reason::Issued, "", Some(1), at(0));
+    DatabaseUserCertificateStatus {
+        observed_generation: Some(1),
+        secret_name: Some("orders".to_owned()),
+        serial_number: facts.as_ref().map(|facts| facts.serial_number.clone()),
+        subject: facts.as_ref().map(|_| SUBJECT_NAME.clone()),
+        not_before: facts.as_ref().map(|facts| KubernetesTime(facts.not_before)),
+        not_after: facts.as_ref().map(|facts| KubernetesTime(facts.not_after)),
+        renewal_time: None,
+        conditions,
+        issuance: status.claim.as_ref().map(real_claim),
+        failure: status.failure.as_ref().map(real_failure),
+        history: status.history.iter().map(|(serial, recorded_at)| issued(*serial, *recorded_at, ledger)).collect(),
+        unaccounted_certificates: status.unaccounted.as_ref().map(|unaccounted| real_unaccounted(unaccounted, ledger)),
+        renew_request_handled: status.renewal_handled.map(|renewal| renewal.to_string()),
+        verified: status.verified.map(|(uid, version)| VerifiedSecret {
+            uid: uid.to_string(),
+            resource_version: version.to_string(),
+            issuer: AUTHORITY.to_owned(),
+            private_key: KEY.to_string(),
+        }),
+    }
+}
+
+fn real_claim(claim: &Claim) -> Issuance {
+    Issuance {
+        id: claim.id.to_string(),
+        reason: Reason::Issued.as_str().to_owned(),
+        attempt: i64::from(claim.attempt),
+        since: KubernetesTime(at(claim.since)),
+    }
+}
+
+fn real_failure(failure: &Failure) -> CertificateFailure {
+    CertificateFailure {
+        count: i64::from(failure.count),
+        reason: failure.reason.as_str().to_owned(),
+        message: String::new(),
+        last_time: KubernetesTime(at(failure.last_time)),
+        next_attempt: KubernetesTime(at(failure.next_attempt)),
+        inputs: failure.inputs.clone(),
+    }
+}
+
+fn issued(serial: Serial, recorded_at: Time, ledger: &[Time]) -> IssuedCertificate {
+    IssuedCertificate {
+        serial_number: serial_number(serial),
+        reason: Reason::Issued.as_str().to_owned(),
+        recorded_at: KubernetesTime(at(recorded_at)),
+        not_after: KubernetesTime(at(not_after(ledger, serial))),
+    }
+}
+
+fn real_unaccounted(unaccounted: &Unaccounted, ledger: &[Time]) -> UnaccountedCertificates {
+    let named = |serial: &Serial| UnaccountedCertificate {
+        serial_number: serial_number(*serial),
+        not_after: KubernetesTime(at(not_after(ledger, *serial))),
+    };
+    let certificates: Vec<_> = unaccounted.listed.iter().map(named).collect();
+    UnaccountedCertificates {
+        count: i64::from(unaccounted.count),
+        presumed: i64::from(unaccounted.presumed),
+        latest_expiry: certificates.iter().map(|certificate| certificate.not_after.clone()).max(),
+        certificates,
+        listed_at: unaccounted.listed_at.map(|listed_at| KubernetesTime(at(listed_at))),
+    }
+}
+
+/// The inverse of [`real_object`] for the status; the properties and decisions read no more of it.
+pub fn abstract_status(status: &DatabaseUserCertificateStatus) -> Status {
+    Status {
+        serial: status.serial_number.as_deref().map(serial),
+        verified: status.verified.as_ref().map(|verified| (number(&verified.uid), number(&verified.resource_version))),
+        is_ready: condition(&status.conditions, READY).is_some_and(|ready| ready.status == "True"),
+        claim: status.issuance.as_ref().map(|claim| Claim {
+            id: number(&claim.id),
+            attempt: u8::try_from(claim.attempt).unwrap(),
+            since: time(claim.since.0),
+        }),
+        failure: status.failure.as_ref().map(|failure| Failure {
+            count: u8::try_from(failure.count).unwrap(),
+            reason: Reason::from_name(&failure.reason).unwrap(),
+            last_time: time(failure.last_time.0),
+            next_attempt: time(failure.next_attempt.0),
+            inputs: failure.inputs.clone(),
+        }),
+        history: status.history.iter().map(|issued| (serial(&issued.serial_number), time(issued.recorded_at.0))).collect(),
+        unaccounted: status.unaccounted_certificates.as_ref().map(|unaccounted| Unaccounted {
+            count: u8::try_from(unaccounted.count).unwrap(),
+            presumed: u8::try_from(unaccounted.presumed).unwrap(),
+            listed: unaccounted.certificates.iter().map(|certificate| serial(&certificate.serial_number)).collect(),
+            listed_at: unaccounted.listed_at.as_ref().map(|listed_at| time(listed_at.0)),
+        }),
+        renewal_handled: status.renew_request_handled.as_deref().map(number),
+    }
+}

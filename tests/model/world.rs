@@ -1,0 +1,325 @@
+//! The abstract world: one object, its Secret, Atlas's ledger, two replicas, a clock.
+//!
+//! A state holds what decisions read and what the properties speak of, and nothing else; `translation` makes the operator's own values
+//! of it. Two states that differ only in which replica is which are one.
+
+use usercert_operator::api::Reason;
+
+/// Seconds since the beginning.
+pub type Time = u32;
+
+/// A certificate: its place in Atlas's ledger.
+pub type Serial = u8;
+
+/// A version of the object or of the Secret.
+pub type Version = u8;
+
+/// The claim of a certificate in the status.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Claim {
+    pub id: u8,
+    pub attempt: u8,
+    pub since: Time,
+}
+
+/// The last failure in the status.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Failure {
+    pub count: u8,
+    pub reason: Reason,
+    pub last_time: Time,
+    pub next_attempt: Time,
+    pub inputs: String,
+}
+
+/// What the status says of certificates that nobody holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Unaccounted {
+    pub count: u8,
+    pub presumed: u8,
+    pub listed: Vec<Serial>,
+    pub listed_at: Option<Time>,
+}
+
+/// The status, without messages and transition times.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Status {
+    pub serial: Option<Serial>,
+    /// The UID and version of the Secret that was verified.
+    pub verified: Option<(Version, Version)>,
+    pub is_ready: bool,
+    pub claim: Option<Claim>,
+    pub failure: Option<Failure>,
+    pub history: Vec<(Serial, Time)>,
+    pub unaccounted: Option<Unaccounted>,
+    pub renewal_handled: Option<u8>,
+}
+
+/// One version of the object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Object {
+    pub version: Version,
+    /// The renewal that the user asked for.
+    pub renewal: Option<u8>,
+    pub status: Status,
+}
+
+/// What a certificate is kept with, in the Secret or in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Content {
+    pub serial: Serial,
+    pub claim: Option<u8>,
+    pub renewal: Option<u8>,
+}
+
+/// One version of the Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Secret {
+    /// The version in which it was created.
+    pub uid: Version,
+    pub version: Version,
+    pub content: Content,
+}
+
+/// What the watch of Secrets has yet to show.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SecretEvent {
+    Shown(Secret),
+    Gone(Version),
+}
+
+/// What the watches of one replica have shown, and what they have yet to show, the oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct View {
+    pub object: Object,
+    pub secret: Option<Secret>,
+    pub unseen_objects: Vec<Object>,
+    pub unseen_secrets: Vec<SecretEvent>,
+}
+
+impl View {
+    pub fn is_behind(&self) -> bool {
+        !self.unseen_objects.is_empty() || !self.unseen_secrets.is_empty()
+    }
+}
+
+/// A certificate in memory alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Unsaved {
+    pub content: Content,
+    pub refused_until: Option<Time>,
+}
+
+/// How a request under a claim failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Failed {
+    /// Its answer was lost.
+    Lost,
+    /// Atlas could not be reached.
+    NotConnected,
+    /// Before anything was asked for: the Secret cannot be written.
+    NotWritable,
+}
+
+/// What is known of the user's account at Atlas.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Account {
+    pub looked_at: Time,
+    /// How many certificates there were; `None` where the list may not be read.
+    pub listed: Option<u8>,
+    pub made_since: Vec<Time>,
+}
+
+/// What a process loses when it ends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Memory {
+    /// The Secret that was read or written last, and since when the echo of the write is awaited.
+    pub secret: Option<(Secret, Option<Time>)>,
+    pub unsaved: Option<Unsaved>,
+    pub ended: Option<(u8, Failed)>,
+    /// Writes of the Secret that failed in a row.
+    pub failures: u8,
+    pub account: Option<Account>,
+}
+
+/// When a replica looks again although nothing changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Wake {
+    /// To renew what is good.
+    Renewal(Time),
+    /// Because something failed.
+    Retry(Time),
+}
+
+impl Wake {
+    pub const fn time(self) -> Time {
+        match self {
+            Self::Renewal(time) | Self::Retry(time) => time,
+        }
+    }
+}
+
+/// What a pass does next. Between any two of them all else may happen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Step {
+    /// Atlas is asked for its list.
+    List(Reason),
+    /// The Secret is proven writable.
+    DryRun(Reason),
+    /// The claim is written to the status.
+    Claim(Reason),
+    /// The leadership is asked right before the request.
+    Permit,
+    /// The claim is taken back, for nothing was asked for.
+    Withdraw,
+    /// The request that mints.
+    Post,
+    /// The Secret is written.
+    Write,
+    /// The status is written.
+    Report { status: Box<Status>, wake: Option<Wake>, again: bool },
+}
+
+/// A pass in flight.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pass {
+    /// The object as the pass was begun with; each further look starts from it.
+    pub original: Object,
+    /// The object after the claim.
+    pub object: Object,
+    /// The status as it was observed, with what the pass has learned since.
+    pub status: Status,
+    pub secret: Option<Secret>,
+    /// When certificates were made, once the account was looked at.
+    pub made: Option<Vec<Time>>,
+    pub looks: u8,
+    pub step: Step,
+}
+
+/// What a process is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    #[default]
+    StandingBy,
+    Leading,
+    /// It led and its lease ran out while it was paused; it finishes what is under way, saves what it has, and ends.
+    Lapsed {
+        saves_left: u8,
+    },
+}
+
+/// One replica. One that has crashed is one that stands by and remembers nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Replica {
+    pub role: Role,
+    pub view: View,
+    pub is_woken: bool,
+    pub wake: Option<Wake>,
+    pub memory: Memory,
+    pub pass: Option<Box<Pass>>,
+}
+
+impl Replica {
+    pub fn step(&self) -> Option<&Step> {
+        self.pass.as_ref().map(|pass| &pass.step)
+    }
+
+    pub fn is_lapsed(&self) -> bool {
+        matches!(self.role, Role::Lapsed { .. })
+    }
+}
+
+/// What may still happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Budget {
+    /// Crashes, lost answers, refusals, lapsed leases, watches that lag longer than a wait.
+    pub faults: u8,
+    /// Renewals that the user asks for.
+    pub requests: u8,
+    /// Deletions of the Secret by another.
+    pub deletions: u8,
+    /// Jumps of the clock to the renewal time of the certificate in the Secret.
+    pub renewals: u8,
+    /// Jumps of the clock to its end.
+    pub expiries: u8,
+}
+
+/// What must never happen, as it happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Violation {
+    /// A working certificate in the Secret was replaced by one that ends sooner.
+    Overwritten,
+    /// A request was sent without a claim in the status.
+    Unclaimed,
+    /// A second request was sent under one claim.
+    Repeated,
+}
+
+/// One state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct World {
+    pub now: Time,
+    pub object: Object,
+    pub secret: Option<Secret>,
+    /// The last version that a Secret had.
+    pub secret_version: Version,
+    /// When Atlas made each certificate.
+    pub ledger: Vec<Time>,
+    pub replicas: [Replica; 2],
+    pub left: Budget,
+    /// How many claims were persisted.
+    pub claims: u8,
+    /// Claims under which a request was sent, one bit for each.
+    pub posted: u16,
+    /// Certificates that were in the Secret, one bit for each.
+    pub saved: u16,
+    /// How many certificates the faults so far may have cost.
+    pub costs: u8,
+    pub violation: Option<Violation>,
+}
+
+impl World {
+    pub fn new(left: Budget) -> Self {
+        Self {
+            now: 0,
+            object: Object { version: 1, ..Object::default() },
+            secret: None,
+            secret_version: 0,
+            ledger: Vec::new(),
+            replicas: Default::default(),
+            left,
+            claims: 0,
+            posted: 0,
+            saved: 0,
+            costs: 0,
+            violation: None,
+        }
+    }
+
+    pub fn was_saved(&self, serial: Serial) -> bool {
+        self.saved & (1 << serial) != 0
+    }
+
+    /// Writes a status, if the object is still of this version; every watch shows it some time later.
+    pub fn write_status(&mut self, seen: Version, status: Status) -> bool {
+        if self.object.version != seen {
+            return false;
+        }
+        self.object.version += 1;
+        self.object.status = status;
+        self.announce_object();
+        true
+    }
+
+    pub fn announce_object(&mut self) {
+        for replica in self.replicas.iter_mut().filter(|replica| replica.role == Role::Leading) {
+            replica.view.unseen_objects.push(self.object.clone());
+        }
+    }
+
+    pub fn announce_secret(&mut self, event: &SecretEvent) {
+        for replica in self.replicas.iter_mut().filter(|replica| replica.role == Role::Leading) {
+            replica.view.unseen_secrets.push(event.clone());
+        }
+    }
+}
