@@ -1,44 +1,135 @@
-//! draft
+//! Model checking: the operator's own decisions in a small world, in every order in which its steps can happen.
+//!
+//! The world has one object, its Secret, Atlas's ledger, two replicas and a clock. One action is one step of a pass, one event of a watch,
+//! or something that befalls the operator: a crash, a lost answer, a refused write, a leader that is paused while another takes over, a
+//! watch that lags, the clock, a user who asks for a renewal, somebody who deletes the Secret. Every state is looked at that can be
+//! reached within a bound, which says how often each of these may happen. `decide`, `claimed`, `next_status`, `record_failure`,
+//! `record_lost_claim`, `record_list`, `next_look` and `renewal_time` are the operator's; the order of the steps and what a process
+//! remembers are written down here once more, after `controller`.
+//!
+//! What is left out: other objects and their turns, CA issuers, changes of the spec, foreign, spoilt and repaired Secrets, writes of the
+//! status that change only a message or a transition time. The lease is given by its outcome: whoever takes over does so after the one
+//! before has ceased to lead by its own clock, which `operator::lease` and `operator::leadership` test. A request that was permitted takes
+//! effect within the five minutes for which a successor waits, or never.
+//!
+//! `MODEL=full` (`make model`) widens the bound.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod account;
+mod cycles;
 mod model;
 mod properties;
+mod replay;
 mod replica;
 mod translation;
+mod verdict;
 mod world;
 
-use std::time::Instant;
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    time::{Duration, Instant},
+};
 
-use model::Operator;
-use stateright::{Checker, Model};
+use model::{Mutation, Operator};
+use rstest::rstest;
+use stateright::{Checker, HasDiscoveries, Model};
 use world::Budget;
 
+const NONE: Budget = Budget { faults: 0, requests: 0, deletions: 0, renewals: 0, expiries: 0 };
+
+/// The bound of `make test`: seconds without optimisation.
+const SMALL: &[Operator] = &[
+    operator(Budget { faults: 2, ..NONE }, false),
+    operator(Budget { faults: 1, renewals: 1, ..NONE }, false),
+    operator(Budget { faults: 1, deletions: 1, ..NONE }, false),
+    operator(Budget { faults: 1, requests: 1, ..NONE }, true),
+];
+
+/// The bound of `make model`.
+const FULL: &[Operator] = &[
+    operator(Budget { faults: 3, ..NONE }, true),
+    operator(Budget { faults: 2, renewals: 1, ..NONE }, false),
+    operator(Budget { faults: 2, deletions: 1, ..NONE }, true),
+    operator(Budget { faults: 2, requests: 1, ..NONE }, true),
+    operator(Budget { faults: 1, renewals: 1, expiries: 1, ..NONE }, false),
+    operator(Budget { faults: 1, requests: 1, deletions: 1, renewals: 1, ..NONE }, false),
+];
+
+const fn operator(bound: Budget, may_list: bool) -> Operator {
+    Operator { bound, may_list, mutation: None }
+}
+
+fn is_full() -> bool {
+    std::env::var("MODEL").is_ok_and(|size| size == "full")
+}
+
+fn worlds() -> &'static [Operator] {
+    if is_full() { FULL } else { SMALL }
+}
+
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Told although the test succeeds.
+fn tell(line: &str) {
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
+}
+
 #[test]
-fn trial() {
-    let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
-    let bound = Budget {
-        faults: number("F", 1),
-        requests: number("R", 0),
-        deletions: number("D", 0),
-        renewals: number("N", 0),
-        expiries: number("E", 0),
-    };
-    let began = Instant::now();
-    let operator = Operator { bound, may_list: number("L", 0) > 0, mutation: None };
-    let checker = operator.checker().threads(2).spawn_bfs().join();
-    println!(
-        "{bound:?}: {} unique states, {} generated, depth {}, {:?}",
-        checker.unique_state_count(),
-        checker.state_count(),
-        checker.max_depth(),
-        began.elapsed()
-    );
-    for (name, path) in checker.discoveries() {
-        let property = checker.model().property(name);
-        if property.expectation.discovery_is_failure() {
-        for (state, action) in path.into_vec() {
-            println!("{action:?}"); if !(property.condition)(checker.model(), &state) { println!("{name} {state:#?}"); break; }
-        } } else {println!("== {name}");}
+fn every_state_is_safe_and_every_end_is_ready() {
+    let mut never: BTreeSet<&str> = properties::sometimes().collect();
+    for &operator in worlds() {
+        let began = Instant::now();
+        let checker = operator.checker().threads(threads()).spawn_bfs().join();
+        tell(&told(operator, "every state", checker.unique_state_count(), checker.max_depth(), began.elapsed()));
+        for (name, path) in checker.discoveries() {
+            never.remove(name);
+            let is_failure = operator.property(name).expectation.discovery_is_failure();
+            assert!(!is_failure, "{}", replay::explanation(operator, name, path));
+        }
+    }
+    assert_eq!(never, BTreeSet::new(), "the model never comes to this, and so proves nothing about it");
+}
+
+/// With this, every path ends, so that what holds in every state without an action is what every path comes to, whatever the scheduler does.
+#[test]
+fn every_path_ends() {
+    for &operator in worlds() {
+        let began = Instant::now();
+        let found = cycles::search(operator);
+        tell(&told(operator, "no cycle", found.states, found.depth, began.elapsed()));
+        if let Some(cycle) = found.cycle {
+            panic!("{}", replay::command(operator, &cycle));
+        }
+    }
+}
+
+fn told(operator: Operator, what: &str, states: usize, depth: usize, took: Duration) -> String {
+    format!("model: {operator}: {what}, {states} states, depth {depth}, {:.1} s", took.as_secs_f64())
+}
+
+/// A model that could not fail would prove nothing.
+#[rstest]
+#[case::no_claim(Mutation::NoClaim, properties::CLAIMED)]
+#[case::no_precondition(Mutation::NoPrecondition, properties::NEVER_OVERWRITTEN)]
+#[case::no_permit(Mutation::NoPermit, properties::BOUNDED)]
+#[case::retried_request(Mutation::RetriedRequest, properties::ONCE)]
+#[case::forgotten_claim(Mutation::ForgottenClaim, properties::ACCOUNTED)]
+#[case::no_retry(Mutation::NoRetry, properties::SETTLED)]
+fn a_broken_rule_is_found(#[case] mutation: Mutation, #[case] property: &'static str) {
+    let operator = Operator { bound: Budget { faults: 1, ..NONE }, may_list: false, mutation: Some(mutation) };
+    let until = HasDiscoveries::AnyOf(BTreeSet::from([property]));
+    let checker = operator.checker().finish_when(until).spawn_bfs().join();
+    let path = checker.discovery(property).unwrap_or_else(|| panic!("{mutation:?} goes unnoticed: {property}"));
+    let explanation = replay::explanation(operator, property, path);
+    assert!(explanation.contains("MODEL_REPLAY"), "{explanation}");
+}
+
+#[test]
+fn replay_of_a_path() {
+    if let Ok(text) = std::env::var(replay::VARIABLE) {
+        replay::run(&text);
     }
 }

@@ -20,12 +20,19 @@ pub enum Mutation {
     NoClaim,
     /// The Secret is written whatever version it has.
     NoPrecondition,
+    /// The leadership is not asked before a request is sent.
+    NoPermit,
     /// A lost answer has the request sent again.
     RetriedRequest,
     /// A claim without its certificate is dropped and not counted.
     ForgottenClaim,
     /// What failed is not looked at again.
     NoRetry,
+}
+
+impl Mutation {
+    pub const ALL: [Self; 6] =
+        [Self::NoClaim, Self::NoPrecondition, Self::NoPermit, Self::RetriedRequest, Self::ForgottenClaim, Self::NoRetry];
 }
 
 /// What the watch of a process that ends has shown.
@@ -162,7 +169,8 @@ fn step_actions(who: usize, step: &Step, with_faults: bool, actions: &mut Vec<Ac
         Step::List(_) => actions.push(Action::List(who)),
         // Nothing is written, so that a lost answer is as good as a refusal.
         Step::DryRun(_) => {
-            actions.extend(writes.iter().filter(|write| **write != Write::AnswerLost).map(|write| Action::DryRun(who, *write)))
+            let told = writes.iter().filter(|write| **write != Write::AnswerLost);
+            actions.extend(told.map(|write| Action::DryRun(who, *write)));
         }
         Step::Claim(_) => actions.extend(writes.iter().map(|write| Action::Claim(who, *write))),
         Step::Permit => actions.push(Action::Permit(who)),
@@ -229,7 +237,7 @@ fn forget_what_is_too_old(world: &mut World) {
 }
 
 impl Operator {
-    fn apply(&self, world: &mut World, action: Action) {
+    fn apply(self, world: &mut World, action: Action) {
         match action {
             Action::ShowObject(who) => show_object(&mut world.replicas[who]),
             Action::ShowSecret(who) => show_secret(&mut world.replicas[who]),
@@ -258,7 +266,7 @@ impl Operator {
         }
     }
 
-    fn step(&self, world: &mut World, action: Action) {
+    fn step(self, world: &mut World, action: Action) {
         let (who, is_fault) = match action {
             Action::DryRun(who, write) | Action::Claim(who, write) | Action::Write(who, write) | Action::Report(who, write) => {
                 (who, write != Write::Answered)
@@ -284,7 +292,7 @@ impl Operator {
     }
 
     /// As in `drain::save`: a pass over the object as it is now, with the write tried at once.
-    fn save(&self, world: &mut World, who: usize, watch: Watch) {
+    fn save(self, world: &mut World, who: usize, watch: Watch) {
         if watch == Watch::Fresh {
             show_all(world, who);
         }

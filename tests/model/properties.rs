@@ -18,11 +18,11 @@ pub const SETTLED: &str = "where nothing can happen any more, the newest certifi
 pub fn all() -> Vec<Property<Operator>> {
     vec![
         Property::always(NEVER_OVERWRITTEN, |_, world: &World| world.violation != Some(Violation::Overwritten)),
-        Property::always(BOUNDED, is_bounded),
+        Property::always(BOUNDED, |model, world| is_bounded(*model, world)),
         Property::always(CLAIMED, |_, world: &World| world.violation != Some(Violation::Unclaimed)),
         Property::always(ONCE, |_, world: &World| world.violation != Some(Violation::Repeated)),
         Property::always(ACCOUNTED, |_, world| is_accounted(world)),
-        Property::always(SETTLED, |model, world| !is_terminal(model, world) || is_settled(model, world)),
+        Property::always(SETTLED, |model, world| !is_terminal(*model, world) || is_settled(*model, world)),
         Property::sometimes("an answer is lost", |_, world| lost_an_answer(world)),
         Property::sometimes("another takes over while the old leader is paused", |_, world| took_over(world)),
         Property::sometimes("a write meets a conflict", |_, world| met_conflict(world)),
@@ -33,7 +33,12 @@ pub fn all() -> Vec<Property<Operator>> {
     ]
 }
 
-fn is_bounded(model: &Operator, world: &World) -> bool {
+/// What must happen somewhere, or the rest would be true of a model in which nothing goes wrong.
+pub fn sometimes() -> impl Iterator<Item = &'static str> {
+    all().into_iter().filter(|property| !property.expectation.discovery_is_failure()).map(|property| property.name)
+}
+
+fn is_bounded(model: Operator, world: &World) -> bool {
     let (bound, left) = (model.bound, world.left);
     let asked = (bound.requests - left.requests) + (bound.deletions - left.deletions);
     let due = (bound.renewals - left.renewals) + (bound.expiries - left.expiries);
@@ -53,14 +58,14 @@ fn is_accounted(world: &World) -> bool {
     lost <= usize::from(counted)
 }
 
-pub fn is_terminal(model: &Operator, world: &World) -> bool {
+fn is_terminal(model: Operator, world: &World) -> bool {
     let mut actions = Vec::new();
     model.actions(world, &mut actions);
     actions.is_empty()
 }
 
 /// After a deletion an older certificate, which a leader that was paused still had, may have filled the gap.
-fn is_settled(model: &Operator, world: &World) -> bool {
+fn is_settled(model: Operator, world: &World) -> bool {
     let status = &world.object.status;
     let Some(secret) = &world.secret else { return false };
     let serial = secret.content.serial;

@@ -1,19 +1,14 @@
 //! The steps of one replica's pass, in the order of `controller::{reconcile, observe, act, report}`. Every decision and every status is
 //! the operator's own.
 
-use jiff::Timestamp;
-use usercert_operator::{
-    api::{DatabaseUserCertificate, Reason},
-    decide::{self, Decision, Desired, Observed, SecretState, UserAccount, decide},
-};
+use usercert_operator::api::Reason;
 
 use crate::{
     account,
     model::Mutation,
-    translation::{self, FACTS, UID, at, real_object, real_observed, real_view, time},
-    world::{
-        Claim, Content, Failed, Object, Pass, Role, Secret, SecretEvent, Status, Step, Time, Unsaved, Violation, Wake, World,
-    },
+    translation,
+    verdict::{self, Decided, Event, Picture, Verdict, verdict},
+    world::{Content, Failed, Object, Pass, Role, Secret, SecretEvent, Status, Step, Time, Unsaved, Violation, Wake, World},
 };
 
 /// How often a pass looks again, live, before it leaves the rest to the next one.
@@ -47,8 +42,9 @@ pub enum Write {
 }
 
 /// What came of an act; as in `controller::act`.
+#[derive(Clone, Copy)]
 enum Acted {
-    Nothing,
+    Nothing(Decided),
     Written,
     Failed(Failed),
     Unsaved,
@@ -92,10 +88,6 @@ impl<'a> Turn<'a> {
         Self { world, who, pass, mutation }
     }
 
-    fn now(&self) -> Timestamp {
-        at(self.world.now)
-    }
-
     fn goes_on(mut self, step: Step) {
         self.pass.step = step;
         self.world.replicas[self.who].pass = Some(self.pass);
@@ -107,11 +99,17 @@ impl<'a> Turn<'a> {
         replica.is_woken |= again && replica.role == Role::Leading;
     }
 
-    fn picture(&self) -> (DatabaseUserCertificate, Observed) {
-        let (pass, ledger) = (&self.pass, &self.world.ledger);
-        let unsaved = self.world.replicas[self.who].memory.unsaved.as_ref();
-        let observed = real_observed(&pass.status, pass.secret.as_ref(), unsaved, pass.made.as_ref(), ledger);
-        (real_object(&pass.object, ledger), observed)
+    fn picture(&self) -> Picture {
+        let pass = &self.pass;
+        Picture {
+            now: self.world.now,
+            ledger: self.world.ledger.clone(),
+            object: pass.object.clone(),
+            status: pass.status.clone(),
+            secret: pass.secret.clone(),
+            unsaved: self.world.replicas[self.who].memory.unsaved.clone(),
+            made: pass.made.clone(),
+        }
     }
 
     /// Observe, live from the second look on, and decide.
@@ -121,15 +119,10 @@ impl<'a> Turn<'a> {
         let status = &self.pass.original.status;
         self.pass.secret =
             if self.pass.looks == 0 { observe(self.world, self.who, status) } else { read(self.world, self.who) };
-        let (object, mut observed) = self.picture();
-        let mut decision = decide(&object, &observed, self.now());
-        if let Decision::Examine { cause } = decision {
-            if !self.recall(&mut observed) {
-                return self.goes_on(Step::List(cause));
-            }
-            decision = decide(&object, &observed, self.now());
+        match verdict(self.picture(), Event::Nothing).decided {
+            Decided::Examine(cause) if !self.recall() => self.goes_on(Step::List(cause)),
+            _ => self.decide(),
         }
-        self.act(object, observed, decision);
     }
 
     fn stale(mut self) {
@@ -137,13 +130,11 @@ impl<'a> Turn<'a> {
         if self.pass.looks < LOOKS { self.look() } else { self.fails(true) }
     }
 
-    fn recall(&mut self, observed: &mut Observed) -> bool {
+    fn recall(&mut self) -> bool {
         let Some(recalled) = account::recall(self.world, self.who) else { return false };
         if let Some(list) = recalled.list {
-            decide::record_list(&mut observed.status, &list.listed, &list.accounted, list.asked_at);
-            self.pass.status = translation::abstract_status(&observed.status);
+            self.pass.status = verdict::with_list(&self.pass.status, &list, &self.world.ledger);
         }
-        observed.account = Some(UserAccount { made: recalled.made.iter().map(|made| at(*made)).collect(), objects: 1 });
         self.pass.made = Some(recalled.made);
         true
     }
@@ -151,30 +142,22 @@ impl<'a> Turn<'a> {
     /// Atlas lists what it made for the user.
     pub fn list(mut self, may_list: bool) {
         account::list(self.world, self.who, may_list);
-        let (object, mut observed) = self.picture();
-        self.recall(&mut observed);
-        let decision = decide(&object, &observed, self.now());
-        self.act(object, observed, decision);
+        self.recall();
+        self.decide();
     }
 
-    fn act(self, object: DatabaseUserCertificate, observed: Observed, decision: Decision) {
-        match decision {
-            Decision::Issue { cause, .. } => self.goes_on(Step::DryRun(cause)),
-            Decision::Save => self.goes_on(Step::Write),
-            decision => self.finish(object, observed, decision, Acted::Nothing),
+    fn decide(self) {
+        match verdict(self.picture(), Event::Nothing).decided {
+            Decided::Issue(cause) => self.goes_on(Step::DryRun(cause)),
+            Decided::Save => self.goes_on(Step::Write),
+            decided => self.finish(Acted::Nothing(decided)),
         }
-    }
-
-    fn finishes_with(self, acted: Acted) {
-        let (object, observed) = self.picture();
-        // Only of `Acted::Nothing` does the decision before it matter.
-        self.finish(object, observed, Decision::Await, acted);
     }
 
     /// The server-side dry run: like the write, and nothing is written.
     pub fn dry_run(self, cause: Reason, write: Write) {
         if write == Write::Refused {
-            return self.finishes_with(Acted::Failed(Failed::NotWritable));
+            return self.finish(Acted::Failed(Failed::NotWritable));
         }
         if self.meets_what_was_seen() {
             let next = if self.mutation == Some(Mutation::NoClaim) { Step::Permit } else { Step::Claim(cause) };
@@ -197,10 +180,8 @@ impl<'a> Turn<'a> {
         if write == Write::Refused {
             return self.fails(true);
         }
-        let (object, observed) = self.picture();
-        let id = self.world.claims.to_string();
-        let status = decide::claimed(&object, &observed.status, &id, cause, self.now());
-        if !self.world.write_status(self.pass.object.version, translation::abstract_status(&status)) {
+        let status = verdict::claimed(&self.picture(), self.world.claims, cause);
+        if !self.world.write_status(self.pass.object.version, status) {
             return self.fails(false);
         }
         self.world.claims += 1;
@@ -214,8 +195,8 @@ impl<'a> Turn<'a> {
 
     /// The leadership is asked right before the request is sent.
     pub fn permit(self) {
-        let next = if self.world.replicas[self.who].role == Role::Leading { Step::Post } else { Step::Withdraw };
-        self.goes_on(next);
+        let is_given = self.world.replicas[self.who].role == Role::Leading || self.mutation == Some(Mutation::NoPermit);
+        self.goes_on(if is_given { Step::Post } else { Step::Withdraw });
     }
 
     pub fn withdraw(self) {
@@ -226,7 +207,7 @@ impl<'a> Turn<'a> {
 
     /// The request that mints, and its answer.
     pub fn post(mut self, post: Post) {
-        let claim = self.pass.status.claim.as_ref().map(|claim: &Claim| claim.id);
+        let claim = self.pass.status.claim.as_ref().map(|claim| claim.id);
         self.note_request(claim);
         if matches!(post, Post::Answered | Post::AnswerLost) {
             self.world.ledger.push(self.world.now);
@@ -272,13 +253,13 @@ impl<'a> Turn<'a> {
 
     fn fails_under(self, claim: Option<u8>, failed: Failed) {
         self.world.replicas[self.who].memory.ended = claim.map(|claim| (claim, failed));
-        self.finishes_with(Acted::Failed(failed));
+        self.finish(Acted::Failed(failed));
     }
 
     /// The Secret is created, or patched in the version that was seen.
     pub fn write(mut self, write: Write) {
         if write == Write::Refused {
-            return self.finishes_with(Acted::Unsaved);
+            return self.finish(Acted::Unsaved);
         }
         let content = self.world.replicas[self.who].memory.unsaved.clone().unwrap().content;
         match (self.put(content), write) {
@@ -287,10 +268,10 @@ impl<'a> Turn<'a> {
                 let memory = &mut self.world.replicas[self.who].memory;
                 (memory.secret, memory.unsaved) = (Some((secret.clone(), Some(now))), None);
                 self.pass.secret = Some(secret);
-                self.finishes_with(Acted::Written);
+                self.finish(Acted::Written);
             }
             (Written::Conflict, Write::Answered) => self.stale(),
-            _ => self.finishes_with(Acted::Unsaved),
+            _ => self.finish(Acted::Unsaved),
         }
     }
 
@@ -317,63 +298,46 @@ impl<'a> Turn<'a> {
     }
 
     /// What the status is to say, as in `reconcile::finish`.
-    fn finish(mut self, object: DatabaseUserCertificate, mut observed: Observed, decision: Decision, acted: Acted) {
-        let now = self.now();
+    fn finish(mut self, acted: Acted) {
         let memory = &mut self.world.replicas[self.who].memory;
-        let waits_to_save = matches!(acted, Acted::Nothing) && memory.unsaved.is_some();
+        let waits_to_save = matches!(acted, Acted::Nothing(_)) && memory.unsaved.is_some();
         if !matches!(acted, Acted::Unsaved) && !waits_to_save {
             memory.failures = 0;
         }
-        let decision = match acted {
-            Acted::Nothing if decision == Decision::Account => self.account(&object, &mut observed),
-            Acted::Nothing => decision,
-            Acted::Written => {
-                observed.secret =
-                    SecretState::Ours(Box::new(real_view(self.pass.secret.as_ref().unwrap(), &self.world.ledger)));
-                decide(&object, &observed, now)
-            }
-            Acted::Failed(failed) => after_failure(&object, &mut observed, failed, now),
+        let event = match acted {
+            Acted::Nothing(Decided::Account) => self.account(),
+            Acted::Nothing(_) | Acted::Written => Event::Nothing,
+            Acted::Failed(failed) => Event::Failed(failed),
             Acted::Unsaved => {
                 memory.failures += 1;
                 let until = self.world.now + (1 << memory.failures.min(9));
                 memory.unsaved.as_mut().unwrap().refused_until = Some(until);
-                observed.unsaved =
-                    memory.unsaved.as_ref().map(|kept| translation::certificate(&self.world.ledger, kept.content.serial));
-                observed.save_refused = Some((at(until), String::new()));
-                decide(&object, &observed, now)
+                Event::Nothing
             }
         };
-        self.reports(&object, &observed, &decision);
+        let verdict = verdict(self.picture(), event);
+        self.reports(verdict);
     }
 
     /// A claim without its certificate, as in `reconcile::account`.
-    fn account(&mut self, object: &DatabaseUserCertificate, observed: &mut Observed) -> Decision {
-        let now = self.now();
+    fn account(&mut self) -> Event {
         let claim = self.pass.status.claim.as_ref().map(|claim| claim.id);
         let memory = &mut self.world.replicas[self.who].memory;
         if let Some((_, failed)) = memory.ended.filter(|(id, _)| Some(*id) == claim) {
-            return after_failure(object, observed, failed, now);
+            return Event::Failed(failed);
         }
-        (memory.unsaved, memory.account, observed.unsaved) = (None, None, None);
-        if self.mutation == Some(Mutation::ForgottenClaim) {
-            observed.status.issuance = None;
-        } else {
-            decide::record_lost_claim(&mut observed.status, UID, now);
-        }
-        decide(object, observed, now)
+        (memory.unsaved, memory.account) = (None, None);
+        if self.mutation == Some(Mutation::ForgottenClaim) { Event::DroppedClaim } else { Event::LostClaim }
     }
 
-    fn reports(mut self, object: &DatabaseUserCertificate, observed: &Observed, decision: &Decision) {
-        let now = self.now();
-        let status = translation::abstract_status(&decide::next_status(object, observed, decision, now));
-        let next = decide::next_look(observed, decision, now).map(time);
-        let wake = next.filter(|_| self.mutation != Some(Mutation::NoRetry) || matches!(decision, Decision::Keep { .. }));
-        let wake = match decision {
-            Decision::Keep { .. } => wake.map(Wake::Renewal),
-            _ => wake.map(Wake::Retry),
+    fn reports(mut self, verdict: Verdict) {
+        let Verdict { decided, status, next } = verdict;
+        let wake = match decided {
+            Decided::Keep => next.map(Wake::Renewal),
+            _ => next.filter(|_| self.mutation != Some(Mutation::NoRetry)).map(Wake::Retry),
         };
         // What is to be done next is looked at again within half a minute.
-        let again = matches!(decision, Decision::Issue { .. } | Decision::Examine { .. } | Decision::Save | Decision::Account);
+        let again = matches!(decided, Decided::Issue(_) | Decided::Examine(_) | Decided::Save | Decided::Account);
         if status == self.pass.object.status {
             return self.ends(wake, again);
         }
@@ -402,12 +366,6 @@ impl<'a> Turn<'a> {
             replica.is_woken |= again;
         }
     }
-}
-
-fn after_failure(object: &DatabaseUserCertificate, observed: &mut Observed, failed: Failed, now: Timestamp) -> Decision {
-    let desired = Desired::new(object, &FACTS).unwrap();
-    decide::record_failure(&mut observed.status, &desired, &FACTS, &translation::issue_error(failed), now);
-    decide(object, observed, now)
 }
 
 /// The Secret by what the watch has shown and this process knows, as in `observe::secret_state`.
