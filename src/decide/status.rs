@@ -33,7 +33,7 @@ pub fn next_status(
     status.secret_name = Some(object.secret_name());
     record_certificate(&mut status, observed, now);
     drop_expired(&mut status, now);
-    if let Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } = decision {
+    if let Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time: Some(renewal_time) } = decision {
         status.renewal_time = Some(Time(*renewal_time));
         status.failure = None;
     }
@@ -186,7 +186,10 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
                 "the Secret's type is {wrong_type} and cannot be changed: delete the Secret, then a new one is made with a new certificate"
             ),
         ),
-        Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } => {
+        Decision::Repair { renewal_time: None } => {
+            (false, Reason::PairUnusable, "the Secret is put right from what is left in it".to_owned())
+        }
+        Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time: Some(renewal_time) } => {
             (false, Reason::Issued, format!("nothing to do before {renewal_time}"))
         }
         Decision::Issue { cause, .. } | Decision::Examine { cause } => {
@@ -210,7 +213,8 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
 #[must_use]
 pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Option<Timestamp> {
     let next = match decision {
-        Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } => Some(*renewal_time),
+        Decision::Keep { renewal_time, .. } => Some(*renewal_time),
+        Decision::Repair { renewal_time } => *renewal_time,
         Decision::Wait { until, .. } => Some(*until),
         Decision::Refuse { .. }
         | Decision::Await

@@ -12,8 +12,8 @@ use rstest::rstest;
 use super::*;
 use crate::{
     api::{
-        DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING, Issuance,
-        IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, condition,
+        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING,
+        Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, condition,
         names::RENEW_REQUESTED_ANNOTATION,
     },
     certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
@@ -77,6 +77,7 @@ fn certificate() -> CertificateFacts {
 fn view() -> SecretView {
     SecretView {
         changed_by: None,
+        spoilt: None,
         adopted_beside: None,
         uid: "secret-uid".into(),
         resource_version: "7".into(),
@@ -188,6 +189,43 @@ fn nothing_is_decided_before_the_issuer_was_looked_at() {
 #[case::ca_certificate(with_issuer(|issuer| issuer.ca_digest = Some("new".into())))]
 fn what_surrounds_a_good_pair_is_repaired_without_a_new_certificate(#[case] observed: Observed) {
     assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Repair { .. }));
+}
+
+#[rstest]
+#[case::no_issuer(Observed { issuer: IssuerState::Missing, ..observed() })]
+#[case::an_unusable_issuer(Observed { issuer: IssuerState::Refused(Reason::CaInvalid, String::new()), ..observed() })]
+fn what_was_spoilt_is_repaired_from_what_is_left_though_no_certificate_can_be_had(#[case] mut observed: Observed) {
+    let mut view = view();
+    (view.complete, view.spoilt, view.issuer) = (false, Some("there is no private key".into()), None);
+    observed.secret = SecretState::Ours(Box::new(view.clone()));
+    assert_eq!(decide(&object(), &observed, at(DAY)), Decision::Repair { renewal_time: None });
+    let (reason, _) = ready_certificate(&object(), &observed, at(DAY)).unwrap_err();
+    assert_eq!(reason, Reason::PairUnusable, "until then pods that read it fail");
+
+    observed.recent_repairs = vec![at(DAY); 5];
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Wait { reason: Reason::SecretContested, .. }));
+    view.spoilt = None;
+    observed.secret = SecretState::Ours(Box::new(view));
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Refuse { .. }), "nothing tells the issuer's annotation");
+}
+
+#[test]
+fn what_was_spoilt_is_repaired_before_a_renewal_that_has_to_wait() {
+    let mut observed = with_view(|view| (view.complete, view.spoilt) = (false, Some("there is no private key".into())));
+    let failure = |reason: Reason| CertificateFailure {
+        count: 1,
+        reason: reason.as_str().into(),
+        message: String::new(),
+        last_time: Time(at(0)),
+        next_attempt: Time(at(200 * DAY)),
+        inputs: String::new(),
+    };
+    observed.status.failure = Some(failure(Reason::AtlasAnswerLost));
+    let due = at(80 * DAY);
+    assert_eq!(decide(&object(), &observed, due), Decision::Repair { renewal_time: None });
+    observed.status.failure = Some(failure(Reason::SecretNotWritable));
+    observed.issuer = IssuerState::Missing;
+    assert!(matches!(decide(&object(), &observed, due), Decision::Wait { reason: Reason::SecretNotWritable, .. }));
 }
 
 #[test]

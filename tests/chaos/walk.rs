@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use usercert_operator::api::{CertificateIssuer, DatabaseUserCertificate, names::RENEW_REQUESTED_ANNOTATION};
 
 use crate::{
-    harness::PRIVATE_API_KEY,
+    harness::{PRIVATE_API_KEY, Shop},
     oracle::{EndState, Mints, judge_readiness},
     plan::Random,
     scenario::{change_spec, is_settled, make_again, spoil_secret},
@@ -92,17 +92,17 @@ impl Step {
     async fn take(self, world: &World, number: usize) -> Result<()> {
         let shop = &world.shop;
         match self {
-            Self::OtherUser => change_spec(shop, json!({ "username": OTHER_USER })).await,
+            Self::OtherUser => edit_spec(shop, json!({ "username": OTHER_USER })).await,
             // No attribute of a distinguished name has an empty type.
-            Self::InvalidUser => change_spec(shop, json!({ "username": "CN=orders,=x" })).await,
+            Self::InvalidUser => edit_spec(shop, json!({ "username": "CN=orders,=x" })).await,
             Self::FieldOfOtherIssuer => match world.issuer {
-                IssuerType::Atlas => change_spec(shop, json!({ "subject": "CN=orders,O=Acme" })).await,
-                IssuerType::Ca => change_spec(shop, json!({ "monthsUntilExpiration": 3 })).await,
+                IssuerType::Atlas => edit_spec(shop, json!({ "subject": "CN=orders,O=Acme" })).await,
+                IssuerType::Ca => edit_spec(shop, json!({ "monthsUntilExpiration": 3 })).await,
             },
-            Self::RenewTooEarly => change_spec(shop, json!({ "renewBefore": "99999h" })).await,
-            Self::RenewLater => change_spec(shop, json!({ "renewBefore": "240h" })).await,
-            Self::OtherIssuer => change_spec(shop, json!({ "issuerRef": { "name": world.other_issuer_name() } })).await,
-            Self::MissingIssuer => change_spec(shop, json!({ "issuerRef": { "name": "nowhere" } })).await,
+            Self::RenewTooEarly => edit_spec(shop, json!({ "renewBefore": "99999h" })).await,
+            Self::RenewLater => edit_spec(shop, json!({ "renewBefore": "240h" })).await,
+            Self::OtherIssuer => edit_spec(shop, json!({ "issuerRef": { "name": world.other_issuer_name() } })).await,
+            Self::MissingIssuer => edit_spec(shop, json!({ "issuerRef": { "name": "nowhere" } })).await,
             Self::RefusedByServer => refused_edits(world).await,
             Self::RequestRenewal => {
                 shop.annotate(NAME, RENEW_REQUESTED_ANNOTATION, &format!("request {number}")).await;
@@ -158,6 +158,13 @@ impl Step {
         }
         Ok(())
     }
+}
+
+/// An edit that the API server may refuse, after those before it: then nothing changes.
+async fn edit_spec(shop: &Shop, spec: Value) -> Result<()> {
+    let refused =
+        |error: &anyhow::Error| matches!(error.downcast_ref(), Some(kube::Error::Api(status)) if status.reason == "Invalid");
+    change_spec(shop, spec).await.or_else(|error| if refused(&error) { Ok(()) } else { Err(error) })
 }
 
 /// What the schema must refuse, so that nothing changes.
@@ -261,7 +268,9 @@ async fn undo(world: &World, original: &DatabaseUserCertificate) -> Result<()> {
     };
     if world.secret().await?.is_some_and(|secret| secret.owner_references().is_empty()) {
         let patch: Value = json!({ "metadata": { "ownerReferences": [owner] } });
-        shop.patch_secret(NAME, patch).await;
+        let secret = shop.api::<Secret>().patch(NAME, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        // With whatever it holds meanwhile.
+        world.secrets.is_spoilt_by_us(&secret);
     }
     Ok(())
 }
