@@ -179,6 +179,7 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
     let pair = first.or_else(|_| CertificatePair::parse_combined(combined)).ok();
     let facts = pair.as_ref().map(|pair| pair.facts().clone()).ok_or_else(|| fault.clone().unwrap_or_default());
     let mut view = view_of(&secret.metadata, facts);
+    view.issuer = view.issuer.or_else(|| issuer_in_history(object, view.certificate.as_ref().ok()?));
     view.changed_by = last_other_manager(&secret.metadata);
     view.adopted_beside = adopted_beside(object, &secret.metadata);
     view.wrong_type = secret.type_.clone().filter(|type_| type_ != TLS_SECRET_TYPE);
@@ -191,6 +192,12 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
     });
     view.spoilt = fault.filter(|_| pair.is_some());
     (view, pair)
+}
+
+/// Who issued the certificate, as the status remembers it.
+fn issuer_in_history(object: &DatabaseUserCertificate, certificate: &CertificateFacts) -> Option<String> {
+    let history = &object.status.as_ref()?.history;
+    history.iter().find(|issued| issued.serial_number == certificate.serial_number)?.issuer.clone()
 }
 
 /// PEM of `ca.crt` as the Secret has it.

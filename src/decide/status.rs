@@ -141,6 +141,7 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
             IssuedCertificate {
                 serial_number: certificate.serial_number.clone(),
                 reason,
+                issuer: view.issuer.clone(),
                 recorded_at: Time(truncated_to_second(now)),
                 not_after: Time(certificate.not_after),
             },

@@ -310,6 +310,7 @@ fn too_many_issues_in_an_hour_are_braked_and_the_brake_is_released() {
         .map(|n| IssuedCertificate {
             serial_number: n.to_string(),
             reason: "NoCertificate".into(),
+            issuer: None,
             recorded_at: Time(at(n * 60)),
             not_after: Time(at(90 * DAY)),
         })
@@ -443,6 +444,7 @@ fn a_request_releases_the_brake_once() {
         IssuedCertificate {
             serial_number: "1".into(),
             reason: "NoCertificate".into(),
+            issuer: None,
             recorded_at: Time(at(-60)),
             not_after: Time(at(90 * DAY)),
         };
