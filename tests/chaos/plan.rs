@@ -96,11 +96,11 @@ fn walks(full: bool, seed: u64) -> Vec<Walk> {
     (0..count).map(|number| Walk { issuer: issuer(number), seed: seed.wrapping_add(number), steps }).collect()
 }
 
-/// `walk/ca/17`, of any seed.
+/// `walk/ca/17/8`: of this issuer, by any seed, of so many steps.
 fn walk_named(name: &str) -> Option<Walk> {
-    let (issuer, seed) = name.strip_prefix("walk/")?.split_once('/')?;
+    let [issuer, seed, steps] = name.strip_prefix("walk/")?.split('/').collect::<Vec<_>>().try_into().ok()?;
     let issuer = [IssuerType::Atlas, IssuerType::Ca].into_iter().find(|other| other.name() == issuer)?;
-    Some(Walk { issuer, seed: seed.parse().ok()?, steps: WALKS.1 })
+    Some(Walk { issuer, seed: seed.parse().ok()?, steps: steps.parse().ok()? })
 }
 
 fn choose_schedules(references: &[(Combination, Reference)], full: bool, only: Option<&str>, seed: u64) -> Vec<Schedule> {

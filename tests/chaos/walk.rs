@@ -185,7 +185,7 @@ async fn refused_edits(world: &World) -> Result<()> {
 impl Walk {
     /// What repeats it.
     pub fn name(&self) -> String {
-        format!("walk/{}/{}", self.issuer.name(), self.seed)
+        format!("walk/{}/{}/{}", self.issuer.name(), self.seed, self.steps)
     }
 
     pub async fn run(&self) -> Result<Outcome> {
