@@ -472,3 +472,28 @@ fn after_three_answers_that_cannot_be_used_no_more_is_asked_for_until_something_
     changed.metadata.generation = Some(99);
     assert!(matches!(decide(&changed, &observed, later), Decision::Issue { .. }));
 }
+
+#[rstest]
+#[case("2160h", Some(2160 * 3600))]
+#[case("1h30m5s", Some(5405))]
+#[case("90m", Some(5400))]
+#[case("000000000001h", Some(3600))]
+#[case("999999999999999h16s", Some(3_599_999_999_999_996_416))]
+#[case("59s", None)]
+#[case("0s", None)]
+#[case("", None)]
+#[case("h", None)]
+#[case("5", None)]
+#[case("5d", None)]
+#[case("1m1h", None)]
+#[case("1h1h", None)]
+#[case("1.5h", None)]
+#[case("-1h", None)]
+#[case("5h-3s", None)]
+#[case("99999999999999999999h", None)]
+#[case("9223372036854775807h", None)]
+fn a_duration_is_what_the_schema_admits_and_nothing_else_has_an_effect(#[case] text: &str, #[case] seconds: Option<i64>) {
+    let parsed = parse_duration("spec.duration", text);
+    assert_eq!(parsed.as_ref().ok().map(SignedDuration::as_secs), seconds);
+    assert!(parsed.is_ok() || parsed.unwrap_err().0.starts_with("spec.duration"));
+}
