@@ -54,7 +54,7 @@ pub fn claimed(
     status.issuance = Some(Issuance {
         id: id.to_owned(),
         reason: cause.as_str().to_owned(),
-        attempt: status.failure.as_ref().map_or(0, |failure| failure.count) + 1,
+        attempt: status.failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1),
         since: Time(truncated_to_second(now)),
     });
     let message = "a certificate is being requested";
@@ -71,11 +71,12 @@ pub fn record_failure(
     now: Timestamp,
 ) {
     let inputs = inputs_digest(desired, issuer);
-    let count = 1 + status
+    let count = status
         .failure
         .as_ref()
         .filter(|old| old.inputs == inputs || error.minted == Minted::Possibly)
-        .map_or(0, |old| old.count);
+        .map_or(0, |old| old.count)
+        .saturating_add(1);
     status.issuance = None;
     if error.minted == Minted::Possibly {
         count_lost(status);

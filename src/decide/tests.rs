@@ -12,9 +12,9 @@ use rstest::rstest;
 use super::*;
 use crate::{
     api::{
-        DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING, Issuance,
-        IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, condition,
-        names::RENEW_REQUESTED_ANNOTATION,
+        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING,
+        Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, UnaccountedCertificates,
+        condition, names::RENEW_REQUESTED_ANNOTATION,
     },
     certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
     issuer::{IssueError, Minted, Retry},
@@ -496,4 +496,30 @@ fn a_duration_is_what_the_schema_admits_and_nothing_else_has_an_effect(#[case] t
     let parsed = parse_duration("spec.duration", text);
     assert_eq!(parsed.as_ref().ok().map(SignedDuration::as_secs), seconds);
     assert!(parsed.is_ok() || parsed.unwrap_err().0.starts_with("spec.duration"));
+}
+
+#[test]
+fn counters_that_somebody_filled_to_the_brim_stay_there() {
+    let full = CertificateFailure {
+        count: i64::MAX,
+        reason: Reason::AtlasAnswerLost.as_str().to_owned(),
+        message: String::new(),
+        last_time: Time(at(0)),
+        next_attempt: Time(at(0)),
+        inputs: String::new(),
+    };
+    let mut status = DatabaseUserCertificateStatus {
+        failure: Some(full),
+        unaccounted_certificates: Some(UnaccountedCertificates { count: i64::MAX, presumed: i64::MAX, ..Default::default() }),
+        ..DatabaseUserCertificateStatus::default()
+    };
+    let issuer = issuer(IssuerType::Atlas);
+    let desired = Desired::new(&object(), &issuer).unwrap();
+    let error =
+        IssueError { reason: Reason::AtlasAnswerLost, message: String::new(), retry: Retry::Backoff, minted: Minted::Possibly };
+    let claim = claimed(&object(), &status, "1", Reason::RenewalDue, at(0));
+    assert_eq!(claim.issuance.map(|claim| claim.attempt), Some(i64::MAX));
+    record_failure(&mut status, &desired, &issuer, &error, at(0));
+    assert_eq!(status.failure.map(|failure| failure.count), Some(i64::MAX));
+    assert_eq!(status.unaccounted_certificates.map(|found| (found.count, found.presumed)), Some((i64::MAX, i64::MAX)));
 }
