@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{
         CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate,
-        READY, Reason, VerifiedSecret, set_condition, truncated_to_second,
+        MESSAGE_CHARACTERS, READY, Reason, VerifiedSecret, printable, set_condition, truncated_to_second,
     },
     certificate::CertificateFacts,
     issuer::{IssueError, Minted, Retry},
@@ -84,7 +84,7 @@ pub fn record_failure(
     status.failure = Some(CertificateFailure {
         count,
         reason: error.reason.as_str().to_owned(),
-        message: error.message.clone(),
+        message: printable(&error.message, MESSAGE_CHARACTERS),
         last_time: Time(truncated_to_second(now)),
         next_attempt: Time(next_attempt(error.retry, error.minted, count, &desired.uid, now)),
         inputs,
