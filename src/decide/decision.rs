@@ -154,9 +154,10 @@ fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observe
         Ok((view, renewal_time)) => contested(view, observed, now)
             .or_else(|| after_refused_write(&desired, issuer, observed, now))
             .unwrap_or(Decision::Repair { renewal_time: Some(renewal_time) }),
-        Err(cause) => hold(&desired, issuer, observed, cause, now)
-            .map(|decision| repaired_first(decision, observed, now))
-            .unwrap_or_else(|| Decision::Issue { desired: Box::new(desired), cause }),
+        Err(cause) => match hold(&desired, issuer, observed, cause, now) {
+            Some(held) => repaired_first(held, observed, now),
+            None => Decision::Issue { desired: Box::new(desired), cause },
+        },
     }
 }
 

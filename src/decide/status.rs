@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{
         CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate,
-        READY, Reason, VerifiedSecret, set_condition, truncated_to_second,
+        MESSAGE_CHARACTERS, READY, Reason, VerifiedSecret, printable, set_condition, truncated_to_second,
     },
     certificate::CertificateFacts,
     issuer::{IssueError, Minted, Retry},
@@ -54,7 +54,7 @@ pub fn claimed(
     status.issuance = Some(Issuance {
         id: id.to_owned(),
         reason: cause.as_str().to_owned(),
-        attempt: status.failure.as_ref().map_or(0, |failure| failure.count) + 1,
+        attempt: status.failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1),
         since: Time(truncated_to_second(now)),
     });
     let message = "a certificate is being requested";
@@ -71,11 +71,12 @@ pub fn record_failure(
     now: Timestamp,
 ) {
     let inputs = inputs_digest(desired, issuer);
-    let count = 1 + status
+    let count = status
         .failure
         .as_ref()
         .filter(|old| old.inputs == inputs || error.minted == Minted::Possibly)
-        .map_or(0, |old| old.count);
+        .map_or(0, |old| old.count)
+        .saturating_add(1);
     status.issuance = None;
     if error.minted == Minted::Possibly {
         count_lost(status);
@@ -83,7 +84,7 @@ pub fn record_failure(
     status.failure = Some(CertificateFailure {
         count,
         reason: error.reason.as_str().to_owned(),
-        message: error.message.clone(),
+        message: printable(&error.message, MESSAGE_CHARACTERS),
         last_time: Time(truncated_to_second(now)),
         next_attempt: Time(next_attempt(error.retry, error.minted, count, &desired.uid, now)),
         inputs,

@@ -13,8 +13,8 @@ use super::*;
 use crate::{
     api::{
         CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING,
-        Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, condition,
-        names::RENEW_REQUESTED_ANNOTATION,
+        Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, UnaccountedCertificates,
+        condition, names::RENEW_REQUESTED_ANNOTATION,
     },
     certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
     issuer::{IssueError, Minted, Retry},
@@ -511,4 +511,55 @@ fn after_three_answers_that_cannot_be_used_no_more_is_asked_for_until_something_
     let mut changed = object();
     changed.metadata.generation = Some(99);
     assert!(matches!(decide(&changed, &observed, later), Decision::Issue { .. }));
+}
+
+#[rstest]
+#[case("2160h", Some(2160 * 3600))]
+#[case("1h30m5s", Some(5405))]
+#[case("90m", Some(5400))]
+#[case("000000000001h", Some(3600))]
+#[case("999999999999999h16s", Some(3_599_999_999_999_996_416))]
+#[case("59s", None)]
+#[case("0s", None)]
+#[case("", None)]
+#[case("h", None)]
+#[case("5", None)]
+#[case("5d", None)]
+#[case("1m1h", None)]
+#[case("1h1h", None)]
+#[case("1.5h", None)]
+#[case("-1h", None)]
+#[case("5h-3s", None)]
+#[case("99999999999999999999h", None)]
+#[case("9223372036854775807h", None)]
+fn a_duration_is_what_the_schema_admits_and_nothing_else_has_an_effect(#[case] text: &str, #[case] seconds: Option<i64>) {
+    let parsed = parse_duration("spec.duration", text);
+    assert_eq!(parsed.as_ref().ok().map(SignedDuration::as_secs), seconds);
+    assert!(parsed.is_ok() || parsed.unwrap_err().0.starts_with("spec.duration"));
+}
+
+#[test]
+fn counters_that_somebody_filled_to_the_brim_stay_there() {
+    let full = CertificateFailure {
+        count: i64::MAX,
+        reason: Reason::AtlasAnswerLost.as_str().to_owned(),
+        message: String::new(),
+        last_time: Time(at(0)),
+        next_attempt: Time(at(0)),
+        inputs: String::new(),
+    };
+    let mut status = DatabaseUserCertificateStatus {
+        failure: Some(full),
+        unaccounted_certificates: Some(UnaccountedCertificates { count: i64::MAX, presumed: i64::MAX, ..Default::default() }),
+        ..DatabaseUserCertificateStatus::default()
+    };
+    let issuer = issuer(IssuerType::Atlas);
+    let desired = Desired::new(&object(), &issuer).unwrap();
+    let error =
+        IssueError { reason: Reason::AtlasAnswerLost, message: String::new(), retry: Retry::Backoff, minted: Minted::Possibly };
+    let claim = claimed(&object(), &status, "1", Reason::RenewalDue, at(0));
+    assert_eq!(claim.issuance.map(|claim| claim.attempt), Some(i64::MAX));
+    record_failure(&mut status, &desired, &issuer, &error, at(0));
+    assert_eq!(status.failure.map(|failure| failure.count), Some(i64::MAX));
+    assert_eq!(status.unaccounted_certificates.map(|found| (found.count, found.presumed)), Some((i64::MAX, i64::MAX)));
 }
