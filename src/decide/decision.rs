@@ -140,10 +140,12 @@ fn save(observed: &Observed, unsaved: &CertificateFacts, now: Timestamp) -> Deci
     }
 }
 
-/// Whether the Secret holds a working certificate for what the spec asks for, and the one in memory is for something else: the spec
-/// was changed back meanwhile. A working certificate is not given up for it; it is counted as unaccounted.
+/// Whether the Secret holds a working certificate for what the spec asks for, and the one in memory is for something else (the spec was
+/// changed back meanwhile) or older: this process was paused, and who leads now has made another. A working certificate is not given
+/// up for it; it is counted as unaccounted. The end of validity tells nothing, for the spec may ask for shorter ones.
 fn is_superseded(object: &DatabaseUserCertificate, observed: &Observed, unsaved: &CertificateFacts, now: Timestamp) -> bool {
-    ready_certificate(object, observed, now).is_ok_and(|ready| ready.subject != unsaved.subject)
+    ready_certificate(object, observed, now)
+        .is_ok_and(|ready| ready.subject != unsaved.subject || ready.not_before > unsaved.not_before)
 }
 
 fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Decision {

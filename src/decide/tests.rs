@@ -493,6 +493,23 @@ fn a_working_certificate_is_not_given_up_for_one_in_memory_that_the_spec_wants_n
 }
 
 #[test]
+fn a_leader_that_was_paused_does_not_replace_its_successor_s_certificate_by_its_older_one() {
+    let newer = CertificateFacts { serial_number: "0B".into(), not_before: at(DAY), not_after: at(60 * DAY), ..certificate() };
+    let mut observed = with_view(|view| view.certificate = Ok(newer.clone()));
+    observed.unsaved = Some(certificate());
+    assert!(
+        matches!(decide(&object(), &observed, at(2 * DAY)), Decision::Keep { .. }),
+        "whichever ends first: it was made later"
+    );
+    assert_eq!(decide(&object(), &observed, at(60 * DAY)), Decision::Save, "better than one that has expired");
+    let mut renewed = with_view(|_| ());
+    renewed.unsaved = Some(newer);
+    assert_eq!(decide(&object(), &renewed, at(2 * DAY)), Decision::Save);
+    renewed.unsaved = Some(certificate());
+    assert_eq!(decide(&object(), &renewed, at(2 * DAY)), Decision::Save, "the answer to its write was lost");
+}
+
+#[test]
 fn a_refused_repair_waits_and_a_refused_renewal_holds_up_no_repair() {
     let mut damaged = with_view(|view| view.complete = false);
     damaged.status.failure = failed(Minted::No, Reason::SecretNotWritable).status.failure;
