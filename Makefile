@@ -9,6 +9,18 @@ CHART := charts/usercert-operator
 HELM = $(TOOLS)/helm
 EVIDENCE := $(abspath target/test-evidence)
 
+CARGO_FUZZ := target/tools/cargo-fuzz/bin/cargo-fuzz
+# Without sanitizers it runs on the stable toolchain, and there is no unsafe code here for them to find fault with. The release profile
+# strips and optimises across crates, which takes the symbols from a report and the counters of coverage from the fuzzer.
+FUZZ := CARGO_PROFILE_RELEASE_STRIP=none CARGO_PROFILE_RELEASE_LTO=off $(CARGO_FUZZ)
+FUZZ_OPTIONS := --features libfuzzer --sanitizer none
+# An input may take so many seconds and MiB.
+FUZZ_LIMITS := -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=64 -max_len=65536 -print_final_stats=1
+# What was found to reach new code: kept between runs, and not checked in.
+FUZZ_FOUND := target/fuzz-corpus
+SECONDS_EACH ?= 60
+TARGET ?= $(patsubst fuzz/fuzz_targets/%.rs,%,$(wildcard fuzz/fuzz_targets/*.rs))
+
 # The version that the API server tells, as its own build would set it.
 KUBERNETES := $(shell sed -n 's/^require k8s.io\/kubernetes v//p' $(TOOL_SOURCES)/control-plane/go.mod)
 KUBERNETES_MINOR := $(word 2,$(subst ., ,$(KUBERNETES)))
@@ -48,19 +60,32 @@ check: $(HELM) ## Format, lints, generated files, chart
 	$(MAKE) --no-print-directory check-generated check-chart
 
 .PHONY: unit
-unit: ## Unit and property tests
+unit: ## Unit and property tests, and a short run of every fuzz target; SEED=N takes other mutations
 	cargo test --workspace --lib --bins
+	cargo test --package usercert-fuzz --test corpus
 	cargo test --workspace --doc --quiet
 
 .PHONY: cluster
 cluster: tools ## Tests against a real API server
 	@rm -rf $(EVIDENCE)
-	TEST_EVIDENCE=$(EVIDENCE) cargo test --workspace --test '*'
+	TEST_EVIDENCE=$(EVIDENCE) cargo test --workspace --exclude usercert-fuzz --test '*'
 	@cargo run --quiet --release --package usercert-test-support --bin secrecy-check $(EVIDENCE)
 
 .PHONY: chaos
 chaos: tools ## Everything that can go wrong, at every point: crashes, lost answers, old views; prints a table
 	cargo test --test chaos -- --full
+
+.PHONY: fuzz
+fuzz: $(CARGO_FUZZ) ## Fuzz each target by coverage; SECONDS_EACH=60, TARGET=name for one alone; needs a C++ compiler
+	@for target in $(TARGET); do \
+	  echo "fuzzing $$target for $(SECONDS_EACH) s"; mkdir -p $(FUZZ_FOUND)/$$target; \
+	  $(FUZZ) run $(FUZZ_OPTIONS) $$target $(FUZZ_FOUND)/$$target fuzz/corpus/$$target -- \
+	    -max_total_time=$(SECONDS_EACH) $(FUZZ_LIMITS) \
+	    || { echo "replay it: $(FUZZ) run $(FUZZ_OPTIONS) $$target FILE, with the file that is named above"; exit 1; }; \
+	done
+
+$(CARGO_FUZZ):
+	CARGO_TARGET_DIR=target/tools/cargo-fuzz-build cargo install --quiet --locked --version 0.13.2 --root target/tools/cargo-fuzz cargo-fuzz
 
 .PHONY: generate
 generate: ## Write the definitions of the custom resources to crds/ and into the chart

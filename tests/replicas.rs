@@ -7,7 +7,7 @@ mod harness;
 use std::{
     fs::File,
     net::TcpListener,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
     sync::{Arc, LazyLock},
     time::{Duration, Instant},
@@ -21,6 +21,7 @@ use tokio::sync::{Mutex, Notify};
 use usercert_test_support::{
     atlas::{DigestAlgorithm, Fault, Point, X509Type},
     evidence,
+    fault_proxy::{Fault as ProxyFault, FaultProxy, Moment},
 };
 
 static CLUSTER: LazyLock<Cluster> =
@@ -39,9 +40,13 @@ struct Replica {
 
 impl Replica {
     async fn start(shop: &Shop, name: &'static str) -> Self {
+        Self::start_with(shop, name, &service_account(shop).await)
+    }
+
+    /// One that reaches the API server by this kubeconfig.
+    fn start_with(shop: &Shop, name: &'static str, kubeconfig: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let control_plane = &shop.cluster.control_plane;
-        let kubeconfig = control_plane.service_account_kubeconfig("usercert-system", "usercert-operator").await.unwrap();
         let log = control_plane.directory().join(format!("{}-{name}.log", shop.namespace));
         let child = Command::new(env!("CARGO_BIN_EXE_usercert-operator"))
             .args(["run", "--http-address", &format!("127.0.0.1:{port}"), "--pod-name", name, "--atlas-timeout", "20"])
@@ -55,7 +60,12 @@ impl Replica {
 
     /// Two of them, of which the first leads.
     async fn pair(shop: &Shop) -> (Self, Self) {
-        let first = Self::start(shop, "first").await;
+        Self::pair_with(shop, &service_account(shop).await).await
+    }
+
+    /// The same; the first reaches the API server by this kubeconfig.
+    async fn pair_with(shop: &Shop, kubeconfig: &Path) -> (Self, Self) {
+        let first = Self::start_with(shop, "first", kubeconfig);
         first.until_leading(Duration::from_secs(30)).await;
         let second = Self::start(shop, "second").await;
         eventually("the second stands by", || async {
@@ -110,6 +120,24 @@ impl Drop for Replica {
         let _ = self.child.wait();
         evidence::append(evidence::Kind::Log, &std::fs::read(&self.log).unwrap_or_default());
     }
+}
+
+async fn service_account(shop: &Shop) -> PathBuf {
+    shop.cluster.control_plane.service_account_kubeconfig("usercert-system", "usercert-operator").await.unwrap()
+}
+
+/// A proxy before the API server, and a kubeconfig that leads through it.
+async fn proxied(shop: &Shop) -> (Arc<FaultProxy>, PathBuf) {
+    let directory = shop.cluster.control_plane.directory();
+    let url = shop.cluster.operator_config().cluster_url.to_string();
+    let certificate = std::fs::read(directory.join("apiserver.crt")).unwrap();
+    let proxy = FaultProxy::start(&url, Some(&certificate)).await.unwrap();
+    let kubeconfig = std::fs::read_to_string(service_account(shop).await).unwrap();
+    let direct = url.trim_end_matches('/');
+    assert!(kubeconfig.contains(direct));
+    let path = directory.join(format!("{}.kubeconfig", shop.namespace));
+    std::fs::write(&path, kubeconfig.replace(direct, &proxy.url())).unwrap();
+    (Arc::new(proxy), path)
 }
 
 fn signal(process: u32, signal: &str) {
@@ -214,4 +242,36 @@ async fn a_leader_that_was_paused_before_its_request_mints_nothing_when_it_wakes
     assert!(first.log().contains("no certificate was asked for"), "{}", first.log());
     assert_eq!(shop.cluster.atlas.mints_of(&user).len(), 0);
     assert!(shop.secret(&user).await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_cut_off_asks_for_nothing_and_saves_what_it_has() {
+    let _alone = LEASE.lock().await;
+    let shop = open("cut-off").await;
+    let (proxy, kubeconfig) = proxied(&shop).await;
+    let (mut first, second) = Replica::pair_with(&shop, &kubeconfig).await;
+    // One request waits for its challenge until long after the lease has ended; the answer of the other is on its way.
+    let (asking, made) = (shop.name("asking"), shop.name("made"));
+    shop.cluster.atlas.fault_once(&asking, Fault::DelayChallenge(Duration::from_secs(18)));
+    shop.cluster.atlas.fault_once(&made, Fault::Delay(Duration::from_secs(2)));
+    create(&shop, &asking).await;
+    eventually("the claim", || async { shop.status(&asking).await.issuance }).await;
+    let wall = Arc::clone(&proxy);
+    when(&shop, Point::Made, &made, move || wall.plan(|_| Some(ProxyFault::Cut(Moment::Before))));
+    create(&shop, &made).await;
+    second.until_leading(Duration::from_secs(40)).await;
+    for user in [&asking, &made] {
+        eventually("the new leader takes the claim for lost", || async { (shop.unaccounted(user).await == 1).then_some(()) })
+            .await;
+    }
+    eventually("the old leader asks for nothing", || async {
+        first.log().contains("no certificate was asked for").then_some(())
+    })
+    .await;
+    assert_eq!(shop.cluster.atlas.mints_of(&asking).len(), 0);
+    assert!(shop.secret(&made).await.is_none());
+    proxy.clear();
+    assert!(!first.until_ended(Duration::from_secs(40)).await.success(), "it ends, to be started anew");
+    shop.until_ready(&made).await;
+    assert_eq!(shop.cluster.atlas.mints_of(&made).len(), 1, "the only one was saved by who had it");
 }

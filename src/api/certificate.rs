@@ -279,6 +279,9 @@ pub struct IssuedCertificate {
     pub serial_number: String,
     /// Why it was issued.
     pub reason: String,
+    /// Who issued it, for a Secret that lost its annotations: `atlas/` and the project's id, or `ca/` and a digest of the CA's name and key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
     /// When the operator recorded it.
     pub recorded_at: Time,
     /// End of its validity.

@@ -11,13 +11,27 @@ pub const READY: &str = "Ready";
 /// Condition type: True while a certificate is being issued; False with the reason when that cannot be done, or is not needed.
 pub const ISSUING: &str = "Issuing";
 
+/// The longest message of a condition.
+pub const MESSAGE_CHARACTERS: usize = 4096;
+
+/// Text for people that others wrote: nothing in it that a terminal or an editor would act on, and no more than so many characters.
+#[must_use]
+pub fn printable(text: &str, characters: usize) -> String {
+    let is_plain = |character: &char| {
+        !character.is_control()
+            && !matches!(character, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
+    };
+    text.chars().filter(is_plain).take(characters).collect()
+}
+
 /// The condition of this type.
 #[must_use]
 pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// Sets one condition; `lastTransitionTime` becomes `now` only if `status` differs from what was there.
+/// Sets one condition; `lastTransitionTime` becomes `now` only if `status` differs from what was there. The message may quote names
+/// from certificates and objects, whoever chose them, so it is made [`printable`].
 pub fn set_condition(
     conditions: &mut Vec<Condition>,
     type_: &str,
@@ -35,7 +49,7 @@ pub fn set_condition(
         type_: type_.to_owned(),
         status: status.to_owned(),
         reason: reason.as_str().to_owned(),
-        message: message.to_owned(),
+        message: printable(message, MESSAGE_CHARACTERS),
         observed_generation,
         last_transition_time,
     };
@@ -69,5 +83,14 @@ mod tests {
         assert_eq!(conditions[0].reason, "SecretRepaired");
         set_condition(&mut conditions, READY, false, Reason::Expired, "c", Some(2), at(300));
         assert_eq!(conditions[0].last_transition_time, Time(at(300)));
+    }
+
+    #[test]
+    fn a_message_is_made_fit_for_people() {
+        let mut conditions = Vec::new();
+        let message = format!("for CN=or\nders\u{1b}[31m\u{202e}{}", "x".repeat(2 * MESSAGE_CHARACTERS));
+        set_condition(&mut conditions, READY, false, Reason::SubjectChanged, &message, None, at(100));
+        assert!(conditions[0].message.starts_with("for CN=orders[31mxxx"));
+        assert_eq!(conditions[0].message.chars().count(), MESSAGE_CHARACTERS);
     }
 }

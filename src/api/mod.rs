@@ -11,7 +11,7 @@ pub use certificate::{
     IssuedCertificate, IssuerKind, IssuerReference, ObjectName, PrivateKey, PrivateKeyAlgorithm, UnaccountedCertificate,
     UnaccountedCertificates, VerifiedSecret,
 };
-pub use condition::{ISSUING, READY, condition, set_condition, truncated_to_second};
+pub use condition::{ISSUING, MESSAGE_CHARACTERS, READY, condition, printable, set_condition, truncated_to_second};
 pub use issuer::{
     AllowedUse, AtlasApiVersion, AtlasIssuerSpec, CaIssuerSpec, CertificateIssuer, ClusterCertificateIssuer, IssuerSpec,
     IssuerStatus, NamespaceChoice, ProjectReference, SecretName,

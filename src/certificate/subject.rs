@@ -174,9 +174,10 @@ fn normalised(text: &str) -> Result<String, SubjectError> {
     }
     parts.push(value);
     let mut joined = String::new();
-    for (index, part) in parts.iter().enumerate() {
+    let mut separators = separators.chars();
+    for part in &parts {
         joined.push_str(&attribute(part)?);
-        joined.extend(separators.chars().nth(index));
+        joined.extend(separators.next());
     }
     Ok(joined)
 }

@@ -62,7 +62,10 @@ impl Pass<'_> {
     pub(super) async fn act(&mut self, decision: &Decision) -> Result<Acted, ReconcileError> {
         match decision {
             Decision::Issue { desired, cause } => self.issue(desired, *cause).await,
-            Decision::Repair { .. } => self.repair().await,
+            Decision::Repair { renewal_time } => {
+                let issuer = self.issuer.clone().filter(|_| renewal_time.is_some());
+                self.repair(issuer.as_deref()).await
+            }
             Decision::Save => self.save().await,
             Decision::Await
             | Decision::Keep { .. }
@@ -134,7 +137,7 @@ impl Pass<'_> {
         let content = SecretContent {
             pair: issued.pair,
             ca_certificate: issued.ca_certificate,
-            issuer: loaded.facts.identity.clone(),
+            issuer: Some(loaded.facts.identity.clone()),
             issue_reason: Some(cause.as_str().to_owned()),
             issuance: issuance.clone(),
             renew_request: desired.renew_request.clone(),
@@ -214,13 +217,13 @@ impl Pass<'_> {
         }
     }
 
-    /// Puts back what surrounds a good pair.
-    async fn repair(&self) -> Result<Acted, ReconcileError> {
+    /// Puts back what surrounds a good pair; what only the issuer could tell stays as it is while there is none.
+    async fn repair(&self, issuer: Option<&LoadedIssuer>) -> Result<Acted, ReconcileError> {
         let Some(found) = request("read the Secret", self.secrets().get_opt(&self.secret_name().1)).await? else {
             return Ok(Acted::Stale);
         };
         let (view, pair) = secret::read(&self.object, &found);
-        let (Some(pair), Some(loaded)) = (pair, &self.issuer) else { return Ok(Acted::Stale) };
+        let Some(pair) = pair else { return Ok(Acted::Stale) };
         let decided_on = self.observed.secret.certificate().map(|certificate| &certificate.serial_number);
         if decided_on != Some(&pair.facts().serial_number) || secret::other_owner(&self.object, &found.metadata).is_some() {
             return Ok(Acted::Stale);
@@ -228,11 +231,12 @@ impl Pass<'_> {
         self.check_current().await?;
         let content = SecretContent {
             pair,
-            ca_certificate: match &loaded.issuer {
-                Issuer::Ca(ca) => Some(ca.ca_certificate_pem()),
-                Issuer::Atlas(_) => None,
+            ca_certificate: match issuer.map(|loaded| &loaded.issuer) {
+                Some(Issuer::Ca(ca)) => Some(ca.ca_certificate_pem()),
+                Some(Issuer::Atlas(_)) => None,
+                None => secret::ca_certificate(&found),
             },
-            issuer: loaded.facts.identity.clone(),
+            issuer: issuer.map(|loaded| loaded.facts.identity.clone()).or_else(|| view.issuer.clone()),
             issue_reason: view.issue_reason.clone(),
             issuance: view.issuance.clone(),
             renew_request: view.renew_request.clone(),

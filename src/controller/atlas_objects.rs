@@ -43,24 +43,30 @@ fn api(client: &Client, namespace: &str, kind: &str, plural: &str) -> Api<Dynami
 
 /// What an `AtlasProject` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Project {
+pub struct Project {
     /// The project's id.
-    pub(super) id: String,
+    pub id: String,
     /// The Secret with its credentials; `None` for those of the Atlas Kubernetes Operator itself.
-    pub(super) credentials: Option<NamespacedName>,
+    pub credentials: Option<NamespacedName>,
 }
 
 /// What an `AtlasDatabaseUser` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct User {
-    username: String,
-    project: UserProject,
-    credentials: Option<NamespacedName>,
+pub struct User {
+    /// The database user.
+    pub username: String,
+    /// The project that the user belongs to.
+    pub project: UserProject,
+    /// The Secret with credentials for it, if the user names one.
+    pub credentials: Option<NamespacedName>,
 }
 
+/// How an `AtlasDatabaseUser` names its project.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum UserProject {
+pub enum UserProject {
+    /// By an `AtlasProject`.
     Object(NamespacedName),
+    /// By the project's id.
     Id(String),
 }
 
@@ -149,7 +155,10 @@ fn data<T: for<'de> Deserialize<'de>>(object: &DynamicObject, of: &str) -> Resul
 }
 
 /// Reads an `AtlasProject`.
-fn read_project(object: &DynamicObject) -> Result<Project, Refusal> {
+///
+/// # Errors
+/// What has to happen to the object before it can be used.
+pub fn read_project(object: &DynamicObject) -> Result<Project, Refusal> {
     let namespace = object.namespace().unwrap_or_default();
     let of = format!("the AtlasProject {} in namespace {namespace}", object.name_any());
     let ProjectData { spec, status } = data(object, &of)?;
@@ -168,7 +177,10 @@ fn read_project(object: &DynamicObject) -> Result<Project, Refusal> {
 }
 
 /// Reads an `AtlasDatabaseUser`.
-fn read_user(object: &DynamicObject) -> Result<User, Refusal> {
+///
+/// # Errors
+/// What has to happen to the object before it can be used.
+pub fn read_user(object: &DynamicObject) -> Result<User, Refusal> {
     let namespace = object.namespace().unwrap_or_default();
     let of = format!("the AtlasDatabaseUser {}", object.name_any());
     let UserData { spec, status } = data(object, &of)?;

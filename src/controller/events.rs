@@ -7,7 +7,7 @@ use kube::{
 use tracing::warn;
 
 use super::kubernetes::{chain, request};
-use crate::api::{Reason, Severity, names::CONTROLLER};
+use crate::api::{Reason, Severity, names::CONTROLLER, printable};
 
 /// The API server refuses longer notes (events.k8s.io/v1, `note`).
 const NOTE_BYTES: usize = 1024;
@@ -31,7 +31,7 @@ impl Events {
                 Severity::Warning => EventType::Warning,
             },
             reason: reason.as_str().to_owned(),
-            note: Some(truncated(message).to_owned()),
+            note: Some(truncated(&printable(message, NOTE_BYTES)).to_owned()),
             action: "Reconcile".to_owned(),
             secondary: None,
         };

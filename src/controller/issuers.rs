@@ -118,7 +118,7 @@ pub fn without_secret(reason: Reason, (namespace, name): &NamespacedName, why: &
 ///
 /// # Errors
 /// What to change in the spec or in the Secret.
-pub(super) fn load(
+pub fn load(
     key: &IssuerKey,
     spec: &IssuerSpec,
     version: String,

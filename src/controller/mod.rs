@@ -16,7 +16,7 @@ mod observe;
 mod reconcile;
 mod relist;
 mod report;
-mod secret;
+pub mod secret;
 mod triggers;
 mod turns;
 mod wiring;
@@ -42,6 +42,8 @@ use crate::{
 };
 
 pub use accounts::Accounts;
+pub use atlas_objects::{Project, User, UserProject, read_project, read_user};
+pub use issuers::{IssuerKey, LoadedIssuer, Refusal, load};
 pub use kubernetes::{KubernetesError, REQUEST_LIMIT, chain, request};
 pub use turns::Turns;
 pub use wiring::run;

@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::{ResourceExt, runtime::controller::Action};
+use kube::{
+    ResourceExt,
+    runtime::{controller::Action, reflector::ObjectRef},
+};
 use tracing::{debug, warn};
 
 use super::{
@@ -120,7 +123,7 @@ async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<
             decide(&pass.object, &pass.observed, now)
         }
     };
-    watch_obstacle(&pass, &decision);
+    watch_by_name(&pass, &decision);
     if decision == Decision::Await {
         return Ok(Action::await_change());
     }
@@ -168,11 +171,15 @@ fn after_failure(pass: &mut Pass<'_>, error: &IssueError, now: Timestamp) -> Dec
     decide(&pass.object, &pass.observed, now)
 }
 
-/// A foreign Secret in the way is watched by its name, so that its deletion is seen.
-fn watch_obstacle(pass: &Pass<'_>, decision: &Decision) {
+/// A Secret that the label-selected watch does not show is watched by its name, so that its changes and its deletion are seen: a foreign one
+/// in the way, and ours if its label was taken away and cannot be put back now.
+fn watch_by_name(pass: &Pass<'_>, decision: &Decision) {
     let waiting = Waiting::Certificate(pass.name());
-    if matches!(decision, Decision::Refuse { reason: Reason::SecretNotOwned, .. }) {
-        let secret = (pass.observed.namespace.clone(), pass.object.secret_name());
+    let secret = (pass.observed.namespace.clone(), pass.object.secret_name());
+    let is_foreign = matches!(decision, Decision::Refuse { reason: Reason::SecretNotOwned, .. });
+    let lacks_label = pass.observed.secret.ours().is_some_and(|view| !view.complete)
+        && pass.context.secrets.get(&ObjectRef::new(&secret.1).within(&secret.0)).is_none();
+    if is_foreign || lacks_label {
         pass.context.secret_watches.watch(&waiting, &secret);
     } else {
         pass.context.secret_watches.forget(&waiting);

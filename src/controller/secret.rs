@@ -29,8 +29,8 @@ pub struct SecretContent {
     pub pair: CertificatePair,
     /// PEM for `ca.crt`.
     pub ca_certificate: Option<String>,
-    /// Who issued it.
-    pub issuer: String,
+    /// Who issued it, where that is known.
+    pub issuer: Option<String>,
     /// Why it was issued.
     pub issue_reason: Option<String>,
     /// The claim under which it was issued.
@@ -45,7 +45,7 @@ impl SecretContent {
         [
             (SERIAL_NUMBER_ANNOTATION, Some(facts.serial_number.clone())),
             (NOT_AFTER_ANNOTATION, Some(facts.not_after.to_string())),
-            (ISSUER_ANNOTATION, Some(self.issuer.clone())),
+            (ISSUER_ANNOTATION, self.issuer.clone()),
             (ISSUE_REASON_ANNOTATION, self.issue_reason.clone()),
             (ISSUANCE_ANNOTATION, self.issuance.clone()),
             (RENEW_REQUESTED_ANNOTATION, self.renew_request.clone()),
@@ -175,25 +175,36 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
     let entry = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0);
     let (certificates, key, combined) = (entry(TLS_CERTIFICATE), entry(TLS_PRIVATE_KEY), entry(TLS_COMBINED));
     let first = CertificatePair::parse(certificates, key);
-    let fault = first.as_ref().err().map(ToString::to_string);
-    let intact = first.is_ok();
+    let fault = first.as_ref().err().map(|fault| format!("the Secret's content cannot be used: {fault}"));
     let pair = first.or_else(|_| CertificatePair::parse_combined(combined)).ok();
-    let facts = pair
-        .as_ref()
-        .map(|pair| pair.facts().clone())
-        .ok_or_else(|| format!("the Secret's content cannot be used: {}", fault.unwrap_or_default()));
+    let facts = pair.as_ref().map(|pair| pair.facts().clone()).ok_or_else(|| fault.clone().unwrap_or_default());
     let mut view = view_of(&secret.metadata, facts);
+    view.issuer = view.issuer.or_else(|| issuer_in_history(object, view.certificate.as_ref().ok()?));
     view.changed_by = last_other_manager(&secret.metadata);
     view.adopted_beside = adopted_beside(object, &secret.metadata);
     view.wrong_type = secret.type_.clone().filter(|type_| type_ != TLS_SECRET_TYPE);
     view.complete = pair.as_ref().is_some_and(|pair| {
-        intact
+        fault.is_none()
             && combined == pair.combined_pem().expose_secret().as_bytes()
             && view.ca_digest == Some(entry(CA_CERTIFICATE)).filter(|ca| !ca.is_empty()).map(sha256_of)
             && view.adopted_beside.is_none()
             && has_own_metadata(object, &secret.metadata, pair.facts())
     });
+    view.spoilt = fault.filter(|_| pair.is_some());
     (view, pair)
+}
+
+/// Who issued the certificate, as the status remembers it.
+fn issuer_in_history(object: &DatabaseUserCertificate, certificate: &CertificateFacts) -> Option<String> {
+    let history = &object.status.as_ref()?.history;
+    history.iter().find(|issued| issued.serial_number == certificate.serial_number)?.issuer.clone()
+}
+
+/// PEM of `ca.crt` as the Secret has it.
+#[must_use]
+pub fn ca_certificate(secret: &Secret) -> Option<String> {
+    let entry = secret.data.as_ref()?.get(CA_CERTIFICATE)?;
+    String::from_utf8(entry.0.clone()).ok().filter(|text| !text.is_empty())
 }
 
 /// Who else than this operator changed the object last, as its managed fields tell.
@@ -242,6 +253,7 @@ fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>)
         renew_request: annotation(RENEW_REQUESTED_ANNOTATION),
         ca_digest: annotation(CA_DIGEST_ANNOTATION),
         changed_by: None,
+        spoilt: None,
         adopted_beside: None,
     }
 }

@@ -237,9 +237,16 @@ async fn watch_secrets(
     secret_watches: Arc<NameWatches<PartialObjectMeta<Secret>>>,
     filling: Filling,
 ) {
+    let store = writer.as_reader();
     let mut events = pin!(events);
     let mut list_began = Instant::now();
     while let Some(event) = events.next().await {
+        if let watcher::Event::Apply(secret) = &event
+            && let Some(before) = store.get(&reflector::ObjectRef::from_obj(secret))
+        {
+            // One whose owner was taken away concerns whoever owned it.
+            wake_owner(&triggers, &before);
+        }
         writer.apply_watcher_event(&event);
         match &event {
             watcher::Event::Init => list_began = Instant::now(),

@@ -50,8 +50,8 @@ pub(super) fn over_budget(account: &UserAccount, username: &str, now: Timestamp)
 /// Counts a certificate that may have been made and whose key is lost.
 pub(super) fn count_lost(status: &mut DatabaseUserCertificateStatus) {
     let unaccounted = status.unaccounted_certificates.get_or_insert_default();
-    unaccounted.presumed += 1;
-    unaccounted.count += 1;
+    unaccounted.presumed = unaccounted.presumed.saturating_add(1);
+    unaccounted.count = unaccounted.count.saturating_add(1);
 }
 
 /// Replaces what was presumed by what Atlas lists and no Secret of ours holds or has held.

@@ -38,8 +38,8 @@ pub enum Decision {
     },
     /// The certificate is good; what surrounds it in the Secret is not.
     Repair {
-        /// When it is renewed.
-        renewal_time: Timestamp,
+        /// When it is renewed; `None` while that cannot be said, for want of a valid spec or a usable issuer.
+        renewal_time: Option<Timestamp>,
     },
     /// A certificate is to be made at Atlas: first the account of the database user is looked at.
     Examine {
@@ -97,18 +97,35 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
     }
     let issuer = match &observed.issuer {
         IssuerState::Unknown => return Decision::Await,
-        IssuerState::Missing => return Decision::refuse(Reason::IssuerNotFound, missing_issuer(object)),
-        IssuerState::Refused(reason, message) => return Decision::refuse(*reason, message),
+        IssuerState::Missing => {
+            let refusal = Decision::refuse(Reason::IssuerNotFound, missing_issuer(object));
+            return repaired_first(refusal, observed, now);
+        }
+        IssuerState::Refused(reason, message) => {
+            return repaired_first(Decision::refuse(*reason, message), observed, now);
+        }
         IssuerState::Usable(issuer) => issuer,
     };
     let user = username(object, Some(issuer)).unwrap_or_default();
     if let Err(message) = issuer.allow.check(&observed.namespace, &observed.namespace_labels, user) {
-        return Decision::refuse(Reason::IssuerNotAllowed, message);
+        return repaired_first(Decision::refuse(Reason::IssuerNotAllowed, message), observed, now);
     }
     match Desired::new(object, issuer) {
         Ok(desired) => decide_certificate(desired, issuer, observed, now),
-        Err(invalid) => Decision::refuse(Reason::InvalidSpec, invalid.0),
+        Err(invalid) => repaired_first(Decision::refuse(Reason::InvalidSpec, invalid.0), observed, now),
     }
+}
+
+/// While no new certificate can be had, the present one is kept in order all the same, with what the Secret itself tells.
+fn repaired_first(decision: Decision, observed: &Observed, now: Timestamp) -> Decision {
+    let damaged = observed
+        .secret
+        .ours()
+        .filter(|view| view.certificate.is_ok() && !view.complete && (view.spoilt.is_some() || view.issuer.is_some()));
+    let Some(view) = damaged else { return decision };
+    contested(view, observed, now)
+        .or_else(|| write_was_refused(observed, now))
+        .unwrap_or(Decision::Repair { renewal_time: None })
 }
 
 /// A certificate was made and is not in its Secret yet: written now, or when the Secret may take it.
@@ -138,9 +155,11 @@ fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observe
         }
         Ok((view, renewal_time)) => contested(view, observed, now)
             .or_else(|| after_refused_write(&desired, issuer, observed, now))
-            .unwrap_or(Decision::Repair { renewal_time }),
-        Err(cause) => hold(&desired, issuer, observed, cause, now)
-            .unwrap_or_else(|| Decision::Issue { desired: Box::new(desired), cause }),
+            .unwrap_or(Decision::Repair { renewal_time: Some(renewal_time) }),
+        Err(cause) => match hold(&desired, issuer, observed, cause, now) {
+            Some(held) => repaired_first(held, observed, now),
+            None => Decision::Issue { desired: Box::new(desired), cause },
+        },
     }
 }
 
@@ -220,9 +239,19 @@ fn hold(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, cause: Rea
 
 /// A repair waits after a refused write of the Secret, but not after a refused renewal.
 fn after_refused_write(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {
-    let reason = Reason::from_name(&observed.status.failure.as_ref()?.reason);
-    let is_write = matches!(reason, Some(Reason::SecretNotWritable | Reason::NamespaceTerminating));
-    after_failure(desired, issuer, observed, now).filter(|_| is_write)
+    after_failure(desired, issuer, observed, now).filter(is_for_refused_write)
+}
+
+/// The same where no issuer tells whether trying again earlier is worth it.
+fn write_was_refused(observed: &Observed, now: Timestamp) -> Option<Decision> {
+    let failure = observed.status.failure.as_ref().filter(|failure| now < failure.next_attempt.0)?;
+    let reason = Reason::from_name(&failure.reason)?;
+    let wait = Decision::Wait { until: failure.next_attempt.0, reason, message: failure.message.clone() };
+    Some(wait).filter(is_for_refused_write)
+}
+
+fn is_for_refused_write(decision: &Decision) -> bool {
+    matches!(decision, Decision::Wait { reason: Reason::SecretNotWritable | Reason::NamespaceTerminating, .. })
 }
 
 fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {
@@ -293,6 +322,9 @@ pub fn ready_certificate<'a>(
         SecretState::Ours(view) => view,
     };
     let certificate = view.certificate.as_ref().map_err(|fault| (Reason::PairUnusable, fault.clone()))?;
+    if let Some(fault) = &view.spoilt {
+        return Err((Reason::PairUnusable, fault.clone()));
+    }
     if certificate.not_after <= now {
         return Err((Reason::Expired, format!("the certificate expired at {}", certificate.not_after)));
     }

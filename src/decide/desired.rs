@@ -205,15 +205,24 @@ fn renew_request(object: &DatabaseUserCertificate) -> Option<String> {
     Some(value).filter(|value| !value.is_empty())
 }
 
-/// Parses a Go duration such as `2160h`, as the schema admits it.
+/// Parses a duration such as `2160h` or `1h30m`, as the schema admits it: a part of what Go reads, and exact.
 ///
 /// # Errors
 /// [`InvalidSpec`] names the field.
-pub(crate) fn parse_duration(field: &str, text: &str) -> Result<SignedDuration, InvalidSpec> {
-    text.parse::<kube::core::Duration>()
-        .ok()
-        .filter(|duration| !duration.is_negative())
-        .and_then(|duration| SignedDuration::try_from(std::time::Duration::from(duration)).ok())
+pub fn parse_duration(field: &str, text: &str) -> Result<SignedDuration, InvalidSpec> {
+    hours_minutes_seconds(text)
         .filter(|duration| *duration >= SignedDuration::from_mins(1))
         .ok_or_else(|| InvalidSpec(format!("{field} ({text:?}) must be a duration such as 2160h")))
+}
+
+/// Each at most once and in this order. Not by kube's `Duration`, which panics at what does not fit into one and at a negative part.
+fn hours_minutes_seconds(text: &str) -> Option<SignedDuration> {
+    let (mut seconds, mut rest) = (0_i64, text);
+    for (unit, length) in [('h', 3600), ('m', 60), ('s', 1)] {
+        let Some((digits, after)) = rest.split_once(unit) else { continue };
+        let number = Some(digits).filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()))?.parse::<i64>().ok()?;
+        seconds = seconds.checked_add(number.checked_mul(length)?)?;
+        rest = after;
+    }
+    rest.is_empty().then_some(SignedDuration::from_secs(seconds))
 }

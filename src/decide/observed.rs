@@ -50,6 +50,8 @@ pub struct SecretView {
     pub resource_version: String,
     /// The certificate, or why the content is unusable.
     pub certificate: Result<CertificateFacts, String>,
+    /// Why `tls.crt` and `tls.key` cannot be used, while the certificate and its key are still in `tls-combined.pem`.
+    pub spoilt: Option<String>,
     /// The Secret's type, where it is not the one that we give.
     pub wrong_type: Option<String>,
     /// Whether all derived keys, labels and annotations are as we write them.

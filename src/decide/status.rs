@@ -12,7 +12,7 @@ use super::{
 use crate::{
     api::{
         CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate,
-        READY, Reason, VerifiedSecret, set_condition, truncated_to_second,
+        MESSAGE_CHARACTERS, READY, Reason, VerifiedSecret, printable, set_condition, truncated_to_second,
     },
     certificate::CertificateFacts,
     issuer::{IssueError, Minted, Retry},
@@ -33,7 +33,7 @@ pub fn next_status(
     status.secret_name = Some(object.secret_name());
     record_certificate(&mut status, observed, now);
     drop_expired(&mut status, now);
-    if let Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } = decision {
+    if let Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time: Some(renewal_time) } = decision {
         status.renewal_time = Some(Time(*renewal_time));
         status.failure = None;
     }
@@ -54,7 +54,7 @@ pub fn claimed(
     status.issuance = Some(Issuance {
         id: id.to_owned(),
         reason: cause.as_str().to_owned(),
-        attempt: status.failure.as_ref().map_or(0, |failure| failure.count) + 1,
+        attempt: status.failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1),
         since: Time(truncated_to_second(now)),
     });
     let message = "a certificate is being requested";
@@ -71,11 +71,12 @@ pub fn record_failure(
     now: Timestamp,
 ) {
     let inputs = inputs_digest(desired, issuer);
-    let count = 1 + status
+    let count = status
         .failure
         .as_ref()
         .filter(|old| old.inputs == inputs || error.minted == Minted::Possibly)
-        .map_or(0, |old| old.count);
+        .map_or(0, |old| old.count)
+        .saturating_add(1);
     status.issuance = None;
     if error.minted == Minted::Possibly {
         count_lost(status);
@@ -83,7 +84,7 @@ pub fn record_failure(
     status.failure = Some(CertificateFailure {
         count,
         reason: error.reason.as_str().to_owned(),
-        message: error.message.clone(),
+        message: printable(&error.message, MESSAGE_CHARACTERS),
         last_time: Time(truncated_to_second(now)),
         next_attempt: Time(next_attempt(error.retry, error.minted, count, &desired.uid, now)),
         inputs,
@@ -141,6 +142,7 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
             IssuedCertificate {
                 serial_number: certificate.serial_number.clone(),
                 reason,
+                issuer: view.issuer.clone(),
                 recorded_at: Time(truncated_to_second(now)),
                 not_after: Time(certificate.not_after),
             },
@@ -186,7 +188,10 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
                 "the Secret's type is {wrong_type} and cannot be changed: delete the Secret, then a new one is made with a new certificate"
             ),
         ),
-        Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } => {
+        Decision::Repair { renewal_time: None } => {
+            (false, Reason::PairUnusable, "the Secret is put right from what is left in it".to_owned())
+        }
+        Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time: Some(renewal_time) } => {
             (false, Reason::Issued, format!("nothing to do before {renewal_time}"))
         }
         Decision::Issue { cause, .. } | Decision::Examine { cause } => {
@@ -210,7 +215,8 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
 #[must_use]
 pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Option<Timestamp> {
     let next = match decision {
-        Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time } => Some(*renewal_time),
+        Decision::Keep { renewal_time, .. } => Some(*renewal_time),
+        Decision::Repair { renewal_time } => *renewal_time,
         Decision::Wait { until, .. } => Some(*until),
         Decision::Refuse { .. }
         | Decision::Await

@@ -12,9 +12,9 @@ use rstest::rstest;
 use super::*;
 use crate::{
     api::{
-        DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING, Issuance,
-        IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, condition,
-        names::RENEW_REQUESTED_ANNOTATION,
+        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING,
+        Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, UnaccountedCertificates,
+        condition, names::RENEW_REQUESTED_ANNOTATION,
     },
     certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
     issuer::{IssueError, Minted, Retry},
@@ -77,6 +77,7 @@ fn certificate() -> CertificateFacts {
 fn view() -> SecretView {
     SecretView {
         changed_by: None,
+        spoilt: None,
         adopted_beside: None,
         uid: "secret-uid".into(),
         resource_version: "7".into(),
@@ -190,6 +191,43 @@ fn what_surrounds_a_good_pair_is_repaired_without_a_new_certificate(#[case] obse
     assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Repair { .. }));
 }
 
+#[rstest]
+#[case::no_issuer(Observed { issuer: IssuerState::Missing, ..observed() })]
+#[case::an_unusable_issuer(Observed { issuer: IssuerState::Refused(Reason::CaInvalid, String::new()), ..observed() })]
+fn what_was_spoilt_is_repaired_from_what_is_left_though_no_certificate_can_be_had(#[case] mut observed: Observed) {
+    let mut view = view();
+    (view.complete, view.spoilt, view.issuer) = (false, Some("there is no private key".into()), None);
+    observed.secret = SecretState::Ours(Box::new(view.clone()));
+    assert_eq!(decide(&object(), &observed, at(DAY)), Decision::Repair { renewal_time: None });
+    let (reason, _) = ready_certificate(&object(), &observed, at(DAY)).unwrap_err();
+    assert_eq!(reason, Reason::PairUnusable, "until then pods that read it fail");
+
+    observed.recent_repairs = vec![at(DAY); 5];
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Wait { reason: Reason::SecretContested, .. }));
+    view.spoilt = None;
+    observed.secret = SecretState::Ours(Box::new(view));
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Refuse { .. }), "nothing tells the issuer's annotation");
+}
+
+#[test]
+fn what_was_spoilt_is_repaired_before_a_renewal_that_has_to_wait() {
+    let mut observed = with_view(|view| (view.complete, view.spoilt) = (false, Some("there is no private key".into())));
+    let failure = |reason: Reason| CertificateFailure {
+        count: 1,
+        reason: reason.as_str().into(),
+        message: String::new(),
+        last_time: Time(at(0)),
+        next_attempt: Time(at(200 * DAY)),
+        inputs: String::new(),
+    };
+    observed.status.failure = Some(failure(Reason::AtlasAnswerLost));
+    let due = at(80 * DAY);
+    assert_eq!(decide(&object(), &observed, due), Decision::Repair { renewal_time: None });
+    observed.status.failure = Some(failure(Reason::SecretNotWritable));
+    observed.issuer = IssuerState::Missing;
+    assert!(matches!(decide(&object(), &observed, due), Decision::Wait { reason: Reason::SecretNotWritable, .. }));
+}
+
 #[test]
 fn a_removed_issuer_annotation_costs_no_certificate() {
     let observed = with_view(|view| {
@@ -272,6 +310,7 @@ fn too_many_issues_in_an_hour_are_braked_and_the_brake_is_released() {
         .map(|n| IssuedCertificate {
             serial_number: n.to_string(),
             reason: "NoCertificate".into(),
+            issuer: None,
             recorded_at: Time(at(n * 60)),
             not_after: Time(at(90 * DAY)),
         })
@@ -405,6 +444,7 @@ fn a_request_releases_the_brake_once() {
         IssuedCertificate {
             serial_number: "1".into(),
             reason: "NoCertificate".into(),
+            issuer: None,
             recorded_at: Time(at(-60)),
             not_after: Time(at(90 * DAY)),
         };
@@ -488,4 +528,55 @@ fn after_three_answers_that_cannot_be_used_no_more_is_asked_for_until_something_
     let mut changed = object();
     changed.metadata.generation = Some(99);
     assert!(matches!(decide(&changed, &observed, later), Decision::Issue { .. }));
+}
+
+#[rstest]
+#[case("2160h", Some(2160 * 3600))]
+#[case("1h30m5s", Some(5405))]
+#[case("90m", Some(5400))]
+#[case("000000000001h", Some(3600))]
+#[case("999999999999999h16s", Some(3_599_999_999_999_996_416))]
+#[case("59s", None)]
+#[case("0s", None)]
+#[case("", None)]
+#[case("h", None)]
+#[case("5", None)]
+#[case("5d", None)]
+#[case("1m1h", None)]
+#[case("1h1h", None)]
+#[case("1.5h", None)]
+#[case("-1h", None)]
+#[case("5h-3s", None)]
+#[case("99999999999999999999h", None)]
+#[case("9223372036854775807h", None)]
+fn a_duration_is_what_the_schema_admits_and_nothing_else_has_an_effect(#[case] text: &str, #[case] seconds: Option<i64>) {
+    let parsed = parse_duration("spec.duration", text);
+    assert_eq!(parsed.as_ref().ok().map(SignedDuration::as_secs), seconds);
+    assert!(parsed.is_ok() || parsed.unwrap_err().0.starts_with("spec.duration"));
+}
+
+#[test]
+fn counters_that_somebody_filled_to_the_brim_stay_there() {
+    let full = CertificateFailure {
+        count: i64::MAX,
+        reason: Reason::AtlasAnswerLost.as_str().to_owned(),
+        message: String::new(),
+        last_time: Time(at(0)),
+        next_attempt: Time(at(0)),
+        inputs: String::new(),
+    };
+    let mut status = DatabaseUserCertificateStatus {
+        failure: Some(full),
+        unaccounted_certificates: Some(UnaccountedCertificates { count: i64::MAX, presumed: i64::MAX, ..Default::default() }),
+        ..DatabaseUserCertificateStatus::default()
+    };
+    let issuer = issuer(IssuerType::Atlas);
+    let desired = Desired::new(&object(), &issuer).unwrap();
+    let error =
+        IssueError { reason: Reason::AtlasAnswerLost, message: String::new(), retry: Retry::Backoff, minted: Minted::Possibly };
+    let claim = claimed(&object(), &status, "1", Reason::RenewalDue, at(0));
+    assert_eq!(claim.issuance.map(|claim| claim.attempt), Some(i64::MAX));
+    record_failure(&mut status, &desired, &issuer, &error, at(0));
+    assert_eq!(status.failure.map(|failure| failure.count), Some(i64::MAX));
+    assert_eq!(status.unaccounted_certificates.map(|found| (found.count, found.presumed)), Some((i64::MAX, i64::MAX)));
 }

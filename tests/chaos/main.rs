@@ -12,6 +12,7 @@ mod scenario;
 mod schedule;
 mod secrets;
 mod table;
+mod walk;
 mod world;
 
 use std::{process::ExitCode, sync::LazyLock, time::Instant};
@@ -22,7 +23,7 @@ use harness::{Cluster, Options};
 use usercert_test_support::atlas::DigestAlgorithm;
 
 use crate::{
-    plan::{Combination, combinations},
+    plan::{Combination, Trial, combinations},
     schedule::{Outcome, Reference, Schedule},
     table::Table,
 };
@@ -56,38 +57,38 @@ struct Arguments {
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let references = record(&arguments).await;
-    let schedules = plan::choose(&references, arguments.full, arguments.only.as_deref(), arguments.seed);
+    let trials = plan::choose(&references, arguments.full, arguments.only.as_deref(), arguments.seed);
     if arguments.list {
-        for schedule in &schedules {
-            println!("{}", schedule.name());
+        for trial in &trials {
+            println!("{}", trial.name());
         }
         return ExitCode::SUCCESS;
     }
-    println!("{} schedules, {} at once; seed {}", schedules.len(), arguments.lanes, arguments.seed);
+    println!("{} schedules and walks, {} at once; seed {}", trials.len(), arguments.lanes, arguments.seed);
     let started = Instant::now();
     let mut table = Table::new(&references);
-    let total = schedules.len();
+    let total = trials.len();
     let references = std::sync::Arc::new(references);
-    let mut results = stream::iter(schedules)
-        .map(|schedule| {
+    let mut results = stream::iter(trials)
+        .map(|trial| {
             let references = std::sync::Arc::clone(&references);
-            async move { (run(&schedule, references).await, schedule) }
+            async move { (run(&trial, references).await, trial) }
         })
         .buffer_unordered(arguments.lanes);
     let (mut done, mut told) = (0, Instant::now());
-    while let Some((result, schedule)) = results.next().await {
+    while let Some((result, trial)) = results.next().await {
         done += 1;
         if let Err(fault) = &result {
-            println!("FAILED {}\n{fault}\nrepeat it: cargo test --test chaos -- --only {}", schedule.name(), schedule.name());
+            println!("FAILED {}\n{fault}\nrepeat it: cargo test --test chaos -- --only {}", trial.name(), trial.name());
         }
-        table.add(&schedule, result.ok());
+        table.add(&trial, result.ok());
         if told.elapsed().as_secs() >= 10 {
             told = Instant::now();
-            println!("{done} of {total} schedules after {} s", started.elapsed().as_secs());
+            println!("{done} of {total} after {} s", started.elapsed().as_secs());
         }
     }
     table.print();
-    println!("{total} schedules in {} s", started.elapsed().as_secs());
+    println!("{total} schedules and walks in {} s", started.elapsed().as_secs());
     if table.failures() == 0 && total > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -108,12 +109,8 @@ async fn record(arguments: &Arguments) -> Vec<(Combination, Reference)> {
 }
 
 /// Runs one; a panic is a failure like any other.
-async fn run(schedule: &Schedule, references: std::sync::Arc<Vec<(Combination, Reference)>>) -> Result<Outcome, String> {
-    let own = schedule.clone();
-    let task = tokio::spawn(async move {
-        let combination = (own.scenario, own.issuer);
-        let reference = references.iter().find(|(other, _)| *other == combination).map(|(_, reference)| reference);
-        own.run(reference.unwrap_or(&Reference::default())).await.map_err(|error| format!("{error:#}"))
-    });
+async fn run(trial: &Trial, references: std::sync::Arc<Vec<(Combination, Reference)>>) -> Result<Outcome, String> {
+    let own = trial.clone();
+    let task = tokio::spawn(async move { own.run(&references).await.map_err(|error| format!("{error:#}")) });
     task.await.unwrap_or_else(|error| Err(error.to_string()))
 }

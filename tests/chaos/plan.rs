@@ -6,12 +6,46 @@ use usercert_test_support::fault_proxy::{Fault, Moment, WatchFault};
 
 use crate::{
     scenario::Scenario,
-    schedule::{Reference, Schedule, Wrong},
+    schedule::{Outcome, Reference, Schedule, Wrong},
+    walk::Walk,
     world::{IssuerType, Server},
 };
 
 /// A scenario with an issuer.
 pub type Combination = (Scenario, IssuerType);
+
+/// What can be run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Trial {
+    Schedule(Schedule),
+    Walk(Walk),
+}
+
+impl Trial {
+    /// What repeats it: `--only NAME`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Schedule(schedule) => schedule.name(),
+            Self::Walk(walk) => walk.name(),
+        }
+    }
+
+    /// Runs it.
+    pub async fn run(&self, references: &[(Combination, Reference)]) -> anyhow::Result<Outcome> {
+        match self {
+            Self::Schedule(schedule) => {
+                let combination = (schedule.scenario, schedule.issuer);
+                let reference = references.iter().find(|(other, _)| *other == combination).map(|(_, reference)| reference);
+                schedule.run(reference.unwrap_or(&Reference::default())).await
+            }
+            Self::Walk(walk) => walk.run().await,
+        }
+    }
+}
+
+/// So many walks of so many steps.
+const WALKS_IN_CUT: (u64, usize) = (4, 5);
+const WALKS: (u64, usize) = (100, 8);
 
 /// So many of each kind are in a cut.
 const CUT: [(Kind, usize); 6] =
@@ -42,11 +76,34 @@ pub fn combinations(only: Option<&str>) -> Vec<Combination> {
 /// Whether a part of a schedule's name could belong to a name that begins so.
 fn is_about(only: &str, prefix: &str) -> bool {
     let parts: Vec<&str> = only.split('/').collect();
-    parts.len() < 3 || only.starts_with(&format!("{prefix}/"))
+    only.starts_with("walk/") && prefix.starts_with("first-issue") || parts.len() < 3 || only.starts_with(&format!("{prefix}/"))
 }
 
 /// The schedules to run.
-pub fn choose(references: &[(Combination, Reference)], full: bool, only: Option<&str>, seed: u64) -> Vec<Schedule> {
+pub fn choose(references: &[(Combination, Reference)], full: bool, only: Option<&str>, seed: u64) -> Vec<Trial> {
+    if let Some(walk) = only.and_then(walk_named) {
+        return vec![Trial::Walk(walk)];
+    }
+    let walks = walks(full, seed).into_iter().map(Trial::Walk);
+    let schedules = choose_schedules(references, full, only, seed).into_iter().map(Trial::Schedule);
+    // Walks take longest, so they begin.
+    walks.filter(|walk| only.is_none_or(|only| walk.name().contains(only))).chain(schedules).collect()
+}
+
+fn walks(full: bool, seed: u64) -> Vec<Walk> {
+    let (count, steps) = if full { WALKS } else { WALKS_IN_CUT };
+    let issuer = |number: u64| if number.is_multiple_of(2) { IssuerType::Ca } else { IssuerType::Atlas };
+    (0..count).map(|number| Walk { issuer: issuer(number), seed: seed.wrapping_add(number), steps }).collect()
+}
+
+/// `walk/ca/17/8`: of this issuer, by any seed, of so many steps.
+fn walk_named(name: &str) -> Option<Walk> {
+    let [issuer, seed, steps] = name.strip_prefix("walk/")?.split('/').collect::<Vec<_>>().try_into().ok()?;
+    let issuer = [IssuerType::Atlas, IssuerType::Ca].into_iter().find(|other| other.name() == issuer)?;
+    Some(Walk { issuer, seed: seed.parse().ok()?, steps: steps.parse().ok()? })
+}
+
+fn choose_schedules(references: &[(Combination, Reference)], full: bool, only: Option<&str>, seed: u64) -> Vec<Schedule> {
     let all: Vec<(Kind, Schedule)> =
         references.iter().flat_map(|(combination, reference)| of(*combination, reference)).collect();
     if let Some(only) = only {
@@ -72,7 +129,8 @@ fn of((scenario, issuer): Combination, reference: &Reference) -> Vec<(Kind, Sche
     let mut found = Vec::new();
     let mut add = |kind, wrong| found.push((kind, Schedule { scenario, issuer, wrong }));
     for (server, requests) in [Server::Kubernetes, Server::Atlas].into_iter().zip(&reference.requests) {
-        for (number, asked) in requests.iter().enumerate() {
+        // A list is of a watch that begins anew, which has its own schedules.
+        for (number, asked) in requests.iter().enumerate().filter(|(_, asked)| !asked.is_list()) {
             for moment in [Moment::Before, Moment::After] {
                 add(Kind::Crash, Wrong::Request(server, number, Fault::Kill(moment)));
                 add(Kind::Crash, Wrong::Request(server, number, Fault::Cut(moment)));

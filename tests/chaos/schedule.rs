@@ -121,11 +121,7 @@ impl Schedule {
         let world = World::open(self.scenario.name(), self.issuer).await?;
         let outcome = self.run_in(&world, reference).await;
         world.close();
-        outcome.with_context(|| {
-            let log = world.shop.cluster.log.text();
-            let lines: Vec<&str> = log.lines().filter(|line| line.contains(&world.shop.namespace)).collect();
-            format!("the operator's last words:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"))
-        })
+        outcome.with_context(|| world.last_words())
     }
 
     async fn run_in(&self, world: &World, reference: &Reference) -> Result<Outcome> {
@@ -179,6 +175,7 @@ impl Schedule {
         // The operator is killed by the proxy when it has noted the fault, and a little later.
         tokio::time::sleep(Duration::from_millis(50)).await;
         let played = !proxy.played().is_empty();
+        proxy.clear();
         world.restart_operator().await?;
         Ok(played)
     }

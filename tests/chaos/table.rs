@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
-    plan::Combination,
+    plan::{Combination, Trial},
     schedule::{Outcome, Reference, Schedule, Wrong},
 };
 
@@ -33,12 +33,17 @@ impl Table {
         Self { rows: BTreeMap::new(), references }
     }
 
-    pub fn add(&mut self, schedule: &Schedule, outcome: Option<Outcome>) {
-        let name = format!("{} {}", schedule.scenario.name(), schedule.issuer.name());
+    pub fn add(&mut self, trial: &Trial, outcome: Option<Outcome>) {
+        let (name, point) = match trial {
+            Trial::Schedule(Schedule { scenario, issuer, wrong }) => {
+                (format!("{} {}", scenario.name(), issuer.name()), point(wrong))
+            }
+            Trial::Walk(walk) => (format!("walk {}", walk.issuer.name()), walk.seed.to_string()),
+        };
         let reference = self.references.get(&name).copied().unwrap_or_default();
         let row = self.rows.entry(name).or_default();
         row.schedules += 1;
-        row.points.insert(point(&schedule.wrong));
+        row.points.insert(point);
         let Some(outcome) = outcome else {
             row.failures += 1;
             return;

@@ -128,7 +128,7 @@ impl World {
         format!("{:0>24}", format!("2{}", &self.shop.project[1..23]))
     }
 
-    async fn make_issuers(&self) -> Result<()> {
+    pub async fn make_issuers(&self) -> Result<()> {
         let shop = &self.shop;
         match self.issuer {
             IssuerType::Atlas => {
@@ -198,7 +198,7 @@ impl World {
         }
     }
 
-    fn asked_count(&self) -> usize {
+    pub fn asked_count(&self) -> usize {
         self.kubernetes.asked_count() + self.atlas.asked_count()
     }
 
@@ -273,6 +273,13 @@ impl World {
         // What a clock that was moved, or a list, makes looked at again.
         after.retain(|label| !is_list(label));
         if after.is_empty() { Ok(()) } else { bail!("settled, and yet it asks: {after:?}") }
+    }
+
+    /// The end of the operator's log about this world.
+    pub fn last_words(&self) -> String {
+        let log = self.shop.cluster.log.text();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(&self.shop.namespace)).collect();
+        format!("the operator's last words:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"))
     }
 
     pub fn now(&self) -> Timestamp {

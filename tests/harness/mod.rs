@@ -203,6 +203,7 @@ impl Operator {
         for task in self.tasks.lock().unwrap().drain(..) {
             task.abort();
         }
+        evidence::append(Kind::Metrics, self.metrics.encode().unwrap().as_bytes());
     }
 
     /// Moves its clock by so much; how far it is from the machine's clock then.
@@ -269,6 +270,11 @@ impl Cluster {
     /// Moves the operator's clock, and Atlas's with it.
     pub fn advance(&self, by: SignedDuration) {
         self.atlas.set_clock_offset(self.operator.advance(by));
+    }
+
+    /// Has Atlas's clock differ from the operator's by so much.
+    pub fn skew_atlas(&self, by: SignedDuration) {
+        self.atlas.set_clock_offset(self.operator.advance(SignedDuration::ZERO) + by);
     }
 
     /// Now, by the operator's clock.

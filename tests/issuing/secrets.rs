@@ -270,6 +270,36 @@ async fn a_certificate_that_cannot_be_written_is_kept_and_only_the_write_repeate
 }
 
 #[tokio::test]
+async fn a_secret_is_adopted_when_that_is_asked_for_and_only_then() {
+    let shop = open("adopt").await;
+    shop.ca_issuer(30).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    let serial = shop.until_ready("orders").await.serial_number;
+    // As after the restore of a backup: the same Secret, and an object with another UID.
+    let orphan = kube::api::DeleteParams::orphan();
+    shop.api::<DatabaseUserCertificate>().delete("orders", &orphan).await.unwrap();
+    eventually("the object is gone", || async {
+        shop.api::<DatabaseUserCertificate>().get_opt("orders").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until("orders", "Ready", "False SecretNotOwned").await;
+    assert!(shop.message("orders", "Ready").await.contains("usercert.dev/adopt-secret=true"));
+    shop.annotate("orders", "usercert.dev/adopt-secret", "true").await;
+    assert_eq!(shop.until_ready("orders").await.serial_number, serial, "what it holds is kept");
+    let secret = shop.secret("orders").await.unwrap();
+    let uid = shop.get("orders").await.metadata.uid.unwrap();
+    assert_eq!(secret.metadata.owner_references.unwrap()[0].uid, uid);
+    assert_eq!(secret.metadata.labels.unwrap()["usercert.dev/certificate-uid"], uid);
+
+    // What another program controls is never taken.
+    shop.certificate("second", "ca", json!({ "secretName": "orders" })).await;
+    shop.annotate("second", "usercert.dev/adopt-secret", "true").await;
+    shop.until("second", "Ready", "False SecretNotOwned").await;
+    assert!(!shop.message("second", "Ready").await.contains("adopt-secret"));
+}
+
+#[tokio::test]
 async fn an_immutable_secret_keeps_atlas_from_being_asked() {
     let shop = open("immutable").await;
     shop.atlas_issuer().await;

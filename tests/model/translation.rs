@@ -135,6 +135,7 @@ pub fn real_object(object: &Object, ledger: &[Time]) -> DatabaseUserCertificate 
 
 pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
     SecretView {
+        spoilt: None,
         uid: secret.uid.to_string(),
         resource_version: secret.version.to_string(),
         certificate: Ok(certificate(ledger, secret.content.serial)),
@@ -220,6 +221,7 @@ fn real_failure(failure: &Failure) -> CertificateFailure {
 
 fn issued(serial: Serial, recorded_at: Time, ledger: &[Time]) -> IssuedCertificate {
     IssuedCertificate {
+        issuer: None,
         serial_number: serial_number(serial),
         reason: Reason::Issued.as_str().to_owned(),
         recorded_at: KubernetesTime(at(recorded_at)),

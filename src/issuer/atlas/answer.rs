@@ -6,10 +6,13 @@ use zeroize::Zeroizing;
 
 use super::client::ReadError;
 use crate::{
-    api::Reason,
+    api::{Reason, printable},
     certificate::{CertificatePair, PairError},
     issuer::{IssueError, IssueRequest, Issued, Minted, Retry},
 };
+
+/// How much is said of an answer that cannot be used: what it names may be longer.
+const FAULT_CHARACTERS: usize = 500;
 
 /// Takes the pair out of the body of a 201. The body is PEM, whatever its media type says; what proves it is the pair itself, and a
 /// key that fits is not thrown away for a header.
@@ -21,6 +24,7 @@ pub(super) fn verified(body: Result<Zeroizing<Vec<u8>>, ReadError>, request: &Is
 
 /// Atlas has made a certificate, but nothing can be done with its answer.
 fn unusable(what: &str) -> IssueError {
+    let what = printable(what, FAULT_CHARACTERS);
     IssueError {
         reason: Reason::AtlasAnswerUnusable,
         message: format!(

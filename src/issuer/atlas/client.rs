@@ -68,19 +68,24 @@ impl Call {
 }
 
 /// An answer of any status.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Result<Zeroizing<Vec<u8>>, ReadError>,
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, or why there is none.
+    pub body: Result<Zeroizing<Vec<u8>>, ReadError>,
     /// Whether it answers a request with credentials: without them nothing can be made.
-    pub(super) authenticated: bool,
+    pub authenticated: bool,
 }
 
 /// An answer that could not be read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum ReadError {
+pub enum ReadError {
+    /// There is more of it than an answer can have.
     #[error("it is too long")]
     TooLong,
+    /// It was cut off.
     #[error("it did not end in time, or the connection broke")]
     Broken,
 }

@@ -8,14 +8,14 @@ use reqwest::{
 use serde::Deserialize;
 
 use crate::{
-    api::Reason,
+    api::{Reason, printable},
     issuer::{IssueError, Minted, Retry},
 };
 
 /// A longer `Retry-After` is not believed.
 const LONGEST_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// How much of Atlas's own words goes into a message.
+/// How much of the other side's own words goes into a message.
 const DETAIL_CHARACTERS: usize = 200;
 
 /// The error envelope. Only `error` and `errorCode` are promised, and gateways answer with neither.
@@ -152,7 +152,9 @@ impl Refusal<'_> {
     fn redirected(&self) -> String {
         let to = self.headers.get(LOCATION).and_then(|value| value.to_str().ok()).and_then(|to| url::Url::parse(to).ok());
         match to.as_ref().and_then(url::Url::host_str) {
-            Some(host) => format!("redirects are not followed: set the issuer's endpoint to where {host} is, if that is right"),
+            Some(host) => {
+                format!("redirects are not followed: set the issuer's endpoint to where {} is, if that is right", quoted(host))
+            }
             None => "redirects are not followed: correct the issuer's endpoint".to_owned(),
         }
     }
@@ -179,7 +181,7 @@ impl Refusal<'_> {
         }
         message.push_str(": ");
         message.push_str(advice);
-        if let Some(detail) = envelope.detail.as_deref().map(printable).filter(|detail| !detail.is_empty()) {
+        if let Some(detail) = envelope.detail.as_deref().map(quoted).filter(|detail| !detail.is_empty()) {
             message.push_str(" (Atlas says: ");
             message.push_str(&detail);
             message.push(')');
@@ -216,13 +218,9 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<SignedD
     Some(asked.clamp(SignedDuration::from_secs(1), LONGEST_RETRY_AFTER))
 }
 
-/// Foreign text for a condition: nothing that a terminal or an editor would act on, and not much of it.
-fn printable(text: &str) -> String {
-    let is_plain = |character: &char| {
-        !character.is_control()
-            && !matches!(character, '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}' | '\u{2060}'..='\u{206F}' | '\u{FEFF}')
-    };
-    text.chars().filter(is_plain).take(DETAIL_CHARACTERS).collect()
+/// Words of the other side.
+fn quoted(text: &str) -> String {
+    printable(text, DETAIL_CHARACTERS)
 }
 
 /// A request without an answer.
@@ -304,5 +302,5 @@ fn cause(error: &reqwest::Error) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
     }
-    printable(&cause.to_string())
+    quoted(&cause.to_string())
 }

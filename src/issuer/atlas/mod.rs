@@ -19,14 +19,14 @@ use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-pub use client::{AtlasClient, AtlasClientError};
+pub use client::{Answer, AtlasClient, AtlasClientError, ReadError};
 pub use credentials::{ApiKey, AtlasCredentials, CredentialsError, ServiceAccount};
 pub use limits::{LimitKey, Limits};
 pub use resources::ListedCertificate;
 pub use settings::{AtlasApiVersion, AtlasSettings};
 
 use self::{
-    client::{Answer, Call},
+    client::Call,
     errors::Refusal,
     resources::{is_json, unreadable},
 };
@@ -80,9 +80,17 @@ impl AtlasIssuer {
         let url = self.settings.user_url(username)?;
         let call = Call { method: Method::GET, url, body: None, body_limit: CERTIFICATE_LIMIT, metered: false, permit: None };
         let answer = self.client.send(&self.settings, &self.credentials, call, now).await?;
+        self.read_user(&answer, username, now)
+    }
+
+    /// What an answer to the question for the user means.
+    ///
+    /// # Errors
+    /// As [`AtlasIssuer::check_user`].
+    pub fn read_user(&self, answer: &Answer, username: &str, now: Timestamp) -> Result<(), IssueError> {
         match answer.status {
-            StatusCode::OK => resources::check_user(json_body(&answer, "database user")?, username),
-            _ => self.tolerate_missing_role(&answer, username, now),
+            StatusCode::OK => resources::check_user(json_body(answer, "database user")?, username),
+            _ => self.tolerate_missing_role(answer, username, now),
         }
     }
 
@@ -97,20 +105,31 @@ impl AtlasIssuer {
             url.set_query(Some(&format!("itemsPerPage={PAGE_SIZE}&pageNum={page}")));
             let call = Call { method: Method::GET, url, body: None, body_limit: LIST_LIMIT, metered: true, permit: None };
             let answer = self.client.send(&self.settings, &self.credentials, call, now).await?;
-            match answer.status {
-                StatusCode::OK => {
-                    let found = resources::read_page(json_body(&answer, "list of certificates")?)?;
-                    let is_last = found.len() < PAGE_SIZE;
-                    listed.extend(found);
-                    if is_last {
-                        break;
-                    }
-                }
-                StatusCode::NOT_FOUND => break,
-                _ => return self.tolerate_missing_role(&answer, username, now).map(|()| None),
+            let Some(found) = self.read_page(&answer, username, now)? else { return Ok(None) };
+            let is_last = found.len() < PAGE_SIZE;
+            listed.extend(found);
+            if is_last {
+                break;
             }
         }
         Ok(Some(listed))
+    }
+
+    /// What an answer to the question for one page of the list means.
+    ///
+    /// # Errors
+    /// As [`AtlasIssuer::list`].
+    pub fn read_page(
+        &self,
+        answer: &Answer,
+        username: &str,
+        now: Timestamp,
+    ) -> Result<Option<Vec<ListedCertificate>>, IssueError> {
+        match answer.status {
+            StatusCode::OK => resources::read_page(json_body(answer, "list of certificates")?).map(Some),
+            StatusCode::NOT_FOUND => Ok(Some(Vec::new())),
+            _ => self.tolerate_missing_role(answer, username, now).map(|()| None),
+        }
     }
 
     /// Has one certificate made and verifies it.
@@ -123,6 +142,14 @@ impl AtlasIssuer {
         let permit = Some(permit.clone());
         let call = Call { method: Method::POST, url, body, body_limit: CERTIFICATE_LIMIT, metered: true, permit };
         let answer = self.client.send(&self.settings, &self.credentials, call, request.now).await?;
+        self.read_certificate(answer, request)
+    }
+
+    /// What an answer to the request for a certificate means.
+    ///
+    /// # Errors
+    /// As [`AtlasIssuer::issue`].
+    pub fn read_certificate(&self, answer: Answer, request: &IssueRequest) -> Result<Issued, IssueError> {
         if answer.status.is_success() {
             return answer::verified(answer.body, request);
         }

@@ -122,6 +122,13 @@ fn foreign_words_are_quoted_short_and_without_control_characters() {
     assert!(!message.chars().any(char::is_control));
 }
 
+#[test]
+fn a_redirect_to_a_host_of_any_length_makes_a_short_message() {
+    let location: &'static str = format!("https://{}/", vec!["x".repeat(60); 150].join(".")).leak();
+    let message = classify(301, &[("Location", location)], "").message;
+    assert!(message.contains("to where xxx") && message.len() < 500, "{message}");
+}
+
 fn credentials(data: &[(&str, &str)]) -> Result<AtlasCredentials, CredentialsError> {
     let data: Vec<(String, Vec<u8>)> = data.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect();
     AtlasCredentials::from_secret(|key| data.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_slice()))

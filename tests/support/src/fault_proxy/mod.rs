@@ -4,6 +4,9 @@
 //! server's whole answer was read.
 
 mod server;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests;
 mod watch;
 
 use std::{

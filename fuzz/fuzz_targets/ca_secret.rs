@@ -1,0 +1,4 @@
+//! `cargo fuzz run --features libfuzzer ca_secret`
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| usercert_fuzz::ca_secret(data));

@@ -1,0 +1,4 @@
+//! `cargo fuzz run --features libfuzzer duration`
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| usercert_fuzz::duration(data));

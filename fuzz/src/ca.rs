@@ -1,0 +1,42 @@
+//! The Secret of an in-cluster CA.
+
+use jiff::SignedDuration;
+use usercert_operator::{
+    certificate::{PrivateKeySpec, Subject},
+    issuer::{
+        IssueRequest,
+        ca::{CaError, CaIssuer},
+    },
+};
+
+use crate::{certificate::assert_is_pair, now, oracle::assert_keeps_secret, two_texts};
+
+/// `tls.crt` and `tls.key` of a CA: in one text, or in two with a NUL between them. A CA that is taken signs.
+pub fn ca_secret(data: &[u8]) {
+    let (certificates, key) = two_texts(data);
+    let ca = CaIssuer::from_secret(Some(certificates), Some(key), now());
+    let ca = match ca {
+        Ok(ca) => ca,
+        Err(CaError::Certificate(_) | CaError::Key(_)) => return assert_keeps_secret(&format!("{ca:?}"), data),
+        // The others name a subject, which is the input's.
+        Err(_) => return,
+    };
+    assert_keeps_secret(&format!("{ca:?}"), data);
+    let request = request();
+    let issued = ca.issue(&request).expect("a CA that was tried out signs");
+    assert_eq!(issued.pair.verify(&request.subject, now()), Ok(()));
+    assert!(issued.pair.facts().not_after <= ca.not_after());
+    assert_is_pair(&issued.pair, data);
+}
+
+/// What is asked for, whoever is asked.
+pub fn request() -> IssueRequest {
+    IssueRequest {
+        username: "orders".to_owned(),
+        subject: Subject::common_name("orders").expect("a name"),
+        months_until_expiration: 3,
+        duration: SignedDuration::from_hours(1),
+        private_key: PrivateKeySpec::default(),
+        now: now(),
+    }
+}

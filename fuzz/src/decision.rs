@@ -1,0 +1,184 @@
+//! Decisions about objects, whatever they say and whatever time it is.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use serde::Deserialize;
+use usercert_operator::{
+    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason},
+    controller::secret,
+    decide::{
+        Allow, Decision, Desired, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, SecretState, UserAccount,
+        claimed, decide, next_look, next_status, record_failure, record_list, record_lost_claim,
+    },
+    issuer::{IssueError, Minted, Retry, atlas::ListedCertificate},
+};
+
+use crate::{
+    now,
+    oracle::{assert_keeps_secret_beside, assert_readable},
+    secret::{key_material, open_text},
+};
+
+const START_OF_YEAR_0: i64 = -62_167_219_200;
+
+/// Everything that a decision depends on and that somebody else may have written.
+#[derive(Deserialize)]
+struct Case {
+    certificate: DatabaseUserCertificate,
+    #[serde(default)]
+    secret: Option<Secret>,
+    #[serde(default)]
+    issuer: Option<IssuerCase>,
+    /// Seconds.
+    #[serde(default)]
+    now: Option<i64>,
+    /// When certificates were made for the user, in seconds.
+    #[serde(default)]
+    made: Option<Vec<i64>>,
+    /// When the Secret was put right, in seconds.
+    #[serde(default)]
+    repairs: Vec<i64>,
+    /// Whether the certificate of the Secret is in memory alone.
+    #[serde(default)]
+    unsaved: bool,
+    /// Whether the Secret is taken as it is remembered.
+    #[serde(default)]
+    recalled: bool,
+}
+
+/// An issuer, in seconds.
+#[derive(Deserialize)]
+struct IssuerCase {
+    #[serde(default)]
+    is_atlas: bool,
+    #[serde(default)]
+    months: u8,
+    #[serde(default)]
+    duration: Option<u32>,
+    #[serde(default)]
+    max_duration: Option<u32>,
+    #[serde(default)]
+    not_after: Option<i64>,
+    #[serde(default)]
+    username: Option<String>,
+}
+
+/// An object with its status, its Secret and its issuer, as JSON.
+pub fn decision(data: &[u8]) {
+    let Ok(case) = serde_json::from_slice::<Case>(data) else { return };
+    let observed = case.observed();
+    case.assert_keeps_key(&next_status(&case.certificate, &observed, &decide(&case.certificate, &observed, now()), now()));
+    let object = &case.certificate;
+    for now in [case.now.map_or(now(), at), now(), Timestamp::UNIX_EPOCH, Timestamp::MIN, Timestamp::MAX] {
+        let decision = decide(object, &observed, now);
+        assert_eq!(decide(object, &observed, now), decision, "the same is decided of the same");
+        assert!(next_look(&observed, &decision, now).is_none_or(|next| next > now), "{decision:?}");
+        let mut status = next_status(object, &observed, &decision, now);
+        let reported = Observed { status: status.clone(), ..observed.clone() };
+        assert_eq!(next_status(object, &reported, &decision, now), status, "nothing to do means no writes");
+        // Kubernetes knows no times before the year 0; no clock tells one.
+        if now.as_second() >= START_OF_YEAR_0 {
+            assert_is_fit_for_report(&status);
+        }
+        record(&case, &decision, &mut status, now);
+    }
+}
+
+impl Case {
+    fn observed(&self) -> Observed {
+        let secret = self.secret_state();
+        Observed {
+            issuer: self.issuer.as_ref().map_or(IssuerState::Missing, |issuer| IssuerState::Usable(Box::new(issuer.facts()))),
+            unsaved: secret.certificate().filter(|_| self.unsaved).cloned(),
+            secret,
+            status: self.certificate.status.clone().unwrap_or_default(),
+            account: self.made.as_ref().map(|made| UserAccount { made: made.iter().copied().map(at).collect(), objects: 1 }),
+            save_refused: self.repairs.first().map(|until| (at(*until), "refused".to_owned())),
+            recent_repairs: self.repairs.iter().copied().map(at).collect(),
+            namespace: "shop".to_owned(),
+            namespace_labels: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn secret_state(&self) -> SecretState {
+        let Some(found) = &self.secret else { return SecretState::Absent };
+        if let Some(owner) = secret::other_owner(&self.certificate, &found.metadata) {
+            return SecretState::NotOurs(owner);
+        }
+        let status = self.certificate.status.as_ref().filter(|_| self.recalled);
+        let recalled = status.and_then(|status| secret::recall(&self.certificate, &found.metadata, status));
+        SecretState::Ours(Box::new(recalled.unwrap_or_else(|| secret::read(&self.certificate, found).0)))
+    }
+
+    /// Nothing of the key is where everybody reads.
+    fn assert_keeps_key(&self, status: &DatabaseUserCertificateStatus) {
+        let Some(secret) = &self.secret else { return };
+        let text = serde_json::to_string(status).expect("a status is written");
+        let open = open_text(&self.certificate, secret);
+        for key in key_material(secret) {
+            assert_keeps_secret_beside(&text, key, &open);
+        }
+    }
+}
+
+/// Conditions are for people, and what is written is read again as the same.
+fn assert_is_fit_for_report(status: &DatabaseUserCertificateStatus) {
+    for condition in status.conditions.iter().filter(|condition| matches!(condition.type_.as_str(), "Ready" | "Issuing")) {
+        assert_readable(&condition.message);
+    }
+    let text = serde_json::to_string(status).expect("a status is written");
+    let again: DatabaseUserCertificateStatus = serde_json::from_str(&text).expect("a status is read");
+    assert_eq!(serde_json::to_string(&again).expect("a status is written"), text);
+}
+
+impl IssuerCase {
+    fn facts(&self) -> IssuerFacts {
+        let seconds = |seconds: u32| SignedDuration::from_secs(i64::from(seconds));
+        IssuerFacts {
+            defaults: IssuerDefaults {
+                issuer_type: if self.is_atlas { IssuerType::Atlas } else { IssuerType::Ca },
+                months_until_expiration: self.months,
+                duration: self.duration.map(seconds),
+                max_duration: self.max_duration.map(seconds),
+            },
+            allow: Allow::of_namespaced_issuer(None),
+            username: self.username.clone(),
+            identity: "ca/1".to_owned(),
+            version: "1".to_owned(),
+            not_after: self.not_after.map(at),
+            ca_digest: None,
+        }
+    }
+}
+
+/// What is written to the status around an attempt, whatever stood there.
+fn record(case: &Case, decision: &Decision, status: &mut DatabaseUserCertificateStatus, now: Timestamp) {
+    let mut claim = claimed(&case.certificate, status, "1", Reason::RenewalDue, now);
+    record_lost_claim(&mut claim, "uid", now);
+    let facts = case.issuer.as_ref().map(IssuerCase::facts);
+    let desired = match decision {
+        Decision::Issue { desired, .. } => Some(desired.as_ref().clone()),
+        _ => facts.as_ref().and_then(|facts| Desired::new(&case.certificate, facts).ok()),
+    };
+    for (minted, retry) in [(Minted::No, Retry::Backoff), (Minted::Possibly, Retry::Slowly), (Minted::No, Retry::At(now))] {
+        let error = IssueError { reason: Reason::AtlasAnswerLost, message: "lost".to_owned(), retry, minted };
+        if let Some((desired, facts)) = desired.as_ref().zip(facts.as_ref()) {
+            record_failure(status, desired, facts, &error, now);
+        }
+    }
+    let listed: Vec<ListedCertificate> = case.made.iter().flatten().map(|second| listed(*second)).collect();
+    record_list(status, &listed, &std::collections::BTreeSet::new(), now);
+}
+
+fn listed(second: i64) -> ListedCertificate {
+    ListedCertificate {
+        serial_number: format!("{second:X}"),
+        made_at: at(second),
+        not_after: at(second.saturating_add(86_400)),
+    }
+}
+
+/// The second, or the end of time that is nearer.
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap_or(if second < 0 { Timestamp::MIN } else { Timestamp::MAX })
+}

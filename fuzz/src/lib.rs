@@ -1,0 +1,71 @@
+//! Everything that reads bytes from outside, as functions of bytes that must return: no panic, and in bounded time and memory, which
+//! whoever calls them watches. Besides that each states what has to hold of whatever was read.
+//!
+//! `cargo fuzz` calls them by `fuzz_targets/`, guided by coverage and for as long as one likes (`make fuzz`). `tests/corpus` calls
+//! them with the checked-in `corpus/` and with mutations of it that follow from a seed (`make unit`).
+#![allow(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a target panics when it has found a fault, and for that alone"
+)]
+
+mod atlas;
+mod ca;
+mod certificate;
+mod decision;
+mod digest;
+mod exchange;
+mod issuer;
+mod names;
+mod oracle;
+mod secret;
+
+pub use atlas::{atlas_answer, atlas_object};
+pub use ca::ca_secret;
+pub use certificate::{certificate_pair, private_key};
+pub use decision::decision;
+pub use digest::digest_challenge;
+pub use exchange::atlas_exchange;
+pub use issuer::issuer;
+pub use names::{duration, subject};
+pub use secret::secret;
+
+use jiff::Timestamp;
+
+/// A target and its name, which is that of its file in `fuzz_targets/` and of its folder in `corpus/`.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// The name.
+    pub name: &'static str,
+    /// The function. It panics when it has found a fault.
+    pub run: fn(&[u8]),
+}
+
+/// All targets.
+pub const TARGETS: [Target; 12] = [
+    Target { name: "atlas_answer", run: atlas_answer },
+    Target { name: "atlas_exchange", run: atlas_exchange },
+    Target { name: "atlas_object", run: atlas_object },
+    Target { name: "ca_secret", run: ca_secret },
+    Target { name: "certificate_pair", run: certificate_pair },
+    Target { name: "decision", run: decision },
+    Target { name: "digest_challenge", run: digest_challenge },
+    Target { name: "duration", run: duration },
+    Target { name: "issuer", run: issuer },
+    Target { name: "private_key", run: private_key },
+    Target { name: "secret", run: secret },
+    Target { name: "subject", run: subject },
+];
+
+/// The time at which everything happens; the certificates of the corpus are valid then.
+fn now() -> Timestamp {
+    Timestamp::from_second(1_796_000_000).expect("a time in 2026")
+}
+
+/// Two texts in one input: what is before and after the first NUL, which no text in PEM or JSON has. Without one, both are the whole.
+fn two_texts(data: &[u8]) -> (&[u8], &[u8]) {
+    match data.iter().position(|byte| *byte == 0) {
+        Some(at) => (&data[..at], &data[at + 1..]),
+        None => (data, data),
+    }
+}

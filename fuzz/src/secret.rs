@@ -1,0 +1,74 @@
+//! Secrets and the objects that they belong to.
+
+use k8s_openapi::api::core::v1::Secret;
+use secrecy::ExposeSecret;
+use serde::Deserialize;
+use usercert_operator::{
+    api::{
+        DatabaseUserCertificate,
+        names::{TLS_COMBINED, TLS_PRIVATE_KEY},
+    },
+    certificate::CertificatePair,
+    controller::secret::{SecretContent, other_owner, placeholder, placeholder_patch, read, recall},
+};
+
+use crate::{
+    certificate::assert_is_pair,
+    oracle::{assert_keeps_secret, assert_keeps_secret_beside},
+};
+
+#[derive(Deserialize)]
+struct Case {
+    certificate: DatabaseUserCertificate,
+    secret: Secret,
+}
+
+/// A `certificate` and the `secret` that it finds, as JSON.
+pub fn secret(data: &[u8]) {
+    let Ok(Case { certificate, secret }) = serde_json::from_slice(data) else { return };
+    let (view, pair) = read(&certificate, &secret);
+    let said = format!("{view:?} {:?}", other_owner(&certificate, &secret.metadata));
+    for key in key_material(&secret) {
+        assert_keeps_secret_beside(&said, key, &open_text(&certificate, &secret));
+    }
+    let recalled = certificate.status.as_ref().and_then(|status| recall(&certificate, &secret.metadata, status));
+    let _ = placeholder(&certificate);
+    for seen in [Some(&view), recalled.as_ref()].into_iter().flatten() {
+        let _ = placeholder_patch(&certificate, seen);
+    }
+    if let Some(pair) = pair {
+        assert_is_pair(&pair, &[]);
+        assert_is_read_as_written(&certificate, pair);
+    }
+}
+
+/// What the Secret has that is secret, where it has it in the form in which it would be seen.
+pub fn key_material(secret: &Secret) -> impl Iterator<Item = &[u8]> {
+    let data = secret.data.iter().flatten();
+    data.filter(|(key, _)| matches!(key.as_str(), TLS_PRIVATE_KEY | TLS_COMBINED)).map(|(_, value)| value.0.as_slice())
+}
+
+/// What stands where everybody reads it.
+pub fn open_text(certificate: &DatabaseUserCertificate, secret: &Secret) -> String {
+    let shown = (certificate, &secret.metadata, &secret.type_);
+    serde_json::to_string(&shown).expect("what was read is written")
+}
+
+fn assert_is_read_as_written(certificate: &DatabaseUserCertificate, pair: CertificatePair) {
+    let facts = pair.facts().clone();
+    let key = pair.key_pem();
+    let content = SecretContent {
+        pair,
+        ca_certificate: Some("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_owned()),
+        issuer: Some("ca/1".to_owned()),
+        issue_reason: None,
+        issuance: Some("1".to_owned()),
+        renew_request: None,
+    };
+    assert_keeps_secret(&format!("{content:?}"), key.expose_secret().as_bytes());
+    let (view, _) = read(certificate, &content.to_secret(certificate));
+    let has_identity = certificate.metadata.uid.is_some() && certificate.metadata.name.is_some();
+    assert!(view.complete || !has_identity, "what was written is not complete: {view:?}");
+    assert_eq!(view.certificate, Ok(facts));
+    let _ = content.to_patch(certificate, &view);
+}
