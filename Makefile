@@ -87,6 +87,10 @@ fuzz: $(CARGO_FUZZ) ## Fuzz each target by coverage; SECONDS_EACH=60, TARGET=nam
 $(CARGO_FUZZ):
 	CARGO_TARGET_DIR=target/tools/cargo-fuzz-build cargo install --quiet --locked --version 0.13.2 --root target/tools/cargo-fuzz cargo-fuzz
 
+.PHONY: model
+model: ## Check the decisions in a model of two replicas, an API server and Atlas, within the wide bound
+	MODEL=full cargo test --release --test model -- --nocapture
+
 .PHONY: generate
 generate: ## Write the definitions of the custom resources to crds/ and into the chart
 	cargo run --quiet -- crds > crds/crds.yaml
