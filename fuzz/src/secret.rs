@@ -65,7 +65,9 @@ fn assert_is_read_as_written(certificate: &DatabaseUserCertificate, pair: Certif
         issuance: Some("1".to_owned()),
         renew_request: None,
     };
-    assert_keeps_secret(&format!("{content:?}"), key.expose_secret().as_bytes());
+    let shown = format!("{content:?}");
+    assert_keeps_secret(&shown, key.expose_secret().as_bytes());
+    assert!(!shown.contains("-----BEGIN"), "{shown}");
     let (view, _) = read(certificate, &content.to_secret(certificate));
     let has_identity = certificate.metadata.uid.is_some() && certificate.metadata.name.is_some();
     assert!(view.complete || !has_identity, "what was written is not complete: {view:?}");

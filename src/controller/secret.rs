@@ -1,6 +1,6 @@
 //! The Secret of a certificate: what is in it, and what is written to it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What a Secret is to hold.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SecretContent {
     /// The certificate and its key.
     pub pair: CertificatePair,
@@ -37,6 +37,12 @@ pub struct SecretContent {
     pub issuance: Option<String>,
     /// The renewal request that it answers.
     pub renew_request: Option<String>,
+}
+
+impl fmt::Debug for SecretContent {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SecretContent").field("pair", &self.pair).field("issuer", &self.issuer).finish_non_exhaustive()
+    }
 }
 
 impl SecretContent {

@@ -55,12 +55,17 @@ impl fmt::Debug for MintPermit {
 }
 
 /// A verified answer of an issuer.
-#[derive(Debug)]
 pub struct Issued {
     /// The certificate (leaf, then intermediates, never the root) and its key.
     pub pair: CertificatePair,
     /// PEM of the CA that signed the certificate, where the issuer knows it.
     pub ca_certificate: Option<String>,
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Issued").field("pair", &self.pair).finish_non_exhaustive()
+    }
 }
 
 /// Whether a failed request may have made a certificate all the same.

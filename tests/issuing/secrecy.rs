@@ -6,6 +6,7 @@ use serde_json::json;
 use usercert_operator::{
     api::{CertificateIssuer, DatabaseUserCertificate},
     certificate::{PrivateKey, PrivateKeySpec, Subject},
+    controller::secret::SecretContent,
     issuer::{
         IssueRequest, Issuer,
         atlas::{AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings},
@@ -115,6 +116,14 @@ fn the_debug_of_every_public_type_that_holds_a_secret_shows_none() {
     let pair_key = secrecy::ExposeSecret::expose_secret(&issued.pair.key_pem()).to_owned();
     let private_key = PrivateKey::generate(PrivateKeySpec::default()).unwrap();
     let private_key_pem = secrecy::ExposeSecret::expose_secret(&private_key.to_pkcs8_pem()).to_owned();
+    let content = SecretContent {
+        pair: issued.pair.clone(),
+        ca_certificate: issued.ca_certificate.clone(),
+        issuer: None,
+        issue_reason: None,
+        issuance: None,
+        renew_request: None,
+    };
     let shown = [
         format!("{key:?} {account:?} {api_key:?} {service_account:?}"),
         format!("{atlas:?} {:?} {client:?}", Issuer::Atlas(std::sync::Arc::new(atlas.clone()))),
@@ -123,14 +132,14 @@ fn the_debug_of_every_public_type_that_holds_a_secret_shows_none() {
             Issuer::Ca(std::sync::Arc::new(CaIssuer::from_secret(Some(ca.as_bytes()), Some(ca_key.as_bytes()), now).unwrap()))
         ),
         format!("{issued:?} {:?} {private_key:?} {request:?}", issued.pair),
-        format!("{atlas:#?} {issued:#?} {private_key:#?}"),
+        format!("{atlas:#?} {issued:#?} {content:#?} {private_key:#?}"),
     ];
     let mut secrets: Vec<String> =
-        ["the-public-key", "the-private-key", "the-client-id", "the-client-secret"].map(ToOwned::to_owned).into();
+        ["the-public-key", "the-private-key", "the-client-id", "the-client-secret", "-----BEGIN"].map(ToOwned::to_owned).into();
     for pem in [&ca_key, &pair_key, &private_key_pem] {
         secrets.extend(lines_of(pem));
     }
-    assert!(secrets.len() >= 7, "{}", secrets.len());
+    assert!(secrets.len() >= 8, "{}", secrets.len());
     for text in &shown {
         for secret in &secrets {
             assert!(!text.contains(secret.as_str()), "{text}");
