@@ -142,10 +142,20 @@ fn save(observed: &Observed, unsaved: &CertificateFacts, now: Timestamp) -> Deci
 
 /// Whether the Secret holds a working certificate for what the spec asks for, and the one in memory is for something else (the spec was
 /// changed back meanwhile) or older: this process was paused, and who leads now has made another. A working certificate is not given
-/// up for it; it is counted as unaccounted. The end of validity tells nothing, for the spec may ask for shorter ones.
+/// up for it; it is counted as unaccounted. The end of validity tells nothing, for the spec may ask for shorter ones. Of two that begin
+/// in one second (RFC 5280 section 4.1.2.5 knows no less) the Secret's stays if nothing asks for another.
 fn is_superseded(object: &DatabaseUserCertificate, observed: &Observed, unsaved: &CertificateFacts, now: Timestamp) -> bool {
-    ready_certificate(object, observed, now)
-        .is_ok_and(|ready| ready.subject != unsaved.subject || ready.not_before > unsaved.not_before)
+    ready_certificate(object, observed, now).is_ok_and(|ready| {
+        let as_old = ready.not_before == unsaved.not_before && ready.serial_number != unsaved.serial_number;
+        ready.subject != unsaved.subject
+            || ready.not_before > unsaved.not_before
+            || as_old && serves_as_it_is(object, observed, now)
+    })
+}
+
+fn serves_as_it_is(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> bool {
+    let IssuerState::Usable(issuer) = &observed.issuer else { return false };
+    Desired::new(object, issuer).is_ok_and(|desired| certificate_in_service(&desired, issuer, observed, now).is_ok())
 }
 
 fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Decision {

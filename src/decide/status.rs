@@ -35,7 +35,7 @@ pub fn next_status(
     drop_expired(&mut status, now);
     if let Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time: Some(renewal_time) } = decision {
         status.renewal_time = Some(Time(*renewal_time));
-        status.failure = None;
+        status.failure = status.failure.filter(|failure| awaits_lost_answer(failure, now));
     }
     set_conditions(&mut status, object, observed, decision, now);
     status
@@ -108,6 +108,12 @@ pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, 
         next_attempt: Time(next_attempt(Retry::Backoff, Minted::Possibly, count, uid, now)),
         inputs: String::new(),
     });
+}
+
+/// Whether an answer that was taken for lost may still come to a process that was paused. The wait for it stands though the certificate is
+/// good, for the Secret may be deleted before it has passed.
+fn awaits_lost_answer(failure: &CertificateFailure, now: Timestamp) -> bool {
+    failure.reason == Reason::AtlasAnswerLost.as_str() && now < failure.next_attempt.0
 }
 
 fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Observed, now: Timestamp) {
@@ -228,5 +234,7 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
     };
     // Readiness begins and ends with the certificate, whatever was decided about the next one.
     let validity = observed.secret.certificate().map(|certificate| [certificate.not_before, certificate.not_after]);
-    next.into_iter().chain(validity.into_iter().flatten()).filter(|next| *next > now).min()
+    let lost_answer = observed.status.failure.as_ref().filter(|failure| awaits_lost_answer(failure, now));
+    let over = lost_answer.map(|failure| failure.next_attempt.0);
+    next.into_iter().chain(validity.into_iter().flatten()).chain(over).filter(|next| *next > now).min()
 }

@@ -304,6 +304,22 @@ fn after_a_lost_answer_no_change_shortens_the_wait() {
 }
 
 #[test]
+fn the_wait_for_a_lost_answer_outlasts_a_good_secret_that_is_deleted_before_its_end() {
+    let mut observed =
+        Observed { secret: SecretState::Ours(Box::new(view())), ..failed(Minted::Possibly, Reason::AtlasAnswerLost) };
+    let until = observed.status.failure.clone().unwrap().next_attempt.0;
+    let keep = decide(&object(), &observed, at(60));
+    assert!(matches!(keep, Decision::Keep { .. }));
+    assert_eq!(next_look(&observed, &keep, at(60)), Some(until));
+    observed.status = next_status(&object(), &observed, &keep, at(60));
+    let deleted = Observed { secret: SecretState::Absent, ..observed.clone() };
+    assert_eq!(reason(&decide(&object(), &deleted, at(90))), Some(Reason::AtlasAnswerLost));
+    assert_eq!(next_status(&object(), &observed, &keep, until).failure, None);
+    observed.status.failure = failed(Minted::No, Reason::AtlasUnavailable).status.failure;
+    assert_eq!(next_status(&object(), &observed, &keep, at(60)).failure, None, "nothing is on its way");
+}
+
+#[test]
 fn too_many_issues_in_an_hour_are_braked_and_the_brake_is_released() {
     let mut observed = Observed { secret: SecretState::Absent, ..observed() };
     observed.status.history = (1..=5)
@@ -507,6 +523,18 @@ fn a_leader_that_was_paused_does_not_replace_its_successor_s_certificate_by_its_
     assert_eq!(decide(&object(), &renewed, at(2 * DAY)), Decision::Save);
     renewed.unsaved = Some(certificate());
     assert_eq!(decide(&object(), &renewed, at(2 * DAY)), Decision::Save, "the answer to its write was lost");
+}
+
+#[test]
+fn of_two_certificates_of_one_second_the_secret_s_stays_unless_another_is_asked_for() {
+    let in_memory = CertificateFacts { serial_number: "0B".into(), ..certificate() };
+    let observed = Observed { unsaved: Some(in_memory), ..observed() };
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Keep { .. }));
+    let mut renewed = object();
+    renewed.metadata.annotations = Some([(RENEW_REQUESTED_ANNOTATION.to_owned(), "now".to_owned())].into());
+    assert_eq!(decide(&renewed, &observed, at(DAY)), Decision::Save);
+    let without_issuer = Observed { issuer: IssuerState::Missing, ..observed };
+    assert_eq!(decide(&object(), &without_issuer, at(DAY)), Decision::Save);
 }
 
 #[test]

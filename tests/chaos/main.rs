@@ -81,6 +81,9 @@ async fn main() -> ExitCode {
         if let Err(fault) = &result {
             println!("FAILED {}\n{fault}\nrepeat it: cargo test --test chaos -- --only {}", trial.name(), trial.name());
         }
+        if result.as_ref().is_ok_and(|outcome| !outcome.played) {
+            println!("unreached {}", trial.name());
+        }
         table.add(&trial, result.ok());
         if told.elapsed().as_secs() >= 10 {
             told = Instant::now();

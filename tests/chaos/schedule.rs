@@ -126,8 +126,8 @@ impl Schedule {
 
     async fn run_in(&self, world: &World, reference: &Reference) -> Result<Outcome> {
         let before = self.scenario.prepare(world).await?;
-        let played = match &self.wrong {
-            Wrong::Nothing => true,
+        match &self.wrong {
+            Wrong::Nothing => {}
             Wrong::Request(server, number, fault) => self.with_fault(world, *server, *number, fault).await?,
             Wrong::MadeAgain(server, number, moment) => {
                 return self.made_again(world, reference, *server, *number, *moment).await;
@@ -138,7 +138,6 @@ impl Schedule {
                 self.scenario.trigger(world).await?;
                 tokio::time::sleep(STALE).await;
                 world.kubernetes.lag(0);
-                true
             }
             Wrong::Stale(event) => self.start_in_the_past(world, &before, *event).await?,
             Wrong::TwoLeaders(_) => {
@@ -148,15 +147,23 @@ impl Schedule {
                 let result = world.settle(|| self.scenario.is_reached(world, &before)).await;
                 twin.kill();
                 result?;
-                true
             }
-        };
+        }
         world.settle(|| self.scenario.is_reached(world, &before)).await?;
         let mints = self.judge(world, Some(reference)).await?;
-        Ok(Outcome { mints, played })
+        Ok(Outcome { mints, played: self.has_played(world) })
     }
 
-    async fn with_fault(&self, world: &World, server: Server, number: usize, fault: &Fault) -> Result<bool> {
+    /// Whether something did go wrong.
+    fn has_played(&self, world: &World) -> bool {
+        match &self.wrong {
+            Wrong::Request(server, ..) | Wrong::MadeAgain(server, ..) => !world.proxy(*server).played().is_empty(),
+            Wrong::Event(..) | Wrong::Stale(_) => !world.kubernetes.played().is_empty(),
+            Wrong::Nothing | Wrong::Lag(_) | Wrong::TwoLeaders(_) => true,
+        }
+    }
+
+    async fn with_fault(&self, world: &World, server: Server, number: usize, fault: &Fault) -> Result<()> {
         let proxy = world.proxy(server);
         let (target, wanted) = (proxy.asked_count() + number, fault.clone());
         proxy.plan(move |asked| (asked.number == target).then(|| wanted.clone()));
@@ -164,7 +171,7 @@ impl Schedule {
         if !matches!(fault, Fault::Kill(_)) {
             // Until the point is passed, or nothing more comes.
             world.calm().await;
-            return Ok(!proxy.played().is_empty() || proxy.asked_count() <= target);
+            return Ok(());
         }
         for _ in 0..200 {
             if !proxy.played().is_empty() {
@@ -174,27 +181,25 @@ impl Schedule {
         }
         // The operator is killed by the proxy when it has noted the fault, and a little later.
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let played = !proxy.played().is_empty();
         proxy.clear();
-        world.restart_operator().await?;
-        Ok(played)
+        world.restart_operator().await
     }
 
-    async fn with_watch_fault(&self, world: &World, number: usize, fault: WatchFault) -> Result<bool> {
+    async fn with_watch_fault(&self, world: &World, number: usize, fault: WatchFault) -> Result<()> {
         let target = world.kubernetes.happened().len() + number;
         world.kubernetes.plan_watches(move |event| (event.number == target).then_some(fault));
         self.scenario.trigger(world).await?;
         world.calm().await;
-        Ok(!world.kubernetes.played().is_empty())
+        Ok(())
     }
 
     /// All is done, and a process starts that is shown how it was.
-    async fn start_in_the_past(&self, world: &World, before: &Before, event: usize) -> Result<bool> {
+    async fn start_in_the_past(&self, world: &World, before: &Before, event: usize) -> Result<()> {
         let base = world.kubernetes.happened().len();
         self.scenario.trigger(world).await?;
         world.settle(|| self.scenario.is_reached(world, before)).await?;
         let Some(past) = world.kubernetes.happened().get(base + event).map(|event| event.resource_version.clone()) else {
-            return Ok(false);
+            return Ok(());
         };
         world.operator.kill();
         world.kubernetes.plan(move |asked| asked.is_list().then(|| Fault::StaleList(past.clone())));
@@ -203,7 +208,7 @@ impl Schedule {
         tokio::time::sleep(STALE).await;
         world.kubernetes.clear();
         world.calm().await;
-        Ok(true)
+        Ok(())
     }
 
     /// The object is deleted and made again under its name while a request for the old one is on its way.
@@ -225,7 +230,8 @@ impl Schedule {
             })
         });
         self.scenario.trigger(world).await?;
-        let played = tokio::time::timeout(Duration::from_secs(5), held.notified()).await.is_ok();
+        // Where the point is not reached, all is made again a little later.
+        let _ = tokio::time::timeout(Duration::from_secs(5), held.notified()).await;
         let uid = make_again(world).await?;
         let settled = || async {
             let object = world.object().await?;
@@ -239,7 +245,7 @@ impl Schedule {
         // The new object needs one of its own, and that for the old one may have been saved or lost.
         let allowed = Mints { made: reference.mints.made + 1, lost: 0 };
         mints.judge(allowed, self.losses())?;
-        Ok(Outcome { mints, played })
+        Ok(Outcome { mints, played: self.has_played(world) })
     }
 
     async fn judge(&self, world: &World, reference: Option<&Reference>) -> Result<Mints> {

@@ -63,34 +63,41 @@ impl Table {
             "{:<24}{:>8}{:>11}{:>11}{:>10}{:>14}{:>11}{:>7}",
             "scenario", "points", "schedules", "unreached", "failures", "certificates", "reference", "lost"
         );
-        for (name, row) in &self.rows {
-            print_row(name, row);
+        let (walks, schedules): (Vec<_>, Vec<_>) = self.rows.iter().partition(|(name, _)| name.starts_with("walk"));
+        for (name, row) in &schedules {
+            print_row(name, row, &row.reference.to_string());
         }
-        let mut total = Row::default();
-        let mut points = 0;
-        for row in self.rows.values() {
-            points += row.points.len();
-            total.schedules += row.schedules;
-            total.missed += row.missed;
-            total.failures += row.failures;
-            total.made += row.made;
-            total.lost += row.lost;
-            total.reference += row.reference;
+        let total = total(&schedules);
+        print_row("all of these", &total, &total.reference.to_string());
+        // A walk does what no other does, so there is nothing to compare it with.
+        for (name, row) in walks {
+            print_row(name, row, "-");
         }
-        total.points = (0..points).map(|number| number.to_string()).collect();
-        print_row("all", &total);
     }
 }
 
-fn print_row(name: &str, row: &Row) {
+fn total(rows: &[(&String, &Row)]) -> Row {
+    let mut total = Row::default();
+    for (name, row) in rows {
+        total.points.extend(row.points.iter().map(|point| format!("{name} {point}")));
+        total.schedules += row.schedules;
+        total.missed += row.missed;
+        total.failures += row.failures;
+        total.made += row.made;
+        total.lost += row.lost;
+        total.reference += row.reference;
+    }
+    total
+}
+
+fn print_row(name: &str, row: &Row, reference: &str) {
     println!(
-        "{name:<24}{:>8}{:>11}{:>11}{:>10}{:>14}{:>11}{:>7}",
+        "{name:<24}{:>8}{:>11}{:>11}{:>10}{:>14}{reference:>11}{:>7}",
         row.points.len(),
         row.schedules,
         row.missed,
         row.failures,
         row.made,
-        row.reference,
         row.lost
     );
 }
