@@ -7,11 +7,16 @@ use tracing::{error, info, warn};
 
 use super::{
     Context, ReconcileError,
+    act::{Acted, Pass},
     kubernetes::{chain, request},
     memory::NamespacedName,
-    reconcile::pass,
+    observe::{Found, Look, now, observe},
+    reconcile::finish,
 };
-use crate::api::DatabaseUserCertificate;
+use crate::{
+    api::{DatabaseUserCertificate, Reason},
+    decide::{Decision, decide},
+};
 
 const PERIOD: Duration = Duration::from_secs(2);
 
@@ -33,7 +38,7 @@ pub(super) async fn drain(context: &Context, limit: Duration) {
         }
         info!(certificates = unsaved.len(), "stopping: certificates that were made wait for their Secrets");
         for (name, _) in unsaved {
-            if let Err(error) = save(context, &name).await {
+            if let Err(error) = Box::pin(save(context, &name)).await {
                 warn!(namespace = name.0, name = name.1, error = chain(&error), "not saved yet");
             }
         }
@@ -43,7 +48,8 @@ pub(super) async fn drain(context: &Context, limit: Duration) {
     }
 }
 
-/// One pass over the object as it is now, with the write tried at once.
+/// Looks at the object and its Secret as they are now, and does nothing but save. Who leads by then may have made a newer certificate: then
+/// this one is not wanted, and that it was made is counted.
 async fn save(context: &Context, name: &NamespacedName) -> Result<(), ReconcileError> {
     let api = Api::<DatabaseUserCertificate>::namespaced(context.client.clone(), &name.0);
     let found = request("read the object", api.get_opt(&name.1)).await?;
@@ -53,5 +59,23 @@ async fn save(context: &Context, name: &NamespacedName) -> Result<(), ReconcileE
         return Ok(());
     };
     context.memory.retry_now(name);
-    Box::pin(pass(&object, context)).await.map(|_| ())
+    let Found { observed, issuer } = observe(context, &object, Look::Live).await?;
+    let mut pass = Pass { context, object, observed, issuer, turn: None };
+    let decision = decide(&pass.object, &pass.observed, now(context));
+    match decision {
+        Decision::Save => match pass.act(&decision).await? {
+            Acted::Stale => Ok(()),
+            acted => finish(pass, decision, acted).await.map(|_| ()),
+        },
+        Decision::Account => finish(pass, decision, Acted::Nothing).await.map(|_| ()),
+        Decision::Refuse { reason: Reason::SecretNotOwned, message } => {
+            warn!(namespace = name.0, name = name.1, message, "not saved yet");
+            Ok(())
+        }
+        _ => {
+            info!(namespace = name.0, name = name.1, "the Secret holds a certificate that was made later");
+            context.memory.saved(name);
+            Ok(())
+        }
+    }
 }

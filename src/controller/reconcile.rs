@@ -64,7 +64,7 @@ pub(super) fn after_error(object: Arc<DatabaseUserCertificate>, error: &Reconcil
     Action::requeue(Duration::from_secs(1 << doublings.saturating_sub(1)))
 }
 
-pub(super) async fn pass(object: &DatabaseUserCertificate, context: &Context) -> Result<Action, ReconcileError> {
+async fn pass(object: &DatabaseUserCertificate, context: &Context) -> Result<Action, ReconcileError> {
     let mut look = Look::Cached;
     for _ in 0..LOOKS {
         let found = observe(context, object, look).await?;
@@ -87,7 +87,8 @@ pub(super) async fn pass(object: &DatabaseUserCertificate, context: &Context) ->
     Err(ReconcileError::Superseded)
 }
 
-async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<Action, ReconcileError> {
+/// Reports what came of an act.
+pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted) -> Result<Action, ReconcileError> {
     let context = pass.context;
     let (name, now) = (pass.name(), now(context));
     // Others may ask Atlas while this pass reports.

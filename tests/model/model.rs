@@ -35,13 +35,6 @@ impl Mutation {
         [Self::NoClaim, Self::NoPrecondition, Self::NoPermit, Self::RetriedRequest, Self::ForgottenClaim, Self::NoRetry];
 }
 
-/// What the watch of a process that ends has shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Watch {
-    Stale,
-    Fresh,
-}
-
 /// The operator and its world, within a bound.
 #[derive(Clone, Copy, Debug)]
 pub struct Operator {
@@ -60,8 +53,8 @@ pub enum Action {
     ShowSecret(usize),
     /// A pass begins: observe and decide.
     Begin(usize),
-    /// A process that ends begins a pass to save what it has; its watch has shown no more since it was paused, or all.
-    Save(usize, Watch),
+    /// A process that ends looks live whether what it has is wanted, to save it.
+    Save(usize),
     List(usize),
     DryRun(usize, Write),
     Claim(usize, Write),
@@ -148,11 +141,7 @@ fn process_actions(world: &World, who: usize, actions: &mut Vec<Action>) {
         Role::Leading if world.left.faults > 0 => actions.push(Action::Lapse(who)),
         Role::Lapsed { saves_left } if replica.pass.is_none() => {
             let saves = saves_left > 0 && replica.memory.unsaved.is_some();
-            if saves {
-                actions.extend([Action::Save(who, Watch::Stale), Action::Save(who, Watch::Fresh)]);
-            } else {
-                actions.push(Action::End(who));
-            }
+            actions.push(if saves { Action::Save(who) } else { Action::End(who) });
         }
         Role::Leading | Role::Lapsed { .. } => {}
     }
@@ -241,11 +230,8 @@ impl Operator {
         match action {
             Action::ShowObject(who) => show_object(&mut world.replicas[who]),
             Action::ShowSecret(who) => show_secret(&mut world.replicas[who]),
-            Action::Begin(who) => {
-                let object = world.replicas[who].view.object.clone();
-                replica::begin(world, who, &object, self.mutation);
-            }
-            Action::Save(who, watch) => self.save(world, who, watch),
+            Action::Begin(who) => replica::begin(world, who, self.mutation),
+            Action::Save(who) => self.save(world, who),
             Action::TakeOver(who) => take_over(world, who),
             Action::End(who) => world.replicas[who] = Replica::default(),
             Action::Crash(who) => crash(world, who),
@@ -291,11 +277,8 @@ impl Operator {
         }
     }
 
-    /// As in `drain::save`: a pass over the object as it is now, with the write tried at once.
-    fn save(self, world: &mut World, who: usize, watch: Watch) {
-        if watch == Watch::Fresh {
-            show_all(world, who);
-        }
+    /// As in `drain::save`.
+    fn save(self, world: &mut World, who: usize) {
         let replica = &mut world.replicas[who];
         if let Role::Lapsed { saves_left } = &mut replica.role {
             *saves_left -= 1;
@@ -303,8 +286,7 @@ impl Operator {
         if let Some(unsaved) = &mut replica.memory.unsaved {
             unsaved.refused_until = None;
         }
-        let object = world.object.clone();
-        replica::begin(world, who, &object, self.mutation);
+        replica::save(world, who, self.mutation);
     }
 }
 
@@ -330,13 +312,6 @@ fn show_secret(replica: &mut Replica) {
         }
     }
     replica.is_woken = true;
-}
-
-/// Whatever became of the Secret meanwhile: what was read of it in another version is not believed any more.
-fn show_all(world: &mut World, who: usize) {
-    let replica = &mut world.replicas[who];
-    replica.view.secret.clone_from(&world.secret);
-    replica.memory.secret = None;
 }
 
 fn take_over(world: &mut World, who: usize) {

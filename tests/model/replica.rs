@@ -64,21 +64,30 @@ pub struct Turn<'a> {
     mutation: Option<Mutation>,
 }
 
-/// Begins a pass over the object as it is given.
-pub fn begin(world: &mut World, who: usize, object: &Object, mutation: Option<Mutation>) {
+/// Begins a pass over the object as the watch has shown it.
+pub fn begin(world: &mut World, who: usize, mutation: Option<Mutation>) {
     let replica = &mut world.replicas[who];
     (replica.is_woken, replica.wake) = (false, None);
-    let pass = Pass {
-        original: object.clone(),
-        object: object.clone(),
-        status: object.status.clone(),
-        secret: None,
-        made: None,
-        looks: 0,
-        step: Step::Permit,
-    };
-    let turn = Turn { world, who, pass: Box::new(pass), mutation };
-    turn.look();
+    let object = replica.view.object.clone();
+    turn(world, who, object, 0, mutation).look();
+}
+
+/// Looks at all as it is, and does nothing but save.
+pub fn save(world: &mut World, who: usize, mutation: Option<Mutation>) {
+    let (object, secret) = (world.object.clone(), read(world, who));
+    let mut turn = turn(world, who, object, LOOKS - 1, mutation);
+    turn.pass.secret = secret;
+    match verdict(turn.picture(), Event::Nothing).decided {
+        Decided::Save => turn.goes_on(Step::Write),
+        Decided::Account => turn.finish(Acted::Nothing(Decided::Account)),
+        _ => turn.world.replicas[who].memory.unsaved = None,
+    }
+}
+
+fn turn(world: &mut World, who: usize, object: Object, looks: u8, mutation: Option<Mutation>) -> Turn<'_> {
+    let (original, status) = (object.clone(), object.status.clone());
+    let pass = Box::new(Pass { original, object, status, secret: None, made: None, looks, step: Step::Permit });
+    Turn { world, who, pass, mutation }
 }
 
 impl<'a> Turn<'a> {
