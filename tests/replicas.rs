@@ -51,7 +51,7 @@ impl Replica {
         let child = Command::new(env!("CARGO_BIN_EXE_usercert-operator"))
             .args(["run", "--http-address", &format!("127.0.0.1:{port}"), "--pod-name", name, "--atlas-timeout", "20"])
             .env("KUBECONFIG", kubeconfig)
-            .env("RUST_LOG", "usercert_operator=debug,info")
+            .env("RUST_LOG", "usercert_operator=debug,kube_client=debug,info")
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
@@ -274,4 +274,23 @@ async fn a_leader_that_is_cut_off_asks_for_nothing_and_saves_what_it_has() {
     assert!(!first.until_ended(Duration::from_secs(40)).await.success(), "it ends, to be started anew");
     shop.until_ready(&made).await;
     assert_eq!(shop.cluster.atlas.mints_of(&made).len(), 1, "the only one was saved by who had it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_whose_answer_is_cut_short_is_in_no_log() {
+    let _alone = LEASE.lock().await;
+    let shop = open("halved").await;
+    let (proxy, kubeconfig) = proxied(&shop).await;
+    let user = shop.name("halved");
+    let secrets = format!("/namespaces/{}/secrets", shop.namespace);
+    proxy.plan(move |asked| (asked.is_write() && asked.target.contains(&secrets)).then_some(ProxyFault::Halve));
+    let replica = Replica::start_with(&shop, "only", &kubeconfig);
+    replica.until_leading(Duration::from_secs(30)).await;
+    create(&shop, &user).await;
+    eventually("an answer is cut short", || async { (!proxy.played().is_empty()).then_some(()) }).await;
+    proxy.clear();
+    shop.until_ready(&user).await;
+    assert_eq!(shop.cluster.atlas.mints_of(&user).len(), 1);
+    // How a PEM text begins in a Secret.
+    assert!(!replica.log().contains("LS0tLS1CRUdJTi"), "the body is in the log");
 }

@@ -166,7 +166,7 @@ impl Pass<'_> {
     }
 
     /// Nothing is begun by a process that stops, or that another may have taken the lead from.
-    fn check_leadership(&self) -> Result<(), ReconcileError> {
+    pub(super) fn check_leadership(&self) -> Result<(), ReconcileError> {
         if self.context.leadership.may_act() { Ok(()) } else { Err(ReconcileError::NotLeading) }
     }
 

@@ -48,8 +48,8 @@ pub(super) async fn drain(context: &Context, limit: Duration) {
     }
 }
 
-/// Looks at the object and its Secret as they are now, and does nothing but save. Who leads by then may have made a newer certificate: then
-/// this one is not wanted, and that it was made is counted.
+/// Looks at the object and its Secret as they are now, and does nothing but save. The Secret may have a better certificate by then: this one
+/// is given up, which whoever leads has counted or will, for its claim.
 async fn save(context: &Context, name: &NamespacedName) -> Result<(), ReconcileError> {
     let api = Api::<DatabaseUserCertificate>::namespaced(context.client.clone(), &name.0);
     let found = request("read the object", api.get_opt(&name.1)).await?;
@@ -67,13 +67,12 @@ async fn save(context: &Context, name: &NamespacedName) -> Result<(), ReconcileE
             Acted::Stale => Ok(()),
             acted => finish(pass, decision, acted).await.map(|_| ()),
         },
-        Decision::Account => finish(pass, decision, Acted::Nothing).await.map(|_| ()),
         Decision::Refuse { reason: Reason::SecretNotOwned, message } => {
             warn!(namespace = name.0, name = name.1, message, "not saved yet");
             Ok(())
         }
         _ => {
-            info!(namespace = name.0, name = name.1, "the Secret holds a certificate that was made later");
+            info!(namespace = name.0, name = name.1, "the Secret holds a certificate that is newer, or for another user");
             context.memory.saved(name);
             Ok(())
         }

@@ -104,7 +104,7 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
     }
     let mut event = None;
     let decision = match acted {
-        Acted::Nothing | Acted::Stale if decision == Decision::Account => account(&mut pass, now),
+        Acted::Nothing | Acted::Stale if decision == Decision::Account => account(&mut pass, now)?,
         Acted::Nothing | Acted::Stale => decision,
         Acted::Queued => Decision::Queue,
         Acted::Written { view, reason } => {
@@ -144,19 +144,20 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
 }
 
 /// A claim without its certificate. If this process knows how its request ended, and only the report of it met a newer object, that
-/// is what happened; else it must be taken for lost.
-fn account(pass: &mut Pass<'_>, now: Timestamp) -> Decision {
+/// is what happened; else it must be taken for lost, which is for the leader to say: it may be the claim of who has taken over.
+fn account(pass: &mut Pass<'_>, now: Timestamp) -> Result<Decision, ReconcileError> {
     let (context, name) = (pass.context, pass.name());
     let claim = pass.observed.status.issuance.as_ref().map(|claim| claim.id.clone()).unwrap_or_default();
     if let Some(error) = context.memory.end_of(&name, &claim) {
-        return after_failure(pass, &error, now);
+        return Ok(after_failure(pass, &error, now));
     }
+    pass.check_leadership()?;
     // What is kept in memory for it is for another user than the Secret's, which works.
     context.memory.saved(&name);
     pass.observed.unsaved = None;
     context.accounts.forget_all();
     decide::record_lost_claim(&mut pass.observed.status, &pass.object.uid().unwrap_or_default(), now);
-    decide(&pass.object, &pass.observed, now)
+    Ok(decide(&pass.object, &pass.observed, now))
 }
 
 fn after_failure(pass: &mut Pass<'_>, error: &IssueError, now: Timestamp) -> Decision {

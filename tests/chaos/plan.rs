@@ -147,6 +147,7 @@ fn of((scenario, issuer): Combination, reference: &Reference) -> Vec<(Kind, Sche
             add(Kind::Answer, Wrong::Request(server, number, Fault::Delay(Moment::After, Duration::from_secs(1))));
             if scenario == Scenario::FirstIssue {
                 add(Kind::Answer, Wrong::Request(server, number, Fault::Hang));
+                add(Kind::Answer, Wrong::Request(server, number, Fault::Halve));
             }
         }
     }

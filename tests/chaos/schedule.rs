@@ -74,6 +74,7 @@ impl Schedule {
                     Fault::Refuse(at, status) => format!("{status}-{}", moment(*at)),
                     Fault::Delay(at, _) => format!("delay-{}", moment(*at)),
                     Fault::Hang => "hang".to_owned(),
+                    Fault::Halve => "halve".to_owned(),
                     Fault::StaleList(_) => "stale-list".to_owned(),
                 };
                 format!("{}-{number}/{fault}", server.name())
@@ -91,7 +92,7 @@ impl Schedule {
     fn losses(&self) -> usize {
         match &self.wrong {
             Wrong::Request(_, _, Fault::Kill(_))
-            | Wrong::Request(Server::Atlas, _, Fault::Cut(Moment::After) | Fault::Refuse(Moment::After, _))
+            | Wrong::Request(Server::Atlas, _, Fault::Cut(Moment::After) | Fault::Refuse(Moment::After, _) | Fault::Halve)
             | Wrong::MadeAgain(..) => 1,
             // The time limit of a request to Atlas is three seconds here, so that a delay of one costs none.
             _ => 0,

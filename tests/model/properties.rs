@@ -3,6 +3,7 @@
 use stateright::{Model, Property};
 
 use crate::{
+    NONE,
     model::Operator,
     translation::{not_after, renewal_due},
     world::{Failed, Role, Serial, Step, Violation, World},
@@ -13,7 +14,8 @@ pub const BOUNDED: &str = "no more certificates are made than were needed, and o
 pub const CLAIMED: &str = "no certificate is asked for without a claim in the status";
 pub const ONCE: &str = "under one claim one certificate is asked for";
 pub const ACCOUNTED: &str = "every certificate is in the Secret, or was, or is in a memory, or is counted, or its claim stands";
-pub const SETTLED: &str = "where nothing can happen any more, the newest certificate is in the Secret and the object is Ready";
+pub const SETTLED: &str =
+    "where nothing happens without another fault or request, the newest certificate is in the Secret and the object is Ready";
 
 pub fn all() -> Vec<Property<Operator>> {
     vec![
@@ -58,9 +60,10 @@ fn is_accounted(world: &World) -> bool {
     lost <= usize::from(counted)
 }
 
+/// Faults and requests that might come need not come.
 fn is_terminal(model: Operator, world: &World) -> bool {
     let mut actions = Vec::new();
-    model.actions(world, &mut actions);
+    model.actions(&World { left: NONE, ..world.clone() }, &mut actions);
     actions.is_empty()
 }
 

@@ -51,9 +51,11 @@ pub fn run(text: &str) {
         (_, world) = step.unwrap_or_else(|| panic!("{wanted} cannot happen in {world:#?}"));
         println!("{wanted}:\n{world:#?}");
     }
-    for property in operator.properties().iter().filter(|property| property.expectation.discovery_is_failure()) {
-        println!("{}: {}", if (property.condition)(&operator, &world) { "holds" } else { "VIOLATED" }, property.name);
-    }
+    let properties = operator.properties();
+    let failures = properties.iter().filter(|property| property.expectation.discovery_is_failure());
+    let violated: Vec<&str> =
+        failures.filter(|property| !(property.condition)(&operator, &world)).map(|property| property.name).collect();
+    assert!(violated.is_empty(), "violated: {violated:?}");
 }
 
 fn parse(text: &str) -> Operator {

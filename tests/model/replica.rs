@@ -79,7 +79,6 @@ pub fn save(world: &mut World, who: usize, mutation: Option<Mutation>) {
     turn.pass.secret = secret;
     match verdict(turn.picture(), Event::Nothing).decided {
         Decided::Save => turn.goes_on(Step::Write),
-        Decided::Account => turn.finish(Acted::Nothing(Decided::Account)),
         _ => turn.world.replicas[who].memory.unsaved = None,
     }
 }
@@ -314,7 +313,10 @@ impl<'a> Turn<'a> {
             memory.failures = 0;
         }
         let event = match acted {
-            Acted::Nothing(Decided::Account) => self.account(),
+            Acted::Nothing(Decided::Account) => match self.account() {
+                Some(event) => event,
+                None => return self.fails(false),
+            },
             Acted::Nothing(_) | Acted::Written => Event::Nothing,
             Acted::Failed(failed) => Event::Failed(failed),
             Acted::Unsaved => {
@@ -328,15 +330,19 @@ impl<'a> Turn<'a> {
         self.reports(verdict);
     }
 
-    /// A claim without its certificate, as in `reconcile::account`.
-    fn account(&mut self) -> Event {
+    /// A claim without its certificate, as in `reconcile::account`; `None` where it is for the leader to say.
+    fn account(&mut self) -> Option<Event> {
         let claim = self.pass.status.claim.as_ref().map(|claim| claim.id);
         let memory = &mut self.world.replicas[self.who].memory;
         if let Some((_, failed)) = memory.ended.filter(|(id, _)| Some(*id) == claim) {
-            return Event::Failed(failed);
+            return Some(Event::Failed(failed));
         }
+        if self.world.replicas[self.who].role != Role::Leading {
+            return None;
+        }
+        let memory = &mut self.world.replicas[self.who].memory;
         (memory.unsaved, memory.account) = (None, None);
-        if self.mutation == Some(Mutation::ForgottenClaim) { Event::DroppedClaim } else { Event::LostClaim }
+        Some(if self.mutation == Some(Mutation::ForgottenClaim) { Event::DroppedClaim } else { Event::LostClaim })
     }
 
     fn reports(mut self, verdict: Verdict) {

@@ -41,6 +41,8 @@ pub enum Fault {
     Delay(Moment, Duration),
     /// Never answered, and never carried out.
     Hang,
+    /// Carried out, and answered with half of the answer, as if that were all.
+    Halve,
     /// A list as it was at this resourceVersion.
     StaleList(String),
 }

@@ -71,6 +71,7 @@ async fn answer(shared: Shared, request: Request<Incoming>) -> Answer {
             whole(send(&shared, &forwarded).await?).await
         }
         Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::Halve) => rebuilt(send(&shared, &forwarded).await?, |body| body.slice(..body.len() / 2)).await,
         Some(Fault::Cut(moment)) => {
             carry_out(&shared, &forwarded, moment).await?;
             Err(Closed)
@@ -141,14 +142,19 @@ async fn send(shared: &Shared, forwarded: &Forwarded) -> Result<reqwest::Respons
 
 /// The server's answer, read to its end.
 async fn whole(response: reqwest::Response) -> Answer {
+    rebuilt(response, |body| body).await
+}
+
+async fn rebuilt(response: reqwest::Response, change: impl FnOnce(Bytes) -> Bytes) -> Answer {
     let mut answer = Response::builder().status(response.status());
     if let Some(headers) = answer.headers_mut() {
         headers.clone_from(response.headers());
         headers.remove(header::TRANSFER_ENCODING);
         headers.remove(header::CONNECTION);
+        headers.remove(header::CONTENT_LENGTH);
     }
     let body = response.bytes().await.map_err(|_| Closed)?;
-    answer.body(Body::from(body)).map_err(|_| Closed)
+    answer.body(Body::from(change(body))).map_err(|_| Closed)
 }
 
 /// As the API server says it; Atlas's client looks at the status alone.
