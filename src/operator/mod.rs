@@ -5,6 +5,7 @@ mod clock;
 mod health;
 mod leadership;
 mod lease;
+mod logging;
 mod metrics;
 mod process;
 
@@ -13,5 +14,6 @@ pub use clock::{clock_jumps, periods, system_clock};
 pub use health::{Readiness, serve};
 pub use leadership::Leadership;
 pub use lease::{Candidate, Election, LEASE_DURATION, LeaseError};
+pub use logging::without_bodies;
 pub use metrics::Metrics;
 pub use process::{OperatorError, execute};

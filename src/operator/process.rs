@@ -1,20 +1,14 @@
 //! From arguments to running controllers, and the way down.
 
-use std::{io::IsTerminal, pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc};
 
 use futures::{FutureExt, future::join_all};
 use kube::Client;
 use tracing::{info, warn};
-use tracing_subscriber::{
-    EnvFilter,
-    filter::{FilterExt, filter_fn},
-    layer::{Layer, SubscriberExt},
-    util::SubscriberInitExt,
-};
 
 use super::{
-    Arguments, Candidate, Command, Election, Leadership, LeaseError, LogFormat, Metrics, Readiness, RunArguments, serve,
-    system_clock,
+    Arguments, Candidate, Command, Election, Leadership, LeaseError, Metrics, Readiness, RunArguments, logging::start_logging,
+    serve, system_clock,
 };
 use crate::{
     api::custom_resource_definitions,
@@ -196,21 +190,4 @@ fn stop_on_signal(leadership: Leadership) -> std::io::Result<impl Future<Output 
         warn!("stopped at once: what was under way is looked at again at the next start");
         std::process::exit(1);
     })
-}
-
-fn start_logging(format: LogFormat) {
-    let wanted = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let filter = wanted.and(filter_fn(|line| !may_tell_a_body(line.target())));
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    let registry = tracing_subscriber::registry();
-    match format {
-        LogFormat::Text => registry.with(lines.with_filter(filter)).init(),
-        LogFormat::Json => registry.with(lines.json().with_filter(filter)).init(),
-    }
-}
-
-/// kube's client logs the whole body of an answer that it cannot read, be it half a Secret. What went wrong is in its errors too, so
-/// nothing of it is shown, whatever `RUST_LOG` asks for.
-fn may_tell_a_body(target: &str) -> bool {
-    target == "kube_client::client"
 }

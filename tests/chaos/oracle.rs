@@ -108,7 +108,18 @@ async fn is_usable(world: &World, object: &DatabaseUserCertificate, secret: &Sec
         }
         IssuerType::Ca => {
             let authority = world.shop.value(&issuer, "tls.crt").await;
-            if entry("ca.crt") == authority.as_bytes() { Ok(()) } else { Err("it is from another CA".to_owned()) }
+            if entry("ca.crt") != authority.as_bytes() {
+                return Err("ca.crt is another CA".to_owned());
+            }
+            let path =
+                |name: &str| world.shop.cluster.control_plane.directory().join(format!("{}-{name}", world.shop.namespace));
+            std::fs::write(path("ca.pem"), &authority).map_err(|error| error.to_string())?;
+            std::fs::write(path("leaf.pem"), entry("tls.crt")).map_err(|error| error.to_string())?;
+            // Schedules have clocks of their own.
+            let mut openssl = tokio::process::Command::new("openssl");
+            openssl.args(["verify", "-no_check_time", "-CAfile"]).args([path("ca.pem"), path("leaf.pem")]);
+            let verified = openssl.output().await.map_err(|error| error.to_string())?;
+            if verified.status.success() { Ok(()) } else { Err("it is signed by another CA".to_owned()) }
         }
     }
 }

@@ -6,7 +6,7 @@ use usercert_test_support::fault_proxy::{Fault, Moment, WatchFault};
 
 use crate::{
     scenario::Scenario,
-    schedule::{Outcome, Reference, Schedule, Wrong},
+    schedule::{Outcome, Reference, Schedule, Since, Wrong},
     walk::Walk,
     world::{IssuerType, Server},
 };
@@ -46,6 +46,9 @@ impl Trial {
 /// So many walks of so many steps.
 const WALKS_IN_CUT: (u64, usize) = (4, 5);
 const WALKS: (u64, usize) = (100, 8);
+
+/// So many lists a start asks for.
+const LISTS: usize = 5;
 
 /// So many of each kind are in a cut.
 const CUT: [(Kind, usize); 6] =
@@ -159,7 +162,17 @@ fn of((scenario, issuer): Combination, reference: &Reference) -> Vec<(Kind, Sche
     }
     for events in 1..=3 {
         add(Kind::OldView, Wrong::Lag(events));
-        add(Kind::TwoLeaders, Wrong::TwoLeaders(events));
+    }
+    for since in [Since::Start, Since::FirstRequest] {
+        add(Kind::TwoLeaders, Wrong::TwoLeaders(since));
+    }
+    if scenario == Scenario::FirstIssue {
+        for list in 0..LISTS {
+            add(Kind::Answer, Wrong::Start(list, Fault::Cut(Moment::Before)));
+            for status in [403, 410, 429, 500] {
+                add(Kind::Answer, Wrong::Start(list, Fault::Refuse(Moment::Before, status)));
+            }
+        }
     }
     found
 }

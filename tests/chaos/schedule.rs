@@ -26,12 +26,23 @@ pub enum Wrong {
     MadeAgain(Server, usize, Moment),
     /// At this event of a watch.
     Event(usize, WatchFault),
-    /// All watches are behind by so many events.
+    /// At this list of a start, with the object there already.
+    Start(usize, Fault),
+    /// All watches are behind by so many events, from the operator's first request on.
     Lag(usize),
     /// After all is done, the operator starts with lists and watches as they were at this event.
     Stale(usize),
     /// Two operators that both believe to lead.
-    TwoLeaders(usize),
+    TwoLeaders(Since),
+}
+
+/// Since when there is a second leader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// Before it happens.
+    Start,
+    /// The first has begun to follow.
+    FirstRequest,
 }
 
 /// One run.
@@ -64,36 +75,34 @@ pub struct Outcome {
 impl Schedule {
     /// What repeats it: `--only NAME`.
     pub fn name(&self) -> String {
-        let moment = |moment: Moment| if moment == Moment::Before { "before" } else { "after" };
         let wrong = match &self.wrong {
             Wrong::Nothing => "reference".to_owned(),
-            Wrong::Request(server, number, fault) => {
-                let fault = match fault {
-                    Fault::Cut(at) => format!("cut-{}", moment(*at)),
-                    Fault::Kill(at) => format!("kill-{}", moment(*at)),
-                    Fault::Refuse(at, status) => format!("{status}-{}", moment(*at)),
-                    Fault::Delay(at, _) => format!("delay-{}", moment(*at)),
-                    Fault::Hang => "hang".to_owned(),
-                    Fault::Halve => "halve".to_owned(),
-                    Fault::StaleList(_) => "stale-list".to_owned(),
-                };
-                format!("{}-{number}/{fault}", server.name())
-            }
+            Wrong::Request(server, number, fault) => format!("{}-{number}/{}", server.name(), fault_name(fault)),
+            Wrong::Start(number, fault) => format!("start-{number}/{}", fault_name(fault)),
             Wrong::MadeAgain(server, number, at) => format!("{}-{number}/made-again-{}", server.name(), moment(*at)),
             Wrong::Event(number, fault) => format!("event-{number}/{fault:?}").to_lowercase(),
             Wrong::Lag(events) => format!("lag-{events}"),
             Wrong::Stale(event) => format!("stale-{event}"),
-            Wrong::TwoLeaders(number) => format!("two-leaders-{number}"),
+            Wrong::TwoLeaders(Since::Start) => "two-leaders-from-the-start".to_owned(),
+            Wrong::TwoLeaders(Since::FirstRequest) => "two-leaders-meanwhile".to_owned(),
         };
         format!("{}/{}/{wrong}", self.scenario.name(), self.issuer.name())
     }
 
     /// How many answers may be lost: what a kill interrupts, or what Atlas answered to nobody.
-    fn losses(&self) -> usize {
+    fn losses(&self, lost_at_kill: usize, reference: &Reference) -> usize {
+        let mints = |number: &usize| {
+            let asked = reference.requests[1].get(*number);
+            asked.is_some_and(|asked| asked.method == "POST" && asked.route().ends_with("/certs"))
+        };
         match &self.wrong {
-            Wrong::Request(_, _, Fault::Kill(_))
-            | Wrong::Request(Server::Atlas, _, Fault::Cut(Moment::After) | Fault::Refuse(Moment::After, _) | Fault::Halve)
-            | Wrong::MadeAgain(..) => 1,
+            Wrong::Request(_, _, Fault::Kill(_)) => lost_at_kill,
+            Wrong::Request(
+                Server::Atlas,
+                number,
+                Fault::Cut(Moment::After) | Fault::Refuse(Moment::After, _) | Fault::Halve,
+            ) => usize::from(mints(number)),
+            Wrong::MadeAgain(..) => 1,
             // The time limit of a request to Atlas is three seconds here, so that a delay of one costs none.
             _ => 0,
         }
@@ -110,7 +119,7 @@ impl Schedule {
         // What a stray Event or a list adds is not worth a point.
         let requests = [world.asked_since(Server::Kubernetes, base.0), world.asked_since(Server::Atlas, base.1)];
         let events = world.kubernetes.happened().split_off(base.2).into_iter().map(|event| event.resource_version).collect();
-        schedule.judge(&world, None).await?;
+        schedule.judge(&world, None, 0).await?;
         let reference =
             Reference { requests, events, state: Some(EndState::of(&world).await?), mints: Mints::of(&world).await? };
         world.close();
@@ -127,54 +136,102 @@ impl Schedule {
 
     async fn run_in(&self, world: &World, reference: &Reference) -> Result<Outcome> {
         let before = self.scenario.prepare(world).await?;
+        let mut lost_at_kill = 0;
+        let mut played = true;
         match &self.wrong {
             Wrong::Nothing => {}
-            Wrong::Request(server, number, fault) => self.with_fault(world, *server, *number, fault).await?,
+            Wrong::Request(server, number, fault) => {
+                let expected = reference.requests[usize::from(*server == Server::Atlas)].get(*number);
+                let met = self.with_fault(world, *server, *number, fault, &mut lost_at_kill).await?;
+                // Two requests may come in another order than in the reference.
+                played = met.is_some_and(|met| expected.is_none_or(|expected| expected.route() == met.route()));
+            }
+            Wrong::Start(number, fault) => self.start_with(world, *number, fault).await?,
             Wrong::MadeAgain(server, number, moment) => {
                 return self.made_again(world, reference, *server, *number, *moment).await;
             }
             Wrong::Event(number, fault) => self.with_watch_fault(world, *number, *fault).await?,
             Wrong::Lag(events) => {
+                self.trigger_and_await_request(world).await?;
+                let seen = world.kubernetes.happened().len();
                 world.kubernetes.lag(*events);
-                self.scenario.trigger(world).await?;
                 tokio::time::sleep(STALE).await;
+                played = world.kubernetes.happened().len() > seen;
                 world.kubernetes.lag(0);
             }
             Wrong::Stale(event) => self.start_in_the_past(world, &before, *event).await?,
-            Wrong::TwoLeaders(_) => {
+            Wrong::TwoLeaders(since) => {
                 let twin = world.operator.twin();
-                twin.start(&tokio::runtime::Handle::current());
-                self.scenario.trigger(world).await?;
+                if *since == Since::Start {
+                    world.start(&twin).await?;
+                    self.scenario.trigger(world).await?;
+                } else {
+                    self.trigger_and_await_request(world).await?;
+                    world.start(&twin).await?;
+                }
                 let result = world.settle(|| self.scenario.is_reached(world, &before)).await;
                 twin.kill();
                 result?;
             }
         }
         world.settle(|| self.scenario.is_reached(world, &before)).await?;
-        let mints = self.judge(world, Some(reference)).await?;
-        Ok(Outcome { mints, played: self.has_played(world) })
-    }
-
-    /// Whether something did go wrong.
-    fn has_played(&self, world: &World) -> bool {
-        match &self.wrong {
-            Wrong::Request(server, ..) | Wrong::MadeAgain(server, ..) => !world.proxy(*server).played().is_empty(),
-            Wrong::Event(..) | Wrong::Stale(_) => !world.kubernetes.played().is_empty(),
-            Wrong::Nothing | Wrong::Lag(_) | Wrong::TwoLeaders(_) => true,
+        let mints = self.judge(world, Some(reference), lost_at_kill).await?;
+        if matches!(self.wrong, Wrong::Event(..) | Wrong::Stale(_) | Wrong::Start(..)) {
+            played = !world.kubernetes.played().is_empty();
         }
+        Ok(Outcome { mints, played })
     }
 
-    async fn with_fault(&self, world: &World, server: Server, number: usize, fault: &Fault) -> Result<()> {
+    /// Makes it happen, and waits until the operator asks for something.
+    async fn trigger_and_await_request(&self, world: &World) -> Result<()> {
+        let asked = world.asked_count();
+        self.scenario.trigger(world).await?;
+        for _ in 0..4000 {
+            if world.asked_count() > asked {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        Ok(())
+    }
+
+    /// The object is there, and a process starts that meets the fault at this list.
+    async fn start_with(&self, world: &World, number: usize, fault: &Fault) -> Result<()> {
+        world.operator.kill();
+        self.scenario.trigger(world).await?;
+        let (lists, wanted) = (std::sync::atomic::AtomicUsize::new(0), fault.clone());
+        world.kubernetes.plan(move |asked| {
+            let is_it = asked.is_list() && lists.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == number;
+            is_it.then(|| wanted.clone())
+        });
+        world.start_operator().await
+    }
+
+    /// The request that met the fault.
+    async fn with_fault(
+        &self,
+        world: &World,
+        server: Server,
+        number: usize,
+        fault: &Fault,
+        lost_at_kill: &mut usize,
+    ) -> Result<Option<Asked>> {
         let proxy = world.proxy(server);
         let (target, wanted) = (proxy.asked_count() + number, fault.clone());
         proxy.plan(move |asked| (asked.number == target).then(|| wanted.clone()));
         self.scenario.trigger(world).await?;
         if !matches!(fault, Fault::Kill(_)) {
-            // Until the point is passed, or nothing more comes.
+            // Until the point is passed, or nothing more comes; the clock is looked at every five seconds.
+            for _ in 0..300 {
+                if !proxy.played().is_empty() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
             world.calm().await;
-            return Ok(());
+            return Ok(proxy.asked().get(target).cloned());
         }
-        for _ in 0..200 {
+        for _ in 0..800 {
             if !proxy.played().is_empty() {
                 break;
             }
@@ -182,8 +239,11 @@ impl Schedule {
         }
         // The operator is killed by the proxy when it has noted the fault, and a little later.
         tokio::time::sleep(Duration::from_millis(50)).await;
+        *lost_at_kill = Mints::of(world).await?.lost;
+        let met = proxy.asked().get(target).cloned();
         proxy.clear();
-        world.restart_operator().await
+        world.restart_operator().await?;
+        Ok(met)
     }
 
     async fn with_watch_fault(&self, world: &World, number: usize, fault: WatchFault) -> Result<()> {
@@ -232,7 +292,8 @@ impl Schedule {
         });
         self.scenario.trigger(world).await?;
         // Where the point is not reached, all is made again a little later.
-        let _ = tokio::time::timeout(Duration::from_secs(5), held.notified()).await;
+        let played = tokio::time::timeout(Duration::from_secs(5), held.notified()).await.is_ok();
+        proxy.clear();
         let uid = make_again(world).await?;
         let settled = || async {
             let object = world.object().await?;
@@ -242,24 +303,45 @@ impl Schedule {
         world.assert_quiet().await?;
         judge_readiness(world).await?;
         world.secrets.judge()?;
+        let (state, expected) = (EndState::of(world).await?, reference.state.as_ref());
+        ensure!(expected.is_none_or(|expected| state.is_like(expected)), "it ends in {state:#?}\ninstead of {expected:#?}");
         let mints = Mints::of(world).await?;
         // The new object needs one of its own, and that for the old one may have been saved or lost.
         let allowed = Mints { made: reference.mints.made + 1, lost: 0 };
-        mints.judge(allowed, self.losses())?;
-        Ok(Outcome { mints, played: self.has_played(world) })
+        mints.judge(allowed, self.losses(0, reference))?;
+        Ok(Outcome { mints, played })
     }
 
-    async fn judge(&self, world: &World, reference: Option<&Reference>) -> Result<Mints> {
+    async fn judge(&self, world: &World, reference: Option<&Reference>, lost_at_kill: usize) -> Result<Mints> {
         world.assert_quiet().await?;
         judge_readiness(world).await?;
         let mints = Mints::of(world).await?;
         world.secrets.judge()?;
         judge_account(world, mints).await?;
         if let Some(reference) = reference {
-            mints.judge(reference.mints, self.losses())?;
+            mints.judge(reference.mints, self.losses(lost_at_kill, reference))?;
             let state = EndState::of(world).await?;
             ensure!(Some(&state) == reference.state.as_ref(), "it ends in {state:#?}\ninstead of {:#?}", reference.state);
         }
         Ok(mints)
+    }
+}
+
+fn fault_name(fault: &Fault) -> String {
+    match fault {
+        Fault::Cut(at) => format!("cut-{}", moment(*at)),
+        Fault::Kill(at) => format!("kill-{}", moment(*at)),
+        Fault::Refuse(at, status) => format!("{status}-{}", moment(*at)),
+        Fault::Delay(at, _) => format!("delay-{}", moment(*at)),
+        Fault::Hang => "hang".to_owned(),
+        Fault::Halve => "halve".to_owned(),
+        Fault::StaleList(_) => "stale-list".to_owned(),
+    }
+}
+
+const fn moment(moment: Moment) -> &'static str {
+    match moment {
+        Moment::Before => "before",
+        Moment::After => "after",
     }
 }

@@ -22,6 +22,8 @@ use crate::world::NAME;
 #[derive(Clone, Debug)]
 struct Version {
     uid: String,
+    /// The UID of the object that it belongs to.
+    owner: Option<String>,
     /// The resourceVersion.
     number: String,
     /// The serial number, or why it cannot be used.
@@ -104,12 +106,17 @@ impl SecretWatch {
     pub fn judge(&self) -> Result<()> {
         let spoilt = self.seen.lock().unwrap_or_else(PoisonError::into_inner).spoilt.clone();
         let mut best: Option<(String, Certificate)> = None;
+        let mut owned: Option<(String, Option<String>)> = None;
         for version in self.versions() {
             // Labels that are taken away from what we spoilt leave it as it is.
             if spoilt.contains(&version.number) {
-                best = None;
+                (best, owned) = (None, None);
                 continue;
             }
+            if owned.as_ref().is_some_and(|(uid, owner)| *uid == version.uid && *owner != version.owner) {
+                bail!("a watcher saw version {} change hands", version.number);
+            }
+            owned = Some((version.uid.clone(), version.owner.clone()));
             let certificate = match version.content {
                 Ok(certificate) => certificate,
                 Err(fault) => bail!("a watcher saw version {}: {fault}", version.number),
@@ -129,6 +136,7 @@ impl SecretWatch {
 fn version(secret: &Secret) -> Version {
     Version {
         uid: secret.uid().unwrap_or_default(),
+        owner: secret.owner_references().first().map(|owner| owner.uid.clone()),
         number: secret.resource_version().unwrap_or_default(),
         content: content(secret),
     }

@@ -43,15 +43,20 @@ impl Table {
         let reference = self.references.get(&name).copied().unwrap_or_default();
         let row = self.rows.entry(name).or_default();
         row.schedules += 1;
-        row.points.insert(point);
         let Some(outcome) = outcome else {
             row.failures += 1;
             return;
         };
-        row.missed += usize::from(!outcome.played);
+        if outcome.played {
+            row.points.insert(point);
+        } else {
+            row.missed += 1;
+        }
         row.made += outcome.mints.made;
         row.lost += outcome.mints.lost;
-        row.reference += reference;
+        // Where the object was made again, the new one needs a certificate of its own.
+        let is_made_again = matches!(trial, Trial::Schedule(Schedule { wrong: Wrong::MadeAgain(..), .. }));
+        row.reference += reference + usize::from(is_made_again);
     }
 
     pub fn failures(&self) -> usize {
@@ -106,6 +111,7 @@ fn print_row(name: &str, row: &Row, reference: &str) {
 fn point(wrong: &Wrong) -> String {
     match wrong {
         Wrong::Request(server, number, _) | Wrong::MadeAgain(server, number, _) => format!("{} {number}", server.name()),
+        Wrong::Start(number, _) => format!("list {number} at the start"),
         Wrong::Event(number, _) | Wrong::Stale(number) => format!("event {number}"),
         Wrong::Nothing | Wrong::Lag(_) | Wrong::TwoLeaders(_) => "everywhere".to_owned(),
     }

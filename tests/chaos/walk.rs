@@ -89,6 +89,27 @@ impl Step {
         Self::Restart,
     ];
 
+    /// Whether it needs no new certificate, where all was well before.
+    const fn is_harmless(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidUser
+                | Self::FieldOfOtherIssuer
+                | Self::RenewLater
+                | Self::MissingIssuer
+                | Self::RefusedByServer
+                | Self::SpoilKey
+                | Self::TakeLabelAway
+                | Self::TakeAnnotationsAway
+                | Self::TakeOwnerAway
+                | Self::AddForeignEntries
+                | Self::BreakIssuer
+                | Self::DeleteIssuer
+                | Self::SpoilCredentials
+                | Self::Restart
+        )
+    }
+
     async fn take(self, world: &World, number: usize) -> Result<()> {
         let shop = &world.shop;
         match self {
@@ -205,8 +226,12 @@ impl Walk {
         for number in 0..self.steps {
             let step = Step::ALL[random.below(Step::ALL.len())];
             trail.push(step);
+            let was_settled = world.object().await?.is_some_and(|object| is_settled(&object));
+            let before = Mints::of(world).await?.made;
             step.take(world, number).await?;
             look(world).await?;
+            let made = Mints::of(world).await?.made - before;
+            ensure!(made == 0 || !was_settled || !step.is_harmless(), "{step:?} cost {made} certificates");
             world.advance(STEP);
             tokio::time::sleep(NOTICED).await;
             look(world).await?;

@@ -21,7 +21,7 @@ use usercert_test_support::{
 
 use crate::{
     CLUSTER,
-    harness::{Operator, Shop, create_namespace, new_ca},
+    harness::{Operator, Shop, create_namespace, new_ca_named},
     secrets::SecretWatch,
 };
 
@@ -40,7 +40,8 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const ROUNDS: usize = 12;
 
 /// CAs for all schedules, for making one takes two processes.
-static AUTHORITIES: LazyLock<[(String, String); 3]> = LazyLock::new(|| [new_ca(3650), new_ca(3650), new_ca(3650)]);
+static AUTHORITIES: LazyLock<[(String, String); 3]> =
+    LazyLock::new(|| ["first", "second", "third"].map(|name| new_ca_named(name, 3650)));
 
 /// Which issuer a scenario is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,7 +172,12 @@ impl World {
 
     /// Starts the operator, and waits until its caches are filled.
     pub async fn start_operator(&self) -> Result<()> {
-        let readiness = self.operator.start(&tokio::runtime::Handle::current());
+        self.start(&self.operator).await
+    }
+
+    /// The same of another operator.
+    pub async fn start(&self, operator: &Operator) -> Result<()> {
+        let readiness = operator.start(&tokio::runtime::Handle::current());
         for _ in 0..600 {
             if readiness.is_ready() {
                 return Ok(());

@@ -27,10 +27,11 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, api::PostParams};
 use serde_json::json;
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 use usercert_operator::{
     controller::{self, Accounts, AtlasDefaults, Scope, Settings, Turns},
     issuer::atlas::AtlasClient,
-    operator::{Leadership, Metrics, Readiness},
+    operator::{Leadership, Metrics, Readiness, without_bodies},
 };
 use usercert_test_support::{
     atlas::{DigestAlgorithm, StandIn, StandInConfig},
@@ -128,7 +129,8 @@ async fn keep_metrics(metrics: Arc<Metrics>) {
 async fn start_parts(options: &'static Options, filter: &str) -> (ControlPlane, StandIn, Log, Operator) {
     let log = Log::default();
     let writer = log.clone();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(move || writer.clone()).init();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+    tracing_subscriber::registry().with(lines.with_filter(without_bodies(EnvFilter::new(filter)))).init();
     rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
     let config = StandInConfig { digest: options.digest, ..StandInConfig::default() };
     let (control_plane, atlas) = tokio::join!(ControlPlane::start(), StandIn::start(config));
@@ -310,6 +312,11 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, question: 
 
 /// Certificate and key of a CA that lasts this many days.
 pub fn new_ca(days: u32) -> (String, String) {
+    new_ca_named("CA", days)
+}
+
+/// One with this common name.
+pub fn new_ca_named(name: &str, days: u32) -> (String, String) {
     let key = openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"], "");
     let days = days.to_string();
     let arguments = [
@@ -320,7 +327,7 @@ pub fn new_ca(days: u32) -> (String, String) {
         "-days",
         &days,
         "-subj",
-        "/O=Acme/CN=CA",
+        &format!("/O=Acme/CN={name}"),
         "-addext",
         "keyUsage=critical,keyCertSign",
     ];

@@ -94,6 +94,19 @@ impl Asked {
         self.method != "GET" && !self.is_dry_run()
     }
 
+    /// Method and path without what differs from run to run: the names of namespaces, projects and Events.
+    #[must_use]
+    pub fn route(&self) -> String {
+        let path = self.target.split('?').next().unwrap_or_default();
+        let mut segments: Vec<&str> = path.split('/').collect();
+        for place in 1..segments.len() {
+            if matches!(segments[place - 1], "namespaces" | "groups" | "events") {
+                segments[place] = "…";
+            }
+        }
+        format!("{} {}{}", self.method, segments.join("/"), if self.is_dry_run() { " (dry run)" } else { "" })
+    }
+
     /// Method and path, for people.
     #[must_use]
     pub fn label(&self) -> String {

@@ -58,6 +58,7 @@ fn event(version: usize) -> String {
 #[case::refused_after_its_effect(Fault::Refuse(Moment::After, 504), 504, 3)]
 #[case::late(Fault::Delay(Moment::After, Duration::from_millis(20)), 200, 3)]
 #[case::hanging(Fault::Hang, 0, 2)]
+#[case::cut_short(Fault::Halve, 200, 3)]
 #[tokio::test]
 async fn one_request_goes_wrong_and_no_other(#[case] fault: Fault, #[case] answer: u16, #[case] carried_out: usize) {
     let (url, effects) = server().await;
