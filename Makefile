@@ -72,8 +72,9 @@ cluster: tools ## Tests against a real API server
 	@cargo run --quiet --release --package usercert-test-support --bin secrecy-check $(EVIDENCE)
 
 .PHONY: chaos
-chaos: tools ## Everything that can go wrong, at every point: crashes, lost answers, old views; prints a table
-	cargo test --test chaos -- --full
+chaos: model tools ## Everything that can go wrong, at every point: the model, replicas, clocks, rest, crashes, old views; ends with a table
+	cargo test --test replicas --test clocks --test quiet --test interruptions
+	cargo test --test chaos -- --full --lanes 16
 
 .PHONY: fuzz
 fuzz: $(CARGO_FUZZ) ## Fuzz each target by coverage; SECONDS_EACH=60, TARGET=name for one alone; needs a C++ compiler

@@ -74,7 +74,8 @@ pub fn record_failure(
     let count = status
         .failure
         .as_ref()
-        .filter(|old| old.inputs == inputs || error.minted == Minted::Possibly)
+        // Whoever counted a lost claim did not know what it was made from.
+        .filter(|old| old.inputs == inputs || old.inputs.is_empty() || error.minted == Minted::Possibly)
         .map_or(0, |old| old.count)
         .saturating_add(1);
     status.issuance = None;

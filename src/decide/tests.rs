@@ -304,6 +304,18 @@ fn after_a_lost_answer_no_change_shortens_the_wait() {
 }
 
 #[test]
+fn a_question_that_fails_after_a_lost_claim_begins_no_new_series() {
+    let mut observed = failed(Minted::No, Reason::AtlasUnavailable);
+    observed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 3, since: Time(at(0)) });
+    record_lost_claim(&mut observed.status, "uid", at(0));
+    let Decision::Issue { desired, .. } = decide(&object(), &observed, at(DAY)) else { panic!() };
+    let error =
+        IssueError { reason: Reason::AtlasUnavailable, message: "no".into(), retry: Retry::Backoff, minted: Minted::No };
+    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), &error, at(DAY));
+    assert_eq!(observed.status.failure.unwrap().count, 4);
+}
+
+#[test]
 fn the_wait_for_a_lost_answer_outlasts_a_good_secret_that_is_deleted_before_its_end() {
     let mut observed =
         Observed { secret: SecretState::Ours(Box::new(view())), ..failed(Minted::Possibly, Reason::AtlasAnswerLost) };
