@@ -128,6 +128,12 @@ fn a_broken_rule_is_found(#[case] mutation: Mutation, #[case] property: &'static
 }
 
 #[test]
+fn a_loop_is_found() {
+    let operator = Operator { bound: NONE, may_list: false, mutation: Some(Mutation::NoRest) };
+    assert!(cycles::search(operator).cycle.is_some());
+}
+
+#[test]
 fn replay_of_a_path() {
     if let Ok(text) = std::env::var(replay::VARIABLE) {
         replay::run(&text);

@@ -28,11 +28,20 @@ pub enum Mutation {
     ForgottenClaim,
     /// What failed is not looked at again.
     NoRetry,
+    /// Each pass begins the next one.
+    NoRest,
 }
 
 impl Mutation {
-    pub const ALL: [Self; 6] =
-        [Self::NoClaim, Self::NoPrecondition, Self::NoPermit, Self::RetriedRequest, Self::ForgottenClaim, Self::NoRetry];
+    pub const ALL: [Self; 7] = [
+        Self::NoClaim,
+        Self::NoPrecondition,
+        Self::NoPermit,
+        Self::RetriedRequest,
+        Self::ForgottenClaim,
+        Self::NoRetry,
+        Self::NoRest,
+    ];
 }
 
 /// The operator and its world, within a bound.

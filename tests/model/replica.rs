@@ -352,7 +352,8 @@ impl<'a> Turn<'a> {
             _ => next.filter(|_| self.mutation != Some(Mutation::NoRetry)).map(Wake::Retry),
         };
         // What is to be done next is looked at again within half a minute.
-        let again = matches!(decided, Decided::Issue(_) | Decided::Examine(_) | Decided::Save | Decided::Account);
+        let again = matches!(decided, Decided::Issue(_) | Decided::Examine(_) | Decided::Save | Decided::Account)
+            || self.mutation == Some(Mutation::NoRest);
         if status == self.pass.object.status {
             return self.ends(wake, again);
         }

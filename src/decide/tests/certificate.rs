@@ -1,0 +1,151 @@
+//! The certificate: when it serves, why a new one is issued, and when.
+
+use super::*;
+
+#[test]
+fn a_good_certificate_is_kept_until_its_renewal_time() {
+    let decision = decide(&object(), &observed(), at(DAY));
+    let Decision::Keep { renewal_time, .. } = decision else { panic!("{decision:?}") };
+    assert!(renewal_time < at(55 * DAY) && renewal_time > at(51 * DAY), "35 days ahead, up to 3.5 earlier: {renewal_time}");
+    assert_eq!(cause(&decide(&object(), &observed(), renewal_time)), Some(Reason::RenewalDue));
+}
+
+#[rstest]
+#[case::absent(Observed { secret: SecretState::Absent, ..observed() }, Reason::NoCertificate)]
+#[case::unusable(with_view(|view| view.certificate = Err("empty".into())), Reason::PairUnusable)]
+#[case::other_issuer(with_view(|view| view.issuer = Some("atlas/1".into())), Reason::IssuerChanged)]
+#[case::other_key(with_view(|view| view.certificate = Ok(CertificateFacts {
+    private_key: PrivateKeySpec { algorithm: KeyAlgorithm::Rsa, size: 2048 }, ..certificate() })), Reason::PrivateKeyChanged)]
+#[case::other_user(with_view(|view| view.certificate = Ok(CertificateFacts {
+    subject: Subject::for_user("other").unwrap(), ..certificate() })), Reason::SubjectChanged)]
+#[case::expired(with_view(|view| view.certificate = Ok(CertificateFacts { not_after: at(DAY), ..certificate() })), Reason::Expired)]
+fn what_does_not_serve_is_issued_anew(#[case] observed: Observed, #[case] expected: Reason) {
+    assert_eq!(cause(&decide(&object(), &observed, at(DAY))), Some(expected));
+}
+
+#[rstest]
+#[case::foreign(Observed { secret: SecretState::NotOurs("belongs to nobody".into()), ..observed() }, Reason::SecretNotOwned)]
+#[case::no_issuer(Observed { issuer: IssuerState::Missing, secret: SecretState::Absent, ..observed() }, Reason::IssuerNotFound)]
+#[case::bad_issuer(Observed { issuer: IssuerState::Refused(Reason::CaInvalid, "x".into()), ..observed() }, Reason::CaInvalid)]
+#[case::not_allowed(with_issuer(|issuer| issuer.allow = Allow::of_cluster_issuer(None).unwrap()), Reason::IssuerNotAllowed)]
+#[case::ca_ends_first(Observed { secret: SecretState::Ours(Box::new(SecretView {
+    certificate: Ok(CertificateFacts { not_before: at(-89 * DAY), not_after: at(2 * DAY), ..certificate() }), ..view() })),
+    ..with_issuer(|issuer| issuer.not_after = Some(at(2 * DAY))) }, Reason::CaExpiresFirst)]
+fn what_a_person_must_change_is_refused(#[case] observed: Observed, #[case] expected: Reason) {
+    assert_eq!(reason(&decide(&object(), &observed, at(DAY))), Some(expected));
+}
+
+#[test]
+fn nothing_is_decided_before_the_issuer_was_looked_at() {
+    let observed = Observed { issuer: IssuerState::Unknown, secret: SecretState::Absent, ..observed() };
+    assert_eq!(decide(&object(), &observed, at(DAY)), Decision::Await);
+}
+
+#[test]
+fn a_renewal_request_is_handled_once_per_value_even_if_the_status_is_lost() {
+    let mut asked = object();
+    asked.metadata.annotations = Some([(RENEW_REQUESTED_ANNOTATION.to_owned(), "1".to_owned())].into());
+    assert_eq!(cause(&decide(&asked, &observed(), at(DAY))), Some(Reason::RenewalRequested));
+    let in_secret = with_view(|view| view.renew_request = Some("1".into()));
+    assert!(matches!(decide(&asked, &in_secret, at(DAY)), Decision::Keep { .. }));
+    let mut in_status = observed();
+    in_status.status.renew_request_handled = Some("1".into());
+    assert!(matches!(decide(&asked, &in_status, at(DAY)), Decision::Keep { .. }));
+    asked.metadata.annotations = Some([(RENEW_REQUESTED_ANNOTATION.to_owned(), "2".to_owned())].into());
+    assert_eq!(cause(&decide(&asked, &in_secret, at(DAY))), Some(Reason::RenewalRequested));
+}
+
+#[test]
+fn a_status_that_was_wiped_is_rebuilt_and_then_stays() {
+    let decision = decide(&object(), &observed(), at(DAY));
+    let status = next_status(&object(), &observed(), &decision, at(DAY));
+    assert_eq!(status.serial_number.as_deref(), Some("0A"));
+    let again = Observed { status: status.clone(), ..observed() };
+    assert_eq!(next_status(&object(), &again, &decide(&object(), &again, at(2 * DAY)), at(2 * DAY)), status);
+}
+
+#[rstest]
+#[case::atlas_with_duration(IssuerType::Atlas, |spec: &mut DatabaseUserCertificateSpec| spec.duration = Some("2h".into()), "duration")]
+#[case::atlas_with_subject(IssuerType::Atlas, |spec: &mut DatabaseUserCertificateSpec| spec.subject = Some("CN=a".into()), "subject")]
+#[case::ca_with_months(IssuerType::Ca, |spec: &mut DatabaseUserCertificateSpec| spec.months_until_expiration = Some(3), "monthsUntilExpiration")]
+#[case::atlas_with_key(IssuerType::Atlas, |spec: &mut DatabaseUserCertificateSpec|
+    spec.private_key = Some(PrivateKey { algorithm: PrivateKeyAlgorithm::Rsa, size: None }), "privateKey")]
+#[case::late_renewal(IssuerType::Atlas, |spec: &mut DatabaseUserCertificateSpec| spec.renew_before = Some("2016h".into()), "renewBefore")]
+#[case::no_duration(IssuerType::Ca, |spec: &mut DatabaseUserCertificateSpec| spec.duration = Some("soon".into()), "duration")]
+#[case::no_subject(IssuerType::Ca, |spec: &mut DatabaseUserCertificateSpec| spec.subject = Some("orders".into()), "subject")]
+fn a_spec_that_the_issuer_cannot_honour_names_the_field(
+    #[case] issuer_type: IssuerType,
+    #[case] change: impl FnOnce(&mut DatabaseUserCertificateSpec),
+    #[case] field: &str,
+) {
+    let mut object = object();
+    change(&mut object.spec);
+    let observed =
+        Observed { issuer: IssuerState::Usable(Box::new(issuer(issuer_type))), secret: SecretState::Absent, ..observed() };
+    let Decision::Refuse { reason, message } = decide(&object, &observed, at(0)) else { panic!() };
+    assert_eq!(reason, Reason::InvalidSpec);
+    assert!(message.contains(field), "{message}");
+}
+
+proptest! {
+    #[test]
+    fn the_renewal_time_is_inside_the_validity_and_the_same_each_time(
+        lifetime in 3600_i64..800 * DAY, percentage in 1_u8..=90, fixed in 300_i64..900 * DAY, choice in 0..3, uid in ".{0,40}"
+    ) {
+        let certificate = CertificateFacts { not_after: at(lifetime), ..certificate() };
+        let wanted = match choice {
+            0 => RenewBefore::Default,
+            1 => RenewBefore::Percentage(percentage),
+            _ => RenewBefore::Time(SignedDuration::from_secs(fixed)),
+        };
+        let time = renewal_time(&certificate, wanted, &uid);
+        prop_assert!(time >= at(lifetime / 10 - 1) && time < certificate.not_after);
+        prop_assert_eq!(time, renewal_time(&certificate, wanted, &uid));
+    }
+
+    #[test]
+    fn every_input_has_a_decision_and_reporting_it_settles(
+        now in -200 * DAY..400 * DAY, absent: bool, broken: bool, complete: bool, atlas: bool, other_issuer: bool,
+        claim in proptest::option::of("[a-c]"), answered in proptest::option::of("[a-c]"),
+    ) {
+        let mut observed = with_view(|view| {
+            view.complete = complete;
+            view.issuance = answered;
+            if other_issuer { view.issuer = Some("ca/2".into()); }
+            if broken { view.certificate = Err("garbled".into()); }
+        });
+        if absent { observed.secret = SecretState::Absent; }
+        if atlas { observed.issuer = IssuerState::Usable(Box::new(issuer(IssuerType::Atlas))); }
+        observed.status.issuance = claim.map(|id| Issuance { id, reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)) });
+        let decision = decide(&object(), &observed, at(now));
+        let status = next_status(&object(), &observed, &decision, at(now));
+        observed.status = status.clone();
+        let again = decide(&object(), &observed, at(now));
+        prop_assert_eq!(next_status(&object(), &observed, &again, at(now)), status, "a second report changes nothing");
+    }
+}
+
+#[rstest]
+#[case("2160h", Some(2160 * 3600))]
+#[case("1h30m5s", Some(5405))]
+#[case("90m", Some(5400))]
+#[case("000000000001h", Some(3600))]
+#[case("999999999999999h16s", Some(3_599_999_999_999_996_416))]
+#[case("59s", None)]
+#[case("0s", None)]
+#[case("", None)]
+#[case("h", None)]
+#[case("5", None)]
+#[case("5d", None)]
+#[case("1m1h", None)]
+#[case("1h1h", None)]
+#[case("1.5h", None)]
+#[case("-1h", None)]
+#[case("5h-3s", None)]
+#[case("99999999999999999999h", None)]
+#[case("9223372036854775807h", None)]
+fn a_duration_is_what_the_schema_admits_and_nothing_else_has_an_effect(#[case] text: &str, #[case] seconds: Option<i64>) {
+    let parsed = parse_duration("spec.duration", text);
+    assert_eq!(parsed.as_ref().ok().map(SignedDuration::as_secs), seconds);
+    assert!(parsed.is_ok() || parsed.unwrap_err().0.starts_with("spec.duration"));
+}

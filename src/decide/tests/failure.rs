@@ -1,0 +1,190 @@
+//! Failures, claims, and how long is waited.
+
+use super::*;
+
+#[test]
+fn a_claim_without_its_certificate_is_accounted_for_and_one_with_it_is_not() {
+    let claim = Issuance { id: "c1".into(), reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)) };
+    let mut lost = Observed { secret: SecretState::Absent, ..observed() };
+    lost.status.issuance = Some(claim.clone());
+    assert_eq!(decide(&object(), &lost, at(DAY)), Decision::Account);
+    record_lost_claim(&mut lost.status, "uid-1", at(DAY));
+    assert_eq!(unaccounted(&lost.status), 1);
+    assert_eq!(reason(&decide(&object(), &lost, at(DAY))), Some(Reason::AtlasAnswerLost));
+    assert_eq!(cause(&decide(&object(), &lost, at(DAY + 3600))), Some(Reason::NoCertificate));
+
+    let mut answered = with_view(|view| view.issuance = Some("c1".into()));
+    answered.status.issuance = Some(claim);
+    let decision = decide(&object(), &answered, at(DAY));
+    assert!(matches!(decision, Decision::Keep { .. }));
+    assert_eq!(next_status(&object(), &answered, &decision, at(DAY)).issuance, None);
+}
+
+#[test]
+fn a_failure_waits_until_something_changes_or_its_time_has_come() {
+    let observed = failed(Minted::No, Reason::AtlasUnauthorized);
+    assert_eq!(reason(&decide(&object(), &observed, at(60))), Some(Reason::AtlasUnauthorized));
+    assert_eq!(cause(&decide(&object(), &observed, at(2 * 3600))), Some(Reason::NoCertificate));
+    let mut edited = object();
+    edited.metadata.generation = Some(2);
+    assert_eq!(cause(&decide(&edited, &observed, at(60))), Some(Reason::NoCertificate), "the spec changed");
+    let mut rotated = observed.clone();
+    rotated.issuer = IssuerState::Usable(Box::new(IssuerFacts { version: "2".into(), ..issuer(IssuerType::Ca) }));
+    assert_eq!(cause(&decide(&object(), &rotated, at(60))), Some(Reason::NoCertificate), "the credentials changed");
+}
+
+#[test]
+fn after_a_lost_answer_no_change_shortens_the_wait() {
+    let observed = failed(Minted::Possibly, Reason::AtlasAnswerLost);
+    let mut edited = object();
+    edited.metadata.generation = Some(2);
+    assert_eq!(reason(&decide(&edited, &observed, at(60))), Some(Reason::AtlasAnswerLost));
+    assert_eq!(unaccounted(&observed.status), 1);
+}
+
+#[test]
+fn a_question_that_fails_after_a_lost_claim_begins_no_new_series() {
+    let mut observed = failed(Minted::No, Reason::AtlasUnavailable);
+    observed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 3, since: Time(at(0)) });
+    record_lost_claim(&mut observed.status, "uid", at(0));
+    let Decision::Issue { desired, .. } = decide(&object(), &observed, at(DAY)) else { panic!() };
+    let error =
+        IssueError { reason: Reason::AtlasUnavailable, message: "no".into(), retry: Retry::Backoff, minted: Minted::No };
+    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), &error, at(DAY));
+    assert_eq!(observed.status.failure.unwrap().count, 4);
+}
+
+#[test]
+fn the_wait_for_a_lost_answer_outlasts_a_good_secret_that_is_deleted_before_its_end() {
+    let mut observed =
+        Observed { secret: SecretState::Ours(Box::new(view())), ..failed(Minted::Possibly, Reason::AtlasAnswerLost) };
+    let until = observed.status.failure.clone().unwrap().next_attempt.0;
+    let keep = decide(&object(), &observed, at(60));
+    assert!(matches!(keep, Decision::Keep { .. }));
+    assert_eq!(next_look(&observed, &keep, at(60)), Some(until));
+    observed.status = next_status(&object(), &observed, &keep, at(60));
+    let deleted = Observed { secret: SecretState::Absent, ..observed.clone() };
+    assert_eq!(reason(&decide(&object(), &deleted, at(90))), Some(Reason::AtlasAnswerLost));
+    assert_eq!(next_status(&object(), &observed, &keep, until).failure, None);
+    observed.status.failure = failed(Minted::No, Reason::AtlasUnavailable).status.failure;
+    assert_eq!(next_status(&object(), &observed, &keep, at(60)).failure, None, "nothing is on its way");
+}
+
+#[test]
+fn too_many_issues_in_an_hour_are_braked_and_the_brake_is_released() {
+    let mut observed = Observed { secret: SecretState::Absent, ..observed() };
+    observed.status.history = (1..=5)
+        .map(|n| IssuedCertificate {
+            serial_number: n.to_string(),
+            reason: "NoCertificate".into(),
+            issuer: None,
+            recorded_at: Time(at(n * 60)),
+            not_after: Time(at(90 * DAY)),
+        })
+        .collect();
+    assert_eq!(reason(&decide(&object(), &observed, at(600))), Some(Reason::TooManyIssues));
+    assert_eq!(cause(&decide(&object(), &observed, at(3600 + 61))), Some(Reason::NoCertificate));
+}
+
+#[test]
+fn ready_stays_true_while_a_renewal_fails_and_ends_with_the_certificate() {
+    let mut observed = failed(Minted::No, Reason::AtlasUnauthorized);
+    observed.status.failure.as_mut().unwrap().next_attempt = Time(at(1000 * DAY));
+    observed.secret = SecretState::Ours(Box::new(view()));
+    let ready = |now| {
+        let decision = decide(&object(), &observed, now);
+        let status = next_status(&object(), &observed, &decision, now);
+        let ready = condition(&status.conditions, READY).unwrap().clone();
+        (ready.status, ready.reason, condition(&status.conditions, ISSUING).unwrap().reason.clone())
+    };
+    let unauthorized = || "AtlasUnauthorized".to_owned();
+    assert_eq!(ready(at(80 * DAY)), ("True".into(), "Issued".into(), unauthorized()));
+    assert_eq!(ready(at(90 * DAY)), ("False".into(), unauthorized(), unauthorized()));
+}
+
+#[test]
+fn a_certificate_from_atlas_is_made_only_when_the_account_of_its_user_is_known_and_within_budget() {
+    let facts = issuer(IssuerType::Atlas);
+    let absent = Observed { issuer: IssuerState::Usable(Box::new(facts)), secret: SecretState::Absent, ..observed() };
+    let now = at(0);
+    assert_eq!(decide(&object(), &absent, now), Decision::Examine { cause: Reason::NoCertificate });
+    let with =
+        |made: usize| Observed { account: Some(UserAccount { made: vec![at(-60); made], objects: 1 }), ..absent.clone() };
+    assert!(matches!(decide(&object(), &with(4), now), Decision::Issue { .. }));
+    assert_eq!(reason(&decide(&object(), &with(5), now)), Some(Reason::AtlasMintBudget));
+    let mut forced = object();
+    forced.metadata.annotations = Some([("usercert.dev/renew-requested-at".to_owned(), "now".to_owned())].into());
+    assert!(matches!(decide(&forced, &with(5), now), Decision::Issue { .. }), "a person asked for it");
+}
+
+#[test]
+fn a_request_releases_the_brake_once() {
+    let mut braked = Observed { secret: SecretState::Absent, ..observed() };
+    braked.status.history = vec![
+        IssuedCertificate {
+            serial_number: "1".into(),
+            reason: "NoCertificate".into(),
+            issuer: None,
+            recorded_at: Time(at(-60)),
+            not_after: Time(at(90 * DAY)),
+        };
+        5
+    ];
+    let mut asked = object();
+    asked.metadata.annotations = Some([("usercert.dev/renew-requested-at".to_owned(), "now".to_owned())].into());
+    assert_eq!(reason(&decide(&object(), &braked, at(0))), Some(Reason::TooManyIssues));
+    assert!(matches!(decide(&asked, &braked, at(0)), Decision::Issue { .. }));
+    braked.status.renew_request_handled = Some("now".into());
+    assert_eq!(reason(&decide(&asked, &braked, at(0))), Some(Reason::TooManyIssues));
+}
+
+#[test]
+fn a_wait_that_atlas_set_for_one_user_does_not_hold_for_another() {
+    let mut observed = failed(Minted::No, Reason::AtlasCertificateLimit);
+    let inputs = observed.status.failure.as_ref().unwrap().inputs.clone();
+    let mut changed = object();
+    changed.metadata.generation = Some(99);
+    assert_eq!(reason(&decide(&changed, &observed, at(1))), Some(Reason::AtlasCertificateLimit), "{inputs}");
+    changed.spec.username = Some("another".into());
+    assert!(matches!(decide(&changed, &observed, at(1)), Decision::Issue { .. }));
+    observed.status.failure.as_mut().unwrap().inputs = String::new();
+    assert_eq!(reason(&decide(&changed, &observed, at(1))), Some(Reason::AtlasCertificateLimit), "an unknown user's");
+}
+
+#[test]
+fn after_three_answers_that_cannot_be_used_no_more_is_asked_for_until_something_changes() {
+    let mut observed = failed(Minted::Possibly, Reason::AtlasAnswerUnusable);
+    let later = at(90 * DAY / 2);
+    assert!(matches!(decide(&object(), &observed, later), Decision::Issue { .. }), "once may be chance");
+    observed.status.failure.as_mut().unwrap().count = 3;
+    assert!(matches!(decide(&object(), &observed, later), Decision::Refuse { reason: Reason::AtlasAnswerUnusable, .. }));
+    let mut changed = object();
+    changed.metadata.generation = Some(99);
+    assert!(matches!(decide(&changed, &observed, later), Decision::Issue { .. }));
+}
+
+#[test]
+fn counters_that_somebody_filled_to_the_brim_stay_there() {
+    let full = CertificateFailure {
+        count: i64::MAX,
+        reason: Reason::AtlasAnswerLost.as_str().to_owned(),
+        message: String::new(),
+        last_time: Time(at(0)),
+        next_attempt: Time(at(0)),
+        inputs: String::new(),
+    };
+    let mut status = DatabaseUserCertificateStatus {
+        failure: Some(full),
+        unaccounted_certificates: Some(UnaccountedCertificates { count: i64::MAX, presumed: i64::MAX, ..Default::default() }),
+        ..DatabaseUserCertificateStatus::default()
+    };
+    let issuer = issuer(IssuerType::Atlas);
+    let desired = Desired::new(&object(), &issuer).unwrap();
+    let error =
+        IssueError { reason: Reason::AtlasAnswerLost, message: String::new(), retry: Retry::Backoff, minted: Minted::Possibly };
+    let claim = claimed(&object(), &status, "1", Reason::RenewalDue, at(0));
+    assert_eq!(claim.issuance.map(|claim| claim.attempt), Some(i64::MAX));
+    record_failure(&mut status, &desired, &issuer, &error, at(0));
+    assert_eq!(status.failure.map(|failure| failure.count), Some(i64::MAX));
+    assert_eq!(status.unaccounted_certificates.map(|found| (found.count, found.presumed)), Some((i64::MAX, i64::MAX)));
+}

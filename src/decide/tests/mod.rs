@@ -1,0 +1,149 @@
+//! Statements about decisions, without a cluster: what they begin with.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod certificate;
+mod failure;
+mod secret;
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::ObjectMeta;
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::*;
+use crate::{
+    api::{
+        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING,
+        Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, UnaccountedCertificates,
+        condition, names::RENEW_REQUESTED_ANNOTATION,
+    },
+    certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
+    issuer::{IssueError, Minted, Retry},
+};
+
+const DAY: i64 = 86_400;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn object() -> DatabaseUserCertificate {
+    DatabaseUserCertificate {
+        metadata: ObjectMeta {
+            name: Some("orders".into()),
+            namespace: Some("shop".into()),
+            uid: Some("uid-1".into()),
+            generation: Some(1),
+            ..ObjectMeta::default()
+        },
+        spec: DatabaseUserCertificateSpec {
+            username: Some("orders".into()),
+            issuer_ref: Some(IssuerReference { kind: crate::api::IssuerKind::CertificateIssuer, name: "issuer".into() }),
+            user_ref: None,
+            secret_name: None,
+            months_until_expiration: None,
+            duration: None,
+            renew_before: None,
+            renew_before_percentage: None,
+            subject: None,
+            private_key: None,
+        },
+        status: None,
+    }
+}
+
+fn issuer(issuer_type: IssuerType) -> IssuerFacts {
+    IssuerFacts {
+        username: None,
+        defaults: IssuerDefaults { issuer_type, months_until_expiration: 3, duration: None, max_duration: None },
+        allow: Allow::of_namespaced_issuer(None),
+        identity: "ca/1".into(),
+        version: "1".into(),
+        not_after: (issuer_type == IssuerType::Ca).then(|| at(4000 * DAY)),
+        ca_digest: None,
+    }
+}
+
+fn certificate() -> CertificateFacts {
+    CertificateFacts {
+        serial_number: "0A".into(),
+        subject: Subject::for_user("orders").unwrap(),
+        issuer: "CN=CA".into(),
+        not_before: at(0),
+        not_after: at(90 * DAY),
+        private_key: PrivateKeySpec { algorithm: KeyAlgorithm::Ecdsa, size: 256 },
+    }
+}
+
+fn view() -> SecretView {
+    SecretView {
+        changed_by: None,
+        spoilt: None,
+        adopted_beside: None,
+        uid: "secret-uid".into(),
+        resource_version: "7".into(),
+        certificate: Ok(certificate()),
+        wrong_type: None,
+        complete: true,
+        issuer: Some("ca/1".into()),
+        issuance: None,
+        issue_reason: Some("NoCertificate".into()),
+        renew_request: None,
+        ca_digest: None,
+    }
+}
+
+fn observed() -> Observed {
+    Observed {
+        account: None,
+        recent_repairs: Vec::new(),
+        save_refused: None,
+        issuer: IssuerState::Usable(Box::new(issuer(IssuerType::Ca))),
+        secret: SecretState::Ours(Box::new(view())),
+        status: DatabaseUserCertificateStatus::default(),
+        unsaved: None,
+        namespace: "shop".into(),
+        namespace_labels: BTreeMap::new(),
+    }
+}
+
+fn with_view(change: impl FnOnce(&mut SecretView)) -> Observed {
+    let mut view = view();
+    change(&mut view);
+    Observed { secret: SecretState::Ours(Box::new(view)), ..observed() }
+}
+
+fn with_issuer(change: impl FnOnce(&mut IssuerFacts)) -> Observed {
+    let mut facts = issuer(IssuerType::Ca);
+    change(&mut facts);
+    Observed { issuer: IssuerState::Usable(Box::new(facts)), ..observed() }
+}
+
+fn cause(decision: &Decision) -> Option<Reason> {
+    match decision {
+        Decision::Issue { cause, .. } => Some(*cause),
+        _ => None,
+    }
+}
+
+fn reason(decision: &Decision) -> Option<Reason> {
+    match decision {
+        Decision::Refuse { reason, .. } | Decision::Wait { reason, .. } => Some(*reason),
+        _ => None,
+    }
+}
+
+fn unaccounted(status: &crate::api::DatabaseUserCertificateStatus) -> i64 {
+    status.unaccounted_certificates.as_ref().map_or(0, |found| found.count)
+}
+
+fn failed(minted: Minted, failure_reason: Reason) -> Observed {
+    let mut observed = Observed { secret: SecretState::Absent, ..observed() };
+    let Decision::Issue { desired, .. } = decide(&object(), &observed, at(0)) else { panic!() };
+    let error = IssueError { reason: failure_reason, message: "no".into(), retry: Retry::Slowly, minted };
+    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), &error, at(0));
+    observed
+}

@@ -1,0 +1,145 @@
+//! The Secret: ours or not, spoilt, contested, and what is in memory for it.
+
+use super::*;
+
+#[test]
+fn a_foreign_secret_is_refused_even_when_a_certificate_waits_in_memory() {
+    let observed = Observed { secret: SecretState::NotOurs("x".into()), unsaved: Some(certificate()), ..observed() };
+    assert_eq!(reason(&decide(&object(), &observed, at(DAY))), Some(Reason::SecretNotOwned));
+}
+
+#[test]
+fn a_certificate_in_memory_is_saved_before_anything_else_is_issued() {
+    let observed =
+        Observed { secret: SecretState::Absent, unsaved: Some(certificate()), issuer: IssuerState::Missing, ..observed() };
+    assert_eq!(decide(&object(), &observed, at(DAY)), Decision::Save);
+}
+
+#[rstest]
+#[case::labels(with_view(|view| view.complete = false))]
+#[case::ca_certificate(with_issuer(|issuer| issuer.ca_digest = Some("new".into())))]
+fn what_surrounds_a_good_pair_is_repaired_without_a_new_certificate(#[case] observed: Observed) {
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Repair { .. }));
+}
+
+#[rstest]
+#[case::no_issuer(Observed { issuer: IssuerState::Missing, ..observed() })]
+#[case::an_unusable_issuer(Observed { issuer: IssuerState::Refused(Reason::CaInvalid, String::new()), ..observed() })]
+fn what_was_spoilt_is_repaired_from_what_is_left_though_no_certificate_can_be_had(#[case] mut observed: Observed) {
+    let mut view = view();
+    (view.complete, view.spoilt, view.issuer) = (false, Some("there is no private key".into()), None);
+    observed.secret = SecretState::Ours(Box::new(view.clone()));
+    assert_eq!(decide(&object(), &observed, at(DAY)), Decision::Repair { renewal_time: None });
+    let (reason, _) = ready_certificate(&object(), &observed, at(DAY)).unwrap_err();
+    assert_eq!(reason, Reason::PairUnusable, "until then pods that read it fail");
+
+    observed.recent_repairs = vec![at(DAY); 5];
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Wait { reason: Reason::SecretContested, .. }));
+    view.spoilt = None;
+    observed.secret = SecretState::Ours(Box::new(view));
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Refuse { .. }), "nothing tells the issuer's annotation");
+}
+
+#[test]
+fn what_was_spoilt_is_repaired_before_a_renewal_that_has_to_wait() {
+    let mut observed = with_view(|view| (view.complete, view.spoilt) = (false, Some("there is no private key".into())));
+    let failure = |reason: Reason| CertificateFailure {
+        count: 1,
+        reason: reason.as_str().into(),
+        message: String::new(),
+        last_time: Time(at(0)),
+        next_attempt: Time(at(200 * DAY)),
+        inputs: String::new(),
+    };
+    observed.status.failure = Some(failure(Reason::AtlasAnswerLost));
+    let due = at(80 * DAY);
+    assert_eq!(decide(&object(), &observed, due), Decision::Repair { renewal_time: None });
+    observed.status.failure = Some(failure(Reason::SecretNotWritable));
+    observed.issuer = IssuerState::Missing;
+    assert!(matches!(decide(&object(), &observed, due), Decision::Wait { reason: Reason::SecretNotWritable, .. }));
+}
+
+#[test]
+fn a_removed_issuer_annotation_costs_no_certificate() {
+    let observed = with_view(|view| {
+        view.issuer = None;
+        view.complete = false;
+    });
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Repair { .. }));
+}
+
+#[test]
+fn a_secret_that_is_put_right_again_and_again_is_left_alone_for_a_while_and_the_other_is_named() {
+    let mut contested = with_view(|view| {
+        view.complete = false;
+        view.changed_by = Some("the field manager \"argocd\" (Update)".into());
+    });
+    let now = at(0);
+    contested.recent_repairs = vec![at(-50); 4];
+    assert!(matches!(decide(&object(), &contested, now), Decision::Repair { .. }));
+    contested.recent_repairs = vec![at(-50); 5];
+    let Decision::Wait { until, reason, message } = decide(&object(), &contested, now) else { panic!() };
+    assert_eq!((until, reason), (at(550), Reason::SecretContested));
+    assert!(message.contains("argocd"), "{message}");
+    assert!(ready_certificate(&object(), &contested, now).is_ok(), "its pair works");
+    assert!(matches!(decide(&object(), &contested, at(550)), Decision::Repair { .. }));
+}
+
+#[test]
+fn a_certificate_that_the_secret_refuses_is_tried_again_when_its_time_has_come() {
+    let mut observed = Observed { secret: SecretState::Absent, unsaved: Some(certificate()), ..observed() };
+    observed.save_refused = Some((at(60), "quota".into()));
+    let first = decide(&object(), &observed, at(0));
+    assert_eq!(reason(&first), Some(Reason::SecretNotWritable));
+    assert_eq!(first, decide(&object(), &observed, at(30)), "the same status, which is written once");
+    assert_eq!(decide(&object(), &observed, at(60)), Decision::Save);
+}
+
+#[test]
+fn a_working_certificate_is_not_given_up_for_one_in_memory_that_the_spec_wants_no_longer() {
+    let mut other = certificate();
+    other.subject = Subject::for_user("another").unwrap();
+    let mut observed = Observed { unsaved: Some(other), ..observed() };
+    observed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)) });
+    assert_eq!(decide(&object(), &observed, at(0)), Decision::Account);
+    observed.secret = SecretState::Absent;
+    assert_eq!(decide(&object(), &observed, at(0)), Decision::Save, "better than nothing");
+}
+
+#[test]
+fn a_leader_that_was_paused_does_not_replace_its_successor_s_certificate_by_its_older_one() {
+    let newer = CertificateFacts { serial_number: "0B".into(), not_before: at(DAY), not_after: at(60 * DAY), ..certificate() };
+    let mut observed = with_view(|view| view.certificate = Ok(newer.clone()));
+    observed.unsaved = Some(certificate());
+    assert!(
+        matches!(decide(&object(), &observed, at(2 * DAY)), Decision::Keep { .. }),
+        "whichever ends first: it was made later"
+    );
+    assert_eq!(decide(&object(), &observed, at(60 * DAY)), Decision::Save, "better than one that has expired");
+    let mut renewed = with_view(|_| ());
+    renewed.unsaved = Some(newer);
+    assert_eq!(decide(&object(), &renewed, at(2 * DAY)), Decision::Save);
+    renewed.unsaved = Some(certificate());
+    assert_eq!(decide(&object(), &renewed, at(2 * DAY)), Decision::Save, "the answer to its write was lost");
+}
+
+#[test]
+fn of_two_certificates_of_one_second_the_secret_s_stays_unless_another_is_asked_for() {
+    let in_memory = CertificateFacts { serial_number: "0B".into(), ..certificate() };
+    let observed = Observed { unsaved: Some(in_memory), ..observed() };
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Keep { .. }));
+    let mut renewed = object();
+    renewed.metadata.annotations = Some([(RENEW_REQUESTED_ANNOTATION.to_owned(), "now".to_owned())].into());
+    assert_eq!(decide(&renewed, &observed, at(DAY)), Decision::Save);
+    let without_issuer = Observed { issuer: IssuerState::Missing, ..observed };
+    assert_eq!(decide(&object(), &without_issuer, at(DAY)), Decision::Save);
+}
+
+#[test]
+fn a_refused_repair_waits_and_a_refused_renewal_holds_up_no_repair() {
+    let mut damaged = with_view(|view| view.complete = false);
+    damaged.status.failure = failed(Minted::No, Reason::SecretNotWritable).status.failure;
+    assert_eq!(reason(&decide(&object(), &damaged, at(1))), Some(Reason::SecretNotWritable));
+    damaged.status.failure = failed(Minted::No, Reason::AtlasForbidden).status.failure;
+    assert!(matches!(decide(&object(), &damaged, at(1)), Decision::Repair { .. }));
+}
