@@ -41,6 +41,10 @@ pub(super) async fn reconcile(object: Arc<DatabaseUserCertificate>, context: Arc
         return Ok(Action::await_change());
     }
     context.caches.filled().await;
+    // A process that was paused may know all that it decides by from before.
+    if !context.leadership.may_act() {
+        return Err(ReconcileError::NotLeading);
+    }
     let started = std::time::Instant::now();
     let result =
         tokio::time::timeout(PASS_LIMIT, Box::pin(pass(&object, &context))).await.unwrap_or(Err(ReconcileError::TooLong));

@@ -48,7 +48,7 @@ const WALKS_IN_CUT: (u64, usize) = (4, 5);
 const WALKS: (u64, usize) = (100, 8);
 
 /// So many lists a start asks for.
-const LISTS: usize = 5;
+const LISTS: usize = 4;
 
 /// So many of each kind are in a cut.
 const CUT: [(Kind, usize); 6] =

@@ -64,6 +64,13 @@ pub struct Reference {
     pub mints: Mints,
 }
 
+impl Reference {
+    /// How many requests it took.
+    pub fn request_count(&self) -> usize {
+        self.requests.iter().map(Vec::len).sum()
+    }
+}
+
 /// What came of a schedule.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Outcome {
