@@ -30,10 +30,11 @@ const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24);
 static ISSUER: LazyLock<AtlasIssuer> = LazyLock::new(|| issuer(client(), "https://cloud.mongodb.com", API_KEY));
 
 /// Credentials as a Secret has them.
-pub type Credentials = [(&'static str, &'static [u8]); 2];
+pub type Credentials<'a> = [(&'static str, &'a [u8]); 2];
 
 /// For HTTP digest authentication.
-pub const API_KEY: Credentials = [("publicApiKey", b"orderskey"), ("privateApiKey", b"Qx7Lr2Vn9Ts4Wm8Zk3Hp6Jd5Bf1Gc0Yq")];
+pub const API_KEY: Credentials<'static> =
+    [("publicApiKey", b"orderskey"), ("privateApiKey", b"Qx7Lr2Vn9Ts4Wm8Zk3Hp6Jd5Bf1Gc0Yq")];
 
 /// A client that does not wait for long.
 pub fn client() -> AtlasClient {
@@ -41,7 +42,7 @@ pub fn client() -> AtlasClient {
 }
 
 /// An issuer with these credentials.
-pub fn issuer(client: AtlasClient, endpoint: &str, credentials: Credentials) -> AtlasIssuer {
+pub fn issuer(client: AtlasClient, endpoint: &str, credentials: Credentials<'_>) -> AtlasIssuer {
     let settings = AtlasSettings {
         endpoint: endpoint.parse().expect("a URL"),
         project_id: "5efda6aea3f2ed2e7dd6ce05".to_owned(),
