@@ -18,6 +18,7 @@ use usercert_operator::{
 use zeroize::Zeroizing;
 
 use crate::{
+    Outcome,
     ca::request,
     certificate::assert_is_pair,
     now,
@@ -54,8 +55,8 @@ pub fn issuer(client: AtlasClient, endpoint: &str, credentials: Credentials<'_>)
 }
 
 /// An answer to any of the three requests: a line with the status, lines with headers, an empty line, the body.
-pub fn atlas_answer(data: &[u8]) {
-    let Some(answer) = read_answer(data, true) else { return };
+pub fn atlas_answer(data: &[u8]) -> Outcome {
+    let Some(answer) = read_answer(data, true) else { return Outcome::Unread };
     let body = answer.body.as_ref().map(|body| body.to_vec()).unwrap_or_default();
     let questions = [ISSUER.read_user(&answer, "orders", now()).err(), ISSUER.read_page(&answer, "orders", now()).err()];
     for error in questions.into_iter().flatten() {
@@ -75,6 +76,7 @@ pub fn atlas_answer(data: &[u8]) {
             }
         }
     }
+    Outcome::Read
 }
 
 /// What holds of every error: it becomes a condition, and a time to wait.
@@ -115,8 +117,8 @@ fn line(text: &[u8]) -> (&[u8], &[u8]) {
 }
 
 /// An `AtlasProject` or an `AtlasDatabaseUser` as JSON.
-pub fn atlas_object(data: &[u8]) {
-    let Ok(object) = serde_json::from_slice::<DynamicObject>(data) else { return };
+pub fn atlas_object(data: &[u8]) -> Outcome {
+    let Ok(object) = serde_json::from_slice::<DynamicObject>(data) else { return Outcome::Unread };
     let is_id = |id: &str| id.len() == 24 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     match read_project(&object) {
         Ok(project) => assert!(is_id(&project.id), "{project:?}"),
@@ -131,4 +133,5 @@ pub fn atlas_object(data: &[u8]) {
         }
         Err(refusal) => assert!(!refusal.message.is_empty()),
     }
+    Outcome::Read
 }

@@ -9,17 +9,20 @@ use usercert_operator::{
     },
 };
 
-use crate::{certificate::assert_is_pair, now, oracle::assert_keeps_secret, two_texts};
+use crate::{Outcome, certificate::assert_is_pair, now, oracle::assert_keeps_secret, two_texts};
 
 /// `tls.crt` and `tls.key` of a CA: in one text, or in two with a NUL between them. A CA that is taken signs.
-pub fn ca_secret(data: &[u8]) {
+pub fn ca_secret(data: &[u8]) -> Outcome {
     let (certificates, key) = two_texts(data);
     let ca = CaIssuer::from_secret(Some(certificates), Some(key), now());
     let ca = match ca {
         Ok(ca) => ca,
-        Err(CaError::Certificate(_) | CaError::Key(_)) => return assert_keeps_secret(&format!("{ca:?}"), data),
+        Err(CaError::Certificate(_) | CaError::Key(_)) => {
+            assert_keeps_secret(&format!("{ca:?}"), data);
+            return Outcome::Read;
+        }
         // The others name a subject, which is the input's.
-        Err(_) => return,
+        Err(_) => return Outcome::Read,
     };
     assert_keeps_secret(&format!("{ca:?}"), data);
     let request = request();
@@ -27,6 +30,7 @@ pub fn ca_secret(data: &[u8]) {
     assert_eq!(issued.pair.verify(&request.subject, now()), Ok(()));
     assert!(issued.pair.facts().not_after <= ca.not_after());
     assert_is_pair(&issued.pair, data);
+    Outcome::Read
 }
 
 /// What is asked for, whoever is asked.

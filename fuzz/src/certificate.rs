@@ -6,13 +6,13 @@ use usercert_operator::certificate::{CertificatePair, KeyAlgorithm, PairError, P
 use webpki::{EndEntityCert, aws_lc_rs as algorithms};
 
 use crate::{
-    now,
+    Outcome, now,
     oracle::{assert_keeps_secret, assert_keeps_secret_beside, assert_readable},
     two_texts,
 };
 
 /// A certificate and its key: in one text, or in two with a NUL between them.
-pub fn certificate_pair(data: &[u8]) {
+pub fn certificate_pair(data: &[u8]) -> Outcome {
     let (certificates, key) = two_texts(data);
     let parsed = CertificatePair::parse(certificates, key);
     match parsed {
@@ -22,13 +22,17 @@ pub fn certificate_pair(data: &[u8]) {
             assert_keeps_secret(&format!("{error} {error:?}"), data);
         }
     }
+    Outcome::Read
 }
 
 /// One private key.
-pub fn private_key(data: &[u8]) {
+pub fn private_key(data: &[u8]) -> Outcome {
     let key = match PrivateKey::from_pem(data) {
         Ok(key) => key,
-        Err(error) => return assert_keeps_secret(&format!("{error} {error:?}"), data),
+        Err(error) => {
+            assert_keeps_secret(&format!("{error} {error:?}"), data);
+            return Outcome::Read;
+        }
     };
     assert_eq!(format!("{key:?}"), "PrivateKey([redacted])");
     let again = PrivateKey::from_pem(key.to_pkcs8_pem().expose_secret().as_bytes()).expect("what was written is read");
@@ -37,6 +41,7 @@ pub fn private_key(data: &[u8]) {
     if let Ok(spec) = key.spec() {
         assert_eq!(spec.to_string().parse::<PrivateKeySpec>(), Ok(spec));
     }
+    Outcome::Read
 }
 
 /// What holds of every pair that was accepted.

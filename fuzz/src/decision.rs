@@ -14,7 +14,7 @@ use usercert_operator::{
 };
 
 use crate::{
-    now,
+    Outcome, now,
     oracle::{assert_keeps_secret_beside, assert_readable},
     secret::{key_material, open_text},
 };
@@ -64,8 +64,8 @@ struct IssuerCase {
 }
 
 /// An object with its status, its Secret and its issuer, as JSON.
-pub fn decision(data: &[u8]) {
-    let Ok(case) = serde_json::from_slice::<Case>(data) else { return };
+pub fn decision(data: &[u8]) -> Outcome {
+    let Ok(case) = serde_json::from_slice::<Case>(data) else { return Outcome::Unread };
     let observed = case.observed();
     case.assert_keeps_key(&next_status(&case.certificate, &observed, &decide(&case.certificate, &observed, now()), now()));
     let object = &case.certificate;
@@ -82,6 +82,7 @@ pub fn decision(data: &[u8]) {
         }
         record(&case, &decision, &mut status, now);
     }
+    Outcome::Read
 }
 
 impl Case {

@@ -4,19 +4,19 @@ use digest_auth::{AlgorithmType, HttpMethod, Qop};
 use diqwest::DigestAuthCredentials;
 use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 
-use crate::oracle::assert_keeps_secret_beside;
+use crate::{Outcome, oracle::assert_keeps_secret_beside};
 
 const PRIVATE_KEY: &str = "Qx7Lr2Vn9Ts4Wm8Zk3Hp6Jd5Bf1Gc0Yq";
 const TARGET: &str = "/api/atlas/v2/groups/5efda6aea3f2ed2e7dd6ce05/databaseUsers/orders/certs";
 
 /// The value of a `WWW-Authenticate` header.
-pub fn digest_challenge(data: &[u8]) {
-    let Ok(challenge) = HeaderValue::from_bytes(data) else { return };
+pub fn digest_challenge(data: &[u8]) -> Outcome {
+    let Ok(challenge) = HeaderValue::from_bytes(data) else { return Outcome::Unread };
     let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, challenge)]);
     let login = ("orderskey", PRIVATE_KEY);
     let body = Some(&b"{\"monthsUntilExpiration\":3}"[..]);
     let answer = login.calculate_authorization("cloud.mongodb.com", TARGET, HttpMethod::POST, body, &headers);
-    let Ok(answer) = answer else { return };
+    let Ok(answer) = answer else { return Outcome::Read };
     assert_eq!(answer.uri, TARGET);
     let digits = match answer.algorithm.algo {
         AlgorithmType::MD5 => 32,
@@ -38,4 +38,5 @@ pub fn digest_challenge(data: &[u8]) {
     assert!(is_named, "a server that wants SHA-256 would take it for MD5: {header}");
     // What is no value of a header is refused before anything is sent.
     let _ = header.parse::<HeaderValue>();
+    Outcome::Read
 }

@@ -18,6 +18,7 @@ use usercert_operator::{
 };
 
 use crate::{
+    Outcome,
     atlas::{API_KEY, Credentials, assert_is_fit_for_status, client, issuer},
     ca::request,
     certificate::assert_is_pair,
@@ -64,9 +65,9 @@ struct Seen {
     answered: bool,
 }
 
-/// A letter that says what is asked for, then the bytes that the server sends on each connection.
-pub fn atlas_exchange(data: &[u8]) {
-    let Some((first, rest)) = data.split_first() else { return };
+/// A letter that says what is asked for, then the bytes that the server sends on each connection. It was read if there was one.
+pub fn atlas_exchange(data: &[u8]) -> Outcome {
+    let Some((first, rest)) = data.split_first() else { return Outcome::Unread };
     let question = match first.to_ascii_lowercase() % 3 {
         0 => Question::Certificate,
         1 => Question::List,
@@ -81,8 +82,8 @@ pub fn atlas_exchange(data: &[u8]) {
         world.left -= 1;
         let client_secret = format!("{CLIENT_SECRET}{:03}", world.left);
         let service_account = [("clientId", CLIENT_ID), ("clientSecret", client_secret.as_bytes())];
-        world.exchange(question, if first.is_ascii_uppercase() { service_account } else { API_KEY }, &parts(rest));
-    });
+        world.exchange(question, if first.is_ascii_uppercase() { service_account } else { API_KEY }, &parts(rest))
+    })
 }
 
 impl World {
@@ -92,7 +93,7 @@ impl World {
         Self { runtime, listener, client: client(), left: INPUTS_PER_PORT }
     }
 
-    fn exchange(&self, question: Question, credentials: Credentials<'_>, answers: &[&[u8]]) {
+    fn exchange(&self, question: Question, credentials: Credentials<'_>, answers: &[&[u8]]) -> Outcome {
         let endpoint = format!("http://{}", self.listener.local_addr().expect("a port"));
         let issuer = issuer(self.client.clone(), &endpoint, credentials);
         let mut seen = Vec::new();
@@ -102,7 +103,8 @@ impl World {
                 () = serve(&self.listener, answers, &mut seen) => None,
             }
         });
-        let Some(error) = error else { return };
+        let outcome = if seen.is_empty() { Outcome::Unread } else { Outcome::Read };
+        let Some(error) = error else { return outcome };
         assert_is_fit_for_status(&error);
         let text = format!("{error} {error:?}");
         let [_, (_, secret)] = credentials;
@@ -116,6 +118,7 @@ impl World {
         if seen.iter().any(|request| request.mints && !request.answered) {
             assert_eq!(error.minted, Minted::Possibly, "it was sent and not answered: {error:?}");
         }
+        outcome
     }
 }
 

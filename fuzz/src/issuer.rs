@@ -13,7 +13,7 @@ use usercert_operator::{
     },
 };
 
-use crate::{atlas::client, ca::request, now, oracle::assert_keeps_secret_beside};
+use crate::{Outcome, atlas::client, ca::request, now, oracle::assert_keeps_secret_beside};
 
 static CLIENT: LazyLock<AtlasClient> = LazyLock::new(client);
 
@@ -29,8 +29,8 @@ struct Case {
 }
 
 /// An issuer's `kind` and `spec` with its `secret`, and a `username` whose namespace has `labels`, as JSON.
-pub fn issuer(data: &[u8]) {
-    let Ok(case) = serde_json::from_slice::<Case>(data) else { return };
+pub fn issuer(data: &[u8]) -> Outcome {
+    let Ok(case) = serde_json::from_slice::<Case>(data) else { return Outcome::Unread };
     assert_urls_stay(&case);
     let key = IssuerKey { kind: case.kind, namespace: "shop".to_owned(), name: "issuer".to_owned() };
     let loaded = load(&key, &case.spec, "1".to_owned(), None, &case.secret, &CLIENT, now());
@@ -40,11 +40,12 @@ pub fn issuer(data: &[u8]) {
         // A fuzzer that has seen the value in a comparison writes it where it is shown.
         assert_keeps_secret_beside(&said, &value.0, &String::from_utf8_lossy(data));
     }
-    let Ok(loaded) = loaded else { return };
+    let Ok(loaded) = loaded else { return Outcome::Read };
     let _ = loaded.facts.allow.check("shop", &case.labels, &case.username);
     if let Issuer::Ca(ca) = &loaded.issuer {
         ca.issue(&request()).expect("a CA that was tried out signs");
     }
+    Outcome::Read
 }
 
 /// No user name leads to another host, or to another place there.

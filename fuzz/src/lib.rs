@@ -38,7 +38,17 @@ pub struct Target {
     /// The name.
     pub name: &'static str,
     /// The function. It panics when it has found a fault.
-    pub run: fn(&[u8]),
+    pub run: fn(&[u8]) -> Outcome,
+}
+
+/// How far an input got. One that gets nowhere checks nothing, which nobody would notice of a checked-in one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Outcome {
+    /// It does not have the form that the target reads, or nothing came of it.
+    Unread,
+    /// It went to what is fuzzed, which took it or refused it.
+    Read,
 }
 
 /// All targets.

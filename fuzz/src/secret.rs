@@ -13,6 +13,7 @@ use usercert_operator::{
 };
 
 use crate::{
+    Outcome,
     certificate::assert_is_pair,
     oracle::{assert_keeps_secret, assert_keeps_secret_beside},
 };
@@ -24,8 +25,8 @@ struct Case {
 }
 
 /// A `certificate` and the `secret` that it finds, as JSON.
-pub fn secret(data: &[u8]) {
-    let Ok(Case { certificate, secret }) = serde_json::from_slice(data) else { return };
+pub fn secret(data: &[u8]) -> Outcome {
+    let Ok(Case { certificate, secret }) = serde_json::from_slice(data) else { return Outcome::Unread };
     let (view, pair) = read(&certificate, &secret);
     let said = format!("{view:?} {:?}", other_owner(&certificate, &secret.metadata));
     for key in key_material(&secret) {
@@ -40,6 +41,7 @@ pub fn secret(data: &[u8]) {
         assert_is_pair(&pair, &[]);
         assert_is_read_as_written(&certificate, pair);
     }
+    Outcome::Read
 }
 
 /// What the Secret has that is secret, where it has it in the form in which it would be seen.

@@ -1,4 +1,5 @@
-//! Each target with its whole corpus, and with mutations of it that follow from a seed: a panic, a long time or much memory fails.
+//! Each target with its whole corpus, and with mutations of it that follow from a seed: a panic, a long time or much memory fails, and
+//! so does a checked-in input that is not read any longer.
 //!
 //! `make unit` runs it. `SEED=N` takes other mutations; `--only TARGET` and `--iterations N` look longer at one target. A failure
 //! writes its input to a file and prints the command that replays it.
@@ -69,9 +70,10 @@ fn run_target(runner: &Runner, target: &Target, arguments: &Arguments) -> Result
     let corpus = corpus(target);
     assert!(!corpus.is_empty(), "{} has no corpus", target.name);
     let mut measures = Measures::default();
-    for input in &corpus {
-        measures.add(runner.run(target, Origin::Corpus, input)?);
+    for (name, input) in &corpus {
+        measures.add(runner.run(target, Origin::Corpus(name.as_str().into()), input)?);
     }
+    let corpus: Vec<Vec<u8>> = corpus.into_iter().map(|(_, input)| input).collect();
     let iterations = arguments.iterations.unwrap_or_else(|| iterations(target));
     let mut mutator = Mutator::new(arguments.seed, target.name, &corpus);
     for iteration in 0..iterations {
@@ -98,11 +100,12 @@ fn iterations(target: &Target) -> u32 {
     }
 }
 
-/// The checked-in inputs, in the order of their names.
-fn corpus(target: &Target) -> Vec<Vec<u8>> {
+/// The names of the checked-in inputs, in their order, and what is in them.
+fn corpus(target: &Target) -> Vec<(String, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target.name);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    files.iter().map(|file| std::fs::read(file).unwrap()).collect()
+    let name = |file: &Path| file.file_name().unwrap().to_string_lossy().into_owned();
+    files.iter().map(|file| (name(file), std::fs::read(file).unwrap())).collect()
 }

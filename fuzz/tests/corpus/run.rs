@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use usercert_fuzz::Target;
+use usercert_fuzz::{Outcome, Target};
 
 use crate::MEMORY;
 
@@ -19,11 +19,14 @@ const TIME_LIMIT: Duration = Duration::from_secs(20);
 /// No input may have more allocated at once than this above what was there before. The longest answer of Atlas is given 1 MiB.
 const MEMORY_LIMIT: usize = 16 << 20;
 
+/// What the names of checked-in inputs begin with that are not meant to be read.
+const UNREADABLE: &str = "unreadable-";
+
 /// Where an input comes from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub enum Origin {
-    /// The checked-in corpus.
-    Corpus,
+    /// The file of this name in the checked-in corpus.
+    Corpus(Arc<str>),
     /// The mutation with this number.
     Mutation(u32),
     /// A file that the command line names.
@@ -33,9 +36,21 @@ pub enum Origin {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Corpus => f.write_str("an input of the corpus"),
+            Self::Corpus(name) => write!(f, "{name} of the corpus"),
             Self::Mutation(number) => write!(f, "mutation {number}"),
             Self::File => f.write_str("a file"),
+        }
+    }
+}
+
+impl Origin {
+    /// What is wrong with an input that got so far: a checked-in one is read, or says by its name that it is not.
+    fn fault_of(&self, outcome: Outcome) -> Option<String> {
+        let Self::Corpus(name) = self else { return None };
+        match (outcome, name.starts_with(UNREADABLE)) {
+            (Outcome::Unread, false) => Some(format!("{name} was not read: mend it, or have its name begin with {UNREADABLE}")),
+            (Outcome::Read, true) => Some(format!("{name} was read, and its name says that it cannot be")),
+            _ => None,
         }
     }
 }
@@ -112,19 +127,19 @@ impl Runner {
     pub fn run(&self, target: &Target, origin: Origin, input: &[u8]) -> Result<Measures, Failure> {
         let input: Arc<[u8]> = input.into();
         let started = Instant::now();
-        self.set(Some((started, *target, origin, Arc::clone(&input))));
+        self.set(Some((started, *target, origin.clone(), Arc::clone(&input))));
         MEMORY.reset_peak_usage();
         let before = MEMORY.current_usage();
         let outcome = catch_unwind(AssertUnwindSafe(|| (target.run)(&input)));
         let measures = Measures { longest: started.elapsed(), largest: MEMORY.peak_usage().saturating_sub(before) };
         self.set(None);
-        let failed = |what| Err(Failure { origin, input, what });
-        match outcome {
-            Err(_) => failed(self.panic.lock().unwrap_or_else(PoisonError::into_inner).clone()),
-            Ok(()) if measures.largest > MEMORY_LIMIT => failed(format!("{} bytes were allocated at once", measures.largest)),
-            Ok(()) if measures.longest > TIME_LIMIT => failed(format!("it took {} s", measures.longest.as_secs())),
-            Ok(()) => Ok(measures),
-        }
+        let fault = match outcome {
+            Err(_) => Some(self.panic.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            Ok(_) if measures.largest > MEMORY_LIMIT => Some(format!("{} bytes were allocated at once", measures.largest)),
+            Ok(_) if measures.longest > TIME_LIMIT => Some(format!("it took {} s", measures.longest.as_secs())),
+            Ok(outcome) => origin.fault_of(outcome),
+        };
+        fault.map_or(Ok(measures), |what| Err(Failure { origin, input, what }))
     }
 
     fn set(&self, running: Option<(Instant, Target, Origin, Arc<[u8]>)>) {
