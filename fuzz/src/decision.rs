@@ -5,21 +5,20 @@ use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 use usercert_operator::{
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason},
+    certificate::CertificateFacts,
     controller::secret,
     decide::{
         Allow, Decision, Desired, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, SecretState, UserAccount,
-        claimed, decide, next_look, next_status, record_failure, record_list, record_lost_claim,
+        claimed, decide, next_look, next_status, ready_certificate, record_failure, record_list, record_lost_claim,
     },
     issuer::{IssueError, Minted, Retry, atlas::ListedCertificate},
 };
 
 use crate::{
-    Outcome, now,
+    Outcome, START_OF_YEAR_0, now,
     oracle::{assert_keeps_secret_beside, assert_readable},
     secret::{key_material, open_text},
 };
-
-const START_OF_YEAR_0: i64 = -62_167_219_200;
 
 /// Everything that a decision depends on and that somebody else may have written.
 #[derive(Deserialize)]
@@ -27,8 +26,15 @@ struct Case {
     certificate: DatabaseUserCertificate,
     #[serde(default)]
     secret: Option<Secret>,
+    /// An issuer that can be used; without this or what follows there is none.
     #[serde(default)]
     issuer: Option<IssuerCase>,
+    /// An issuer that cannot be used.
+    #[serde(default)]
+    issuer_refused: Option<RefusedCase>,
+    /// An issuer that was not looked at yet.
+    #[serde(default)]
+    issuer_unknown: bool,
     /// Seconds.
     #[serde(default)]
     now: Option<i64>,
@@ -41,6 +47,9 @@ struct Case {
     /// Whether the certificate of the Secret is in memory alone.
     #[serde(default)]
     unsaved: bool,
+    /// A Secret whose certificate is the one that is in memory alone, whatever the other one holds.
+    #[serde(default)]
+    unsaved_secret: Option<Secret>,
     /// Whether the Secret is taken as it is remembered.
     #[serde(default)]
     recalled: bool,
@@ -61,6 +70,17 @@ struct IssuerCase {
     not_after: Option<i64>,
     #[serde(default)]
     username: Option<String>,
+    #[serde(default)]
+    identity: Option<String>,
+    #[serde(default)]
+    ca_digest: Option<String>,
+}
+
+/// Why an issuer cannot be used. A reason that is none of ours is taken for another one.
+#[derive(Deserialize)]
+struct RefusedCase {
+    reason: String,
+    message: String,
 }
 
 /// An object with its status, its Secret and its issuer, as JSON.
@@ -72,6 +92,7 @@ pub fn decision(data: &[u8]) -> Outcome {
     for now in [case.now.map_or(now(), at), now(), Timestamp::UNIX_EPOCH, Timestamp::MIN, Timestamp::MAX] {
         let decision = decide(object, &observed, now);
         assert_eq!(decide(object, &observed, now), decision, "the same is decided of the same");
+        assert_gives_up_for_a_good_one_alone(&case.certificate, &observed, &decision, now);
         assert!(next_look(&observed, &decision, now).is_none_or(|next| next > now), "{decision:?}");
         let mut status = next_status(object, &observed, &decision, now);
         let reported = Observed { status: status.clone(), ..observed.clone() };
@@ -89,8 +110,8 @@ impl Case {
     fn observed(&self) -> Observed {
         let secret = self.secret_state();
         Observed {
-            issuer: self.issuer.as_ref().map_or(IssuerState::Missing, |issuer| IssuerState::Usable(Box::new(issuer.facts()))),
-            unsaved: secret.certificate().filter(|_| self.unsaved).cloned(),
+            issuer: self.issuer_state(),
+            unsaved: self.unsaved_certificate().or_else(|| secret.certificate().filter(|_| self.unsaved).cloned()),
             secret,
             status: self.certificate.status.clone().unwrap_or_default(),
             account: self.made.as_ref().map(|made| UserAccount { made: made.iter().copied().map(at).collect(), objects: 1 }),
@@ -99,6 +120,21 @@ impl Case {
             namespace: "shop".to_owned(),
             namespace_labels: std::collections::BTreeMap::new(),
         }
+    }
+
+    fn issuer_state(&self) -> IssuerState {
+        match (&self.issuer, &self.issuer_refused) {
+            (Some(issuer), _) => IssuerState::Usable(Box::new(issuer.facts())),
+            (None, Some(RefusedCase { reason, message })) => {
+                IssuerState::Refused(Reason::from_name(reason).unwrap_or(Reason::InvalidSpec), message.clone())
+            }
+            (None, None) if self.issuer_unknown => IssuerState::Unknown,
+            (None, None) => IssuerState::Missing,
+        }
+    }
+
+    fn unsaved_certificate(&self) -> Option<CertificateFacts> {
+        secret::read(&self.certificate, self.unsaved_secret.as_ref()?).0.certificate.ok()
     }
 
     fn secret_state(&self) -> SecretState {
@@ -120,6 +156,27 @@ impl Case {
             assert_keeps_secret_beside(&text, key, &open);
         }
     }
+}
+
+/// A certificate that was made and not saved is given up for one in the Secret that works, and for nothing else.
+fn assert_gives_up_for_a_good_one_alone(
+    object: &DatabaseUserCertificate,
+    observed: &Observed,
+    decision: &Decision,
+    now: Timestamp,
+) {
+    let is_kept = match decision {
+        Decision::Save => true,
+        Decision::Wait { reason, .. } => *reason == Reason::SecretNotWritable,
+        Decision::Refuse { reason, .. } => *reason == Reason::SecretNotOwned,
+        _ => false,
+    };
+    let Some(unsaved) = observed.unsaved.as_ref().filter(|_| !is_kept) else { return };
+    let ready = ready_certificate(object, observed, now).expect("an unsaved certificate is given up for one that works");
+    assert!(
+        ready.subject != unsaved.subject || ready.not_before >= unsaved.not_before,
+        "the newer one is given up: {decision:?}"
+    );
 }
 
 /// Conditions are for people, and what is written is read again as the same.
@@ -144,10 +201,10 @@ impl IssuerCase {
             },
             allow: Allow::of_namespaced_issuer(None),
             username: self.username.clone(),
-            identity: "ca/1".to_owned(),
+            identity: self.identity.clone().unwrap_or_else(|| "ca/1".to_owned()),
             version: "1".to_owned(),
             not_after: self.not_after.map(at),
-            ca_digest: None,
+            ca_digest: self.ca_digest.clone(),
         }
     }
 }

@@ -67,6 +67,9 @@ pub const TARGETS: [Target; 12] = [
     Target { name: "subject", run: subject },
 ];
 
+/// In seconds.
+const START_OF_YEAR_0: i64 = -62_167_219_200;
+
 /// The time at which everything happens; the certificates of the corpus are valid then.
 fn now() -> Timestamp {
     Timestamp::from_second(1_796_000_000).expect("a time in 2026")
