@@ -9,6 +9,7 @@
     reason = "a target panics when it has found a fault, and for that alone"
 )]
 
+mod arguments;
 mod atlas;
 mod ca;
 mod certificate;
@@ -20,6 +21,7 @@ mod names;
 mod oracle;
 mod secret;
 
+pub use arguments::arguments;
 pub use atlas::{atlas_answer, atlas_object};
 pub use ca::ca_secret;
 pub use certificate::{certificate_pair, private_key};
@@ -52,7 +54,8 @@ pub enum Outcome {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
+    Target { name: "arguments", run: arguments },
     Target { name: "atlas_answer", run: atlas_answer },
     Target { name: "atlas_exchange", run: atlas_exchange },
     Target { name: "atlas_object", run: atlas_object },

@@ -1,8 +1,8 @@
 //! The command line. Every flag has an environment variable, which the Helm chart sets.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsStr, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
 
 /// Obtains X.509 client certificates for database users, keeps them in Kubernetes TLS Secrets, and renews them in time.
 #[derive(Clone, Debug, Parser)]
@@ -56,7 +56,7 @@ pub struct RunArguments {
     #[arg(long, env = "ATLAS_CA_FILE", value_name = "FILE")]
     pub atlas_ca_file: Option<PathBuf>,
     /// The Atlas API for objects with a userRef, which name no issuer.
-    #[arg(long, env = "ATLAS_ENDPOINT", default_value = "https://cloud.mongodb.com", value_parser = endpoint, value_name = "URL")]
+    #[arg(long, env = "ATLAS_ENDPOINT", default_value = "https://cloud.mongodb.com", value_parser = Endpoint, value_name = "URL")]
     pub atlas_endpoint: String,
     /// The Secret with the Atlas Kubernetes Operator's own credentials, as NAMESPACE/NAME, for objects with a userRef whose user and
     /// project name none. Default: none.
@@ -76,10 +76,29 @@ pub enum LogFormat {
     Json,
 }
 
-fn endpoint(text: &str) -> Result<String, String> {
+/// Reads the URL of the API. clap quotes a value that a function refuses, and this one may have a password in it.
+#[derive(Clone, Copy, Debug)]
+struct Endpoint;
+
+impl TypedValueParser for Endpoint {
+    type Value = String;
+
+    fn parse_ref(&self, command: &clap::Command, _: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        let refusal = |why| {
+            let message = format!("invalid value for '--atlas-endpoint <URL>': {why}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        };
+        endpoint(&value.to_string_lossy()).map_err(refusal)
+    }
+}
+
+fn endpoint(text: &str) -> Result<String, &'static str> {
     match text.parse::<url::Url>() {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            Err("give it without a user and a password: credentials for Atlas are in Secrets")
+        }
         Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => Ok(text.to_owned()),
-        _ => Err("give a URL such as https://cloud.mongodb.com".to_owned()),
+        _ => Err("give a URL such as https://cloud.mongodb.com"),
     }
 }
 
@@ -104,5 +123,23 @@ fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=60) => Ok(Duration::from_secs(seconds)),
         _ => Err("give whole seconds from 1 to 60".to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_has_no_user_and_no_password_and_neither_is_shown() {
+        assert_eq!(endpoint("https://cloud.mongodb.com").as_deref(), Ok("https://cloud.mongodb.com"));
+        for refused in ["https://user:password@host", "https://user@host", "https://:password@host", "ftp://host", "host", ""] {
+            let arguments = ["usercert-operator", "run", "--atlas-endpoint", refused];
+            let error = Arguments::try_parse_from(arguments).expect_err("it is no endpoint");
+            assert_eq!(error.kind(), ErrorKind::ValueValidation);
+            let text = format!("{error} {error:?}");
+            assert!(text.contains("--atlas-endpoint") && !text.contains("password@"), "{text}");
+        }
     }
 }

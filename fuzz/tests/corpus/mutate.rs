@@ -29,6 +29,8 @@ const PIECES: &[&[u8]] = &[
     b"-----END CERTIFICATE-----\n",
     b"-----BEGIN PRIVATE KEY-----\n",
     b"-----BEGIN ",
+    b"--atlas-endpoint=https://user:password@host",
+    b"--leader-elect",
     b"Proc-Type: 4,ENCRYPTED\n",
     b"\n=====\n",
     b"HTTP/1.1 200 OK\r\n",
