@@ -12,6 +12,7 @@
 mod arguments;
 mod atlas;
 mod ca;
+mod ca_bundle;
 mod certificate;
 mod decision;
 mod digest;
@@ -24,6 +25,7 @@ mod secret;
 pub use arguments::arguments;
 pub use atlas::{atlas_answer, atlas_object};
 pub use ca::ca_secret;
+pub use ca_bundle::ca_bundle;
 pub use certificate::{certificate_pair, private_key};
 pub use decision::decision;
 pub use digest::digest_challenge;
@@ -54,11 +56,12 @@ pub enum Outcome {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     Target { name: "arguments", run: arguments },
     Target { name: "atlas_answer", run: atlas_answer },
     Target { name: "atlas_exchange", run: atlas_exchange },
     Target { name: "atlas_object", run: atlas_object },
+    Target { name: "ca_bundle", run: ca_bundle },
     Target { name: "ca_secret", run: ca_secret },
     Target { name: "certificate_pair", run: certificate_pair },
     Target { name: "decision", run: decision },

@@ -93,6 +93,7 @@ fn run_target(runner: &Runner, target: &Target, arguments: &Arguments) -> Result
 /// A second or two for each target in a debug build: some sign, connect, or decide five times for each input.
 fn iterations(target: &Target) -> u32 {
     match target.name {
+        "ca_bundle" => 250,
         "decision" => 1000,
         "atlas_exchange" | "ca_secret" | "secret" => 1500,
         "certificate_pair" | "subject" => 2000,
