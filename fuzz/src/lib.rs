@@ -18,6 +18,7 @@ mod decision;
 mod digest;
 mod exchange;
 mod issuer;
+mod lease;
 mod names;
 mod oracle;
 mod secret;
@@ -31,6 +32,7 @@ pub use decision::decision;
 pub use digest::digest_challenge;
 pub use exchange::atlas_exchange;
 pub use issuer::issuer;
+pub use lease::lease;
 pub use names::{duration, subject};
 pub use secret::secret;
 
@@ -56,7 +58,7 @@ pub enum Outcome {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     Target { name: "arguments", run: arguments },
     Target { name: "atlas_answer", run: atlas_answer },
     Target { name: "atlas_exchange", run: atlas_exchange },
@@ -68,6 +70,7 @@ pub const TARGETS: [Target; 14] = [
     Target { name: "digest_challenge", run: digest_challenge },
     Target { name: "duration", run: duration },
     Target { name: "issuer", run: issuer },
+    Target { name: "lease", run: lease },
     Target { name: "private_key", run: private_key },
     Target { name: "secret", run: secret },
     Target { name: "subject", run: subject },

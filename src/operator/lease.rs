@@ -68,14 +68,14 @@ pub enum LeaseError {
 
 /// The lease as this process has seen it.
 #[derive(Debug, Default)]
-struct Sight {
+pub struct Sight {
     resource_version: Option<String>,
     since: Option<Instant>,
 }
 
 /// What to do about the lease.
 #[derive(Debug, PartialEq)]
-enum Step {
+pub enum Step {
     /// There is none.
     Create(LeaseSpec),
     /// It is ours, or free.
@@ -86,7 +86,7 @@ enum Step {
 
 impl Sight {
     /// Decides about the lease as it was found. `at` is the wall clock, which is written down and never compared.
-    fn step(&mut self, found: Option<&Lease>, identity: &str, now: Instant, at: Timestamp) -> Step {
+    pub fn step(&mut self, found: Option<&Lease>, identity: &str, now: Instant, at: Timestamp) -> Step {
         let Some(lease) = found else {
             *self = Self::default();
             return Step::Create(spec_of(None, identity, at));
