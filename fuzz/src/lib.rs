@@ -18,6 +18,7 @@ mod decision;
 mod digest;
 mod exchange;
 mod issuer;
+mod kubernetes;
 mod lease;
 mod names;
 mod oracle;
@@ -32,6 +33,7 @@ pub use decision::decision;
 pub use digest::digest_challenge;
 pub use exchange::atlas_exchange;
 pub use issuer::issuer;
+pub use kubernetes::kubernetes_status;
 pub use lease::lease;
 pub use names::{duration, subject};
 pub use secret::secret;
@@ -58,7 +60,7 @@ pub enum Outcome {
 }
 
 /// All targets.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 16] = [
     Target { name: "arguments", run: arguments },
     Target { name: "atlas_answer", run: atlas_answer },
     Target { name: "atlas_exchange", run: atlas_exchange },
@@ -70,6 +72,7 @@ pub const TARGETS: [Target; 15] = [
     Target { name: "digest_challenge", run: digest_challenge },
     Target { name: "duration", run: duration },
     Target { name: "issuer", run: issuer },
+    Target { name: "kubernetes_status", run: kubernetes_status },
     Target { name: "lease", run: lease },
     Target { name: "private_key", run: private_key },
     Target { name: "secret", run: secret },
