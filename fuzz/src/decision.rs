@@ -99,7 +99,9 @@ pub fn decision(data: &[u8]) -> Outcome {
         assert_eq!(next_status(object, &reported, &decision, now), status, "nothing to do means no writes");
         // Kubernetes knows no times before the year 0; no clock tells one.
         if now.as_second() >= START_OF_YEAR_0 {
-            assert_is_fit_for_report(&status);
+            let stored = assert_is_fit_for_report(&status);
+            let reported = Observed { status: stored.clone(), ..observed.clone() };
+            assert_eq!(next_status(object, &reported, &decision, now), stored, "what the API server keeps is written once");
         }
         record(&case, &decision, &mut status, now);
     }
@@ -179,14 +181,15 @@ fn assert_gives_up_for_a_good_one_alone(
     );
 }
 
-/// Conditions are for people, and what is written is read again as the same.
-fn assert_is_fit_for_report(status: &DatabaseUserCertificateStatus) {
+/// Conditions are for people, and what is written is read again as the same. The status as it is read.
+fn assert_is_fit_for_report(status: &DatabaseUserCertificateStatus) -> DatabaseUserCertificateStatus {
     for condition in status.conditions.iter().filter(|condition| matches!(condition.type_.as_str(), "Ready" | "Issuing")) {
         assert_readable(&condition.message);
     }
     let text = serde_json::to_string(status).expect("a status is written");
     let again: DatabaseUserCertificateStatus = serde_json::from_str(&text).expect("a status is read");
     assert_eq!(serde_json::to_string(&again).expect("a status is written"), text);
+    again
 }
 
 impl IssuerCase {

@@ -194,12 +194,12 @@ pub(crate) fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static
     if chain.is_empty() { Err(PairError::NoCertificate) } else { Ok(chain) }
 }
 
-/// The time in a certificate; its whole range (years 1950 to 9999) fits.
+/// The time in a certificate. Its range ends with the year 9999 (99991231235959Z says that there is no end, RFC 5280 section 4.1.2.5),
+/// ours 26 hours earlier: that is taken for it, in whole seconds as in all certificates, for Kubernetes keeps no finer ones.
 pub(crate) fn time_of(time: Time) -> Timestamp {
-    i64::try_from(time.to_unix_duration().as_secs())
-        .ok()
-        .and_then(|seconds| Timestamp::from_second(seconds).ok())
-        .unwrap_or(Timestamp::MAX)
+    let latest = Timestamp::MAX.as_second();
+    let second = i64::try_from(time.to_unix_duration().as_secs()).map_or(latest, |second| second.min(latest));
+    Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
 }
 
 /// PEM (RFC 7468) with a newline at the end.
