@@ -49,7 +49,7 @@ impl Replica {
         let control_plane = &shop.cluster.control_plane;
         let log = control_plane.directory().join(format!("{}-{name}.log", shop.namespace));
         let child = Command::new(env!("CARGO_BIN_EXE_usercert-operator"))
-            .args(["run", "--http-address", &format!("127.0.0.1:{port}"), "--pod-name", name, "--atlas-timeout", "20"])
+            .args(["run", "--http-address", &format!("127.0.0.1:{port}"), "--pod-name", name, "--atlas-timeout", "60"])
             .env("KUBECONFIG", kubeconfig)
             .env("RUST_LOG", "usercert_operator=debug,kube_client=debug,info")
             .stderr(File::create(&log).unwrap())
@@ -183,7 +183,7 @@ async fn a_stop_saves_the_answer_that_is_on_its_way_and_hands_over_within_second
     assert!(first.until_ended(Duration::from_secs(30)).await.success(), "{}", first.log());
     let ended = Instant::now();
     assert!(shop.secret(&late).await.is_some(), "the answer was waited for and saved");
-    second.until_leading(Duration::from_secs(6)).await;
+    second.until_leading(Duration::from_secs(12)).await;
     eprintln!("the lead went over {:.1} s after the stop", ended.elapsed().as_secs_f64());
     shop.until_ready(&late).await;
     assert_eq!((shop.cluster.atlas.mints_of(&late).len(), shop.unaccounted(&late).await), (1, 0));
@@ -204,7 +204,7 @@ async fn a_stop_saves_the_answer_that_is_on_its_way_and_hands_over_within_second
     assert!(second.until_ended(Duration::from_secs(20)).await.success(), "{}", second.log());
     assert!(shop.value(&refused, "tls.crt").await.starts_with("-----BEGIN CERTIFICATE-----"));
     let third = Replica::start(&shop, "third").await;
-    third.until_leading(Duration::from_secs(6)).await;
+    third.until_leading(Duration::from_secs(12)).await;
     shop.until_ready(&refused).await;
     assert_eq!((shop.cluster.atlas.mints_of(&refused).len(), shop.unaccounted(&refused).await), (1, 0));
 }

@@ -113,6 +113,7 @@ impl Case {
         let secret = self.secret_state();
         Observed {
             issuer: self.issuer_state(),
+            unsaved_claim: None,
             unsaved: self.unsaved_certificate().or_else(|| secret.certificate().filter(|_| self.unsaved).cloned()),
             secret,
             status: self.certificate.status.clone().unwrap_or_default(),

@@ -45,6 +45,11 @@ impl Caches {
         let _ = self.0.subscribe().wait_for(|state| state.unfilled == 0).await;
     }
 
+    /// Whether all are filled.
+    pub(super) fn are_filled(&self) -> bool {
+        self.0.borrow().unfilled == 0
+    }
+
     /// Yields when lists have come.
     pub(super) fn lists(&self) -> impl Stream<Item = ()> + Send + 'static + use<> {
         let receiver = self.0.subscribe();

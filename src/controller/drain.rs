@@ -20,15 +20,15 @@ use crate::{
 
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// Writes what could not be written so far, until all of it is in its Secrets or the time is up. Nothing is minted any more.
-pub(super) async fn drain(context: &Context, limit: Duration) {
-    let began = Instant::now();
+/// Writes what could not be written so far, until all of it is in its Secrets or the time since the process was told to stop is up. Nothing is
+/// minted any more.
+pub(super) async fn drain(context: &Context, stopped: Instant, limit: Duration) {
     loop {
         let unsaved = context.memory.all_unsaved();
         if unsaved.is_empty() {
             return;
         }
-        if began.elapsed() >= limit {
+        if stopped.elapsed() >= limit {
             let serial_numbers: Vec<String> = unsaved.into_iter().map(|(_, serial_number)| serial_number).collect();
             error!(
                 serial_numbers = serial_numbers.join(", "),
@@ -38,6 +38,9 @@ pub(super) async fn drain(context: &Context, limit: Duration) {
         }
         info!(certificates = unsaved.len(), "stopping: certificates that were made wait for their Secrets");
         for (name, _) in unsaved {
+            if stopped.elapsed() >= limit {
+                break;
+            }
             if let Err(error) = Box::pin(save(context, &name)).await {
                 warn!(namespace = name.0, name = name.1, error = chain(&error), "not saved yet");
             }

@@ -134,15 +134,26 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     };
 
     let work = async {
-        tokio::join!(certificate_controller, issuer_controller, cluster_issuer_controller);
-        drain(&context, settings.stop_limit).await;
+        let stopped = stop.clone().map(|()| Instant::now());
+        let ((), (), (), stopped) = tokio::join!(certificate_controller, issuer_controller, cluster_issuer_controller, stopped);
+        drain(&context, stopped, settings.stop_limit).await;
     };
     tokio::select! {
         () = work => {}
+        () = stopped_before_filled(stop.clone(), &context) => {}
         () = secret_events => {}
         () = namespace_events => {}
         () = relists.run(Arc::clone(&settings.clock)) => {}
         () = ready => {}
+    }
+}
+
+/// Ends when the process stops before all lists have come: no controller ends before its first list, and as no pass was begun, nothing waits to
+/// be saved.
+async fn stopped_before_filled(stop: impl Future<Output = ()>, context: &Context) {
+    stop.await;
+    if context.caches.are_filled() {
+        std::future::pending::<()>().await;
     }
 }
 

@@ -5,12 +5,15 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Desired, IssuerFacts, renewal::share};
 use crate::{
-    api::{Reason, truncated_to_second},
+    api::{CertificateFailure, Reason, truncated_to_second},
     issuer::{Minted, Retry},
 };
 
 const FIRST_DELAY: SignedDuration = SignedDuration::from_secs(30);
 const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(1);
+
+/// By so much may the clocks of two replicas differ.
+const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_mins(5);
 
 /// After a request that may have minted: each further one may cost another certificate that cannot be revoked.
 const FIRST_DELAY_AFTER_MINT: SignedDuration = SignedDuration::from_mins(5);
@@ -38,6 +41,14 @@ pub fn next_attempt(retry: Retry, minted: Minted, count: i64, uid: &str, now: Ti
 fn doubled(first: SignedDuration, longest: SignedDuration, count: i64) -> SignedDuration {
     let doublings = u32::try_from(count.saturating_sub(1)).unwrap_or(0).min(20);
     first.checked_mul(1 << doublings).unwrap_or(longest).min(longest)
+}
+
+/// Whether the wait after a failure is not over. A failure of the future tells that the clock was set back, by more than the clocks of two
+/// machines differ: then its times say nothing, and waiting for them could outlast the certificate.
+#[must_use]
+pub(super) fn is_waited_for(failure: &CertificateFailure, now: Timestamp) -> bool {
+    let latest = now.saturating_add(CLOCK_DIFFERENCE).unwrap_or(Timestamp::MAX);
+    now < failure.next_attempt.0 && failure.last_time.0 <= latest
 }
 
 /// Whether a changed spec or issuer does not shorten the wait after this failure: the other side set the time, or each

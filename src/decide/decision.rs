@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{
     Desired, IssuerFacts, IssuerState, IssuerType, Observed, SecretState, SecretView,
     account::over_budget,
-    backoff::{inputs_digest, is_same_user, waits_in_any_case},
+    backoff::{inputs_digest, is_same_user, is_waited_for, waits_in_any_case},
     brake::Brake,
     desired::{username, wanted_subject},
     renewal_time,
@@ -23,6 +23,9 @@ const UNUSABLE_ANSWERS: i64 = 3;
 
 /// So many repairs of one Secret are a fight with whatever undoes them.
 const REPAIRS: Brake = Brake { allowed: 5, window: SignedDuration::from_mins(10) };
+
+/// How long a write of a certificate that is kept in memory waits at most.
+const LONGEST_SAVE_WAIT: SignedDuration = SignedDuration::from_mins(10);
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,7 +134,8 @@ fn repaired_first(decision: Decision, observed: &Observed, now: Timestamp) -> De
 /// A certificate was made and is not in its Secret yet: written now, or when the Secret may take it.
 fn save(observed: &Observed, unsaved: &CertificateFacts, now: Timestamp) -> Decision {
     match &observed.save_refused {
-        Some((until, why)) if now < *until => Decision::Wait {
+        // A longer wait is none of ours: the clock was set back.
+        Some((until, why)) if now < *until && until.duration_since(now) <= LONGEST_SAVE_WAIT => Decision::Wait {
             until: *until,
             reason: Reason::SecretNotWritable,
             message: format!("certificate {} was issued, but the Secret could not be written: {why}", unsaved.serial_number),
@@ -143,9 +147,15 @@ fn save(observed: &Observed, unsaved: &CertificateFacts, now: Timestamp) -> Deci
 /// Whether the Secret holds a working certificate for what the spec asks for, and the one in memory is for something else (the spec was
 /// changed back meanwhile) or older: this process was paused, and who leads now has made another. A working certificate is not given
 /// up for it; it is counted as unaccounted. The end of validity tells nothing, for the spec may ask for shorter ones. Of two that begin
-/// in one second (RFC 5280 section 4.1.2.5 knows no less) the Secret's stays if nothing asks for another.
+/// in one second (RFC 5280 section 4.1.2.5 knows no less) the Secret's stays if nothing asks for another. Where the Secret holds
+/// what it held under our claim nobody has taken over, and if that begins later, then by the issuer's clock, which was set back.
 fn is_superseded(object: &DatabaseUserCertificate, observed: &Observed, unsaved: &CertificateFacts, now: Timestamp) -> bool {
     ready_certificate(object, observed, now).is_ok_and(|ready| {
+        let status = &observed.status;
+        let claimed = status.issuance.as_ref().is_some_and(|claim| observed.unsaved_claim.as_ref() == Some(&claim.id));
+        if ready.subject == unsaved.subject && claimed && status.serial_number.as_ref() == Some(&ready.serial_number) {
+            return false;
+        }
         let as_old = ready.not_before == unsaved.not_before && ready.serial_number != unsaved.serial_number;
         ready.subject != unsaved.subject
             || ready.not_before > unsaved.not_before
@@ -254,7 +264,7 @@ fn after_refused_write(desired: &Desired, issuer: &IssuerFacts, observed: &Obser
 
 /// The same where no issuer tells whether trying again earlier is worth it.
 fn write_was_refused(observed: &Observed, now: Timestamp) -> Option<Decision> {
-    let failure = observed.status.failure.as_ref().filter(|failure| now < failure.next_attempt.0)?;
+    let failure = observed.status.failure.as_ref().filter(|failure| is_waited_for(failure, now))?;
     let reason = Reason::from_name(&failure.reason)?;
     let wait = Decision::Wait { until: failure.next_attempt.0, reason, message: failure.message.clone() };
     Some(wait).filter(is_for_refused_write)
@@ -276,7 +286,7 @@ fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, n
         return Some(Decision::refuse(Reason::AtlasAnswerUnusable, message));
     }
     let waits = failure.inputs == inputs || waits_in_any_case(reason) && is_same_user(&failure.inputs, &inputs);
-    if now >= failure.next_attempt.0 || !waits {
+    if !is_waited_for(failure, now) || !waits {
         return None;
     }
     Some(Decision::Wait {

@@ -94,6 +94,8 @@ pub struct Observed {
     pub status: DatabaseUserCertificateStatus,
     /// A certificate that was issued, but could not be written to the Secret yet.
     pub unsaved: Option<CertificateFacts>,
+    /// The claim under which it was issued.
+    pub unsaved_claim: Option<String>,
     /// Atlas: the account of the database user; it is looked at only when a certificate is to be made.
     pub account: Option<UserAccount>,
     /// While the Secret refuses that certificate: when the write is tried again, and why it was refused.

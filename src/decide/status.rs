@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     Decision, Desired, IssuerFacts, Observed,
     account::{count_lost, drop_expired},
+    backoff::is_waited_for,
     decision::ready_certificate,
     inputs_digest, next_attempt,
 };
@@ -114,7 +115,7 @@ pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, 
 /// Whether an answer that was taken for lost may still come to a process that was paused. The wait for it stands though the certificate is
 /// good, for the Secret may be deleted before it has passed.
 fn awaits_lost_answer(failure: &CertificateFailure, now: Timestamp) -> bool {
-    failure.reason == Reason::AtlasAnswerLost.as_str() && now < failure.next_attempt.0
+    failure.reason == Reason::AtlasAnswerLost.as_str() && is_waited_for(failure, now)
 }
 
 fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Observed, now: Timestamp) {

@@ -28,6 +28,9 @@ pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// How long a leader tries to renew before it stops, counted from the beginning of the last request that renewed.
 pub(super) const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long one attempt at a renewal may take.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
+
 /// How often the lease is looked at or renewed.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
@@ -168,11 +171,15 @@ impl Election {
         let lost = loop {
             sleep(RETRY_PERIOD).await;
             let remaining = (self.renewed + RENEW_DEADLINE).saturating_duration_since(Instant::now());
-            match timeout(remaining, self.attempt()).await {
+            if remaining.is_zero() {
+                break LeaseError::NotRenewed;
+            }
+            match timeout(remaining.min(ATTEMPT_LIMIT), self.attempt()).await {
                 Ok(Ok(None)) => {}
                 Ok(Ok(Some(holder))) => break LeaseError::Taken(holder),
                 Ok(Err(error)) => complain(&error),
-                Err(_) => break LeaseError::NotRenewed,
+                // Another attempt may find another connection.
+                Err(_) => warn!("the API server does not answer about the lease"),
             }
         };
         self.leadership.ended();

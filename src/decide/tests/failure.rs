@@ -188,3 +188,14 @@ fn counters_that_somebody_filled_to_the_brim_stay_there() {
     assert_eq!(status.failure.map(|failure| failure.count), Some(i64::MAX));
     assert_eq!(status.unaccounted_certificates.map(|found| (found.count, found.presumed)), Some((i64::MAX, i64::MAX)));
 }
+
+#[test]
+fn a_clock_that_was_set_back_makes_no_wait_longer() {
+    let mut observed = failed(Minted::Possibly, Reason::AtlasAnswerLost);
+    assert_eq!(reason(&decide(&object(), &observed, at(-60))), Some(Reason::AtlasAnswerLost), "another machine's clock");
+    assert_eq!(cause(&decide(&object(), &observed, at(-DAY))), Some(Reason::NoCertificate));
+    observed.unsaved = Some(certificate());
+    observed.save_refused = Some((at(512), "quota".into()));
+    assert_eq!(reason(&decide(&object(), &observed, at(0))), Some(Reason::SecretNotWritable));
+    assert_eq!(decide(&object(), &observed, at(-DAY)), Decision::Save);
+}

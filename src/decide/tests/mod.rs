@@ -105,6 +105,7 @@ fn observed() -> Observed {
         secret: SecretState::Ours(Box::new(view())),
         status: DatabaseUserCertificateStatus::default(),
         unsaved: None,
+        unsaved_claim: None,
         namespace: "shop".into(),
         namespace_labels: BTreeMap::new(),
     }

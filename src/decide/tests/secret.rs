@@ -143,3 +143,16 @@ fn a_refused_repair_waits_and_a_refused_renewal_holds_up_no_repair() {
     damaged.status.failure = failed(Minted::No, Reason::AtlasForbidden).status.failure;
     assert!(matches!(decide(&object(), &damaged, at(1)), Decision::Repair { .. }));
 }
+
+#[test]
+fn while_the_claim_stands_an_issuer_whose_clock_was_set_back_costs_no_key() {
+    let mut observed = Observed { unsaved: Some(CertificateFacts { not_before: at(-DAY), ..certificate() }), ..observed() };
+    observed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)) });
+    (observed.unsaved_claim, observed.status.serial_number) = (Some("1".into()), Some("0A".into()));
+    assert_eq!(decide(&object(), &observed, at(0)), Decision::Save);
+    observed.status.serial_number = Some("09".into());
+    assert_eq!(decide(&object(), &observed, at(0)), Decision::Account, "the status is of before another took over");
+    observed.status.serial_number = Some("0A".into());
+    observed.unsaved_claim = Some("0".into());
+    assert_eq!(decide(&object(), &observed, at(0)), Decision::Account, "another has taken over");
+}
