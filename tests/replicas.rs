@@ -294,3 +294,16 @@ async fn a_secret_whose_answer_is_cut_short_is_in_no_log() {
     // How a PEM text begins in a Secret.
     assert!(!replica.log().contains("LS0tLS1CRUdJTi"), "the body is in the log");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_before_the_first_lists_have_come_ends_the_process_and_frees_the_lease() {
+    let _alone = LEASE.lock().await;
+    let shop = open("early").await;
+    let (proxy, kubeconfig) = proxied(&shop).await;
+    proxy.plan(|asked| (asked.is_list() && asked.target.contains("databaseusercertificates")).then_some(ProxyFault::Hang));
+    let mut replica = Replica::start_with(&shop, "early", &kubeconfig);
+    eventually("a list gets no answer", || async { (!proxy.played().is_empty()).then_some(()) }).await;
+    signal(replica.child.id(), "TERM");
+    assert!(replica.until_ended(Duration::from_secs(15)).await.success(), "{}", replica.log());
+    assert!(replica.log().contains("the lease was released"), "{}", replica.log());
+}
