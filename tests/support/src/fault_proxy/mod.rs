@@ -136,7 +136,7 @@ type WatchPlan = Box<dyn Fn(&Happened) -> Option<WatchFault> + Send>;
 #[derive(Default)]
 struct State {
     asked: Vec<Asked>,
-    watches: usize,
+    watches: Vec<Asked>,
     happened: Vec<Happened>,
     plan: Option<RequestPlan>,
     watch_plan: Option<WatchPlan>,
@@ -227,6 +227,12 @@ impl FaultProxy {
     #[must_use]
     pub fn asked(&self) -> Vec<Asked> {
         self.shared.lock().asked.clone()
+    }
+
+    /// All watches that were begun.
+    #[must_use]
+    pub fn watches(&self) -> Vec<Asked> {
+        self.shared.lock().watches.clone()
     }
 
     /// How many requests but watches there were.

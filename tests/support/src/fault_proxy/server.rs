@@ -104,8 +104,8 @@ fn note(shared: &Shared, forwarded: &Forwarded) -> (Asked, Option<Fault>) {
     let mut state = shared.lock();
     let mut asked = Asked { number: 0, method: forwarded.method.to_string(), target: forwarded.target.clone() };
     if asked.is_watch() {
-        asked.number = state.watches;
-        state.watches += 1;
+        asked.number = state.watches.len();
+        state.watches.push(asked.clone());
         return (asked, None);
     }
     asked.number = state.asked.len();

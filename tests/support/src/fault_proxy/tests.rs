@@ -92,6 +92,8 @@ async fn one_event_of_a_watch_goes_wrong(#[case] fault: WatchFault, #[case] vers
     let seen: Vec<&str> = body.split("resourceVersion\":\"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
     assert_eq!(seen, versions);
     assert_eq!(body.contains("\"code\":410"), is_gone);
+    let watches = proxy.watches();
+    assert_eq!(watches.iter().map(|watch| watch.target.as_str()).collect::<Vec<_>>(), ["/secrets?watch=true"]);
 }
 
 #[tokio::test]
