@@ -203,7 +203,7 @@ impl IssuerCase {
                 duration: self.duration.map(seconds),
                 max_duration: self.max_duration.map(seconds),
             },
-            allow: Allow::of_namespaced_issuer(None),
+            allow: Allow::default(),
             username: self.username.clone(),
             identity: self.identity.clone().unwrap_or_else(|| "ca/1".to_owned()),
             version: "1".to_owned(),

@@ -109,14 +109,19 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
         }
         IssuerState::Usable(issuer) => issuer,
     };
-    let user = username(object, Some(issuer)).unwrap_or_default();
-    if let Err(message) = issuer.allow.check(&observed.namespace, &observed.namespace_labels, user) {
-        return repaired_first(Decision::refuse(Reason::IssuerNotAllowed, message), observed, now);
-    }
-    match Desired::new(object, issuer) {
+    match wanted(object, issuer, observed) {
         Ok(desired) => decide_certificate(desired, issuer, observed, now),
-        Err(invalid) => repaired_first(Decision::refuse(Reason::InvalidSpec, invalid.0), observed, now),
+        Err((reason, message)) => repaired_first(Decision::refuse(reason, message), observed, now),
     }
+}
+
+/// What the object asks for, if the issuer may be used for it.
+fn wanted(object: &DatabaseUserCertificate, issuer: &IssuerFacts, observed: &Observed) -> Result<Desired, (Reason, String)> {
+    let not_allowed = |message| (Reason::IssuerNotAllowed, message);
+    issuer.allow.check_namespace(&observed.namespace, &observed.namespace_labels).map_err(not_allowed)?;
+    let desired = Desired::new(object, issuer).map_err(|invalid| (Reason::InvalidSpec, invalid.0))?;
+    issuer.allow.check_subject(&observed.namespace, &desired.username, &desired.subject).map_err(not_allowed)?;
+    Ok(desired)
 }
 
 /// While no new certificate can be had, the present one is kept in order all the same, with what the Secret itself tells.

@@ -154,8 +154,7 @@ async fn find_user(
         months_until_expiration: DEFAULT_MONTHS,
         username: Some(user.username),
     };
-    Ok(load_atlas(source, Allow::of_namespaced_issuer(None), version, &secret, &context.atlas)
-        .map(|loaded| Some(Arc::new(loaded))))
+    Ok(load_atlas(source, Allow::default(), version, &secret, &context.atlas).map(|loaded| Some(Arc::new(loaded))))
 }
 
 /// The user, its project's id, and the Secret with the credentials: the user's, else the project's, else the operator's.
