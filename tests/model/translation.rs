@@ -146,7 +146,6 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         issue_reason: Some(Reason::Issued.as_str().to_owned()),
         renew_request: secret.content.renewal.map(|renewal| renewal.to_string()),
         ca_digest: None,
-        adopted_beside: None,
         changed_by: None,
     }
 }

@@ -83,7 +83,6 @@ fn view() -> SecretView {
     SecretView {
         changed_by: None,
         spoilt: None,
-        adopted_beside: None,
         uid: "secret-uid".into(),
         resource_version: "7".into(),
         certificate: Ok(certificate()),
