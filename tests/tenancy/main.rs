@@ -14,6 +14,7 @@ mod patterns;
 mod rights;
 mod stage;
 mod subjects;
+mod upgrade;
 
 use std::{future::Future, pin::Pin, process::ExitCode, sync::LazyLock, time::Instant};
 
@@ -43,6 +44,7 @@ const TESTS: &[(&str, Test)] = &[
     test!(patterns::a_stored_list_that_is_ambiguous_makes_the_issuer_say_so),
     test!(adoption::no_secret_of_another_is_adopted_overwritten_or_deleted),
     test!(rights::the_operators_account_writes_only_secrets_of_its_own),
+    test!(upgrade::what_works_stays_in_service_and_what_is_refused_now_says_so_once),
     test!(rights::in_namespaced_mode_the_policy_lets_everything_work_that_should),
 ];
 

@@ -17,7 +17,8 @@ use crate::{
     stage::{Stage, refused},
 };
 
-const DEFINITION: &str = "clustercertificateissuers.usercert.dev";
+/// The definition of cluster issuers.
+pub const DEFINITION: &str = "clustercertificateissuers.usercert.dev";
 
 pub async fn no_name_belongs_to_two_namespaces(stage: &'static Stage) {
     for list in [json!(["{{namespace}}-*"]), json!(["*-{{namespace}}"]), json!(["{{namespace}}.*", "*.{{namespace}}"])] {
@@ -130,8 +131,7 @@ pub async fn a_stored_list_that_is_ambiguous_makes_the_issuer_say_so(stage: &'st
     let strict = definitions.get(DEFINITION).await.unwrap();
     replace_definition(&definitions, without_rules(&strict)).await;
     let issuers = Api::<ClusterCertificateIssuer>::all(admin);
-    let list = kube::api::Patch::Merge(json!({ "spec": { "allow": { "usernames": ["{{namespace}}-*"] } } }));
-    eventually("the list is stored", || async { issuers.patch("stored", &Default::default(), &list).await.ok() }).await;
+    until_stored(&issuers, "stored", &json!({ "spec": { "allow": { "usernames": ["{{namespace}}-*"] } } })).await;
     replace_definition(&definitions, strict).await;
     eventually("the rules are back", || async { create(stage, json!({ "usernames": ["{{namespace}}-*"] })).await.err() }).await;
 
@@ -146,12 +146,20 @@ pub async fn a_stored_list_that_is_ambiguous_makes_the_issuer_say_so(stage: &'st
     assert_eq!(other.status("orders").await.serial_number, before.serial_number);
 }
 
-async fn replace_definition(definitions: &Api<CustomResourceDefinition>, mut definition: CustomResourceDefinition) {
+/// Changes an issuer as soon as the definition lets it be stored.
+pub async fn until_stored(issuers: &Api<ClusterCertificateIssuer>, name: &str, change: &Value) {
+    let patch = kube::api::Patch::Merge(change);
+    eventually("the change is stored", || async { issuers.patch(name, &Default::default(), &patch).await.ok() }).await;
+}
+
+/// Replaces the definition, whatever version it has now.
+pub async fn replace_definition(definitions: &Api<CustomResourceDefinition>, mut definition: CustomResourceDefinition) {
     definition.metadata.resource_version = definitions.get(DEFINITION).await.unwrap().metadata.resource_version;
     definitions.replace(DEFINITION, &PostParams::default(), &definition).await.unwrap();
 }
 
-fn without_rules(definition: &CustomResourceDefinition) -> CustomResourceDefinition {
+/// The definition as it would be if it let everything be stored.
+pub fn without_rules(definition: &CustomResourceDefinition) -> CustomResourceDefinition {
     fn strip(value: &mut Value) {
         match value {
             Value::Object(fields) => {

@@ -25,10 +25,11 @@ pub struct Stage {
 
 /// One attempt.
 struct Row {
-    finding: u8,
+    /// The number of the attempt's kind.
+    kind: String,
     attempt: String,
     got: String,
-    neighbour: Duration,
+    neighbour: Option<Duration>,
 }
 
 impl Stage {
@@ -50,10 +51,19 @@ impl Stage {
     }
 
     /// Carries an attempt out, which returns what the tenant got, while the neighbour asks for a certificate.
-    pub async fn attempt(&self, finding: u8, attempt: &str, carried_out: impl Future<Output = String>) {
+    pub async fn attempt(&self, kind: u8, attempt: &str, carried_out: impl Future<Output = String>) {
         let (got, neighbour) = tokio::join!(carried_out, self.serve_neighbour());
         println!("  {attempt}: {got}; the neighbour was served after {} ms", neighbour.as_millis());
-        self.rows.lock().unwrap().push(Row { finding, attempt: attempt.to_owned(), got, neighbour });
+        self.push(&kind.to_string(), attempt, got, Some(neighbour));
+    }
+
+    /// Something that was shown without an attempt.
+    pub fn record(&self, kind: &str, what: &str, shown: &str) {
+        self.push(kind, what, shown.to_owned(), None);
+    }
+
+    fn push(&self, kind: &str, attempt: &str, got: String, neighbour: Option<Duration>) {
+        self.rows.lock().unwrap().push(Row { kind: kind.to_owned(), attempt: attempt.to_owned(), got, neighbour });
     }
 
     async fn serve_neighbour(&self) -> Duration {
@@ -67,9 +77,12 @@ impl Stage {
 
     pub fn print_table(&self) {
         let rows = self.rows.lock().unwrap();
-        println!("\n{:<8}{:<74}{:<46}{:>14}", "finding", "attempt", "what the tenant got", "neighbour, ms");
-        for row in rows.iter() {
-            println!("{:<8}{:<74}{:<46}{:>14}", row.finding, row.attempt, row.got, row.neighbour.as_millis());
+        let width = |text: fn(&Row) -> &str| rows.iter().map(|row| text(row).chars().count()).max().unwrap_or_default().max(20);
+        let (attempts, gains) = (width(|row| &row.attempt), width(|row| &row.got));
+        println!("\n{:<9}{:<attempts$}  {:<gains$}  neighbour served after", "kind", "attempt", "what the tenant got");
+        for Row { kind, attempt, got, neighbour } in rows.iter() {
+            let neighbour = neighbour.map_or_else(|| "-".to_owned(), |served| format!("{} ms", served.as_millis()));
+            println!("{kind:<9}{attempt:<attempts$}  {got:<gains$}  {neighbour:>22}");
         }
     }
 
