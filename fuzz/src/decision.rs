@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 use usercert_operator::{
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason},
-    certificate::CertificateFacts,
+    certificate::{CertificateFacts, NameConstraints},
     controller::secret,
     decide::{
         Allow, Decision, Desired, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, SecretState, UserAccount,
@@ -209,6 +209,7 @@ impl IssuerCase {
             version: "1".to_owned(),
             not_after: self.not_after.map(at),
             ca_digest: self.ca_digest.clone(),
+            name_constraints: NameConstraints::default(),
         }
     }
 }

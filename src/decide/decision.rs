@@ -169,6 +169,9 @@ fn serves_as_it_is(object: &DatabaseUserCertificate, observed: &Observed, now: T
 }
 
 fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Decision {
+    if let Some(refusal) = outside_of_the_ca(&desired, issuer) {
+        return repaired_first(refusal, observed, now);
+    }
     match certificate_in_service(&desired, issuer, observed, now) {
         Ok((view, renewal_time)) if view.complete && view.ca_digest == issuer.ca_digest => {
             Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() }
@@ -181,6 +184,12 @@ fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observe
             None => Decision::Issue { desired: Box::new(desired), cause },
         },
     }
+}
+
+/// Databases would refuse the certificate: the CA may not sign for this subject.
+fn outside_of_the_ca(desired: &Desired, issuer: &IssuerFacts) -> Option<Decision> {
+    let violation = issuer.name_constraints.check(&desired.subject).err()?;
+    Some(Decision::refuse(Reason::IssuerNotAllowed, violation.to_string()))
 }
 
 /// A Secret that was put right again and again is left alone for a while: its pair is good.
