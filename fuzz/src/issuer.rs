@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 use usercert_operator::{
     api::{IssuerKind, IssuerSpec},
-    controller::{IssuerKey, load},
+    controller::{IssuerKey, Received, load},
     issuer::{
         Issuer,
         atlas::{AtlasApiVersion, AtlasClient, AtlasSettings},
@@ -21,7 +21,7 @@ static CLIENT: LazyLock<AtlasClient> = LazyLock::new(client);
 struct Case {
     kind: IssuerKind,
     spec: IssuerSpec,
-    secret: Secret,
+    secret: Received<Secret>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]

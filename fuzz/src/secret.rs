@@ -9,6 +9,7 @@ use usercert_operator::{
         names::{TLS_COMBINED, TLS_PRIVATE_KEY},
     },
     certificate::CertificatePair,
+    controller::Received,
     controller::secret::{SecretContent, other_owner, placeholder, placeholder_patch, read, recall},
 };
 
@@ -20,8 +21,8 @@ use crate::{
 
 #[derive(Deserialize)]
 struct Case {
-    certificate: DatabaseUserCertificate,
-    secret: Secret,
+    certificate: Received<DatabaseUserCertificate>,
+    secret: Received<Secret>,
 }
 
 /// A `certificate` and the `secret` that it finds, as JSON.

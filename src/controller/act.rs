@@ -10,12 +10,12 @@ use kube::{
 use tracing::info;
 
 use super::{
-    Context, ReconcileError,
+    Context, Received, ReconcileError,
     examine::Examined,
     issuers::LoadedIssuer,
     kubernetes::{KubernetesError, chain, request},
     memory::{NamespacedName, Unsaved},
-    observe::now,
+    observe::{not_ours, now},
     reconcile::name_of,
     report::patch_status,
     secret::{self, SecretContent, placeholder, placeholder_patch},
@@ -51,7 +51,7 @@ pub(super) enum Acted {
 pub(super) struct Pass<'a> {
     pub(super) context: &'a Context,
     /// The object; a claim replaces it by its newer version.
-    pub(super) object: DatabaseUserCertificate,
+    pub(super) object: Received<DatabaseUserCertificate>,
     pub(super) observed: Observed,
     pub(super) issuer: Option<std::sync::Arc<LoadedIssuer>>,
     /// The turn to ask Atlas; it lasts until the pass has ended.
@@ -85,7 +85,7 @@ impl Pass<'_> {
         (self.observed.namespace.clone(), self.object.secret_name())
     }
 
-    fn secrets(&self) -> Api<Secret> {
+    fn secrets(&self) -> Api<Received<Secret>> {
         Api::namespaced(self.context.client.clone(), &self.observed.namespace)
     }
 
@@ -145,8 +145,8 @@ impl Pass<'_> {
         if issuance.is_none() {
             return self.write_replaceable(&content, cause).await;
         }
-        let uid = self.object.uid().unwrap_or_default();
-        self.context.memory.keep_unsaved(self.name(), Unsaved { uid, content, refused: None });
+        let (uid, secret_name) = (self.object.uid().unwrap_or_default(), self.object.secret_name());
+        self.context.memory.keep_unsaved(self.name(), Unsaved { uid, secret_name, content, refused: None });
         self.save().await
     }
 
@@ -173,10 +173,12 @@ impl Pass<'_> {
     /// Reads the object live: whether it is there and wants what this pass decided on. Watches may lag, so that a Secret could be written
     /// for what nobody wants any more.
     async fn is_current(&self) -> Result<bool, KubernetesError> {
-        let api = Api::<DatabaseUserCertificate>::namespaced(self.context.client.clone(), &self.observed.namespace);
-        let found = request("read the object", api.get_metadata_opt(&self.object.name_any())).await?;
+        type Metadata = Received<PartialObjectMeta<DatabaseUserCertificate>>;
+        let api = Api::<Metadata>::namespaced(self.context.client.clone(), &self.observed.namespace);
+        let found = request("read the object", api.get_opt(&self.object.name_any())).await?;
         let decided_on = &self.object.metadata;
-        Ok(found.is_some_and(|PartialObjectMeta { metadata: live, .. }| {
+        Ok(found.is_some_and(|found| {
+            let live = &found.metadata;
             live.uid == decided_on.uid && live.generation == decided_on.generation && live.deletion_timestamp.is_none()
         }))
     }
@@ -225,7 +227,7 @@ impl Pass<'_> {
         let (view, pair) = secret::read(&self.object, &found);
         let Some(pair) = pair else { return Ok(Acted::Stale) };
         let decided_on = self.observed.secret.certificate().map(|certificate| &certificate.serial_number);
-        if decided_on != Some(&pair.facts().serial_number) || secret::other_owner(&self.object, &found.metadata).is_some() {
+        if decided_on != Some(&pair.facts().serial_number) || not_ours(&self.object, &found).is_some() {
             return Ok(Acted::Stale);
         }
         self.check_current().await?;
@@ -256,7 +258,7 @@ impl Pass<'_> {
 
     async fn create(&self, content: &SecretContent) -> Result<SecretView, KubernetesError> {
         let parameters = PostParams { field_manager: Some(CONTROLLER.to_owned()), ..PostParams::default() };
-        let new = content.to_secret(&self.object);
+        let new = Received::from(content.to_secret(&self.object));
         let written = request("create the Secret", self.secrets().create(&parameters, &new)).await?;
         Ok(self.remember(content.view(&written.metadata, None)))
     }
@@ -282,7 +284,7 @@ impl Pass<'_> {
             request("patch the Secret", secrets.patch(&self.object.secret_name(), &parameters(true), &patch)).await?;
         } else {
             let parameters = PostParams { dry_run: true, field_manager: Some(CONTROLLER.to_owned()) };
-            request("create the Secret", secrets.create(&parameters, &placeholder(&self.object))).await?;
+            request("create the Secret", secrets.create(&parameters, &placeholder(&self.object).into())).await?;
         }
         Ok(())
     }
@@ -294,8 +296,12 @@ impl Pass<'_> {
         rand::fill(&mut bytes).map_err(|_| ReconcileError::NoRandomness)?;
         let id = hex::encode(bytes);
         let status = decide::claimed(&self.object, &self.observed.status, &id, cause, now(self.context));
-        self.object = patch_status(self.context, &self.object, &status).await?;
-        self.observed.status = self.object.status.clone().unwrap_or(status);
+        let written = patch_status(self.context, &self.object, &status).await?;
+        // What was written stands, whatever of the answer can be read.
+        let read = written.status.clone().filter(|_| written.unreadable().is_none());
+        self.observed.status = read.unwrap_or(status);
+        self.object.status = Some(self.observed.status.clone());
+        self.object.metadata = written.metadata.clone();
         Ok(id)
     }
 }

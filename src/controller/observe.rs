@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     core::PartialObjectMeta,
     runtime::reflector::{ObjectRef, Store},
 };
 
 use super::{
-    Context,
+    Context, Received, SecretMetadata,
     atlas_objects::user_issuer,
     issuers::{IssuerKey, LoadedIssuer},
     kubernetes::{KubernetesError, request},
@@ -38,7 +38,11 @@ pub(super) struct Found {
     pub(super) issuer: Option<Arc<LoadedIssuer>>,
 }
 
-pub(super) async fn observe(context: &Context, object: &DatabaseUserCertificate, look: Look) -> Result<Found, KubernetesError> {
+pub(super) async fn observe(
+    context: &Context,
+    object: &Received<DatabaseUserCertificate>,
+    look: Look,
+) -> Result<Found, KubernetesError> {
     let namespace = object.namespace().unwrap_or_default();
     let secret_name = (namespace.clone(), object.secret_name());
     let (state, issuer) = issuer_state(context, object, &namespace).await?;
@@ -48,6 +52,7 @@ pub(super) async fn observe(context: &Context, object: &DatabaseUserCertificate,
         issuer: state,
         secret: secret_state(context, object, &secret_name, look).await?,
         status: object.status.clone().unwrap_or_default(),
+        unreadable: object.unreadable().map(ToString::to_string),
         account: None,
         save_refused: unsaved.as_ref().and_then(|unsaved| unsaved.refused.clone()),
         recent_repairs: context.memory.repairs(&name),
@@ -132,12 +137,12 @@ async fn secret_state(
     if look == Look::Live {
         return read(context, object, name).await;
     }
-    let reference = ObjectRef::<PartialObjectMeta<Secret>>::new(&name.1).within(&name.0);
+    let reference = ObjectRef::<SecretMetadata>::new(&name.1).within(&name.0);
     let Some(seen) = context.secrets.get(&reference) else {
         return unlabelled(context, object, name).await;
     };
-    if let Some(owner) = secret::other_owner(object, &seen.metadata) {
-        return Ok(SecretState::NotOurs(owner));
+    if let Some(not_ours) = not_ours(object, &seen) {
+        return Ok(not_ours);
     }
     let owner = object.uid().unwrap_or_default();
     let (uid, version) = (seen.uid().unwrap_or_default(), seen.resource_version().unwrap_or_default());
@@ -163,8 +168,8 @@ async fn unlabelled(
         return Ok(SecretState::Ours(Box::new(view)));
     }
     match context.secret_watches.sighting(name) {
-        Sighting::Present(seen) => match secret::other_owner(object, &seen.metadata) {
-            Some(owner) => Ok(SecretState::NotOurs(owner)),
+        Sighting::Present(seen) => match not_ours(object, &seen) {
+            Some(not_ours) => Ok(not_ours),
             None => read(context, object, name).await,
         },
         // It was there: it may have lost its label alone.
@@ -180,19 +185,28 @@ async fn read(
     object: &DatabaseUserCertificate,
     name: &NamespacedName,
 ) -> Result<SecretState, KubernetesError> {
-    let api = Api::<Secret>::namespaced(context.client.clone(), &name.0);
+    let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &name.0);
     let Some(found) = request("read the Secret", api.get_opt(&name.1)).await? else {
         return Ok(SecretState::Absent);
     };
-    if let Some(owner) = secret::other_owner(object, &found.metadata) {
-        return Ok(SecretState::NotOurs(owner));
+    if let Some(not_ours) = not_ours(object, &found) {
+        return Ok(not_ours);
     }
     let (view, _) = secret::read(object, &found);
     context.memory.read(name.clone(), view.clone());
     Ok(SecretState::Ours(Box::new(view)))
 }
 
-fn namespace_labels(store: Option<&Store<PartialObjectMeta<Namespace>>>, namespace: &str) -> BTreeMap<String, String> {
+/// A Secret that is there and not to be touched: another's, or one that cannot be read, for nobody knows what it holds.
+pub(super) fn not_ours<K: Resource>(object: &DatabaseUserCertificate, found: &Received<K>) -> Option<SecretState> {
+    let unreadable = found.unreadable().map(|unreadable| format!("cannot be read ({})", unreadable.fault()));
+    unreadable.or_else(|| secret::other_owner(object, found.meta())).map(SecretState::NotOurs)
+}
+
+fn namespace_labels(
+    store: Option<&Store<Received<PartialObjectMeta<Namespace>>>>,
+    namespace: &str,
+) -> BTreeMap<String, String> {
     store
         .and_then(|store| store.get(&ObjectRef::new(namespace)))
         .and_then(|found| found.metadata.labels.clone())

@@ -104,6 +104,7 @@ fn observed() -> Observed {
         issuer: IssuerState::Usable(Box::new(issuer(IssuerType::Ca))),
         secret: SecretState::Ours(Box::new(view())),
         status: DatabaseUserCertificateStatus::default(),
+        unreadable: None,
         unsaved: None,
         unsaved_claim: None,
         namespace: "shop".into(),
