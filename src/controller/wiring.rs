@@ -34,7 +34,7 @@ use super::{
     triggers::{Triggered, Triggers, Waiting},
 };
 use crate::{
-    api::{ClusterCertificateIssuer, DatabaseUserCertificate, names::CERTIFICATE_UID_LABEL},
+    api::{DatabaseUserCertificate, names::CERTIFICATE_UID_LABEL},
     operator::{Readiness, clock_jumps},
 };
 
@@ -49,9 +49,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     let (caches, relists) = (Caches::new(), Relists::default());
     let scope = &settings.scope;
 
-    let secrets_by_name: fn(&Client, &str) -> Api<SecretMetadata> =
-        |client, namespace| Api::namespaced(client.clone(), namespace);
-    let secret_watches = Arc::new(NameWatches::new(client.clone(), secrets_by_name, relists.clone(), Arc::clone(&triggers)));
+    let secret_watches = Arc::new(NameWatches::new(client.clone(), secrets_of, relists.clone(), Arc::clone(&triggers)));
 
     let (secrets, secret_writer) = reflector::store();
     let secret_config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
@@ -66,14 +64,8 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     let certificates = controller(scoped(&client, scope), &relists, settings.max_concurrent, caches.expect());
     let certificate_store = certificates.store();
     let issuers = controller(scoped(&client, scope), &relists, settings.max_concurrent, caches.expect());
-    let cluster_issuers = matches!(scope, Scope::Cluster { .. }).then(|| {
-        controller(
-            Api::<Received<ClusterCertificateIssuer>>::all(client.clone()),
-            &relists,
-            settings.max_concurrent,
-            caches.expect(),
-        )
-    });
+    let cluster_issuers = matches!(scope, Scope::Cluster { .. })
+        .then(|| controller(Api::all(client.clone()), &relists, settings.max_concurrent, caches.expect()));
     let (namespace_store, namespace_writer) = reflector::store();
     let namespace_events = match scope {
         Scope::Cluster { .. } => {
@@ -179,6 +171,11 @@ impl Context {
             watches.forget(&Waiting::Certificate(name.clone()));
         }
     }
+}
+
+/// Where Secrets are watched by name.
+fn secrets_of(client: &Client, namespace: &str) -> Api<SecretMetadata> {
+    Api::namespaced(client.clone(), namespace)
 }
 
 /// The API for a namespaced kind in the scope.

@@ -150,9 +150,8 @@ async fn find_user(
         return Ok(Ok(Some(known)));
     }
     let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &secret.0);
-    let found = match request("read the credentials Secret", api.get_opt(&secret.1)).await? {
-        Some(found) => found,
-        None => return missing(NO_SECRET),
+    let Some(found) = request("read the credentials Secret", api.get_opt(&secret.1)).await? else {
+        return missing(NO_SECRET);
     };
     if let Some(unreadable) = found.unreadable() {
         return Ok(Err(unreadable_secret(Reason::CredentialsInvalid, &secret, unreadable)));

@@ -61,9 +61,10 @@ fn buffer<'text>(text: &'text str, faults: &mut Faults) -> (Value, Option<&'text
         if key == "metadata" {
             let mut of_metadata = fields(raw.get(), "metadata", faults);
             managed_fields = of_metadata.remove("managedFields");
-            let path = |key: &str| format!("metadata.{key}");
-            let metadata = of_metadata.into_iter().filter_map(|(key, raw)| Some((path(&key), key, raw)));
-            let metadata = metadata.filter_map(|(path, key, raw)| Some((key, parse(raw, &path, faults)?)));
+            let metadata = of_metadata.into_iter().filter_map(|(key, raw)| {
+                let value = parse(raw, &format!("metadata.{key}"), faults)?;
+                Some((key, value))
+            });
             object.insert(key, Value::Object(metadata.collect()));
         } else if let Some(value) = parse(raw, &key, faults) {
             object.insert(key, value);
@@ -143,7 +144,7 @@ fn cause(message: &str) -> String {
 
 /// An entry of `managedFields`, as far as it tells who wrote when.
 #[derive(Deserialize)]
-struct Manager<'text> {
+struct Writer<'text> {
     #[serde(default)]
     manager: Option<String>,
     #[serde(default)]
@@ -156,10 +157,10 @@ struct Manager<'text> {
 /// that can.
 fn managers(managed_fields: &RawValue) -> Vec<ManagedFieldsEntry> {
     let entries: Vec<&RawValue> = serde_json::from_str(managed_fields.get()).unwrap_or_default();
-    let entries = entries.into_iter().filter_map(|entry| serde_json::from_str::<Manager<'_>>(entry.get()).ok());
+    let entries = entries.into_iter().filter_map(|entry| serde_json::from_str::<Writer<'_>>(entry.get()).ok());
     let time = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(Time(Timestamp::MAX));
     entries
-        .map(|Manager { manager, operation, time: raw }| ManagedFieldsEntry {
+        .map(|Writer { manager, operation, time: raw }| ManagedFieldsEntry {
             manager,
             operation,
             time: raw.map(time),

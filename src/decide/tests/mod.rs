@@ -4,6 +4,7 @@
 mod certificate;
 mod failure;
 mod secret;
+mod unreadable;
 
 use std::collections::BTreeMap;
 
