@@ -4,13 +4,13 @@
 
 mod harness;
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use axum::http::Request;
 use harness::{Cluster, Options, Shop, eventually};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
-use usercert_test_support::atlas::{DigestAlgorithm, X509Type};
+use usercert_test_support::atlas::{DigestAlgorithm, Fault, X509Type};
 
 static CLUSTER: LazyLock<Cluster> =
     LazyLock::new(|| harness::start(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
@@ -189,6 +189,8 @@ async fn a_spec_of_another_version_of_the_schema_concerns_its_object_alone() {
     assert_eq!(get(&shop, &certificate).await["status"], Value::Null);
     assert_eq!(shop.cluster.atlas.mints_of("served").len(), 0);
 
+    what_was_made_before_is_saved(&shop).await;
+
     let mut issuer = shop.atlas_issuer_manifest("v2");
     issuer["spec"]["atlas"]["monthsUntilExpiration"] = json!(300);
     apply(issuer).await;
@@ -205,4 +207,22 @@ async fn a_spec_of_another_version_of_the_schema_concerns_its_object_alone() {
     shop.until_ready("served").await;
     shop.until("kept", "Issuing", "False Issued").await;
     assert_eq!((shop.cluster.atlas.mints_of("kept").len(), shop.cluster.atlas.mints_of("served").len()), (1, 1));
+}
+
+/// The spec becomes unreadable while Atlas makes the certificate.
+async fn what_was_made_before_is_saved(shop: &Shop) {
+    shop.cluster.atlas.add_user(&shop.project, "late", X509Type::Managed);
+    shop.cluster.atlas.fault_once("late", Fault::Delay(Duration::from_secs(2)));
+    shop.certificate("late", "atlas", json!({ "secretName": "late-pair" })).await;
+    let atlas = &shop.cluster.atlas;
+    eventually("the certificate is made", || async { atlas.mints_of("late").pop() }).await;
+    shop.certificate("late", "atlas", json!({ "secretName": "late-pair", "monthsUntilExpiration": 300 })).await;
+    shop.until_event("late", "ObjectUnreadable").await;
+    let mint = atlas.mints_of("late").pop().unwrap();
+    eventually("it is saved", || async { shop.secret("late-pair").await }).await;
+    assert_eq!(shop.value("late-pair", "tls.key").await, mint.key_pem);
+
+    shop.certificate("late", "atlas", json!({ "secretName": "late-pair", "monthsUntilExpiration": 3 })).await;
+    shop.until_ready("late").await;
+    assert_eq!((atlas.mints_of("late").len(), shop.unaccounted("late").await), (1, 0));
 }

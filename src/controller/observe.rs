@@ -197,7 +197,7 @@ async fn read(
     Ok(SecretState::Ours(Box::new(view)))
 }
 
-/// A Secret that is there and not to be touched: another's, or one that cannot be read, for nobody knows what it holds.
+/// Whether a Secret that is there must not be touched: it is another's, or it cannot be read and may hold a certificate that works.
 pub(super) fn not_ours<K: Resource>(object: &DatabaseUserCertificate, found: &Received<K>) -> Option<SecretState> {
     let unreadable = found.unreadable().map(|unreadable| format!("cannot be read ({})", unreadable.fault()));
     unreadable.or_else(|| secret::other_owner(object, found.meta())).map(SecretState::NotOurs)
@@ -216,4 +216,24 @@ fn namespace_labels(
 /// Now, by the clock that this process goes by.
 pub(super) fn now(context: &Context) -> Timestamp {
     (context.clock)()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_cannot_be_read_is_there_and_not_to_be_touched() {
+        let object: Received<DatabaseUserCertificate> =
+            serde_json::from_str(r#"{"metadata":{"name":"orders","uid":"u"},"spec":{}}"#).unwrap();
+        let secret = |more: &str| {
+            let owner = r#"{"apiVersion":"usercert.dev/v1alpha1","kind":"DatabaseUserCertificate","name":"orders","uid":"u","controller":true}"#;
+            let text = format!(r#"{{"metadata":{{"name":"orders","ownerReferences":[{owner}]}}{more}}}"#);
+            serde_json::from_str::<Received<Secret>>(&text).unwrap()
+        };
+        assert_eq!(not_ours(&object, &secret("")), None);
+        let expected = SecretState::NotOurs("cannot be read (data: expected a map)".to_owned());
+        assert_eq!(not_ours(&object, &secret(r#","data":"x""#)), Some(expected));
+    }
 }

@@ -57,8 +57,8 @@ pub(super) async fn reconcile(
     result
 }
 
-/// The object as a pass may work on it. One whose spec cannot be read wants nobody knows what; but if a certificate that was made for it
-/// waits for its Secret, that one is saved, under the name that the Secret had then.
+/// The object as a pass may work on it; `None` if its spec cannot be read, for then it is not known what it asks for. If a certificate that
+/// was made for it before waits for its Secret, there is a pass all the same, which saves it under the name that the Secret had then.
 pub(super) fn workable(
     context: &Context,
     mut object: Received<DatabaseUserCertificate>,

@@ -14,8 +14,8 @@ use crate::api::printable;
 /// The longest text about what cannot be read.
 const FAULT_CHARACTERS: usize = 200;
 
-/// So many values that cannot be read are left out one by one; each costs a look at the whole object. Then all that stands beside the
-/// next one is left out with it.
+/// So many values that cannot be read are left out one by one; each costs a look at the whole object. Of the next one the whole field of the
+/// object is left out, such as the status.
 const LEFT_OUT_ONE_BY_ONE: usize = 16;
 
 /// Fields of an object that are left out whole, at most.

@@ -87,6 +87,14 @@ fn what_stands_beside_an_unreadable_value_is_read() {
 }
 
 #[test]
+fn the_deepest_that_is_read_overflows_no_stack() {
+    let text = format!(r#"{{"metadata":{{"name":"a"}},"spec":{}}}"#, deep(125));
+    let object: Received<DynamicObject> = read(&text);
+    assert!(object.unreadable().is_none() && object.data["spec"].is_object());
+    assert!(read::<DatabaseUserCertificate>(&text).unreadable().is_none(), "a field that is not known is not read");
+}
+
+#[test]
 fn a_list_of_unreadable_values_is_left_out_in_few_steps() {
     let history = vec!["{}"; 50_000].join(",");
     let found: Received<DatabaseUserCertificate> =
