@@ -7,7 +7,7 @@ use serde::Deserialize;
 use usercert_operator::{
     api::{IssuerKind, IssuerSpec},
     certificate::Subject,
-    controller::{IssuerKey, load},
+    controller::{IssuerKey, Received, load},
     issuer::{
         Issuer,
         atlas::{AtlasApiVersion, AtlasClient, AtlasSettings},
@@ -22,7 +22,7 @@ static CLIENT: LazyLock<AtlasClient> = LazyLock::new(client);
 struct Case {
     kind: IssuerKind,
     spec: IssuerSpec,
-    secret: Secret,
+    secret: Received<Secret>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]

@@ -1,7 +1,7 @@
 //! The controller of issuers, one for each kind: loads them with their Secrets, says in their status whether they can be used,
 //! and wakes the certificates that use them.
 
-use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -14,17 +14,16 @@ use kube::{
         controller::{Action, Error as ControllerError},
     },
 };
-use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
 use super::{
-    Context, ReconcileError, Scope,
+    Context, FromMetadata, Received, ReconcileError, Scope,
     atlas_objects::{Project, find_project},
-    issuers::{IssuerKey, LoadedIssuer, NO_SECRET, Refusal, load, secret_of, without_secret},
+    issuers::{IssuerKey, LoadedIssuer, NO_SECRET, Refusal, load, secret_of, unreadable_secret, without_secret},
     kubernetes::{chain, request},
     memory::NamespacedName,
     observe::{issuer_key, now},
-    report::{new_warnings, status_patch, superseded},
+    report::{new_warnings, report_unreadable, status_patch, superseded},
     triggers::Waiting,
 };
 use crate::api::{
@@ -33,9 +32,7 @@ use crate::api::{
 };
 
 /// Either kind of issuer.
-pub(super) trait IssuerObject:
-    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize + Send + Sync + 'static
-{
+pub(super) trait IssuerObject: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static {
     /// Which kind it is.
     const KIND: IssuerKind;
     /// The shared spec.
@@ -43,7 +40,7 @@ pub(super) trait IssuerObject:
     /// The status, if there is one.
     fn issuer_status(&self) -> Option<&IssuerStatus>;
     /// Where the issuer itself is read and written.
-    fn api(&self, context: &Context) -> Api<Self>;
+    fn api(context: &Context, namespace: &str) -> Api<Received<Self>>;
 }
 
 impl IssuerObject for CertificateIssuer {
@@ -54,8 +51,8 @@ impl IssuerObject for CertificateIssuer {
     fn issuer_status(&self) -> Option<&IssuerStatus> {
         self.status.as_ref()
     }
-    fn api(&self, context: &Context) -> Api<Self> {
-        Api::namespaced(context.client.clone(), &self.namespace().unwrap_or_default())
+    fn api(context: &Context, namespace: &str) -> Api<Received<Self>> {
+        Api::namespaced(context.client.clone(), namespace)
     }
 }
 
@@ -67,17 +64,13 @@ impl IssuerObject for ClusterCertificateIssuer {
     fn issuer_status(&self) -> Option<&IssuerStatus> {
         self.status.as_ref()
     }
-    fn api(&self, context: &Context) -> Api<Self> {
+    fn api(context: &Context, _: &str) -> Api<Received<Self>> {
         Api::all(context.client.clone())
     }
 }
 
 /// Runs the controller of one kind.
-pub(super) async fn run<K>(controller: Controller<K>, context: Arc<Context>)
-where
-    K: IssuerObject,
-    K::DynamicType: Debug + Eq + Hash + Clone + Unpin,
-{
+pub(super) async fn run<K: IssuerObject>(controller: Controller<Received<K>>, context: Arc<Context>) {
     controller
         .run(reconcile::<K>, after_error::<K>, Arc::clone(&context))
         .for_each(move |result| {
@@ -97,16 +90,24 @@ where
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature is kube's")]
-fn after_error<K: IssuerObject>(issuer: Arc<K>, error: &ReconcileError, _: Arc<Context>) -> Action {
+fn after_error<K: IssuerObject>(issuer: Arc<Received<K>>, error: &ReconcileError, _: Arc<Context>) -> Action {
     if !matches!(error, ReconcileError::Superseded) {
         warn!(issuer = issuer.name_any(), error = chain(error), "an issuer could not be loaded and is tried again");
     }
     Action::requeue(Duration::from_secs(5))
 }
 
-async fn reconcile<K: IssuerObject>(issuer: Arc<K>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let key = IssuerKey { kind: K::KIND, namespace: issuer.namespace().unwrap_or_default(), name: issuer.name_any() };
-    let Some(loaded) = find(&*issuer, &key, &context).await? else {
+    if let Some(unreadable) = issuer.unreadable_object() {
+        let refusal = Refusal::new(Reason::ObjectUnreadable, unreadable.to_string());
+        if context.issuers.set(key.clone(), Err(refusal)) {
+            wake_users(&context, &key);
+        }
+        report_unreadable(&context, &Waiting::Issuer(key), &issuer).await;
+        return Ok(Action::await_change());
+    }
+    let Some(loaded) = find(&**issuer, &key, &context).await? else {
         // The Secret's watch has shown nothing yet and wakes us when it has.
         return Ok(Action::await_change());
     };
@@ -118,7 +119,7 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<K>, context: Arc<Context>) -> Re
     if context.issuers.set(key.clone(), loaded) {
         wake_users(&context, &key);
     }
-    report(&*issuer, &context, condition).await?;
+    report(&issuer, &context, condition).await?;
     Ok(next)
 }
 
@@ -167,11 +168,15 @@ async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -
     {
         return Ok(Some(Ok(known)));
     }
-    let api = Api::<Secret>::namespaced(context.client.clone(), &secret.0);
-    match request("read the issuer's Secret", api.get_opt(&secret.1)).await? {
-        Some(secret) => Ok(Some(load(key, spec, version, project_id, &secret, &context.atlas, now).map(Arc::new))),
-        None => missing(NO_SECRET),
+    let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &secret.0);
+    let Some(found) = request("read the issuer's Secret", api.get_opt(&secret.1)).await? else {
+        return missing(NO_SECRET);
+    };
+    if let Some(unreadable) = found.unreadable() {
+        let reason = if spec.atlas.is_some() { Reason::CredentialsInvalid } else { Reason::CaInvalid };
+        return Ok(Some(Err(unreadable_secret(reason, &secret, unreadable))));
     }
+    Ok(Some(load(key, spec, version, project_id, &found, &context.atlas, now).map(Arc::new)))
 }
 
 /// The id of the `AtlasProject` that the issuer refers to, if it does, and the Secret that it needs; `None` if that is not known yet.
@@ -201,8 +206,9 @@ fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option
     }
 }
 
+/// Reports the status if it changed, or if what stands there cannot be read: it holds nothing that is not found out anew.
 async fn report<K: IssuerObject>(
-    issuer: &K,
+    issuer: &Received<K>,
     context: &Context,
     (ready, reason, message): (bool, Reason, String),
 ) -> Result<(), ReconcileError> {
@@ -210,12 +216,12 @@ async fn report<K: IssuerObject>(
     let mut status = old.clone();
     status.observed_generation = issuer.meta().generation;
     set_condition(&mut status.conditions, READY, ready, reason, &message, issuer.meta().generation, now(context));
-    if status == old {
+    if status == old && issuer.unreadable().is_none() {
         return Ok(());
     }
     let patch = Patch::Merge(status_patch(issuer, &status));
     let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
-    let (api, name) = (issuer.api(context), issuer.name_any());
+    let (api, name) = (K::api(context, &issuer.namespace().unwrap_or_default()), issuer.name_any());
     request("patch the issuer's status", api.patch_status(&name, &parameters, &patch)).await.map_err(superseded)?;
     for (reason, message) in new_warnings(&old.conditions, &status.conditions) {
         context.metrics.refused(reason);
@@ -227,6 +233,7 @@ async fn report<K: IssuerObject>(
 fn forget(context: &Context, key: &IssuerKey) {
     context.secret_watches.forget(&Waiting::Issuer(key.clone()));
     context.atlas_projects.forget(&Waiting::Issuer(key.clone()));
+    context.memory.forget_unreadable(&Waiting::Issuer(key.clone()));
     context.issuers.remove(key);
     wake_users(context, key);
 }

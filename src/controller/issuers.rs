@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::{memory::NamespacedName, secret::sha256};
+use super::{Unreadable, memory::NamespacedName, secret::sha256};
 use crate::{
     api::{
         AtlasApiVersion as SpecApiVersion, CaIssuerSpec, IssuerKind, IssuerSpec, Reason,
@@ -113,6 +113,11 @@ pub(super) const NO_SECRET: &str = "does not exist: create it";
 #[must_use]
 pub fn without_secret(reason: Reason, (namespace, name): &NamespacedName, why: &str) -> Refusal {
     Refusal::new(reason, format!("the Secret {name} in namespace {namespace} {why}"))
+}
+
+/// Refuses an issuer whose Secret cannot be read.
+pub(super) fn unreadable_secret(reason: Reason, (namespace, name): &NamespacedName, unreadable: &Unreadable) -> Refusal {
+    Refusal::new(reason, format!("the Secret {name} in namespace {namespace} cannot be read ({})", unreadable.fault()))
 }
 
 /// Loads an issuer with its Secret.

@@ -13,8 +13,8 @@ use kube::{
 
 pub use self::content::{Project, User, UserProject, read_project, read_user};
 use super::{
-    Context, Scope,
-    issuers::{AtlasSource, LoadedIssuer, NO_SECRET, Refusal, load_atlas, without_secret},
+    Context, Received, Scope,
+    issuers::{AtlasSource, LoadedIssuer, NO_SECRET, Refusal, load_atlas, unreadable_secret, without_secret},
     kubernetes::{KubernetesError, request},
     memory::NamespacedName,
     name_watches::Sighting,
@@ -29,16 +29,16 @@ use crate::{
 const DEFAULT_MONTHS: u8 = 3;
 
 /// Where `AtlasProject`s are read.
-pub(super) fn projects(client: &Client, namespace: &str) -> Api<DynamicObject> {
+pub(super) fn projects(client: &Client, namespace: &str) -> Api<Received<DynamicObject>> {
     api(client, namespace, "AtlasProject", "atlasprojects")
 }
 
 /// Where `AtlasDatabaseUser`s are read.
-pub(super) fn users(client: &Client, namespace: &str) -> Api<DynamicObject> {
+pub(super) fn users(client: &Client, namespace: &str) -> Api<Received<DynamicObject>> {
     api(client, namespace, "AtlasDatabaseUser", "atlasdatabaseusers")
 }
 
-fn api(client: &Client, namespace: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
+fn api(client: &Client, namespace: &str, kind: &str, plural: &str) -> Api<Received<DynamicObject>> {
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("atlas.mongodb.com", "v1", kind), plural);
     Api::namespaced_with(client.clone(), namespace, &resource)
 }
@@ -53,7 +53,14 @@ fn sighted<T>(
     let object = sighting.known("does not exist: create it, or correct the reference").map_err(|why| {
         Refusal::new(Reason::AtlasObjectNotFound, format!("the {kind} {name} in namespace {namespace} {why}"))
     })?;
-    object.map(|object| read(&object)).transpose()
+    let Some(object) = object else { return Ok(None) };
+    match object.unreadable() {
+        Some(unreadable) => Err(Refusal::new(
+            Reason::AtlasObjectNotReady,
+            format!("the {kind} {name} in namespace {namespace} cannot be read ({})", unreadable.fault()),
+        )),
+        None => read(&object).map(Some),
+    }
 }
 
 /// The project that an issuer in this namespace refers to.
@@ -142,10 +149,13 @@ async fn find_user(
     {
         return Ok(Ok(Some(known)));
     }
-    let api = Api::<Secret>::namespaced(context.client.clone(), &secret.0);
-    let Some(secret) = request("read the credentials Secret", api.get_opt(&secret.1)).await? else {
+    let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &secret.0);
+    let Some(found) = request("read the credentials Secret", api.get_opt(&secret.1)).await? else {
         return missing(NO_SECRET);
     };
+    if let Some(unreadable) = found.unreadable() {
+        return Ok(Err(unreadable_secret(Reason::CredentialsInvalid, &secret, unreadable)));
+    }
     let source = AtlasSource {
         endpoint: &context.atlas_defaults.endpoint,
         allow_plain_http: false,
@@ -154,7 +164,7 @@ async fn find_user(
         months_until_expiration: DEFAULT_MONTHS,
         username: Some(user.username),
     };
-    Ok(load_atlas(source, Allow::default(), version, &secret, &context.atlas).map(|loaded| Some(Arc::new(loaded))))
+    Ok(load_atlas(source, Allow::default(), version, &found, &context.atlas).map(|loaded| Some(Arc::new(loaded))))
 }
 
 /// The user, its project's id, and the Secret with the credentials: the user's, else the project's, else the operator's.
