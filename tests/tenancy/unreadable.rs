@@ -1,19 +1,17 @@
 //! Objects that a tenant has made unreadable hide nothing from others, and cost no certificate.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
-#![allow(clippy::default_trait_access, reason = "the parameters of requests are of no interest here")]
 
-mod harness;
-
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
 use axum::http::Request;
-use harness::{Cluster, Options, Shop, eventually};
 use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
 use serde_json::{Value, json};
-use usercert_test_support::atlas::{DigestAlgorithm, Fault, X509Type};
+use usercert_test_support::atlas::{Fault, X509Type};
 
-static CLUSTER: LazyLock<Cluster> =
-    LazyLock::new(|| harness::start(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
+use crate::{
+    harness::{Shop, eventually},
+    stage::Stage,
+};
 
 const GROUP: &str = "apis/usercert.dev/v1alpha1";
 
@@ -27,18 +25,18 @@ fn path(shop: &Shop, group: &str, plural: &str, name: &str) -> String {
     format!("/{group}/namespaces/{}/{plural}/{name}", shop.namespace)
 }
 
-async fn send(shop: &Shop, method: &str, path: &str, media_type: &str, body: &Value) -> Value {
+async fn send(client: &Client, method: &str, path: &str, media_type: &str, body: &Value) -> Value {
     let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
     let request = Request::builder().method(method).uri(path).header("content-type", media_type).body(body).unwrap();
-    shop.client.request(request).await.unwrap()
+    client.request(request).await.unwrap()
 }
 
 async fn get(shop: &Shop, path: &str) -> Value {
-    send(shop, "GET", path, "application/json", &Value::Null).await
+    send(&shop.client, "GET", path, "application/json", &Value::Null).await
 }
 
-async fn patch(shop: &Shop, path: &str, change: Value) {
-    send(shop, "PATCH", path, "application/merge-patch+json", &change).await;
+async fn patch(client: &Client, path: &str, change: Value) {
+    send(client, "PATCH", path, "application/merge-patch+json", &change).await;
 }
 
 /// Names of fields so deep that in a list they are past the limit of `serde_json`, and in the object alone just below.
@@ -75,15 +73,8 @@ async fn restart(shop: &Shop) {
     shop.cluster.start_operator().await;
 }
 
-async fn assert_neighbour_is_served(name: &str) {
-    let neighbour = Shop::open(&CLUSTER, name).await;
-    neighbour.ca_issuer(30).await;
-    neighbour.certificate("orders", "ca", json!({})).await;
-    neighbour.until_ready("orders").await;
-}
-
-async fn shop_with(name: &str, user: &str) -> Shop {
-    let shop = Shop::open(&CLUSTER, name).await;
+async fn tenant_with(stage: &Stage, namespace: &str, user: &str) -> Shop {
+    let shop = stage.tenant(namespace).await;
     shop.atlas_issuer().await;
     shop.cluster.atlas.add_user(&shop.project, user, X509Type::Managed);
     shop.certificate(user, "atlas", json!({})).await;
@@ -97,16 +88,8 @@ fn told(shop: &Shop) -> Option<String> {
     metrics.lines().find(|line| line.contains("ObjectUnreadable")).map(ToOwned::to_owned)
 }
 
-// One test, for it restarts the operator of all.
-#[tokio::test]
-async fn what_a_tenant_makes_unreadable_hides_nothing_and_costs_nothing() {
-    managed_fields_do_not_matter().await;
-    a_status_that_cannot_be_read_is_kept_and_nothing_is_minted_for_it().await;
-    a_spec_of_another_version_of_the_schema_concerns_its_object_alone().await;
-}
-
-async fn managed_fields_do_not_matter() {
-    let shop = shop_with("poisoned", "orders").await;
+pub async fn managed_fields_do_not_matter(stage: &'static Stage) {
+    let shop = tenant_with(stage, "poisoned", "orders").await;
     let certificate = path(&shop, GROUP, "databaseusercertificates", "orders");
     let secret = path(&shop, "api/v1", "secrets", "orders");
     let poisoned = [
@@ -114,19 +97,22 @@ async fn managed_fields_do_not_matter() {
         secret.clone(),
         path(&shop, GROUP, "certificateissuers", "atlas"),
         path(&shop, "api/v1", "secrets", "atlas-api-key"),
-        format!("/api/v1/namespaces/{}", shop.namespace),
     ];
     for path in &poisoned {
         poison_managed_fields(&shop, path).await;
     }
-    let list = Request::get(format!("/{GROUP}/databaseusercertificates")).body(Vec::new()).unwrap();
+    let list = Request::get(format!("/{GROUP}/namespaces/poisoned/databaseusercertificates")).body(Vec::new()).unwrap();
     assert!(shop.client.request::<Value>(list).await.is_err(), "the whole list cannot be read as others read it");
-    restart(&shop).await;
-    assert_neighbour_is_served("beside-managed-fields").await;
+    let attempt = async {
+        restart(&shop).await;
+        "its objects are served as any other".to_owned()
+    };
+    stage.attempt(3, "times in managedFields that nobody can read, and a restart", attempt).await;
 
     let serial = async || get(&shop, &certificate).await["status"]["serialNumber"].clone();
     let before = serial().await;
-    patch(&shop, &certificate, json!({ "metadata": { "annotations": { "usercert.dev/renew-requested-at": "now" } } })).await;
+    patch(&shop.client, &certificate, json!({ "metadata": { "annotations": { "usercert.dev/renew-requested-at": "now" } } }))
+        .await;
     eventually("the poisoned object has a new certificate in its poisoned Secret", || async {
         let in_secret = get(&shop, &secret).await["metadata"]["annotations"]["usercert.dev/serial-number"].clone();
         (serial().await != before && in_secret == serial().await).then_some(())
@@ -139,15 +125,20 @@ async fn managed_fields_do_not_matter() {
     assert_eq!(told(&shop), None, "nothing is missed of them");
 }
 
-async fn a_status_that_cannot_be_read_is_kept_and_nothing_is_minted_for_it() {
-    let shop = shop_with("status", "claims").await;
+pub async fn a_status_that_cannot_be_read_is_kept_and_nothing_is_minted_for_it(stage: &'static Stage) {
+    let shop = tenant_with(stage, "status", "claims").await;
+    // Tenants may not write the status.
+    let admin = stage.admin().await;
     let certificate = path(&shop, GROUP, "databaseusercertificates", "claims");
     let status = format!("{certificate}/status");
-    patch(&shop, &status, json!({ "status": { "notAfter": FINE_TIME } })).await;
+    patch(&admin, &status, json!({ "status": { "notAfter": FINE_TIME } })).await;
     shop.until_event("claims", "ObjectUnreadable").await;
     assert!(told(&shop).unwrap().ends_with(" 1"));
-    restart(&shop).await;
-    assert_neighbour_is_served("beside-a-status").await;
+    let attempt = async {
+        restart(&shop).await;
+        "an Event, and nothing is minted".to_owned()
+    };
+    stage.attempt(3, "a time in a status with twelve digits of a second, and a restart", attempt).await;
 
     shop.patch_secret("claims", json!({ "data": { "tls.key": "" } })).await;
     eventually("the damaged Secret is put right", || async {
@@ -161,14 +152,15 @@ async fn a_status_that_cannot_be_read_is_kept_and_nothing_is_minted_for_it() {
     assert_eq!(shop.cluster.atlas.mints_of("claims").len(), 1);
     assert!(told(&shop).unwrap().ends_with(" 2"), "once for the version and process: {:?}", told(&shop));
 
-    patch(&shop, &status, json!({ "status": { "notAfter": null } })).await;
+    patch(&admin, &status, json!({ "status": { "notAfter": null } })).await;
     eventually("the Secret is made anew", || async { shop.secret("claims").await }).await;
     shop.until_ready("claims").await;
     assert_eq!(shop.cluster.atlas.mints_of("claims").len(), 2);
 }
 
-async fn a_spec_of_another_version_of_the_schema_concerns_its_object_alone() {
-    let shop = shop_with("spec", "kept").await;
+pub async fn a_spec_of_another_version_of_the_schema_concerns_its_object_alone(stage: &'static Stage) {
+    let shop = tenant_with(stage, "spec", "kept").await;
+    let admin = stage.admin().await;
     shop.cluster.atlas.add_user(&shop.project, "served", X509Type::Managed);
     for (plural, field) in [
         ("certificateissuers", "spec/properties/atlas/properties/monthsUntilExpiration"),
@@ -177,7 +169,7 @@ async fn a_spec_of_another_version_of_the_schema_concerns_its_object_alone() {
         let path = format!("/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{plural}.usercert.dev");
         let maximum = format!("/spec/versions/0/schema/openAPIV3Schema/properties/{field}/maximum");
         let change = json!([{ "op": "replace", "path": maximum, "value": 1000 }]);
-        send(&shop, "PATCH", &path, "application/json-patch+json", &change).await;
+        send(&admin, "PATCH", &path, "application/json-patch+json", &change).await;
     }
     let apply = async |object: Value| {
         eventually("the new schema is in force", || async { shop.try_apply(object.clone()).await.ok() }).await;
@@ -198,8 +190,11 @@ async fn a_spec_of_another_version_of_the_schema_concerns_its_object_alone() {
     shop.until("kept", "Issuing", "False ObjectUnreadable").await;
     assert!(shop.message("kept", "Issuing").await.contains("spec.atlas.monthsUntilExpiration"));
     assert!(shop.condition("kept", "Ready").await.starts_with("True"), "the certificate works");
-    restart(&shop).await;
-    assert_neighbour_is_served("beside-a-spec").await;
+    let attempt = async {
+        restart(&shop).await;
+        "an Event, and nothing is minted".to_owned()
+    };
+    stage.attempt(3, "a spec of another version of the schema, and a restart", attempt).await;
 
     apply(Shop::manifest("served", "atlas", &months(3))).await;
     shop.until("served", "Issuing", "False ObjectUnreadable").await;
