@@ -10,6 +10,7 @@
 mod harness;
 
 mod adoption;
+mod constraints;
 mod patterns;
 mod rights;
 mod stage;
@@ -48,6 +49,7 @@ const TESTS: &[(&str, Test)] = &[
     test!(unreadable::a_spec_of_another_version_of_the_schema_concerns_its_object_alone),
     test!(adoption::no_secret_of_another_is_adopted_overwritten_or_deleted),
     test!(rights::the_operators_account_writes_only_secrets_of_its_own),
+    test!(constraints::what_the_name_constraints_of_the_ca_do_not_permit_is_not_signed),
     test!(upgrade::what_works_stays_in_service_and_what_is_refused_now_says_so_once),
     test!(rights::in_namespaced_mode_the_policy_lets_everything_work_that_should),
 ];
