@@ -12,8 +12,9 @@ use usercert_operator::{
         secret,
     },
     decide::{
-        Allow, Decision, Desired, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, SecretState, UserAccount,
-        claimed, decide, next_look, next_status, ready_certificate, record_failure, record_list, record_lost_claim,
+        Allow, Decision, Desired, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, SaveRefused, SecretState,
+        UserAccount, claimed, decide, next_look, next_status, ready_certificate, record_failure, record_list,
+        record_lost_claim,
     },
     issuer::{IssueError, Minted, Retry, atlas::ListedCertificate},
 };
@@ -124,7 +125,11 @@ impl Case {
             status: self.certificate.status.clone().unwrap_or_default(),
             unreadable: self.certificate.unreadable().map(ToString::to_string),
             account: self.made.as_ref().map(|made| UserAccount { made: made.iter().copied().map(at).collect(), objects: 1 }),
-            save_refused: self.repairs.first().map(|until| (at(*until), "refused".to_owned())),
+            save_refused: self.repairs.first().map(|until| SaveRefused {
+                until: at(*until),
+                reason: Reason::SecretNotWritable,
+                message: "refused".to_owned(),
+            }),
             recent_repairs: self.repairs.iter().copied().map(at).collect(),
             namespace: "shop".to_owned(),
             namespace_labels: std::collections::BTreeMap::new(),

@@ -8,8 +8,33 @@ use serde::{Deserialize, Serialize};
 /// A DNS subdomain (RFC 1123), the form of object names.
 pub(super) const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
-/// Hours, minutes and seconds, each at most once and in this order.
-pub(super) const DURATION_PATTERN: &str = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$";
+/// Hours, minutes and seconds, each at most once and in this order, as an expression of CEL.
+macro_rules! is_duration {
+    ($text:literal) => {
+        concat!($text, ".matches('^([0-9]+h)?([0-9]+m)?([0-9]+s)?$')")
+    };
+}
+
+/// The rule for a field that is a duration of this length or more, and what it says. It is a rule and no bare pattern, for the API server
+/// answers one of those with the pattern.
+macro_rules! duration_rule {
+    ($field:literal, $least:literal) => {
+        kube::core::Rule::new(concat!(
+            $crate::api::certificate::is_duration!("self"),
+            " && duration(self) >= duration('",
+            $least,
+            "')"
+        ))
+        .message(concat!(
+            $field,
+            " must be ",
+            $least,
+            " or more, in h, m and s as in 2160h or 1h30m; for days use hours: 30 days is 720h"
+        ))
+    };
+}
+
+pub(super) use {duration_rule, is_duration};
 
 /// Which certificate is wanted, and where.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq)]
@@ -33,15 +58,18 @@ pub(super) const DURATION_PATTERN: &str = r"^([0-9]+h)?([0-9]+m)?([0-9]+s)?$";
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Issuer","type":"string","priority":1,"jsonPath":".spec.issuerRef.name"}"#,
     printcolumn = r#"{"name":"Serial","type":"string","priority":1,"jsonPath":".status.serialNumber"}"#,
-    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Issuing\")].reason"}"#
+    printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Issuing\")].reason"}"#,
+    selectable = ".spec.issuerRef.name",
+    selectable = ".spec.secretName",
+    selectable = ".spec.username"
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.userRef) ? !has(self.username) && !has(self.issuerRef) : has(self.username) && has(self.issuerRef)").message("give username and issuerRef, or userRef alone"))]
 #[x_kube(validation = Rule::new("!has(self.userRef) || !(has(self.duration) || has(self.subject) || has(self.privateKey))").message("duration, subject and privateKey are for CA issuers, userRef is for Atlas"))]
 #[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.renewBeforePercentage)").message("renewBefore and renewBeforePercentage exclude each other"))]
 #[x_kube(validation = Rule::new("!has(self.monthsUntilExpiration) || !(has(self.duration) || has(self.subject) || has(self.privateKey))").message("monthsUntilExpiration is for Atlas issuers; duration, subject and privateKey are for CA issuers"))]
-#[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.duration) || duration(self.renewBefore) < duration(self.duration)").message("renewBefore must be shorter than duration"))]
-#[x_kube(validation = Rule::new("!has(self.renewBefore) || !has(self.monthsUntilExpiration) || duration(self.renewBefore).getHours() < self.monthsUntilExpiration * 672").message("renewBefore must be shorter than monthsUntilExpiration months of 28 days"))]
+#[x_kube(validation = Rule::new(concat!("!has(self.renewBefore) || !has(self.duration) || !", is_duration!("self.renewBefore"), " || !", is_duration!("self.duration"), " || duration(self.renewBefore) < duration(self.duration)")).message("renewBefore must be shorter than duration"))]
+#[x_kube(validation = Rule::new(concat!("!has(self.renewBefore) || !has(self.monthsUntilExpiration) || !", is_duration!("self.renewBefore"), " || duration(self.renewBefore).getHours() < self.monthsUntilExpiration * 672")).message("renewBefore must be shorter than monthsUntilExpiration months of 28 days"))]
 pub struct DatabaseUserCertificateSpec {
     /// The database user, as the database knows it. A CA issuer signs `CN=<username>` unless `subject` is given or the name
     /// itself begins with `CN=`.
@@ -66,14 +94,14 @@ pub struct DatabaseUserCertificateSpec {
     pub months_until_expiration: Option<u8>,
     /// CA: validity, such as `2160h`; default: the issuer's. A change takes effect with the next certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 2, max = 16), regex(pattern = DURATION_PATTERN))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1h')").message("duration must be 1h or more"))]
+    #[schemars(length(min = 2, max = 16))]
+    #[x_kube(validation = duration_rule!("duration", "1h"))]
     pub duration: Option<String>,
     /// How long before expiry to renew, such as `840h`. Default: one third of the certificate's lifetime, and for
     /// certificates of three months and more never under 35 days, because mongod and Atlas warn under 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 2, max = 16), regex(pattern = DURATION_PATTERN))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('5m')").message("renewBefore must be 5m or more"))]
+    #[schemars(length(min = 2, max = 16))]
+    #[x_kube(validation = duration_rule!("renewBefore", "5m"))]
     pub renew_before: Option<String>,
     /// Like renewBefore, as a percentage of the certificate's lifetime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,7 +210,8 @@ pub struct DatabaseUserCertificateStatus {
     /// When the certificate will be renewed.
     #[serde(default)]
     pub renewal_time: Option<Time>,
-    /// `Ready`: the Secret holds a working certificate. `Issuing`: one is being made, or why not.
+    /// `Ready`: the Secret holds a working certificate. `Issuing`: one is being made, or why not. Present only while they are True:
+    /// `Stalled`: not Ready, and nothing but a change by a person helps; `RenewalFailed`: Ready, but no new certificate can be had.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

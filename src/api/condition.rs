@@ -3,13 +3,21 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use super::Reason;
+use super::{Reason, Remedy};
 
 /// Condition type: True while the Secret holds a certificate that works for this user and issuer.
 pub const READY: &str = "Ready";
 
 /// Condition type: True while a certificate is being issued; False with the reason when that cannot be done, or is not needed.
 pub const ISSUING: &str = "Issuing";
+
+/// Condition type, present only while it is True: Ready is False and nothing but a change by a person helps. kstatus, and so Flux, takes
+/// it for a failure, and anything else that is not Ready for progress.
+pub const STALLED: &str = "Stalled";
+
+/// Condition type, present only while it is True: the certificate works, and no new one can be had. Named as Flux names what fails while
+/// an object stays in service (`FetchFailed`), in the past tense that the Kubernetes API conventions ask of condition types.
+pub const RENEWAL_FAILED: &str = "RenewalFailed";
 
 /// The longest message of a condition.
 pub const MESSAGE_CHARACTERS: usize = 4096;
@@ -59,6 +67,23 @@ pub fn set_condition(
     }
 }
 
+/// Removes the condition of this type: for types that are absent when they do not hold.
+pub fn remove_condition(conditions: &mut Vec<Condition>, type_: &str) {
+    conditions.retain(|condition| condition.type_ != type_);
+}
+
+/// Sets [`STALLED`] with the reason and message of [`READY`] if that is False for a reason that needs a person, and removes it if not.
+pub fn set_stalled(conditions: &mut Vec<Condition>, now: Timestamp) {
+    let ready = condition(conditions, READY).filter(|ready| ready.status == "False").cloned();
+    let stalled = ready.and_then(|ready| Reason::from_name(&ready.reason).map(|reason| (ready, reason)));
+    match stalled.filter(|(_, reason)| reason.remedy() == Remedy::Person) {
+        Some((ready, reason)) => {
+            set_condition(conditions, STALLED, true, reason, &ready.message, ready.observed_generation, now);
+        }
+        None => remove_condition(conditions, STALLED),
+    }
+}
+
 /// Kubernetes stores times with a precision of one second; comparing a finer one would never be equal.
 #[must_use]
 pub fn truncated_to_second(time: Timestamp) -> Timestamp {
@@ -83,6 +108,25 @@ mod tests {
         assert_eq!(conditions[0].reason, "SecretRepaired");
         set_condition(&mut conditions, READY, false, Reason::Expired, "c", Some(2), at(300));
         assert_eq!(conditions[0].last_transition_time, Time(at(300)));
+    }
+
+    #[test]
+    fn who_is_not_ready_is_stalled_only_while_a_person_is_needed() {
+        let mut conditions = Vec::new();
+        let mut stalled_after = |ready: bool, reason: Reason| {
+            set_condition(&mut conditions, READY, ready, reason, "because", Some(3), at(100));
+            set_stalled(&mut conditions, at(100));
+            condition(&conditions, STALLED)
+                .map(|stalled| (stalled.status.clone(), stalled.reason.clone(), stalled.message.clone()))
+        };
+        let stalled = |reason: &str| Some(("True".to_owned(), reason.to_owned(), "because".to_owned()));
+        assert_eq!(stalled_after(false, Reason::NoCertificate), None);
+        assert_eq!(stalled_after(false, Reason::InvalidSpec), stalled("InvalidSpec"));
+        assert_eq!(stalled_after(false, Reason::AtlasUnauthorized), stalled("AtlasUnauthorized"));
+        assert_eq!(stalled_after(false, Reason::AtlasUnavailable), None, "it may come back");
+        assert_eq!(stalled_after(false, Reason::IssuerNotFound), None, "it may come in the same breath");
+        assert_eq!(stalled_after(false, Reason::SecretNotOwned), stalled("SecretNotOwned"));
+        assert_eq!(stalled_after(true, Reason::Issued), None);
     }
 
     #[test]

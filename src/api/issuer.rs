@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::certificate::{duration_rule, is_duration};
+
 /// How a certificate is made; exactly one of `atlas` and `ca`.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq)]
 #[kube(
@@ -38,7 +40,7 @@ pub struct IssuerSpec {
     pub allow: Option<AllowedUse>,
 }
 
-/// The cluster-scoped twin of [`CertificateIssuer`].
+/// The cluster-scoped twin of `CertificateIssuer`.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[kube(
     group = "usercert.dev",
@@ -130,20 +132,20 @@ pub enum AtlasApiVersion {
 /// Certificates signed in the cluster.
 #[derive(Clone, Debug, Deserialize, Serialize, KubeSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.duration) || !has(self.maxDuration) || duration(self.duration) <= duration(self.maxDuration)").message("duration must not exceed maxDuration"))]
+#[x_kube(validation = Rule::new(concat!("!has(self.duration) || !has(self.maxDuration) || !", is_duration!("self.duration"), " || !", is_duration!("self.maxDuration"), " || duration(self.duration) <= duration(self.maxDuration)")).message("duration must not exceed maxDuration"))]
 pub struct CaIssuerSpec {
     /// A `kubernetes.io/tls` Secret: `tls.crt` with the CA's certificate first and those above it after, `tls.key` with its key.
     #[schemars(length(max = 253), regex(pattern = super::certificate::NAME_PATTERN))]
     pub secret_name: String,
     /// Validity for certificates whose spec does not say, such as `2160h` (the default).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 2, max = 16), regex(pattern = super::certificate::DURATION_PATTERN))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1h')").message("duration must be 1h or more"))]
+    #[schemars(length(min = 2, max = 16))]
+    #[x_kube(validation = duration_rule!("duration", "1h"))]
     pub duration: Option<String>,
     /// The longest validity that a certificate may ask for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 2, max = 16), regex(pattern = super::certificate::DURATION_PATTERN))]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1h')").message("maxDuration must be 1h or more"))]
+    #[schemars(length(min = 2, max = 16))]
+    #[x_kube(validation = duration_rule!("maxDuration", "1h"))]
     pub max_duration: Option<String>,
     /// Subjects that are signed for nobody: the O, OU and DC of the database's own member certificates, such as `OU=members,O=Acme`.
     /// MongoDB takes whoever has all of them for a member, with every right. A subject that has all attributes of one entry is refused,
@@ -224,7 +226,8 @@ pub struct IssuerStatus {
     /// The generation of the spec that the conditions speak of.
     #[serde(default)]
     pub observed_generation: Option<i64>,
-    /// `Ready`: whether certificates can be issued.
+    /// `Ready`: whether certificates can be issued. `Stalled`, present only while it is True: they cannot, and nothing but a change by a
+    /// person helps.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -11,18 +11,54 @@ pub use certificate::{
     IssuedCertificate, IssuerKind, IssuerReference, ObjectName, PrivateKey, PrivateKeyAlgorithm, UnaccountedCertificate,
     UnaccountedCertificates, VerifiedSecret,
 };
-pub use condition::{ISSUING, MESSAGE_CHARACTERS, READY, condition, printable, set_condition, truncated_to_second};
+pub use condition::{
+    ISSUING, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, STALLED, condition, printable, remove_condition, set_condition,
+    set_stalled, truncated_to_second,
+};
 pub use issuer::{
     AllowedUse, AtlasApiVersion, AtlasIssuerSpec, CaIssuerSpec, CertificateIssuer, ClusterCertificateIssuer, ClusterIssuerSpec,
     IssuerSpec, IssuerStatus, NamespaceChoice, ProjectReference, SecretName,
 };
-pub use reason::{Reason, Severity};
+pub use reason::{Reason, Remedy, Severity};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
 
 /// The definitions of all custom resources, in the order in which they are printed.
 #[must_use]
 pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
-    vec![DatabaseUserCertificate::crd(), CertificateIssuer::crd(), ClusterCertificateIssuer::crd()]
+    [DatabaseUserCertificate::crd(), CertificateIssuer::crd(), ClusterCertificateIssuer::crd()].map(with_default_status).into()
+}
+
+/// The status of an object that the operator has not touched yet is of no generation. Without this, kstatus, and so Flux, takes an object
+/// without a status for one that is as it should be. Flux's own definitions have the same default.
+fn with_default_status(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    let schemas =
+        definition.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());
+    for status in schemas.filter_map(|schema| schema.properties.as_mut()?.get_mut("status")) {
+        status.default = Some(JSON(serde_json::json!({ "observedGeneration": -1 })));
+    }
+    definition
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_nobody_has_touched_is_of_no_generation() {
+        for definition in custom_resource_definitions() {
+            let schema = definition.spec.versions[0].schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+            let status = schema.and_then(|schema| schema.properties.as_ref()?.get("status"));
+            let default = status.and_then(|status| status.default.clone());
+            assert_eq!(default, Some(JSON(serde_json::json!({ "observedGeneration": -1 }))), "{:?}", definition.metadata.name);
+        }
+    }
+
+    #[test]
+    fn kubectl_explain_shows_no_syntax_of_rustdoc() {
+        let definitions = include_str!("../../crds/crds.yaml");
+        let links: Vec<&str> = definitions.lines().filter(|line| line.contains("[`") || line.contains("`]")).collect();
+        assert_eq!(links, Vec::<&str>::new());
+    }
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 
 macro_rules! reasons {
-    ($( $(#[doc = $doc:literal])+ $name:ident, $severity:ident; )+) => {
+    ($( $(#[doc = $doc:literal])+ $name:ident, $severity:ident, $remedy:ident; )+) => {
         /// Why the operator does, refuses or awaits something. `CamelCase` as the Kubernetes API conventions ask of condition reasons.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason { $( $(#[doc = $doc])+ $name, )+ }
@@ -25,6 +25,12 @@ macro_rules! reasons {
             #[must_use]
             pub const fn severity(self) -> Severity {
                 match self { $( Self::$name => Severity::$severity, )+ }
+            }
+
+            /// What takes an object out of a state with this reason.
+            #[must_use]
+            pub const fn remedy(self) -> Remedy {
+                match self { $( Self::$name => Remedy::$remedy, )+ }
             }
 
             /// One sentence for the README's table of reasons.
@@ -51,113 +57,139 @@ pub enum Severity {
     Warning,
 }
 
+/// What ends a state that an object does not want to be in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// It passes by itself: the operator goes on, something that is often created in the same breath comes, or the other side recovers.
+    Time,
+    /// Nothing but a change by a person. An object that is not Ready for such a reason is `Stalled`.
+    Person,
+}
+
 reasons! {
     /// The Secret holds a certificate that is valid, fits its key, and is for this user and issuer.
-    Issued, Normal;
+    Issued, Normal, Time;
     /// The Secret's pair was good; lost labels, annotations or derived keys were put back without a new certificate.
-    SecretRepaired, Normal;
+    SecretRepaired, Normal, Time;
     /// A Secret of a former object was taken over as it is, as `usercert.dev/adopt-secret` asked.
-    SecretAdopted, Normal;
+    SecretAdopted, Normal, Time;
     /// The issuer can be used.
-    IssuerReady, Normal;
+    IssuerReady, Normal, Time;
 
     /// There is no certificate yet, or its Secret was deleted.
-    NoCertificate, Normal;
+    NoCertificate, Normal, Time;
     /// The Secret's certificate or key cannot be used (emptied, garbled, or the key does not fit).
-    PairUnusable, Warning;
+    PairUnusable, Warning, Time;
     /// The certificate is for another subject than the spec asks for.
-    SubjectChanged, Normal;
+    SubjectChanged, Normal, Time;
     /// The certificate is from another Atlas project or another CA than the spec asks for.
-    IssuerChanged, Normal;
+    IssuerChanged, Normal, Time;
     /// The certificate's key is of another algorithm or size than the spec asks for.
-    PrivateKeyChanged, Normal;
+    PrivateKeyChanged, Normal, Time;
     /// The renewal time has come.
-    RenewalDue, Normal;
+    RenewalDue, Normal, Time;
     /// The annotation `usercert.dev/renew-requested-at` has a new value.
-    RenewalRequested, Normal;
+    RenewalRequested, Normal, Time;
     /// The certificate has expired.
-    Expired, Warning;
+    Expired, Warning, Time;
     /// The certificate is not valid yet: this machine's clock or the issuer's is wrong.
-    NotYetValid, Warning;
+    NotYetValid, Warning, Time;
 
     /// The spec cannot be carried out; the message names the field.
-    InvalidSpec, Warning;
+    InvalidSpec, Warning, Person;
     /// Something in the object cannot be read; an Event names it. No certificate is issued for it, and its status is not written.
-    ObjectUnreadable, Warning;
+    ObjectUnreadable, Warning, Person;
     /// The issuer that `issuerRef` names does not exist.
-    IssuerNotFound, Warning;
+    IssuerNotFound, Warning, Time;
     /// The issuer's `allow` does not name this namespace, user name or subject, the CA's `nameConstraints` do not permit the subject, or this operator does not serve cluster issuers.
-    IssuerNotAllowed, Warning;
+    IssuerNotAllowed, Warning, Person;
     /// The object of the Atlas Kubernetes Operator that is referred to does not exist, or its kind is not served.
-    AtlasObjectNotFound, Warning;
+    AtlasObjectNotFound, Warning, Time;
     /// The object of the Atlas Kubernetes Operator that is referred to is not ready, or lacks what is needed.
-    AtlasObjectNotReady, Warning;
+    AtlasObjectNotReady, Warning, Time;
     /// The credentials Secret that the issuer names does not exist.
-    CredentialsNotFound, Warning;
+    CredentialsNotFound, Warning, Time;
     /// The credentials Secret lacks a key, has an empty one, or holds both kinds of credentials.
-    CredentialsInvalid, Warning;
+    CredentialsInvalid, Warning, Person;
     /// The CA Secret that the issuer names does not exist.
-    CaNotFound, Warning;
+    CaNotFound, Warning, Time;
     /// The CA Secret's content cannot sign: missing keys, garbage, not a CA, or a key that does not fit.
-    CaInvalid, Warning;
+    CaInvalid, Warning, Person;
     /// The CA certificate (or one above it) has expired or is not valid yet.
-    CaNotInDate, Warning;
+    CaNotInDate, Warning, Person;
     /// The CA expires no later than the present certificate, so a new certificate would gain nothing: renew the CA.
-    CaExpiresFirst, Warning;
+    CaExpiresFirst, Warning, Person;
 
     /// A Secret of that name exists and is not controlled by this object; it was not touched.
-    SecretNotOwned, Warning;
+    SecretNotOwned, Warning, Person;
     /// The Secret is ours but not of type kubernetes.io/tls, which cannot be changed; its content is kept up to date all the same.
-    SecretTypeWrong, Warning;
+    SecretTypeWrong, Warning, Person;
     /// The API server refused the write of the Secret (permission, quota, admission).
-    SecretNotWritable, Warning;
+    SecretNotWritable, Warning, Person;
+    /// The API server failed at the write of the Secret, or a webhook that it asks did (answers of 5xx and 429); it is repeated later.
+    SecretWriteFailed, Warning, Time;
     /// The namespace is being deleted, so nothing can be created in it.
-    NamespaceTerminating, Warning;
+    NamespaceTerminating, Warning, Time;
     /// More certificates were issued for this object in an hour than can be right: something keeps undoing the Secret.
-    TooManyIssues, Warning;
+    TooManyIssues, Warning, Time;
     /// The Secret was put right several times in a short while: something keeps changing it, which the message names.
-    SecretContested, Warning;
+    SecretContested, Warning, Time;
 
     /// Atlas answered 401: the credentials are wrong or lack the role Project Owner on the project.
-    AtlasUnauthorized, Warning;
+    AtlasUnauthorized, Warning, Person;
     /// Atlas gives the service account no token: its client secret has expired or does not belong to its client id.
-    AtlasClientSecretRefused, Warning;
+    AtlasClientSecretRefused, Warning, Person;
     /// Atlas answered 403: the operator's egress address is not on the API key's access list.
-    AtlasAccessListDenied, Warning;
+    AtlasAccessListDenied, Warning, Person;
     /// Atlas answered 403 for another cause than the access list.
-    AtlasForbidden, Warning;
+    AtlasForbidden, Warning, Person;
     /// Atlas answered 402: the organisation's account is suspended.
-    AtlasAccountSuspended, Warning;
+    AtlasAccountSuspended, Warning, Person;
     /// Atlas does not know the database user in this project.
-    AtlasUserNotFound, Warning;
+    AtlasUserNotFound, Warning, Time;
     /// Atlas does not know the project.
-    AtlasProjectNotFound, Warning;
+    AtlasProjectNotFound, Warning, Time;
     /// The database user exists but its X.509 type is not MANAGED.
-    AtlasUserNotManaged, Warning;
+    AtlasUserNotManaged, Warning, Person;
     /// Atlas refuses another certificate for this user until one of its certificates expires.
-    AtlasCertificateLimit, Warning;
+    AtlasCertificateLimit, Warning, Time;
     /// The project uses self-managed X.509, which excludes certificates made by Atlas.
-    AtlasSelfManagedX509, Warning;
+    AtlasSelfManagedX509, Warning, Person;
     /// Atlas refused the request as wrong (another 4xx); the message has its error code.
-    AtlasRequestRefused, Warning;
+    AtlasRequestRefused, Warning, Person;
     /// Atlas answered 409; the request is repeated later.
-    AtlasConflict, Warning;
+    AtlasConflict, Warning, Time;
     /// Atlas answered 429; the request is repeated after the time it asked for.
-    AtlasRateLimited, Warning;
+    AtlasRateLimited, Warning, Time;
     /// The request waits for its turn: Atlas allows a project so many in a time, and the certificate that expires soonest goes first.
-    AtlasQueued, Normal;
+    AtlasQueued, Normal, Time;
     /// More certificates were made for the database user in a day than the objects that name it can need; a forced renewal goes on.
-    AtlasMintBudget, Warning;
+    AtlasMintBudget, Warning, Time;
     /// Atlas has certificates for the database user that no Secret of this operator holds; their number and expiry are in the status.
-    UnaccountedCertificates, Warning;
+    UnaccountedCertificates, Warning, Person;
     /// Atlas could not be reached or was not able to answer; no certificate was made.
-    AtlasUnavailable, Warning;
+    AtlasUnavailable, Warning, Time;
     /// Atlas made a certificate but its answer cannot be used; the certificate is counted as unaccounted.
-    AtlasAnswerUnusable, Warning;
+    AtlasAnswerUnusable, Warning, Person;
     /// The answer to a request that may have made a certificate was lost; it is counted as unaccounted.
-    AtlasAnswerLost, Warning;
+    AtlasAnswerLost, Warning, Time;
     /// The CA could not sign; the message says why.
-    SigningFailed, Warning;
+    SigningFailed, Warning, Person;
+}
+
+impl Reason {
+    /// Whether Atlas says this of the issuer's credentials or their organisation, and so to every certificate of the issuer.
+    #[must_use]
+    pub const fn is_about_credentials(self) -> bool {
+        matches!(
+            self,
+            Self::AtlasUnauthorized
+                | Self::AtlasClientSecretRefused
+                | Self::AtlasAccessListDenied
+                | Self::AtlasForbidden
+                | Self::AtlasAccountSuspended
+        )
+    }
 }
 
 impl fmt::Display for Reason {

@@ -35,17 +35,23 @@ pub(super) enum Acted {
     /// The Secret was written.
     Written {
         view: Box<SecretView>,
-        /// The reason of the Event that tells of it.
+        /// Why: a cause of issue, `SecretRepaired` or `SecretAdopted`.
         reason: Reason,
     },
     /// No certificate, for this reason.
     Failed(IssueError),
     /// The certificate was made and is kept in memory; the Secret could not be written.
-    Unsaved(String),
+    Unsaved {
+        /// Why not.
+        reason: Reason,
+        /// What the API server said.
+        message: String,
+    },
     /// Others of the Atlas project go first.
     Queued,
-    /// Something was met that is not as it was observed: look again, live.
-    Stale,
+    /// Something was met that is not as it was observed: look again, live. What it comes to if the API server answers a write like this
+    /// again and again, though nothing is other than it was just read: a webhook may answer 404 and 409 too.
+    Stale(Option<Box<Acted>>),
 }
 
 /// One pass over one object: what is known, and what acts need.
@@ -203,12 +209,12 @@ impl Pass<'_> {
     /// alone has the key, and the write has a precondition.
     async fn save(&self) -> Result<Acted, ReconcileError> {
         let uid = self.object.uid().unwrap_or_default();
-        let Some(unsaved) = self.context.memory.unsaved(&self.name(), &uid) else { return Ok(Acted::Stale) };
+        let Some(unsaved) = self.context.memory.unsaved(&self.name(), &uid) else { return Ok(Acted::Stale(None)) };
         match self.is_current().await {
             Ok(true) => {}
             // The newer spec may want the certificate no longer that is about to be replaced: the next pass decides.
             Ok(false) => return Err(ReconcileError::Superseded),
-            Err(error) => return Ok(Acted::Unsaved(error.explanation())),
+            Err(error) => return Ok(unsaved_for(&error)),
         }
         match self.write(&unsaved.content).await {
             Ok(view) => {
@@ -216,21 +222,21 @@ impl Pass<'_> {
                 let reason = unsaved.content.issue_reason.as_deref().and_then(Reason::from_name).unwrap_or(Reason::Issued);
                 Ok(Acted::Written { view: Box::new(view), reason })
             }
-            Err(error) if error.is_conflict() => Ok(Acted::Stale),
-            Err(error) => Ok(Acted::Unsaved(error.explanation())),
+            Err(error) if error.is_conflict() => Ok(Acted::Stale(Some(Box::new(unsaved_for(&error))))),
+            Err(error) => Ok(unsaved_for(&error)),
         }
     }
 
     /// Puts back what surrounds a good pair; what only the issuer could tell stays as it is while there is none.
     async fn repair(&self, issuer: Option<&LoadedIssuer>) -> Result<Acted, ReconcileError> {
         let Some(found) = request("read the Secret", self.secrets().get_opt(&self.secret_name().1)).await? else {
-            return Ok(Acted::Stale);
+            return Ok(Acted::Stale(None));
         };
         let (view, pair) = secret::read(&self.object, &found);
-        let Some(pair) = pair else { return Ok(Acted::Stale) };
+        let Some(pair) = pair else { return Ok(Acted::Stale(None)) };
         let decided_on = self.observed.secret.certificate().map(|certificate| &certificate.serial_number);
         if decided_on != Some(&pair.facts().serial_number) || holder(&self.object, &found) != Holder::ThisObject {
-            return Ok(Acted::Stale);
+            return Ok(Acted::Stale(None));
         }
         self.check_current().await?;
         let content = SecretContent {
@@ -253,7 +259,7 @@ impl Pass<'_> {
 
     /// Takes over the Secret of an object that is gone, as it is.
     async fn adopt(&self) -> Result<Acted, ReconcileError> {
-        let SecretState::Abandoned(found) = &self.observed.secret else { return Ok(Acted::Stale) };
+        let SecretState::Abandoned(found) = &self.observed.secret else { return Ok(Acted::Stale(None)) };
         self.check_current().await?;
         let patch = Patch::Merge(adoption_patch(&self.object, found));
         let name = self.secret_name().1;
@@ -327,14 +333,32 @@ fn parameters(dry_run: bool) -> PatchParams {
     PatchParams { dry_run, field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() }
 }
 
-/// A write of the Secret that failed before anything was minted.
+/// A write of the Secret that failed, and nothing that it held is worth keeping. Without an answer nobody can say what came of it, and
+/// the pass is repeated.
 fn refused(error: KubernetesError) -> Result<Acted, ReconcileError> {
-    if error.is_conflict() || error.is_not_found() && !error.is_namespace_terminating() {
-        return Ok(Acted::Stale);
-    }
-    if !error.is_refusal() {
+    if !error.is_answer() {
         return Err(error.into());
     }
-    let reason = if error.is_namespace_terminating() { Reason::NamespaceTerminating } else { Reason::SecretNotWritable };
-    Ok(Acted::Failed(IssueError { reason, message: error.explanation(), retry: Retry::Backoff, minted: Minted::No }))
+    let failed = Acted::Failed(IssueError {
+        reason: write_fault(&error),
+        message: error.explanation(),
+        retry: Retry::Backoff,
+        minted: Minted::No,
+    });
+    let may_be_stale = error.is_conflict() || error.is_not_found() && !error.is_namespace_terminating();
+    Ok(if may_be_stale { Acted::Stale(Some(Box::new(failed))) } else { failed })
+}
+
+fn unsaved_for(error: &KubernetesError) -> Acted {
+    Acted::Unsaved { reason: write_fault(error), message: error.explanation() }
+}
+
+fn write_fault(error: &KubernetesError) -> Reason {
+    if error.is_namespace_terminating() {
+        Reason::NamespaceTerminating
+    } else if error.is_refusal() {
+        Reason::SecretNotWritable
+    } else {
+        Reason::SecretWriteFailed
+    }
 }

@@ -68,7 +68,7 @@ async fn save(context: &Context, name: &NamespacedName) -> Result<(), ReconcileE
     match decision {
         // What is adopted now takes the certificate with the next look.
         Decision::Save | Decision::Adopt => match pass.act(&decision).await? {
-            Acted::Stale => Ok(()),
+            Acted::Stale(_) => Ok(()),
             acted => finish(pass, decision, acted).await.map(|_| ()),
         },
         Decision::Refuse { reason: Reason::SecretNotOwned, message } => {

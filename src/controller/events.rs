@@ -1,7 +1,13 @@
 //! Events: published on transitions; one that cannot be published is logged and otherwise of no consequence.
 
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
 use kube::{
-    Client, Resource,
+    Api, Client, Resource,
+    api::PostParams,
     runtime::events::{Event, EventType, Recorder, Reporter},
 };
 use tracing::warn;
@@ -12,15 +18,24 @@ use crate::api::{Reason, Severity, names::CONTROLLER, printable};
 /// The API server refuses longer notes (events.k8s.io/v1, `note`).
 const NOTE_BYTES: usize = 1024;
 
+/// kube's Recorder names an Event after its object, with a dot and the nanoseconds since 1970 in hexadecimal (16 digits until 2554). A name
+/// has 253 characters at most (RFC 1123 subdomain), so for a longer object's name than this the API server refuses it.
+const RECORDED_NAME_BYTES: usize = 253 - 17;
+
 /// Publishes Events.
-pub struct Events(Recorder);
+pub struct Events {
+    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
+}
 
 impl Events {
     /// Publishes in the name of this process.
     #[must_use]
     pub fn new(client: Client) -> Self {
         let instance = std::env::var("POD_NAME").ok();
-        Self(Recorder::new(client, Reporter { controller: CONTROLLER.to_owned(), instance }))
+        let reporter = Reporter { controller: CONTROLLER.to_owned(), instance };
+        Self { recorder: Recorder::new(client.clone(), reporter.clone()), client, reporter }
     }
 
     /// Publishes one Event about an object.
@@ -35,9 +50,41 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = request("publish an Event", self.0.publish(&event, &object.object_ref(&()))).await {
+        let regarding = object.object_ref(&());
+        let is_long = regarding.name.as_ref().is_some_and(|name| name.len() > RECORDED_NAME_BYTES);
+        let published = if is_long {
+            let api = Api::namespaced(self.client.clone(), regarding.namespace.as_deref().unwrap_or("default"));
+            let event = with_generated_name(event, regarding, &self.reporter);
+            request("publish an Event", api.create(&PostParams::default(), &event)).await.map(drop)
+        } else {
+            request("publish an Event", self.recorder.publish(&event, &regarding)).await
+        };
+        if let Err(error) = published {
             warn!(reason = reason.as_str(), error = chain(&error), "an Event is lost");
         }
+    }
+}
+
+/// The Event as the Recorder makes it, but for the name, which the API server shortens and completes. Repetitions are Events of their own.
+fn with_generated_name(event: Event, regarding: ObjectReference, reporter: &Reporter) -> v1::Event {
+    v1::Event {
+        metadata: ObjectMeta {
+            namespace: Some(regarding.namespace.clone().unwrap_or_else(|| "default".to_owned())),
+            generate_name: regarding.name.clone(),
+            ..ObjectMeta::default()
+        },
+        type_: Some(match event.type_ {
+            EventType::Normal => "Normal".to_owned(),
+            EventType::Warning => "Warning".to_owned(),
+        }),
+        reason: Some(event.reason),
+        note: event.note,
+        action: Some(event.action),
+        event_time: Some(MicroTime(Timestamp::now())),
+        regarding: Some(regarding),
+        reporting_instance: Some(reporter.instance.clone().unwrap_or_else(|| reporter.controller.clone())),
+        reporting_controller: Some(reporter.controller.clone()),
+        ..v1::Event::default()
     }
 }
 

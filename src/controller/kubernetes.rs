@@ -68,10 +68,17 @@ impl KubernetesError {
         self.status().is_some_and(|status| status.code == 404)
     }
 
-    /// The request was understood and refused (403, 422 and the like), so repeating it at once is pointless.
+    /// The API server answered, whatever it was: itself or a webhook that it asked.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        self.status().is_some()
+    }
+
+    /// The request was understood and refused (4xx), so repeating it at once is pointless. 408 and 429 speak of the load, not of the request.
+    /// Webhooks refuse with whatever code they like.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
-        self.status().is_some_and(|status| matches!(status.code, 400 | 403 | 413 | 422))
+        self.status().is_some_and(|status| matches!(status.code, 400..=499) && !matches!(status.code, 408 | 429))
     }
 
     /// 403 because the namespace is being deleted (cause `NamespaceTerminating`).

@@ -9,7 +9,11 @@ use std::{
 use jiff::Timestamp;
 
 use super::{secret::SecretContent, triggers::Waiting};
-use crate::{certificate::CertificateFacts, decide::SecretView, issuer::IssueError};
+use crate::{
+    certificate::CertificateFacts,
+    decide::{SaveRefused, SecretView},
+    issuer::IssueError,
+};
 
 /// A namespaced object's namespace and name.
 pub type NamespacedName = (String, String);
@@ -23,8 +27,8 @@ pub struct Unsaved {
     pub secret_name: String,
     /// What the Secret is to hold.
     pub content: SecretContent,
-    /// After a refused write: when it is tried again, and why it was refused.
-    pub refused: Option<(Timestamp, String)>,
+    /// After a refused write.
+    pub refused: Option<SaveRefused>,
 }
 
 /// How long the echo of our own write is awaited on the watch. Only reads depend on it: every write has a precondition.
@@ -149,11 +153,11 @@ impl Memory {
         self.lock().unsaved.get(object).filter(|unsaved| unsaved.uid == uid).cloned()
     }
 
-    /// The Secret refused the certificate, which is returned; it is tried again at this time.
-    pub fn refused(&self, object: &NamespacedName, until: Timestamp, why: &str) -> Option<CertificateFacts> {
+    /// The Secret refused the certificate, which is returned.
+    pub fn refused(&self, object: &NamespacedName, refused: SaveRefused) -> Option<CertificateFacts> {
         let mut memory = self.lock();
         let unsaved = memory.unsaved.get_mut(object)?;
-        unsaved.refused = Some((until, why.to_owned()));
+        unsaved.refused = Some(refused);
         Some(unsaved.content.pair.facts().clone())
     }
 

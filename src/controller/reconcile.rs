@@ -21,14 +21,16 @@ use super::{
 };
 use crate::{
     api::{DatabaseUserCertificate, Reason, truncated_to_second},
-    decide::{self, Decision, Desired, SecretState, decide},
+    certificate::CertificateFacts,
+    decide::{self, Decision, Desired, SaveRefused, SecretState, decide},
     issuer::IssueError,
 };
 
 /// The longest time for one pass: longer than all the time limits inside it, so that it cuts nothing off that may mint.
 const PASS_LIMIT: Duration = Duration::from_mins(12);
 
-/// How often a pass looks again, live, before it leaves the rest to the next one.
+/// How often a pass looks, live after the first time, before it takes an answer of the API server for what it says, or leaves the rest to
+/// the next pass.
 const LOOKS: usize = 3;
 
 /// An object is looked at again after this time at the latest, in memory and without a request.
@@ -92,7 +94,7 @@ pub(super) fn after_error(
 
 async fn pass(object: &Received<DatabaseUserCertificate>, context: &Context) -> Result<Action, ReconcileError> {
     let mut look = Look::Cached;
-    for _ in 0..LOOKS {
+    for looks_left in (0..LOOKS).rev() {
         let found = observe(context, object, look).await?;
         let mut pass = Pass { context, object: object.clone(), observed: found.observed, issuer: found.issuer, turn: None };
         let mut decision = decide(&pass.object, &pass.observed, now(context));
@@ -106,7 +108,8 @@ async fn pass(object: &Received<DatabaseUserCertificate>, context: &Context) -> 
             debug!(decision = label(&decision), "decided with the account");
         }
         match pass.act(&decision).await? {
-            Acted::Stale => look = Look::Live,
+            Acted::Stale(Some(outcome)) if looks_left == 0 => return finish(pass, decision, *outcome).await,
+            Acted::Stale(_) => look = Look::Live,
             acted => return finish(pass, decision, acted).await,
         }
     }
@@ -125,16 +128,16 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
         context.turns.forget(&name);
     }
     let waits_to_save = matches!(acted, Acted::Nothing) && pass.observed.unsaved.is_some();
-    if !matches!(acted, Acted::Unsaved(_)) && !waits_to_save {
+    if !matches!(acted, Acted::Unsaved { .. }) && !waits_to_save {
         context.memory.forget_failures(&name);
     }
     let mut event = None;
     let decision = match acted {
-        Acted::Nothing | Acted::Stale if decision == Decision::Account => account(&mut pass, now)?,
-        Acted::Nothing | Acted::Stale => decision,
+        Acted::Nothing | Acted::Stale(_) if decision == Decision::Account => account(&mut pass, now)?,
+        Acted::Nothing | Acted::Stale(_) => decision,
         Acted::Queued => Decision::Queue,
         Acted::Written { view, reason } => {
-            event = Some((reason, written(&view.certificate, reason)));
+            event = Some(written(&view.certificate, reason));
             if reason == Reason::SecretRepaired {
                 context.memory.repaired(name.clone(), now);
             }
@@ -146,10 +149,11 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
             decide(&pass.object, &pass.observed, now)
         }
         Acted::Failed(error) => after_failure(&mut pass, &error, now),
-        Acted::Unsaved(why) => {
+        Acted::Unsaved { reason, message } => {
             let until = later(now, context.memory.count_failure(&name));
-            pass.observed.unsaved = context.memory.refused(&name, until, &why);
-            pass.observed.save_refused = Some((until, why));
+            let refused = SaveRefused { until, reason, message };
+            pass.observed.unsaved = context.memory.refused(&name, refused.clone());
+            pass.observed.save_refused = Some(refused);
             decide(&pass.object, &pass.observed, now)
         }
     };
@@ -217,18 +221,23 @@ fn watch_by_name(pass: &Pass<'_>, decision: &Decision) {
     }
 }
 
-fn written(certificate: &Result<crate::certificate::CertificateFacts, String>, reason: Reason) -> String {
-    match certificate {
-        Ok(facts) if reason == Reason::SecretRepaired => {
-            format!("the Secret of certificate {} is complete again", facts.serial_number)
+/// The Event that tells of a Secret that was written: reason and message. A certificate that was issued is a success, whatever was the cause.
+fn written(certificate: &Result<CertificateFacts, String>, reason: Reason) -> (Reason, String) {
+    match (certificate, reason) {
+        (Ok(facts), Reason::SecretRepaired) => {
+            (reason, format!("the Secret of certificate {} is complete again", facts.serial_number))
         }
-        Ok(facts) if reason == Reason::SecretAdopted => {
-            format!("the Secret with certificate {} was taken over as it is", facts.serial_number)
+        (Ok(facts), Reason::SecretAdopted) => {
+            (reason, format!("the Secret with certificate {} was taken over as it is", facts.serial_number))
         }
-        Ok(facts) => {
-            format!("issued certificate {} for {}, valid until {}", facts.serial_number, facts.subject, facts.not_after)
+        (Ok(facts), cause) => {
+            let CertificateFacts { serial_number, subject, not_after, .. } = facts;
+            (
+                Reason::Issued,
+                format!("issued certificate {serial_number} for {subject}, valid until {not_after}; cause: {cause}"),
+            )
         }
-        Err(fault) => fault.clone(),
+        (Err(fault), _) => (reason, fault.clone()),
     }
 }
 

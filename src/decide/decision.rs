@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Desired, IssuerFacts, IssuerState, IssuerType, Observed, SecretState, SecretView,
+    Desired, IssuerFacts, IssuerState, IssuerType, Observed, SaveRefused, SecretState, SecretView,
     account::over_budget,
     backoff::{inputs_digest, is_same_user, is_waited_for, waits_in_any_case},
     brake::Brake,
@@ -154,11 +154,16 @@ fn repaired_first(decision: Decision, observed: &Observed, now: Timestamp) -> De
 fn save(observed: &Observed, unsaved: &CertificateFacts, now: Timestamp) -> Decision {
     match &observed.save_refused {
         // A longer wait is none of ours: the clock was set back.
-        Some((until, why)) if now < *until && until.duration_since(now) <= LONGEST_SAVE_WAIT => Decision::Wait {
-            until: *until,
-            reason: Reason::SecretNotWritable,
-            message: format!("certificate {} was issued, but the Secret could not be written: {why}", unsaved.serial_number),
-        },
+        Some(SaveRefused { until, reason, message }) if now < *until && until.duration_since(now) <= LONGEST_SAVE_WAIT => {
+            Decision::Wait {
+                until: *until,
+                reason: *reason,
+                message: format!(
+                    "certificate {} was issued, but the Secret could not be written: {message}",
+                    unsaved.serial_number
+                ),
+            }
+        }
         _ => Decision::Save,
     }
 }
@@ -182,7 +187,7 @@ fn is_superseded(object: &DatabaseUserCertificate, observed: &Observed, unsaved:
     })
 }
 
-fn serves_as_it_is(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> bool {
+pub(super) fn serves_as_it_is(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> bool {
     let IssuerState::Usable(issuer) = &observed.issuer else { return false };
     Desired::new(object, issuer).is_ok_and(|desired| certificate_in_service(&desired, issuer, observed, now).is_ok())
 }
@@ -290,7 +295,8 @@ fn write_was_refused(observed: &Observed, now: Timestamp) -> Option<Decision> {
 }
 
 fn is_for_refused_write(decision: &Decision) -> bool {
-    matches!(decision, Decision::Wait { reason: Reason::SecretNotWritable | Reason::NamespaceTerminating, .. })
+    let Decision::Wait { reason, .. } = decision else { return false };
+    matches!(reason, Reason::SecretNotWritable | Reason::SecretWriteFailed | Reason::NamespaceTerminating)
 }
 
 fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {

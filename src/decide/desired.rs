@@ -190,7 +190,11 @@ fn private_key(object: &DatabaseUserCertificate, issuer_type: IssuerType) -> Opt
     })
 }
 
-fn renew_before(object: &DatabaseUserCertificate) -> Result<RenewBefore, InvalidSpec> {
+/// How long before expiry the spec asks to renew.
+///
+/// # Errors
+/// [`InvalidSpec`] names the field.
+pub(super) fn renew_before(object: &DatabaseUserCertificate) -> Result<RenewBefore, InvalidSpec> {
     let spec = &object.spec;
     match (&spec.renew_before, spec.renew_before_percentage) {
         (Some(text), _) => parse_duration("spec.renewBefore", text).map(RenewBefore::Time),
@@ -215,7 +219,8 @@ pub fn parse_duration(field: &str, text: &str) -> Result<SignedDuration, Invalid
         .ok_or_else(|| InvalidSpec(format!("{field} ({text:?}) must be a duration such as 2160h")))
 }
 
-/// Each at most once and in this order. Not by kube's `Duration`, which panics at what does not fit into one and at a negative part.
+/// Each at most once and in this order. Not by kube's `Duration`, which panics at what does not fit into one and at a negative part, nor by
+/// jiff's, which reads more than the schema admits: spaces and words (`2 hours`), fractions, ISO 8601 (`PT2H`), signs and `ago`.
 fn hours_minutes_seconds(text: &str) -> Option<SignedDuration> {
     let (mut seconds, mut rest) = (0_i64, text);
     for (unit, length) in [('h', 3600), ('m', 60), ('s', 1)] {

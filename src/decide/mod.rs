@@ -21,7 +21,7 @@ pub use allow::{Allow, AllowError};
 pub use backoff::{inputs_digest, next_attempt};
 pub use decision::{Decision, decide, ready_certificate};
 pub use desired::{Desired, InvalidSpec, IssuerDefaults, IssuerType, RenewBefore, parse_duration};
-pub use observed::{AbandonedSecret, IssuerFacts, IssuerState, Observed, SecretState, SecretView};
+pub use observed::{AbandonedSecret, IssuerFacts, IssuerState, Observed, SaveRefused, SecretState, SecretView};
 pub use pattern::PatternError;
 pub use renewal::{renew_before, renewal_time};
 pub use status::{claimed, next_look, next_status, record_failure, record_lost_claim};

@@ -102,6 +102,17 @@ pub enum SecretState {
     Ours(Box<SecretView>),
 }
 
+/// A write of a certificate that is in memory alone, which came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaveRefused {
+    /// When it is tried again.
+    pub until: Timestamp,
+    /// Why it came to nothing.
+    pub reason: Reason,
+    /// What the API server said.
+    pub message: String,
+}
+
 /// Everything that was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
@@ -119,8 +130,8 @@ pub struct Observed {
     pub unsaved_claim: Option<String>,
     /// Atlas: the account of the database user; it is looked at only when a certificate is to be made.
     pub account: Option<UserAccount>,
-    /// While the Secret refuses that certificate: when the write is tried again, and why it was refused.
-    pub save_refused: Option<(Timestamp, String)>,
+    /// While the Secret refuses that certificate.
+    pub save_refused: Option<SaveRefused>,
     /// When this process put the Secret right without a new certificate.
     pub recent_repairs: Vec<Timestamp>,
     /// The object's namespace and that namespace's labels, for the issuer's `allow`.

@@ -41,6 +41,20 @@ pub fn renewal_time(certificate: &CertificateFacts, wanted: RenewBefore, uid: &s
     truncated_to_second(due.max(earliest))
 }
 
+/// What is made of a fixed time that the certificate's lifetime leaves no room for, as a sentence; `None` if there is room.
+pub(super) fn unheeded_renew_before(certificate: &CertificateFacts, wanted: RenewBefore) -> Option<String> {
+    let lifetime = certificate.not_after.duration_since(certificate.not_before);
+    let RenewBefore::Time(time) = wanted else { return None };
+    if time >= lifetime {
+        return Some(format!(
+            "spec.renewBefore ({time:#}) is no shorter than the certificate's lifetime ({lifetime:#}), so a third of that is taken"
+        ));
+    }
+    (time > lifetime - lifetime / 10).then(|| {
+        format!("spec.renewBefore ({time:#}) is cut to nine tenths of the certificate's lifetime ({lifetime:#}), for a renewal that is due at once would be due again at once")
+    })
+}
+
 /// A number in 0..1 that depends on the text alone.
 pub(super) fn share(text: &str) -> f64 {
     let digest = digest::digest(&digest::SHA256, text.as_bytes());

@@ -7,13 +7,15 @@ use super::{
     Decision, Desired, IssuerFacts, Observed,
     account::{count_lost, drop_expired},
     backoff::is_waited_for,
-    decision::ready_certificate,
-    inputs_digest, next_attempt,
+    decision::{ready_certificate, serves_as_it_is},
+    desired, inputs_digest, next_attempt,
+    renewal::unheeded_renew_before,
 };
 use crate::{
     api::{
         CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate,
-        MESSAGE_CHARACTERS, READY, Reason, VerifiedSecret, printable, set_condition, truncated_to_second,
+        MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, Reason, Severity, VerifiedSecret, printable, remove_condition,
+        set_condition, set_stalled, truncated_to_second,
     },
     certificate::CertificateFacts,
     issuer::{IssueError, Minted, Retry},
@@ -167,9 +169,17 @@ fn set_conditions(
     now: Timestamp,
 ) {
     let generation = object.metadata.generation;
-    let (issuing, reason, message) = issuing(decision);
+    let (issuing, reason, mut message) = issuing(decision);
+    if reason == Reason::Issued {
+        message.push_str(&renewal_note(object, observed));
+    }
     let conditions = &mut status.conditions;
-    match ready_certificate(object, observed, now) {
+    let ready = ready_certificate(object, observed, now);
+    let fails = match &ready {
+        Ok(_) => renewal_fails(object, observed, decision, now),
+        Err(_) => Some(false),
+    };
+    match ready {
         Ok(certificate) => {
             set_condition(conditions, READY, true, Reason::Issued, &in_service(certificate), generation, now);
         }
@@ -180,6 +190,36 @@ fn set_conditions(
         Err((reason, message)) => set_condition(conditions, READY, false, reason, &message, generation, now),
     }
     set_condition(conditions, ISSUING, issuing, reason, &message, generation, now);
+    set_stalled(conditions, now);
+    match fails {
+        Some(true) => set_condition(conditions, RENEWAL_FAILED, true, reason, &message, generation, now),
+        Some(false) => remove_condition(conditions, RENEWAL_FAILED),
+        None => {}
+    }
+}
+
+/// Whether no certificate can be had in place of the one that works; `None` while an attempt is under way. A Secret whose certificate
+/// serves, and which cannot be put right for another reason, is no matter of renewal.
+fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision: &Decision, now: Timestamp) -> Option<bool> {
+    match decision {
+        Decision::Wait { reason, .. } | Decision::Refuse { reason, .. } => {
+            Some(reason.severity() == Severity::Warning && !serves_as_it_is(object, observed, now))
+        }
+        Decision::Keep { .. } | Decision::Repair { .. } | Decision::Adopt => Some(false),
+        Decision::Issue { .. }
+        | Decision::Examine { .. }
+        | Decision::Queue
+        | Decision::Save
+        | Decision::Account
+        | Decision::Await => None,
+    }
+}
+
+/// Where the spec asks for an earlier renewal than this certificate's lifetime leaves room for.
+fn renewal_note(object: &DatabaseUserCertificate, observed: &Observed) -> String {
+    let wanted = desired::renew_before(object).ok().zip(observed.secret.certificate());
+    let unheeded = wanted.and_then(|(wanted, certificate)| unheeded_renew_before(certificate, wanted));
+    unheeded.map(|sentence| format!("; {sentence}")).unwrap_or_default()
 }
 
 fn in_service(certificate: &CertificateFacts) -> String {

@@ -22,7 +22,7 @@ async fn a_certificate_costs_one_claim_more_than_from_a_ca_and_one_mint() {
     let shop = shop_with_user("atlas-cost", "orders-cost").await;
     shop.certificate("orders-cost", "atlas", json!({ "monthsUntilExpiration": 2 })).await;
     let status = shop.until_ready("orders-cost").await;
-    shop.until_event("orders-cost", "NoCertificate").await;
+    shop.until_event("orders-cost", "Issued").await;
     let requests: Vec<String> = shop
         .cluster
         .requests_of_operator(&shop.namespace)

@@ -17,7 +17,7 @@ async fn a_certificate_costs_three_writes_and_one_read() {
     shop.until_issuer("ca", "True IssuerReady").await;
     shop.certificate("orders", "ca", json!({ "subject": "CN=orders,OU=apps,O=Acme" })).await;
     let status = shop.until_ready("orders").await;
-    shop.until_event("orders", "NoCertificate").await;
+    shop.until_event("orders", "Issued").await;
 
     let about_certificate: Vec<String> = shop
         .cluster

@@ -13,8 +13,8 @@ use usercert_operator::{
     },
     certificate::{CertificateFacts, KeyAlgorithm, NameConstraints, PrivateKeySpec, Subject},
     decide::{
-        Allow, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, RenewBefore, SecretState, SecretView,
-        UserAccount, renewal_time,
+        Allow, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, RenewBefore, SaveRefused, SecretState,
+        SecretView, UserAccount, renewal_time,
     },
     issuer::{IssueError, Minted, Retry, atlas::ListedCertificate},
 };
@@ -167,7 +167,11 @@ pub fn real_observed(
         unsaved: unsaved.map(|unsaved| certificate(ledger, unsaved.content.serial)),
         unsaved_claim: unsaved.and_then(|unsaved| unsaved.content.claim).map(|claim| claim.to_string()),
         account: made.map(|made| UserAccount { made: made.iter().map(|time| at(*time)).collect(), objects: 1 }),
-        save_refused: unsaved.and_then(|unsaved| unsaved.refused_until).map(|until| (at(until), String::new())),
+        save_refused: unsaved.and_then(|unsaved| unsaved.refused_until).map(|until| SaveRefused {
+            until: at(until),
+            reason: Reason::SecretNotWritable,
+            message: String::new(),
+        }),
         recent_repairs: Vec::new(),
         namespace: "shop".to_owned(),
         namespace_labels: BTreeMap::new(),

@@ -195,7 +195,7 @@ fn a_clock_that_was_set_back_makes_no_wait_longer() {
     assert_eq!(reason(&decide(&object(), &observed, at(-60))), Some(Reason::AtlasAnswerLost), "another machine's clock");
     assert_eq!(cause(&decide(&object(), &observed, at(-DAY))), Some(Reason::NoCertificate));
     observed.unsaved = Some(certificate());
-    observed.save_refused = Some((at(512), "quota".into()));
+    observed.save_refused = Some(SaveRefused { until: at(512), reason: Reason::SecretNotWritable, message: "quota".into() });
     assert_eq!(reason(&decide(&object(), &observed, at(0))), Some(Reason::SecretNotWritable));
     assert_eq!(decide(&object(), &observed, at(-DAY)), Decision::Save);
 }

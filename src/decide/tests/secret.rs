@@ -122,7 +122,7 @@ fn a_secret_that_is_put_right_again_and_again_is_left_alone_for_a_while_and_the_
 #[test]
 fn a_certificate_that_the_secret_refuses_is_tried_again_when_its_time_has_come() {
     let mut observed = Observed { secret: SecretState::Absent, unsaved: Some(certificate()), ..observed() };
-    observed.save_refused = Some((at(60), "quota".into()));
+    observed.save_refused = Some(SaveRefused { until: at(60), reason: Reason::SecretNotWritable, message: "quota".into() });
     let first = decide(&object(), &observed, at(0));
     assert_eq!(reason(&first), Some(Reason::SecretNotWritable));
     assert_eq!(first, decide(&object(), &observed, at(30)), "the same status, which is written once");
