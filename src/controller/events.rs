@@ -12,7 +12,7 @@ use kube::{
 };
 use tracing::warn;
 
-use super::kubernetes::{chain, request};
+use super::kubernetes::{KubernetesError, chain, request};
 use crate::api::{Reason, Severity, names::CONTROLLER, printable};
 
 /// The API server refuses longer notes (events.k8s.io/v1, `note`).
@@ -50,18 +50,19 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        let regarding = object.object_ref(&());
-        let is_long = regarding.name.as_ref().is_some_and(|name| name.len() > RECORDED_NAME_BYTES);
-        let published = if is_long {
-            let api = Api::namespaced(self.client.clone(), regarding.namespace.as_deref().unwrap_or("default"));
-            let event = with_generated_name(event, regarding, &self.reporter);
-            request("publish an Event", api.create(&PostParams::default(), &event)).await.map(drop)
-        } else {
-            request("publish an Event", self.recorder.publish(&event, &regarding)).await
-        };
-        if let Err(error) = published {
+        if let Err(error) = Box::pin(self.send(event, object.object_ref(&()))).await {
             warn!(reason = reason.as_str(), error = chain(&error), "an Event is lost");
         }
+    }
+
+    async fn send(&self, event: Event, regarding: ObjectReference) -> Result<(), KubernetesError> {
+        let operation = "publish an Event";
+        if regarding.name.as_ref().is_none_or(|name| name.len() <= RECORDED_NAME_BYTES) {
+            return request(operation, self.recorder.publish(&event, &regarding)).await;
+        }
+        let api = Api::namespaced(self.client.clone(), regarding.namespace.as_deref().unwrap_or("default"));
+        let event = with_generated_name(event, regarding, &self.reporter);
+        request(operation, api.create(&PostParams::default(), &event)).await.map(drop)
     }
 }
 

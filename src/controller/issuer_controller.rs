@@ -12,6 +12,7 @@ use kube::{
     runtime::{
         Controller,
         controller::{Action, Error as ControllerError},
+        reflector::ObjectRef,
     },
 };
 use tracing::warn;
@@ -26,9 +27,12 @@ use super::{
     report::{new_warnings, report_unreadable, status_patch, superseded},
     triggers::Waiting,
 };
-use crate::api::{
-    CertificateIssuer, ClusterCertificateIssuer, IssuerKind, IssuerSpec, IssuerStatus, READY, Reason, names::CONTROLLER,
-    set_condition,
+use crate::{
+    api::{
+        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKind, IssuerSpec, IssuerStatus, READY,
+        Reason, condition as condition_of, names::CONTROLLER, set_condition, set_stalled,
+    },
+    decide::refused_credentials,
 };
 
 /// Either kind of issuer.
@@ -112,15 +116,50 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
         return Ok(Action::await_change());
     };
     let next = next_look(&loaded, now(&context));
-    let condition = match &loaded {
-        Ok(loaded) => (true, Reason::IssuerReady, format!("certificates are issued by {}", loaded.facts.identity)),
-        Err(refusal) => (false, refusal.reason, refusal.message.clone()),
-    };
-    if context.issuers.set(key.clone(), loaded) {
+    if context.issuers.set(key.clone(), loaded.clone()) {
         wake_users(&context, &key);
     }
-    report(&issuer, &context, condition).await?;
+    // Certificates wait for the issuer, and what they have met with it is known once all of them are.
+    context.caches.filled().await;
+    report(&issuer, &context, condition(&loaded, &key, &context)).await?;
     Ok(next)
+}
+
+/// What Ready says: whether the issuer can be used, and how Atlas takes its credentials. The latter keeps no certificate from trying.
+fn condition(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, String) {
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(refusal) => return (false, refusal.reason, refusal.message.clone()),
+    };
+    let users = users(context, key);
+    match refused_credentials(&loaded.facts, users.iter().map(|user| &***user)) {
+        // Not in Atlas's words, which are in the status of the certificate: whoever sees the issuer need not be who sees that.
+        Some(reason) => (false, reason, format!("{} Certificates are tried all the same.", reason.explanation())),
+        None => (true, Reason::IssuerReady, format!("certificates are issued by {}", loaded.facts.identity)),
+    }
+}
+
+/// Has the issuer of a certificate looked at again if it does not tell what the certificate has met with its credentials.
+pub(super) fn tell_issuer(context: &Context, object: &DatabaseUserCertificate) {
+    let Some(key) = issuer_key(object) else { return };
+    let about_credentials = |reason: &str| Reason::from_name(reason).filter(|reason| reason.is_about_credentials());
+    let met = object.status.as_ref().and_then(|status| about_credentials(&status.failure.as_ref()?.reason));
+    let told = issuer_status(context, &key);
+    let told = told.and_then(|status| about_credentials(&condition_of(&status.conditions, READY)?.reason));
+    if met != told {
+        context.triggers.wake(&Waiting::Issuer(key));
+    }
+}
+
+fn issuer_status(context: &Context, key: &IssuerKey) -> Option<IssuerStatus> {
+    match key.kind {
+        IssuerKind::CertificateIssuer => {
+            context.issuer_store.get(&ObjectRef::new(&key.name).within(&key.namespace))?.status.clone()
+        }
+        IssuerKind::ClusterCertificateIssuer => {
+            context.cluster_issuer_store.as_ref()?.get(&ObjectRef::new(&key.name))?.status.clone()
+        }
+    }
 }
 
 /// Only dates make an issuer usable or unusable without a watch event: a CA's expiry is awaited, one out of date is read hourly.
@@ -216,6 +255,7 @@ async fn report<K: IssuerObject>(
     let mut status = old.clone();
     status.observed_generation = issuer.meta().generation;
     set_condition(&mut status.conditions, READY, ready, reason, &message, issuer.meta().generation, now(context));
+    set_stalled(&mut status.conditions, now(context));
     if status == old && issuer.unreadable().is_none() {
         return Ok(());
     }
@@ -238,8 +278,12 @@ fn forget(context: &Context, key: &IssuerKey) {
     wake_users(context, key);
 }
 
+fn users(context: &Context, key: &IssuerKey) -> Vec<Arc<Received<DatabaseUserCertificate>>> {
+    context.certificate_store.state_filter(|certificate| issuer_key(certificate).as_ref() == Some(key))
+}
+
 fn wake_users(context: &Context, key: &IssuerKey) {
-    for user in context.certificate_store.state_filter(|certificate| issuer_key(certificate).as_ref() == Some(key)) {
+    for user in users(context, key) {
         let name = (user.namespace().unwrap_or_default(), user.name_any());
         context.triggers.wake(&Waiting::Certificate(name));
     }

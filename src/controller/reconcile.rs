@@ -13,6 +13,7 @@ use super::{
     Context, Received, ReconcileError,
     act::{Acted, Pass},
     examine::Examined,
+    issuer_controller::tell_issuer,
     kubernetes::chain,
     memory::{ECHO_LIMIT, NamespacedName},
     observe::{Look, now, observe},
@@ -52,6 +53,7 @@ pub(super) async fn reconcile(
     }
     report_unreadable(&context, &Waiting::Certificate(name_of(&object)), &object).await;
     let Some(object) = workable(&context, Arc::unwrap_or_clone(object)) else { return Ok(Action::await_change()) };
+    tell_issuer(&context, &object);
     let started = std::time::Instant::now();
     let result =
         tokio::time::timeout(PASS_LIMIT, Box::pin(pass(&object, &context))).await.unwrap_or(Err(ReconcileError::TooLong));

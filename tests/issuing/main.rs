@@ -5,6 +5,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod admission;
 mod answers;
 mod atlas;
 mod atlas_operator;

@@ -3,6 +3,7 @@
 
 mod certificate;
 mod conditions;
+mod credentials;
 mod failure;
 mod pattern;
 mod secret;

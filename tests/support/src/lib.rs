@@ -6,3 +6,4 @@ pub mod control_plane;
 pub mod evidence;
 pub mod fault_proxy;
 pub mod proxy;
+pub mod webhook;

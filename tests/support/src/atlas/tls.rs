@@ -43,7 +43,11 @@ impl TlsFiles {
         self.0.ca_pem.clone()
     }
 
-    pub(super) fn acceptor(&self) -> Result<TlsAcceptor> {
+    /// For a server that shows this certificate.
+    ///
+    /// # Errors
+    /// The key cannot be used.
+    pub fn acceptor(&self) -> Result<TlsAcceptor> {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.0.key.clone()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)

@@ -1,0 +1,33 @@
+//! What certificates have met with their issuer's credentials: what the issuer says of itself, and nothing that anybody decides by.
+
+use super::{Desired, IssuerFacts, inputs_digest};
+use crate::api::{CertificateFailure, DatabaseUserCertificate, IssuedCertificate, Reason};
+
+/// Why Atlas refuses the credentials of an issuer, as the certificates that use it tell: the last refusal, unless a certificate was issued
+/// since, or the issuer or its Secret has changed. It is in the statuses of the certificates, so a new process knows it too.
+#[must_use]
+pub fn refused_credentials<'a>(
+    issuer: &IssuerFacts,
+    users: impl IntoIterator<Item = &'a DatabaseUserCertificate>,
+) -> Option<Reason> {
+    let (mut refused, mut succeeded) = (None, None);
+    for user in users {
+        refused = refused.max(refusal(issuer, user).map(|(failure, reason)| (failure.last_time.0, reason)));
+        succeeded = succeeded.max(newest(issuer, user).map(|newest| newest.recorded_at.0));
+    }
+    let (when, reason) = refused?;
+    (succeeded < Some(when)).then_some(reason)
+}
+
+/// The failure of a certificate that is about its issuer's credentials as they are now.
+fn refusal<'a>(issuer: &IssuerFacts, user: &'a DatabaseUserCertificate) -> Option<(&'a CertificateFailure, Reason)> {
+    let failure = user.status.as_ref()?.failure.as_ref()?;
+    let reason = Reason::from_name(&failure.reason).filter(|reason| reason.is_about_credentials())?;
+    let desired = Desired::new(user, issuer).ok()?;
+    (failure.inputs == inputs_digest(&desired, issuer)).then_some((failure, reason))
+}
+
+fn newest<'a>(issuer: &IssuerFacts, user: &'a DatabaseUserCertificate) -> Option<&'a IssuedCertificate> {
+    let newest = user.status.as_ref()?.history.first()?;
+    (newest.issuer.as_ref() == Some(&issuer.identity)).then_some(newest)
+}
