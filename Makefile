@@ -129,7 +129,7 @@ check-chart: $(HELM) ## Lint and render the chart, and see that bad values are r
 	@echo "the chart is in order"
 
 .PHONY: tools
-tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(HELM) ## Build the pinned tools that are missing
+tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(TOOLS)/gitops $(HELM) ## Build the pinned tools that are missing
 
 # Whoever has the binaries of controller-runtime's envtest builds none of them.
 ifneq ($(and $(KUBEBUILDER_ASSETS),$(wildcard $(KUBEBUILDER_ASSETS)/etcd),$(wildcard $(KUBEBUILDER_ASSETS)/kube-apiserver)),)
@@ -144,6 +144,9 @@ endif
 
 $(TOOLS)/kube-controller-manager: $(TOOL_SOURCES)/control-plane/go.mod
 	$(call go_build,control-plane,k8s.io/kubernetes/cmd/kube-controller-manager,kube-controller-manager)
+
+$(TOOLS)/gitops: $(TOOL_SOURCES)/gitops/go.mod $(TOOL_SOURCES)/gitops/main.go
+	$(call go_build,gitops,.,gitops)
 
 ifeq ($(shell $(call on_path,kubectl,--client) && echo yes),yes)
 $(TOOLS)/kubectl:

@@ -121,9 +121,14 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
     }
     // Certificates wait for the issuer, and what they have met with it is known once all of them are.
     context.caches.filled().await;
-    report(&issuer, &context, condition(&loaded, &key, &context)).await?;
-    Ok(next)
+    let condition = condition(&loaded, &key, &context);
+    let is_refused = condition.1.is_about_credentials();
+    report(&issuer, &context, condition).await?;
+    Ok(if is_refused { Action::requeue(REFUSED_LOOK) } else { next })
 }
+
+/// Credentials that are refused are looked at again, in memory, for a certificate that told of it may be gone or use another issuer.
+const REFUSED_LOOK: Duration = Duration::from_mins(1);
 
 /// What Ready says: whether the issuer can be used, and how Atlas takes its credentials. The latter keeps no certificate from trying.
 fn condition(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, String) {

@@ -1,5 +1,8 @@
 //! What certificates have met with their issuer's credentials: what the issuer says of itself, and nothing that anybody decides by.
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use super::{Desired, IssuerFacts, inputs_digest};
 use crate::api::{CertificateFailure, DatabaseUserCertificate, IssuedCertificate, Reason};
 
@@ -12,11 +15,18 @@ pub fn refused_credentials<'a>(
 ) -> Option<Reason> {
     let (mut refused, mut succeeded) = (None, None);
     for user in users {
-        refused = refused.max(refusal(issuer, user).map(|(failure, reason)| (failure.last_time.0, reason)));
-        succeeded = succeeded.max(newest(issuer, user).map(|newest| newest.recorded_at.0));
+        refused = refused.max(refusal(issuer, user).map(|(failure, reason)| (order(user, &failure.last_time), reason)));
+        succeeded = succeeded.max(newest(issuer, user).map(|newest| order(user, &newest.recorded_at)));
     }
     let (when, reason) = refused?;
-    (succeeded < Some(when)).then_some(reason)
+    // A certificate that was issued after its own refusal has forgotten that.
+    (succeeded <= Some(when)).then_some(reason)
+}
+
+/// What was reported when. Times are of whole seconds; within one the later write has the higher version, as far as versions are numbers.
+fn order(user: &DatabaseUserCertificate, time: &Time) -> (Timestamp, u64) {
+    let version = user.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
+    (time.0, version.unwrap_or_default())
 }
 
 /// The failure of a certificate that is about its issuer's credentials as they are now.

@@ -97,6 +97,26 @@ async fn a_replaced_ca_and_a_changed_spec_bring_a_new_certificate_and_a_broken_o
 }
 
 #[tokio::test]
+async fn a_success_is_told_with_its_cause_whatever_the_length_of_the_name() {
+    let shop = open("ca-events").await;
+    shop.ca_issuer(30).await;
+    for length in [236, 237, 253] {
+        let name = "n".repeat(length);
+        shop.certificate(&name, "ca", json!({ "username": "orders", "secretName": format!("secret-{length}") })).await;
+        shop.until_event(&name, "Issued").await;
+        let events = shop.api::<k8s_openapi::api::events::v1::Event>().list(&Default::default()).await.unwrap().items;
+        let told = events.iter().find(|event| {
+            event.reason.as_deref() == Some("Issued")
+                && event.regarding.as_ref().and_then(|regarding| regarding.name.as_deref()) == Some(&name)
+        });
+        let told = told.unwrap();
+        assert_eq!(told.type_.as_deref(), Some("Normal"));
+        let note = told.note.as_deref().unwrap();
+        assert!(note.starts_with("issued certificate ") && note.ends_with("; cause: NoCertificate"), "{note}");
+    }
+}
+
+#[tokio::test]
 async fn a_ca_certificate_renewed_with_its_key_changes_ca_crt_and_nothing_else() {
     let shop = open("ca-renewed").await;
     shop.ca_issuer(30).await;

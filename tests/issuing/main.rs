@@ -11,6 +11,7 @@ mod atlas;
 mod atlas_operator;
 mod ca;
 mod chart;
+mod gitops;
 mod schema;
 mod secrecy;
 mod secrets;

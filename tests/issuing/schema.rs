@@ -28,7 +28,9 @@ async fn specs_that_cannot_be_right_are_refused_with_what_to_change() {
         (json!({ "monthsUntilExpiration": 25 }), "monthsUntilExpiration"),
         (json!({ "duration": "soon" }), "duration"),
         (json!({ "duration": "59m" }), "duration must be 1h or more"),
-        (json!({ "renewBefore": "90d" }), "renewBefore"),
+        (json!({ "renewBefore": "30d" }), "use hours: 30 days is 720h"),
+        (json!({ "duration": "30d", "renewBefore": "1w" }), "duration must be 1h or more, in h, m and s"),
+        (json!({ "renewBefore": "4m" }), "renewBefore must be 5m or more"),
         (json!({ "renewBefore": "1h", "renewBeforePercentage": 10 }), "exclude each other"),
         (json!({ "renewBeforePercentage": 91 }), "renewBeforePercentage"),
         (json!({ "renewBefore": "24h", "duration": "24h" }), "renewBefore must be shorter than duration"),
@@ -49,6 +51,7 @@ async fn specs_that_cannot_be_right_are_refused_with_what_to_change() {
     ] {
         let message = refusal(&shop, Shop::manifest("refused", "ca", &spec)).await;
         assert!(message.contains(words), "{spec} is refused without {words:?}: {message}");
+        assert!(!message.contains("evaluation error") && !message.contains("no such overload"), "{message}");
     }
     assert!(
         shop.api::<usercert_operator::api::DatabaseUserCertificate>().list(&Default::default()).await.unwrap().items.is_empty()
@@ -80,6 +83,8 @@ async fn an_issuer_names_exactly_one_source() {
             json!({ "ca": { "secretName": "ca", "duration": "48h", "maxDuration": "24h" } }),
             "duration must not exceed maxDuration",
         ),
+        (json!({ "ca": { "secretName": "ca", "duration": "90d" } }), "use hours: 30 days is 720h"),
+        (json!({ "ca": { "secretName": "ca", "maxDuration": "90d" } }), "use hours: 30 days is 720h"),
     ] {
         let message = refusal(&shop, issuer(spec.clone())).await;
         assert!(message.contains(words), "{spec} is refused without {words:?}: {message}");
@@ -99,6 +104,18 @@ async fn no_edit_moves_a_certificate_to_another_secret() {
     assert_eq!(same.name_any(), "orders", "to name the default is no change");
     let again = refusal(&shop, Shop::manifest("orders", "ca", &json!({ "secretName": "orders-2" }))).await;
     assert!(again.contains("secretName cannot be changed"), "{again}");
+}
+
+#[tokio::test]
+async fn certificates_are_selected_by_issuer_secret_and_user() {
+    let shop = open("schema-select").await;
+    shop.certificate("orders", "one", json!({ "secretName": "orders-tls", "username": "o" })).await;
+    shop.certificate("reports", "two", json!({})).await;
+    for selector in ["spec.issuerRef.name=one", "spec.secretName=orders-tls", "spec.username=o"] {
+        let selected = kube::api::ListParams::default().fields(selector);
+        let found = shop.api::<usercert_operator::api::DatabaseUserCertificate>().list(&selected).await.unwrap();
+        assert_eq!(found.items.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), ["orders"], "{selector}");
+    }
 }
 
 #[tokio::test]

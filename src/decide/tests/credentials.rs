@@ -36,8 +36,19 @@ fn an_issuer_tells_the_last_refusal_of_its_credentials_until_a_certificate_is_is
     assert_eq!(refused_credentials(&atlas(), [&object(), &refused]), Some(Reason::AtlasUnauthorized));
     let later = refused_at(200, Reason::AtlasAccountSuspended);
     assert_eq!(refused_credentials(&atlas(), [&later, &refused]), Some(Reason::AtlasAccountSuspended));
-    assert_eq!(refused_credentials(&atlas(), [&refused, &issued_at(99)]), Some(Reason::AtlasUnauthorized));
+    assert_eq!(refused_credentials(&atlas(), [&refused, &issued_at(100)]), Some(Reason::AtlasUnauthorized));
     assert_eq!(refused_credentials(&atlas(), [&refused, &issued_at(101)]), None);
+}
+
+#[test]
+fn within_a_second_the_later_write_counts() {
+    let version = |mut object: DatabaseUserCertificate, version: &str| {
+        object.metadata.resource_version = Some(version.to_owned());
+        object
+    };
+    let refused = version(refused_at(100, Reason::AtlasUnauthorized), "9");
+    assert_eq!(refused_credentials(&atlas(), [&refused, &version(issued_at(100), "8")]), Some(Reason::AtlasUnauthorized));
+    assert_eq!(refused_credentials(&atlas(), [&refused, &version(issued_at(100), "10")]), None);
 }
 
 #[test]
