@@ -146,6 +146,17 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_is_told_from_a_server_that_fails_or_is_busy() {
+        for (code, is_refusal) in [(400, true), (404, true), (409, true), (422, true), (408, false), (429, false), (500, false)]
+        {
+            let answered = refused(json!({ "status": "Failure", "code": code, "message": "no", "reason": "" }));
+            assert!(answered.is_answer());
+            assert_eq!(answered.is_refusal(), is_refusal, "{code}");
+        }
+        assert!(!KubernetesError::TimedOut { operation: "create the Secret" }.is_answer());
+    }
+
+    #[test]
     fn a_chain_names_each_cause_once() {
         let error =
             refused(json!({ "status": "Failure", "code": 500, "message": "storage is gone", "reason": "InternalError" }));

@@ -130,9 +130,7 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
         context.turns.forget(&name);
     }
     let waits_to_save = matches!(acted, Acted::Nothing) && pass.observed.unsaved.is_some();
-    if !matches!(acted, Acted::Unsaved { .. }) && !waits_to_save {
-        context.memory.forget_failures(&name);
-    }
+    let failures_end = !matches!(acted, Acted::Unsaved { .. }) && !waits_to_save;
     let mut event = None;
     let decision = match acted {
         Acted::Nothing | Acted::Stale(_) if decision == Decision::Account => account(&mut pass, now)?,
@@ -170,6 +168,10 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
         context.events.publish(&pass.object, reason, &message).await;
     }
     reported?;
+    // An API server that fails at everything fails at the report too, and is asked less and less often.
+    if failures_end {
+        context.memory.forget_failures(&name);
+    }
     context.memory.forget_end(&name);
     let sleep = sleep(decide::next_look(&pass.observed, &decision, now), &decision, now);
     // In case the Secret is changed by another before the watch has shown our own write of it.

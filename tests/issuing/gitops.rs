@@ -26,7 +26,7 @@ use crate::{
 fn document(kind: &str) -> Value {
     let page = include_str!("../../docs/gitops.md");
     let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let mut documents = blocks.map(|block| yaml(block));
+    let mut documents = blocks.map(yaml);
     documents.find(|document| document["kind"] == kind).unwrap()
 }
 
