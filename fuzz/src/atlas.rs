@@ -12,7 +12,7 @@ use usercert_operator::{
     controller::{UserProject, read_project, read_user},
     issuer::{
         IssueError, Minted, Retry,
-        atlas::{Answer, AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings},
+        atlas::{Answer, AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words},
     },
 };
 use zeroize::Zeroizing;
@@ -49,6 +49,7 @@ pub fn issuer(client: AtlasClient, endpoint: &str, credentials: Credentials<'_>)
         project_id: "5efda6aea3f2ed2e7dd6ce05".to_owned(),
         api_version: AtlasApiVersion::V2,
         allow_plain_http: false,
+        words: Words::Quoted,
     };
     let entry = |key: &str| credentials.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
     AtlasIssuer::new(client, settings, AtlasCredentials::from_secret(entry).expect("credentials"))

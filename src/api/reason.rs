@@ -84,6 +84,12 @@ reasons! {
     IssuerNotFound, Warning;
     /// The issuer's `allow` does not name this namespace or user name, or this operator does not serve cluster issuers.
     IssuerNotAllowed, Warning;
+    /// The administrator does not allow CertificateIssuers this endpoint; nothing is sent there.
+    EndpointNotAllowed, Warning;
+    /// What is referred to is in another namespace, or is the operator's own credentials, and the administrator lends this namespace none.
+    CredentialsNotLent, Warning;
+    /// What is lent to this namespace cannot be used; the operator's log says why, for other namespaces are nobody's business here.
+    LentCredentialsUnusable, Warning;
     /// The object of the Atlas Kubernetes Operator that is referred to does not exist, or its kind is not served.
     AtlasObjectNotFound, Warning;
     /// The object of the Atlas Kubernetes Operator that is referred to is not ready, or lacks what is needed.

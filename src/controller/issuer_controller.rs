@@ -5,7 +5,6 @@ use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -19,10 +18,10 @@ use tracing::warn;
 
 use super::{
     Context, ReconcileError, Scope,
-    atlas_objects::{Project, find_project},
-    issuers::{IssuerKey, LoadedIssuer, NO_SECRET, Refusal, load, secret_of, without_secret},
+    atlas_objects::{Place, Project, find_project, project_credentials},
+    credentials::SecretReference,
+    issuers::{IssuerKey, LoadedIssuer, Refusal, endpoint_of, load, secret_of},
     kubernetes::{chain, request},
-    memory::NamespacedName,
     observe::{issuer_key, now},
     report::{new_warnings, status_patch, superseded},
     triggers::Waiting,
@@ -115,7 +114,11 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<K>, context: Arc<Context>) -> Re
         Ok(loaded) => (true, Reason::IssuerReady, format!("certificates are issued by {}", loaded.facts.identity)),
         Err(refusal) => (false, refusal.reason, refusal.message.clone()),
     };
+    let detail = loaded.as_ref().err().cloned();
     if context.issuers.set(key.clone(), loaded) {
+        if let Some(refusal) = detail {
+            refusal.log_detail(&key.namespace, &key.name);
+        }
         wake_users(&context, &key);
     }
     report(&*issuer, &context, condition).await?;
@@ -140,17 +143,15 @@ type Loaded = Result<Arc<LoadedIssuer>, Refusal>;
 /// The issuer with its Secret; `None` if nothing is known of the Secret yet.
 async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -> Result<Option<Loaded>, ReconcileError> {
     let spec = issuer.issuer_spec();
-    let (project_id, secret) = match parts(spec, key, context) {
+    let (project_id, reference) = match parts(spec, key, context) {
         Ok(Some(parts)) => parts,
         Ok(None) => return Ok(None),
         Err(refusal) => return Ok(Some(Err(refusal))),
     };
-    let reason = if spec.atlas.is_some() { Reason::CredentialsNotFound } else { Reason::CaNotFound };
-    let missing = |why: &str| Ok(Some(Err(without_secret(reason, &secret, why))));
-    let seen = match context.secret_watches.watch(&Waiting::Issuer(key.clone()), &secret).known(NO_SECRET) {
+    let seen = match reference.seen(context, &Waiting::Issuer(key.clone())) {
         Ok(Some(seen)) => seen,
         Ok(None) => return Ok(None),
-        Err(why) => return missing(&why),
+        Err(refusal) => return Ok(Some(Err(refusal))),
     };
     let generation = issuer.meta().generation.unwrap_or_default();
     let version = format!(
@@ -167,16 +168,22 @@ async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -
     {
         return Ok(Some(Ok(known)));
     }
-    let api = Api::<Secret>::namespaced(context.client.clone(), &secret.0);
-    match request("read the issuer's Secret", api.get_opt(&secret.1)).await? {
-        Some(secret) => Ok(Some(load(key, spec, version, project_id, &secret, &context.atlas, now).map(Arc::new))),
-        None => missing(NO_SECRET),
-    }
+    Ok(Some(match reference.read(context).await? {
+        Ok(secret) => load(key, spec, version, project_id, &secret, &context.atlas, now).map(Arc::new).map_err(|refusal| {
+            // The rest is wrong with the issuer's own spec.
+            if refusal.reason == Reason::CredentialsInvalid { reference.place.hide(refusal) } else { refusal }
+        }),
+        Err(refusal) => Err(refusal),
+    }))
 }
 
-/// The id of the `AtlasProject` that the issuer refers to, if it does, and the Secret that it needs; `None` if that is not known yet.
-fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option<(Option<String>, NamespacedName)>, Refusal> {
+/// The id of the `AtlasProject` that the issuer refers to, if it does, and the Secret that it needs; `None` if that is not known yet. Nothing is
+/// watched for an endpoint that is not allowed, so that only another spec changes that.
+fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option<(Option<String>, SecretReference)>, Refusal> {
     let waiting = Waiting::Issuer(key.clone());
+    if let Some(atlas) = &spec.atlas {
+        endpoint_of(key.kind, atlas, &context.atlas).inspect_err(|_| forget_watches(context, key))?;
+    }
     let project = if let Some(reference) = spec.atlas.as_ref().and_then(|atlas| atlas.project_ref.as_ref()) {
         let Some(project) = find_project(context, &waiting, reference, &key.namespace)? else { return Ok(None) };
         Some(project)
@@ -184,15 +191,20 @@ fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option
         context.atlas_projects.forget(&waiting);
         None
     };
+    let missing = if spec.atlas.is_some() { Reason::CredentialsNotFound } else { Reason::CaNotFound };
     if let Some(name) = secret_of(spec) {
         let namespace = match (&context.scope, key.kind) {
             (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace.clone(),
             _ => key.namespace.clone(),
         };
-        return Ok(Some((project.map(|project| project.id), (namespace, name.to_owned()))));
+        let secret = SecretReference { name: (namespace, name.to_owned()), place: Place::Own, missing };
+        return Ok(Some((project.map(|(_, project)| project.id), secret)));
     }
     match project {
-        Some(Project { id, credentials: Some(secret) }) => Ok(Some((Some(id), secret))),
+        Some((at, Project { id, credentials: Some(secret) })) => {
+            let place = project_credentials(&context.atlas_defaults.lending, &key.namespace, &at.0, &secret)?;
+            Ok(Some((Some(id), SecretReference { name: secret, place, missing })))
+        }
         Some(_) => Err(Refusal::new(
             Reason::CredentialsNotFound,
             "the AtlasProject names no Secret with credentials: name one in spec.atlas.credentialsSecretRef",
@@ -224,9 +236,13 @@ async fn report<K: IssuerObject>(
     Ok(())
 }
 
-fn forget(context: &Context, key: &IssuerKey) {
+fn forget_watches(context: &Context, key: &IssuerKey) {
     context.secret_watches.forget(&Waiting::Issuer(key.clone()));
     context.atlas_projects.forget(&Waiting::Issuer(key.clone()));
+}
+
+fn forget(context: &Context, key: &IssuerKey) {
+    forget_watches(context, key);
     context.issuers.remove(key);
     wake_users(context, key);
 }

@@ -4,6 +4,7 @@ mod accounts;
 mod act;
 mod atlas_objects;
 mod caches;
+mod credentials;
 mod drain;
 mod events;
 mod examine;
@@ -26,6 +27,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{Client, api::DynamicObject, core::PartialObjectMeta, runtime::reflector::Store};
+use url::Url;
 
 use self::{
     caches::Caches,
@@ -37,12 +39,12 @@ use self::{
 };
 use crate::{
     api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate},
-    issuer::atlas::AtlasClient,
+    issuer::atlas::{AtlasAccess, AtlasClient, EndpointRule},
     operator::{Leadership, Metrics},
 };
 
 pub use accounts::Accounts;
-pub use atlas_objects::{Project, User, UserProject, read_project, read_user};
+pub use atlas_objects::{Lending, Project, User, UserProject, read_project, read_user};
 pub use issuers::{IssuerKey, LoadedIssuer, Refusal, load};
 pub use kubernetes::{KubernetesError, REQUEST_LIMIT, chain, request};
 pub use turns::Turns;
@@ -67,9 +69,11 @@ pub enum Scope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AtlasDefaults {
     /// The API's base URL.
-    pub endpoint: String,
+    pub endpoint: Url,
     /// Namespace and name of the Secret with the Atlas Kubernetes Operator's own credentials, for users and projects that name none.
     pub credentials: Option<NamespacedName>,
+    /// Who may use these, and what other namespaces have.
+    pub lending: Lending,
 }
 
 /// What the controllers are given.
@@ -85,6 +89,8 @@ pub struct Settings {
     pub atlas: AtlasClient,
     /// For objects with a `userRef`.
     pub atlas_defaults: AtlasDefaults,
+    /// Which endpoints a `CertificateIssuer` may name.
+    pub endpoint_rule: EndpointRule,
     /// Who asks Atlas when; one for the whole process.
     pub turns: Turns,
     /// What Atlas listed; one for the whole process.
@@ -102,7 +108,7 @@ struct Context {
     client: Client,
     clock: Clock,
     scope: Scope,
-    atlas: AtlasClient,
+    atlas: AtlasAccess,
     atlas_defaults: AtlasDefaults,
     turns: Turns,
     accounts: Arc<Accounts>,

@@ -10,6 +10,7 @@ mod atlas;
 mod atlas_operator;
 mod ca;
 mod chart;
+mod endpoints;
 mod schema;
 mod secrecy;
 mod secrets;

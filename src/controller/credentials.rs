@@ -1,0 +1,64 @@
+//! The Secret that an issuer is loaded with: its metadata by the watch of its name, its content once that has shown it.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, core::PartialObjectMeta};
+
+use super::{
+    Context,
+    atlas_objects::Place,
+    issuers::Refusal,
+    kubernetes::{KubernetesError, request},
+    memory::NamespacedName,
+    triggers::Waiting,
+};
+use crate::api::Reason;
+
+/// What is said of a Secret that is not there.
+const NO_SECRET: &str = "does not exist: create it";
+
+/// Which Secret, and what its absence is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SecretReference {
+    pub(super) name: NamespacedName,
+    /// Whether the reference leads out of the namespace of whoever wrote it.
+    pub(super) place: Place,
+    pub(super) missing: Reason,
+}
+
+impl SecretReference {
+    fn refuse(&self, why: &str) -> Refusal {
+        let (namespace, name) = &self.name;
+        self.place.hide(Refusal::new(self.missing, format!("the Secret {name} in namespace {namespace} {why}")))
+    }
+
+    /// The Secret's metadata; `Ok(None)` if its watch has shown nothing yet, and wakes `who` when it has.
+    ///
+    /// # Errors
+    /// The Secret is not there, or not one that is lent.
+    pub(super) fn seen(&self, context: &Context, who: &Waiting) -> Result<Option<Arc<PartialObjectMeta<Secret>>>, Refusal> {
+        let sighting = context.secret_watches.watch(who, &self.name);
+        let Some(seen) = sighting.known(NO_SECRET).map_err(|why| self.refuse(&why))? else { return Ok(None) };
+        self.place.check_label(&seen.metadata).map_err(|why| self.refuse(why))?;
+        Ok(Some(seen))
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The request failed; within: the Secret is not there any more, or not one that is lent.
+    pub(super) async fn read(&self, context: &Context) -> Result<Result<Secret, Refusal>, KubernetesError> {
+        let api = Api::<Secret>::namespaced(context.client.clone(), &self.name.0);
+        let found = match request("read the issuer's Secret", api.get_opt(&self.name.1)).await {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(Err(self.refuse(NO_SECRET))),
+            Err(error) if error.is_denied() => {
+                return Ok(Err(self.refuse(&format!("cannot be read: {}", error.explanation()))));
+            }
+            Err(error) => return Err(error),
+        };
+        // It may have lost its label, or been replaced, since its metadata was seen.
+        Ok(self.place.check_label(&found.metadata).map_err(|why| self.refuse(why)).map(|()| found))
+    }
+}
