@@ -120,17 +120,28 @@ fn line(text: &[u8]) -> (&[u8], &[u8]) {
 /// An `AtlasProject` or an `AtlasDatabaseUser` as JSON.
 pub fn atlas_object(data: &[u8]) -> Outcome {
     let Ok(object) = serde_json::from_slice::<DynamicObject>(data) else { return Outcome::Unread };
+    // Of a path, and the value of a selector.
+    let is_path_segment = |(_, name): &(String, String)| {
+        !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+            && !name.contains("..")
+    };
     let is_id = |id: &str| id.len() == 24 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     match read_project(&object) {
-        Ok(project) => assert!(is_id(&project.id), "{project:?}"),
+        Ok(project) => {
+            assert!(is_id(&project.id), "{project:?}");
+            assert!(project.credentials.iter().all(is_path_segment), "{project:?}");
+        }
         Err(refusal) => assert!(!refusal.message.is_empty()),
     }
     match read_user(&object) {
         Ok(user) => {
             assert!((1..=1024).contains(&user.username.chars().count()) && !user.username.chars().any(char::is_control));
-            if let UserProject::Id(id) = &user.project {
-                assert!(is_id(id), "{user:?}");
+            match &user.project {
+                UserProject::Id(id) => assert!(is_id(id), "{user:?}"),
+                UserProject::Object(project) => assert!(is_path_segment(project), "{user:?}"),
             }
+            assert!(user.credentials.iter().all(is_path_segment), "{user:?}");
         }
         Err(refusal) => assert!(!refusal.message.is_empty()),
     }

@@ -84,7 +84,7 @@ reasons! {
     IssuerNotFound, Warning;
     /// The issuer's `allow` does not name this namespace or user name, or this operator does not serve cluster issuers.
     IssuerNotAllowed, Warning;
-    /// The administrator does not allow CertificateIssuers this endpoint; nothing is sent there.
+    /// The administrator does not allow a CertificateIssuer this endpoint; nothing is sent there.
     EndpointNotAllowed, Warning;
     /// What is referred to is in another namespace, or is the operator's own credentials, and the administrator lends this namespace none.
     CredentialsNotLent, Warning;

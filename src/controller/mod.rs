@@ -103,6 +103,16 @@ pub struct Settings {
     pub stop_limit: Duration,
 }
 
+impl Settings {
+    fn atlas_access(&self) -> AtlasAccess {
+        AtlasAccess {
+            client: self.atlas.clone(),
+            is_allowed: Arc::clone(&self.endpoint_rule),
+            endpoint: self.atlas_defaults.endpoint.clone(),
+        }
+    }
+}
+
 /// What each pass needs.
 struct Context {
     client: Client,

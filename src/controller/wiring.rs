@@ -36,7 +36,6 @@ use super::{
 };
 use crate::{
     api::{ClusterCertificateIssuer, DatabaseUserCertificate, names::CERTIFICATE_UID_LABEL},
-    issuer::atlas::AtlasAccess,
     operator::{Readiness, clock_jumps},
 };
 
@@ -88,11 +87,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         atlas_users: NameWatches::new(client.clone(), atlas_objects::users, relists.clone(), Arc::clone(&triggers)),
         clock: Arc::clone(&settings.clock),
         scope: scope.clone(),
-        atlas: AtlasAccess {
-            client: settings.atlas.clone(),
-            is_allowed: Arc::clone(&settings.endpoint_rule),
-            endpoint: settings.atlas_defaults.endpoint.clone(),
-        },
+        atlas: settings.atlas_access(),
         atlas_defaults: settings.atlas_defaults.clone(),
         turns: settings.turns.clone(),
         accounts: Arc::clone(&settings.accounts),

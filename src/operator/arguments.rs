@@ -67,8 +67,8 @@ pub struct RunArguments {
     /// --lend-credentials-to whose user and project name none. Default: none.
     #[arg(long, env = "ATLAS_OPERATOR_SECRET", value_parser = namespaced_name, value_name = "NAMESPACE/NAME")]
     pub atlas_operator_secret: Option<(String, String)>,
-    /// Let the objects of this namespace use AtlasProjects and credentials of other namespaces, as a userRef and an AtlasProject name them;
-    /// may be repeated. Whoever may write AtlasDatabaseUsers there then gets certificates for the users of every project. Default: none.
+    /// Let the objects of this namespace use projects and credentials of other namespaces, as a userRef and a project name them;
+    /// may be repeated. Whoever may write the Atlas Kubernetes Operator's users there then gets certificates for the users of every project. Default: none.
     #[arg(long = "lend-credentials-to", env = "LEND_CREDENTIALS_TO", value_delimiter = ',', value_name = "NAMESPACE")]
     pub lend_credentials_to: Vec<String>,
     /// How logs are written; RUST_LOG selects what (default: info).
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn only_atlas_is_allowed_and_nothing_is_lent_unless_it_is_said() {
         let hosts = |arguments: &RunArguments| -> Vec<String> {
-            arguments.allowed_atlas_endpoints.iter().map(|endpoint| endpoint.to_string()).collect()
+            arguments.allowed_atlas_endpoints.iter().map(ToString::to_string).collect()
         };
         let by_default = run(&[]);
         assert_eq!(hosts(&by_default), ["https://cloud.mongodb.com/", "https://cloud.mongodbgov.com/"]);
