@@ -53,7 +53,8 @@ impl SecretReference {
         let found = match request("read the issuer's Secret", api.get_opt(&self.name.1)).await {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(Err(self.refuse(NO_SECRET))),
-            Err(error) if error.is_denied() => {
+            // One's own is tried again, as the right may come; that one elsewhere cannot be read must not be told from its absence.
+            Err(error) if error.is_denied() && self.place == Place::Elsewhere => {
                 return Ok(Err(self.refuse(&format!("cannot be read: {}", error.explanation()))));
             }
             Err(error) => return Err(error),
