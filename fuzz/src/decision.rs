@@ -6,7 +6,10 @@ use serde::Deserialize;
 use usercert_operator::{
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason},
     certificate::CertificateFacts,
-    controller::secret,
+    controller::{
+        adoption::{Holder, abandoned, check_adoptable, holder},
+        secret,
+    },
     decide::{
         Allow, Decision, Desired, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, SecretState, UserAccount,
         claimed, decide, next_look, next_status, ready_certificate, record_failure, record_list, record_lost_claim,
@@ -142,8 +145,13 @@ impl Case {
 
     fn secret_state(&self) -> SecretState {
         let Some(found) = &self.secret else { return SecretState::Absent };
-        if let Some(owner) = secret::other_owner(&self.certificate, &found.metadata) {
-            return SecretState::NotOurs(owner);
+        match holder(&self.certificate, &found.metadata) {
+            Holder::ThisObject => {}
+            Holder::Another(owner) => return SecretState::NotOurs(owner),
+            Holder::Nobody(whose) => {
+                let fault = check_adoptable(found).err();
+                return SecretState::Abandoned(Box::new(abandoned(found, whose, fault)));
+            }
         }
         let status = self.certificate.status.as_ref().filter(|_| self.recalled);
         let recalled = status.and_then(|status| secret::recall(&self.certificate, &found.metadata, status));
@@ -169,7 +177,7 @@ fn assert_gives_up_for_a_good_one_alone(
     now: Timestamp,
 ) {
     let is_kept = match decision {
-        Decision::Save => true,
+        Decision::Save | Decision::Adopt => true,
         Decision::Wait { reason, .. } => *reason == Reason::SecretNotWritable,
         Decision::Refuse { reason, .. } => *reason == Reason::SecretNotOwned,
         _ => false,
@@ -203,7 +211,7 @@ impl IssuerCase {
                 duration: self.duration.map(seconds),
                 max_duration: self.max_duration.map(seconds),
             },
-            allow: Allow::of_namespaced_issuer(None),
+            allow: Allow::default(),
             username: self.username.clone(),
             identity: self.identity.clone().unwrap_or_else(|| "ca/1".to_owned()),
             version: "1".to_owned(),

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 use usercert_operator::{
     api::{IssuerKind, IssuerSpec},
+    certificate::Subject,
     controller::{IssuerKey, load},
     issuer::{
         Issuer,
@@ -49,7 +50,10 @@ pub fn issuer(data: &[u8]) -> Outcome {
         assert_keeps_secret_beside(&said, &value.0, &String::from_utf8_lossy(data));
     }
     let Ok(loaded) = loaded else { return Outcome::Read };
-    let _ = loaded.facts.allow.check("shop", &case.labels, &case.username);
+    let _ = loaded.facts.allow.check_namespace("shop", &case.labels);
+    if let Ok(subject) = Subject::for_user(&case.username) {
+        let _ = loaded.facts.allow.check_subject("shop", &case.username, &subject);
+    }
     if let Issuer::Ca(ca) = &loaded.issuer {
         ca.issue(&request()).expect("a CA that was tried out signs");
     }

@@ -9,7 +9,10 @@ use usercert_operator::{
         names::{TLS_COMBINED, TLS_PRIVATE_KEY},
     },
     certificate::CertificatePair,
-    controller::secret::{SecretContent, other_owner, placeholder, placeholder_patch, read, recall},
+    controller::{
+        adoption::{abandoned, check_adoptable, holder},
+        secret::{SecretContent, placeholder, placeholder_patch, read, recall},
+    },
 };
 
 use crate::{
@@ -28,7 +31,9 @@ struct Case {
 pub fn secret(data: &[u8]) -> Outcome {
     let Ok(Case { certificate, secret }) = serde_json::from_slice(data) else { return Outcome::Unread };
     let (view, pair) = read(&certificate, &secret);
-    let said = format!("{view:?} {:?}", other_owner(&certificate, &secret.metadata));
+    let fault = check_adoptable(&secret).err();
+    let found = abandoned(&secret, String::new(), fault);
+    let said = format!("{view:?} {found:?} {:?}", holder(&certificate, &secret.metadata));
     for key in key_material(&secret) {
         assert_keeps_secret_beside(&said, key, &open_text(&certificate, &secret));
     }

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.atlas) != has(self.ca)").message("name exactly one issuer: atlas or ca"))]
+#[x_kube(validation = Rule::new("!has(self.atlas) || !has(self.allow) || !has(self.allow.subjects)").message("allow.subjects is for CA issuers: Atlas certifies CN=<user name> alone, which allow.usernames is for"))]
 pub struct IssuerSpec {
     /// MongoDB Atlas makes certificate and key for a database user of X.509 type MANAGED.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,6 +95,19 @@ pub struct AtlasIssuerSpec {
     pub months_until_expiration: u8,
 }
 
+/// Attributes of the types of RFC 4514 section 3, joined by `,` and `+`, special characters escaped.
+const SUBJECT_PATTERN: &str =
+    r#"^(CN|L|ST|O|OU|C|STREET|DC|UID)=([^,+="\\<>;]|\\.)+([,+](CN|L|ST|O|OU|C|STREET|DC|UID)=([^,+="\\<>;]|\\.)+)*$"#;
+
+/// The same for what MongoDB compares with its own member certificates.
+const MEMBER_PATTERN: &str = r#"^(O|OU|DC)=([^,+="\\<>;]|\\.)+([,+](O|OU|DC)=([^,+="\\<>;]|\\.)+)*$"#;
+
+/// See `keep_namespaces_apart` in `decide::pattern`.
+const USERNAMES_APART: &str = r"self.all(p, !p.contains('{{namespace}}')) || self.all(p, p.matches('^([Cc][Nn]=)?[^*{},+=\\\\]*[{][{]namespace[}][}]([^a-z0-9{}*,+=\\\\-][^,+=\\\\]*)?$') && p.replace('CN=', '').find('^[^{]*') == self[0].replace('CN=', '').find('^[^{]*')) || self.all(p, p.matches('^([Cc][Nn]=)?([^,+=\\\\]*[^a-z0-9{}*,+=\\\\-])?[{][{]namespace[}][}][^*{},+=\\\\]*$') && p.find('[^}]*$') == self[0].find('[^}]*$'))";
+
+/// See `keep_namespaces_apart` in `decide::pattern`.
+const SUBJECTS_APART: &str = r"self.all(p, !p.contains('{{namespace}}')) || ['CN', 'OU', 'O', 'UID', 'DC'].exists(t, self.all(p, p.split(t + '=').size() == 2 && p.matches('(^|[^\\\\][,+])' + t + '=[^*{},+=\\\\]*[{][{]namespace[}][}]([^a-z0-9{}*\\\\-]|$)') && p.find(t + '=[^{]*') == self[0].find(t + '=[^{]*')) || self.all(p, p.split(t + '=').size() == 2 && p.matches('(^|[^\\\\][,+])' + t + '=([^,+=\\\\]*[^a-z0-9{}*,+=\\\\-])?[{][{]namespace[}][}][^*{},+=\\\\]*([,+]|$)') && p.split(t + '=')[1].split(',')[0].split('+')[0].find('[^}]*$') == self[0].split(t + '=')[1].split(',')[0].split('+')[0].find('[^}]*$')))";
+
 const ENDPOINT_PATTERN: &str = r"^https?://[A-Za-z0-9.:\[\]-]+/?$";
 
 fn default_endpoint() -> String {
@@ -134,6 +148,12 @@ pub struct CaIssuerSpec {
     #[schemars(length(min = 2, max = 16), regex(pattern = super::certificate::DURATION_PATTERN))]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1h')").message("maxDuration must be 1h or more"))]
     pub max_duration: Option<String>,
+    /// Subjects that are signed for nobody: the O, OU and DC of the database's own member certificates, such as `OU=members,O=Acme`.
+    /// MongoDB takes whoever has all of them for a member, with every right. A subject that has all attributes of one entry is refused,
+    /// in whatever order and beside whatever others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 3, max = 256), regex(pattern = MEMBER_PATTERN)))]
+    pub forbidden_subjects: Vec<String>,
 }
 
 /// An `AtlasProject` of the Atlas Kubernetes Operator.
@@ -156,17 +176,35 @@ pub struct SecretName {
     pub name: String,
 }
 
-/// Who may use an issuer, and for what. Every part that is given must agree.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
+/// Who may use an issuer, and for what.
+///
+/// The rules keep namespaces apart: no name matches the patterns for two of them. `decide::pattern` has the same rules in Rust, for issuers
+/// that were stored before; a test compares both.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.usernames) || size(self.usernames) == 0 || !has(self.subjects) || size(self.subjects) == 0 || self.usernames.exists(p, p.contains('{{namespace}}')) == self.subjects.exists(p, p.contains('{{namespace}}'))").message("either both usernames and subjects have {{namespace}} in their patterns, or neither has"))]
 pub struct AllowedUse {
     /// Cluster issuers: the namespaces that may use it. A CertificateIssuer always serves its own namespace alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespaces: Option<NamespaceChoice>,
-    /// Patterns of which the user name must match one; `*` stands for any characters, `{{namespace}}` for the namespace's name.
+    /// Patterns of which the user name must match one. `*` stands for any characters but `,`, `+` and `=`; `{{namespace}}` stands for the
+    /// namespace's name. A user name allows the subject `CN=<user name>` and no other. If one pattern has `{{namespace}}`, all must have
+    /// it at their beginning (or all at their end), next to nothing or to a character that namespaces cannot contain, as in
+    /// `{{namespace}}.*`, so that no name belongs to two namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 1024)))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 256)))]
+    #[x_kube(validation = Rule::new("self.all(p, !p.contains('{{namespace}}')) || self.all(p, p.contains('{{namespace}}'))").message("if one pattern of usernames has {{namespace}}, all must have it: give names that all namespaces share in an issuer of its own"))]
+    #[x_kube(validation = Rule::new(USERNAMES_APART).message("usernames may allow one name to two namespaces: begin each pattern with the same text and {{namespace}}, followed by nothing or by a character that namespaces cannot contain, as in {{namespace}}.*; or end each pattern so, as in *.{{namespace}}"))]
     pub usernames: Option<Vec<String>>,
+    /// CA: patterns of subjects, such as `CN={{namespace}}.*,OU=apps,O=Acme`, for objects that give `subject` or whose user name is one.
+    /// A subject has to have the same attributes in the same order as the pattern, and each value has to match. If one pattern has
+    /// `{{namespace}}`, all must have it in the same attribute of CN, OU, O, UID or DC, as `usernames` do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 4, max = 256), regex(pattern = SUBJECT_PATTERN)))]
+    #[x_kube(validation = Rule::new(r"self.all(p, !p.matches('^CN=([^,+\\\\]|\\\\.)*$'))").message("a pattern of subjects must have another attribute beside CN: give common names in usernames, without CN="))]
+    #[x_kube(validation = Rule::new("self.all(p, !p.contains('{{namespace}}')) || self.all(p, p.contains('{{namespace}}'))").message("if one pattern of subjects has {{namespace}}, all must have it: give subjects that all namespaces share in an issuer of its own"))]
+    #[x_kube(validation = Rule::new(SUBJECTS_APART).message("subjects may allow one subject to two namespaces: have {{namespace}} begin (or end) the same attribute of CN, OU, O, UID or DC in each pattern, followed (or preceded) by nothing or by a character that namespaces cannot contain, as in CN={{namespace}}.*,OU=apps; no other attribute may have that type"))]
+    pub subjects: Option<Vec<String>>,
 }
 
 /// Namespaces by name or by label; one of both is enough.
@@ -176,7 +214,8 @@ pub struct NamespaceChoice {
     /// Namespaces by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
-    /// Namespaces by their labels; an empty selector means all.
+    /// Namespaces by their labels; an empty selector means all. It is only as good as who may label namespaces: prefer
+    /// `kubernetes.io/metadata.name`, which nobody can change, or names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selector: Option<LabelSelector>,
 }

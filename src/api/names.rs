@@ -32,8 +32,9 @@ pub const ISSUANCE_ANNOTATION: &str = "usercert.dev/issuance-id";
 /// On the Secret: the value that its certificate answered, so that a lost status does not renew again.
 pub const RENEW_REQUESTED_ANNOTATION: &str = "usercert.dev/renew-requested-at";
 
-/// Annotation of a `DatabaseUserCertificate`, `true`: a Secret of its name that nobody controls, or that an object controlled which had its
-/// name before, is taken over as it is. For backups that were restored, whose objects have new UIDs.
+/// Annotation of a `DatabaseUserCertificate`, `true`: a Secret of its name is taken over as it is, if it carries this operator's label or
+/// annotations, holds a client certificate with its key and nothing else, and nobody controls it, or an object did that had this one's name
+/// before. For backups that were restored, whose objects have new UIDs.
 pub const ADOPT_SECRET_ANNOTATION: &str = "usercert.dev/adopt-secret";
 
 /// Key of a TLS Secret: the certificate, then intermediates.

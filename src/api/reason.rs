@@ -56,6 +56,8 @@ reasons! {
     Issued, Normal;
     /// The Secret's pair was good; lost labels, annotations or derived keys were put back without a new certificate.
     SecretRepaired, Normal;
+    /// A Secret of a former object was taken over as it is, as `usercert.dev/adopt-secret` asked.
+    SecretAdopted, Normal;
     /// The issuer can be used.
     IssuerReady, Normal;
 
@@ -82,7 +84,7 @@ reasons! {
     InvalidSpec, Warning;
     /// The issuer that `issuerRef` names does not exist.
     IssuerNotFound, Warning;
-    /// The issuer's `allow` does not name this namespace or user name, or this operator does not serve cluster issuers.
+    /// The issuer's `allow` does not name this namespace, user name or subject, its CA may not sign the subject, or this operator does not serve cluster issuers.
     IssuerNotAllowed, Warning;
     /// The administrator does not allow a CertificateIssuer this endpoint; nothing is sent there.
     EndpointNotAllowed, Warning;

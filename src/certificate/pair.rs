@@ -6,7 +6,11 @@ use der::{Decode, Encode, oid::db::rfc5280::ID_KP_CLIENT_AUTH, referenced::Owned
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use secrecy::{ExposeSecret, SecretString};
-use x509_cert::{Certificate, ext::pkix::ExtendedKeyUsage, time::Time};
+use x509_cert::{
+    Certificate,
+    ext::pkix::{BasicConstraints, ExtendedKeyUsage},
+    time::Time,
+};
 
 use super::{KeyError, PrivateKey, PrivateKeySpec, Subject};
 
@@ -146,6 +150,12 @@ impl CertificatePair {
         Ok(())
     }
 
+    /// Whether the leaf is for client authentication and is no CA.
+    #[must_use]
+    pub const fn is_for_clients(&self) -> bool {
+        self.for_clients
+    }
+
     /// The certificates as PEM, the leaf first.
     #[must_use]
     pub fn certificates_pem(&self) -> String {
@@ -182,9 +192,13 @@ fn facts(leaf: &Certificate, private_key: PrivateKeySpec) -> CertificateFacts {
 }
 
 fn is_for_clients(leaf: &Certificate) -> bool {
-    leaf.tbs_certificate()
+    let fields = leaf.tbs_certificate();
+    let is_ca =
+        fields.get_extension::<BasicConstraints>().map_or(true, |found| found.is_some_and(|(_, constraints)| constraints.ca));
+    let names_clients = fields
         .get_extension::<ExtendedKeyUsage>()
-        .is_ok_and(|usage| usage.is_some_and(|(_, usage)| usage.0.contains(&ID_KP_CLIENT_AUTH)))
+        .is_ok_and(|usage| usage.is_some_and(|(_, usage)| usage.0.contains(&ID_KP_CLIENT_AUTH)));
+    names_clients && !is_ca
 }
 
 /// The certificates in a PEM text; other things in it are passed over.

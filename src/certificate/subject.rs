@@ -3,7 +3,10 @@
 use std::{fmt, fmt::Write as _, str::FromStr};
 
 use der::Encode;
-use x509_cert::name::{Name, RelativeDistinguishedName};
+use x509_cert::{
+    attr::AttributeTypeAndValue,
+    name::{Name, RelativeDistinguishedName},
+};
 
 /// The subject of a certificate.
 ///
@@ -108,6 +111,36 @@ impl Subject {
             attributes
         };
         self.0.iter_rdn().map(attributes).collect()
+    }
+
+    /// The parts in the order of the RFC 4514 string. Each has its attributes, as type and value without escapes, sorted by type.
+    #[must_use]
+    pub fn parts(&self) -> Vec<Vec<(String, String)>> {
+        let attribute = |attribute: &AttributeTypeAndValue| {
+            let text = attribute.to_string();
+            let attribute_type = text.split_once('=').map_or(text.as_str(), |(attribute_type, _)| attribute_type);
+            (attribute_type.to_owned(), String::from_utf8_lossy(attribute.value.value()).into_owned())
+        };
+        let attributes = |part: &RelativeDistinguishedName| {
+            let mut attributes: Vec<_> = part.iter().map(attribute).collect();
+            attributes.sort();
+            attributes
+        };
+        let mut parts: Vec<_> = self.0.iter_rdn().map(attributes).collect();
+        parts.reverse();
+        parts
+    }
+
+    /// The common name, if there is no other attribute.
+    #[must_use]
+    pub fn lone_common_name(&self) -> Option<String> {
+        match self.parts().as_slice() {
+            [part] => match part.as_slice() {
+                [(attribute_type, value)] if attribute_type == "CN" => Some(value.clone()),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     fn from_normalised(text: &str) -> Result<Self, SubjectError> {

@@ -11,6 +11,7 @@ use tracing::info;
 
 use super::{
     Context, ReconcileError,
+    adoption::{Holder, adoption_patch, holder},
     examine::Examined,
     issuers::LoadedIssuer,
     kubernetes::{KubernetesError, chain, request},
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason, names::CONTROLLER},
-    decide::{self, Decision, Desired, Observed, SecretView},
+    decide::{self, Decision, Desired, Observed, SecretState, SecretView},
     issuer::{IssueError, IssueRequest, Issuer, MintPermit, Minted, Retry},
 };
 
@@ -66,6 +67,7 @@ impl Pass<'_> {
                 let issuer = self.issuer.clone().filter(|_| renewal_time.is_some());
                 self.repair(issuer.as_deref()).await
             }
+            Decision::Adopt => self.adopt().await,
             Decision::Save => self.save().await,
             Decision::Await
             | Decision::Keep { .. }
@@ -225,7 +227,7 @@ impl Pass<'_> {
         let (view, pair) = secret::read(&self.object, &found);
         let Some(pair) = pair else { return Ok(Acted::Stale) };
         let decided_on = self.observed.secret.certificate().map(|certificate| &certificate.serial_number);
-        if decided_on != Some(&pair.facts().serial_number) || secret::other_owner(&self.object, &found.metadata).is_some() {
+        if decided_on != Some(&pair.facts().serial_number) || holder(&self.object, &found.metadata) != Holder::ThisObject {
             return Ok(Acted::Stale);
         }
         self.check_current().await?;
@@ -243,6 +245,21 @@ impl Pass<'_> {
         };
         match self.patch(&content, &view).await {
             Ok(view) => Ok(Acted::Written { view: Box::new(view), reason: Reason::SecretRepaired }),
+            Err(error) => refused(error),
+        }
+    }
+
+    /// Takes over the Secret of an object that is gone, as it is.
+    async fn adopt(&self) -> Result<Acted, ReconcileError> {
+        let SecretState::Abandoned(found) = &self.observed.secret else { return Ok(Acted::Stale) };
+        self.check_current().await?;
+        let patch = Patch::Merge(adoption_patch(&self.object, found));
+        let name = self.secret_name().1;
+        match request("adopt the Secret", self.secrets().patch(&name, &parameters(false), &patch)).await {
+            Ok(adopted) => {
+                let (view, _) = secret::read(&self.object, &adopted);
+                Ok(Acted::Written { view: Box::new(self.remember(view)), reason: Reason::SecretAdopted })
+            }
             Err(error) => refused(error),
         }
     }

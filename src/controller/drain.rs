@@ -66,7 +66,8 @@ async fn save(context: &Context, name: &NamespacedName) -> Result<(), ReconcileE
     let mut pass = Pass { context, object, observed, issuer, turn: None };
     let decision = decide(&pass.object, &pass.observed, now(context));
     match decision {
-        Decision::Save => match pass.act(&decision).await? {
+        // What is adopted now takes the certificate with the next look.
+        Decision::Save | Decision::Adopt => match pass.act(&decision).await? {
             Acted::Stale => Ok(()),
             acted => finish(pass, decision, acted).await.map(|_| ()),
         },

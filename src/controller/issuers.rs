@@ -131,9 +131,12 @@ pub fn load(
 ) -> Result<LoadedIssuer, Refusal> {
     let allow = match key.kind {
         IssuerKind::CertificateIssuer => Allow::of_namespaced_issuer(spec.allow.as_ref()),
-        IssuerKind::ClusterCertificateIssuer => Allow::of_cluster_issuer(spec.allow.as_ref())
-            .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?,
+        IssuerKind::ClusterCertificateIssuer => Allow::of_cluster_issuer(spec.allow.as_ref()),
     };
+    let forbidden = spec.ca.as_ref().map_or(&[][..], |ca| &ca.forbidden_subjects);
+    let allow = allow
+        .and_then(|allow| allow.with_forbidden(forbidden))
+        .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?;
     match (&spec.atlas, &spec.ca) {
         (Some(atlas), None) => {
             let source = AtlasSource {

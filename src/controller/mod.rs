@@ -2,6 +2,7 @@
 
 mod accounts;
 mod act;
+pub mod adoption;
 mod atlas_objects;
 mod caches;
 mod credentials;

@@ -101,10 +101,15 @@ where
 
     /// Has everyone woken who waits for this object: another watch, which this one may be ahead of, has shown a change of it.
     pub fn wake_waiting(&self, name: &NamespacedName) {
-        let waiting = self.lock().by_name.get(name).map(|entry| entry.waiting.clone()).unwrap_or_default();
-        for who in &waiting {
+        for who in &self.waiting(name) {
             self.triggers.wake(who);
         }
+    }
+
+    /// Who waits for this object.
+    #[must_use]
+    pub fn waiting(&self, name: &NamespacedName) -> HashSet<Waiting> {
+        self.lock().by_name.get(name).map(|entry| entry.waiting.clone()).unwrap_or_default()
     }
 
     /// What is known of an object that somebody waits for.

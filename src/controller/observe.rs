@@ -9,16 +9,18 @@ use kube::{
 };
 
 use super::{
-    Context,
+    Context, Scope,
+    adoption::{Holder, abandoned, check_adoptable, holder},
     atlas_objects::user_issuer,
-    issuers::{IssuerKey, LoadedIssuer},
+    issuers::{IssuerKey, LoadedIssuer, secret_of},
     kubernetes::{KubernetesError, request},
     memory::NamespacedName,
     name_watches::Sighting,
     secret,
+    triggers::Waiting,
 };
 use crate::{
-    api::{DatabaseUserCertificate, IssuerKind, Reason},
+    api::{DatabaseUserCertificate, IssuerKind, IssuerSpec, Reason},
     decide::{IssuerState, Observed, SecretState},
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -141,8 +143,10 @@ async fn secret_state(
     let Some(seen) = context.secrets.get(&reference) else {
         return unlabelled(context, object, name).await;
     };
-    if let Some(owner) = secret::other_owner(object, &seen.metadata) {
-        return Ok(SecretState::NotOurs(owner));
+    match holder(object, &seen.metadata) {
+        Holder::ThisObject => {}
+        Holder::Nobody(_) => return read(context, object, name).await,
+        Holder::Another(owner) => return Ok(not_ours(context, name, owner)),
     }
     let owner = object.uid().unwrap_or_default();
     let (uid, version) = (seen.uid().unwrap_or_default(), seen.resource_version().unwrap_or_default());
@@ -168,9 +172,9 @@ async fn unlabelled(
         return Ok(SecretState::Ours(Box::new(view)));
     }
     match context.secret_watches.sighting(name) {
-        Sighting::Present(seen) => match secret::other_owner(object, &seen.metadata) {
-            Some(owner) => Ok(SecretState::NotOurs(owner)),
-            None => read(context, object, name).await,
+        Sighting::Present(seen) => match holder(object, &seen.metadata) {
+            Holder::Another(owner) => Ok(not_ours(context, name, owner)),
+            Holder::ThisObject | Holder::Nobody(_) => read(context, object, name).await,
         },
         // It was there: it may have lost its label alone.
         Sighting::Unknown if object.status.as_ref().is_some_and(|status| status.serial_number.is_some()) => {
@@ -189,12 +193,44 @@ async fn read(
     let Some(found) = request("read the Secret", api.get_opt(&name.1)).await? else {
         return Ok(SecretState::Absent);
     };
-    if let Some(owner) = secret::other_owner(object, &found.metadata) {
-        return Ok(SecretState::NotOurs(owner));
+    match holder(object, &found.metadata) {
+        Holder::ThisObject => {}
+        Holder::Another(owner) => return Ok(not_ours(context, name, owner)),
+        Holder::Nobody(whose) => {
+            if let Some(issuer) = issuer_that_needs(context, name) {
+                return Ok(SecretState::NeededByIssuer(issuer));
+            }
+            let fault = check_adoptable(&found).err();
+            return Ok(SecretState::Abandoned(Box::new(abandoned(&found, whose, fault))));
+        }
     }
     let (view, _) = secret::read(object, &found);
     context.memory.read(name.clone(), view.clone());
     Ok(SecretState::Ours(Box::new(view)))
+}
+
+fn not_ours(context: &Context, name: &NamespacedName, owner: String) -> SecretState {
+    issuer_that_needs(context, name).map_or(SecretState::NotOurs(owner), SecretState::NeededByIssuer)
+}
+
+/// The issuer that has its credentials or its CA in this Secret, whichever object's issuer it is.
+fn issuer_that_needs(context: &Context, name: &NamespacedName) -> Option<String> {
+    let (namespace, secret) = name;
+    let names_it = |spec: &IssuerSpec| secret_of(spec) == Some(secret.as_str());
+    let in_namespace =
+        context.issuer_store.find(|issuer| issuer.namespace().as_ref() == Some(namespace) && names_it(&issuer.spec));
+    if let Some(issuer) = in_namespace {
+        return Some(format!("the CertificateIssuer {}", issuer.name_any()));
+    }
+    if let (Scope::Cluster { operator_namespace }, Some(issuers)) = (&context.scope, &context.cluster_issuer_store)
+        && operator_namespace == namespace
+        && let Some(issuer) = issuers.find(|issuer| names_it(&issuer.spec.0))
+    {
+        return Some(format!("the ClusterCertificateIssuer {}", issuer.name_any()));
+    }
+    let is_lent = context.atlas_defaults.credentials.as_ref() == Some(name);
+    let is_awaited = context.secret_watches.waiting(name).iter().any(|who| !matches!(who, Waiting::Certificate(_)));
+    (is_lent || is_awaited).then(|| "an issuer that uses an object of the Atlas Kubernetes Operator".to_owned())
 }
 
 fn namespace_labels(store: Option<&Store<PartialObjectMeta<Namespace>>>, namespace: &str) -> BTreeMap<String, String> {

@@ -117,7 +117,10 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
                 context.memory.repaired(name.clone(), now);
             }
             pass.observed.secret = SecretState::Ours(view);
-            pass.observed.unsaved = None;
+            // What waits to be saved goes into a Secret that was adopted with the next pass.
+            if reason != Reason::SecretAdopted {
+                pass.observed.unsaved = None;
+            }
             decide(&pass.object, &pass.observed, now)
         }
         Acted::Failed(error) => after_failure(&mut pass, &error, now),
@@ -182,7 +185,7 @@ fn after_failure(pass: &mut Pass<'_>, error: &IssueError, now: Timestamp) -> Dec
 fn watch_by_name(pass: &Pass<'_>, decision: &Decision) {
     let waiting = Waiting::Certificate(pass.name());
     let secret = (pass.observed.namespace.clone(), pass.object.secret_name());
-    let is_foreign = matches!(decision, Decision::Refuse { reason: Reason::SecretNotOwned, .. });
+    let is_foreign = matches!(decision, Decision::Refuse { reason: Reason::SecretNotOwned, .. } | Decision::Adopt);
     let lacks_label = pass.observed.secret.ours().is_some_and(|view| !view.complete)
         && pass.context.secrets.get(&ObjectRef::new(&secret.1).within(&secret.0)).is_none();
     if is_foreign || lacks_label {
@@ -196,6 +199,9 @@ fn written(certificate: &Result<crate::certificate::CertificateFacts, String>, r
     match certificate {
         Ok(facts) if reason == Reason::SecretRepaired => {
             format!("the Secret of certificate {} is complete again", facts.serial_number)
+        }
+        Ok(facts) if reason == Reason::SecretAdopted => {
+            format!("the Secret with certificate {} was taken over as it is", facts.serial_number)
         }
         Ok(facts) => {
             format!("issued certificate {} for {}, valid until {}", facts.serial_number, facts.subject, facts.not_after)
@@ -234,6 +240,7 @@ const fn label(decision: &Decision) -> &'static str {
         Decision::Issue { cause, .. } => cause.as_str(),
         Decision::Examine { .. } => "examine",
         Decision::Queue => "queue",
+        Decision::Adopt => "adopt",
         Decision::Save => "save",
         Decision::Account => "account",
         Decision::Wait { reason, .. } | Decision::Refuse { reason, .. } => reason.as_str(),

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
-use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Resource, ResourceExt, api::ObjectMeta};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -13,12 +13,12 @@ use crate::{
     api::{
         DatabaseUserCertificate, DatabaseUserCertificateStatus, VerifiedSecret,
         names::{
-            ADOPT_SECRET_ANNOTATION, CA_CERTIFICATE, CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, CONTROLLER, GROUP,
-            ISSUANCE_ANNOTATION, ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION, NOT_AFTER_ANNOTATION, RENEW_REQUESTED_ANNOTATION,
+            CA_CERTIFICATE, CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, CONTROLLER, ISSUANCE_ANNOTATION,
+            ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION, NOT_AFTER_ANNOTATION, RENEW_REQUESTED_ANNOTATION,
             SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
         },
     },
-    certificate::{CertificateFacts, CertificatePair, Subject},
+    certificate::{CertificateFacts, CertificatePair, PairError, Subject},
     decide::SecretView,
 };
 
@@ -88,7 +88,7 @@ impl SecretContent {
     /// of others are not named in it and so survive.
     #[must_use]
     pub fn to_patch(&self, object: &DatabaseUserCertificate, seen: &SecretView) -> Value {
-        let mut patch = json!({
+        json!({
             "metadata": {
                 "uid": seen.uid,
                 "resourceVersion": seen.resource_version,
@@ -96,12 +96,7 @@ impl SecretContent {
                 "annotations": self.annotations(),
             },
             "data": self.data(),
-        });
-        if let Some(others) = &seen.adopted_beside {
-            let references: Vec<_> = others.iter().cloned().chain(object.controller_owner_ref(&())).collect();
-            patch["metadata"]["ownerReferences"] = json!(references);
-        }
-        patch
+        })
     }
 
     /// The Secret after the write that returned `written`, without looking at its data again.
@@ -132,45 +127,14 @@ pub fn placeholder_patch(object: &DatabaseUserCertificate, seen: &SecretView) ->
     })
 }
 
-/// Who controls a Secret, as a sentence about it; `None` if this object does, or is asked to adopt it and may.
-#[must_use]
-pub fn other_owner(object: &DatabaseUserCertificate, metadata: &ObjectMeta) -> Option<String> {
-    let controller = controller_of(metadata);
-    let hint = format!("(the annotation {ADOPT_SECRET_ANNOTATION}=true on the DatabaseUserCertificate has it taken over)");
-    match controller {
-        Some(owner) if Some(&owner.uid) == object.metadata.uid.as_ref() => None,
-        _ if may_be_adopted(object, controller)
-            && object.annotations().get(ADOPT_SECRET_ANNOTATION).is_some_and(|asked| asked == "true") =>
-        {
-            None
-        }
-        Some(OwnerReference { kind, name, .. }) if may_be_adopted(object, controller) => {
-            Some(format!("belongs to a former {kind} {name} {hint}"))
-        }
-        Some(OwnerReference { kind, name, .. }) => Some(format!("belongs to {kind} {name}")),
-        None => Some(format!("belongs to nobody that is known {hint}")),
-    }
+/// The pair in a Secret: that of `tls.crt` and `tls.key`, else that of `tls-combined.pem`.
+pub(super) fn first_pair(secret: &Secret) -> Result<CertificatePair, PairError> {
+    CertificatePair::parse(entry(secret, TLS_CERTIFICATE), entry(secret, TLS_PRIVATE_KEY))
+        .or_else(|fault| CertificatePair::parse_combined(entry(secret, TLS_COMBINED)).map_err(|_| fault))
 }
 
-fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
-    metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
-}
-
-/// Whether nobody controls it, or an object that had this one's name before and so is gone.
-fn may_be_adopted(object: &DatabaseUserCertificate, controller: Option<&OwnerReference>) -> bool {
-    controller.is_none_or(|owner| {
-        owner.kind == DatabaseUserCertificate::kind(&())
-            && owner.api_version.starts_with(&format!("{GROUP}/"))
-            && Some(&owner.name) == object.metadata.name.as_ref()
-    })
-}
-
-/// While the Secret is to be adopted: the owner references that stay beside ours.
-fn adopted_beside(object: &DatabaseUserCertificate, metadata: &ObjectMeta) -> Option<Vec<OwnerReference>> {
-    let is_ours = controller_of(metadata).is_some_and(|owner| Some(&owner.uid) == object.metadata.uid.as_ref());
-    let others =
-        || metadata.owner_references.iter().flatten().filter(|owner| owner.controller != Some(true)).cloned().collect();
-    (!is_ours).then(others)
+fn entry<'a>(secret: &'a Secret, key: &str) -> &'a [u8] {
+    secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0)
 }
 
 /// Reads a Secret of ours: the first usable pair in it, and whether all else is as we write it.
@@ -178,7 +142,7 @@ fn adopted_beside(object: &DatabaseUserCertificate, metadata: &ObjectMeta) -> Op
 /// A pair that was spoilt in `tls.crt` or `tls.key` is taken from `tls-combined.pem`, which costs no new certificate.
 #[must_use]
 pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, Option<CertificatePair>) {
-    let entry = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0);
+    let entry = |key: &str| entry(secret, key);
     let (certificates, key, combined) = (entry(TLS_CERTIFICATE), entry(TLS_PRIVATE_KEY), entry(TLS_COMBINED));
     let first = CertificatePair::parse(certificates, key);
     let fault = first.as_ref().err().map(|fault| format!("the Secret's content cannot be used: {fault}"));
@@ -187,13 +151,11 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
     let mut view = view_of(&secret.metadata, facts);
     view.issuer = view.issuer.or_else(|| issuer_in_history(object, view.certificate.as_ref().ok()?));
     view.changed_by = last_other_manager(&secret.metadata);
-    view.adopted_beside = adopted_beside(object, &secret.metadata);
     view.wrong_type = secret.type_.clone().filter(|type_| type_ != TLS_SECRET_TYPE);
     view.complete = pair.as_ref().is_some_and(|pair| {
         fault.is_none()
             && combined == pair.combined_pem().expose_secret().as_bytes()
             && view.ca_digest == Some(entry(CA_CERTIFICATE)).filter(|ca| !ca.is_empty()).map(sha256_of)
-            && view.adopted_beside.is_none()
             && has_own_metadata(object, &secret.metadata, pair.facts())
     });
     view.spoilt = fault.filter(|_| pair.is_some());
@@ -240,9 +202,8 @@ pub fn recall(
         not_after: status.not_after.as_ref()?.0,
         private_key: verified.private_key.parse().ok()?,
     };
-    let adopted_beside = adopted_beside(object, metadata);
-    let complete = adopted_beside.is_none() && has_own_metadata(object, metadata, &facts);
-    Some(SecretView { complete, adopted_beside, ..view_of(metadata, Ok(facts)) })
+    let complete = has_own_metadata(object, metadata, &facts);
+    Some(SecretView { complete, ..view_of(metadata, Ok(facts)) })
 }
 
 fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>) -> SecretView {
@@ -260,7 +221,6 @@ fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>)
         ca_digest: annotation(CA_DIGEST_ANNOTATION),
         changed_by: None,
         spoilt: None,
-        adopted_beside: None,
     }
 }
 
@@ -283,7 +243,7 @@ fn new_metadata(object: &DatabaseUserCertificate) -> ObjectMeta {
     }
 }
 
-fn labels(object: &DatabaseUserCertificate) -> BTreeMap<String, String> {
+pub(super) fn labels(object: &DatabaseUserCertificate) -> BTreeMap<String, String> {
     [(CERTIFICATE_UID_LABEL.to_owned(), object.uid().unwrap_or_default())].into()
 }
 

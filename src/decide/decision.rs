@@ -11,7 +11,10 @@ use super::{
     renewal_time,
 };
 use crate::{
-    api::{DatabaseUserCertificate, Reason, names::RENEW_REQUESTED_ANNOTATION},
+    api::{
+        DatabaseUserCertificate, Reason,
+        names::{ADOPT_SECRET_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
+    },
     certificate::CertificateFacts,
 };
 
@@ -58,6 +61,8 @@ pub enum Decision {
         /// Why.
         cause: Reason,
     },
+    /// The Secret of an object that is gone is taken over as it is. No certificate is issued in the same pass.
+    Adopt,
     /// A certificate was issued and is kept in memory: write it to the Secret.
     Save,
     /// A claim without its certificate: whoever made it stopped after it may have minted. Count it and wait.
@@ -89,8 +94,11 @@ impl Decision {
 /// Decides about one object.
 #[must_use]
 pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> Decision {
-    if let SecretState::NotOurs(owner) = &observed.secret {
-        return Decision::refuse(Reason::SecretNotOwned, not_owned(object, owner));
+    if let Some(message) = not_owned(object, &observed.secret) {
+        return match &observed.secret {
+            SecretState::Abandoned(found) if found.fault.is_none() && asks_to_adopt(object) => Decision::Adopt,
+            _ => Decision::refuse(Reason::SecretNotOwned, message),
+        };
     }
     if let Some(unsaved) = observed.unsaved.as_ref().filter(|unsaved| !is_superseded(object, observed, unsaved, now)) {
         return save(observed, unsaved, now);
@@ -109,14 +117,19 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
         }
         IssuerState::Usable(issuer) => issuer,
     };
-    let user = username(object, Some(issuer)).unwrap_or_default();
-    if let Err(message) = issuer.allow.check(&observed.namespace, &observed.namespace_labels, user) {
-        return repaired_first(Decision::refuse(Reason::IssuerNotAllowed, message), observed, now);
-    }
-    match Desired::new(object, issuer) {
+    match wanted(object, issuer, observed) {
         Ok(desired) => decide_certificate(desired, issuer, observed, now),
-        Err(invalid) => repaired_first(Decision::refuse(Reason::InvalidSpec, invalid.0), observed, now),
+        Err((reason, message)) => repaired_first(Decision::refuse(reason, message), observed, now),
     }
+}
+
+/// What the object asks for, if the issuer may be used for it.
+fn wanted(object: &DatabaseUserCertificate, issuer: &IssuerFacts, observed: &Observed) -> Result<Desired, (Reason, String)> {
+    let not_allowed = |message| (Reason::IssuerNotAllowed, message);
+    issuer.allow.check_namespace(&observed.namespace, &observed.namespace_labels).map_err(not_allowed)?;
+    let desired = Desired::new(object, issuer).map_err(|invalid| (Reason::InvalidSpec, invalid.0))?;
+    issuer.allow.check_subject(&observed.namespace, &desired.username, &desired.subject).map_err(not_allowed)?;
+    Ok(desired)
 }
 
 /// While no new certificate can be had, the present one is kept in order all the same, with what the Secret itself tells.
@@ -336,10 +349,11 @@ pub fn ready_certificate<'a>(
     observed: &'a Observed,
     now: Timestamp,
 ) -> Result<&'a CertificateFacts, (Reason, String)> {
-    let view = match &observed.secret {
-        SecretState::Absent => return Err((Reason::NoCertificate, "there is no certificate yet".to_owned())),
-        SecretState::NotOurs(owner) => return Err((Reason::SecretNotOwned, not_owned(object, owner))),
-        SecretState::Ours(view) => view,
+    if let Some(message) = not_owned(object, &observed.secret) {
+        return Err((Reason::SecretNotOwned, message));
+    }
+    let Some(view) = observed.secret.ours() else {
+        return Err((Reason::NoCertificate, "there is no certificate yet".to_owned()));
     };
     let certificate = view.certificate.as_ref().map_err(|fault| (Reason::PairUnusable, fault.clone()))?;
     if let Some(fault) = &view.spoilt {
@@ -374,11 +388,42 @@ pub fn ready_certificate<'a>(
     }
 }
 
-fn not_owned(object: &DatabaseUserCertificate, owner: &str) -> String {
-    format!(
-        "the Secret {} exists and {owner}; it was not touched: delete it, or choose another secretName in a new DatabaseUserCertificate",
-        object.secret_name()
-    )
+/// What to do about a Secret that this object does not control.
+fn not_owned(object: &DatabaseUserCertificate, secret: &SecretState) -> Option<String> {
+    let name = object.secret_name();
+    let other_name = "choose another secretName in a new DatabaseUserCertificate";
+    Some(match secret {
+        SecretState::Absent | SecretState::Ours(_) => return None,
+        SecretState::NotOurs(owner) => {
+            format!(
+                "the Secret {name} exists and {owner}; it was not touched: {other_name}, or delete that Secret if nothing uses it"
+            )
+        }
+        SecretState::NeededByIssuer(issuer) => {
+            format!("the Secret {name} is what {issuer} needs; it was not touched: {other_name}")
+        }
+        SecretState::Abandoned(found) => match &found.fault {
+            Some(fault) => {
+                format!(
+                    "the Secret {name} exists and {}; it was not touched, and it cannot be adopted, for {fault}: {other_name}",
+                    found.whose
+                )
+            }
+            None => format!(
+                "the Secret {name} exists and {}; it was not touched: the annotation {ADOPT_SECRET_ANNOTATION}=true on the DatabaseUserCertificate has it taken over",
+                found.whose
+            ),
+        },
+    })
+}
+
+fn asks_to_adopt(object: &DatabaseUserCertificate) -> bool {
+    object
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(ADOPT_SECRET_ANNOTATION))
+        .is_some_and(|asked| asked == "true")
 }
 
 fn missing_issuer(object: &DatabaseUserCertificate) -> String {

@@ -10,6 +10,7 @@ mod brake;
 mod decision;
 mod desired;
 mod observed;
+mod pattern;
 mod renewal;
 mod status;
 #[cfg(test)]
@@ -20,6 +21,7 @@ pub use allow::{Allow, AllowError};
 pub use backoff::{inputs_digest, next_attempt};
 pub use decision::{Decision, decide, ready_certificate};
 pub use desired::{Desired, InvalidSpec, IssuerDefaults, IssuerType, RenewBefore, parse_duration};
-pub use observed::{IssuerFacts, IssuerState, Observed, SecretState, SecretView};
+pub use observed::{AbandonedSecret, IssuerFacts, IssuerState, Observed, SecretState, SecretView};
+pub use pattern::PatternError;
 pub use renewal::{renew_before, renewal_time};
 pub use status::{claimed, next_look, next_status, record_failure, record_lost_claim};

@@ -66,10 +66,23 @@ pub struct SecretView {
     pub renew_request: Option<String>,
     /// The annotation with the digest of `ca.crt`.
     pub ca_digest: Option<String>,
-    /// While it is to be adopted: the owner references that stay beside ours.
-    pub adopted_beside: Option<Vec<OwnerReference>>,
     /// Who else than this operator changed the Secret last, by its managed fields; known when it was just read.
     pub changed_by: Option<String>,
+}
+
+/// A Secret that carries a mark of this operator and that nobody controls any more, as a backup brings it back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AbandonedSecret {
+    /// The Secret's UID.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub resource_version: String,
+    /// Its owner references besides a controller's.
+    pub owners: Vec<OwnerReference>,
+    /// Whose it was, as a sentence about it.
+    pub whose: String,
+    /// Why it must not be adopted, as the end of a sentence.
+    pub fault: Option<String>,
 }
 
 /// The Secret that the spec names.
@@ -79,6 +92,10 @@ pub enum SecretState {
     Absent,
     /// One that this object does not control; the text names its owner.
     NotOurs(String),
+    /// One that an issuer, which the text names, has its credentials or its CA in. It is never adopted, and nobody is told to delete it.
+    NeededByIssuer(String),
+    /// One of ours whose object is gone. It may be adopted.
+    Abandoned(Box<AbandonedSecret>),
     /// Ours.
     Ours(Box<SecretView>),
 }
@@ -114,7 +131,7 @@ impl SecretState {
     pub fn ours(&self) -> Option<&SecretView> {
         match self {
             Self::Ours(view) => Some(view),
-            Self::Absent | Self::NotOurs(_) => None,
+            Self::Absent | Self::NotOurs(_) | Self::NeededByIssuer(_) | Self::Abandoned(_) => None,
         }
     }
 

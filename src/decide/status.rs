@@ -210,6 +210,7 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
             Reason::AtlasQueued,
             "waiting for its turn: certificates of this Atlas project that expire sooner go first".to_owned(),
         ),
+        Decision::Adopt => (false, Reason::SecretAdopted, "the Secret is being taken over".to_owned()),
         Decision::Save => {
             (true, Reason::SecretNotWritable, "a certificate was issued and is being written to the Secret".to_owned())
         }
@@ -228,6 +229,7 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
         Decision::Wait { until, .. } => Some(*until),
         Decision::Refuse { .. }
         | Decision::Await
+        | Decision::Adopt
         | Decision::Examine { .. }
         | Decision::Queue
         | Decision::Issue { .. }

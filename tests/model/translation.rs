@@ -34,7 +34,7 @@ static SUBJECT_NAME: LazyLock<String> = LazyLock::new(|| SUBJECT.mongodb_user_na
 
 pub static FACTS: LazyLock<IssuerFacts> = LazyLock::new(|| IssuerFacts {
     defaults: IssuerDefaults { issuer_type: IssuerType::Atlas, months_until_expiration: 3, duration: None, max_duration: None },
-    allow: Allow::of_namespaced_issuer(None),
+    allow: Allow::default(),
     username: None,
     identity: ISSUER.to_owned(),
     version: "1".to_owned(),
@@ -146,7 +146,6 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         issue_reason: Some(Reason::Issued.as_str().to_owned()),
         renew_request: secret.content.renewal.map(|renewal| renewal.to_string()),
         ca_digest: None,
-        adopted_beside: None,
         changed_by: None,
     }
 }

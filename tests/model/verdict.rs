@@ -97,9 +97,12 @@ const fn decided(decision: &Decision) -> Decided {
         Decision::Examine { cause } => Decided::Examine(*cause),
         Decision::Save => Decided::Save,
         Decision::Account => Decided::Account,
-        Decision::Await | Decision::Repair { .. } | Decision::Queue | Decision::Wait { .. } | Decision::Refuse { .. } => {
-            Decided::Other
-        }
+        Decision::Await
+        | Decision::Repair { .. }
+        | Decision::Adopt
+        | Decision::Queue
+        | Decision::Wait { .. }
+        | Decision::Refuse { .. } => Decided::Other,
     }
 }
 

@@ -62,3 +62,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: [events]
   verbs: [create, patch]
 {{- end }}
+
+{{- /* Not empty if the admission policy is installed. */}}
+{{- define "usercert-operator.admissionPolicy" -}}
+{{- if eq (toString .Values.admissionPolicy.enabled) "auto" -}}
+{{- if not .Values.watchNamespaces -}}true{{- end -}}
+{{- else if .Values.admissionPolicy.enabled -}}true
+{{- end -}}
+{{- end }}

@@ -172,7 +172,7 @@ async fn find_user(
         months_until_expiration: DEFAULT_MONTHS,
         username: Some(user.username),
     };
-    Ok(load_atlas(source, Allow::of_namespaced_issuer(None), version, &secret, &context.atlas.client)
+    Ok(load_atlas(source, Allow::default(), version, &secret, &context.atlas.client)
         .map(|loaded| Some(Arc::new(loaded)))
         .map_err(|refusal| reference.place.hide(refusal)))
 }

@@ -3,9 +3,10 @@
 
 mod certificate;
 mod failure;
+mod pattern;
 mod secret;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -59,7 +60,7 @@ fn issuer(issuer_type: IssuerType) -> IssuerFacts {
     IssuerFacts {
         username: None,
         defaults: IssuerDefaults { issuer_type, months_until_expiration: 3, duration: None, max_duration: None },
-        allow: Allow::of_namespaced_issuer(None),
+        allow: Allow::default(),
         identity: "ca/1".into(),
         version: "1".into(),
         not_after: (issuer_type == IssuerType::Ca).then(|| at(4000 * DAY)),
@@ -82,7 +83,6 @@ fn view() -> SecretView {
     SecretView {
         changed_by: None,
         spoilt: None,
-        adopted_beside: None,
         uid: "secret-uid".into(),
         resource_version: "7".into(),
         certificate: Ok(certificate()),

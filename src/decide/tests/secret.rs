@@ -8,6 +8,40 @@ fn a_foreign_secret_is_refused_even_when_a_certificate_waits_in_memory() {
     assert_eq!(reason(&decide(&object(), &observed, at(DAY))), Some(Reason::SecretNotOwned));
 }
 
+fn abandoned(fault: Option<&str>) -> Observed {
+    let found = AbandonedSecret {
+        uid: "secret-uid".into(),
+        resource_version: "7".into(),
+        owners: Vec::new(),
+        whose: "belongs to nobody any more".into(),
+        fault: fault.map(ToOwned::to_owned),
+    };
+    Observed { secret: SecretState::Abandoned(Box::new(found)), ..observed() }
+}
+
+#[test]
+fn an_abandoned_secret_is_adopted_when_that_is_asked_for_and_its_content_may_be() {
+    let mut asks = object();
+    asks.metadata.annotations = Some([("usercert.dev/adopt-secret".into(), "true".into())].into());
+    assert_eq!(decide(&asks, &abandoned(None), at(DAY)), Decision::Adopt);
+    for (object, observed) in [(object(), abandoned(None)), (asks.clone(), abandoned(Some("its type is wrong")))] {
+        assert_eq!(reason(&decide(&object, &observed, at(DAY))), Some(Reason::SecretNotOwned));
+    }
+    let needed = Observed { secret: SecretState::NeededByIssuer("the CertificateIssuer ca".into()), ..observed() };
+    assert_eq!(reason(&decide(&asks, &needed, at(DAY))), Some(Reason::SecretNotOwned));
+}
+
+#[test]
+fn adoption_is_advised_only_where_it_would_work_and_deletion_never_of_what_an_issuer_needs() {
+    let message = |observed: &Observed| ready_certificate(&object(), observed, at(DAY)).unwrap_err().1;
+    assert!(message(&abandoned(None)).contains("usercert.dev/adopt-secret=true"));
+    assert!(!message(&abandoned(Some("its type is wrong"))).contains("usercert.dev/adopt-secret"));
+    let foreign = Observed { secret: SecretState::NotOurs("was not made by this operator".into()), ..observed() };
+    assert!(!message(&foreign).contains("adopt"));
+    let needed = Observed { secret: SecretState::NeededByIssuer("the CertificateIssuer ca".into()), ..observed() };
+    assert!(!message(&needed).contains("delete") && !message(&needed).contains("adopt"));
+}
+
 #[test]
 fn a_certificate_in_memory_is_saved_before_anything_else_is_issued() {
     let observed =
