@@ -76,6 +76,17 @@ chaos: model tools ## Everything that can go wrong, at every point: the model, r
 	cargo test --test replicas --test clocks --test quiet --test interruptions
 	cargo test --test chaos -- --full --lanes 16
 
+.PHONY: tenancy
+tenancy: tools ## What tenants may try against others, each attempt beside a neighbour that is served; ends with a table
+	cargo test --test tenancy
+
+.PHONY: image
+image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:... BASE_IMAGE=debian@sha256:...; needs docker
+	@for pinned in "$(BUILD_IMAGE)" "$(BASE_IMAGE)"; do \
+	  case "$$pinned" in *@sha256:*) ;; *) echo "give BUILD_IMAGE and BASE_IMAGE as NAME@sha256:DIGEST: a release is built on known images"; exit 1;; esac; \
+	done
+	docker build --build-arg BUILD_IMAGE="$(BUILD_IMAGE)" --build-arg BASE_IMAGE="$(BASE_IMAGE)" --tag "$(IMAGE)" .
+
 .PHONY: fuzz
 fuzz: $(CARGO_FUZZ) ## Fuzz each target by coverage; SECONDS_EACH=60, TARGET=name for one alone; needs a C++ compiler
 	@for target in $(TARGET); do \

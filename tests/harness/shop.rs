@@ -12,7 +12,7 @@ use std::{
 
 use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt,
     api::{DynamicObject, ListParams, Patch, PatchParams},
     core::{GroupVersionKind, NamespaceResourceScope},
     discovery::ApiResource,
@@ -242,6 +242,13 @@ impl Shop {
     pub async fn value(&self, secret: &str, key: &str) -> String {
         let secret = self.secret(secret).await.unwrap();
         String::from_utf8(secret.data.unwrap_or_default().remove(key).unwrap_or_default().0).unwrap()
+    }
+
+    /// The Secrets of the namespace that have our label, each in its version.
+    pub async fn secrets_by_version(&self) -> BTreeMap<String, String> {
+        let ours = ListParams::default().labels("usercert.dev/certificate-uid");
+        let secrets = self.api::<Secret>().list(&ours).await.unwrap().items;
+        secrets.iter().map(|secret| (secret.name_any(), secret.resource_version().unwrap())).collect()
     }
 
     pub async fn patch_secret(&self, name: &str, patch: Value) {

@@ -1,0 +1,81 @@
+//! `usercert.dev/adopt-secret` takes nothing that this operator did not write.
+
+use k8s_openapi::api::core::v1::Secret;
+use serde_json::{Value, json};
+use usercert_operator::api::DatabaseUserCertificate;
+
+use crate::{
+    harness::{Shop, new_ca, openssl},
+    stage::Stage,
+};
+
+const LABEL: &str = "usercert.dev/certificate-uid";
+
+pub async fn no_secret_of_another_is_adopted_overwritten_or_deleted(stage: &'static Stage) {
+    let shop = stage.tenant("adopting").await;
+    shop.ca_issuer(300).await;
+    shop.until_issuer("ca", "True IssuerReady").await;
+    let server = server_certificate();
+    let tls = |data: &(String, String)| json!({ "tls.crt": data.0, "tls.key": data.1 });
+    let our_label = json!({ LABEL: "0" });
+    for (what, name, type_, labels, data) in [
+        ("an ingress's Secret", "ingress-tls", "kubernetes.io/tls", json!({}), tls(&server)),
+        ("the same with our label", "ingress-labelled", "kubernetes.io/tls", our_label.clone(), tls(&server)),
+        ("a password", "db-password", "Opaque", json!({}), json!({ "password": "theirs" })),
+        ("the same with our label", "password-labelled", "Opaque", our_label.clone(), json!({ "password": "theirs" })),
+        ("another CA with our label", "other-ca", "kubernetes.io/tls", our_label.clone(), tls(&new_ca(30))),
+    ] {
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "type": type_, "metadata": { "name": name, "labels": labels }, "stringData": data,
+        });
+        shop.apply(secret).await;
+        stage.attempt(5, &format!("adopt {what} ({name})"), not_adopted(&shop, name)).await;
+    }
+    stage.attempt(5, "adopt the issuer's own CA (ca)", not_adopted(&shop, "ca")).await;
+    let labelled = json!({ "metadata": { "labels": our_label } });
+    shop.patch_secret("ca", labelled).await;
+    stage.attempt(5, "adopt the issuer's own CA with our label on it", not_adopted(&shop, "ca")).await;
+    shop.until_issuer("ca", "True IssuerReady").await;
+}
+
+/// An object that asks to adopt this Secret gets nothing, and its deletion takes nothing.
+async fn not_adopted(shop: &Shop, secret: &str) -> String {
+    let before = shop.secret(secret).await.unwrap();
+    let mut manifest = Shop::manifest(secret, "ca", &json!({}));
+    manifest["metadata"]["annotations"] = json!({ "usercert.dev/adopt-secret": "true" });
+    shop.apply(manifest).await;
+    shop.until(secret, "Ready", "False SecretNotOwned").await;
+    shop.until_event(secret, "SecretNotOwned").await;
+    let message = shop.message(secret, "Ready").await;
+    assert!(!message.contains("adopt-secret"), "no advice that would not work: {message}");
+    assert!(secret != "ca" || !message.contains("delete"), "nobody is told to delete a CA: {message}");
+    shop.delete::<DatabaseUserCertificate>(secret).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(shop.secret(secret).await.unwrap(), before);
+    "SecretNotOwned, the Secret is untouched".to_owned()
+}
+
+/// Certificate and key of a web server.
+fn server_certificate() -> (String, String) {
+    let key = openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"], "");
+    let arguments =
+        ["req", "-x509", "-key", "/dev/stdin", "-subj", "/CN=shop.example", "-addext", "extendedKeyUsage=serverAuth"];
+    (openssl(&arguments, &key), key)
+}
+
+/// As a backup brings a Secret back: the same content, and an object with another UID. It is adopted as it is.
+pub async fn adopt_own(shop: &Shop, name: &str) {
+    let before: Secret = shop.secret(name).await.unwrap();
+    let orphan = kube::api::DeleteParams::orphan();
+    shop.api::<DatabaseUserCertificate>().delete(name, &orphan).await.unwrap();
+    crate::harness::eventually("the object is gone", || async {
+        shop.api::<DatabaseUserCertificate>().get_opt(name).await.unwrap().is_none().then_some(())
+    })
+    .await;
+    let mut manifest: Value = Shop::manifest(name, "ca", &json!({}));
+    manifest["metadata"]["annotations"] = json!({ "usercert.dev/adopt-secret": "true" });
+    shop.apply(manifest).await;
+    shop.until_event(name, "SecretAdopted").await;
+    shop.until_ready(name).await;
+    assert_eq!(shop.secret(name).await.unwrap().data, before.data);
+}

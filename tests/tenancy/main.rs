@@ -1,0 +1,66 @@
+//! What a tenant may try against others, each attempt beside a neighbour that has to be served meanwhile.
+//!
+//! The API server, the chart's RBAC and its admission policy are real; a tenant is a user with the built-in role `admin` in one namespace and
+//! nothing else, impersonated. `cargo test --test tenancy` (or `make tenancy`) ends with a table: what was tried, what the tenant got, and how
+//! long a neighbour's new certificate took meanwhile. `cargo test --test tenancy -- NAME` runs the tests whose names contain NAME.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(clippy::default_trait_access, reason = "the parameters of requests are of no interest here")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod adoption;
+mod patterns;
+mod rights;
+mod stage;
+mod subjects;
+mod upgrade;
+
+use std::{future::Future, pin::Pin, process::ExitCode, sync::LazyLock, time::Instant};
+
+use harness::{Cluster, Options};
+use usercert_test_support::atlas::DigestAlgorithm;
+
+use crate::stage::Stage;
+
+static CLUSTER: LazyLock<Cluster> =
+    LazyLock::new(|| harness::start(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
+
+type Test = fn(&'static Stage) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A test by the name of its function.
+macro_rules! test {
+    ($name:path) => {
+        (stringify!($name), (|stage| Box::pin($name(stage))) as Test)
+    };
+}
+
+/// One test for each kind of attempt, in the order in which they run.
+const TESTS: &[(&str, Test)] = &[
+    test!(subjects::the_signed_subject_is_what_is_allowed),
+    test!(subjects::members_of_the_database_are_signed_for_nobody),
+    test!(patterns::no_name_belongs_to_two_namespaces),
+    test!(patterns::the_definition_and_the_operator_refuse_the_same_lists),
+    test!(patterns::a_stored_list_that_is_ambiguous_makes_the_issuer_say_so),
+    test!(adoption::no_secret_of_another_is_adopted_overwritten_or_deleted),
+    test!(rights::the_operators_account_writes_only_secrets_of_its_own),
+    test!(upgrade::what_works_stays_in_service_and_what_is_refused_now_says_so_once),
+    test!(rights::in_namespaced_mode_the_policy_lets_everything_work_that_should),
+];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let stage: &'static Stage = Box::leak(Box::new(Stage::set(&CLUSTER).await));
+    let (mut passed, mut failed) = (0, 0);
+    for (name, test) in TESTS.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|part| name.contains(part))) {
+        let started = Instant::now();
+        let result = tokio::spawn(test(stage)).await;
+        let word = if result.is_ok() { "ok" } else { "FAILED" };
+        println!("test {name} ... {word} ({} s)", started.elapsed().as_secs());
+        if result.is_ok() { passed += 1 } else { failed += 1 }
+    }
+    stage.print_table();
+    println!("{passed} passed, {failed} failed");
+    if failed == 0 && passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,84 @@
+//! An upgrade from release 0.1.0: nothing is issued and no Secret is written, and what a rule of today refuses says so once.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{
+    Api,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
+use usercert_operator::api::ClusterCertificateIssuer;
+
+use crate::{
+    harness::{OPERATOR, Shop},
+    patterns::{replace_definition, until_stored, without_rules},
+    stage::Stage,
+};
+
+const NAMESPACE: &str = "upgraded";
+
+pub async fn what_works_stays_in_service_and_what_is_refused_now_says_so_once(stage: &'static Stage) {
+    let shop = stage.tenant(NAMESPACE).await;
+    let namespaces = json!({ "names": [NAMESPACE] });
+    for issuer in ["kept", "subjects", "list", "members"] {
+        stage.cluster_issuer(&format!("upgraded-{issuer}"), json!({}), json!({ "namespaces": namespaces })).await;
+        let reference = json!({ "kind": "ClusterCertificateIssuer", "name": format!("upgraded-{issuer}") });
+        let spec = json!({ "issuerRef": reference, "subject": "CN=mongo-0,OU=members,O=Acme" });
+        shop.certificate(issuer, "", spec).await;
+        shop.until_ready(issuer).await;
+    }
+    shop.assert_quiet().await;
+    let secrets = shop.secrets_by_version().await;
+
+    // What 0.1.0 let be stored, and took for allowed.
+    shop.cluster.kill_operator();
+    let admin = stage.admin().await;
+    let definitions = Api::<CustomResourceDefinition>::all(admin.clone());
+    let strict = definitions.get(crate::patterns::DEFINITION).await.unwrap();
+    replace_definition(&definitions, without_rules(&strict)).await;
+    for (issuer, change) in [
+        ("subjects", json!({ "allow": { "usernames": ["{{namespace}}.*"] } })),
+        ("list", json!({ "allow": { "usernames": ["{{namespace}}-*", "*"] } })),
+        ("members", json!({ "ca": { "forbiddenSubjects": ["OU=members,O=Acme"] } })),
+    ] {
+        let issuers = Api::<ClusterCertificateIssuer>::all(admin.clone());
+        until_stored(&issuers, &format!("upgraded-{issuer}"), &json!({ "spec": change })).await;
+    }
+    replace_definition(&definitions, strict).await;
+    let before = writes(&shop).len();
+    shop.cluster.start_operator().await;
+    for (name, reason) in [("subjects", "IssuerNotAllowed"), ("list", "InvalidSpec"), ("members", "IssuerNotAllowed")] {
+        shop.until(name, "Issuing", &format!("False {reason}")).await;
+    }
+    shop.assert_quiet().await;
+    for name in ["kept", "subjects", "list", "members"] {
+        assert_eq!(shop.condition(name, "Ready").await, "True Issued", "{name}");
+    }
+    assert_eq!(shop.secrets_by_version().await, secrets, "no Secret is written");
+    let mut written = writes(&shop).split_off(before);
+    written.sort();
+    assert_eq!(written, ["list", "members", "subjects"], "one status each, and none for what is allowed still");
+    nothing_new_is_signed(&shop, &["subjects", "list", "members"]).await;
+    stage.record("upgrade", "what 0.1.0 allowed and is refused now", "Ready stays True, one status write, no Secret written");
+}
+
+/// The names of the objects whose status the operator wrote, and of the Secrets.
+fn writes(shop: &Shop) -> Vec<String> {
+    let audit = shop.cluster.control_plane.audit().unwrap();
+    let ours = audit.into_iter().filter(|event| event.user == OPERATOR && event.namespace == NAMESPACE && event.is_write());
+    ours.filter(|event| event.resource != "events" && event.resource != "certificateissuers/status")
+        .map(|event| event.name)
+        .collect()
+}
+
+async fn nothing_new_is_signed(shop: &Shop, names: &[&str]) {
+    for name in names {
+        let serial = shop.status(name).await.serial_number;
+        let request: Value = json!({ "metadata": { "annotations": { "usercert.dev/renew-requested-at": "now" } } });
+        shop.api::<usercert_operator::api::DatabaseUserCertificate>()
+            .patch(name, &PatchParams::default(), &Patch::Merge(request))
+            .await
+            .unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        assert_eq!(shop.status(name).await.serial_number, serial);
+    }
+}
