@@ -203,7 +203,7 @@ async fn a_cluster_issuer_serves_whom_it_allows() {
     shop.certificate("orders", "", cluster.clone()).await;
     shop.until("orders", "Ready", "False IssuerNotAllowed").await;
     assert!(shop.secret("orders").await.is_none());
-    allow(json!({ "namespaces": { "names": [shop.namespace] }, "usernames": ["{{namespace}}-*"] })).await;
+    allow(json!({ "namespaces": { "names": [shop.namespace] }, "usernames": ["{{namespace}}.*"] })).await;
     eventually("the pattern is named", || async {
         shop.message("orders", "Ready").await.contains("spec.allow.usernames").then_some(())
     })
