@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 use usercert_operator::{
+    api::Reason,
     certificate::{PrivateKeySpec, Subject},
     issuer::{
         IssueRequest,
@@ -11,7 +12,7 @@ use usercert_operator::{
 
 use crate::{Outcome, certificate::assert_is_pair, now, oracle::assert_keeps_secret, two_texts};
 
-/// `tls.crt` and `tls.key` of a CA: in one text, or in two with a NUL between them. A CA that is taken signs.
+/// `tls.crt` and `tls.key` of a CA: in one text, or in two with a NUL between them. A CA that is taken signs what it permits.
 pub fn ca_secret(data: &[u8]) -> Outcome {
     let (certificates, key) = two_texts(data);
     let ca = CaIssuer::from_secret(Some(certificates), Some(key), now());
@@ -26,7 +27,13 @@ pub fn ca_secret(data: &[u8]) -> Outcome {
     };
     assert_keeps_secret(&format!("{ca:?}"), data);
     let request = request();
-    let issued = ca.issue(&request).expect("a CA that was tried out signs");
+    let issued = ca.issue(&request);
+    if let Err(violation) = ca.name_constraints().check(&request.subject) {
+        let error = issued.map(|_| ()).expect_err("it is not permitted");
+        assert_eq!((error.reason, error.message), (Reason::IssuerNotAllowed, violation.to_string()));
+        return Outcome::Read;
+    }
+    let issued = issued.expect("a CA that was tried out signs what it permits");
     assert_eq!(issued.pair.verify(&request.subject, now()), Ok(()));
     assert!(issued.pair.facts().not_after <= ca.not_after());
     assert_is_pair(&issued.pair, data);

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 use usercert_operator::{
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason},
-    certificate::CertificateFacts,
+    certificate::{CertificateFacts, NameConstraints},
     controller::{
         adoption::{Holder, abandoned, check_adoptable, holder},
         secret,
@@ -217,6 +217,7 @@ impl IssuerCase {
             version: "1".to_owned(),
             not_after: self.not_after.map(at),
             ca_digest: self.ca_digest.clone(),
+            name_constraints: NameConstraints::default(),
         }
     }
 }

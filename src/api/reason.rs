@@ -84,7 +84,7 @@ reasons! {
     InvalidSpec, Warning;
     /// The issuer that `issuerRef` names does not exist.
     IssuerNotFound, Warning;
-    /// The issuer's `allow` does not name this namespace, user name or subject, its CA may not sign the subject, or this operator does not serve cluster issuers.
+    /// The issuer's `allow` does not name this namespace, user name or subject, the CA's `nameConstraints` do not permit the subject, or this operator does not serve cluster issuers.
     IssuerNotAllowed, Warning;
     /// The administrator does not allow a CertificateIssuer this endpoint; nothing is sent there.
     EndpointNotAllowed, Warning;

@@ -87,7 +87,7 @@ impl FromStr for PrivateKeySpec {
 
 impl PrivateKeySpec {
     /// Algorithm and size of the public key in a certificate; `None` for kinds that are not used with databases.
-    pub(super) fn of_public_key(key: &SubjectPublicKeyInfoRef<'_>) -> Option<Self> {
+    pub(crate) fn of_public_key(key: &SubjectPublicKeyInfoRef<'_>) -> Option<Self> {
         let parameter = || key.algorithm.parameters_oid().ok();
         match key.algorithm.oid {
             RSA_ENCRYPTION => {

@@ -18,6 +18,7 @@ use crate::{
         AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerKind, IssuerSpec, Reason,
         names::{TLS_CERTIFICATE, TLS_PRIVATE_KEY},
     },
+    certificate::NameConstraints,
     decide::{Allow, IssuerDefaults, IssuerFacts, IssuerType, parse_duration},
     issuer::{
         Issuer,
@@ -228,6 +229,7 @@ pub(super) fn load_atlas(
         version,
         not_after: None,
         ca_digest: None,
+        name_constraints: NameConstraints::default(),
     };
     Ok(LoadedIssuer { facts, issuer: Issuer::Atlas(Arc::new(issuer)) })
 }
@@ -257,6 +259,7 @@ fn load_ca(
         version,
         not_after: Some(ca.not_after()),
         ca_digest: Some(sha256(&ca.ca_certificate_pem())),
+        name_constraints: ca.name_constraints().clone(),
     };
     Ok(LoadedIssuer { facts, issuer: Issuer::Ca(Arc::new(ca)) })
 }

@@ -129,6 +129,8 @@ fn wanted(object: &DatabaseUserCertificate, issuer: &IssuerFacts, observed: &Obs
     issuer.allow.check_namespace(&observed.namespace, &observed.namespace_labels).map_err(not_allowed)?;
     let desired = Desired::new(object, issuer).map_err(|invalid| (Reason::InvalidSpec, invalid.0))?;
     issuer.allow.check_subject(&observed.namespace, &desired.username, &desired.subject).map_err(not_allowed)?;
+    // Databases would refuse the certificate.
+    issuer.name_constraints.check(&desired.subject).map_err(|violation| not_allowed(violation.to_string()))?;
     Ok(desired)
 }
 

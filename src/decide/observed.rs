@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use super::{Allow, IssuerDefaults, UserAccount};
 use crate::{
     api::{DatabaseUserCertificateStatus, Reason},
-    certificate::CertificateFacts,
+    certificate::{CertificateFacts, NameConstraints},
 };
 
 /// An issuer that can be used, as far as decisions need to know it.
@@ -26,6 +26,8 @@ pub struct IssuerFacts {
     pub not_after: Option<Timestamp>,
     /// CA: SHA-256 of the `ca.crt` that belongs into Secrets.
     pub ca_digest: Option<String>,
+    /// CA: for which subjects databases accept its certificates.
+    pub name_constraints: NameConstraints,
 }
 
 /// The issuer that `issuerRef` names.

@@ -11,7 +11,7 @@ use usercert_operator::{
         IssuedCertificate, IssuerKind, IssuerReference, READY, Reason, UnaccountedCertificate, UnaccountedCertificates,
         VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION, set_condition,
     },
-    certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
+    certificate::{CertificateFacts, KeyAlgorithm, NameConstraints, PrivateKeySpec, Subject},
     decide::{
         Allow, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, RenewBefore, SecretState, SecretView,
         UserAccount, renewal_time,
@@ -40,6 +40,7 @@ pub static FACTS: LazyLock<IssuerFacts> = LazyLock::new(|| IssuerFacts {
     version: "1".to_owned(),
     not_after: None,
     ca_digest: None,
+    name_constraints: NameConstraints::default(),
 });
 
 pub fn at(time: Time) -> Timestamp {

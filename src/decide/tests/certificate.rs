@@ -1,6 +1,9 @@
 //! The certificate: when it serves, why a new one is issued, and when.
 
+use der::DecodePem;
+
 use super::*;
+use crate::certificate::tests::{openssl, tempfile};
 
 #[test]
 fn a_good_certificate_is_kept_until_its_renewal_time() {
@@ -33,6 +36,36 @@ fn what_does_not_serve_is_issued_anew(#[case] observed: Observed, #[case] expect
     ..with_issuer(|issuer| issuer.not_after = Some(at(2 * DAY))) }, Reason::CaExpiresFirst)]
 fn what_a_person_must_change_is_refused(#[case] observed: Observed, #[case] expected: Reason) {
     assert_eq!(reason(&decide(&object(), &observed, at(DAY))), Some(expected));
+}
+
+#[test]
+fn a_subject_that_the_ca_does_not_permit_is_refused_and_a_present_certificate_stays() {
+    let mut asked = object();
+    asked.spec.subject = Some("CN=orders,O=Other".into());
+    let constrained = with_issuer(|issuer| issuer.name_constraints = permitting_acme());
+    let Decision::Refuse { reason, message } = decide(&asked, &constrained, at(DAY)) else { panic!("it is refused") };
+    assert_eq!(reason, Reason::IssuerNotAllowed);
+    assert!(message.contains(r#"permit only subjects below "O=Acme", and "CN=orders,O=Other" is not"#), "{message}");
+    asked.spec.subject = Some("CN=orders,O=Acme".into());
+    assert_eq!(cause(&decide(&asked, &constrained, at(DAY))), Some(Reason::SubjectChanged));
+
+    // Without a subject of its own: the CA was given its constraints after the certificate was issued.
+    assert!(matches!(decide(&object(), &constrained, at(DAY)), Decision::Refuse { reason: Reason::IssuerNotAllowed, .. }));
+    assert!(ready_certificate(&object(), &constrained, at(DAY)).is_ok());
+    let damaged = Observed { issuer: constrained.issuer, ..with_view(|view| view.complete = false) };
+    assert_eq!(decide(&object(), &damaged, at(DAY)), Decision::Repair { renewal_time: None });
+}
+
+/// The name constraints of a CA that permits what is below `O=Acme`.
+fn permitting_acme() -> NameConstraints {
+    let directory = tempfile();
+    let key = directory.join("ca.key");
+    std::fs::write(&key, openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout"], "")).unwrap();
+    let permitted = "nameConstraints=critical,DER:3017a0153013a411300f310d300b060355040a0c0441636d65";
+    let arguments = ["req", "-x509", "-key", key.to_str().unwrap(), "-subj", "/CN=CA", "-days", "3", "-addext", permitted];
+    let certificate = x509_cert::Certificate::from_pem(openssl(&arguments, "")).unwrap();
+    std::fs::remove_dir_all(directory).unwrap();
+    NameConstraints::of_chain(&[certificate]).unwrap()
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::{
         Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, UnaccountedCertificates,
         condition, names::RENEW_REQUESTED_ANNOTATION,
     },
-    certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
+    certificate::{CertificateFacts, KeyAlgorithm, NameConstraints, PrivateKeySpec, Subject},
     issuer::{IssueError, Minted, Retry},
 };
 
@@ -65,6 +65,7 @@ fn issuer(issuer_type: IssuerType) -> IssuerFacts {
         version: "1".into(),
         not_after: (issuer_type == IssuerType::Ca).then(|| at(4000 * DAY)),
         ca_digest: None,
+        name_constraints: NameConstraints::default(),
     }
 }
 

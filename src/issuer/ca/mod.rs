@@ -1,35 +1,33 @@
 //! The in-cluster CA: signs with a certificate and key that are in a Secret.
 
 mod certificate;
+mod chain;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use aws_lc_rs::{digest, rand};
-use der::{Decode, Encode, oid::db::rfc5280::ID_KP_CLIENT_AUTH};
+use der::{Decode, Encode};
 use jiff::{SignedDuration, Timestamp};
-use rustls::pki_types::{CertificateDer, UnixTime};
-use webpki::{ALL_VERIFICATION_ALGS, EndEntityCert, KeyUsage, anchor_from_trusted_cert};
-use x509_cert::{
-    Certificate,
-    ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage as KeyUsageExtension, SubjectKeyIdentifier},
-};
+use rustls::pki_types::CertificateDer;
+use x509_cert::{Certificate, ext::pkix::SubjectKeyIdentifier};
 
-use self::certificate::{Leaf, key_identifier};
+use self::{
+    certificate::{Leaf, key_identifier},
+    chain::{LONGEST_CHAIN, check_chain, check_signature},
+};
 use super::{IssueError, IssueRequest, Issued, Minted, Retry};
 use crate::{
     api::Reason,
     certificate::{
-        CertificatePair, KeyAlgorithm, KeyError, PairError, PrivateKey, PrivateKeySpec, pem_text, read_certificates, time_of,
+        CertificatePair, KeyError, NameConstraints, NameConstraintsError, PairError, PrivateKey, PrivateKeySpec, Subject,
+        pem_text, read_certificates, time_of,
     },
 };
 
 /// Clocks of databases may be behind ours by this much.
 const BACKDATING: SignedDuration = SignedDuration::from_mins(5);
-
-/// Keys of fewer bits are refused by OpenSSL's default security level, and by the verification here.
-const SMALLEST_RSA_KEY: u32 = 2048;
 
 /// Why the content of a CA Secret cannot sign.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,9 +56,44 @@ pub enum CaError {
     /// The certificates are not in order.
     #[error("tls.crt must hold the CA's certificate first and then those above it: {0} was not issued by the next one")]
     Order(String),
-    /// The key is too short.
-    #[error("the CA's RSA key has {0} bits: 2048 at least are needed")]
-    ShortKey(u32),
+    /// There are more certificates than a chain has.
+    #[error("tls.crt holds {0} certificates: {LONGEST_CHAIN} at most are a chain")]
+    LongChain(usize),
+    /// A key is of a kind that is not known here.
+    #[error("{subject} in tls.crt has a key of the kind {kind}: use RSA, ECDSA (P-256, P-384, P-521) or Ed25519")]
+    UnsupportedKey {
+        /// Whose certificate.
+        subject: String,
+        /// The algorithm or the curve.
+        kind: String,
+    },
+    /// OpenSSL's default security level refuses shorter keys, and the verification here takes no longer ones.
+    #[error("{subject} in tls.crt has an RSA key of {bits} bits: use one of 2048 to 8192")]
+    RsaKeySize {
+        /// Whose certificate.
+        subject: String,
+        /// The size of the modulus.
+        bits: u32,
+    },
+    /// A certificate is signed in a way that is not known here.
+    #[error("{subject} in tls.crt is signed with {algorithm}: have it issued again with SHA-256, SHA-384 or SHA-512")]
+    UnsupportedSignature {
+        /// Whose certificate.
+        subject: String,
+        /// The signature algorithm.
+        algorithm: String,
+    },
+    /// A certificate has a critical extension that OpenSSL does not know, so that databases refuse what is below it.
+    #[error("{subject} in tls.crt has the critical extension {extension}, which databases do not know: have it issued without")]
+    UnknownExtension {
+        /// Whose certificate.
+        subject: String,
+        /// The extension's object identifier, or its name.
+        extension: String,
+    },
+    /// The name constraints cannot be honoured.
+    #[error("tls.crt: {0}")]
+    NameConstraints(#[from] NameConstraintsError),
     /// A certificate has expired.
     #[error("{subject} in tls.crt expired at {not_after}: renew the CA")]
     Expired {
@@ -104,6 +137,7 @@ pub struct CaIssuer {
     not_before: Timestamp,
     not_after: Timestamp,
     top_is_self_signed: bool,
+    name_constraints: NameConstraints,
 }
 
 impl fmt::Debug for CaIssuer {
@@ -128,7 +162,7 @@ impl CaIssuer {
             .collect::<Result<_, _>>()
             .map_err(|_| CaError::Certificate(PairError::UnreadableCertificate))?;
         check_key(&parsed, &key)?;
-        check_chain(&parsed, now)?;
+        check_chain(&chain, &parsed, now)?;
         let (Some(certificate), Some(top)) = (parsed.first(), parsed.last()) else {
             return Err(CaError::Certificate(PairError::NoCertificate));
         };
@@ -138,6 +172,7 @@ impl CaIssuer {
             not_before: parsed.iter().map(|ca| time_of(ca.tbs_certificate().validity().not_before)).max().unwrap_or(now),
             not_after: parsed.iter().map(|ca| time_of(ca.tbs_certificate().validity().not_after)).min().unwrap_or(now),
             top_is_self_signed: top.tbs_certificate().subject() == top.tbs_certificate().issuer(),
+            name_constraints: NameConstraints::of_chain(&parsed)?,
             certificate: certificate.clone(),
             key,
             chain,
@@ -164,10 +199,17 @@ impl CaIssuer {
         self.chain.last().map(|top| pem_text("CERTIFICATE", top)).unwrap_or_default()
     }
 
+    /// The subjects for which databases accept what the CA signs.
+    #[must_use]
+    pub const fn name_constraints(&self) -> &NameConstraints {
+        &self.name_constraints
+    }
+
     /// Signs one certificate with a fresh key. Generating an RSA key takes up to seconds of computing.
     ///
     /// # Errors
-    /// [`Reason::CaNotInDate`] or [`Reason::SigningFailed`].
+    /// [`Reason::CaNotInDate`], [`Reason::IssuerNotAllowed`] for a subject that the name constraints do not permit, or
+    /// [`Reason::SigningFailed`].
     pub fn issue(&self, request: &IssueRequest) -> Result<Issued, IssueError> {
         let now = request.now;
         if self.not_after <= now || self.not_before > now {
@@ -176,10 +218,19 @@ impl CaIssuer {
                 format!("renew the CA: it is valid from {} to {}", self.not_before, self.not_after),
             ));
         }
-        let pair = self.sign(request).map_err(|message| refusal(Reason::SigningFailed, message))?;
-        self.verify(&pair, now).map_err(|message| refusal(Reason::SigningFailed, message))?;
-        pair.verify(&request.subject, now).map_err(|error| refusal(Reason::SigningFailed, error.to_string()))?;
+        self.name_constraints
+            .check(&request.subject)
+            .map_err(|violation| refusal(Reason::IssuerNotAllowed, violation.to_string()))?;
+        let pair = self.sign_and_verify(request).map_err(|message| refusal(Reason::SigningFailed, message))?;
         Ok(Issued { pair, ca_certificate: Some(self.ca_certificate_pem()) })
+    }
+
+    fn sign_and_verify(&self, request: &IssueRequest) -> Result<CertificatePair, String> {
+        let pair = self.sign(request)?;
+        let leaf = pair.certificates().first().ok_or("there is no certificate")?;
+        check_signature(leaf, &self.certificate).map_err(|error| error.to_string())?;
+        pair.verify(&request.subject, request.now).map_err(|error| error.to_string())?;
+        Ok(pair)
     }
 
     fn sign(&self, request: &IssueRequest) -> Result<CertificatePair, String> {
@@ -206,24 +257,10 @@ impl CaIssuer {
         &self.chain[..length]
     }
 
-    /// A second opinion on what was signed: the path is built and checked as a TLS server would.
-    fn verify(&self, pair: &CertificatePair, now: Timestamp) -> Result<(), String> {
-        let (Some(leaf), Some(top)) = (pair.certificates().first(), self.chain.last()) else {
-            return Err("there is no certificate".to_owned());
-        };
-        let text = |error: webpki::Error| error.to_string();
-        let anchor = anchor_from_trusted_cert(top).map_err(text)?;
-        let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now.as_second()).unwrap_or_default()));
-        EndEntityCert::try_from(leaf)
-            .map_err(text)?
-            .verify_for_usage(ALL_VERIFICATION_ALGS, &[anchor], &self.chain, time, KeyUsage::client_auth(), None, None)
-            .map(|_| ())
-            .map_err(text)
-    }
-
-    /// Signs and verifies a certificate that nobody gets, so that a CA that cannot sign is refused before it is asked to.
+    /// Signs and verifies a certificate that nobody gets, so that a CA that cannot sign is refused before it is asked to. Whether the
+    /// CA permits the trial's name does not matter.
     fn try_out(&self, now: Timestamp) -> Result<(), CaError> {
-        let trial = crate::certificate::Subject::common_name("trial").map_err(|error| CaError::Trial(error.to_string()))?;
+        let trial = Subject::common_name("trial").map_err(|error| CaError::Trial(error.to_string()))?;
         let request = IssueRequest {
             username: "trial".to_owned(),
             subject: trial,
@@ -232,7 +269,7 @@ impl CaIssuer {
             private_key: PrivateKeySpec::default(),
             now,
         };
-        self.issue(&request).map(|_| ()).map_err(|error| CaError::Trial(error.message))
+        self.sign_and_verify(&request).map(|_| ()).map_err(CaError::Trial)
     }
 }
 
@@ -242,70 +279,8 @@ fn refusal(reason: Reason, message: String) -> IssueError {
 
 fn check_key(chain: &[Certificate], key: &PrivateKey) -> Result<(), CaError> {
     let public_key = chain.first().and_then(|ca| ca.tbs_certificate().subject_public_key_info().to_der().ok());
-    let spec = key.spec().map_err(CaError::Key)?;
-    if public_key != key.public_key_info().ok() {
-        return Err(CaError::KeyMismatch);
-    }
-    match spec.algorithm {
-        KeyAlgorithm::Rsa if spec.size < SMALLEST_RSA_KEY => Err(CaError::ShortKey(spec.size)),
-        _ => Ok(()),
-    }
-}
-
-fn check_chain(chain: &[Certificate], now: Timestamp) -> Result<(), CaError> {
-    for (index, certificate) in chain.iter().enumerate() {
-        let fields = certificate.tbs_certificate();
-        let subject = fields.subject().to_string();
-        if !may_sign(certificate) {
-            return Err(CaError::NotCa(subject));
-        }
-        let (not_before, not_after) = (time_of(fields.validity().not_before), time_of(fields.validity().not_after));
-        if not_after <= now {
-            return Err(CaError::Expired { subject, not_after });
-        }
-        if not_before > now {
-            return Err(CaError::NotYetValid { subject, not_before });
-        }
-        if !may_sign_for_clients(certificate) {
-            return Err(CaError::NotForClients(subject));
-        }
-        if path_length(certificate).is_some_and(|allowed| usize::from(allowed) < cas_below(chain, index)) {
-            return Err(CaError::PathLength(subject));
-        }
-        let above = chain.get(index + 1).map(|above| above.tbs_certificate().subject());
-        if above.is_some_and(|above| above != fields.issuer()) {
-            return Err(CaError::Order(subject));
-        }
-    }
-    Ok(())
-}
-
-fn may_sign(certificate: &Certificate) -> bool {
-    let fields = certificate.tbs_certificate();
-    let is_ca =
-        fields.get_extension::<BasicConstraints>().is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca));
-    let signs =
-        fields.get_extension::<KeyUsageExtension>().is_ok_and(|found| found.is_none_or(|(_, usage)| usage.key_cert_sign()));
-    is_ca && signs
-}
-
-/// OpenSSL wants the use of a leaf in every CA above it that limits uses, the root included, and takes no `anyExtendedKeyUsage` for it.
-fn may_sign_for_clients(certificate: &Certificate) -> bool {
-    certificate
-        .tbs_certificate()
-        .get_extension::<ExtendedKeyUsage>()
-        .is_ok_and(|found| found.is_none_or(|(_, usage)| usage.0.contains(&ID_KP_CLIENT_AUTH)))
-}
-
-fn path_length(certificate: &Certificate) -> Option<u8> {
-    let constraints = certificate.tbs_certificate().get_extension::<BasicConstraints>().ok().flatten();
-    constraints.and_then(|(_, constraints)| constraints.path_len_constraint)
-}
-
-/// How many CAs count against the path length of the one at `index`: those below it that are not issued to themselves.
-fn cas_below(chain: &[Certificate], index: usize) -> usize {
-    let counts = |ca: &&Certificate| ca.tbs_certificate().subject() != ca.tbs_certificate().issuer();
-    chain.iter().take(index).filter(counts).count()
+    let own = key.public_key_info().map_err(CaError::Key)?;
+    if public_key == Some(own) { Ok(()) } else { Err(CaError::KeyMismatch) }
 }
 
 /// What the CA calls its key; where it does not say, what a leaf would.

@@ -1,0 +1,111 @@
+//! What else a chain must fulfil, in the sentences that an administrator reads.
+
+use super::*;
+
+const P256: &[&str] = &["ecparam", "-name", "prime256v1", "-genkey", "-noout"];
+
+/// Why a CA below a root with this key is refused, if it is signed with this digest.
+fn refusal_below(root_key: &[&str], digest: &str) -> Option<String> {
+    let root = make_ca(root_key, &[]);
+    let sub = make_ca_below(&root, digest);
+    let chain = sub + &String::from_utf8(root.read("ca.crt")).unwrap();
+    load_sub(&root, &chain).err().map(|error| error.to_string())
+}
+
+fn load_sub(root: &Files, chain: &str) -> Result<CaIssuer, CaError> {
+    CaIssuer::from_secret(Some(chain.as_bytes()), Some(&root.read("sub.key")), Timestamp::now())
+}
+
+/// The certificate of a CA with its key in `sub.key`.
+fn make_ca_below(root: &Files, digest: &str) -> String {
+    std::fs::write(root.path("sub.key"), openssl(P256, "")).unwrap();
+    std::fs::write(root.path("sub.ext"), "basicConstraints=critical,CA:TRUE\n").unwrap();
+    let file = |name: &str| root.path(name);
+    let request = openssl(&["req", "-new", "-key", &file("sub.key"), "-subj", "/CN=sub"], "");
+    let (ca, ca_key, extensions) = (file("ca.crt"), file("ca.key"), file("sub.ext"));
+    let arguments = ["x509", "-req", digest, "-CA", &ca, "-CAkey", &ca_key, "-set_serial", "9", "-extfile", &extensions];
+    openssl(&arguments, &request)
+}
+
+#[rstest]
+#[case::rsa(&["genrsa", "2048"], "-sha512")]
+#[case::p256(P256, "-sha512")]
+#[case::p384(&["ecparam", "-name", "secp384r1", "-genkey", "-noout"], "-sha256")]
+#[case::p521(&["ecparam", "-name", "secp521r1", "-genkey", "-noout"], "-sha512")]
+fn each_kind_of_root_is_verified(#[case] root_key: &[&str], #[case] digest: &str) {
+    assert_eq!(refusal_below(root_key, digest), None);
+}
+
+#[rstest]
+#[case::curve(&["ecparam", "-name", "secp256k1", "-genkey", "-noout"], "-sha256",
+    "CN=users CA,O=Acme+OU=db,DC=example,DC=com in tls.crt has a key of the kind secp256k1: use RSA, ECDSA (P-256, P-384, P-521) or Ed25519")]
+#[case::brainpool(&["ecparam", "-name", "brainpoolP384r1", "-genkey", "-noout"], "-sha256", "a key of the kind brainpoolP384r1: use")]
+#[case::edwards(&["genpkey", "-algorithm", "ed448"], "-sha256", "has a key of the kind id-Ed448: use RSA")]
+#[case::short(&["genrsa", "1024"], "-sha256", "in tls.crt has an RSA key of 1024 bits: use one of 2048 to 8192")]
+#[case::digest(&["genrsa", "2048"], "-sha1",
+    "CN=sub in tls.crt is signed with sha1WithRSAEncryption: have it issued again with SHA-256, SHA-384 or SHA-512")]
+#[case::ecdsa_digest(P256, "-sha1", "CN=sub in tls.crt is signed with ecdsa-with-SHA1: have it issued again")]
+fn what_cannot_be_verified_is_named(#[case] root_key: &[&str], #[case] digest: &str, #[case] sentence: &str) {
+    let refusal = refusal_below(root_key, digest).unwrap();
+    assert!(refusal.contains(sentence), "{refusal}");
+}
+
+#[test]
+fn a_ca_with_the_key_but_not_the_name_of_the_issuer_is_not_the_issuer() {
+    let root = make_ca(P256, &[]);
+    let sub = make_ca_below(&root, "-sha256");
+    let renamed = openssl(&["req", "-x509", "-key", &root.path("ca.key"), "-subj", "/CN=other", "-days", "3"], "");
+    assert_eq!(load_sub(&root, &(sub + &renamed)).map(|_| ()), Err(CaError::Order("CN=sub".to_owned())));
+}
+
+#[test]
+fn a_signature_algorithm_that_is_said_twice_must_be_the_same() {
+    let root = make_ca(P256, &[]);
+    let mut sub = read_certificates(make_ca_below(&root, "-sha256").as_bytes()).unwrap()[0].to_vec();
+    // The last of the two is outside of what is signed; ecdsa-with-SHA256 becomes ecdsa-with-SHA384.
+    let sha256 = [0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x02];
+    let last = sub.windows(sha256.len()).rposition(|bytes| bytes == sha256).unwrap();
+    sub[last + sha256.len() - 1] = 0x03;
+    let chain = pem_text("CERTIFICATE", &sub) + &String::from_utf8(root.read("ca.crt")).unwrap();
+    assert_eq!(load_sub(&root, &chain).map(|_| ()), Err(CaError::Order("CN=sub".to_owned())));
+}
+
+#[test]
+fn more_certificates_than_a_chain_has_are_refused() {
+    let files = make_ca(P256, &[]);
+    let certificate = String::from_utf8(files.read("ca.crt")).unwrap();
+    let load = |count: usize| {
+        CaIssuer::from_secret(Some(certificate.repeat(count).as_bytes()), Some(&files.read("ca.key")), Timestamp::now())
+    };
+    assert_eq!(load(11).map(|_| ()), Err(CaError::LongChain(11)));
+    assert!(load(10).is_ok(), "a root counts as issued by itself");
+}
+
+#[rstest]
+#[case::policies("certificatePolicies=critical,1.2.3.4", None)]
+#[case::policy_constraints("policyConstraints=critical,requireExplicitPolicy:0", None)]
+#[case::any_policy("inhibitAnyPolicy=critical,0", None)]
+#[case::policy_mappings("policyMappings=critical,1.2.3:1.2.4", None)]
+#[case::revocation_lists("crlDistributionPoints=critical,URI:http://ca.example.com/crl", None)]
+#[case::netscape("nsCertType=critical,server", None)]
+#[case::alternative_name("subjectAltName=critical,email:ca@example.com", None)]
+#[case::not_revoked("noCheck=critical,ignored", None)]
+#[case::unknown("1.2.3.4=critical,DER:0500", Some("1.2.3.4"))]
+#[case::unknown_and_not_critical("1.2.3.4=DER:0500", None)]
+#[case::information("authorityInfoAccess=critical,OCSP;URI:http://ca.example.com", Some("id-pe-authorityInfoAccess"))]
+fn a_critical_extension_is_taken_if_openssl_takes_it(#[case] extension: &str, #[case] refused: Option<&str>) {
+    let files = make_ca(P256, &["-days", "3", "-addext", extension]);
+    let issued = load(&files).map(|ca| ca.issue(&request(PrivateKeySpec::default())).unwrap().pair.certificates_pem());
+    match (issued, refused) {
+        (Ok(leaf), None) => {
+            std::fs::write(files.path("leaf.crt"), leaf).unwrap();
+            openssl(&["verify", "-purpose", "sslclient", "-CAfile", &files.path("ca.crt"), &files.path("leaf.crt")], "");
+        }
+        (Err(error), Some(name)) => {
+            let sentence =
+                format!("in tls.crt has the critical extension {name}, which databases do not know: have it issued without");
+            assert!(error.to_string().ends_with(&sentence), "{error}");
+        }
+        (issued, _) => panic!("{issued:?}"),
+    }
+}
