@@ -41,6 +41,7 @@ use usercert_test_support::{
 
 use tokio::task::AbortHandle;
 
+pub mod atlas_objects;
 mod shop;
 
 pub use shop::Shop;

@@ -3,8 +3,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api,
-    api::{DynamicObject, Patch, PatchParams},
-    core::{ApiResource, GroupVersionKind},
+    api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
 use usercert_operator::api::{ClusterCertificateIssuer, DatabaseUserCertificate, condition};
@@ -12,64 +11,13 @@ use usercert_test_support::atlas::X509Type;
 
 use crate::{
     CLUSTER,
-    harness::{LENT, OPERATOR, PRIVATE_API_KEY, Shop, create_namespace, eventually},
+    harness::{
+        LENT, OPERATOR, PRIVATE_API_KEY, Shop,
+        atlas_objects::{certificate_for, kinds, put, ready, serve_kinds, user, user_in},
+        create_namespace, eventually,
+    },
     open,
 };
-
-/// The definitions, as far as their form matters here.
-async fn serve_kinds(shop: &Shop) {
-    for (kind, plural) in [("AtlasProject", "atlasprojects"), ("AtlasDatabaseUser", "atlasdatabaseusers")] {
-        let open = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
-        let definition = json!({
-            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": { "name": format!("{plural}.atlas.mongodb.com") },
-            "spec": {
-                "group": "atlas.mongodb.com", "scope": "Namespaced",
-                "names": { "kind": kind, "plural": plural, "singular": kind.to_lowercase() },
-                "versions": [{
-                    "name": "v1", "served": true, "storage": true, "subresources": { "status": {} },
-                    "schema": { "openAPIV3Schema": { "type": "object", "properties": { "spec": open, "status": open } } },
-                }],
-            },
-        });
-        let api = Api::<CustomResourceDefinition>::all(shop.client.clone());
-        api.patch(&format!("{plural}.atlas.mongodb.com"), &PatchParams::apply("test"), &Patch::Apply(definition))
-            .await
-            .unwrap();
-        eventually("the kind is served", || async { kinds(shop, kind).list(&Default::default()).await.is_ok().then_some(()) })
-            .await;
-    }
-}
-
-fn kinds(shop: &Shop, kind: &str) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("atlas.mongodb.com", "v1", kind));
-    Api::namespaced_with(shop.client.clone(), &shop.namespace, &resource)
-}
-
-async fn put(shop: &Shop, kind: &str, name: &str, spec: Value, status: Value) {
-    let object = shop
-        .apply(json!({ "apiVersion": "atlas.mongodb.com/v1", "kind": kind, "metadata": { "name": name }, "spec": spec }))
-        .await;
-    let mut status = status;
-    status["observedGeneration"] = json!(object.metadata.generation);
-    kinds(shop, kind).patch_status(name, &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await.unwrap();
-}
-
-fn user(name: &str, x509_type: &str) -> Value {
-    json!({ "username": name, "databaseName": "$external", "x509Type": x509_type, "projectRef": { "name": "project" } })
-}
-
-fn ready(status: &str) -> Value {
-    json!({ "conditions": [{ "type": "Ready", "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z" }] })
-}
-
-async fn certificate_for(shop: &Shop, name: &str, user: &str) {
-    shop.apply(json!({
-        "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": name },
-        "spec": { "userRef": { "name": user } },
-    }))
-    .await;
-}
 
 #[tokio::test]
 async fn its_objects_are_found_when_they_come_followed_while_they_are_there_and_not_needed_when_they_go() {
@@ -80,7 +28,7 @@ async fn its_objects_are_found_when_they_come_followed_while_they_are_there_and_
     shop.until("orders", "Ready", "False AtlasObjectNotFound").await;
     assert!(shop.message("orders", "Ready").await.contains("does not serve its kind"));
 
-    serve_kinds(&shop).await;
+    serve_kinds(&shop.client).await;
     put(&shop, "AtlasDatabaseUser", "atlas-orders", user(&name, "MANAGED"), ready("False")).await;
     shop.until("orders", "Ready", "False AtlasObjectNotReady").await;
     put(&shop, "AtlasDatabaseUser", "atlas-orders", user(&name, "MANAGED"), ready("True")).await;
@@ -203,12 +151,6 @@ async fn what_is_not_current_or_on_its_way_out_is_not_served(shop: &Shop) {
     users.patch("leaving", &PatchParams::default(), &finalizers(json!([]))).await.unwrap();
     shop.until("leaving", "Ready", "False AtlasObjectNotFound").await;
     assert!(shop.cluster.atlas.mints_of(&name).is_empty());
-}
-
-fn user_in(name: &str, namespace: &str, project: &str) -> Value {
-    let mut spec = user(name, "MANAGED");
-    spec["projectRef"] = json!({ "name": project, "namespace": namespace });
-    spec
 }
 
 /// A tenant with all rights in its own namespace alone, statuses included.
