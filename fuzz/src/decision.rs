@@ -7,6 +7,7 @@ use usercert_operator::{
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason},
     certificate::{CertificateFacts, NameConstraints},
     controller::{
+        Received,
         adoption::{Holder, abandoned, check_adoptable, holder},
         secret,
     },
@@ -26,9 +27,9 @@ use crate::{
 /// Everything that a decision depends on and that somebody else may have written.
 #[derive(Deserialize)]
 struct Case {
-    certificate: DatabaseUserCertificate,
+    certificate: Received<DatabaseUserCertificate>,
     #[serde(default)]
-    secret: Option<Secret>,
+    secret: Option<Received<Secret>>,
     /// An issuer that can be used; without this or what follows there is none.
     #[serde(default)]
     issuer: Option<IssuerCase>,
@@ -52,7 +53,7 @@ struct Case {
     unsaved: bool,
     /// A Secret whose certificate is the one that is in memory alone, whatever the other one holds.
     #[serde(default)]
-    unsaved_secret: Option<Secret>,
+    unsaved_secret: Option<Received<Secret>>,
     /// Whether the Secret is taken as it is remembered.
     #[serde(default)]
     recalled: bool,
@@ -91,10 +92,11 @@ pub fn decision(data: &[u8]) -> Outcome {
     let Ok(case) = serde_json::from_slice::<Case>(data) else { return Outcome::Unread };
     let observed = case.observed();
     case.assert_keeps_key(&next_status(&case.certificate, &observed, &decide(&case.certificate, &observed, now()), now()));
-    let object = &case.certificate;
+    let object = &*case.certificate;
     for now in [case.now.map_or(now(), at), now(), Timestamp::UNIX_EPOCH, Timestamp::MIN, Timestamp::MAX] {
         let decision = decide(object, &observed, now);
         assert_eq!(decide(object, &observed, now), decision, "the same is decided of the same");
+        assert_mints_nothing_for_what_cannot_be_read(&observed, &decision);
         assert_gives_up_for_a_good_one_alone(&case.certificate, &observed, &decision, now);
         assert!(next_look(&observed, &decision, now).is_none_or(|next| next > now), "{decision:?}");
         let mut status = next_status(object, &observed, &decision, now);
@@ -120,6 +122,7 @@ impl Case {
             unsaved: self.unsaved_certificate().or_else(|| secret.certificate().filter(|_| self.unsaved).cloned()),
             secret,
             status: self.certificate.status.clone().unwrap_or_default(),
+            unreadable: self.certificate.unreadable().map(ToString::to_string),
             account: self.made.as_ref().map(|made| UserAccount { made: made.iter().copied().map(at).collect(), objects: 1 }),
             save_refused: self.repairs.first().map(|until| (at(*until), "refused".to_owned())),
             recent_repairs: self.repairs.iter().copied().map(at).collect(),
@@ -145,7 +148,7 @@ impl Case {
 
     fn secret_state(&self) -> SecretState {
         let Some(found) = &self.secret else { return SecretState::Absent };
-        match holder(&self.certificate, &found.metadata) {
+        match holder(&self.certificate, found) {
             Holder::ThisObject => {}
             Holder::Another(owner) => return SecretState::NotOurs(owner),
             Holder::Nobody(whose) => {
@@ -167,6 +170,12 @@ impl Case {
             assert_keeps_secret_beside(&text, key, &open);
         }
     }
+}
+
+/// A claim may stand in what cannot be read.
+fn assert_mints_nothing_for_what_cannot_be_read(observed: &Observed, decision: &Decision) {
+    let may_mint = matches!(decision, Decision::Issue { .. } | Decision::Examine { .. } | Decision::Account | Decision::Queue);
+    assert!(observed.unreadable.is_none() || !may_mint, "{decision:?}");
 }
 
 /// A certificate that was made and not saved is given up for one in the Secret that works, and for nothing else.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use usercert_operator::{
     api::{IssuerKind, IssuerSpec},
     certificate::Subject,
-    controller::{IssuerKey, load},
+    controller::{IssuerKey, Received, load},
     issuer::{
         Issuer,
         atlas::{AtlasAccess, AtlasApiVersion, AtlasSettings, Words},
@@ -30,7 +30,7 @@ static ACCESS: LazyLock<AtlasAccess> = LazyLock::new(|| AtlasAccess {
 struct Case {
     kind: IssuerKind,
     spec: IssuerSpec,
-    secret: Secret,
+    secret: Received<Secret>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]

@@ -10,6 +10,7 @@ use usercert_operator::{
     },
     certificate::CertificatePair,
     controller::{
+        Received,
         adoption::{abandoned, check_adoptable, holder},
         secret::{SecretContent, placeholder, placeholder_patch, read, recall},
     },
@@ -23,8 +24,8 @@ use crate::{
 
 #[derive(Deserialize)]
 struct Case {
-    certificate: DatabaseUserCertificate,
-    secret: Secret,
+    certificate: Received<DatabaseUserCertificate>,
+    secret: Received<Secret>,
 }
 
 /// A `certificate` and the `secret` that it finds, as JSON.
@@ -33,7 +34,7 @@ pub fn secret(data: &[u8]) -> Outcome {
     let (view, pair) = read(&certificate, &secret);
     let fault = check_adoptable(&secret).err();
     let found = abandoned(&secret, String::new(), fault);
-    let said = format!("{view:?} {found:?} {:?}", holder(&certificate, &secret.metadata));
+    let said = format!("{view:?} {found:?} {:?}", holder(&certificate, &secret));
     for key in key_material(&secret) {
         assert_keeps_secret_beside(&said, key, &open_text(&certificate, &secret));
     }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How a certificate is made; exactly one of `atlas` and `ca`.
-#[derive(CustomResource, Clone, Debug, Deserialize, Serialize, KubeSchema, PartialEq)]
+#[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq)]
 #[kube(
     group = "usercert.dev",
     version = "v1alpha1",
@@ -39,7 +39,7 @@ pub struct IssuerSpec {
 }
 
 /// The cluster-scoped twin of [`CertificateIssuer`].
-#[derive(CustomResource, Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq)]
+#[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[kube(
     group = "usercert.dev",
     version = "v1alpha1",

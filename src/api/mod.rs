@@ -13,8 +13,8 @@ pub use certificate::{
 };
 pub use condition::{ISSUING, MESSAGE_CHARACTERS, READY, condition, printable, set_condition, truncated_to_second};
 pub use issuer::{
-    AllowedUse, AtlasApiVersion, AtlasIssuerSpec, CaIssuerSpec, CertificateIssuer, ClusterCertificateIssuer, IssuerSpec,
-    IssuerStatus, NamespaceChoice, ProjectReference, SecretName,
+    AllowedUse, AtlasApiVersion, AtlasIssuerSpec, CaIssuerSpec, CertificateIssuer, ClusterCertificateIssuer, ClusterIssuerSpec,
+    IssuerSpec, IssuerStatus, NamespaceChoice, ProjectReference, SecretName,
 };
 pub use reason::{Reason, Severity};
 

@@ -82,6 +82,8 @@ reasons! {
 
     /// The spec cannot be carried out; the message names the field.
     InvalidSpec, Warning;
+    /// Something in the object cannot be read; an Event names it. No certificate is issued for it, and its status is not written.
+    ObjectUnreadable, Warning;
     /// The issuer that `issuerRef` names does not exist.
     IssuerNotFound, Warning;
     /// The issuer's `allow` does not name this namespace, user name or subject, the CA's `nameConstraints` do not permit the subject, or this operator does not serve cluster issuers.

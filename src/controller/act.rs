@@ -10,7 +10,7 @@ use kube::{
 use tracing::info;
 
 use super::{
-    Context, ReconcileError,
+    Context, Received, ReconcileError,
     adoption::{Holder, adoption_patch, holder},
     examine::Examined,
     issuers::LoadedIssuer,
@@ -52,7 +52,7 @@ pub(super) enum Acted {
 pub(super) struct Pass<'a> {
     pub(super) context: &'a Context,
     /// The object; a claim replaces it by its newer version.
-    pub(super) object: DatabaseUserCertificate,
+    pub(super) object: Received<DatabaseUserCertificate>,
     pub(super) observed: Observed,
     pub(super) issuer: Option<std::sync::Arc<LoadedIssuer>>,
     /// The turn to ask Atlas; it lasts until the pass has ended.
@@ -87,7 +87,7 @@ impl Pass<'_> {
         (self.observed.namespace.clone(), self.object.secret_name())
     }
 
-    fn secrets(&self) -> Api<Secret> {
+    fn secrets(&self) -> Api<Received<Secret>> {
         Api::namespaced(self.context.client.clone(), &self.observed.namespace)
     }
 
@@ -147,8 +147,8 @@ impl Pass<'_> {
         if issuance.is_none() {
             return self.write_replaceable(&content, cause).await;
         }
-        let uid = self.object.uid().unwrap_or_default();
-        self.context.memory.keep_unsaved(self.name(), Unsaved { uid, content, refused: None });
+        let (uid, secret_name) = (self.object.uid().unwrap_or_default(), self.object.secret_name());
+        self.context.memory.keep_unsaved(self.name(), Unsaved { uid, secret_name, content, refused: None });
         self.save().await
     }
 
@@ -175,10 +175,12 @@ impl Pass<'_> {
     /// Reads the object live: whether it is there and wants what this pass decided on. Watches may lag, so that a Secret could be written
     /// for what nobody wants any more.
     async fn is_current(&self) -> Result<bool, KubernetesError> {
-        let api = Api::<DatabaseUserCertificate>::namespaced(self.context.client.clone(), &self.observed.namespace);
-        let found = request("read the object", api.get_metadata_opt(&self.object.name_any())).await?;
+        type Metadata = Received<PartialObjectMeta<DatabaseUserCertificate>>;
+        let api = Api::<Metadata>::namespaced(self.context.client.clone(), &self.observed.namespace);
+        let found = request("read the object", api.get_opt(&self.object.name_any())).await?;
         let decided_on = &self.object.metadata;
-        Ok(found.is_some_and(|PartialObjectMeta { metadata: live, .. }| {
+        Ok(found.is_some_and(|found| {
+            let live = &found.metadata;
             live.uid == decided_on.uid && live.generation == decided_on.generation && live.deletion_timestamp.is_none()
         }))
     }
@@ -227,7 +229,7 @@ impl Pass<'_> {
         let (view, pair) = secret::read(&self.object, &found);
         let Some(pair) = pair else { return Ok(Acted::Stale) };
         let decided_on = self.observed.secret.certificate().map(|certificate| &certificate.serial_number);
-        if decided_on != Some(&pair.facts().serial_number) || holder(&self.object, &found.metadata) != Holder::ThisObject {
+        if decided_on != Some(&pair.facts().serial_number) || holder(&self.object, &found) != Holder::ThisObject {
             return Ok(Acted::Stale);
         }
         self.check_current().await?;
@@ -273,7 +275,7 @@ impl Pass<'_> {
 
     async fn create(&self, content: &SecretContent) -> Result<SecretView, KubernetesError> {
         let parameters = PostParams { field_manager: Some(CONTROLLER.to_owned()), ..PostParams::default() };
-        let new = content.to_secret(&self.object);
+        let new = Received::from(content.to_secret(&self.object));
         let written = request("create the Secret", self.secrets().create(&parameters, &new)).await?;
         Ok(self.remember(content.view(&written.metadata, None)))
     }
@@ -299,7 +301,7 @@ impl Pass<'_> {
             request("patch the Secret", secrets.patch(&self.object.secret_name(), &parameters(true), &patch)).await?;
         } else {
             let parameters = PostParams { dry_run: true, field_manager: Some(CONTROLLER.to_owned()) };
-            request("create the Secret", secrets.create(&parameters, &placeholder(&self.object))).await?;
+            request("create the Secret", secrets.create(&parameters, &placeholder(&self.object).into())).await?;
         }
         Ok(())
     }
@@ -311,8 +313,12 @@ impl Pass<'_> {
         rand::fill(&mut bytes).map_err(|_| ReconcileError::NoRandomness)?;
         let id = hex::encode(bytes);
         let status = decide::claimed(&self.object, &self.observed.status, &id, cause, now(self.context));
-        self.object = patch_status(self.context, &self.object, &status).await?;
-        self.observed.status = self.object.status.clone().unwrap_or(status);
+        let written = patch_status(self.context, &self.object, &status).await?;
+        // What was written stands, whatever of the answer can be read.
+        let read = written.status.clone().filter(|_| written.unreadable().is_none());
+        self.observed.status = read.unwrap_or(status);
+        self.object.status = Some(self.observed.status.clone());
+        self.object.metadata = written.metadata.clone();
         Ok(id)
     }
 }

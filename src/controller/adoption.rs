@@ -9,7 +9,10 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Owne
 use kube::{Resource, api::ObjectMeta};
 use serde_json::{Value, json};
 
-use super::secret::{first_pair, labels};
+use super::{
+    Received,
+    secret::{first_pair, labels},
+};
 use crate::{
     api::{
         DatabaseUserCertificate,
@@ -33,9 +36,13 @@ pub enum Holder {
     Another(String),
 }
 
-/// Whose a Secret is, by its controller reference.
+/// Whose a Secret is, by its controller reference. One that cannot be read may hold a certificate that works, so it counts as another's.
 #[must_use]
-pub fn holder(object: &DatabaseUserCertificate, metadata: &ObjectMeta) -> Holder {
+pub fn holder<K: Resource>(object: &DatabaseUserCertificate, secret: &Received<K>) -> Holder {
+    let metadata = secret.meta();
+    if let Some(unreadable) = secret.unreadable() {
+        return Holder::Another(format!("cannot be read ({})", unreadable.fault()));
+    }
     match controller_of(metadata) {
         Some(owner) if Some(&owner.uid) == object.metadata.uid.as_ref() => Holder::ThisObject,
         Some(owner) if is_former(object, owner) && is_marked(metadata) => {
@@ -133,9 +140,20 @@ mod tests {
         json!([{ "apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true }])
     }
 
+    fn received(secret: &Value) -> Received<Secret> {
+        serde_json::from_str(&secret.to_string()).unwrap()
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_read_is_there_and_not_to_be_touched() {
+        let metadata = json!({ "ownerReferences": owner("DatabaseUserCertificate", "orders", "new") });
+        let found = received(&json!({ "metadata": metadata, "data": "x" }));
+        assert_eq!(holder(&object(), &found), Holder::Another("cannot be read (data: expected a map)".to_owned()));
+    }
+
     /// `this`, `nobody` or `another`.
-    fn whose(metadata: Value) -> &'static str {
-        match holder(&object(), &serde_json::from_value(metadata).unwrap()) {
+    fn whose(metadata: &Value) -> &'static str {
+        match holder(&object(), &received(&json!({ "metadata": metadata }))) {
             Holder::ThisObject => "this",
             Holder::Nobody(_) => "nobody",
             Holder::Another(_) => "another",
@@ -156,7 +174,7 @@ mod tests {
         #[case] metadata: Value,
         #[case] expected: &str,
     ) {
-        assert_eq!(whose(metadata), expected);
+        assert_eq!(whose(&metadata), expected);
     }
 
     fn secret(type_: &str, data: &[(&str, &str)]) -> Secret {

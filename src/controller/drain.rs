@@ -6,12 +6,12 @@ use kube::{Api, ResourceExt};
 use tracing::{error, info, warn};
 
 use super::{
-    Context, ReconcileError,
+    Context, Received, ReconcileError,
     act::{Acted, Pass},
     kubernetes::{chain, request},
     memory::NamespacedName,
     observe::{Found, Look, now, observe},
-    reconcile::finish,
+    reconcile::{finish, workable},
 };
 use crate::{
     api::{DatabaseUserCertificate, Reason},
@@ -54,10 +54,10 @@ pub(super) async fn drain(context: &Context, stopped: Instant, limit: Duration) 
 /// Looks at the object and its Secret as they are now, and does nothing but save. The Secret may have a better certificate by then: this one
 /// is given up, which whoever leads has counted or will, for its claim.
 async fn save(context: &Context, name: &NamespacedName) -> Result<(), ReconcileError> {
-    let api = Api::<DatabaseUserCertificate>::namespaced(context.client.clone(), &name.0);
+    let api = Api::<Received<DatabaseUserCertificate>>::namespaced(context.client.clone(), &name.0);
     let found = request("read the object", api.get_opt(&name.1)).await?;
     let wanted = found.filter(|object| context.memory.unsaved(name, &object.uid().unwrap_or_default()).is_some());
-    let Some(object) = wanted else {
+    let Some(object) = wanted.and_then(|object| workable(context, object)) else {
         context.memory.forget(name);
         return Ok(());
     };

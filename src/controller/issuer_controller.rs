@@ -1,7 +1,7 @@
 //! The controller of issuers, one for each kind: loads them with their Secrets, says in their status whether they can be used,
 //! and wakes the certificates that use them.
 
-use std::{fmt::Debug, hash::Hash, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use jiff::Timestamp;
@@ -13,17 +13,16 @@ use kube::{
         controller::{Action, Error as ControllerError},
     },
 };
-use serde::{Serialize, de::DeserializeOwned};
 use tracing::warn;
 
 use super::{
-    Context, ReconcileError, Scope,
+    Context, FromMetadata, Received, ReconcileError, Scope,
     atlas_objects::{Place, Project, find_project, project_credentials},
     credentials::SecretReference,
     issuers::{IssuerKey, LoadedIssuer, Refusal, endpoint_of, load, secret_of},
     kubernetes::{chain, request},
     observe::{issuer_key, now},
-    report::{new_warnings, status_patch, superseded},
+    report::{new_warnings, report_unreadable, status_patch, superseded},
     triggers::Waiting,
 };
 use crate::api::{
@@ -32,9 +31,7 @@ use crate::api::{
 };
 
 /// Either kind of issuer.
-pub(super) trait IssuerObject:
-    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize + Send + Sync + 'static
-{
+pub(super) trait IssuerObject: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static {
     /// Which kind it is.
     const KIND: IssuerKind;
     /// The shared spec.
@@ -42,7 +39,7 @@ pub(super) trait IssuerObject:
     /// The status, if there is one.
     fn issuer_status(&self) -> Option<&IssuerStatus>;
     /// Where the issuer itself is read and written.
-    fn api(&self, context: &Context) -> Api<Self>;
+    fn api(context: &Context, namespace: &str) -> Api<Received<Self>>;
 }
 
 impl IssuerObject for CertificateIssuer {
@@ -53,8 +50,8 @@ impl IssuerObject for CertificateIssuer {
     fn issuer_status(&self) -> Option<&IssuerStatus> {
         self.status.as_ref()
     }
-    fn api(&self, context: &Context) -> Api<Self> {
-        Api::namespaced(context.client.clone(), &self.namespace().unwrap_or_default())
+    fn api(context: &Context, namespace: &str) -> Api<Received<Self>> {
+        Api::namespaced(context.client.clone(), namespace)
     }
 }
 
@@ -66,17 +63,13 @@ impl IssuerObject for ClusterCertificateIssuer {
     fn issuer_status(&self) -> Option<&IssuerStatus> {
         self.status.as_ref()
     }
-    fn api(&self, context: &Context) -> Api<Self> {
+    fn api(context: &Context, _: &str) -> Api<Received<Self>> {
         Api::all(context.client.clone())
     }
 }
 
 /// Runs the controller of one kind.
-pub(super) async fn run<K>(controller: Controller<K>, context: Arc<Context>)
-where
-    K: IssuerObject,
-    K::DynamicType: Debug + Eq + Hash + Clone + Unpin,
-{
+pub(super) async fn run<K: IssuerObject>(controller: Controller<Received<K>>, context: Arc<Context>) {
     controller
         .run(reconcile::<K>, after_error::<K>, Arc::clone(&context))
         .for_each(move |result| {
@@ -96,16 +89,24 @@ where
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature is kube's")]
-fn after_error<K: IssuerObject>(issuer: Arc<K>, error: &ReconcileError, _: Arc<Context>) -> Action {
+fn after_error<K: IssuerObject>(issuer: Arc<Received<K>>, error: &ReconcileError, _: Arc<Context>) -> Action {
     if !matches!(error, ReconcileError::Superseded) {
         warn!(issuer = issuer.name_any(), error = chain(error), "an issuer could not be loaded and is tried again");
     }
     Action::requeue(Duration::from_secs(5))
 }
 
-async fn reconcile<K: IssuerObject>(issuer: Arc<K>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let key = IssuerKey { kind: K::KIND, namespace: issuer.namespace().unwrap_or_default(), name: issuer.name_any() };
-    let Some(loaded) = find(&*issuer, &key, &context).await? else {
+    if let Some(unreadable) = issuer.unreadable_object() {
+        let refusal = Refusal::new(Reason::ObjectUnreadable, unreadable.to_string());
+        if context.issuers.set(key.clone(), Err(refusal)) {
+            wake_users(&context, &key);
+        }
+        report_unreadable(&context, &Waiting::Issuer(key), &issuer).await;
+        return Ok(Action::await_change());
+    }
+    let Some(loaded) = find(&**issuer, &key, &context).await? else {
         // The Secret's watch has shown nothing yet and wakes us when it has.
         return Ok(Action::await_change());
     };
@@ -121,7 +122,7 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<K>, context: Arc<Context>) -> Re
         }
         wake_users(&context, &key);
     }
-    report(&*issuer, &context, condition).await?;
+    report(&issuer, &context, condition).await?;
     Ok(next)
 }
 
@@ -191,19 +192,22 @@ fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option
         context.atlas_projects.forget(&waiting);
         None
     };
-    let missing = if spec.atlas.is_some() { Reason::CredentialsNotFound } else { Reason::CaNotFound };
+    let (missing, unusable) = match &spec.atlas {
+        Some(_) => (Reason::CredentialsNotFound, Reason::CredentialsInvalid),
+        None => (Reason::CaNotFound, Reason::CaInvalid),
+    };
     if let Some(name) = secret_of(spec) {
         let namespace = match (&context.scope, key.kind) {
             (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace.clone(),
             _ => key.namespace.clone(),
         };
-        let secret = SecretReference { name: (namespace, name.to_owned()), place: Place::Own, missing };
+        let secret = SecretReference { name: (namespace, name.to_owned()), place: Place::Own, missing, unusable };
         return Ok(Some((project.map(|(_, project)| project.id), secret)));
     }
     match project {
         Some((at, Project { id, credentials: Some(secret) })) => {
             let place = project_credentials(&context.atlas_defaults.lending, &key.namespace, &at.0, &secret)?;
-            Ok(Some((Some(id), SecretReference { name: secret, place, missing })))
+            Ok(Some((Some(id), SecretReference { name: secret, place, missing, unusable })))
         }
         Some(_) => Err(Refusal::new(
             Reason::CredentialsNotFound,
@@ -213,8 +217,9 @@ fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option
     }
 }
 
+/// Reports the status if it changed, or if what stands there cannot be read: it holds nothing that is not found out anew.
 async fn report<K: IssuerObject>(
-    issuer: &K,
+    issuer: &Received<K>,
     context: &Context,
     (ready, reason, message): (bool, Reason, String),
 ) -> Result<(), ReconcileError> {
@@ -222,12 +227,12 @@ async fn report<K: IssuerObject>(
     let mut status = old.clone();
     status.observed_generation = issuer.meta().generation;
     set_condition(&mut status.conditions, READY, ready, reason, &message, issuer.meta().generation, now(context));
-    if status == old {
+    if status == old && issuer.unreadable().is_none() {
         return Ok(());
     }
     let patch = Patch::Merge(status_patch(issuer, &status));
     let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
-    let (api, name) = (issuer.api(context), issuer.name_any());
+    let (api, name) = (K::api(context, &issuer.namespace().unwrap_or_default()), issuer.name_any());
     request("patch the issuer's status", api.patch_status(&name, &parameters, &patch)).await.map_err(superseded)?;
     for (reason, message) in new_warnings(&old.conditions, &status.conditions) {
         context.metrics.refused(reason);
@@ -243,6 +248,7 @@ fn forget_watches(context: &Context, key: &IssuerKey) {
 
 fn forget(context: &Context, key: &IssuerKey) {
     forget_watches(context, key);
+    context.memory.forget_unreadable(&Waiting::Issuer(key.clone()));
     context.issuers.remove(key);
     wake_users(context, key);
 }

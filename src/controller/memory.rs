@@ -8,7 +8,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::secret::SecretContent;
+use super::{secret::SecretContent, triggers::Waiting};
 use crate::{certificate::CertificateFacts, decide::SecretView, issuer::IssueError};
 
 /// A namespaced object's namespace and name.
@@ -19,6 +19,8 @@ pub type NamespacedName = (String, String);
 pub struct Unsaved {
     /// The UID of the object that it was issued for.
     pub uid: String,
+    /// The name of its Secret.
+    pub secret_name: String,
     /// What the Secret is to hold.
     pub content: SecretContent,
     /// After a refused write: when it is tried again, and why it was refused.
@@ -38,6 +40,7 @@ struct Remembered {
     failures: HashMap<NamespacedName, u32>,
     repairs: HashMap<NamespacedName, Vec<Timestamp>>,
     ended: HashMap<NamespacedName, (String, IssueError)>,
+    told_unreadable: HashMap<Waiting, String>,
 }
 
 struct SecretMemory {
@@ -227,6 +230,17 @@ impl Memory {
     /// A pass succeeded.
     pub fn forget_failures(&self, object: &NamespacedName) {
         self.lock().failures.remove(object);
+    }
+
+    /// Whether it is still to be told that this version of an object cannot be read; it counts as told then.
+    #[must_use]
+    pub fn tells_unreadable(&self, who: &Waiting, resource_version: &str) -> bool {
+        self.lock().told_unreadable.insert(who.clone(), resource_version.to_owned()).as_deref() != Some(resource_version)
+    }
+
+    /// The object can be read, or is gone.
+    pub fn forget_unreadable(&self, who: &Waiting) {
+        self.lock().told_unreadable.remove(who);
     }
 
     /// The object is gone.

@@ -15,6 +15,7 @@ mod kubernetes;
 mod memory;
 mod name_watches;
 mod observe;
+mod received;
 mod reconcile;
 mod relist;
 mod report;
@@ -48,8 +49,12 @@ pub use accounts::Accounts;
 pub use atlas_objects::{Lending, Project, User, UserProject, read_project, read_user};
 pub use issuers::{IssuerKey, LoadedIssuer, Refusal, load};
 pub use kubernetes::{KubernetesError, REQUEST_LIMIT, chain, request};
+pub use received::{FromMetadata, Received, Unreadable};
 pub use turns::Turns;
 pub use wiring::run;
+
+/// What a watch of Secrets shows.
+type SecretMetadata = Received<PartialObjectMeta<Secret>>;
 
 /// Tells the time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -135,11 +140,11 @@ struct Context {
     secret_watches: Arc<NameWatches<PartialObjectMeta<Secret>>>,
     atlas_projects: NameWatches<DynamicObject>,
     atlas_users: NameWatches<DynamicObject>,
-    secrets: Store<PartialObjectMeta<Secret>>,
-    namespaces: Option<Store<PartialObjectMeta<Namespace>>>,
-    issuer_store: Store<CertificateIssuer>,
-    cluster_issuer_store: Option<Store<ClusterCertificateIssuer>>,
-    certificate_store: Store<DatabaseUserCertificate>,
+    secrets: Store<SecretMetadata>,
+    namespaces: Option<Store<Received<PartialObjectMeta<Namespace>>>>,
+    issuer_store: Store<Received<CertificateIssuer>>,
+    cluster_issuer_store: Option<Store<Received<ClusterCertificateIssuer>>>,
+    certificate_store: Store<Received<DatabaseUserCertificate>>,
 }
 
 /// A pass that failed for another reason than an issuer's.

@@ -6,23 +6,22 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt::Debug,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures::StreamExt;
-use kube::{Api, Client, Resource, ResourceExt, runtime::watcher};
-use serde::de::DeserializeOwned;
+use kube::{Api, Client, Resource, runtime::watcher};
 use tokio::task::AbortHandle;
 
 use super::{
+    FromMetadata, Received,
     memory::NamespacedName,
     relist::Relists,
     triggers::{Triggers, Waiting},
 };
 
 /// What a watch of one object has shown.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Sighting<K> {
     /// Nothing yet; whoever waits is woken when it has.
     Unknown,
@@ -31,7 +30,7 @@ pub(super) enum Sighting<K> {
     /// The cluster does not serve its kind.
     NotServed,
     /// It exists.
-    Present(Arc<K>),
+    Present(Arc<Received<K>>),
     /// The API server refuses to show it.
     Refused(String),
 }
@@ -48,7 +47,7 @@ struct Entries<K> {
 }
 
 /// The API for the objects of one namespace.
-type ApiOf<K> = fn(&Client, &str) -> Api<K>;
+type ApiOf<K> = fn(&Client, &str) -> Api<Received<K>>;
 
 /// The watches of one kind.
 pub(super) struct NameWatches<K> {
@@ -61,7 +60,7 @@ pub(super) struct NameWatches<K> {
 
 impl<K> NameWatches<K>
 where
-    K: Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K: FromMetadata + Clone + Send + Sync + 'static,
 {
     /// None yet.
     #[must_use]
@@ -189,7 +188,7 @@ impl<K: Resource> Sighting<K> {
     ///
     /// # Errors
     /// Why it is not there, as the end of a sentence about it; for one that does not exist, the one given.
-    pub fn known(self, absent: &str) -> Result<Option<Arc<K>>, String> {
+    pub fn known(self, absent: &str) -> Result<Option<Arc<Received<K>>>, String> {
         match self {
             Self::Unknown => Ok(None),
             Self::Absent => Err(absent.to_owned()),
@@ -219,8 +218,7 @@ fn lock<K>(entries: &Mutex<Entries<K>>) -> MutexGuard<'_, Entries<K>> {
     entries.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn present<K: Resource>(mut found: K) -> Sighting<K> {
-    found.managed_fields_mut().clear();
+fn present<K>(found: Received<K>) -> Sighting<K> {
     Sighting::Present(Arc::new(found))
 }
 

@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     core::PartialObjectMeta,
     runtime::reflector::{ObjectRef, Store},
 };
 
 use super::{
-    Context, Scope,
+    Context, Received, Scope, SecretMetadata,
     adoption::{Holder, abandoned, check_adoptable, holder},
     atlas_objects::user_issuer,
     issuers::{IssuerKey, LoadedIssuer, secret_of},
@@ -40,7 +40,11 @@ pub(super) struct Found {
     pub(super) issuer: Option<Arc<LoadedIssuer>>,
 }
 
-pub(super) async fn observe(context: &Context, object: &DatabaseUserCertificate, look: Look) -> Result<Found, KubernetesError> {
+pub(super) async fn observe(
+    context: &Context,
+    object: &Received<DatabaseUserCertificate>,
+    look: Look,
+) -> Result<Found, KubernetesError> {
     let namespace = object.namespace().unwrap_or_default();
     let secret_name = (namespace.clone(), object.secret_name());
     let (state, issuer) = issuer_state(context, object, &namespace).await?;
@@ -50,6 +54,7 @@ pub(super) async fn observe(context: &Context, object: &DatabaseUserCertificate,
         issuer: state,
         secret: secret_state(context, object, &secret_name, look).await?,
         status: object.status.clone().unwrap_or_default(),
+        unreadable: object.unreadable().map(ToString::to_string),
         account: None,
         save_refused: unsaved.as_ref().and_then(|unsaved| unsaved.refused.clone()),
         recent_repairs: context.memory.repairs(&name),
@@ -139,14 +144,15 @@ async fn secret_state(
     if look == Look::Live {
         return read(context, object, name).await;
     }
-    let reference = ObjectRef::<PartialObjectMeta<Secret>>::new(&name.1).within(&name.0);
+    let reference = ObjectRef::<SecretMetadata>::new(&name.1).within(&name.0);
     let Some(seen) = context.secrets.get(&reference) else {
         return unlabelled(context, object, name).await;
     };
-    match holder(object, &seen.metadata) {
-        Holder::ThisObject => {}
-        Holder::Nobody(_) => return read(context, object, name).await,
-        Holder::Another(owner) => return Ok(not_ours(context, name, owner)),
+    if let Some(foreign) = foreign(context, object, name, &seen) {
+        return Ok(foreign);
+    }
+    if holder(object, &seen) != Holder::ThisObject {
+        return read(context, object, name).await;
     }
     let owner = object.uid().unwrap_or_default();
     let (uid, version) = (seen.uid().unwrap_or_default(), seen.resource_version().unwrap_or_default());
@@ -172,9 +178,9 @@ async fn unlabelled(
         return Ok(SecretState::Ours(Box::new(view)));
     }
     match context.secret_watches.sighting(name) {
-        Sighting::Present(seen) => match holder(object, &seen.metadata) {
-            Holder::Another(owner) => Ok(not_ours(context, name, owner)),
-            Holder::ThisObject | Holder::Nobody(_) => read(context, object, name).await,
+        Sighting::Present(seen) => match foreign(context, object, name, &seen) {
+            Some(foreign) => Ok(foreign),
+            None => read(context, object, name).await,
         },
         // It was there: it may have lost its label alone.
         Sighting::Unknown if object.status.as_ref().is_some_and(|status| status.serial_number.is_some()) => {
@@ -189,28 +195,34 @@ async fn read(
     object: &DatabaseUserCertificate,
     name: &NamespacedName,
 ) -> Result<SecretState, KubernetesError> {
-    let api = Api::<Secret>::namespaced(context.client.clone(), &name.0);
+    let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &name.0);
     let Some(found) = request("read the Secret", api.get_opt(&name.1)).await? else {
         return Ok(SecretState::Absent);
     };
-    match holder(object, &found.metadata) {
-        Holder::ThisObject => {}
-        Holder::Another(owner) => return Ok(not_ours(context, name, owner)),
-        Holder::Nobody(whose) => {
-            if let Some(issuer) = issuer_that_needs(context, name) {
-                return Ok(SecretState::NeededByIssuer(issuer));
-            }
-            let fault = check_adoptable(&found).err();
-            return Ok(SecretState::Abandoned(Box::new(abandoned(&found, whose, fault))));
+    if let Some(foreign) = foreign(context, object, name, &found) {
+        return Ok(foreign);
+    }
+    if let Holder::Nobody(whose) = holder(object, &found) {
+        if let Some(issuer) = issuer_that_needs(context, name) {
+            return Ok(SecretState::NeededByIssuer(issuer));
         }
+        let fault = check_adoptable(&found).err();
+        return Ok(SecretState::Abandoned(Box::new(abandoned(&found, whose, fault))));
     }
     let (view, _) = secret::read(object, &found);
     context.memory.read(name.clone(), view.clone());
     Ok(SecretState::Ours(Box::new(view)))
 }
 
-fn not_ours(context: &Context, name: &NamespacedName, owner: String) -> SecretState {
-    issuer_that_needs(context, name).map_or(SecretState::NotOurs(owner), SecretState::NeededByIssuer)
+/// A Secret that is there and must not be touched: another's, or one that cannot be read and may hold a certificate that works.
+fn foreign<K: Resource>(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    name: &NamespacedName,
+    found: &Received<K>,
+) -> Option<SecretState> {
+    let Holder::Another(owner) = holder(object, found) else { return None };
+    Some(issuer_that_needs(context, name).map_or(SecretState::NotOurs(owner), SecretState::NeededByIssuer))
 }
 
 /// The issuer that has its credentials or its CA in this Secret, whichever object's issuer it is.
@@ -233,7 +245,10 @@ fn issuer_that_needs(context: &Context, name: &NamespacedName) -> Option<String>
     (is_lent || is_awaited).then(|| "an issuer that uses an object of the Atlas Kubernetes Operator".to_owned())
 }
 
-fn namespace_labels(store: Option<&Store<PartialObjectMeta<Namespace>>>, namespace: &str) -> BTreeMap<String, String> {
+fn namespace_labels(
+    store: Option<&Store<Received<PartialObjectMeta<Namespace>>>>,
+    namespace: &str,
+) -> BTreeMap<String, String> {
     store
         .and_then(|store| store.get(&ObjectRef::new(namespace)))
         .and_then(|found| found.metadata.labels.clone())

@@ -10,13 +10,13 @@ use kube::{
 use tracing::{debug, warn};
 
 use super::{
-    Context, ReconcileError,
+    Context, Received, ReconcileError,
     act::{Acted, Pass},
     examine::Examined,
     kubernetes::chain,
     memory::{ECHO_LIMIT, NamespacedName},
     observe::{Look, now, observe},
-    report::report,
+    report::{report, report_unreadable},
     triggers::Waiting,
 };
 use crate::{
@@ -35,7 +35,10 @@ const LOOKS: usize = 3;
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 
 /// Reconciles one object.
-pub(super) async fn reconcile(object: Arc<DatabaseUserCertificate>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+pub(super) async fn reconcile(
+    object: Arc<Received<DatabaseUserCertificate>>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
     if object.metadata.deletion_timestamp.is_some() {
         // The garbage collector deletes the Secret by its owner reference.
         return Ok(Action::await_change());
@@ -45,6 +48,8 @@ pub(super) async fn reconcile(object: Arc<DatabaseUserCertificate>, context: Arc
     if !context.leadership.may_act() {
         return Err(ReconcileError::NotLeading);
     }
+    report_unreadable(&context, &Waiting::Certificate(name_of(&object)), &object).await;
+    let Some(object) = workable(&context, Arc::unwrap_or_clone(object)) else { return Ok(Action::await_change()) };
     let started = std::time::Instant::now();
     let result =
         tokio::time::timeout(PASS_LIMIT, Box::pin(pass(&object, &context))).await.unwrap_or(Err(ReconcileError::TooLong));
@@ -52,9 +57,26 @@ pub(super) async fn reconcile(object: Arc<DatabaseUserCertificate>, context: Arc
     result
 }
 
+/// The object as a pass may work on it; `None` if its spec cannot be read, for then it is not known what it asks for. If a certificate that
+/// was made for it before waits for its Secret, there is a pass all the same, which saves it under the name that the Secret had then.
+pub(super) fn workable(
+    context: &Context,
+    mut object: Received<DatabaseUserCertificate>,
+) -> Option<Received<DatabaseUserCertificate>> {
+    if object.unreadable_object().is_some() {
+        let unsaved = context.memory.unsaved(&name_of(&object), &object.uid().unwrap_or_default())?;
+        object.spec.secret_name = Some(unsaved.secret_name);
+    }
+    Some(object)
+}
+
 /// After a failure of the API server: again, after a delay that doubles.
 #[allow(clippy::needless_pass_by_value, reason = "the signature is kube's")]
-pub(super) fn after_error(object: Arc<DatabaseUserCertificate>, error: &ReconcileError, context: Arc<Context>) -> Action {
+pub(super) fn after_error(
+    object: Arc<Received<DatabaseUserCertificate>>,
+    error: &ReconcileError,
+    context: Arc<Context>,
+) -> Action {
     if matches!(error, ReconcileError::NotLeading) {
         return Action::requeue(Duration::from_secs(5));
     }
@@ -68,7 +90,7 @@ pub(super) fn after_error(object: Arc<DatabaseUserCertificate>, error: &Reconcil
     Action::requeue(Duration::from_secs(1 << doublings.saturating_sub(1)))
 }
 
-async fn pass(object: &DatabaseUserCertificate, context: &Context) -> Result<Action, ReconcileError> {
+async fn pass(object: &Received<DatabaseUserCertificate>, context: &Context) -> Result<Action, ReconcileError> {
     let mut look = Look::Cached;
     for _ in 0..LOOKS {
         let found = observe(context, object, look).await?;

@@ -1,17 +1,16 @@
 //! Watches that are begun anew now and then, with a list: an event that was missed, by whose fault ever, is missed for an hour at most.
 
-use std::{fmt::Debug, sync::Arc};
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use jiff::SignedDuration;
 use kube::{
-    Api, Resource,
+    Api,
     runtime::{WatchStreamExt, watcher},
 };
-use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::Clock;
+use super::{Clock, FromMetadata, Received};
 use crate::operator::periods;
 
 /// How often all watches are begun anew.
@@ -30,11 +29,11 @@ impl Relists {
     /// A watch that begins anew when it is told to, and after errors by itself.
     pub(super) fn watch<K>(
         &self,
-        api: Api<K>,
+        api: Api<Received<K>>,
         config: watcher::Config,
-    ) -> impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send + use<K>
+    ) -> impl Stream<Item = watcher::Result<watcher::Event<Received<K>>>> + Send + use<K>
     where
-        K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+        K: FromMetadata + Clone + Send + 'static,
     {
         let begin = move || watcher(api.clone(), config.clone()).default_backoff().boxed();
         stream::unfold((begin(), self.0.subscribe(), begin), |(mut events, mut told, begin)| async move {

@@ -9,8 +9,9 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{
-    Context, ReconcileError,
+    Context, Received, ReconcileError,
     kubernetes::{KubernetesError, request},
+    triggers::Waiting,
 };
 use crate::api::{
     DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, READY, Reason, Severity, UnaccountedCertificates,
@@ -23,8 +24,9 @@ pub(super) async fn patch_status(
     context: &Context,
     object: &DatabaseUserCertificate,
     status: &DatabaseUserCertificateStatus,
-) -> Result<DatabaseUserCertificate, ReconcileError> {
-    let api = Api::<DatabaseUserCertificate>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+) -> Result<Received<DatabaseUserCertificate>, ReconcileError> {
+    let api =
+        Api::<Received<DatabaseUserCertificate>>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
     let patch = Patch::Merge(status_patch(object, status));
     let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
     let written =
@@ -46,12 +48,16 @@ pub(super) fn superseded(error: KubernetesError) -> ReconcileError {
     if error.is_conflict() || error.is_not_found() { ReconcileError::Superseded } else { error.into() }
 }
 
-/// Reports the status if it changed, and the transition to a Warning as an Event.
+/// Reports the status if it changed, and the transition to a Warning as an Event. A status of which not all can be read is left alone: it
+/// may hold a claim.
 pub(super) async fn report(
     context: &Context,
-    object: &DatabaseUserCertificate,
+    object: &Received<DatabaseUserCertificate>,
     status: DatabaseUserCertificateStatus,
 ) -> Result<(), ReconcileError> {
+    if object.unreadable().is_some() {
+        return Ok(());
+    }
     let old = object.status.clone().unwrap_or_default();
     if status == old && object.status.is_some() {
         return Ok(());
@@ -62,6 +68,18 @@ pub(super) async fn report(
         context.events.publish(object, reason, &message).await;
     }
     Ok(())
+}
+
+/// Tells of an object that cannot be read, once for each of its versions.
+pub(super) async fn report_unreadable<K>(context: &Context, who: &Waiting, object: &Received<K>)
+where
+    K: Resource<DynamicType = ()>,
+{
+    let Some(unreadable) = object.unreadable() else { return context.memory.forget_unreadable(who) };
+    if context.memory.tells_unreadable(who, object.meta().resource_version.as_deref().unwrap_or_default()) {
+        context.metrics.refused(Reason::ObjectUnreadable);
+        context.events.publish(object, Reason::ObjectUnreadable, &format!("{unreadable}: correct what stands there")).await;
+    }
 }
 
 async fn report_unaccounted(context: &Context, object: &DatabaseUserCertificate, new: &DatabaseUserCertificateStatus) {

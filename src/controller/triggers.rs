@@ -3,7 +3,7 @@
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
 
-use super::{issuers::IssuerKey, memory::NamespacedName};
+use super::{Received, issuers::IssuerKey, memory::NamespacedName};
 use crate::api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKind};
 
 /// An object that waits for something that no watch of its own controller shows.
@@ -19,19 +19,19 @@ pub enum Waiting {
 
 /// The sending ends.
 pub struct Triggers {
-    certificates: UnboundedSender<ObjectRef<DatabaseUserCertificate>>,
-    issuers: UnboundedSender<ObjectRef<CertificateIssuer>>,
-    cluster_issuers: UnboundedSender<ObjectRef<ClusterCertificateIssuer>>,
+    certificates: UnboundedSender<ObjectRef<Received<DatabaseUserCertificate>>>,
+    issuers: UnboundedSender<ObjectRef<Received<CertificateIssuer>>>,
+    cluster_issuers: UnboundedSender<ObjectRef<Received<ClusterCertificateIssuer>>>,
 }
 
 /// The receiving ends, one for each controller.
 pub struct Triggered {
     /// For the controller of certificates.
-    pub certificates: UnboundedReceiver<ObjectRef<DatabaseUserCertificate>>,
+    pub certificates: UnboundedReceiver<ObjectRef<Received<DatabaseUserCertificate>>>,
     /// For the controller of issuers.
-    pub issuers: UnboundedReceiver<ObjectRef<CertificateIssuer>>,
+    pub issuers: UnboundedReceiver<ObjectRef<Received<CertificateIssuer>>>,
     /// For the controller of cluster issuers.
-    pub cluster_issuers: UnboundedReceiver<ObjectRef<ClusterCertificateIssuer>>,
+    pub cluster_issuers: UnboundedReceiver<ObjectRef<Received<ClusterCertificateIssuer>>>,
 }
 
 impl Triggers {

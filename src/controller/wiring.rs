@@ -1,6 +1,6 @@
 //! The wiring: the watches, what they wake, and the controllers.
 
-use std::{fmt::Debug, pin::pin, sync::Arc, time::Instant};
+use std::{pin::pin, sync::Arc, time::Instant};
 
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use k8s_openapi::{
@@ -17,11 +17,10 @@ use kube::{
         watcher,
     },
 };
-use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
 use super::{
-    Context, Scope, Settings, atlas_objects,
+    Context, FromMetadata, Received, Scope, SecretMetadata, Settings, atlas_objects,
     caches::{Caches, Filling},
     drain::drain,
     events::Events,
@@ -35,7 +34,7 @@ use super::{
     triggers::{Triggered, Triggers, Waiting},
 };
 use crate::{
-    api::{ClusterCertificateIssuer, DatabaseUserCertificate, names::CERTIFICATE_UID_LABEL},
+    api::{DatabaseUserCertificate, names::CERTIFICATE_UID_LABEL},
     operator::{Readiness, clock_jumps},
 };
 
@@ -50,9 +49,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     let (caches, relists) = (Caches::new(), Relists::default());
     let scope = &settings.scope;
 
-    let secrets_by_name: fn(&Client, &str) -> Api<PartialObjectMeta<Secret>> =
-        |client, namespace| Api::namespaced(client.clone(), namespace);
-    let secret_watches = Arc::new(NameWatches::new(client.clone(), secrets_by_name, relists.clone(), Arc::clone(&triggers)));
+    let secret_watches = Arc::new(NameWatches::new(client.clone(), secrets_of, relists.clone(), Arc::clone(&triggers)));
 
     let (secrets, secret_writer) = reflector::store();
     let secret_config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
@@ -67,9 +64,8 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     let certificates = controller(scoped(&client, scope), &relists, settings.max_concurrent, caches.expect());
     let certificate_store = certificates.store();
     let issuers = controller(scoped(&client, scope), &relists, settings.max_concurrent, caches.expect());
-    let cluster_issuers = matches!(scope, Scope::Cluster { .. }).then(|| {
-        controller(Api::<ClusterCertificateIssuer>::all(client.clone()), &relists, settings.max_concurrent, caches.expect())
-    });
+    let cluster_issuers = matches!(scope, Scope::Cluster { .. })
+        .then(|| controller(Api::all(client.clone()), &relists, settings.max_concurrent, caches.expect()));
     let (namespace_store, namespace_writer) = reflector::store();
     let namespace_events = match scope {
         Scope::Cluster { .. } => {
@@ -161,6 +157,7 @@ impl Context {
     /// An object is gone.
     fn forget(&self, name: &NamespacedName) {
         self.memory.forget(name);
+        self.memory.forget_unreadable(&Waiting::Certificate(name.clone()));
         self.turns.forget(name);
         self.metrics.forget(name);
         self.forget_user(name);
@@ -176,8 +173,13 @@ impl Context {
     }
 }
 
+/// Where Secrets are watched by name.
+fn secrets_of(client: &Client, namespace: &str) -> Api<SecretMetadata> {
+    Api::namespaced(client.clone(), namespace)
+}
+
 /// The API for a namespaced kind in the scope.
-fn scoped<K>(client: &Client, scope: &Scope) -> Api<K>
+fn scoped<K>(client: &Client, scope: &Scope) -> Api<Received<K>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
@@ -188,9 +190,9 @@ where
 }
 
 /// A controller that is woken by deletions too, unlike `Controller::new`: whoever used what is gone must hear of it.
-fn controller<K>(api: Api<K>, relists: &Relists, max_concurrent: u16, filling: Filling) -> Controller<K>
+fn controller<K>(api: Api<Received<K>>, relists: &Relists, max_concurrent: u16, filling: Filling) -> Controller<Received<K>>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
     let (store, writer) = reflector::store();
     let objects = relists
@@ -205,7 +207,7 @@ where
     Controller::for_stream(objects, store).with_config(Config::default().concurrency(max_concurrent))
 }
 
-async fn run_certificates(controller: Controller<DatabaseUserCertificate>, context: Arc<Context>) {
+async fn run_certificates(controller: Controller<Received<DatabaseUserCertificate>>, context: Arc<Context>) {
     controller
         .run(reconcile, after_error, Arc::clone(&context))
         .for_each(move |result| {
@@ -226,13 +228,12 @@ async fn run_certificates(controller: Controller<DatabaseUserCertificate>, conte
 
 /// The events of a watch of metadata. One that fails goes on by itself, and says so in the log.
 fn metadata_events<K>(
-    events: impl Stream<Item = watcher::Result<watcher::Event<PartialObjectMeta<K>>>> + Send,
+    events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
     what: &'static str,
-) -> impl Stream<Item = watcher::Event<PartialObjectMeta<K>>> + Send
+) -> impl Stream<Item = watcher::Event<K>> + Send
 where
-    PartialObjectMeta<K>: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    K: Send + 'static,
 {
-    let events = events.modify(|object| object.managed_fields_mut().clear());
     events.filter_map(move |event| {
         let event = event.inspect_err(|error| warn!(error = chain(error), "the watch of {what} failed and goes on"));
         futures::future::ready(event.ok())
@@ -241,8 +242,8 @@ where
 
 /// Keeps the metadata of our Secrets, and wakes whoever a change concerns.
 async fn watch_secrets(
-    events: impl Stream<Item = watcher::Event<PartialObjectMeta<Secret>>> + Send,
-    mut writer: Writer<PartialObjectMeta<Secret>>,
+    events: impl Stream<Item = watcher::Event<SecretMetadata>> + Send,
+    mut writer: Writer<SecretMetadata>,
     memory: Arc<Memory>,
     triggers: Arc<Triggers>,
     secret_watches: Arc<NameWatches<PartialObjectMeta<Secret>>>,
@@ -278,11 +279,11 @@ async fn watch_secrets(
     }
 }
 
-fn name_of(secret: &PartialObjectMeta<Secret>) -> (String, String) {
+fn name_of(secret: &SecretMetadata) -> (String, String) {
     (secret.namespace().unwrap_or_default(), secret.name_any())
 }
 
-fn wake_owner(triggers: &Triggers, secret: &PartialObjectMeta<Secret>) {
+fn wake_owner(triggers: &Triggers, secret: &SecretMetadata) {
     let owners = secret.owner_references().iter().filter(|owner| owner.controller == Some(true));
     for owner in owners.filter(|owner| owner.kind == DatabaseUserCertificate::kind(&())) {
         triggers.wake(&Waiting::Certificate((secret.namespace().unwrap_or_default(), owner.name.clone())));
@@ -291,9 +292,9 @@ fn wake_owner(triggers: &Triggers, secret: &PartialObjectMeta<Secret>) {
 
 /// Keeps the labels of namespaces for `allow.namespaces.selector`, and wakes the certificates of one whose labels change.
 async fn watch_namespaces(
-    events: impl Stream<Item = watcher::Event<PartialObjectMeta<Namespace>>> + Send,
-    mut writer: Writer<PartialObjectMeta<Namespace>>,
-    certificates: Store<DatabaseUserCertificate>,
+    events: impl Stream<Item = watcher::Event<Received<PartialObjectMeta<Namespace>>>> + Send,
+    mut writer: Writer<Received<PartialObjectMeta<Namespace>>>,
+    certificates: Store<Received<DatabaseUserCertificate>>,
     triggers: Arc<Triggers>,
     filling: Filling,
 ) {

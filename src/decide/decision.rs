@@ -103,6 +103,10 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
     if let Some(unsaved) = observed.unsaved.as_ref().filter(|unsaved| !is_superseded(object, observed, unsaved, now)) {
         return save(observed, unsaved, now);
     }
+    if let Some(unreadable) = &observed.unreadable {
+        let message = format!("{unreadable}: correct what stands there; until then no certificate is issued");
+        return repaired_first(Decision::refuse(Reason::ObjectUnreadable, message), observed, now);
+    }
     if has_unanswered_claim(observed) {
         return Decision::Account;
     }

@@ -111,6 +111,8 @@ pub struct Observed {
     pub secret: SecretState,
     /// The status as it was read.
     pub status: DatabaseUserCertificateStatus,
+    /// What of the object cannot be read, as a sentence; then the status may hold more than is known of it, a claim for one.
+    pub unreadable: Option<String>,
     /// A certificate that was issued, but could not be written to the Secret yet.
     pub unsaved: Option<CertificateFacts>,
     /// The claim under which it was issued.

@@ -174,39 +174,6 @@ async fn a_spec_that_its_issuer_cannot_honour_is_refused_with_the_field() {
 }
 
 #[tokio::test]
-async fn what_the_name_constraints_of_the_ca_do_not_permit_is_not_signed() {
-    let shop = open("ca-names").await;
-    let (_, key) = new_ca(30);
-    // permitted;dirName:O=Acme
-    let permitted = "nameConstraints=critical,DER:3017a0153013a411300f310d300b060355040a0c0441636d65";
-    let arguments = ["req", "-x509", "-key", "/dev/stdin", "-days", "30", "-subj", "/O=Acme/CN=CA", "-addext", permitted];
-    shop.apply_secret("constrained", &[("tls.crt", &openssl(&arguments, &key)), ("tls.key", &key)]).await;
-    shop.apply(json!({
-        "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "constrained" },
-        "spec": { "ca": { "secretName": "constrained" } },
-    }))
-    .await;
-    shop.until_issuer("constrained", "True IssuerReady").await;
-    shop.certificate("inside", "constrained", json!({ "subject": "CN=inside,O=Acme" })).await;
-    shop.certificate("outside", "constrained", json!({ "subject": "CN=outside,O=Other" })).await;
-
-    let issued = shop.until_ready("inside").await;
-    shop.until("outside", "Ready", "False IssuerNotAllowed").await;
-    assert_eq!(
-        shop.message("outside", "Ready").await,
-        "the nameConstraints of the CA CN=CA,O=Acme permit only subjects below \"O=Acme\", and \"CN=outside,O=Other\" is not: \
-         change it"
-    );
-    assert!(shop.secret("outside").await.is_none(), "nothing was signed");
-
-    shop.certificate("inside", "constrained", json!({ "subject": "CN=inside,O=Other" })).await;
-    shop.until("inside", "Issuing", "False IssuerNotAllowed").await;
-    assert_eq!(shop.status("inside").await.serial_number, issued.serial_number, "the Secret keeps what it has");
-    shop.certificate("outside", "constrained", json!({ "subject": "CN=outside,OU=apps,O=Acme" })).await;
-    shop.until_ready("outside").await;
-}
-
-#[tokio::test]
 async fn a_cluster_issuer_serves_whom_it_allows() {
     let shop = open("cluster-issuer").await;
     let (certificate, key) = new_ca(30);

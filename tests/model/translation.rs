@@ -163,6 +163,7 @@ pub fn real_observed(
         issuer: IssuerState::Usable(Box::new(FACTS.clone())),
         secret: secret.map_or(SecretState::Absent, |secret| SecretState::Ours(Box::new(real_view(secret, ledger)))),
         status: real_status(status, ledger),
+        unreadable: None,
         unsaved: unsaved.map(|unsaved| certificate(ledger, unsaved.content.serial)),
         unsaved_claim: unsaved.and_then(|unsaved| unsaved.content.claim).map(|claim| claim.to_string()),
         account: made.map(|made| UserAccount { made: made.iter().map(|time| at(*time)).collect(), objects: 1 }),

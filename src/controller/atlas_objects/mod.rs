@@ -16,7 +16,7 @@ pub use self::{
     lending::{Lending, Place},
 };
 use super::{
-    Context, Scope,
+    Context, Received, Scope,
     credentials::SecretReference,
     issuers::{AtlasSource, Endpoint, LoadedIssuer, Refusal, load_atlas},
     kubernetes::KubernetesError,
@@ -34,16 +34,16 @@ use crate::{
 const DEFAULT_MONTHS: u8 = 3;
 
 /// Where `AtlasProject`s are read.
-pub(super) fn projects(client: &Client, namespace: &str) -> Api<DynamicObject> {
+pub(super) fn projects(client: &Client, namespace: &str) -> Api<Received<DynamicObject>> {
     api(client, namespace, "AtlasProject", "atlasprojects")
 }
 
 /// Where `AtlasDatabaseUser`s are read.
-pub(super) fn users(client: &Client, namespace: &str) -> Api<DynamicObject> {
+pub(super) fn users(client: &Client, namespace: &str) -> Api<Received<DynamicObject>> {
     api(client, namespace, "AtlasDatabaseUser", "atlasdatabaseusers")
 }
 
-fn api(client: &Client, namespace: &str, kind: &str, plural: &str) -> Api<DynamicObject> {
+fn api(client: &Client, namespace: &str, kind: &str, plural: &str) -> Api<Received<DynamicObject>> {
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("atlas.mongodb.com", "v1", kind), plural);
     Api::namespaced_with(client.clone(), namespace, &resource)
 }
@@ -58,7 +58,14 @@ fn sighted<T>(
     let object = sighting.known("does not exist: create it, or correct the reference").map_err(|why| {
         Refusal::new(Reason::AtlasObjectNotFound, format!("the {kind} {name} in namespace {namespace} {why}"))
     })?;
-    object.map(|object| read(&object)).transpose()
+    let Some(object) = object else { return Ok(None) };
+    match object.unreadable() {
+        Some(unreadable) => Err(Refusal::new(
+            Reason::AtlasObjectNotReady,
+            format!("the {kind} {name} in namespace {namespace} cannot be read ({})", unreadable.fault()),
+        )),
+        None => read(&object).map(Some),
+    }
 }
 
 /// The project that an issuer in this namespace refers to, and where that is.
@@ -207,7 +214,8 @@ fn user_parts(context: &Context, who: &Waiting, name: &NamespacedName) -> Result
     let global = context.atlas_defaults.credentials.as_ref().filter(|_| matches!(context.scope, Scope::Cluster { .. }));
     let of_project = (project.credentials, project_place);
     let (secret, place) = lending.credentials(&name.0, user.credentials.clone(), of_project, global)?;
-    let secret = SecretReference { name: secret, place, missing: Reason::CredentialsNotFound };
+    let secret =
+        SecretReference { name: secret, place, missing: Reason::CredentialsNotFound, unusable: Reason::CredentialsInvalid };
     Ok(Some(Parts { user, project_id: project.id, secret }))
 }
 

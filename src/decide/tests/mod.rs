@@ -5,6 +5,7 @@ mod certificate;
 mod failure;
 mod pattern;
 mod secret;
+mod unreadable;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -105,6 +106,7 @@ fn observed() -> Observed {
         issuer: IssuerState::Usable(Box::new(issuer(IssuerType::Ca))),
         secret: SecretState::Ours(Box::new(view())),
         status: DatabaseUserCertificateStatus::default(),
+        unreadable: None,
         unsaved: None,
         unsaved_claim: None,
         namespace: "shop".into(),

@@ -1,0 +1,211 @@
+//! Objects as the API server sends them, whatever their authors wrote into them.
+//!
+//! One object that cannot be read must not hide the others of its list, nor end a watch, nor make a write that was carried out look like
+//! one that failed. So each object is read by itself and as far as it can be read; what is left out is said. `kube::core::DeserializeGuard`
+//! does half of this: it gives up the object, not the field, and its metadata must still be readable, which a time in `managedFields` may
+//! not be.
+
+mod lenient;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    borrow::Cow,
+    fmt,
+    ops::{Deref, DerefMut},
+};
+
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use kube::{
+    Resource,
+    api::DynamicObject,
+    core::{PartialObjectMeta, PartialObjectMetaExt},
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
+use serde_json::value::RawValue;
+
+use self::lenient::read;
+use crate::api::{
+    CertificateIssuer, ClusterCertificateIssuer, ClusterIssuerSpec, DatabaseUserCertificate, DatabaseUserCertificateSpec,
+    IssuerSpec,
+};
+
+/// A kind of which an object can be made from metadata alone, to stand for one of which nothing else can be read.
+pub trait FromMetadata: Resource + DeserializeOwned {
+    /// Whether it matters who changed an object when: then `managedFields` are kept, but for the names of the fields.
+    const KEEPS_MANAGERS: bool = false;
+
+    /// The object without content.
+    fn from_metadata(metadata: ObjectMeta) -> Self;
+}
+
+/// An object that the API server sent, with what of it can be read. `managedFields` are read only of kinds that keep them.
+///
+/// Only `serde_json` can read it, for it takes the object's text first: that has no limit of depth, and no number that is out of range.
+#[derive(Clone)]
+pub struct Received<K> {
+    object: K,
+    unreadable: Option<Unreadable>,
+}
+
+/// What of an object cannot be read: where and why, and nothing of what stands there, for it may be secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// Something of the status, and of nothing else.
+    Status(String),
+    /// Something of the spec, the metadata or the content.
+    Object(String),
+}
+
+impl Unreadable {
+    /// Where and why.
+    #[must_use]
+    pub fn fault(&self) -> &str {
+        match self {
+            Self::Status(fault) | Self::Object(fault) => fault,
+        }
+    }
+}
+
+impl fmt::Display for Unreadable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(fault) => write!(formatter, "the status cannot be read ({fault})"),
+            Self::Object(fault) => write!(formatter, "the object cannot be read ({fault})"),
+        }
+    }
+}
+
+impl<K> Received<K> {
+    /// What of it cannot be read, if not all can.
+    pub fn unreadable(&self) -> Option<&Unreadable> {
+        self.unreadable.as_ref()
+    }
+
+    /// What of it cannot be read besides its status.
+    pub fn unreadable_object(&self) -> Option<&Unreadable> {
+        self.unreadable.as_ref().filter(|unreadable| matches!(unreadable, Unreadable::Object(_)))
+    }
+}
+
+impl<K> From<K> for Received<K> {
+    fn from(object: K) -> Self {
+        Self { object, unreadable: None }
+    }
+}
+
+impl<K> Deref for Received<K> {
+    type Target = K;
+
+    fn deref(&self) -> &K {
+        &self.object
+    }
+}
+
+impl<K> DerefMut for Received<K> {
+    fn deref_mut(&mut self) -> &mut K {
+        &mut self.object
+    }
+}
+
+/// Says which object it is, and nothing of its content: it may be a Secret.
+impl<K: Resource> fmt::Debug for Received<K> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ObjectMeta { namespace, name, resource_version, .. } = self.object.meta();
+        formatter
+            .debug_struct("Received")
+            .field("namespace", namespace)
+            .field("name", name)
+            .field("resource_version", resource_version)
+            .field("unreadable", &self.unreadable)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'de, K: FromMetadata> Deserialize<'de> for Received<K> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        let (object, unreadable) = read(text.get());
+        Ok(Self { object, unreadable })
+    }
+}
+
+impl<K: Serialize> Serialize for Received<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.object.serialize(serializer)
+    }
+}
+
+impl<K: Resource> Resource for Received<K> {
+    type DynamicType = K::DynamicType;
+    type Scope = K::Scope;
+
+    fn kind(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::kind(dynamic)
+    }
+
+    fn group(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::group(dynamic)
+    }
+
+    fn version(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::version(dynamic)
+    }
+
+    fn plural(dynamic: &Self::DynamicType) -> Cow<'_, str> {
+        K::plural(dynamic)
+    }
+
+    fn metadata_api() -> bool {
+        K::metadata_api()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        self.object.meta()
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        self.object.meta_mut()
+    }
+}
+
+impl FromMetadata for Secret {
+    const KEEPS_MANAGERS: bool = true;
+
+    fn from_metadata(metadata: ObjectMeta) -> Self {
+        Self { metadata, ..Self::default() }
+    }
+}
+
+impl<K: Resource> FromMetadata for PartialObjectMeta<K>
+where
+    Self: DeserializeOwned,
+{
+    fn from_metadata(metadata: ObjectMeta) -> Self {
+        metadata.into_response_partial()
+    }
+}
+
+impl FromMetadata for DynamicObject {
+    fn from_metadata(metadata: ObjectMeta) -> Self {
+        Self { types: None, metadata, data: serde_json::Value::Null }
+    }
+}
+
+impl FromMetadata for DatabaseUserCertificate {
+    fn from_metadata(metadata: ObjectMeta) -> Self {
+        Self { metadata, spec: DatabaseUserCertificateSpec::default(), status: None }
+    }
+}
+
+impl FromMetadata for CertificateIssuer {
+    fn from_metadata(metadata: ObjectMeta) -> Self {
+        Self { metadata, spec: IssuerSpec::default(), status: None }
+    }
+}
+
+impl FromMetadata for ClusterCertificateIssuer {
+    fn from_metadata(metadata: ObjectMeta) -> Self {
+        Self { metadata, spec: ClusterIssuerSpec::default(), status: None }
+    }
+}

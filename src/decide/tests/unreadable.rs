@@ -1,0 +1,37 @@
+//! An object of which not all can be read: what is there is kept, and nothing is made for it.
+
+use super::*;
+
+fn unreadable(observed: Observed) -> Observed {
+    Observed { unreadable: Some("the status cannot be read (status.notAfter: x)".into()), ..observed }
+}
+
+#[rstest]
+#[case::no_secret(Observed { secret: SecretState::Absent, ..observed() })]
+#[case::renewal_due(with_view(|view| view.certificate.as_mut().unwrap().not_after = at(DAY + 1)))]
+#[case::a_pair_that_is_lost(with_view(|view| view.certificate = Err("x".into())))]
+#[case::at_atlas(Observed { secret: SecretState::Absent, issuer: IssuerState::Usable(Box::new(issuer(IssuerType::Atlas))), ..observed() })]
+#[case::an_issuer_not_looked_at_yet(Observed { secret: SecretState::Absent, issuer: IssuerState::Unknown, ..observed() })]
+#[case::nothing_to_do(observed())]
+fn nothing_is_issued_for_what_may_hold_a_claim(#[case] observed: Observed) {
+    let decision = decide(&object(), &unreadable(observed), at(DAY));
+    let Decision::Refuse { reason: Reason::ObjectUnreadable, message } = decision else { panic!("{decision:?}") };
+    assert!(message.contains("status.notAfter") && message.contains("correct"), "{message}");
+}
+
+#[test]
+fn a_claim_that_can_be_read_is_not_accounted_for_beside_what_cannot() {
+    let mut observed = unreadable(Observed { secret: SecretState::Absent, ..observed() });
+    observed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)) });
+    assert_eq!(reason(&decide(&object(), &observed, at(DAY))), Some(Reason::ObjectUnreadable));
+}
+
+#[test]
+fn what_was_made_is_saved_and_what_was_damaged_repaired_all_the_same() {
+    let unsaved = unreadable(Observed { secret: SecretState::Absent, unsaved: Some(certificate()), ..observed() });
+    assert_eq!(decide(&object(), &unsaved, at(DAY)), Decision::Save);
+    let damaged = unreadable(with_view(|view| view.complete = false));
+    assert_eq!(decide(&object(), &damaged, at(DAY)), Decision::Repair { renewal_time: None });
+    let foreign = unreadable(Observed { secret: SecretState::NotOurs("x".into()), ..observed() });
+    assert_eq!(reason(&decide(&object(), &foreign, at(DAY))), Some(Reason::SecretNotOwned));
+}
