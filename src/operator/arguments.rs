@@ -44,8 +44,8 @@ pub struct RunArguments {
     /// After SIGTERM, for how many seconds the saving of certificates that were made is tried on.
     #[arg(long, env = "STOP_LIMIT_SECONDS", default_value = "240", value_parser = stop_seconds, value_name = "SECONDS")]
     pub stop_limit: Duration,
-    /// Where /livez, /readyz and /metrics are served.
-    #[arg(long, env = "HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    /// Where /livez, /readyz and /metrics are served. `[::]` stands for all addresses, of IPv4 too, and where there is no IPv6 for those of IPv4.
+    #[arg(long, env = "HTTP_ADDRESS", default_value = "[::]:8080", value_name = "ADDRESS")]
     pub http_address: SocketAddr,
     /// How many certificates are worked on at once.
     #[arg(long, env = "MAX_CONCURRENT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
