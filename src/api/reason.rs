@@ -103,6 +103,12 @@ reasons! {
     IssuerNotFound, Warning, Time;
     /// The issuer's `allow` does not name this namespace, user name or subject, the CA's `nameConstraints` do not permit the subject, or this operator does not serve cluster issuers.
     IssuerNotAllowed, Warning, Person;
+    /// The administrator does not allow a CertificateIssuer this endpoint; nothing is sent there.
+    EndpointNotAllowed, Warning, Person;
+    /// What is referred to is in another namespace, or is the operator's own credentials, and the administrator lends this namespace none.
+    CredentialsNotLent, Warning, Person;
+    /// What is lent to this namespace cannot be used; the operator's log says why, for other namespaces are nobody's business here.
+    LentCredentialsUnusable, Warning, Person;
     /// The object of the Atlas Kubernetes Operator that is referred to does not exist, or its kind is not served.
     AtlasObjectNotFound, Warning, Time;
     /// The object of the Atlas Kubernetes Operator that is referred to is not ready, or lacks what is needed.

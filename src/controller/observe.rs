@@ -108,7 +108,12 @@ async fn issuer_state(
     Ok(match context.issuers.get(&key) {
         Some(Ok(loaded)) => (IssuerState::Usable(Box::new(loaded.facts.clone())), Some(loaded)),
         Some(Err(refusal)) => {
-            let message = format!("{} {}: {}", key.kind.as_str(), key.name, refusal.message);
+            let why = match key.kind {
+                IssuerKind::CertificateIssuer => refusal.message.as_str(),
+                // It would name the administrator's objects in other namespaces.
+                IssuerKind::ClusterCertificateIssuer => "cannot be used: its own condition Ready tells the administrator why",
+            };
+            let message = format!("{} {}: {why}", key.kind.as_str(), key.name);
             (IssuerState::Refused(refusal.reason, message), None)
         }
         None => (state, None),

@@ -11,6 +11,7 @@ mod atlas;
 mod atlas_operator;
 mod ca;
 mod chart;
+mod endpoints;
 mod gitops;
 mod schema;
 mod secrecy;

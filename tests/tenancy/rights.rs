@@ -23,11 +23,11 @@ use crate::{
 pub async fn the_operators_account_writes_only_secrets_of_its_own(stage: &'static Stage) {
     let shop = stage.tenant("rights").await;
     let account = Client::try_from(shop.cluster.operator_config()).unwrap();
-    attempts(stage, &shop, &account, "kube-system").await;
+    attempts(stage, &shop, &account, ("the operator's account", "kube-system")).await;
 }
 
 /// What somebody with the operator's account tries.
-async fn attempts(stage: &Stage, shop: &Shop, account: &Client, elsewhere: &str) {
+async fn attempts(stage: &Stage, shop: &Shop, account: &Client, (whose, elsewhere): (&str, &str)) {
     shop.ca_issuer(300).await;
     shop.apply_secret("db-password", &[("password", "theirs")]).await;
     shop.certificate("orders", "ca", json!({})).await;
@@ -63,7 +63,7 @@ async fn attempts(stage: &Stage, shop: &Shop, account: &Client, elsewhere: &str)
             serde_json::from_value(json!({ "metadata": metadata, "type": type_, "stringData": data })).unwrap();
         let api = Api::<Secret>::namespaced(account.clone(), namespace);
         let attempt = async { denied(api.create(&PostParams::default(), &secret).await) };
-        stage.attempt(6, &format!("with the operator's account, create {what}"), attempt).await;
+        stage.attempt(6, &format!("with {whose}, create {what}"), attempt).await;
     }
     let own = Api::<Secret>::namespaced(account.clone(), &shop.namespace);
     let theirs =
@@ -79,7 +79,7 @@ async fn attempts(stage: &Stage, shop: &Shop, account: &Client, elsewhere: &str)
         ),
     ] {
         let attempt = async { denied(own.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await) };
-        stage.attempt(6, &format!("with the operator's account, change {what}"), attempt).await;
+        stage.attempt(6, &format!("with {whose}, change {what}"), attempt).await;
     }
     assert!(own.delete("db-password", &Default::default()).await.is_err());
 }
@@ -113,7 +113,7 @@ pub async fn in_namespaced_mode_the_policy_lets_everything_work_that_should(stag
     what_the_operator_does_is_admitted(&shop).await;
     operator.kill();
     shop.cluster.start_operator().await;
-    attempts(stage, &shop, &account, "fenced").await;
+    attempts(stage, &shop, &account, ("its account in namespaced mode", "fenced")).await;
 }
 
 fn install(shop: &Shop) {
