@@ -17,7 +17,8 @@ pub fn kubernetes_status(data: &[u8]) -> Outcome {
     let error = KubernetesError::Request { operation: "create the Secret", source };
     assert_eq!(error.is_conflict(), code == 409);
     assert_eq!(error.is_not_found(), code == 404);
-    assert!(!error.is_conflict() || !error.is_refusal() && !error.is_denied(), "a conflict passes: {error:?}");
+    assert!(error.is_answer() && (!error.is_conflict() || !error.is_denied()), "{error:?}");
+    assert!(!error.is_refusal() || (400..500).contains(&code), "a server that fails refuses nothing: {error:?}");
     assert!(code != 403 || error.is_refusal() && error.is_denied(), "{error:?}");
     let _ = error.is_namespace_terminating();
     let (explanation, told) = (error.explanation(), chain(&error));
