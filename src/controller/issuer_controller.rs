@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::{
     Context, FromMetadata, Received, ReconcileError, Scope,
-    atlas_objects::{Place, Project, find_project, project_credentials},
+    atlas_objects::{Place, Project, check_project_beside_secret, find_project, project_credentials},
     credentials::SecretReference,
     issuers::{IssuerKey, LoadedIssuer, Refusal, endpoint_of, load, secret_of},
     kubernetes::{chain, request},
@@ -201,6 +201,9 @@ fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option
             (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace.clone(),
             _ => key.namespace.clone(),
         };
+        if let Some((at, _)) = &project {
+            check_project_beside_secret(&context.atlas_defaults.lending, &at.0, &namespace)?;
+        }
         let secret = SecretReference { name: (namespace, name.to_owned()), place: Place::Own, missing, unusable };
         return Ok(Some((project.map(|(_, project)| project.id), secret)));
     }
