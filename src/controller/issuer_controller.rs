@@ -26,8 +26,8 @@ use super::{
     triggers::Waiting,
 };
 use crate::api::{
-    CertificateIssuer, ClusterCertificateIssuer, IssuerKind, IssuerSpec, IssuerStatus, READY, Reason, names::CONTROLLER,
-    set_condition,
+    CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKind, IssuerSpec, IssuerStatus, READY,
+    Reason, condition, names::CONTROLLER, set_condition,
 };
 
 /// Either kind of issuer.
@@ -257,7 +257,20 @@ fn forget(context: &Context, key: &IssuerKey) {
 }
 
 fn wake_users(context: &Context, key: &IssuerKey) {
-    for user in context.certificate_store.state_filter(|certificate| issuer_key(certificate).as_ref() == Some(key)) {
+    let secrets_in = match (&context.scope, key.kind) {
+        (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace,
+        _ => &key.namespace,
+    };
+    // Those that leave a Secret alone because this issuer needed it may have it now.
+    let stands_aside = |certificate: &DatabaseUserCertificate| {
+        let conditions = certificate.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let issuing = condition(conditions, ISSUING).is_some_and(|found| found.reason == Reason::SecretNotOwned.as_str());
+        issuing && certificate.namespace().as_ref() == Some(secrets_in)
+    };
+    let is_concerned = |certificate: &Received<DatabaseUserCertificate>| {
+        issuer_key(certificate).as_ref() == Some(key) || stands_aside(certificate)
+    };
+    for user in context.certificate_store.state_filter(is_concerned) {
         let name = (user.namespace().unwrap_or_default(), user.name_any());
         context.triggers.wake(&Waiting::Certificate(name));
     }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
-use usercert_operator::api::DatabaseUserCertificate;
+use usercert_operator::api::{CertificateIssuer, DatabaseUserCertificate};
 
 use crate::{
     harness::{Shop, new_ca, openssl},
@@ -51,6 +51,8 @@ async fn nothing_is_made_where_a_ca_is_awaited(shop: &Shop) -> String {
     shop.until("to-come", "Ready", "False SecretNotOwned").await;
     shop.assert_quiet().await;
     assert_eq!(shop.secret("to-come").await, None);
+    shop.delete::<CertificateIssuer>("awaiting").await;
+    shop.until_ready("to-come").await;
     "SecretNotOwned, no Secret".to_owned()
 }
 
