@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::{
     Context, FromMetadata, Received, ReconcileError, Scope,
-    atlas_objects::{Place, Project, find_project, project_credentials},
+    atlas_objects::{Place, Project, check_project_beside_secret, find_project, project_credentials},
     credentials::SecretReference,
     issuers::{IssuerKey, LoadedIssuer, Refusal, endpoint_of, load, secret_of},
     kubernetes::{chain, request},
@@ -26,8 +26,8 @@ use super::{
     triggers::Waiting,
 };
 use crate::api::{
-    CertificateIssuer, ClusterCertificateIssuer, IssuerKind, IssuerSpec, IssuerStatus, READY, Reason, names::CONTROLLER,
-    set_condition,
+    CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKind, IssuerSpec, IssuerStatus, READY,
+    Reason, condition, names::CONTROLLER, set_condition,
 };
 
 /// Either kind of issuer.
@@ -201,6 +201,9 @@ fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option
             (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace.clone(),
             _ => key.namespace.clone(),
         };
+        if let Some((at, _)) = &project {
+            check_project_beside_secret(&context.atlas_defaults.lending, &at.0, &namespace)?;
+        }
         let secret = SecretReference { name: (namespace, name.to_owned()), place: Place::Own, missing, unusable };
         return Ok(Some((project.map(|(_, project)| project.id), secret)));
     }
@@ -254,7 +257,20 @@ fn forget(context: &Context, key: &IssuerKey) {
 }
 
 fn wake_users(context: &Context, key: &IssuerKey) {
-    for user in context.certificate_store.state_filter(|certificate| issuer_key(certificate).as_ref() == Some(key)) {
+    let secrets_in = match (&context.scope, key.kind) {
+        (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace,
+        _ => &key.namespace,
+    };
+    // Those that leave a Secret alone because this issuer needed it may have it now.
+    let stands_aside = |certificate: &DatabaseUserCertificate| {
+        let conditions = certificate.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let issuing = condition(conditions, ISSUING).is_some_and(|found| found.reason == Reason::SecretNotOwned.as_str());
+        issuing && certificate.namespace().as_ref() == Some(secrets_in)
+    };
+    let is_concerned = |certificate: &Received<DatabaseUserCertificate>| {
+        issuer_key(certificate).as_ref() == Some(key) || stands_aside(certificate)
+    };
+    for user in context.certificate_store.state_filter(is_concerned) {
         let name = (user.namespace().unwrap_or_default(), user.name_any());
         context.triggers.wake(&Waiting::Certificate(name));
     }
