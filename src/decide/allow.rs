@@ -17,7 +17,7 @@ pub struct Allow {
     namespaces: Option<Namespaces>,
     /// `None`: any user name.
     usernames: Option<Vec<UsernamePattern>>,
-    /// `None`: no subject but the common name of an allowed user, or any where any user name is allowed.
+    /// `None`: only the common name of an allowed user. Where `usernames` is `None` too, any subject.
     subjects: Option<Vec<SubjectPattern>>,
     forbidden: Vec<ForbiddenSubject>,
 }
