@@ -97,9 +97,9 @@ pub struct AtlasIssuerSpec {
     pub months_until_expiration: u8,
 }
 
-/// Attributes of the types of RFC 4514 section 3, joined by `,` and `+`, special characters escaped.
-const SUBJECT_PATTERN: &str =
-    r#"^(CN|L|ST|O|OU|C|STREET|DC|UID)=([^,+="\\<>;]|\\.)+([,+](CN|L|ST|O|OU|C|STREET|DC|UID)=([^,+="\\<>;]|\\.)+)*$"#;
+/// Attributes of the types of RFC 4514 section 3, joined by `,` and `+`, special characters escaped. Hexadecimal pairs are for what is outside of
+/// ASCII, so that none hides a `*` or a part of `{{namespace}}` from the rules below.
+const SUBJECT_PATTERN: &str = r#"^(CN|L|ST|O|OU|C|STREET|DC|UID)=([^,+="\\<>;]|\\[^0-7])+([,+](CN|L|ST|O|OU|C|STREET|DC|UID)=([^,+="\\<>;]|\\[^0-7])+)*$"#;
 
 /// The same for what MongoDB compares with its own member certificates.
 const MEMBER_PATTERN: &str = r#"^(O|OU|DC)=([^,+="\\<>;]|\\.)+([,+](O|OU|DC)=([^,+="\\<>;]|\\.)+)*$"#;

@@ -107,7 +107,7 @@ reasons! {
     EndpointNotAllowed, Warning, Person;
     /// What is referred to is in another namespace, or is the operator's own credentials, and the administrator lends this namespace none.
     CredentialsNotLent, Warning, Person;
-    /// What is lent to this namespace cannot be used; the operator's log says why, for other namespaces are nobody's business here.
+    /// What is lent to this namespace cannot be used. The operator's log says why; the condition tells nothing about other namespaces.
     LentCredentialsUnusable, Warning, Person;
     /// The object of the Atlas Kubernetes Operator that is referred to does not exist, or its kind is not served.
     AtlasObjectNotFound, Warning, Time;

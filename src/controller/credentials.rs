@@ -58,7 +58,8 @@ impl SecretReference {
         let found = match request("read the issuer's Secret", api.get_opt(&self.name.1)).await {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(Err(self.refuse(self.missing, NO_SECRET))),
-            // One's own is tried again, as the right may come; that one elsewhere cannot be read must not be told from its absence.
+            // A Secret of the own namespace is tried again, for the missing right may come. Of one elsewhere the message must be the same
+            // whether it cannot be read or does not exist.
             Err(error) if error.is_denied() && self.place == Place::Elsewhere => {
                 return Ok(Err(self.refuse(self.missing, &format!("cannot be read: {}", error.explanation()))));
             }

@@ -18,15 +18,16 @@ use crate::api::{Reason, Severity, names::CONTROLLER, printable};
 /// The API server refuses longer notes (events.k8s.io/v1, `note`).
 const NOTE_BYTES: usize = 1024;
 
-/// kube's Recorder names an Event after its object, with a dot and the nanoseconds since 1970 in hexadecimal (16 digits until 2554). A name
-/// has 253 characters at most (RFC 1123 subdomain), so for a longer object's name than this the API server refuses it.
-const RECORDED_NAME_BYTES: usize = 253 - 17;
+/// The longest name of an object that kube's Recorder can name an Event after: 253 bytes are a name (RFC 1123), and it adds a dot and the
+/// nanoseconds in 16 hexadecimal digits.
+const NAME_BYTES: usize = 253 - 17;
 
 /// Publishes Events.
 pub struct Events {
-    recorder: Recorder,
     client: Client,
     reporter: Reporter,
+    /// For what is no Warning; it counts what it publishes about one object for one reason within six minutes in one Event.
+    recorder: Recorder,
 }
 
 impl Events {
@@ -57,16 +58,22 @@ impl Events {
 
     async fn send(&self, event: Event, regarding: ObjectReference) -> Result<(), KubernetesError> {
         let operation = "publish an Event";
-        if regarding.name.as_ref().is_none_or(|name| name.len() <= RECORDED_NAME_BYTES) {
-            return request(operation, self.recorder.publish(&event, &regarding)).await;
+        if regarding.name.as_ref().is_some_and(|name| name.len() > NAME_BYTES) {
+            let api = Api::namespaced(self.client.clone(), regarding.namespace.as_deref().unwrap_or("default"));
+            let event = with_generated_name(event, regarding, &self.reporter);
+            return request(operation, api.create(&PostParams::default(), &event)).await.map(drop);
         }
-        let api = Api::namespaced(self.client.clone(), regarding.namespace.as_deref().unwrap_or("default"));
-        let event = with_generated_name(event, regarding, &self.reporter);
-        request(operation, api.create(&PostParams::default(), &event)).await.map(drop)
+        let recorder = match event.type_ {
+            EventType::Normal => self.recorder.clone(),
+            // Each has an Event of its own. Counted together they would show the first note alone, and so hide what was tried after it.
+            EventType::Warning => Recorder::new(self.client.clone(), self.reporter.clone()),
+        };
+        request(operation, recorder.publish(&event, &regarding)).await
     }
 }
 
-/// The Event as the Recorder makes it, but for the name, which the API server shortens and completes. Repetitions are Events of their own.
+/// The Event as the Recorder makes it, but for its name, which the API server shortens and completes. The object keeps its whole name in it,
+/// for `kubectl describe` looks for that. Repetitions are Events of their own.
 fn with_generated_name(event: Event, regarding: ObjectReference, reporter: &Reporter) -> v1::Event {
     v1::Event {
         metadata: ObjectMeta {
@@ -95,4 +102,29 @@ fn truncated(message: &str) -> &str {
         end -= 1;
     }
     &message[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_about_an_object_with_a_long_name_keeps_that() {
+        let name = "a".repeat(253);
+        let regarding =
+            ObjectReference { name: Some(name.clone()), namespace: Some("shop".to_owned()), ..ObjectReference::default() };
+        let event = Event {
+            type_: EventType::Warning,
+            reason: "InvalidSpec".to_owned(),
+            note: None,
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        let reporter = Reporter { controller: CONTROLLER.to_owned(), instance: None };
+        let event = with_generated_name(event, regarding, &reporter);
+        assert_eq!((event.metadata.name, event.metadata.generate_name.as_ref()), (None, Some(&name)));
+        assert_eq!(event.metadata.namespace.as_deref(), Some("shop"));
+        assert_eq!(event.regarding.and_then(|regarding| regarding.name), Some(name));
+        assert_eq!(event.type_.as_deref(), Some("Warning"));
+    }
 }

@@ -18,7 +18,7 @@ use tracing::warn;
 
 use super::{
     Context, FromMetadata, Received, ReconcileError, Scope,
-    atlas_objects::{Place, Project, find_project, project_credentials},
+    atlas_objects::{Place, Project, check_project_beside_secret, find_project, project_credentials},
     credentials::SecretReference,
     issuers::{IssuerKey, LoadedIssuer, Refusal, endpoint_of, load, secret_of},
     kubernetes::{chain, request},
@@ -28,8 +28,8 @@ use super::{
 };
 use crate::{
     api::{
-        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKind, IssuerSpec, IssuerStatus, READY,
-        Reason, condition as condition_of, names::CONTROLLER, set_condition, set_stalled,
+        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKind, IssuerSpec, IssuerStatus,
+        READY, Reason, condition, names::CONTROLLER, set_condition, set_stalled,
     },
     decide::refused_credentials,
 };
@@ -123,9 +123,9 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
     }
     // Certificates wait for the issuer, and what they have met with it is known once all of them are.
     context.caches.filled().await;
-    let condition = condition(&loaded, &key, &context);
-    let is_refused = condition.1.is_about_credentials();
-    report(&issuer, &context, condition).await?;
+    let ready = ready(&loaded, &key, &context);
+    let is_refused = ready.1.is_about_credentials();
+    report(&issuer, &context, ready).await?;
     Ok(if is_refused { Action::requeue(REFUSED_LOOK) } else { next })
 }
 
@@ -133,12 +133,12 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
 const REFUSED_LOOK: Duration = Duration::from_mins(1);
 
 /// What Ready says: whether the issuer can be used, and how Atlas takes its credentials. The latter keeps no certificate from trying.
-fn condition(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, String) {
+fn ready(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, String) {
     let loaded = match loaded {
         Ok(loaded) => loaded,
         Err(refusal) => return (false, refusal.reason, refusal.message.clone()),
     };
-    let users = users(context, key);
+    let users = context.certificate_store.state_filter(|certificate| issuer_key(certificate).as_ref() == Some(key));
     match refused_credentials(&loaded.facts, users.iter().map(|user| &***user)) {
         // Not in Atlas's words, which are in the status of the certificate: whoever sees the issuer need not be who sees that.
         Some(reason) => (false, reason, format!("{} Certificates are tried all the same.", reason.explanation())),
@@ -152,7 +152,7 @@ pub(super) fn tell_issuer(context: &Context, object: &DatabaseUserCertificate) {
     let about_credentials = |reason: &str| Reason::from_name(reason).filter(|reason| reason.is_about_credentials());
     let met = object.status.as_ref().and_then(|status| about_credentials(&status.failure.as_ref()?.reason));
     let told = issuer_status(context, &key);
-    let told = told.and_then(|status| about_credentials(&condition_of(&status.conditions, READY)?.reason));
+    let told = told.and_then(|status| about_credentials(&condition(&status.conditions, READY)?.reason));
     if met != told {
         context.triggers.wake(&Waiting::Issuer(key));
     }
@@ -244,6 +244,9 @@ fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option
             (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace.clone(),
             _ => key.namespace.clone(),
         };
+        if let Some((at, _)) = &project {
+            check_project_beside_secret(&context.atlas_defaults.lending, &at.0, &namespace)?;
+        }
         let secret = SecretReference { name: (namespace, name.to_owned()), place: Place::Own, missing, unusable };
         return Ok(Some((project.map(|(_, project)| project.id), secret)));
     }
@@ -297,12 +300,21 @@ fn forget(context: &Context, key: &IssuerKey) {
     wake_users(context, key);
 }
 
-fn users(context: &Context, key: &IssuerKey) -> Vec<Arc<Received<DatabaseUserCertificate>>> {
-    context.certificate_store.state_filter(|certificate| issuer_key(certificate).as_ref() == Some(key))
-}
-
 fn wake_users(context: &Context, key: &IssuerKey) {
-    for user in users(context, key) {
+    let secrets_in = match (&context.scope, key.kind) {
+        (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace,
+        _ => &key.namespace,
+    };
+    // Those that leave a Secret alone because this issuer needed it may have it now.
+    let stands_aside = |certificate: &DatabaseUserCertificate| {
+        let conditions = certificate.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let issuing = condition(conditions, ISSUING).is_some_and(|found| found.reason == Reason::SecretNotOwned.as_str());
+        issuing && certificate.namespace().as_ref() == Some(secrets_in)
+    };
+    let is_concerned = |certificate: &Received<DatabaseUserCertificate>| {
+        issuer_key(certificate).as_ref() == Some(key) || stands_aside(certificate)
+    };
+    for user in context.certificate_store.state_filter(is_concerned) {
         let name = (user.namespace().unwrap_or_default(), user.name_any());
         context.triggers.wake(&Waiting::Certificate(name));
     }

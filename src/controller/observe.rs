@@ -48,11 +48,18 @@ pub(super) async fn observe(
     let namespace = object.namespace().unwrap_or_default();
     let secret_name = (namespace.clone(), object.secret_name());
     let (state, issuer) = issuer_state(context, object, &namespace).await?;
+    let secret = match secret_state(context, object, &secret_name, look).await? {
+        // What is put there later would be overwritten.
+        SecretState::Absent => {
+            issuer_that_needs(context, &secret_name).map_or(SecretState::Absent, SecretState::NeededByIssuer)
+        }
+        found => found,
+    };
     let name = (namespace.clone(), object.name_any());
     let unsaved = context.memory.unsaved(&name, &object.uid().unwrap_or_default());
     let observed = Observed {
         issuer: state,
-        secret: secret_state(context, object, &secret_name, look).await?,
+        secret,
         status: object.status.clone().unwrap_or_default(),
         unreadable: object.unreadable().map(ToString::to_string),
         account: None,

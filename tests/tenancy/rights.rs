@@ -140,6 +140,7 @@ async fn what_the_operator_does_is_admitted(shop: &Shop) {
     shop.patch_secret("works", spoilt).await;
     shop.until_event("works", "SecretRepaired").await;
     adopt_own(shop, "works").await;
+    one_of_a_wrong_type_is_renewed(shop, "works").await;
 
     shop.atlas_issuer().await;
     shop.cluster.atlas.add_user(&shop.project, "fenced-user", X509Type::Managed);
@@ -149,4 +150,24 @@ async fn what_the_operator_does_is_admitted(shop: &Shop) {
     shop.until_new_serial("fenced-user", &serial).await;
     let requests = shop.cluster.control_plane.audit().unwrap();
     assert!(requests.iter().any(|event| event.namespace == "fenced" && event.dry_run && event.user.contains("fenced-system")));
+}
+
+/// As a restore may bring it back.
+async fn one_of_a_wrong_type_is_renewed(shop: &Shop, name: &str) {
+    let mut secret = shop.secret(name).await.unwrap();
+    secret.type_ = Some("Opaque".to_owned());
+    (secret.metadata.resource_version, secret.metadata.uid) = (None, None);
+    let api = shop.api::<Secret>();
+    eventually("it takes the place of the operator's own", || async {
+        let _ = api.delete(name, &Default::default()).await;
+        api.create(&PostParams::default(), &secret).await.ok()
+    })
+    .await;
+    shop.until(name, "Issuing", "False SecretTypeWrong").await;
+    let serial = shop.status(name).await.serial_number.unwrap();
+    shop.annotate(name, "usercert.dev/renew-requested-at", "2").await;
+    shop.until_new_serial(name, &serial).await;
+    let renewed = shop.secret(name).await.unwrap();
+    assert_eq!(renewed.type_.as_deref(), Some("Opaque"));
+    assert_ne!(renewed.data, secret.data);
 }

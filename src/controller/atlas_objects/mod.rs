@@ -112,6 +112,21 @@ pub(super) fn project_credentials(
     lending.place(project_namespace, &secret.0)
 }
 
+/// Whether an issuer's own Secret may be used beside a project. Whoever may write the project and its status chooses where the Secret is good
+/// for, so a project outside of the Secret's namespace needs the administrator's word.
+pub(super) fn check_project_beside_secret(
+    lending: &Lending,
+    project_namespace: &str,
+    secret_namespace: &str,
+) -> Result<(), Refusal> {
+    lending.place(project_namespace, secret_namespace).map(|_| ()).map_err(|refusal| {
+        let message = format!(
+            "the AtlasProject is in namespace {project_namespace}, where its id could be changed to that of any project that spec.atlas.credentialsSecretRef is good for: give spec.atlas.projectId, or add {project_namespace} to the chart's value atlas.lendCredentialsTo (--lend-credentials-to)"
+        );
+        Refusal { message, ..refusal }
+    })
+}
+
 /// The issuer that an `AtlasDatabaseUser` amounts to.
 pub(super) async fn user_issuer(
     context: &Context,
@@ -243,5 +258,23 @@ mod tests {
         let lending: Lending = lent_to.iter().map(|name| (*name).to_owned()).collect();
         let found = project_credentials(&lending, issuer, project, &(secret.to_owned(), "key".to_owned()));
         assert_eq!(found.map_err(|refusal| refusal.reason), expected);
+    }
+    #[rstest]
+    #[case::of_a_namespace("shop", "shop", &[], true)]
+    #[case::of_the_cluster_beside_its_secret("system", "system", &[], true)]
+    #[case::of_the_cluster("shop", "system", &[], false)]
+    #[case::of_the_cluster_lent_to_another("shop", "system", &["bank"], false)]
+    #[case::of_the_cluster_lent("shop", "system", &["shop"], true)]
+    fn a_project_elsewhere_tells_where_an_issuer_s_secret_is_used_only_if_that_is_lent(
+        #[case] project: &str,
+        #[case] secret: &str,
+        #[case] lent_to: &[&str],
+        #[case] expected: bool,
+    ) {
+        let lending: Lending = lent_to.iter().map(|name| (*name).to_owned()).collect();
+        let found = check_project_beside_secret(&lending, project, secret);
+        assert_eq!(found.is_ok(), expected);
+        let refused = |refusal: Refusal| refusal.reason == Reason::CredentialsNotLent && refusal.message.contains("projectId");
+        assert!(found.err().is_none_or(refused));
     }
 }
