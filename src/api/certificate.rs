@@ -300,6 +300,9 @@ pub struct VerifiedSecret {
     pub issuer: String,
     /// Algorithm and size of the certificate's key.
     pub private_key: String,
+    /// CA: digest of the issuer's chain with which the Secret was found to be in order. Another one is written to the Secret.
+    #[serde(default)]
+    pub chain: Option<String>,
 }
 
 impl DatabaseUserCertificate {

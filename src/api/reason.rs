@@ -65,6 +65,8 @@ reasons! {
     NoCertificate, Normal;
     /// The Secret's certificate or key cannot be used (emptied, garbled, or the key does not fit).
     PairUnusable, Warning;
+    /// The certificate does not lead to `ca.crt` through the certificates after it in `tls.crt`: databases would refuse it.
+    ChainBroken, Warning;
     /// The certificate is for another subject than the spec asks for.
     SubjectChanged, Normal;
     /// The certificate is from another Atlas project or another CA than the spec asks for.

@@ -30,6 +30,7 @@ use crate::api::{
     CertificateIssuer, ClusterCertificateIssuer, IssuerKind, IssuerSpec, IssuerStatus, READY, Reason, names::CONTROLLER,
     set_condition,
 };
+use crate::issuer::Issuer;
 
 /// Either kind of issuer.
 pub(super) trait IssuerObject: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static {
@@ -113,7 +114,7 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
     };
     let next = next_look(&loaded, now(&context));
     let condition = match &loaded {
-        Ok(loaded) => (true, Reason::IssuerReady, format!("certificates are issued by {}", loaded.facts.identity)),
+        Ok(loaded) => (true, Reason::IssuerReady, ready_message(loaded)),
         Err(refusal) => (false, refusal.reason, refusal.message.clone()),
     };
     if context.issuers.set(key.clone(), loaded) {
@@ -121,6 +122,15 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
     }
     report(&issuer, &context, condition).await?;
     Ok(next)
+}
+
+fn ready_message(loaded: &LoadedIssuer) -> String {
+    let remarks = match &loaded.issuer {
+        Issuer::Ca(ca) => ca.remarks(),
+        Issuer::Atlas(_) => &[],
+    };
+    let issued = format!("certificates are issued by {}", loaded.facts.identity);
+    [&[issued], remarks].concat().join("; ")
 }
 
 /// Only dates make an issuer usable or unusable without a watch event: a CA's expiry is awaited, one out of date is read hourly.

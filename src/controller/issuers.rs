@@ -10,7 +10,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 
-use super::{Unreadable, memory::NamespacedName, secret::sha256};
+use super::{
+    Unreadable,
+    memory::NamespacedName,
+    secret::{chain_digest, sha256},
+};
 use crate::{
     api::{
         AtlasApiVersion as SpecApiVersion, CaIssuerSpec, IssuerKind, IssuerSpec, Reason,
@@ -208,6 +212,7 @@ pub(super) fn load_atlas(
         version,
         not_after: None,
         ca_digest: None,
+        chain_digest: None,
         name_constraints: NameConstraints::default(),
     };
     Ok(LoadedIssuer { facts, issuer: Issuer::Atlas(Arc::new(issuer)) })
@@ -238,6 +243,7 @@ fn load_ca(
         version,
         not_after: Some(ca.not_after()),
         ca_digest: Some(sha256(&ca.ca_certificate_pem())),
+        chain_digest: Some(chain_digest(ca.intermediates(), ca.ca_certificate_pem().as_bytes())),
         name_constraints: ca.name_constraints().clone(),
     };
     Ok(LoadedIssuer { facts, issuer: Issuer::Ca(Arc::new(ca)) })

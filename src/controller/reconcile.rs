@@ -100,14 +100,14 @@ async fn pass(object: &Received<DatabaseUserCertificate>, context: &Context) -> 
         if matches!(decision, Decision::Examine { .. }) {
             match pass.examine().await {
                 Examined::Known => decision = decide(&pass.object, &pass.observed, now(context)),
-                Examined::Queued => return finish(pass, decision, Acted::Queued).await,
-                Examined::Failed(error) => return finish(pass, decision, Acted::Failed(error)).await,
+                Examined::Queued => return Box::pin(finish(pass, decision, Acted::Queued)).await,
+                Examined::Failed(error) => return Box::pin(finish(pass, decision, Acted::Failed(error))).await,
             }
             debug!(decision = label(&decision), "decided with the account");
         }
         match pass.act(&decision).await? {
             Acted::Stale => look = Look::Live,
-            acted => return finish(pass, decision, acted).await,
+            acted => return Box::pin(finish(pass, decision, acted)).await,
         }
     }
     Err(ReconcileError::Superseded)

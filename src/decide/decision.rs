@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        DatabaseUserCertificate, Reason,
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason,
         names::{ADOPT_SECRET_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
     },
     certificate::CertificateFacts,
@@ -189,7 +189,7 @@ fn serves_as_it_is(object: &DatabaseUserCertificate, observed: &Observed, now: T
 
 fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Decision {
     match certificate_in_service(&desired, issuer, observed, now) {
-        Ok((view, renewal_time)) if view.complete && view.ca_digest == issuer.ca_digest => {
+        Ok((view, renewal_time)) if view.complete && has_current_chain(view, issuer, &observed.status) => {
             Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() }
         }
         Ok((view, renewal_time)) => contested(view, observed, now)
@@ -200,6 +200,17 @@ fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observe
             None => Decision::Issue { desired: Box::new(desired), cause },
         },
     }
+}
+
+/// Whether the Secret hands on what the issuer hands on now. What another release wrote is left as it is if it verifies; it may be put
+/// together otherwise. From then on the issuer's chain is compared with the one that it was found good for.
+pub(super) fn has_current_chain(view: &SecretView, issuer: &IssuerFacts, status: &DatabaseUserCertificateStatus) -> bool {
+    if view.ca_digest != issuer.ca_digest || view.chain_fault.is_some() {
+        return false;
+    }
+    let found_good_for = status.verified.as_ref().and_then(|verified| verified.chain.as_ref());
+    view.chain_digest == issuer.chain_digest
+        || found_good_for.map_or(view.chain_digest.is_some(), |digest| Some(digest) == issuer.chain_digest.as_ref())
 }
 
 /// A Secret that was put right again and again is left alone for a while: its pair is good.
@@ -290,7 +301,8 @@ fn write_was_refused(observed: &Observed, now: Timestamp) -> Option<Decision> {
 }
 
 fn is_for_refused_write(decision: &Decision) -> bool {
-    matches!(decision, Decision::Wait { reason: Reason::SecretNotWritable | Reason::NamespaceTerminating, .. })
+    let Decision::Wait { reason, .. } = decision else { return false };
+    matches!(reason, Reason::SecretNotWritable | Reason::NamespaceTerminating | Reason::ChainBroken)
 }
 
 fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {
@@ -364,6 +376,9 @@ pub fn ready_certificate<'a>(
     let certificate = view.certificate.as_ref().map_err(|fault| (Reason::PairUnusable, fault.clone()))?;
     if let Some(fault) = &view.spoilt {
         return Err((Reason::PairUnusable, fault.clone()));
+    }
+    if let Some(fault) = &view.chain_fault {
+        return Err((Reason::ChainBroken, format!("the Secret does not verify: {fault}")));
     }
     if certificate.not_after <= now {
         return Err((Reason::Expired, format!("the certificate expired at {}", certificate.not_after)));

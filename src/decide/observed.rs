@@ -26,6 +26,8 @@ pub struct IssuerFacts {
     pub not_after: Option<Timestamp>,
     /// CA: SHA-256 of the `ca.crt` that belongs into Secrets.
     pub ca_digest: Option<String>,
+    /// CA: SHA-256 of all that is handed on with a certificate: the intermediates and `ca.crt`.
+    pub chain_digest: Option<String>,
     /// CA: for which subjects databases accept its certificates.
     pub name_constraints: NameConstraints,
 }
@@ -68,6 +70,10 @@ pub struct SecretView {
     pub renew_request: Option<String>,
     /// The annotation with the digest of `ca.crt`.
     pub ca_digest: Option<String>,
+    /// CA: SHA-256 of what stands after the certificate in `tls.crt`, and in `ca.crt`; known when it was just read or written.
+    pub chain_digest: Option<String>,
+    /// CA: why `tls.crt` does not lead to `ca.crt`.
+    pub chain_fault: Option<String>,
     /// Who else than this operator changed the Secret last, by its managed fields; known when it was just read.
     pub changed_by: Option<String>,
 }

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Desired, IssuerFacts, Observed,
+    Decision, Desired, IssuerFacts, IssuerState, Observed,
     account::{count_lost, drop_expired},
     backoff::is_waited_for,
-    decision::ready_certificate,
+    decision::{has_current_chain, ready_certificate},
     inputs_digest, next_attempt,
 };
 use crate::{
@@ -126,11 +126,14 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
     status.not_before = certificate.map(|certificate| Time(certificate.not_before));
     status.not_after = certificate.map(|certificate| Time(certificate.not_after));
     // What is incomplete is read again after a restart, and so repaired.
-    status.verified = view.filter(|view| view.complete).zip(certificate).map(|(view, certificate)| VerifiedSecret {
+    let found_good_for = found_good_for(status, observed);
+    let verified = view.filter(|view| view.complete && view.chain_fault.is_none());
+    status.verified = verified.zip(certificate).map(|(view, certificate)| VerifiedSecret {
         uid: view.uid.clone(),
         resource_version: view.resource_version.clone(),
         issuer: certificate.issuer.clone(),
         private_key: certificate.private_key.to_string(),
+        chain: found_good_for,
     });
     if certificate.is_none() {
         status.renewal_time = None;
@@ -157,6 +160,13 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
         );
         status.history.truncate(HISTORY_LENGTH);
     }
+}
+
+/// The issuer's chain, if the Secret is in order with it; else the one with which it was.
+fn found_good_for(status: &DatabaseUserCertificateStatus, observed: &Observed) -> Option<String> {
+    let before = || status.verified.as_ref().and_then(|verified| verified.chain.clone());
+    let (IssuerState::Usable(issuer), Some(view)) = (&observed.issuer, observed.secret.ours()) else { return before() };
+    if has_current_chain(view, issuer, status) { issuer.chain_digest.clone() } else { before() }
 }
 
 fn set_conditions(

@@ -63,7 +63,7 @@ fn permitting_acme() -> NameConstraints {
     std::fs::write(&key, openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout"], "")).unwrap();
     let permitted = "nameConstraints=critical,DER:3017a0153013a411300f310d300b060355040a0c0441636d65";
     let arguments = ["req", "-x509", "-key", key.to_str().unwrap(), "-subj", "/CN=CA", "-days", "3", "-addext", permitted];
-    let certificate = x509_cert::Certificate::from_pem(openssl(&arguments, "")).unwrap();
+    let certificate = crate::certificate::Certificate::from_pem(openssl(&arguments, "")).unwrap();
     std::fs::remove_dir_all(directory).unwrap();
     NameConstraints::of_chain(&[certificate]).unwrap()
 }

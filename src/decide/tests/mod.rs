@@ -66,6 +66,7 @@ fn issuer(issuer_type: IssuerType) -> IssuerFacts {
         version: "1".into(),
         not_after: (issuer_type == IssuerType::Ca).then(|| at(4000 * DAY)),
         ca_digest: None,
+        chain_digest: None,
         name_constraints: NameConstraints::default(),
     }
 }
@@ -95,6 +96,8 @@ fn view() -> SecretView {
         issue_reason: Some("NoCertificate".into()),
         renew_request: None,
         ca_digest: None,
+        chain_digest: None,
+        chain_fault: None,
     }
 }
 
