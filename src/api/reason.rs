@@ -84,6 +84,8 @@ reasons! {
 
     /// The spec cannot be carried out; the message names the field.
     InvalidSpec, Warning;
+    /// The certificate has a common name of more than 64 characters (RFC 5280), which other programs may refuse; it was issued.
+    CommonNameTooLong, Warning;
     /// Something in the object cannot be read; an Event names it. No certificate is issued for it, and its status is not written.
     ObjectUnreadable, Warning;
     /// The issuer that `issuerRef` names does not exist.

@@ -128,7 +128,7 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
     if !matches!(acted, Acted::Unsaved(_)) && !waits_to_save {
         context.memory.forget_failures(&name);
     }
-    let mut event = None;
+    let (mut event, mut warning) = (None, None);
     let decision = match acted {
         Acted::Nothing | Acted::Stale if decision == Decision::Account => account(&mut pass, now)?,
         Acted::Nothing | Acted::Stale => decision,
@@ -139,6 +139,9 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
                 context.memory.repaired(name.clone(), now);
             }
             pass.observed.secret = SecretState::Ours(view);
+            if !matches!(reason, Reason::SecretRepaired | Reason::SecretAdopted) {
+                warning = decide::long_name_warning(&pass.observed);
+            }
             // What waits to be saved goes into a Secret that was adopted with the next pass.
             if reason != Reason::SecretAdopted {
                 pass.observed.unsaved = None;
@@ -162,6 +165,9 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
     let reported = report(context, &pass.object, status).await;
     if let Some((reason, message)) = event {
         context.events.publish(&pass.object, reason, &message).await;
+    }
+    if let Some(warning) = warning {
+        context.events.publish(&pass.object, Reason::CommonNameTooLong, &warning).await;
     }
     reported?;
     context.memory.forget_end(&name);

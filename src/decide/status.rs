@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Desired, IssuerFacts, IssuerState, Observed,
+    Decision, Desired, IssuerFacts, IssuerState, IssuerType, Observed,
     account::{count_lost, drop_expired},
     backoff::is_waited_for,
     decision::{has_current_chain, ready_certificate},
@@ -177,7 +177,10 @@ fn set_conditions(
     now: Timestamp,
 ) {
     let generation = object.metadata.generation;
-    let (issuing, reason, message) = issuing(decision);
+    let (issuing, reason, mut message) = issuing(decision);
+    if let Some(warning) = long_name_warning(observed).filter(|_| reason == Reason::Issued) {
+        message = format!("{message}; {warning}");
+    }
     let conditions = &mut status.conditions;
     match ready_certificate(object, observed, now) {
         Ok(certificate) => {
@@ -190,6 +193,15 @@ fn set_conditions(
         Err((reason, message)) => set_condition(conditions, READY, false, reason, &message, generation, now),
     }
     set_condition(conditions, ISSUING, issuing, reason, &message, generation, now);
+}
+
+/// What is said of a common name that is longer than RFC 5280 has it, of certificates that a CA issued.
+#[must_use]
+pub fn long_name_warning(observed: &Observed) -> Option<String> {
+    let IssuerState::Usable(issuer) = &observed.issuer else { return None };
+    let certificate = observed.secret.certificate().filter(|_| issuer.defaults.issuer_type == IssuerType::Ca)?;
+    let length = certificate.subject.overlong_common_name()?;
+    Some(format!("the common name has {length} characters and RFC 5280 allows 64: other programs may refuse it"))
 }
 
 fn in_service(certificate: &CertificateFacts) -> String {

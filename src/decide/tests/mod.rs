@@ -20,7 +20,7 @@ use crate::{
     api::{
         CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING,
         Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, UnaccountedCertificates,
-        condition, names::RENEW_REQUESTED_ANNOTATION,
+        VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION,
     },
     certificate::{CertificateFacts, KeyAlgorithm, NameConstraints, PrivateKeySpec, Subject},
     issuer::{IssueError, Minted, Retry},
