@@ -70,29 +70,29 @@ impl Chain {
         let links = distinct(certificates)?;
         let own = own_certificates(&links, public_key)?;
         let all = Reached::from(&own, &links, |_| true);
-        check_connected(&links, &all)?;
         let faults: Vec<Option<CaError>> = links.iter().map(|link| check_certificate(link, now).err()).collect();
         let usable = Reached::from(&own, &links, |index| faults[index].is_none());
-        let end = match end(&links, &usable) {
-            Some(end) => end,
+        let way = way_up(&own, &links, &faults);
+        let leads_to_root = way.as_ref().and_then(|(path, _)| path.last()).is_some_and(|end| links[*end].is_self_signed());
+        if !leads_to_root {
+            check_connected(&links, &all)?;
+        }
+        let (path, proof) = match way {
+            Some(way) => way,
             None => match all.order.iter().find_map(|index| faults[*index].clone()) {
                 Some(fault) => return Err(fault),
                 // CAs that signed each other, without a root.
-                None => usable.order.last().copied().ok_or(CaError::KeyMismatch)?,
+                None => usable.path(usable.order.last().copied().ok_or(CaError::KeyMismatch)?),
             },
         };
-        let (path, proof) = usable.path(end);
         check_path_lengths(&path, &links)?;
-        let mut remarks: Vec<String> = faults
-            .iter()
-            .flatten()
-            .map(|fault| format!("{fault}; it is left out, for there is another way to a root"))
-            .collect();
-        if proof == Proof::Presumed {
-            let kind = kind_of(&links[end].certificate.tbs_certificate().subject_public_key_info().algorithm);
-            let name = links[end].name();
-            remarks.push(format!("{name} is taken for the root by its name, for keys of the kind {kind} cannot verify here"));
-        }
+        let remark = |index: usize| match &faults[index] {
+            _ if !all.order.contains(&index) => Some(format!("{} is not above the CA and is left out", links[index].name())),
+            Some(fault) => Some(format!("{fault}; there is another way to a root, and it is left out")),
+            None if proof == Proof::Presumed && path.last() == Some(&index) => Some(presumed(&links[index])),
+            None => None,
+        };
+        let remarks = (0..links.len()).filter_map(remark).collect();
         let others = usable.order.iter().copied().filter(|index| !path.contains(index));
         let handed_on = path.iter().copied().chain(others).filter(|index| !links[*index].is_self_signed());
         Ok(Self {
@@ -101,6 +101,11 @@ impl Chain {
             remarks,
         })
     }
+}
+
+fn presumed(root: &Link) -> String {
+    let kind = kind_of(&root.certificate.tbs_certificate().subject_public_key_info().algorithm);
+    format!("{} is taken for the root by its name, for keys of the kind {kind} cannot verify here", root.name())
 }
 
 /// Each certificate once.
@@ -129,7 +134,7 @@ fn own_certificates(links: &[Link], public_key: &[u8]) -> Result<Vec<usize>, CaE
     Ok((0..links.len()).filter(|index| links[*index].is_same_ca(first)).collect())
 }
 
-/// Checks that every certificate is above the CA: one that is not tells that another is missing.
+/// Checks that every certificate is above the CA: where no way leads to a root, one that is not tells that another is missing.
 fn check_connected(links: &[Link], reached: &Reached) -> Result<(), CaError> {
     let Some(left) = (0..links.len()).find(|index| !reached.order.contains(index)) else { return Ok(()) };
     for below in reached.order.iter().map(|index| &links[*index]) {
@@ -147,11 +152,16 @@ fn check_connected(links: &[Link], reached: &Reached) -> Result<(), CaError> {
     Err(CaError::Unconnected { subject, left: links[left].name() })
 }
 
-/// Where the way up ends: at the nearest root, else at the nearest certificate whose issuer is not there.
-fn end(links: &[Link], usable: &Reached) -> Option<usize> {
+/// The way up from the CA's certificates: to the nearest root, else to the nearest certificate whose issuer is not there; of several
+/// certificates of the CA the first counts more.
+fn way_up(own: &[usize], links: &[Link], faults: &[Option<CaError>]) -> Option<(Vec<usize>, Proof)> {
+    let reached: Vec<Reached> =
+        own.iter().map(|begin| Reached::from(&[*begin], links, |index| faults[index].is_none())).collect();
     let has_issuer = |index: usize| links.iter().any(|above| links[index].is_issued_by(above).is_ok());
-    let root = usable.order.iter().find(|index| links[**index].is_self_signed());
-    root.or_else(|| usable.order.iter().find(|index| !has_issuer(**index))).copied()
+    let way_to = |is_end: &dyn Fn(usize) -> bool| {
+        reached.iter().find_map(|reached| Some(reached.path(reached.order.iter().copied().find(|index| is_end(*index))?)))
+    };
+    way_to(&|index| links[index].is_self_signed()).or_else(|| way_to(&|index| !has_issuer(index)))
 }
 
 fn check_path_lengths(path: &[usize], links: &[Link]) -> Result<(), CaError> {
