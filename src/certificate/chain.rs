@@ -27,6 +27,9 @@ pub enum ChainError {
     /// The certificates do not lead to `ca.crt`.
     #[error("tls.crt does not lead to ca.crt: the certificate that issued {0} is in neither")]
     Broken(String),
+    /// The topmost certificate that is known is no root, so that databases trust another one and need it.
+    #[error("tls.crt lacks {0}, which is in ca.crt and is no root")]
+    Lacking(String),
 }
 
 /// The certificates that were found above others.
@@ -74,7 +77,8 @@ impl Reached {
     }
 }
 
-/// Checks that the first certificate leads through the others to one in `ca.crt`, by names and signatures and whatever the time is.
+/// Checks that the first certificate leads through the others to one in `ca.crt`, by names and signatures and whatever the time is. That
+/// one is a root, or the topmost that is known, which is among the others then.
 pub(crate) fn check_leads_to(chain: &[CertificateDer<'static>], ca_certificates: &[u8]) -> Result<(), ChainError> {
     let tops = read_certificates(ca_certificates).map_err(ChainError::Top)?;
     let count = chain.len() + tops.len();
@@ -84,9 +88,13 @@ pub(crate) fn check_leads_to(chain: &[CertificateDer<'static>], ca_certificates:
     let links: Vec<Link> =
         chain.iter().chain(&tops).cloned().map(Link::new).collect::<Result<_, _>>().map_err(|_| ChainError::Unreadable)?;
     let reached = Reached::from(&[0], &links, |_| true);
-    let is_top = |index: usize| index > 0 && tops.contains(&links[index].encoded);
-    if reached.order.iter().any(|index| is_top(*index)) {
+    let is_top = |index: &&usize| **index > 0 && tops.contains(&links[**index].encoded);
+    let is_handed_on = |index: usize| index < chain.len() || links[index].is_self_signed();
+    if reached.order.iter().filter(is_top).any(|index| is_handed_on(*index)) {
         return Ok(());
+    }
+    if let Some(lacking) = reached.order.iter().find(is_top) {
+        return Err(ChainError::Lacking(links[*lacking].name()));
     }
     Err(ChainError::Broken(reached.order.last().map(|index| links[*index].name()).unwrap_or_default()))
 }

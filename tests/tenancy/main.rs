@@ -9,6 +9,10 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+#[path = "../cases/authority.rs"]
+#[allow(dead_code, reason = "the cases need more")]
+mod authority;
+
 mod adoption;
 mod constraints;
 mod patterns;
@@ -51,6 +55,7 @@ const TESTS: &[(&str, Test)] = &[
     test!(rights::the_operators_account_writes_only_secrets_of_its_own),
     test!(constraints::what_the_name_constraints_of_the_ca_do_not_permit_is_not_signed),
     test!(upgrade::what_works_stays_in_service_and_what_is_refused_now_says_so_once),
+    test!(upgrade::chains_that_do_not_verify_are_rebuilt_and_no_other_secret_is_written),
     test!(rights::in_namespaced_mode_the_policy_lets_everything_work_that_should),
 ];
 

@@ -217,7 +217,7 @@ fn a_user_name_that_reads_as_a_distinguished_name_is_no_common_name(#[case] name
     // Release 0.1.0 has made one.
     if is_refused {
         let made = with_view(|view| {
-            view.certificate = Ok(CertificateFacts { subject: Subject::for_user(name).unwrap(), ..certificate() })
+            view.certificate = Ok(CertificateFacts { subject: Subject::for_user(name).unwrap(), ..certificate() });
         });
         let refused = decide(&named, &made, at(DAY));
         let status = next_status(&named, &made, &refused, at(DAY));
