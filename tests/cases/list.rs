@@ -127,9 +127,12 @@ fn orders(authority: &Authority, plain: &Plain) -> Vec<Case> {
         "-1",
         Some("basicConstraints=critical,CA:TRUE\n"),
     );
+    // OpenSSL compares names without regard to letters, spaces and string types.
+    let shouted = authority.ca("shouted", "root", "/O=ACME/CN=  ROOT", None, &[]);
     let case = |name, file: String, expected| plain.case(name, file, expected);
     let trusting_other = |name, file: String| Case { root: other.clone(), ..plain.case(name, file, Issued) };
     vec![
+        Case { root: shouted.clone(), ..case("root-name-in-other-letters", format!("{issuing}{middle}{shouted}"), Issued) },
         case("no-root", format!("{issuing}{middle}"), Issued),
         case("duplicate-root", format!("{issuing}{middle}{root}{root}"), Issued),
         case("each-twice", format!("{issuing}{issuing}{middle}{root}{middle}{root}"), Issued),
@@ -168,6 +171,7 @@ fn kinds(authority: &Authority, plain: &Plain) -> Vec<Case> {
     below("critical-policies", ("root", "root"), &plain.root, "/O=Acme/CN=Issuing", "policies", &policies);
     let serial = format!("0x{}", "1a".repeat(36));
     below("serial-36-octets", ("root", "root"), &plain.root, "/O=Acme/CN=Issuing", "serial", &["-set_serial", &serial]);
+    below("serial-negative", ("root", "root"), &plain.root, "/O=Acme/CN=Issuing", "negative", &["-set_serial", "-5"]);
     let brainpool = own_root("brainpool", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:brainpoolP256r1"], &[]);
     below("brainpool-root", ("brainpool", "brainpool"), &brainpool, "/O=Acme/CN=Issuing", "below-brainpool", &[]);
     let edwards = own_root("edwards", &["-algorithm", "ED448"], &[]);
@@ -214,6 +218,13 @@ fn limits(authority: &Authority, plain: &Plain) -> Vec<Case> {
         ca: ("outside", "outside"),
         subject: ("CN=reports,O=Other", "/O=Other/CN=reports"),
         ..plain.case("name-outside-constraints", String::new(), Refused("permit only subjects below \"O=Acme\""))
+    });
+    let usage = Some("keyUsage=critical,keyCertSign\n");
+    let alone = authority.by_request("usage", "usage", "/O=Acme/CN=Issuing", "root", "30", usage);
+    cases.push(Case {
+        file: alone,
+        ca: ("usage", "usage"),
+        ..plain.case("key-usage-alone", String::new(), Refused("is not a CA"))
     });
     authority.key("curve", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:brainpoolP256r1"]);
     let curve = authority.ca("curve", "curve", "/O=Acme/CN=Curve", Some(("root", "root")), &[]);

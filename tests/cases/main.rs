@@ -7,8 +7,11 @@ mod list;
 mod random;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use usercert_operator::{
-    certificate::{PrivateKeySpec, Subject},
+    api::DatabaseUserCertificate,
+    certificate::{NameConstraints, PrivateKeySpec, Subject},
+    decide::{Allow, Desired, IssuerDefaults, IssuerFacts, IssuerType},
     issuer::{IssueRequest, Issued, ca::CaIssuer},
 };
 
@@ -75,6 +78,52 @@ fn each_case_is_issued_and_verified_or_refused_in_a_sentence() {
         let opinion = authority.opinion(certificate, key, case.subject.1, &case.file, &case.root);
         let opinion = opinion.map_or_else(|why| format!("refuses: {why}"), |()| "accepts".to_owned());
         println!("| {} | {opinion} | {} |", case.name, judge(&authority, &case));
+    }
+}
+
+/// What becomes of a user name without a subject.
+fn subject_of(username: &str) -> Result<Subject, String> {
+    let object: DatabaseUserCertificate = serde_json::from_value(json!({
+        "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": "reports" },
+        "spec": { "username": username, "issuerRef": { "name": "ca" } },
+    }))
+    .unwrap();
+    let facts = IssuerFacts {
+        defaults: IssuerDefaults {
+            issuer_type: IssuerType::Ca,
+            months_until_expiration: 0,
+            duration: None,
+            max_duration: None,
+        },
+        allow: Allow::default(),
+        username: None,
+        identity: "ca/1".to_owned(),
+        version: "1".to_owned(),
+        not_after: None,
+        ca_digest: None,
+        chain_digest: None,
+        name_constraints: NameConstraints::default(),
+    };
+    Desired::new(&object, &facts).map(|desired| desired.subject).map_err(|invalid| invalid.0)
+}
+
+#[test]
+fn a_user_name_becomes_the_subject_that_is_meant_or_is_refused() {
+    println!("| User name | Subject |\n| --- | --- |");
+    for (username, expected) in [
+        ("reports", Some("CN=reports")),
+        ("CN=reports,OU=apps,O=Acme", Some("CN=reports,OU=apps,O=Acme")),
+        ("C=US,ST=California,O=Acme Inc.,CN=reports", None),
+        ("OU=apps,CN=reports", None),
+        ("CN = reports, O = Acme", None),
+        ("/O=Acme/CN=reports", None),
+        ("O=Acme", Some("CN=O=Acme")),
+    ] {
+        let said = subject_of(username);
+        assert_eq!(said.as_ref().ok().map(ToString::to_string).as_deref(), expected);
+        let said = said.map_or_else(|refusal| format!("refused: {refusal}"), |subject| subject.to_string());
+        assert_is_sentence(&said);
+        println!("| {username} | {said} |");
     }
 }
 

@@ -153,15 +153,20 @@ fn check_connected(links: &[Link], reached: &Reached) -> Result<(), CaError> {
 }
 
 /// The way up from the CA's certificates: to the nearest root, else to the nearest certificate whose issuer is not there; of several
-/// certificates of the CA the first counts more.
+/// certificates of the CA the first counts more, and of several of the root the one that lasts longest.
 fn way_up(own: &[usize], links: &[Link], faults: &[Option<CaError>]) -> Option<(Vec<usize>, Proof)> {
     let reached: Vec<Reached> =
         own.iter().map(|begin| Reached::from(&[*begin], links, |index| faults[index].is_none())).collect();
     let has_issuer = |index: usize| links.iter().any(|above| links[index].is_issued_by(above).is_ok());
-    let way_to = |is_end: &dyn Fn(usize) -> bool| {
-        reached.iter().find_map(|reached| Some(reached.path(reached.order.iter().copied().find(|index| is_end(*index))?)))
+    let not_after = |index: usize| time_of(links[index].certificate.tbs_certificate().validity().not_after);
+    let to_root = |reached: &Reached| {
+        let roots: Vec<usize> = reached.order.iter().copied().filter(|index| links[*index].is_self_signed()).collect();
+        let nearest = &links[*roots.first()?];
+        let same = roots.iter().filter(|index| links[**index].is_same_ca(nearest));
+        Some(reached.path(same.copied().max_by_key(|index| not_after(*index))?))
     };
-    way_to(&|index| links[index].is_self_signed()).or_else(|| way_to(&|index| !has_issuer(index)))
+    let to_top = |reached: &Reached| Some(reached.path(reached.order.iter().copied().find(|index| !has_issuer(*index))?));
+    reached.iter().find_map(to_root).or_else(|| reached.iter().find_map(to_top))
 }
 
 fn check_path_lengths(path: &[usize], links: &[Link]) -> Result<(), CaError> {
@@ -213,7 +218,7 @@ fn check_key(link: &Link) -> Result<(), CaError> {
     }
 }
 
-/// As OpenSSL has it (`X509_check_ca`): a root of version 1 has no extensions, and a keyUsage may stand alone.
+/// As OpenSSL has it: a root of version 1 needs no extensions, and has none.
 fn may_sign(link: &Link) -> bool {
     let fields = link.certificate.tbs_certificate();
     let (Ok(usage), Ok(constraints)) = (fields.get_extension::<KeyUsage>(), fields.get_extension::<BasicConstraints>()) else {
@@ -224,7 +229,7 @@ fn may_sign(link: &Link) -> bool {
     }
     match constraints {
         Some((_, constraints)) => constraints.ca,
-        None => usage.is_some() || fields.version() == Version::V1 && link.is_self_signed(),
+        None => fields.version() == Version::V1 && link.is_self_signed(),
     }
 }
 
