@@ -1,5 +1,8 @@
 //! The Secret of a certificate: what is in it, and what is written to it.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, fmt};
 
 use aws_lc_rs::digest;

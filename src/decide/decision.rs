@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason,
+        DatabaseUserCertificate, Reason,
         names::{ADOPT_SECRET_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
     },
     certificate::CertificateFacts,
@@ -189,7 +189,7 @@ fn serves_as_it_is(object: &DatabaseUserCertificate, observed: &Observed, now: T
 
 fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Decision {
     match certificate_in_service(&desired, issuer, observed, now) {
-        Ok((view, renewal_time)) if view.complete && has_current_chain(view, issuer, &observed.status) => {
+        Ok((view, renewal_time)) if view.complete && view.has_current_chain(issuer, &observed.status) => {
             Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() }
         }
         Ok((view, renewal_time)) => contested(view, observed, now)
@@ -200,17 +200,6 @@ fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observe
             None => Decision::Issue { desired: Box::new(desired), cause },
         },
     }
-}
-
-/// Whether the Secret hands on what the issuer hands on now. What another release wrote is left as it is if it verifies; it may be put
-/// together otherwise. From then on the issuer's chain is compared with the one that it was found good for.
-pub(super) fn has_current_chain(view: &SecretView, issuer: &IssuerFacts, status: &DatabaseUserCertificateStatus) -> bool {
-    if view.ca_digest != issuer.ca_digest || view.chain_fault.is_some() {
-        return false;
-    }
-    let found_good_for = status.verified.as_ref().and_then(|verified| verified.chain.as_ref());
-    view.chain_digest == issuer.chain_digest
-        || found_good_for.map_or(view.chain_digest.is_some(), |digest| Some(digest) == issuer.chain_digest.as_ref())
 }
 
 /// A Secret that was put right again and again is left alone for a while: its pair is good.

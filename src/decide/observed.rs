@@ -135,6 +135,20 @@ pub struct Observed {
     pub namespace_labels: std::collections::BTreeMap<String, String>,
 }
 
+impl SecretView {
+    /// Whether the Secret hands on what the issuer hands on now. What another release wrote is left as it is if it verifies; it may be put
+    /// together otherwise. From then on the issuer's chain is compared with the one that it was found good for.
+    #[must_use]
+    pub fn has_current_chain(&self, issuer: &IssuerFacts, status: &DatabaseUserCertificateStatus) -> bool {
+        if self.ca_digest != issuer.ca_digest || self.chain_fault.is_some() {
+            return false;
+        }
+        let found_good_for = status.verified.as_ref().and_then(|verified| verified.chain.as_ref());
+        self.chain_digest == issuer.chain_digest
+            || found_good_for.map_or(self.chain_digest.is_some(), |digest| Some(digest) == issuer.chain_digest.as_ref())
+    }
+}
+
 impl SecretState {
     /// The Secret, if it is ours.
     #[must_use]

@@ -7,7 +7,7 @@ use super::{
     Decision, Desired, IssuerFacts, IssuerState, IssuerType, Observed,
     account::{count_lost, drop_expired},
     backoff::is_waited_for,
-    decision::{has_current_chain, ready_certificate},
+    decision::ready_certificate,
     inputs_digest, next_attempt,
 };
 use crate::{
@@ -166,7 +166,7 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
 fn found_good_for(status: &DatabaseUserCertificateStatus, observed: &Observed) -> Option<String> {
     let before = || status.verified.as_ref().and_then(|verified| verified.chain.clone());
     let (IssuerState::Usable(issuer), Some(view)) = (&observed.issuer, observed.secret.ours()) else { return before() };
-    if has_current_chain(view, issuer, status) { issuer.chain_digest.clone() } else { before() }
+    if view.has_current_chain(issuer, status) { issuer.chain_digest.clone() } else { before() }
 }
 
 fn set_conditions(
