@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        DatabaseUserCertificate, Reason,
+        CertificateFailure, DatabaseUserCertificate, Reason,
         names::{ADOPT_SECRET_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
     },
     certificate::CertificateFacts,
@@ -242,11 +242,23 @@ fn certificate_in_service<'a>(
     if certificate.not_after <= now {
         return Err(Reason::Expired);
     }
+    if cannot_be_rebuilt(view, desired, issuer, observed) {
+        return Err(Reason::ChainBroken);
+    }
     if is_renewal_requested(desired, observed) {
         return Err(Reason::RenewalRequested);
     }
     let renewal_time = renewal_time(certificate, desired.renew_before, &desired.uid);
     if renewal_time <= now { Err(Reason::RenewalDue) } else { Ok((view, renewal_time)) }
+}
+
+/// Whether it was tried to hand on the issuer's chain with this certificate, and the two do not verify together. The CA has another key
+/// identifier now, or the certificate is another CA's and the Secret has lost the annotation that says so.
+fn cannot_be_rebuilt(view: &SecretView, desired: &Desired, issuer: &IssuerFacts, observed: &Observed) -> bool {
+    let is_about_it = |failure: &CertificateFailure| {
+        failure.reason == Reason::ChainBroken.as_str() && failure.inputs == inputs_digest(desired, issuer)
+    };
+    observed.status.failure.as_ref().is_some_and(is_about_it) && !view.has_current_chain(issuer, &observed.status)
 }
 
 /// The annotation is compared only where it is present: one that was removed is put back, and costs no certificate.
@@ -290,8 +302,7 @@ fn write_was_refused(observed: &Observed, now: Timestamp) -> Option<Decision> {
 }
 
 fn is_for_refused_write(decision: &Decision) -> bool {
-    let Decision::Wait { reason, .. } = decision else { return false };
-    matches!(reason, Reason::SecretNotWritable | Reason::NamespaceTerminating | Reason::ChainBroken)
+    matches!(decision, Decision::Wait { reason: Reason::SecretNotWritable | Reason::NamespaceTerminating, .. })
 }
 
 fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {

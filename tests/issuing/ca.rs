@@ -163,6 +163,15 @@ async fn a_changed_chain_reaches_secrets_that_exist_without_a_new_certificate() 
     }
     assert_eq!(shop.status("orders").await.serial_number, before.serial_number, "no new certificate");
     shop.assert_quiet().await;
+    // OpenSSL takes no CA for the issuer whose key identifier is not the one that the certificate names.
+    let identified = ["-addext", "subjectKeyIdentifier=010203"];
+    let renamed = authority.ca("renamed", "issuing", "/O=Acme/CN=issuing", Some(("other", "other")), &identified);
+    shop.patch_secret("ca", json!({ "stringData": { "tls.crt": renamed + &other } })).await;
+    let anew = shop.until_new_serial("orders", &before.serial_number.unwrap()).await;
+    assert_eq!(anew.history[0].reason, "ChainBroken");
+    assert_eq!(authority.verifies(&shop.value("orders", "tls.crt").await, &other), Ok(()));
+    shop.until("orders", "Ready", "True Issued").await;
+    shop.assert_quiet().await;
     shop.patch_secret("ca", json!({ "stringData": { "tls.crt": issuing.replacen("-----BEGIN", "----BEGIN", 1) } })).await;
     shop.until_issuer("ca", "False CaInvalid").await;
     shop.until("orders", "Issuing", "False CaInvalid").await;

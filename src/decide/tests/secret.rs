@@ -235,6 +235,10 @@ fn a_secret_that_does_not_verify_by_itself_is_not_ready_and_is_rebuilt() {
     );
     observed.status.failure = failed(Minted::No, Reason::ChainBroken).status.failure;
     assert_eq!(super::reason(&decide(&object(), &observed, at(1))), Some(Reason::ChainBroken), "what cannot be rebuilt waits");
+    assert_eq!(cause(&decide(&object(), &observed, at(DAY))), Some(Reason::ChainBroken), "and is issued anew");
+    let with_new_issuer = |issuer: &mut IssuerFacts| (issuer.chain_digest, issuer.version) = (Some("newer".into()), "2".into());
+    let changed = Observed { issuer: with_issuer(with_new_issuer).issuer, ..observed.clone() };
+    assert!(matches!(decide(&object(), &changed, at(DAY)), Decision::Repair { .. }), "another chain may do");
     observed.issuer = IssuerState::Missing;
     assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Refuse { .. }), "only the issuer has the rest");
 }

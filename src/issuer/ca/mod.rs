@@ -19,7 +19,7 @@ use self::{
 };
 use super::{IssueError, IssueRequest, Issued, Minted, Retry};
 use crate::{
-    api::{Reason, names::RENEW_REQUESTED_ANNOTATION},
+    api::Reason,
     certificate::{
         Certificate, CertificatePair, KeyError, NameConstraints, NameConstraintsError, PairError, PrivateKey, PrivateKeySpec,
         Subject, check_leads_to, check_signature, pem_text, read_certificates, time_of,
@@ -231,12 +231,14 @@ impl CaIssuer {
         let rebuilt = pair.with_chain(self.intermediates());
         match check_leads_to(rebuilt.certificates(), self.ca_certificate_pem().as_bytes()) {
             Ok(()) => Ok(rebuilt),
-            Err(error) => Err(refusal(
-                Reason::ChainBroken,
-                format!(
-                    "with what the issuer hands on now the certificate does not verify ({error}): the annotation {RENEW_REQUESTED_ANNOTATION} has a new one issued"
+            Err(error) => Err(IssueError {
+                reason: Reason::ChainBroken,
+                message: format!(
+                    "with what the issuer hands on now the certificate does not verify ({error}): a new one is issued"
                 ),
-            )),
+                retry: Retry::NotBefore(SignedDuration::ZERO),
+                minted: Minted::No,
+            }),
         }
     }
 
