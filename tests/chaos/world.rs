@@ -51,6 +51,11 @@ static AUTHORITIES: LazyLock<[(String, String); 3]> = LazyLock::new(|| {
     })
 });
 
+/// The last certificate of a file.
+pub fn last_certificate(file: &str) -> &str {
+    file.rfind("-----BEGIN").map_or("", |start| &file[start..])
+}
+
 /// Which issuer a scenario is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IssuerType {
@@ -176,6 +181,15 @@ impl World {
                 "stringData": { "tls.crt": certificate, "tls.key": key },
             }))
             .await;
+    }
+
+    /// Writes down the CA's certificates otherwise: glued together, and the root twice.
+    pub async fn rewrite_authority(&self) {
+        if self.issuer == IssuerType::Ca {
+            let (certificate, _) = &AUTHORITIES[0];
+            let glued = certificate.replacen("-----\n-----", "----------", 1) + last_certificate(certificate);
+            self.shop.patch_secret("ca", json!({ "stringData": { "tls.crt": glued } })).await;
+        }
     }
 
     /// Starts the operator, and waits until its caches are filled.
