@@ -74,6 +74,7 @@ cluster: tools ## Tests against a real API server
 .PHONY: chaos
 chaos: model tools ## Everything that can go wrong, at every point: the model, replicas, clocks, rest, crashes, old views; ends with a table
 	cargo test --test replicas --test clocks --test quiet --test interruptions
+	LIMITS=full cargo test --test limits
 	cargo test --test chaos -- --full --lanes 16
 
 .PHONY: tenancy
@@ -125,9 +126,11 @@ check-chart: $(HELM) ## Lint and render the chart, and see that bad values are r
 	$(HELM) template usercert-operator $(CHART) --set 'watchNamespaces={a,b}' --set crds.keep=false --set log.format=text --set leaderElection.enabled=false \
 	  --set-json 'extraEnv=[{"name":"HTTPS_PROXY","value":"http://proxy:3128"}]' --set podLabels.team=db \
 	  --set atlas.caBundle.configMap=bundle --set atlas.operatorSecret=mongodb-atlas-system/key \
+	  --set 'atlas.allowedEndpoints={http://atlas.proxy:3128}' --set 'atlas.lendCredentialsTo={a}' \
 	  | awk '/^kind: (ClusterRole|ValidatingAdmissionPolicy)/ { found = 1 } END { if (found) { print "namespaced mode must have nothing that is cluster-wide"; exit 1 } }'
 	@$(HELM) template usercert-operator $(CHART) --set admissionPolicy.enabled=false | grep -q '^kind: ValidatingAdmissionPolicy' && { echo "admissionPolicy.enabled=false must have no policy"; exit 1; } || true
-	@for bad in admissionPolicy.enabled=yes replicaCount=2,leaderElection.enabled=false replicaCount=-1 unknown=1 'watchNamespaces={UPPER}' image.digest=sha256:1 log.format=xml atlas.timeoutSeconds=61 atlas.operatorSecret=key; do \
+	@for bad in serviceAccount.create=false 'podLabels.app\.kubernetes\.io/name=x' rbac.aggregate=yes admissionPolicy.enabled=yes replicaCount=2,leaderElection.enabled=false replicaCount=-1 unknown=1 'watchNamespaces={UPPER}' image.digest=sha256:1 log.format=xml atlas.timeoutSeconds=61 atlas.operatorSecret=key \
+	  'atlas.allowedEndpoints={https://host/path}' 'atlas.lendCredentialsTo={UPPER}'; do \
 	  if $(HELM) template usercert-operator $(CHART) --set "$$bad" > /dev/null 2>&1; then echo "the chart takes $$bad"; exit 1; fi; \
 	done
 	@echo "the chart is in order"

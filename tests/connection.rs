@@ -39,7 +39,7 @@ async fn a_proxy_and_a_private_ca_lead_to_atlas_and_tls_is_always_verified() {
         shop.certificate(name, name, json!({})).await;
     }
     let files = tempfile::tempdir().unwrap();
-    let untrusting = start(&shop, &proxy, files.path(), None);
+    let untrusting = start(&shop, &proxy, &atlas.url(), files.path(), None);
     for name in ["proxied", "direct"] {
         shop.until(name, "Ready", "False AtlasUnavailable").await;
         assert!(shop.message(name, "Ready").await.to_lowercase().contains("certificate"), "the message tells of TLS");
@@ -49,7 +49,7 @@ async fn a_proxy_and_a_private_ca_lead_to_atlas_and_tls_is_always_verified() {
 
     let bundle = files.path().join("ca.crt");
     std::fs::write(&bundle, atlas.ca_certificate().unwrap()).unwrap();
-    let _trusting = start(&shop, &proxy, files.path(), Some(&bundle));
+    let _trusting = start(&shop, &proxy, &atlas.url(), files.path(), Some(&bundle));
     for name in ["proxied", "direct"] {
         shop.annotate(name, "usercert.dev/renew-requested-at", "now").await;
         shop.until_ready(name).await;
@@ -66,9 +66,10 @@ async fn a_proxy_and_a_private_ca_lead_to_atlas_and_tls_is_always_verified() {
 }
 
 /// The program, as a Pod would run it.
-fn start(shop: &Shop, proxy: &Proxy, files: &Path, bundle: Option<&Path>) -> Supervised {
+fn start(shop: &Shop, proxy: &Proxy, direct: &str, files: &Path, bundle: Option<&Path>) -> Supervised {
     let mut arguments =
         vec!["run".to_owned(), "--watch-namespace=connected".to_owned(), "--http-address=127.0.0.1:0".to_owned()];
+    arguments.push(format!("--allowed-atlas-endpoint=https://{NAMED},{direct}"));
     arguments.extend(bundle.map(|bundle| format!("--atlas-ca-file={}", bundle.display())));
     let environment = [
         ("KUBECONFIG", shop.cluster.control_plane.kubeconfig().display().to_string()),

@@ -1,4 +1,5 @@
-//! 2,000 certificates of 20 projects are due at once, and Atlas allows each project 60 calls a minute.
+//! The certificates of several projects are due at once, and Atlas allows each project 60 calls a minute: 200 of 4 projects in `make test`,
+//! 2,000 of 20 with `LIMITS=full`, as in `make chaos`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 #![allow(clippy::default_trait_access, reason = "the parameters of requests are of no interest here")]
 
@@ -19,14 +20,27 @@ use usercert_test_support::atlas::{DigestAlgorithm, RateLimit, X509Type};
 static CLUSTER: LazyLock<Cluster> =
     LazyLock::new(|| harness::start(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
 
-const PROJECTS: usize = 20;
-const OBJECTS: usize = 2000;
+/// How many projects there are, and certificates of each.
+static SIZE: LazyLock<(usize, usize)> =
+    LazyLock::new(|| if std::env::var("LIMITS").is_ok_and(|wanted| wanted == "full") { (20, 100) } else { (4, 50) });
 
 /// The project whose key is revoked.
-const BROKEN: usize = 7;
+const BROKEN: usize = 3;
 
 /// Passes under way at once, and as many that were woken before others came: so far may neighbours be out of order.
 const OUT_OF_ORDER: usize = 10;
+
+fn projects() -> usize {
+    SIZE.0
+}
+
+fn objects_each() -> usize {
+    SIZE.1
+}
+
+fn objects() -> usize {
+    projects() * objects_each()
+}
 
 fn project(number: usize) -> String {
     format!("{number:024x}")
@@ -41,7 +55,7 @@ async fn the_soonest_expiry_goes_first_and_no_project_suffers_from_another() {
     let shop = Shop::open(&CLUSTER, "limits").await;
     let atlas = &shop.cluster.atlas;
     atlas.set_rate_limit(None, Duration::ZERO);
-    for number in 0..PROJECTS {
+    for number in 0..projects() {
         let key = format!("public-{number}");
         atlas.add_project(&project(number), &key, PRIVATE_API_KEY);
         shop.apply_secret(&format!("key-{number}"), &[("publicApiKey", &key), ("privateApiKey", PRIVATE_API_KEY)]).await;
@@ -55,7 +69,7 @@ async fn the_soonest_expiry_goes_first_and_no_project_suffers_from_another() {
     }
     make_objects(&shop).await;
     let first = atlas.mints();
-    assert_eq!(first.len(), OBJECTS, "each was made once");
+    assert_eq!(first.len(), objects(), "each was made once");
     let expiry: BTreeMap<String, Timestamp> = first.iter().map(|mint| (mint.username.clone(), mint.not_after)).collect();
 
     shop.cluster.kill_operator();
@@ -64,9 +78,9 @@ async fn the_soonest_expiry_goes_first_and_no_project_suffers_from_another() {
     shop.cluster.advance(SignedDuration::from_hours(24 * 20));
     let (asked, started) = (atlas.requests().len(), Instant::now());
     shop.cluster.start_operator().await;
-    let wanted = OBJECTS / PROJECTS * (PROJECTS - 1);
-    while atlas.mints().len() < OBJECTS + wanted {
-        let renewed = atlas.mints().len() - OBJECTS;
+    let wanted = objects_each() * (projects() - 1);
+    while atlas.mints().len() < objects() + wanted {
+        let renewed = atlas.mints().len() - objects();
         eprintln!("{renewed} of {wanted} renewed after {} s", started.elapsed().as_secs());
         assert!(started.elapsed() < Duration::from_mins(6), "the limit allows it in three minutes");
         tokio::time::sleep(Duration::from_secs(10)).await;
@@ -74,12 +88,12 @@ async fn the_soonest_expiry_goes_first_and_no_project_suffers_from_another() {
     eprintln!("{wanted} of {wanted} renewed after {} s", started.elapsed().as_secs());
 
     let mut renewals: BTreeMap<String, Vec<Timestamp>> = BTreeMap::new();
-    for mint in &atlas.mints()[OBJECTS..] {
+    for mint in &atlas.mints()[objects()..] {
         renewals.entry(mint.project_id.clone()).or_default().push(expiry[&mint.username]);
     }
-    assert_eq!(renewals.len(), PROJECTS - 1);
+    assert_eq!(renewals.len(), projects() - 1);
     for (project, order) in &renewals {
-        assert_eq!(order.len(), OBJECTS / PROJECTS, "{project}");
+        assert_eq!(order.len(), objects_each(), "{project}");
         for (at, expiry) in order.iter().enumerate() {
             let overtaken = order.iter().skip(at + OUT_OF_ORDER).filter(|later| *later < expiry).count();
             assert_eq!(overtaken, 0, "{project}: the one at {at} went before some that expire sooner: {order:?}");
@@ -97,20 +111,20 @@ async fn the_soonest_expiry_goes_first_and_no_project_suffers_from_another() {
 
 /// Certificates of one to five months, renewed when nine tenths of their life are left: all are due twenty days from now.
 async fn make_objects(shop: &Shop) {
-    for number in 0..OBJECTS {
-        let issuer = number % PROJECTS;
+    for number in 0..objects() {
+        let issuer = number % projects();
         shop.cluster.atlas.add_user(&project(issuer), &user(number), X509Type::Managed);
     }
     let started = Instant::now();
     let create = |number: usize| async move {
-        let spec = json!({ "monthsUntilExpiration": 5 - number / PROJECTS % 5, "renewBeforePercentage": 90 });
-        shop.certificate(&user(number), &format!("p{}", number % PROJECTS), spec).await;
+        let spec = json!({ "monthsUntilExpiration": 5 - number / projects() % 5, "renewBeforePercentage": 90 });
+        shop.certificate(&user(number), &format!("p{}", number % projects()), spec).await;
     };
-    futures::StreamExt::for_each_concurrent(futures::stream::iter(0..OBJECTS), 16, create).await;
+    futures::StreamExt::for_each_concurrent(futures::stream::iter(0..objects()), 16, create).await;
     loop {
         let ready = shop.certificates().await.iter().filter(|object| Shop::is_ready(object)).count();
-        eprintln!("{ready} of {OBJECTS} made after {} s", started.elapsed().as_secs());
-        if ready == OBJECTS {
+        eprintln!("{ready} of {} made after {} s", objects(), started.elapsed().as_secs());
+        if ready == objects() {
             return;
         }
         assert!(started.elapsed() < Duration::from_mins(8), "this machine is too slow");

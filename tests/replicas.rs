@@ -50,6 +50,7 @@ impl Replica {
         let log = control_plane.directory().join(format!("{}-{name}.log", shop.namespace));
         let child = Command::new(env!("CARGO_BIN_EXE_usercert-operator"))
             .args(["run", "--http-address", &format!("127.0.0.1:{port}"), "--pod-name", name, "--atlas-timeout", "60"])
+            .args(["--allowed-atlas-endpoint", &shop.endpoint])
             .env("KUBECONFIG", kubeconfig)
             .env("RUST_LOG", "usercert_operator=debug,kube_client=debug,info")
             .stderr(File::create(&log).unwrap())

@@ -3,7 +3,6 @@
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
 use clap::Parser;
-use reqwest::Url;
 use usercert_operator::operator::{Arguments, Command, RunArguments};
 
 use crate::Outcome;
@@ -34,9 +33,12 @@ fn assert_is_usable(run: &RunArguments) {
     assert!(run.max_concurrent > 0);
     assert!((1..=60).contains(&run.atlas_timeout.as_secs()), "{run:?}");
     assert!((1..=3600).contains(&run.stop_limit.as_secs()), "{run:?}");
-    let endpoint: Url = run.atlas_endpoint.parse().expect("the endpoint is a URL");
-    assert!(endpoint.username().is_empty() && endpoint.password().is_none(), "a password would be shown: {run:?}");
-    assert!(endpoint.has_host() && endpoint.join("/api").is_ok(), "{run:?}");
+    assert!(!run.allowed_atlas_endpoints.is_empty());
+    for endpoint in run.allowed_atlas_endpoints.iter().chain([&run.atlas_endpoint]) {
+        assert!(endpoint.username().is_empty() && endpoint.password().is_none(), "a password would be shown: {run:?}");
+        assert!(endpoint.has_host() && endpoint.join("/api").is_ok(), "{run:?}");
+        assert!(endpoint.origin().is_tuple(), "an endpoint that equals no other: {run:?}");
+    }
     if let Some((namespace, name)) = &run.atlas_operator_secret {
         assert!(!namespace.is_empty() && !name.is_empty(), "{run:?}");
     }

@@ -12,7 +12,7 @@ use usercert_operator::{
     controller::{UserProject, read_project, read_user},
     issuer::{
         IssueError, Minted, Retry,
-        atlas::{Answer, AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings},
+        atlas::{Answer, AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words},
     },
 };
 use zeroize::Zeroizing;
@@ -49,6 +49,7 @@ pub fn issuer(client: AtlasClient, endpoint: &str, credentials: Credentials<'_>)
         project_id: "5efda6aea3f2ed2e7dd6ce05".to_owned(),
         api_version: AtlasApiVersion::V2,
         allow_plain_http: false,
+        words: Words::Quoted,
     };
     let entry = |key: &str| credentials.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
     AtlasIssuer::new(client, settings, AtlasCredentials::from_secret(entry).expect("credentials"))
@@ -119,17 +120,28 @@ fn line(text: &[u8]) -> (&[u8], &[u8]) {
 /// An `AtlasProject` or an `AtlasDatabaseUser` as JSON.
 pub fn atlas_object(data: &[u8]) -> Outcome {
     let Ok(object) = serde_json::from_slice::<DynamicObject>(data) else { return Outcome::Unread };
+    // Of a path, and the value of a selector.
+    let is_path_segment = |(_, name): &(String, String)| {
+        !name.is_empty()
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+            && !name.contains("..")
+    };
     let is_id = |id: &str| id.len() == 24 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     match read_project(&object) {
-        Ok(project) => assert!(is_id(&project.id), "{project:?}"),
+        Ok(project) => {
+            assert!(is_id(&project.id), "{project:?}");
+            assert!(project.credentials.iter().all(is_path_segment), "{project:?}");
+        }
         Err(refusal) => assert!(!refusal.message.is_empty()),
     }
     match read_user(&object) {
         Ok(user) => {
             assert!((1..=1024).contains(&user.username.chars().count()) && !user.username.chars().any(char::is_control));
-            if let UserProject::Id(id) = &user.project {
-                assert!(is_id(id), "{user:?}");
+            match &user.project {
+                UserProject::Id(id) => assert!(is_id(id), "{user:?}"),
+                UserProject::Object(project) => assert!(is_path_segment(project), "{user:?}"),
             }
+            assert!(user.credentials.iter().all(is_path_segment), "{user:?}");
         }
         Err(refusal) => assert!(!refusal.message.is_empty()),
     }

@@ -76,11 +76,14 @@ pub struct AtlasIssuerSpec {
     /// `clientId` and `clientSecret` of a service account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretName>,
-    /// Where the Administration API answers. `http` is accepted for loopback addresses only, unless `allowPlainHttp` is set.
+    /// Where the Administration API answers. A CertificateIssuer may name the endpoints alone that the operator allows
+    /// (`atlas.allowedEndpoints` of its chart; by default those of Atlas), a ClusterCertificateIssuer any.
+    /// `http` is accepted for loopback addresses only, unless `allowPlainHttp` is set.
     #[serde(default = "default_endpoint")]
     #[schemars(length(max = 512), regex(pattern = ENDPOINT_PATTERN))]
     pub endpoint: String,
     /// Ask the endpoint without TLS if it begins with `http`: who can listen then reads the private keys that Atlas makes.
+    /// For a CertificateIssuer this is not enough: the operator has to allow just this endpoint with `http`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_plain_http: Option<bool>,
     /// `v2` is the current API, `v1.0` the legacy one.
@@ -92,9 +95,9 @@ pub struct AtlasIssuerSpec {
     pub months_until_expiration: u8,
 }
 
-/// Attributes of the types of RFC 4514 section 3, joined by `,` and `+`, special characters escaped.
-const SUBJECT_PATTERN: &str =
-    r#"^(CN|L|ST|O|OU|C|STREET|DC|UID)=([^,+="\\<>;]|\\.)+([,+](CN|L|ST|O|OU|C|STREET|DC|UID)=([^,+="\\<>;]|\\.)+)*$"#;
+/// Attributes of the types of RFC 4514 section 3, joined by `,` and `+`, special characters escaped. Hexadecimal pairs are for what is outside of
+/// ASCII, so that none hides a `*` or a part of `{{namespace}}` from the rules below.
+const SUBJECT_PATTERN: &str = r#"^(CN|L|ST|O|OU|C|STREET|DC|UID)=([^,+="\\<>;]|\\[^0-7])+([,+](CN|L|ST|O|OU|C|STREET|DC|UID)=([^,+="\\<>;]|\\[^0-7])+)*$"#;
 
 /// The same for what MongoDB compares with its own member certificates.
 const MEMBER_PATTERN: &str = r#"^(O|OU|DC)=([^,+="\\<>;]|\\.)+([,+](O|OU|DC)=([^,+="\\<>;]|\\.)+)*$"#;

@@ -92,6 +92,12 @@ reasons! {
     IssuerNotFound, Warning;
     /// The issuer's `allow` does not name this namespace, user name or subject, the CA's `nameConstraints` do not permit the subject, or this operator does not serve cluster issuers.
     IssuerNotAllowed, Warning;
+    /// The administrator does not allow a CertificateIssuer this endpoint; nothing is sent there.
+    EndpointNotAllowed, Warning;
+    /// What is referred to is in another namespace, or is the operator's own credentials, and the administrator lends this namespace none.
+    CredentialsNotLent, Warning;
+    /// What is lent to this namespace cannot be used. The operator's log says why; the condition tells nothing about other namespaces.
+    LentCredentialsUnusable, Warning;
     /// The object of the Atlas Kubernetes Operator that is referred to does not exist, or its kind is not served.
     AtlasObjectNotFound, Warning;
     /// The object of the Atlas Kubernetes Operator that is referred to is not ready, or lacks what is needed.

@@ -29,7 +29,8 @@ use crate::{
 pub enum Holder {
     /// This object controls it.
     ThisObject,
-    /// It carries a mark of this operator, and nobody controls it, or an object that had this one's name before: a restored backup. The text
+    /// It carries a mark of this operator, and its controller is gone: a restored backup. Its reference names no controller, or a former object
+    /// with the name of this one. The text
     /// is a sentence about the Secret.
     Nobody(String),
     /// Another's, or nobody's without a mark of this operator. The text is a sentence about the Secret.

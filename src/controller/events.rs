@@ -1,5 +1,6 @@
 //! Events: published on transitions; one that cannot be published is logged and otherwise of no consequence.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client, Resource,
     runtime::events::{Event, EventType, Recorder, Reporter},
@@ -12,15 +13,25 @@ use crate::api::{Reason, Severity, names::CONTROLLER, printable};
 /// The API server refuses longer notes (events.k8s.io/v1, `note`).
 const NOTE_BYTES: usize = 1024;
 
+/// The longest name of an object that an Event can be named after: 253 bytes are a name (RFC 1123), and kube adds a dot and the nanoseconds
+/// in 16 hexadecimal digits.
+const NAME_BYTES: usize = 253 - 17;
+
 /// Publishes Events.
-pub struct Events(Recorder);
+pub struct Events {
+    client: Client,
+    reporter: Reporter,
+    /// For what is no Warning; it counts what it publishes about one object for one reason within six minutes in one Event.
+    recorder: Recorder,
+}
 
 impl Events {
     /// Publishes in the name of this process.
     #[must_use]
     pub fn new(client: Client) -> Self {
         let instance = std::env::var("POD_NAME").ok();
-        Self(Recorder::new(client, Reporter { controller: CONTROLLER.to_owned(), instance }))
+        let reporter = Reporter { controller: CONTROLLER.to_owned(), instance };
+        Self { recorder: Recorder::new(client.clone(), reporter.clone()), client, reporter }
     }
 
     /// Publishes one Event about an object.
@@ -35,10 +46,25 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = request("publish an Event", self.0.publish(&event, &object.object_ref(&()))).await {
+        let recorder = match reason.severity() {
+            Severity::Normal => self.recorder.clone(),
+            // Each has an Event of its own. Counted together they would show the first note alone, and so hide what was tried after it.
+            Severity::Warning => Recorder::new(self.client.clone(), self.reporter.clone()),
+        };
+        let regarding = regarding(object.object_ref(&()));
+        if let Err(error) = request("publish an Event", Box::pin(recorder.publish(&event, &regarding))).await {
             warn!(reason = reason.as_str(), error = chain(&error), "an Event is lost");
         }
     }
+}
+
+/// The object as an Event names it: one with a long name by the beginning of that, and by its UID.
+fn regarding(object: ObjectReference) -> ObjectReference {
+    let name = object.name.map(|name| match name.get(..NAME_BYTES) {
+        Some(beginning) => beginning.trim_end_matches(['.', '-']).to_owned(),
+        None => name,
+    });
+    ObjectReference { name, ..object }
 }
 
 fn truncated(message: &str) -> &str {
@@ -47,4 +73,18 @@ fn truncated(message: &str) -> &str {
         end -= 1;
     }
     &message[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_with_a_name_of_any_length_can_have_events() {
+        let named = |name: &str| regarding(ObjectReference { name: Some(name.to_owned()), ..ObjectReference::default() }).name;
+        assert_eq!(named("orders").as_deref(), Some("orders"));
+        assert_eq!(named(&"a".repeat(236)), Some("a".repeat(236)));
+        assert_eq!(named(&"a".repeat(253)), Some("a".repeat(236)));
+        assert_eq!(named(&format!("{}.-{}", "a".repeat(234), "b".repeat(10))), Some("a".repeat(234)));
+    }
 }

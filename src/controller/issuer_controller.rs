@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -18,17 +17,17 @@ use tracing::warn;
 
 use super::{
     Context, FromMetadata, Received, ReconcileError, Scope,
-    atlas_objects::{Project, find_project},
-    issuers::{IssuerKey, LoadedIssuer, NO_SECRET, Refusal, load, secret_of, unreadable_secret, without_secret},
+    atlas_objects::{Place, Project, check_project_beside_secret, find_project, project_credentials},
+    credentials::SecretReference,
+    issuers::{IssuerKey, LoadedIssuer, Refusal, endpoint_of, load, secret_of},
     kubernetes::{chain, request},
-    memory::NamespacedName,
     observe::{issuer_key, now},
     report::{new_warnings, report_unreadable, status_patch, superseded},
     triggers::Waiting,
 };
 use crate::api::{
-    CertificateIssuer, ClusterCertificateIssuer, IssuerKind, IssuerSpec, IssuerStatus, READY, Reason, names::CONTROLLER,
-    set_condition,
+    CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKind, IssuerSpec, IssuerStatus, READY,
+    Reason, condition, names::CONTROLLER, set_condition,
 };
 use crate::issuer::Issuer;
 
@@ -117,7 +116,11 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
         Ok(loaded) => (true, Reason::IssuerReady, ready_message(loaded)),
         Err(refusal) => (false, refusal.reason, refusal.message.clone()),
     };
+    let detail = loaded.as_ref().err().cloned();
     if context.issuers.set(key.clone(), loaded) {
+        if let Some(refusal) = detail {
+            refusal.log_detail(&key.namespace, &key.name);
+        }
         wake_users(&context, &key);
     }
     report(&issuer, &context, condition).await?;
@@ -151,17 +154,15 @@ type Loaded = Result<Arc<LoadedIssuer>, Refusal>;
 /// The issuer with its Secret; `None` if nothing is known of the Secret yet.
 async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -> Result<Option<Loaded>, ReconcileError> {
     let spec = issuer.issuer_spec();
-    let (project_id, secret) = match parts(spec, key, context) {
+    let (project_id, reference) = match parts(spec, key, context) {
         Ok(Some(parts)) => parts,
         Ok(None) => return Ok(None),
         Err(refusal) => return Ok(Some(Err(refusal))),
     };
-    let reason = if spec.atlas.is_some() { Reason::CredentialsNotFound } else { Reason::CaNotFound };
-    let missing = |why: &str| Ok(Some(Err(without_secret(reason, &secret, why))));
-    let seen = match context.secret_watches.watch(&Waiting::Issuer(key.clone()), &secret).known(NO_SECRET) {
+    let seen = match reference.seen(context, &Waiting::Issuer(key.clone())) {
         Ok(Some(seen)) => seen,
         Ok(None) => return Ok(None),
-        Err(why) => return missing(&why),
+        Err(refusal) => return Ok(Some(Err(refusal))),
     };
     let generation = issuer.meta().generation.unwrap_or_default();
     let version = format!(
@@ -178,20 +179,22 @@ async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -
     {
         return Ok(Some(Ok(known)));
     }
-    let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &secret.0);
-    let Some(found) = request("read the issuer's Secret", api.get_opt(&secret.1)).await? else {
-        return missing(NO_SECRET);
-    };
-    if let Some(unreadable) = found.unreadable() {
-        let reason = if spec.atlas.is_some() { Reason::CredentialsInvalid } else { Reason::CaInvalid };
-        return Ok(Some(Err(unreadable_secret(reason, &secret, unreadable))));
-    }
-    Ok(Some(load(key, spec, version, project_id, &found, &context.atlas, now).map(Arc::new)))
+    Ok(Some(match reference.read(context).await? {
+        Ok(secret) => load(key, spec, version, project_id, &secret, &context.atlas, now).map(Arc::new).map_err(|refusal| {
+            // The rest is wrong with the issuer's own spec.
+            if refusal.reason == Reason::CredentialsInvalid { reference.place.hide(refusal) } else { refusal }
+        }),
+        Err(refusal) => Err(refusal),
+    }))
 }
 
-/// The id of the `AtlasProject` that the issuer refers to, if it does, and the Secret that it needs; `None` if that is not known yet.
-fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option<(Option<String>, NamespacedName)>, Refusal> {
+/// The id of the `AtlasProject` that the issuer refers to, if it does, and the Secret that it needs; `None` if that is not known yet. Nothing is
+/// watched for an endpoint that is not allowed, so that only another spec changes that.
+fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option<(Option<String>, SecretReference)>, Refusal> {
     let waiting = Waiting::Issuer(key.clone());
+    if let Some(atlas) = &spec.atlas {
+        endpoint_of(key.kind, atlas, &context.atlas).inspect_err(|_| forget_watches(context, key))?;
+    }
     let project = if let Some(reference) = spec.atlas.as_ref().and_then(|atlas| atlas.project_ref.as_ref()) {
         let Some(project) = find_project(context, &waiting, reference, &key.namespace)? else { return Ok(None) };
         Some(project)
@@ -199,15 +202,26 @@ fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option
         context.atlas_projects.forget(&waiting);
         None
     };
+    let (missing, unusable) = match &spec.atlas {
+        Some(_) => (Reason::CredentialsNotFound, Reason::CredentialsInvalid),
+        None => (Reason::CaNotFound, Reason::CaInvalid),
+    };
     if let Some(name) = secret_of(spec) {
         let namespace = match (&context.scope, key.kind) {
             (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace.clone(),
             _ => key.namespace.clone(),
         };
-        return Ok(Some((project.map(|project| project.id), (namespace, name.to_owned()))));
+        if let Some((at, _)) = &project {
+            check_project_beside_secret(&context.atlas_defaults.lending, &at.0, &namespace)?;
+        }
+        let secret = SecretReference { name: (namespace, name.to_owned()), place: Place::Own, missing, unusable };
+        return Ok(Some((project.map(|(_, project)| project.id), secret)));
     }
     match project {
-        Some(Project { id, credentials: Some(secret) }) => Ok(Some((Some(id), secret))),
+        Some((at, Project { id, credentials: Some(secret) })) => {
+            let place = project_credentials(&context.atlas_defaults.lending, &key.namespace, &at.0, &secret)?;
+            Ok(Some((Some(id), SecretReference { name: secret, place, missing, unusable })))
+        }
         Some(_) => Err(Refusal::new(
             Reason::CredentialsNotFound,
             "the AtlasProject names no Secret with credentials: name one in spec.atlas.credentialsSecretRef",
@@ -240,16 +254,33 @@ async fn report<K: IssuerObject>(
     Ok(())
 }
 
-fn forget(context: &Context, key: &IssuerKey) {
+fn forget_watches(context: &Context, key: &IssuerKey) {
     context.secret_watches.forget(&Waiting::Issuer(key.clone()));
     context.atlas_projects.forget(&Waiting::Issuer(key.clone()));
+}
+
+fn forget(context: &Context, key: &IssuerKey) {
+    forget_watches(context, key);
     context.memory.forget_unreadable(&Waiting::Issuer(key.clone()));
     context.issuers.remove(key);
     wake_users(context, key);
 }
 
 fn wake_users(context: &Context, key: &IssuerKey) {
-    for user in context.certificate_store.state_filter(|certificate| issuer_key(certificate).as_ref() == Some(key)) {
+    let secrets_in = match (&context.scope, key.kind) {
+        (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace,
+        _ => &key.namespace,
+    };
+    // Those that leave a Secret alone because this issuer needed it may have it now.
+    let stands_aside = |certificate: &DatabaseUserCertificate| {
+        let conditions = certificate.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let issuing = condition(conditions, ISSUING).is_some_and(|found| found.reason == Reason::SecretNotOwned.as_str());
+        issuing && certificate.namespace().as_ref() == Some(secrets_in)
+    };
+    let is_concerned = |certificate: &Received<DatabaseUserCertificate>| {
+        issuer_key(certificate).as_ref() == Some(key) || stands_aside(certificate)
+    };
+    for user in context.certificate_store.state_filter(is_concerned) {
         let name = (user.namespace().unwrap_or_default(), user.name_any());
         context.triggers.wake(&Waiting::Certificate(name));
     }

@@ -9,22 +9,20 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
+use tracing::info;
+use url::Url;
 
-use super::{
-    Unreadable,
-    memory::NamespacedName,
-    secret::{chain_digest, sha256},
-};
+use super::secret::{chain_digest, sha256};
 use crate::{
     api::{
-        AtlasApiVersion as SpecApiVersion, CaIssuerSpec, IssuerKind, IssuerSpec, Reason,
+        AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerKind, IssuerSpec, Reason,
         names::{TLS_CERTIFICATE, TLS_PRIVATE_KEY},
     },
     certificate::NameConstraints,
     decide::{Allow, IssuerDefaults, IssuerFacts, IssuerType, parse_duration},
     issuer::{
         Issuer,
-        atlas::{AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings},
+        atlas::{AtlasAccess, AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words},
         ca::CaIssuer,
     },
 };
@@ -56,11 +54,20 @@ pub struct Refusal {
     pub reason: Reason,
     /// What to change.
     pub message: String,
+    /// For the log alone: what whoever reads the condition must not be told.
+    pub detail: Option<String>,
 }
 
 impl Refusal {
     pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), detail: None }
+    }
+
+    /// Tells the log what the condition does not.
+    pub(super) fn log_detail(&self, namespace: &str, name: &str) {
+        if let Some(detail) = &self.detail {
+            info!(namespace, name, detail, "what is lent cannot be used");
+        }
     }
 }
 
@@ -110,20 +117,6 @@ pub fn secret_of(spec: &IssuerSpec) -> Option<&str> {
     }
 }
 
-/// What is said of a Secret that is not there.
-pub(super) const NO_SECRET: &str = "does not exist: create it";
-
-/// Refuses an issuer whose Secret is not there.
-#[must_use]
-pub fn without_secret(reason: Reason, (namespace, name): &NamespacedName, why: &str) -> Refusal {
-    Refusal::new(reason, format!("the Secret {name} in namespace {namespace} {why}"))
-}
-
-/// Refuses an issuer whose Secret cannot be read.
-pub(super) fn unreadable_secret(reason: Reason, (namespace, name): &NamespacedName, unreadable: &Unreadable) -> Refusal {
-    Refusal::new(reason, format!("the Secret {name} in namespace {namespace} cannot be read ({})", unreadable.fault()))
-}
-
 /// Loads an issuer with its Secret.
 ///
 /// # Errors
@@ -134,7 +127,7 @@ pub fn load(
     version: String,
     project_id: Option<String>,
     secret: &Secret,
-    client: &AtlasClient,
+    access: &AtlasAccess,
     now: Timestamp,
 ) -> Result<LoadedIssuer, Refusal> {
     let allow = match key.kind {
@@ -148,8 +141,7 @@ pub fn load(
     match (&spec.atlas, &spec.ca) {
         (Some(atlas), None) => {
             let source = AtlasSource {
-                endpoint: &atlas.endpoint,
-                allow_plain_http: atlas.allow_plain_http.unwrap_or_default(),
+                endpoint: endpoint_of(key.kind, atlas, access)?,
                 project_id: project_id
                     .or_else(|| atlas.project_id.clone())
                     .ok_or_else(|| Refusal::new(Reason::InvalidSpec, "name a project: projectId or projectRef"))?,
@@ -157,17 +149,44 @@ pub fn load(
                 months_until_expiration: atlas.months_until_expiration,
                 username: None,
             };
-            load_atlas(source, allow, version, secret, client)
+            load_atlas(source, allow, version, secret, &access.client)
         }
         (None, Some(ca)) => load_ca(ca, allow, version, secret, now),
         _ => Err(Refusal::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca")),
     }
 }
 
-/// What an issuer at Atlas consists of, besides its credentials.
-pub(super) struct AtlasSource<'a> {
-    pub(super) endpoint: &'a str,
+/// Where Atlas is asked, and how.
+pub(super) struct Endpoint {
+    pub(super) url: Url,
     pub(super) allow_plain_http: bool,
+    pub(super) words: Words,
+}
+
+/// The endpoint of a spec. A `CertificateIssuer` is written by a tenant, so it may name those alone that the administrator allows, plain HTTP
+/// among them; a `ClusterCertificateIssuer` is the administrator's own.
+///
+/// # Errors
+/// It is no URL, or not allowed.
+pub(super) fn endpoint_of(kind: IssuerKind, spec: &AtlasIssuerSpec, access: &AtlasAccess) -> Result<Endpoint, Refusal> {
+    let url: Url =
+        spec.endpoint.parse().map_err(|error| Refusal::new(Reason::InvalidSpec, format!("spec.atlas.endpoint: {error}")))?;
+    let words = access.words_of(&url);
+    match kind {
+        IssuerKind::CertificateIssuer if (access.is_allowed)(&url) => Ok(Endpoint { url, allow_plain_http: true, words }),
+        IssuerKind::CertificateIssuer => Err(Refusal::new(
+            Reason::EndpointNotAllowed,
+            "spec.atlas.endpoint is not among those that the administrator allows CertificateIssuers: correct it, or ask the administrator to add it to the chart's value atlas.allowedEndpoints (--allowed-atlas-endpoint) or to make a ClusterCertificateIssuer",
+        )),
+        IssuerKind::ClusterCertificateIssuer => {
+            Ok(Endpoint { url, allow_plain_http: spec.allow_plain_http.unwrap_or_default(), words })
+        }
+    }
+}
+
+/// What an issuer at Atlas consists of, besides its credentials.
+pub(super) struct AtlasSource {
+    pub(super) endpoint: Endpoint,
     pub(super) project_id: String,
     pub(super) api_version: SpecApiVersion,
     pub(super) months_until_expiration: u8,
@@ -177,7 +196,7 @@ pub(super) struct AtlasSource<'a> {
 
 /// Loads an issuer at Atlas with the credentials in this Secret.
 pub(super) fn load_atlas(
-    source: AtlasSource<'_>,
+    source: AtlasSource,
     allow: Allow,
     version: String,
     secret: &Secret,
@@ -187,16 +206,14 @@ pub(super) fn load_atlas(
     let credentials = AtlasCredentials::from_secret(|key| data.get(key).copied())
         .map_err(|error| Refusal::new(Reason::CredentialsInvalid, format!("the Secret {}: {error}", secret.name_any())))?;
     let settings = AtlasSettings {
-        endpoint: source
-            .endpoint
-            .parse()
-            .map_err(|error| Refusal::new(Reason::InvalidSpec, format!("spec.atlas.endpoint: {error}")))?,
+        endpoint: source.endpoint.url,
         project_id: source.project_id,
         api_version: match source.api_version {
             SpecApiVersion::V2 => AtlasApiVersion::V2,
             SpecApiVersion::V1 => AtlasApiVersion::V1,
         },
-        allow_plain_http: source.allow_plain_http,
+        allow_plain_http: source.endpoint.allow_plain_http,
+        words: source.endpoint.words,
     };
     let issuer = AtlasIssuer::new(client.clone(), settings, credentials);
     let facts = IssuerFacts {

@@ -5,6 +5,7 @@ mod act;
 pub mod adoption;
 mod atlas_objects;
 mod caches;
+mod credentials;
 mod drain;
 mod events;
 mod examine;
@@ -28,6 +29,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{Client, api::DynamicObject, core::PartialObjectMeta, runtime::reflector::Store};
+use url::Url;
 
 use self::{
     caches::Caches,
@@ -39,12 +41,12 @@ use self::{
 };
 use crate::{
     api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate},
-    issuer::atlas::AtlasClient,
+    issuer::atlas::{AtlasAccess, AtlasClient, EndpointRule},
     operator::{Leadership, Metrics},
 };
 
 pub use accounts::Accounts;
-pub use atlas_objects::{Project, User, UserProject, read_project, read_user};
+pub use atlas_objects::{Lending, Project, User, UserProject, read_project, read_user};
 pub use issuers::{IssuerKey, LoadedIssuer, Refusal, load};
 pub use kubernetes::{KubernetesError, REQUEST_LIMIT, chain, request};
 pub use received::{FromMetadata, Received, Unreadable};
@@ -73,9 +75,11 @@ pub enum Scope {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AtlasDefaults {
     /// The API's base URL.
-    pub endpoint: String,
+    pub endpoint: Url,
     /// Namespace and name of the Secret with the Atlas Kubernetes Operator's own credentials, for users and projects that name none.
     pub credentials: Option<NamespacedName>,
+    /// Who may use these, and what other namespaces have.
+    pub lending: Lending,
 }
 
 /// What the controllers are given.
@@ -91,6 +95,8 @@ pub struct Settings {
     pub atlas: AtlasClient,
     /// For objects with a `userRef`.
     pub atlas_defaults: AtlasDefaults,
+    /// Which endpoints a `CertificateIssuer` may name.
+    pub endpoint_rule: EndpointRule,
     /// Who asks Atlas when; one for the whole process.
     pub turns: Turns,
     /// What Atlas listed; one for the whole process.
@@ -103,12 +109,22 @@ pub struct Settings {
     pub stop_limit: Duration,
 }
 
+impl Settings {
+    fn atlas_access(&self) -> AtlasAccess {
+        AtlasAccess {
+            client: self.atlas.clone(),
+            is_allowed: Arc::clone(&self.endpoint_rule),
+            endpoint: self.atlas_defaults.endpoint.clone(),
+        }
+    }
+}
+
 /// What each pass needs.
 struct Context {
     client: Client,
     clock: Clock,
     scope: Scope,
-    atlas: AtlasClient,
+    atlas: AtlasAccess,
     atlas_defaults: AtlasDefaults,
     turns: Turns,
     accounts: Arc<Accounts>,

@@ -48,11 +48,18 @@ pub(super) async fn observe(
     let namespace = object.namespace().unwrap_or_default();
     let secret_name = (namespace.clone(), object.secret_name());
     let (state, issuer) = issuer_state(context, object, &namespace).await?;
+    let secret = match secret_state(context, object, &secret_name, look).await? {
+        // What is put there later would be overwritten.
+        SecretState::Absent => {
+            issuer_that_needs(context, &secret_name).map_or(SecretState::Absent, SecretState::NeededByIssuer)
+        }
+        found => found,
+    };
     let name = (namespace.clone(), object.name_any());
     let unsaved = context.memory.unsaved(&name, &object.uid().unwrap_or_default());
     let observed = Observed {
         issuer: state,
-        secret: secret_state(context, object, &secret_name, look).await?,
+        secret,
         status: object.status.clone().unwrap_or_default(),
         unreadable: object.unreadable().map(ToString::to_string),
         account: None,
@@ -108,7 +115,12 @@ async fn issuer_state(
     Ok(match context.issuers.get(&key) {
         Some(Ok(loaded)) => (IssuerState::Usable(Box::new(loaded.facts.clone())), Some(loaded)),
         Some(Err(refusal)) => {
-            let message = format!("{} {}: {}", key.kind.as_str(), key.name, refusal.message);
+            let why = match key.kind {
+                IssuerKind::CertificateIssuer => refusal.message.as_str(),
+                // It would name the administrator's objects in other namespaces.
+                IssuerKind::ClusterCertificateIssuer => "cannot be used: its own condition Ready tells the administrator why",
+            };
+            let message = format!("{} {}: {why}", key.kind.as_str(), key.name);
             (IssuerState::Refused(refusal.reason, message), None)
         }
         None => (state, None),

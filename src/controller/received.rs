@@ -41,7 +41,8 @@ pub trait FromMetadata: Resource + DeserializeOwned {
 
 /// An object that the API server sent, with what of it can be read. `managedFields` are read only of kinds that keep them.
 ///
-/// Only `serde_json` can read it, for it takes the object's text first: that has no limit of depth, and no number that is out of range.
+/// Only `serde_json` can read it. It takes the object's text first, because reading the text into values would fail for an object that is
+/// nested too deep and for a number that is out of range.
 #[derive(Clone)]
 pub struct Received<K> {
     object: K,

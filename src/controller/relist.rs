@@ -1,4 +1,4 @@
-//! Watches that are begun anew now and then, with a list: an event that was missed, by whose fault ever, is missed for an hour at most.
+//! Watches that are begun anew every hour, with a list. So an event that was missed for any reason is missed for an hour at most.
 
 use std::sync::Arc;
 

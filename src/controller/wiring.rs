@@ -83,7 +83,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         atlas_users: NameWatches::new(client.clone(), atlas_objects::users, relists.clone(), Arc::clone(&triggers)),
         clock: Arc::clone(&settings.clock),
         scope: scope.clone(),
-        atlas: settings.atlas.clone(),
+        atlas: settings.atlas_access(),
         atlas_defaults: settings.atlas_defaults.clone(),
         turns: settings.turns.clone(),
         accounts: Arc::clone(&settings.accounts),

@@ -17,7 +17,7 @@ pub struct Allow {
     namespaces: Option<Namespaces>,
     /// `None`: any user name.
     usernames: Option<Vec<UsernamePattern>>,
-    /// `None`: no subject but the common name of an allowed user, or any where any user name is allowed.
+    /// `None`: only the common name of an allowed user. Where `usernames` is `None` too, any subject.
     subjects: Option<Vec<SubjectPattern>>,
     forbidden: Vec<ForbiddenSubject>,
 }
@@ -95,7 +95,9 @@ impl Allow {
     pub fn check_namespace(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Result<(), String> {
         let Some(namespaces) = &self.namespaces else { return Ok(()) };
         let by_name = namespaces.names.iter().any(|name| name == namespace);
-        let by_label = namespaces.selector.as_ref().is_some_and(|selector| selector.matches(labels));
+        // The API server gives each namespace a label, so without any they are not known yet; `NotIn` and `DoesNotExist` would match.
+        let selected = |selector: &Selector| selector.selects_all() || !labels.is_empty() && selector.matches(labels);
+        let by_label = namespaces.selector.as_ref().is_some_and(selected);
         if by_name || by_label {
             Ok(())
         } else {
@@ -149,7 +151,7 @@ fn comparable(subject: &Subject) -> Vec<(String, String)> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
     use rstest::rstest;
 
     use super::*;
@@ -182,6 +184,20 @@ mod tests {
         assert_eq!(allow.check_namespace("shop", &BTreeMap::new()), Ok(()));
         assert_eq!(allow.check_namespace("other", &team), Ok(()));
         assert!(allow.check_namespace("other", &BTreeMap::new()).is_err());
+    }
+
+    #[test]
+    fn a_namespace_whose_labels_are_not_known_yet_is_in_no_selector_but_that_of_all() {
+        let all = || NamespaceChoice { names: Vec::new(), selector: Some(LabelSelector::default()) };
+        let expression = LabelSelectorRequirement { key: "team".into(), operator: "DoesNotExist".into(), values: None };
+        let teamless = LabelSelector { match_expressions: Some(vec![expression]), ..LabelSelector::default() };
+        let named = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), "shop".to_owned())]);
+        for (choice, while_unknown) in [(all(), true), (NamespaceChoice { selector: Some(teamless), ..all() }, false)] {
+            let allow = AllowedUse { namespaces: Some(choice), ..AllowedUse::default() };
+            let allow = Allow::of_cluster_issuer(Some(&allow)).unwrap();
+            assert_eq!(allow.check_namespace("shop", &BTreeMap::new()).is_ok(), while_unknown);
+            assert_eq!(allow.check_namespace("shop", &named), Ok(()));
+        }
     }
 
     #[rstest]

@@ -131,7 +131,7 @@ pub struct Observed {
     pub recent_repairs: Vec<Timestamp>,
     /// The object's namespace and that namespace's labels, for the issuer's `allow`.
     pub namespace: String,
-    /// The labels of the namespace.
+    /// The labels of the namespace; none while they are not known.
     pub namespace_labels: std::collections::BTreeMap<String, String>,
 }
 

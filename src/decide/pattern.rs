@@ -21,6 +21,11 @@ pub enum PatternError {
     /// A pattern is no subject.
     #[error("spec.allow.subjects: {0:?} is not a pattern of a subject: {1}")]
     Subject(String, SubjectError),
+    /// A hexadecimal pair of ASCII, which could hide a `*` or a part of `{{namespace}}` from whoever reads the pattern.
+    #[error(
+        "spec.allow.subjects: {0:?} has a character of ASCII as a hexadecimal pair: write it as it is, or with a backslash before it"
+    )]
+    Hidden(String),
     /// A pattern of one common name, which user name patterns are for.
     #[error("spec.allow.subjects: {0:?} is a common name alone: give it in spec.allow.usernames, without CN=")]
     CommonName(String),
@@ -131,6 +136,9 @@ impl SubjectPattern {
         let subject = Subject::parse(text).map_err(|error| PatternError::Subject(text.to_owned(), error))?;
         if subject.lone_common_name().is_some() {
             return Err(PatternError::CommonName(text.to_owned()));
+        }
+        if has_ascii_as_pair(text) {
+            return Err(PatternError::Hidden(text.to_owned()));
         }
         let parts = subject.parts();
         if parts.iter().any(|part| part.windows(2).any(|pair| pair[0].0 == pair[1].0)) {
@@ -247,6 +255,17 @@ fn only_value<'a>(pattern: &'a str, attribute_type: &str) -> Option<&'a str> {
         .filter_map(|attribute| attribute.split_once('='))
         .filter(|(found, _)| found.eq_ignore_ascii_case(attribute_type));
     values.next().filter(|_| values.next().is_none()).map(|(_, value)| value)
+}
+
+/// Whether a backslash is followed by two hexadecimal digits of an ASCII character. The text is a subject.
+fn has_ascii_as_pair(text: &str) -> bool {
+    let mut rest = text.chars();
+    while let Some(character) = rest.next() {
+        if character == '\\' && rest.next().is_some_and(|first| matches!(first, '0'..='7')) {
+            return true;
+        }
+    }
+    false
 }
 
 impl fmt::Debug for UsernamePattern {

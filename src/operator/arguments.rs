@@ -3,6 +3,7 @@
 use std::{ffi::OsStr, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
+use url::Url;
 
 /// Obtains X.509 client certificates for database users, keeps them in Kubernetes TLS Secrets, and renews them in time.
 #[derive(Clone, Debug, Parser)]
@@ -43,8 +44,8 @@ pub struct RunArguments {
     /// After SIGTERM, for how many seconds the saving of certificates that were made is tried on.
     #[arg(long, env = "STOP_LIMIT_SECONDS", default_value = "240", value_parser = stop_seconds, value_name = "SECONDS")]
     pub stop_limit: Duration,
-    /// Where /livez, /readyz and /metrics are served.
-    #[arg(long, env = "HTTP_ADDRESS", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
+    /// Where /livez, /readyz and /metrics are served. `[::]` stands for all addresses, of IPv4 too, and where there is no IPv6 for those of IPv4.
+    #[arg(long, env = "HTTP_ADDRESS", default_value = "[::]:8080", value_name = "ADDRESS")]
     pub http_address: SocketAddr,
     /// How many certificates are worked on at once.
     #[arg(long, env = "MAX_CONCURRENT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
@@ -57,11 +58,19 @@ pub struct RunArguments {
     pub atlas_ca_file: Option<PathBuf>,
     /// The Atlas API for objects with a userRef, which name no issuer.
     #[arg(long, env = "ATLAS_ENDPOINT", default_value = "https://cloud.mongodb.com", value_parser = Endpoint, value_name = "URL")]
-    pub atlas_endpoint: String,
-    /// The Secret with the Atlas Kubernetes Operator's own credentials, as NAMESPACE/NAME, for objects with a userRef whose user and
-    /// project name none. Default: none.
+    pub atlas_endpoint: Url,
+    /// An endpoint that a CertificateIssuer may name, by its scheme, host and port; may be repeated. One with http is asked without TLS. A
+    /// ClusterCertificateIssuer may name any.
+    #[arg(long = "allowed-atlas-endpoint", env = "ALLOWED_ATLAS_ENDPOINTS", value_delimiter = ',', default_values = ["https://cloud.mongodb.com", "https://cloud.mongodbgov.com"], value_parser = Endpoint, value_name = "URL")]
+    pub allowed_atlas_endpoints: Vec<Url>,
+    /// The Secret with the Atlas Kubernetes Operator's own credentials, as NAMESPACE/NAME, for objects with a userRef in the namespaces of
+    /// --lend-credentials-to whose user and project name none. Default: none.
     #[arg(long, env = "ATLAS_OPERATOR_SECRET", value_parser = namespaced_name, value_name = "NAMESPACE/NAME")]
     pub atlas_operator_secret: Option<(String, String)>,
+    /// Let the objects of this namespace use projects and credentials of other namespaces, as a userRef and a project name them;
+    /// may be repeated. Whoever may write the Atlas Kubernetes Operator's users there then gets certificates for the users of every project. Default: none.
+    #[arg(long = "lend-credentials-to", env = "LEND_CREDENTIALS_TO", value_delimiter = ',', value_name = "NAMESPACE")]
+    pub lend_credentials_to: Vec<String>,
     /// How logs are written; RUST_LOG selects what (default: info).
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -81,23 +90,24 @@ pub enum LogFormat {
 struct Endpoint;
 
 impl TypedValueParser for Endpoint {
-    type Value = String;
+    type Value = Url;
 
-    fn parse_ref(&self, command: &clap::Command, _: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+    fn parse_ref(&self, command: &clap::Command, argument: Option<&Arg>, value: &OsStr) -> Result<Url, clap::Error> {
         let refusal = |why| {
-            let message = format!("invalid value for '--atlas-endpoint <URL>': {why}\n");
+            let argument = argument.map(ToString::to_string).unwrap_or_default();
+            let message = format!("invalid value for '{argument}': {why}\n");
             clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
         };
         endpoint(&value.to_string_lossy()).map_err(refusal)
     }
 }
 
-fn endpoint(text: &str) -> Result<String, &'static str> {
-    match text.parse::<url::Url>() {
+fn endpoint(text: &str) -> Result<Url, &'static str> {
+    match text.trim().parse::<Url>() {
         Ok(url) if !url.username().is_empty() || url.password().is_some() => {
             Err("give it without a user and a password: credentials for Atlas are in Secrets")
         }
-        Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => Ok(text.to_owned()),
+        Ok(url) if matches!(url.scheme(), "https" | "http") && url.has_host() => Ok(url),
         _ => Err("give a URL such as https://cloud.mongodb.com"),
     }
 }
@@ -127,19 +137,50 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 mod tests {
     use super::*;
 
     #[test]
     fn an_endpoint_has_no_user_and_no_password_and_neither_is_shown() {
-        assert_eq!(endpoint("https://cloud.mongodb.com").as_deref(), Ok("https://cloud.mongodb.com"));
-        for refused in ["https://user:password@host", "https://user@host", "https://:password@host", "ftp://host", "host", ""] {
-            let arguments = ["usercert-operator", "run", "--atlas-endpoint", refused];
-            let error = Arguments::try_parse_from(arguments).expect_err("it is no endpoint");
-            assert_eq!(error.kind(), ErrorKind::ValueValidation);
-            let text = format!("{error} {error:?}");
-            assert!(text.contains("--atlas-endpoint") && !text.contains("password@"), "{text}");
+        assert_eq!(endpoint("https://cloud.mongodb.com").unwrap().as_str(), "https://cloud.mongodb.com/");
+        for flag in ["--atlas-endpoint", "--allowed-atlas-endpoint"] {
+            for refused in
+                ["https://user:password@host", "https://user@host", "https://:password@host", "ftp://host", "host", ""]
+            {
+                let error =
+                    Arguments::try_parse_from(["usercert-operator", "run", flag, refused]).expect_err("it is no endpoint");
+                assert_eq!(error.kind(), ErrorKind::ValueValidation);
+                let text = format!("{error} {error:?}");
+                assert!(text.contains(&format!("'{flag} <URL>'")) && !text.contains("password@"), "{text}");
+            }
         }
+    }
+
+    fn run(arguments: &[&str]) -> RunArguments {
+        let arguments = [&["usercert-operator", "run"], arguments].concat();
+        match Arguments::try_parse_from(arguments).unwrap().command {
+            Some(Command::Run(arguments)) => *arguments,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_atlas_is_allowed_and_nothing_is_lent_unless_it_is_said() {
+        let hosts = |arguments: &RunArguments| -> Vec<String> {
+            arguments.allowed_atlas_endpoints.iter().map(ToString::to_string).collect()
+        };
+        let by_default = run(&[]);
+        assert_eq!(hosts(&by_default), ["https://cloud.mongodb.com/", "https://cloud.mongodbgov.com/"]);
+        assert!(by_default.lend_credentials_to.is_empty());
+        let said = run(&[
+            "--allowed-atlas-endpoint=https://a, http://b:8080",
+            "--allowed-atlas-endpoint=https://c",
+            "--lend-credentials-to=shop,bank",
+            "--lend-credentials-to",
+            "post",
+        ]);
+        assert_eq!(hosts(&said), ["https://a/", "http://b:8080/", "https://c/"]);
+        assert_eq!(said.lend_credentials_to, ["shop", "bank", "post"]);
     }
 }

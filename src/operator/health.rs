@@ -2,7 +2,7 @@
 
 use std::{
     future::Future,
-    net::SocketAddr,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -60,7 +60,26 @@ pub async fn serve(
         .route("/readyz", get(readyz))
         .with_state((readiness, leadership.clone()))
         .route("/metrics", get(move || async move { exposition(&metrics, &leadership) }));
-    axum::serve(TcpListener::bind(address).await?, router).with_graceful_shutdown(stop).await
+    axum::serve(listen(address).await?, router).with_graceful_shutdown(stop).await
+}
+
+/// Listens on the address; on all addresses of IPv4 instead of all of IPv6, where the machine has no IPv6.
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match (TcpListener::bind(address).await, without_ipv6(address)) {
+        (Err(error), Some(of_ipv4)) if is_without_ipv6(&error) => TcpListener::bind(of_ipv4).await,
+        (result, _) => result,
+    }
+}
+
+/// All addresses of IPv4, if all of IPv6 are meant, which on Linux include those of IPv4 (`IPV6_V6ONLY` in ipv6(7)).
+fn without_ipv6(address: SocketAddr) -> Option<SocketAddr> {
+    (address.ip() == Ipv6Addr::UNSPECIFIED).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
+}
+
+/// The kernel has no IPv6 (`EAFNOSUPPORT`), or it is switched off (`EADDRNOTAVAIL`).
+fn is_without_ipv6(error: &std::io::Error) -> bool {
+    const NO_SUCH_FAMILY: i32 = 97;
+    error.kind() == std::io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(NO_SUCH_FAMILY)
 }
 
 async fn readyz(State((readiness, leadership)): State<(Readiness, Leadership)>) -> (StatusCode, String) {
@@ -84,5 +103,31 @@ fn exposition(metrics: &Metrics, leadership: &Leadership) -> impl IntoResponse +
             (StatusCode::OK, [(header::CONTENT_TYPE, media_type)], text)
         }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain")], error.to_string()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_addresses_of_ipv4_stand_in_for_those_of_ipv6_and_no_other_address_does() {
+        let of = |address: &str| without_ipv6(address.parse().unwrap()).map(|address| address.to_string());
+        assert_eq!(of("[::]:8080").as_deref(), Some("0.0.0.0:8080"));
+        for fixed in ["[::1]:8080", "0.0.0.0:8080", "127.0.0.1:8080"] {
+            assert_eq!(of(fixed), None, "{fixed}");
+        }
+        assert!(
+            is_without_ipv6(&std::io::Error::from_raw_os_error(97)) && is_without_ipv6(&std::io::Error::from_raw_os_error(99))
+        );
+        assert!(!is_without_ipv6(&std::io::Error::from_raw_os_error(98)), "the port is taken");
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_by_ipv4_is_answered_too() {
+        let listener = listen("[::]:0".parse().unwrap()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     }
 }

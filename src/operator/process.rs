@@ -13,7 +13,7 @@ use super::{
 use crate::{
     api::custom_resource_definitions,
     controller::{self, Accounts, AtlasDefaults, Scope, Settings, Turns, chain},
-    issuer::atlas::AtlasClient,
+    issuer::atlas::{AllowedEndpoints, AtlasClient},
 };
 
 /// Why the process cannot run.
@@ -90,8 +90,12 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     info!(version = env!("CARGO_PKG_VERSION"), scopes = ?scopes, address = %arguments.http_address, "usercert-operator starts");
     let atlas = atlas_client(arguments)?;
     let (turns, accounts) = (Turns::new(atlas.clone(), arguments.max_concurrent), Arc::<Accounts>::default());
-    let atlas_defaults =
-        AtlasDefaults { endpoint: arguments.atlas_endpoint.clone(), credentials: arguments.atlas_operator_secret.clone() };
+    let atlas_defaults = AtlasDefaults {
+        endpoint: arguments.atlas_endpoint.clone(),
+        credentials: arguments.atlas_operator_secret.clone(),
+        lending: arguments.lend_credentials_to.iter().cloned().collect(),
+    };
+    let endpoint_rule = arguments.allowed_atlas_endpoints.iter().cloned().collect::<AllowedEndpoints>().into_rule();
     let controllers = join_all(scopes.into_iter().map(|scope| {
         let settings = Settings {
             scope,
@@ -99,6 +103,7 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
             clock: system_clock(),
             atlas: atlas.clone(),
             atlas_defaults: atlas_defaults.clone(),
+            endpoint_rule: Arc::clone(&endpoint_rule),
             turns: turns.clone(),
             accounts: Arc::clone(&accounts),
             metrics: Arc::clone(&metrics),

@@ -41,12 +41,16 @@ use usercert_test_support::{
 
 use tokio::task::AbortHandle;
 
+pub mod atlas_objects;
 mod shop;
 
 pub use shop::Shop;
 
 pub const OPERATOR: &str = "system:serviceaccount:usercert-system:usercert-operator";
 pub const PRIVATE_API_KEY: &str = "9f6c1d2e-private-api-key";
+
+/// The namespace that the credentials of others are lent to.
+pub const LENT: &str = "lent";
 
 /// How long a change may take to show.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -179,9 +183,12 @@ impl Operator {
                 clock: Arc::new(move || Timestamp::now() + SignedDuration::from_secs(offset.load(Ordering::SeqCst))),
                 atlas: atlas.clone(),
                 atlas_defaults: AtlasDefaults {
-                    endpoint: self.atlas_url.clone(),
+                    endpoint: self.atlas_url.parse().unwrap(),
                     credentials: Some(("mongodb-atlas-system".to_owned(), "mongodb-atlas-operator-api-key".to_owned())),
+                    lending: [LENT.to_owned()].into_iter().collect(),
                 },
+                // The stand-ins and the proxies before them listen on ports that nobody knows before.
+                endpoint_rule: Arc::new(|endpoint| endpoint.host_str() == Some("127.0.0.1")),
                 turns: turns.clone(),
                 accounts: Arc::clone(&accounts),
                 metrics: Arc::clone(&self.metrics),

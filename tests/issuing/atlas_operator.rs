@@ -1,74 +1,23 @@
 //! Beside the Atlas Kubernetes Operator: its objects are referred to, never written, and their kinds may be absent.
 
-use k8s_openapi::{api::core::v1::Namespace, apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
     Api,
-    api::{DynamicObject, Patch, PatchParams},
-    core::{ApiResource, GroupVersionKind},
+    api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use usercert_operator::api::DatabaseUserCertificate;
+use usercert_operator::api::{ClusterCertificateIssuer, DatabaseUserCertificate, condition};
 use usercert_test_support::atlas::X509Type;
 
 use crate::{
-    harness::{OPERATOR, PRIVATE_API_KEY, Shop, eventually},
+    CLUSTER,
+    harness::{
+        LENT, OPERATOR, PRIVATE_API_KEY, Shop,
+        atlas_objects::{certificate_for, kinds, put, ready, serve_kinds, user, user_in},
+        create_namespace, eventually,
+    },
     open,
 };
-
-/// The definitions, as far as their form matters here.
-async fn serve_kinds(shop: &Shop) {
-    for (kind, plural) in [("AtlasProject", "atlasprojects"), ("AtlasDatabaseUser", "atlasdatabaseusers")] {
-        let open = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
-        let definition = json!({
-            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": { "name": format!("{plural}.atlas.mongodb.com") },
-            "spec": {
-                "group": "atlas.mongodb.com", "scope": "Namespaced",
-                "names": { "kind": kind, "plural": plural, "singular": kind.to_lowercase() },
-                "versions": [{
-                    "name": "v1", "served": true, "storage": true, "subresources": { "status": {} },
-                    "schema": { "openAPIV3Schema": { "type": "object", "properties": { "spec": open, "status": open } } },
-                }],
-            },
-        });
-        let api = Api::<CustomResourceDefinition>::all(shop.client.clone());
-        api.patch(&format!("{plural}.atlas.mongodb.com"), &PatchParams::apply("test"), &Patch::Apply(definition))
-            .await
-            .unwrap();
-        eventually("the kind is served", || async { kinds(shop, kind).list(&Default::default()).await.is_ok().then_some(()) })
-            .await;
-    }
-}
-
-fn kinds(shop: &Shop, kind: &str) -> Api<DynamicObject> {
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("atlas.mongodb.com", "v1", kind));
-    Api::namespaced_with(shop.client.clone(), &shop.namespace, &resource)
-}
-
-async fn put(shop: &Shop, kind: &str, name: &str, spec: Value, status: Value) {
-    let object = shop
-        .apply(json!({ "apiVersion": "atlas.mongodb.com/v1", "kind": kind, "metadata": { "name": name }, "spec": spec }))
-        .await;
-    let mut status = status;
-    status["observedGeneration"] = json!(object.metadata.generation);
-    kinds(shop, kind).patch_status(name, &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await.unwrap();
-}
-
-fn user(name: &str, x509_type: &str) -> Value {
-    json!({ "username": name, "databaseName": "$external", "x509Type": x509_type, "projectRef": { "name": "project" } })
-}
-
-fn ready(status: &str) -> Value {
-    json!({ "conditions": [{ "type": "Ready", "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z" }] })
-}
-
-async fn certificate_for(shop: &Shop, name: &str, user: &str) {
-    shop.apply(json!({
-        "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": name },
-        "spec": { "userRef": { "name": user } },
-    }))
-    .await;
-}
 
 #[tokio::test]
 async fn its_objects_are_found_when_they_come_followed_while_they_are_there_and_not_needed_when_they_go() {
@@ -79,7 +28,7 @@ async fn its_objects_are_found_when_they_come_followed_while_they_are_there_and_
     shop.until("orders", "Ready", "False AtlasObjectNotFound").await;
     assert!(shop.message("orders", "Ready").await.contains("does not serve its kind"));
 
-    serve_kinds(&shop).await;
+    serve_kinds(&shop.client).await;
     put(&shop, "AtlasDatabaseUser", "atlas-orders", user(&name, "MANAGED"), ready("False")).await;
     shop.until("orders", "Ready", "False AtlasObjectNotReady").await;
     put(&shop, "AtlasDatabaseUser", "atlas-orders", user(&name, "MANAGED"), ready("True")).await;
@@ -112,8 +61,10 @@ async fn its_objects_are_found_when_they_come_followed_while_they_are_there_and_
     certificate_for(&shop, "customer", "atlas-customer").await;
     shop.until("customer", "Ready", "False AtlasUserNotManaged").await;
 
+    what_is_not_current_or_on_its_way_out_is_not_served(&shop).await;
     issuers_may_refer_to_projects(&shop).await;
-    the_operator_s_own_credentials_serve_who_names_none(&shop).await;
+    a_forged_user_gets_nothing(&shop).await;
+    lent_credentials_serve_and_what_is_wrong_with_them_is_told_alike(&shop).await;
     let written = shop.cluster.control_plane.audit().unwrap().into_iter().filter(|event| {
         event.user == OPERATOR
             && event.resource.starts_with("atlas")
@@ -158,25 +109,162 @@ async fn issuers_may_refer_to_projects(shop: &Shop) {
     .await;
     shop.apply(issuer(json!({ "name": "lending", "namespace": null }))).await;
     shop.until_issuer("by-project", "False CredentialsInvalid").await;
+    let mut with_own = issuer(json!({ "name": "lending", "namespace": null }));
+    with_own["spec"]["atlas"]["credentialsSecretRef"] = json!({ "name": "their-key" });
+    shop.apply(with_own).await;
+    shop.until_issuer("by-project", "True IssuerReady").await;
 }
 
-async fn the_operator_s_own_credentials_serve_who_names_none(shop: &Shop) {
-    let name = shop.name("global");
-    shop.cluster.atlas.add_user(&shop.project, &name, X509Type::Managed);
-    put(shop, "AtlasProject", "bare", json!({}), json!({ "id": shop.project })).await;
-    let mut spec = user(&name, "MANAGED");
-    spec["projectRef"]["name"] = json!("bare");
-    put(shop, "AtlasDatabaseUser", "global", spec, ready("True")).await;
-    certificate_for(shop, "global", "global").await;
-    shop.until("global", "Ready", "False CredentialsNotFound").await;
-    let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": "mongodb-atlas-system" } })).unwrap();
-    Api::<Namespace>::all(shop.client.clone()).create(&Default::default(), &namespace).await.unwrap();
-    let secret = serde_json::from_value(json!({
-        "metadata": { "name": "mongodb-atlas-operator-api-key" },
-        "stringData": { "orgId": "o", "publicApiKey": shop.public_key, "privateApiKey": PRIVATE_API_KEY },
-    }))
-    .unwrap();
-    let secrets = Api::<k8s_openapi::api::core::v1::Secret>::namespaced(shop.client.clone(), "mongodb-atlas-system");
-    secrets.create(&Default::default(), &secret).await.unwrap();
-    shop.until_ready("global").await;
+/// Leads a cluster issuer by a tenant's project to a Secret that the tenant chooses.
+async fn until_cluster_issuer(shop: &Shop, namespace: &str, project: &str, expected: &str) {
+    let name = shop.name("cluster");
+    let reference = json!({ "name": project, "namespace": namespace });
+    let issuer = json!({
+        "apiVersion": "usercert.dev/v1alpha1", "kind": "ClusterCertificateIssuer", "metadata": { "name": name },
+        "spec": { "atlas": { "projectRef": reference, "endpoint": shop.endpoint } },
+    });
+    let issuers = Api::<ClusterCertificateIssuer>::all(shop.client.clone());
+    issuers.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(issuer)).await.unwrap();
+    eventually(expected, || async {
+        let status = issuers.get(&name).await.unwrap().status.unwrap_or_default();
+        condition(&status.conditions, "Ready").is_some_and(|ready| ready.reason == expected).then_some(())
+    })
+    .await;
+}
+
+async fn what_is_not_current_or_on_its_way_out_is_not_served(shop: &Shop) {
+    let name = shop.name("forged");
+    put(shop, "AtlasDatabaseUser", "stale", user(&name, "MANAGED"), ready("True")).await;
+    let status = json!({ "status": { "observedGeneration": null } });
+    kinds(shop, "AtlasDatabaseUser").patch_status("stale", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    certificate_for(shop, "stale", "stale").await;
+    shop.until("stale", "Ready", "False AtlasObjectNotReady").await;
+
+    put(shop, "AtlasDatabaseUser", "leaving", user(&name, "MANAGED"), ready("True")).await;
+    let finalizers = |finalizers: Value| Patch::Merge(json!({ "metadata": { "finalizers": finalizers } }));
+    let users = kinds(shop, "AtlasDatabaseUser");
+    users.patch("leaving", &PatchParams::default(), &finalizers(json!(["test.usercert.dev/kept"]))).await.unwrap();
+    users.delete("leaving", &Default::default()).await.unwrap();
+    certificate_for(shop, "leaving", "leaving").await;
+    shop.until("leaving", "Ready", "False AtlasObjectNotReady").await;
+    assert!(shop.message("leaving", "Ready").await.contains("is being deleted"));
+    users.patch("leaving", &PatchParams::default(), &finalizers(json!([]))).await.unwrap();
+    shop.until("leaving", "Ready", "False AtlasObjectNotFound").await;
+    assert!(shop.cluster.atlas.mints_of(&name).is_empty());
+}
+
+/// A tenant with all rights in its own namespace alone, statuses included.
+async fn a_forged_user_gets_nothing(victim: &Shop) {
+    let forger = open("forger").await;
+    let name = forger.name("victim-s-user");
+    victim.cluster.atlas.add_user(&victim.project, &name, X509Type::Managed);
+    let asked = || victim.cluster.atlas.requests().iter().filter(|request| request.target.contains(&name)).count();
+    let project = |secret: &str| json!({ "connectionSecretRef": { "name": secret, "namespace": victim.namespace } });
+    let id = json!({ "id": victim.project });
+    // Projects of its own, that name a Secret of the victim which exists and one which does not.
+    put(&forger, "AtlasProject", "there", project("their-key"), id.clone()).await;
+    put(&forger, "AtlasProject", "not-there", project("no-such-secret"), id.clone()).await;
+    let mut messages = Vec::new();
+    for (certificate, namespace, project) in [
+        ("project", &victim.namespace, "project"),
+        ("no-project", &victim.namespace, "no-such-project"),
+        ("secret", &forger.namespace, "there"),
+        ("no-secret", &forger.namespace, "not-there"),
+    ] {
+        put(&forger, "AtlasDatabaseUser", certificate, user_in(&name, namespace, project), ready("True")).await;
+        certificate_for(&forger, certificate, certificate).await;
+        forger.until(certificate, "Ready", "False CredentialsNotLent").await;
+        forger.until_event(certificate, "CredentialsNotLent").await;
+        messages.push(forger.message(certificate, "Ready").await);
+    }
+    assert!(messages[0].contains("atlas.lendCredentialsTo"), "{messages:?}");
+    assert!(messages.iter().all(|message| *message == messages[0]), "{messages:?}");
+    // The operator's own credentials neither.
+    put(&forger, "AtlasProject", "bare", json!({}), id).await;
+    put(&forger, "AtlasDatabaseUser", "bare", user_in(&name, &forger.namespace, "bare"), ready("True")).await;
+    certificate_for(&forger, "bare", "bare").await;
+    forger.until("bare", "Ready", "False CredentialsNotFound").await;
+    // Nor by way of the administrator's own issuer.
+    until_cluster_issuer(&forger, &forger.namespace, "there", "CredentialsNotLent").await;
+    until_cluster_issuer(&forger, &forger.namespace, "not-there", "CredentialsNotLent").await;
+
+    forger.assert_quiet().await;
+    assert_eq!((asked(), victim.cluster.atlas.mints_of(&name).len()), (0, 0), "the victim's key was used");
+    let audit = victim.cluster.control_plane.audit().unwrap();
+    let looked = audit.iter().filter(|event| event.user == OPERATOR && event.uri.contains("no-such-"));
+    assert_eq!(looked.count(), 0, "nothing of another namespace is looked at");
+}
+
+async fn lent_credentials_serve_and_what_is_wrong_with_them_is_told_alike(owner: &Shop) {
+    let lent = Shop::in_namespace(&CLUSTER, LENT).await;
+    create_namespace(&lent.client, LENT).await;
+    let serve = async |certificate: &str, namespace: &str, project: &str| {
+        let name = lent.name(certificate);
+        owner.cluster.atlas.add_user(&owner.project, &name, X509Type::Managed);
+        put(&lent, "AtlasDatabaseUser", certificate, user_in(&name, namespace, project), ready("True")).await;
+        certificate_for(&lent, certificate, certificate).await;
+    };
+    serve("project", &owner.namespace, "project").await;
+    lent.until_ready("project").await;
+
+    let key = |name: &str, label: &str, key: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret",
+            "metadata": { "name": name, "labels": { label: "credentials" } },
+            "stringData": { "orgId": "o", "publicApiKey": owner.public_key, "privateApiKey": key },
+        })
+    };
+    owner.apply(key("unlabelled", "atlas.mongodb.com/kind", PRIVATE_API_KEY)).await;
+    owner.apply(key("empty", "atlas.mongodb.com/type", "")).await;
+    let id = json!({ "id": owner.project });
+    let mut messages = Vec::new();
+    for (certificate, secret, id) in [
+        ("unlabelled", "unlabelled", id.clone()),
+        ("missing", "missing", id.clone()),
+        ("empty", "empty", id.clone()),
+        ("not-ready", "their-key", json!({})),
+        ("no-project", "", json!({})),
+    ] {
+        let reference = json!({ "connectionSecretRef": { "name": secret } });
+        if !secret.is_empty() {
+            put(owner, "AtlasProject", certificate, reference, id).await;
+        }
+        serve(certificate, &owner.namespace, certificate).await;
+        lent.until(certificate, "Ready", "False LentCredentialsUnusable").await;
+        messages.push(lent.message(certificate, "Ready").await);
+    }
+    assert!(messages.iter().all(|message| *message == messages[0]), "{messages:?}");
+    let log = lent.cluster.log.text();
+    for detail in ["Secret unlabelled in namespace", "Secret missing in namespace", "AtlasProject no-project in namespace"] {
+        assert!(log.contains(&format!("the {detail} {}", owner.namespace)), "the log has the rest: {detail}");
+    }
+    // A label that comes makes it one that is lent; the operator's own credentials need it too.
+    owner.apply(key("unlabelled", "atlas.mongodb.com/type", PRIVATE_API_KEY)).await;
+    lent.until_ready("unlabelled").await;
+    the_operator_s_own_credentials_serve_who_names_none(&lent, owner).await;
+}
+
+async fn the_operator_s_own_credentials_serve_who_names_none(lent: &Shop, owner: &Shop) {
+    let name = lent.name("global");
+    owner.cluster.atlas.add_user(&owner.project, &name, X509Type::Managed);
+    put(lent, "AtlasProject", "bare", json!({}), json!({ "id": owner.project })).await;
+    put(lent, "AtlasDatabaseUser", "global", user_in(&name, LENT, "bare"), ready("True")).await;
+    certificate_for(lent, "global", "global").await;
+    lent.until("global", "Ready", "False LentCredentialsUnusable").await;
+    create_namespace(&lent.client, "mongodb-atlas-system").await;
+    let system = Shop::in_namespace(&CLUSTER, "mongodb-atlas-system").await;
+    let secret = |labels: Value| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "mongodb-atlas-operator-api-key", "labels": labels },
+            "stringData": { "orgId": "o", "publicApiKey": owner.public_key, "privateApiKey": PRIVATE_API_KEY },
+        })
+    };
+    system.apply(secret(json!({}))).await;
+    eventually("the label is missed", || async {
+        lent.cluster.log.text().contains("mongodb-atlas-operator-api-key in namespace mongodb-atlas-system lacks").then_some(())
+    })
+    .await;
+    assert_eq!(lent.condition("global", "Ready").await, "False LentCredentialsUnusable");
+    system.apply(secret(json!({ "atlas.mongodb.com/type": "credentials" }))).await;
+    lent.until_ready("global").await;
 }

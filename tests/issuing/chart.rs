@@ -69,3 +69,82 @@ async fn an_upgrade_upgrades_the_definitions_and_keeps_them() {
     assert_eq!(definition.spec.names.short_names.unwrap(), ["duc"]);
     assert_eq!(definition.metadata.annotations.unwrap()["helm.sh/resource-policy"], "keep");
 }
+
+/// The chart's manifests with these values, as a release that is not installed.
+fn rendered(shop: &Shop, values: &[&str]) -> String {
+    let chart = repository().join("charts/usercert-operator").display().to_string();
+    let mut arguments =
+        vec!["template", "tried-usercert-operator", &chart, "--namespace", "usercert-system", "--set", "replicaCount=0"];
+    for value in values {
+        arguments.extend(["--set", value]);
+    }
+    helm(shop, &arguments)
+}
+
+#[tokio::test]
+async fn what_the_user_sets_takes_the_place_of_what_the_chart_sets() {
+    let shop = open("extra-env").await;
+    let values = [
+        "extraEnv[0].name=RUST_LOG,extraEnv[0].value=debug",
+        "extraEnv[1].name=HTTPS_PROXY,extraEnv[1].value=http://proxy:3128",
+        "podLabels.team=db,podLabels.app\\.kubernetes\\.io/version=mine",
+        "podSecurityContext.runAsUser=null,podSecurityContext.runAsGroup=null",
+    ];
+    let manifests = rendered(&shop, &values);
+    let documents = manifests.split("\n---\n").find(|document| document.contains("kind: Deployment")).unwrap();
+    let kubectl = Command::new(tool("kubectl").unwrap())
+        .args(["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--output=json", "--filename=-"])
+        .env("KUBECONFIG", shop.cluster.control_plane.kubeconfig())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut kubectl.stdin.as_ref().unwrap(), documents.as_bytes()).unwrap();
+    let output = kubectl.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let deployment: Deployment = serde_json::from_slice(&output.stdout).unwrap();
+    let template = deployment.spec.unwrap().template;
+    let pod = template.spec.unwrap();
+    let env = pod.containers[0].env.as_ref().unwrap();
+    let values = |name: &str| {
+        env.iter().filter(|variable| variable.name == name).map(|variable| variable.value.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(values("RUST_LOG"), [Some("debug".to_owned())]);
+    assert_eq!(values("HTTPS_PROXY").len(), 1);
+    let labels = template.metadata.unwrap().labels.unwrap();
+    assert_eq!((labels["team"].as_str(), labels["app.kubernetes.io/version"].as_str()), ("db", "mine"));
+    assert_eq!(pod.security_context.unwrap().run_as_user, None, "OpenShift chooses one");
+}
+
+#[tokio::test]
+async fn a_second_release_is_told_what_to_set() {
+    let shop = open("second-release").await;
+    let chart = repository().join("charts/usercert-operator").display().to_string();
+    let output = Command::new(tool("helm").unwrap())
+        .args(["install", "second", &chart, "--namespace", "usercert-system", "--dry-run=server"])
+        .env("KUBECONFIG", shop.cluster.control_plane.kubeconfig())
+        .output()
+        .unwrap();
+    let refusal = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && refusal.contains("installed by the release usercert-operator in namespace usercert-system")
+    );
+    assert!(refusal.contains("crds.install=false"), "{refusal}");
+}
+
+#[tokio::test]
+async fn roles_for_users_are_made_in_namespaced_mode_and_for_cluster_issuers_if_asked_for() {
+    let shop = open("roles").await;
+    let fenced = ["watchNamespaces={a}"];
+    assert!(!rendered(&shop, &fenced).contains("kind: ClusterRole"));
+    let asked = rendered(&shop, &[fenced[0], "rbac.aggregate=true", "rbac.clusterIssuerRoles=true"]);
+    for name in [
+        "tried-usercert-operator-view",
+        "tried-usercert-operator-edit",
+        "tried-usercert-operator-admin",
+        "tried-usercert-operator-cluster-issuers-view",
+    ] {
+        assert!(asked.contains(&format!("name: {name}\n")), "{name}");
+    }
+}

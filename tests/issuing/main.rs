@@ -14,6 +14,7 @@ mod atlas;
 mod atlas_operator;
 mod ca;
 mod chart;
+mod endpoints;
 mod schema;
 mod secrecy;
 mod secrets;

@@ -9,7 +9,7 @@ use usercert_operator::{
     controller::secret::SecretContent,
     issuer::{
         IssueRequest, Issuer,
-        atlas::{AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings},
+        atlas::{AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words},
         ca::CaIssuer,
     },
 };
@@ -99,6 +99,7 @@ fn the_debug_of_every_public_type_that_holds_a_secret_shows_none() {
         project_id: "5efda6aea3f2ed2e7dd6ce05".to_owned(),
         api_version: AtlasApiVersion::V2,
         allow_plain_http: false,
+        words: Words::Quoted,
     };
     let client = AtlasClient::new(std::time::Duration::from_secs(1), None).unwrap();
     let atlas = AtlasIssuer::new(client.clone(), settings, account.clone());

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
-use usercert_operator::issuer::atlas::{AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings};
+use usercert_operator::issuer::atlas::{AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words};
 use usercert_test_support::atlas::{StandIn, StandInConfig, X509Type};
 
 use crate::{
@@ -116,6 +116,7 @@ async fn a_token_is_refreshed_by_one_caller_at_two_thirds_of_its_life_while_the_
         project_id: project.to_owned(),
         api_version: AtlasApiVersion::V2,
         allow_plain_http: false,
+        words: Words::Quoted,
     };
     let client = AtlasClient::new(Duration::from_secs(3), None).unwrap();
     let issuer = AtlasIssuer::new(client, settings, AtlasCredentials::from_secret(data).unwrap());

@@ -2,7 +2,7 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
-use usercert_operator::api::DatabaseUserCertificate;
+use usercert_operator::api::{CertificateIssuer, DatabaseUserCertificate};
 
 use crate::{
     harness::{Shop, new_ca, openssl},
@@ -36,6 +36,24 @@ pub async fn no_secret_of_another_is_adopted_overwritten_or_deleted(stage: &'sta
     shop.patch_secret("ca", labelled).await;
     stage.attempt(5, "adopt the issuer's own CA with our label on it", not_adopted(&shop, "ca")).await;
     shop.until_issuer("ca", "True IssuerReady").await;
+    stage.attempt(5, "take the place of a CA that is yet to come", nothing_is_made_where_a_ca_is_awaited(&shop)).await;
+}
+
+/// A Secret of ours under the name of an issuer's would overwrite what is put there later, and take it along when it goes.
+async fn nothing_is_made_where_a_ca_is_awaited(shop: &Shop) -> String {
+    shop.apply(json!({
+        "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "awaiting" },
+        "spec": { "ca": { "secretName": "to-come" } },
+    }))
+    .await;
+    shop.until_issuer("awaiting", "False CaNotFound").await;
+    shop.certificate("to-come", "ca", json!({})).await;
+    shop.until("to-come", "Ready", "False SecretNotOwned").await;
+    shop.assert_quiet().await;
+    assert_eq!(shop.secret("to-come").await, None);
+    shop.delete::<CertificateIssuer>("awaiting").await;
+    shop.until_ready("to-come").await;
+    "SecretNotOwned, no Secret".to_owned()
 }
 
 /// An object that asks to adopt this Secret gets nothing, and its deletion takes nothing.

@@ -15,7 +15,9 @@ mod authority;
 
 mod adoption;
 mod constraints;
+mod endpoints;
 mod patterns;
+mod references;
 mod rights;
 mod stage;
 mod subjects;
@@ -51,8 +53,10 @@ const TESTS: &[(&str, Test)] = &[
     test!(unreadable::managed_fields_do_not_matter),
     test!(unreadable::a_status_that_cannot_be_read_is_kept_and_nothing_is_minted_for_it),
     test!(unreadable::a_spec_of_another_version_of_the_schema_concerns_its_object_alone),
+    test!(references::a_forged_user_leads_to_nothing_of_another_namespace),
     test!(adoption::no_secret_of_another_is_adopted_overwritten_or_deleted),
     test!(rights::the_operators_account_writes_only_secrets_of_its_own),
+    test!(endpoints::a_namespaced_issuer_sends_nothing_to_a_place_that_is_not_allowed),
     test!(constraints::what_the_name_constraints_of_the_ca_do_not_permit_is_not_signed),
     test!(upgrade::what_works_stays_in_service_and_what_is_refused_now_says_so_once),
     test!(upgrade::chains_that_do_not_verify_are_rebuilt_and_no_other_secret_is_written),

@@ -23,11 +23,11 @@ use crate::{
 pub async fn the_operators_account_writes_only_secrets_of_its_own(stage: &'static Stage) {
     let shop = stage.tenant("rights").await;
     let account = Client::try_from(shop.cluster.operator_config()).unwrap();
-    attempts(stage, &shop, &account, "kube-system").await;
+    attempts(stage, &shop, &account, ("the operator's account", "kube-system")).await;
 }
 
 /// What somebody with the operator's account tries.
-async fn attempts(stage: &Stage, shop: &Shop, account: &Client, elsewhere: &str) {
+async fn attempts(stage: &Stage, shop: &Shop, account: &Client, (whose, elsewhere): (&str, &str)) {
     shop.ca_issuer(300).await;
     shop.apply_secret("db-password", &[("password", "theirs")]).await;
     shop.certificate("orders", "ca", json!({})).await;
@@ -63,7 +63,7 @@ async fn attempts(stage: &Stage, shop: &Shop, account: &Client, elsewhere: &str)
             serde_json::from_value(json!({ "metadata": metadata, "type": type_, "stringData": data })).unwrap();
         let api = Api::<Secret>::namespaced(account.clone(), namespace);
         let attempt = async { denied(api.create(&PostParams::default(), &secret).await) };
-        stage.attempt(6, &format!("with the operator's account, create {what}"), attempt).await;
+        stage.attempt(6, &format!("with {whose}, create {what}"), attempt).await;
     }
     let own = Api::<Secret>::namespaced(account.clone(), &shop.namespace);
     let theirs =
@@ -79,7 +79,7 @@ async fn attempts(stage: &Stage, shop: &Shop, account: &Client, elsewhere: &str)
         ),
     ] {
         let attempt = async { denied(own.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await) };
-        stage.attempt(6, &format!("with the operator's account, change {what}"), attempt).await;
+        stage.attempt(6, &format!("with {whose}, change {what}"), attempt).await;
     }
     assert!(own.delete("db-password", &Default::default()).await.is_err());
 }
@@ -113,7 +113,7 @@ pub async fn in_namespaced_mode_the_policy_lets_everything_work_that_should(stag
     what_the_operator_does_is_admitted(&shop).await;
     operator.kill();
     shop.cluster.start_operator().await;
-    attempts(stage, &shop, &account, "fenced").await;
+    attempts(stage, &shop, &account, ("its account in namespaced mode", "fenced")).await;
 }
 
 fn install(shop: &Shop) {
@@ -140,6 +140,7 @@ async fn what_the_operator_does_is_admitted(shop: &Shop) {
     shop.patch_secret("works", spoilt).await;
     shop.until_event("works", "SecretRepaired").await;
     adopt_own(shop, "works").await;
+    one_of_a_wrong_type_is_renewed(shop, "works").await;
 
     shop.atlas_issuer().await;
     shop.cluster.atlas.add_user(&shop.project, "fenced-user", X509Type::Managed);
@@ -149,4 +150,24 @@ async fn what_the_operator_does_is_admitted(shop: &Shop) {
     shop.until_new_serial("fenced-user", &serial).await;
     let requests = shop.cluster.control_plane.audit().unwrap();
     assert!(requests.iter().any(|event| event.namespace == "fenced" && event.dry_run && event.user.contains("fenced-system")));
+}
+
+/// As a restore may bring it back.
+async fn one_of_a_wrong_type_is_renewed(shop: &Shop, name: &str) {
+    let mut secret = shop.secret(name).await.unwrap();
+    secret.type_ = Some("Opaque".to_owned());
+    (secret.metadata.resource_version, secret.metadata.uid) = (None, None);
+    let api = shop.api::<Secret>();
+    eventually("it takes the place of the operator's own", || async {
+        let _ = api.delete(name, &Default::default()).await;
+        api.create(&PostParams::default(), &secret).await.ok()
+    })
+    .await;
+    shop.until(name, "Issuing", "False SecretTypeWrong").await;
+    let serial = shop.status(name).await.serial_number.unwrap();
+    shop.annotate(name, "usercert.dev/renew-requested-at", "2").await;
+    shop.until_new_serial(name, &serial).await;
+    let renewed = shop.secret(name).await.unwrap();
+    assert_eq!(renewed.type_.as_deref(), Some("Opaque"));
+    assert_ne!(renewed.data, secret.data);
 }

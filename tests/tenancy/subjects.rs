@@ -1,5 +1,6 @@
 //! A user name that is allowed allows no other subject.
 
+use k8s_openapi::api::events::v1::Event;
 use serde_json::{Value, json};
 
 use crate::{
@@ -42,13 +43,21 @@ pub async fn the_signed_subject_is_what_is_allowed(stage: &'static Stage) {
         stage.attempt(1, &what, attempt).await;
     }
     each_attempt_is_seen(&shop).await;
+    let long = "long".repeat(63);
+    shop.certificate(&long, "", by_cluster_issuer("users", "postgres", None)).await;
+    shop.until(&long, "Ready", "False IssuerNotAllowed").await;
+    crate::harness::eventually("an Event about an object with a long name", || async {
+        let events = shop.api::<Event>().list(&Default::default()).await.unwrap().items;
+        events.into_iter().find(|event| event.note.as_ref().is_some_and(|note| note.contains("\"postgres\"")))
+    })
+    .await;
     shop.certificate("own", "", by_cluster_issuer("users", "shop.orders", None)).await;
     assert_eq!(shop.until_ready("own").await.subject.as_deref(), Some("CN=shop.orders"));
     other.certificate("own", "", by_cluster_issuer("users", "shop-eu.orders", None)).await;
     other.until_ready("own").await;
 }
 
-/// One object that is changed again and again leaves one count for each attempt.
+/// One object that is changed again and again leaves one count for each attempt, and an Event that says what was tried.
 async fn each_attempt_is_seen(shop: &Shop) {
     let counted = || {
         let metrics = shop.cluster.metrics.encode().unwrap();
@@ -65,6 +74,13 @@ async fn each_attempt_is_seen(shop: &Shop) {
         .await;
     }
     crate::harness::eventually("both are counted", || async { (counted() == before + 2).then_some(()) }).await;
+    for name in ["CN=root", "CN=admin"] {
+        crate::harness::eventually("an Event tells of it", || async {
+            let events = shop.api::<Event>().list(&Default::default()).await.unwrap().items;
+            events.into_iter().find(|event| event.note.as_ref().is_some_and(|note| note.contains(name)))
+        })
+        .await;
+    }
 }
 
 pub async fn members_of_the_database_are_signed_for_nobody(stage: &'static Stage) {

@@ -7,6 +7,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 use usercert_operator::api::{ClusterCertificateIssuer, DatabaseUserCertificate};
+use usercert_test_support::atlas::X509Type;
 
 use crate::{
     authority::{Authority, P256},
@@ -28,6 +29,10 @@ pub async fn what_works_stays_in_service_and_what_is_refused_now_says_so_once(st
         shop.certificate(issuer, "", spec).await;
         shop.until_ready(issuer).await;
     }
+    shop.atlas_issuer().await;
+    shop.cluster.atlas.add_user(&shop.project, "endpoint", X509Type::Managed);
+    shop.certificate("endpoint", "atlas", json!({})).await;
+    shop.until_ready("endpoint").await;
     shop.assert_quiet().await;
     let secrets = shop.secrets_by_version().await;
 
@@ -46,20 +51,29 @@ pub async fn what_works_stays_in_service_and_what_is_refused_now_says_so_once(st
         until_stored(&issuers, &format!("upgraded-{issuer}"), &json!({ "spec": change })).await;
     }
     replace_definition(&definitions, strict).await;
+    let mut elsewhere = shop.atlas_issuer_manifest("v2");
+    elsewhere["spec"]["atlas"]["endpoint"] = json!("https://127.0.0.2:9");
+    shop.apply(elsewhere).await;
     let before = writes(&shop).len();
     shop.cluster.start_operator().await;
-    for (name, reason) in [("subjects", "IssuerNotAllowed"), ("list", "InvalidSpec"), ("members", "IssuerNotAllowed")] {
+    for (name, reason) in [
+        ("subjects", "IssuerNotAllowed"),
+        ("list", "InvalidSpec"),
+        ("members", "IssuerNotAllowed"),
+        ("endpoint", "EndpointNotAllowed"),
+    ] {
         shop.until(name, "Issuing", &format!("False {reason}")).await;
     }
     shop.assert_quiet().await;
-    for name in ["kept", "subjects", "list", "members"] {
+    for name in ["kept", "subjects", "list", "members", "endpoint"] {
         assert_eq!(shop.condition(name, "Ready").await, "True Issued", "{name}");
     }
     assert_eq!(shop.secrets_by_version().await, secrets, "no Secret is written");
     let mut written = writes(&shop).split_off(before);
     written.sort();
-    assert_eq!(written, ["list", "members", "subjects"], "one status each, and none for what is allowed still");
-    nothing_new_is_signed(&shop, &["subjects", "list", "members"]).await;
+    assert_eq!(written, ["endpoint", "list", "members", "subjects"], "one status each, and none for what is allowed still");
+    nothing_new_is_signed(&shop, &["subjects", "list", "members", "endpoint"]).await;
+    assert_eq!(shop.cluster.atlas.mints_of("endpoint").len(), 1);
     stage.record("upgrade", "what 0.1.0 allowed and is refused now", "Ready stays True, one status write, no Secret written");
 }
 

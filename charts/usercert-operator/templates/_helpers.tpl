@@ -26,6 +26,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "usercert-operator.serviceAccountName" -}}
+{{- if and (not .Values.serviceAccount.create) (not .Values.serviceAccount.name) }}
+{{- fail "serviceAccount.create=false needs serviceAccount.name: the namespace's default account must not get the operator's rights" }}
+{{- end }}
 {{- default (include "usercert-operator.fullname" .) .Values.serviceAccount.name }}
 {{- end }}
 
@@ -63,10 +66,58 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [create, patch]
 {{- end }}
 
-{{- /* Not empty if the admission policy is installed. */}}
+{{- /* Not empty if a value is true, or auto in whole-cluster mode. */}}
+{{- define "usercert-operator.isOn" -}}
+{{- $value := toString (index . 0) }}
+{{- if or (eq $value "true") (and (eq $value "auto") (not (index . 1).Values.watchNamespaces)) }}true{{ end }}
+{{- end }}
+
 {{- define "usercert-operator.admissionPolicy" -}}
-{{- if eq (toString .Values.admissionPolicy.enabled) "auto" -}}
-{{- if not .Values.watchNamespaces -}}true{{- end -}}
-{{- else if .Values.admissionPolicy.enabled -}}true
-{{- end -}}
+{{- include "usercert-operator.isOn" (list .Values.admissionPolicy.enabled .) }}
+{{- end }}
+
+{{- define "usercert-operator.aggregate" -}}
+{{- include "usercert-operator.isOn" (list .Values.rbac.aggregate .) }}
+{{- end }}
+
+{{- /* What the chart itself sets. */}}
+{{- define "usercert-operator.ownEnv" -}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- {name: LEADER_ELECT, value: {{ .Values.leaderElection.enabled | quote }}}
+- {name: LEASE_NAME, value: {{ include "usercert-operator.fullname" . | quote }}}
+# The rest is for the lease to be given up in.
+- {name: STOP_LIMIT_SECONDS, value: {{ sub .Values.terminationGracePeriodSeconds 20 | quote }}}
+- {name: HTTP_ADDRESS, value: "[::]:8080"}
+- {name: MAX_CONCURRENT, value: {{ .Values.maxConcurrent | quote }}}
+- {name: ATLAS_TIMEOUT_SECONDS, value: {{ .Values.atlas.timeoutSeconds | quote }}}
+- {name: ATLAS_ENDPOINT, value: {{ .Values.atlas.endpoint | quote }}}
+- {name: ALLOWED_ATLAS_ENDPOINTS, value: {{ join "," .Values.atlas.allowedEndpoints | quote }}}
+{{- with .Values.atlas.lendCredentialsTo }}
+- {name: LEND_CREDENTIALS_TO, value: {{ join "," . | quote }}}
+{{- end }}
+{{- with .Values.atlas.operatorSecret }}
+- {name: ATLAS_OPERATOR_SECRET, value: {{ . | quote }}}
+{{- end }}
+{{- if .Values.atlas.caBundle.configMap }}
+- {name: ATLAS_CA_FILE, value: {{ printf "/etc/usercert-operator/atlas/%s" .Values.atlas.caBundle.key | quote }}}
+{{- end }}
+- {name: LOG_FORMAT, value: {{ .Values.log.format | quote }}}
+- {name: RUST_LOG, value: {{ .Values.log.filter | quote }}}
+{{- with .Values.watchNamespaces }}
+- {name: WATCH_NAMESPACES, value: {{ join "," . | quote }}}
+{{- end }}
+{{- end }}
+
+{{- /* The same with extraEnv. Of a name that stands twice the last counts: server-side apply refuses a list that has both. */}}
+{{- define "usercert-operator.env" -}}
+{{- $all := list }}
+{{- range $entry := concat (fromYamlArray (include "usercert-operator.ownEnv" .)) .Values.extraEnv }}
+{{- $others := list }}
+{{- range $all }}{{ if ne .name $entry.name }}{{ $others = append $others . }}{{ end }}{{ end }}
+{{- $all = append $others $entry }}
+{{- end }}
+{{- toYaml $all }}
 {{- end }}

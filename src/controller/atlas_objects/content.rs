@@ -110,14 +110,35 @@ fn checked_id(id: &str, of: &str) -> Result<String, Refusal> {
     }
 }
 
-fn within(reference: Reference, namespace: &str) -> Option<NamespacedName> {
+/// Where a reference leads to; `None` if it names nothing. The definitions leave its names unchecked, and they become parts of paths and
+/// selectors.
+fn within(reference: Reference, namespace: &str, of: &str) -> Result<Option<NamespacedName>, Refusal> {
+    if reference.name.is_empty() {
+        return Ok(None);
+    }
     let namespace = reference.namespace.filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| namespace.to_owned());
-    (!reference.name.is_empty()).then_some((namespace, reference.name))
+    if is_label(&namespace) && reference.name.len() <= 253 && reference.name.split('.').all(is_label) {
+        return Ok(Some((namespace, reference.name)));
+    }
+    Err(Refusal::new(Reason::AtlasObjectNotReady, format!("{of} refers to something whose name no object can have")))
 }
 
+/// Whether this is a label of a DNS name (RFC 1123), which names and namespaces of objects consist of.
+fn is_label(text: &str) -> bool {
+    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&text.len()) && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// What is of use of an object that is there to stay.
 fn data<T: for<'de> Deserialize<'de>>(object: &DynamicObject, of: &str) -> Result<T, Refusal> {
-    T::deserialize(&object.data).map_err(|error| {
-        Refusal::new(Reason::AtlasObjectNotReady, format!("{of} is not as the Atlas Kubernetes Operator has it: {error}"))
+    if object.metadata.deletion_timestamp.is_some() {
+        let message = format!("{of} is being deleted: create it anew once it is gone, or correct the reference");
+        return Err(Refusal::new(Reason::AtlasObjectNotReady, message));
+    }
+    // The error would quote what stands there, at any length.
+    T::deserialize(&object.data).map_err(|_| {
+        let message = format!("{of} is not as the Atlas Kubernetes Operator has it: compare its fields with its definition");
+        Refusal::new(Reason::AtlasObjectNotReady, message)
     })
 }
 
@@ -137,10 +158,11 @@ pub fn read_project(object: &DynamicObject) -> Result<Project, Refusal> {
             ),
         )
     })?;
-    Ok(Project {
-        id: checked_id(&id, &of)?,
-        credentials: spec.connection_secret_ref.and_then(|reference| within(reference, &namespace)),
-    })
+    let credentials = match spec.connection_secret_ref {
+        Some(reference) => within(reference, &namespace, &of)?,
+        None => None,
+    };
+    Ok(Project { id: checked_id(&id, &of)?, credentials })
 }
 
 /// Reads an `AtlasDatabaseUser`.
@@ -157,7 +179,8 @@ pub fn read_user(object: &DynamicObject) -> Result<User, Refusal> {
         let message = format!("{of} has the x509Type {found}: Atlas makes certificates for the x509Type MANAGED only");
         return Err(Refusal::new(Reason::AtlasUserNotManaged, message));
     }
-    let is_current = status.observed_generation.is_none_or(|observed| Some(observed) == object.metadata.generation);
+    // Without the generation that was looked at, the condition may be about another spec.
+    let is_current = status.observed_generation.is_some() && status.observed_generation == object.metadata.generation;
     let is_ready = status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
     if !(is_current && is_ready) {
         let message =
@@ -168,14 +191,17 @@ pub fn read_user(object: &DynamicObject) -> Result<User, Refusal> {
     if length == 0 || length > 1024 || spec.username.chars().any(char::is_control) {
         return Err(Refusal::new(Reason::InvalidSpec, format!("{of} has a user name that no certificate can have")));
     }
-    let project = match (spec.external_project_ref, spec.project_ref.and_then(|reference| within(reference, &namespace))) {
+    let no_project = || Refusal::new(Reason::AtlasObjectNotReady, format!("{of} names no project"));
+    let project = match (spec.external_project_ref, spec.project_ref) {
         (Some(external), _) => UserProject::Id(checked_id(&external.id, &of)?),
-        (None, Some(project)) => UserProject::Object(project),
-        (None, None) => {
-            return Err(Refusal::new(Reason::AtlasObjectNotReady, format!("{of} names no project")));
-        }
+        (None, Some(project)) => UserProject::Object(within(project, &namespace, &of)?.ok_or_else(no_project)?),
+        (None, None) => return Err(no_project()),
     };
-    let credentials = spec.connection_secret.map(|secret| (namespace, secret.name)).filter(|(_, name)| !name.is_empty());
+    let credentials = match spec.connection_secret {
+        // Whatever it says, it is a Secret of the user's own namespace.
+        Some(Reference { name, .. }) => within(Reference { name, namespace: None }, &namespace, &of)?,
+        None => None,
+    };
     Ok(User { username: spec.username, project, credentials })
 }
 
@@ -201,6 +227,10 @@ mod tests {
     #[case(json!({ "status": { "id": "" } }), Reason::AtlasObjectNotReady)]
     #[case(json!({ "status": { "id": "../../../x" } }), Reason::AtlasObjectNotReady)]
     #[case(json!({ "status": { "id": 5 } }), Reason::AtlasObjectNotReady)]
+    #[case(json!({ "status": { "id": ID }, "spec": { "connectionSecretRef": { "name": "../../bank/secrets/key" } } }), Reason::AtlasObjectNotReady)]
+    #[case(json!({ "status": { "id": ID }, "spec": { "connectionSecretRef": { "name": ".." } } }), Reason::AtlasObjectNotReady)]
+    #[case(json!({ "status": { "id": ID }, "spec": { "connectionSecretRef": { "name": "a,metadata.name!=b" } } }), Reason::AtlasObjectNotReady)]
+    #[case(json!({ "status": { "id": ID }, "spec": { "connectionSecretRef": { "name": "a", "namespace": "shop/../bank" } } }), Reason::AtlasObjectNotReady)]
     fn a_project_without_a_usable_id_is_waited_for(#[case] value: serde_json::Value, #[case] reason: Reason) {
         assert_eq!(read_project(&object(value)).unwrap_err().reason, reason);
     }
@@ -217,11 +247,39 @@ mod tests {
         assert_eq!(read_project(&elsewhere).unwrap().credentials, Some(("b".to_owned(), "key".to_owned())));
     }
 
-    fn user(change: &serde_json::Value) -> Result<User, Refusal> {
-        let mut value = json!({
+    #[test]
+    fn what_is_being_deleted_is_not_served() {
+        let deleted = |object: DynamicObject| {
+            let mut object = object;
+            object.metadata.deletion_timestamp = serde_json::from_value(json!("2026-11-25T00:00:00Z")).unwrap();
+            object
+        };
+        let project = object(json!({ "status": { "id": ID } }));
+        assert!(read_project(&project).is_ok());
+        let (project, user) =
+            (read_project(&deleted(project)).unwrap_err(), read_user(&deleted(object(user_data()))).unwrap_err());
+        for refusal in [project, user] {
+            assert_eq!(refusal.reason, Reason::AtlasObjectNotReady);
+            assert!(refusal.message.contains("is being deleted"), "{}", refusal.message);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_not_quoted() {
+        let refusal = read_project(&object(json!({ "status": { "id": { "words": "x".repeat(5000) } } }))).unwrap_err();
+        let other = read_project(&object(json!({ "status": "very-private" }))).unwrap_err();
+        assert!(refusal.message.len() < 200 && !other.message.contains("very-private"), "{refusal:?} {other:?}");
+    }
+
+    fn user_data() -> serde_json::Value {
+        json!({
             "spec": { "username": "orders", "databaseName": "$external", "x509Type": "MANAGED", "projectRef": { "name": "p", "namespace": "b" } },
             "status": { "observedGeneration": 2, "conditions": [{ "type": "Ready", "status": "True", "lastTransitionTime": "x" }] },
-        });
+        })
+    }
+
+    fn user(change: &serde_json::Value) -> Result<User, Refusal> {
+        let mut value = user_data();
         for (part, fields) in change.as_object().unwrap() {
             for (key, field) in fields.as_object().unwrap() {
                 value[part][key] = field.clone();
@@ -236,6 +294,10 @@ mod tests {
     #[case(json!({ "status": { "conditions": [{ "type": "Ready", "status": "False" }] } }), Reason::AtlasObjectNotReady)]
     #[case(json!({ "status": { "conditions": [] } }), Reason::AtlasObjectNotReady)]
     #[case(json!({ "status": { "observedGeneration": 1 } }), Reason::AtlasObjectNotReady)]
+    #[case(json!({ "status": { "observedGeneration": 3 } }), Reason::AtlasObjectNotReady)]
+    #[case(json!({ "status": { "observedGeneration": null } }), Reason::AtlasObjectNotReady)]
+    #[case(json!({ "spec": { "projectRef": { "name": "p/../q" } } }), Reason::AtlasObjectNotReady)]
+    #[case(json!({ "spec": { "connectionSecret": { "name": "../a" } } }), Reason::AtlasObjectNotReady)]
     #[case(json!({ "spec": { "projectRef": null } }), Reason::AtlasObjectNotReady)]
     #[case(json!({ "spec": { "externalProjectRef": { "id": "../x" } } }), Reason::AtlasObjectNotReady)]
     #[case(json!({ "spec": { "username": "" } }), Reason::InvalidSpec)]

@@ -2,20 +2,24 @@
 //! one by name, and their kinds need not be served.
 
 mod content;
+mod lending;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
     api::{ApiResource, DynamicObject, GroupVersionKind},
 };
 
-pub use self::content::{Project, User, UserProject, read_project, read_user};
+pub use self::{
+    content::{Project, User, UserProject, read_project, read_user},
+    lending::{Lending, Place},
+};
 use super::{
     Context, Received, Scope,
-    issuers::{AtlasSource, LoadedIssuer, NO_SECRET, Refusal, load_atlas, unreadable_secret, without_secret},
-    kubernetes::{KubernetesError, request},
+    credentials::SecretReference,
+    issuers::{AtlasSource, Endpoint, LoadedIssuer, Refusal, load_atlas},
+    kubernetes::KubernetesError,
     memory::NamespacedName,
     name_watches::Sighting,
     triggers::Waiting,
@@ -23,6 +27,7 @@ use super::{
 use crate::{
     api::{AtlasApiVersion, DatabaseUserCertificate, ProjectReference, Reason},
     decide::{Allow, IssuerState},
+    issuer::atlas::Words,
 };
 
 /// Validity of a certificate for a `userRef` that does not say, in months.
@@ -63,13 +68,13 @@ fn sighted<T>(
     }
 }
 
-/// The project that an issuer in this namespace refers to.
+/// The project that an issuer in this namespace refers to, and where that is.
 pub(super) fn find_project(
     context: &Context,
     who: &Waiting,
     reference: &ProjectReference,
     namespace: &str,
-) -> Result<Option<Project>, Refusal> {
+) -> Result<Option<(NamespacedName, Project)>, Refusal> {
     let is_cluster_issuer = namespace.is_empty();
     let name = match (&reference.namespace, is_cluster_issuer) {
         (Some(other), true) => (other.clone(), reference.name.clone()),
@@ -87,13 +92,39 @@ pub(super) fn find_project(
         }
     };
     let project = sighted(context.atlas_projects.watch(who, &name), "AtlasProject", &name, read_project)?;
-    match &project {
-        Some(Project { credentials: Some((other, _)), .. }) if !is_cluster_issuer && other != namespace => Err(Refusal::new(
+    Ok(project.map(|project| (name, project)))
+}
+
+/// The Secret that a project lends an issuer which names none itself. A project is its namespace's, whoever's issuer refers to it: it leads a
+/// cluster issuer out of that namespace only if credentials are lent to that namespace, and an issuer of the namespace never.
+pub(super) fn project_credentials(
+    lending: &Lending,
+    issuer_namespace: &str,
+    project_namespace: &str,
+    secret: &NamespacedName,
+) -> Result<Place, Refusal> {
+    if !issuer_namespace.is_empty() && secret.0 != issuer_namespace {
+        return Err(Refusal::new(
             Reason::CredentialsInvalid,
             "the AtlasProject's credentials are in another namespace: name a Secret of this one in credentialsSecretRef, or use a ClusterCertificateIssuer",
-        )),
-        _ => Ok(project),
+        ));
     }
+    lending.place(project_namespace, &secret.0)
+}
+
+/// Whether an issuer's own Secret may be used beside a project. Whoever may write the project and its status chooses where the Secret is good
+/// for, so a project outside of the Secret's namespace needs the administrator's word.
+pub(super) fn check_project_beside_secret(
+    lending: &Lending,
+    project_namespace: &str,
+    secret_namespace: &str,
+) -> Result<(), Refusal> {
+    lending.place(project_namespace, secret_namespace).map(|_| ()).map_err(|refusal| {
+        let message = format!(
+            "the AtlasProject is in namespace {project_namespace}, where its id could be changed to that of any project that spec.atlas.credentialsSecretRef is good for: give spec.atlas.projectId, or add {project_namespace} to the chart's value atlas.lendCredentialsTo (--lend-credentials-to)"
+        );
+        Refusal { message, ..refusal }
+    })
 }
 
 /// The issuer that an `AtlasDatabaseUser` amounts to.
@@ -111,7 +142,9 @@ pub(super) async fn user_issuer(
         }
         Ok(None) => (IssuerState::Unknown, None),
         Err(refusal) => {
-            context.user_issuers.set(name, Err(refusal.clone()));
+            if context.user_issuers.set(name, Err(refusal.clone())) {
+                refusal.log_detail(namespace, user);
+            }
             (IssuerState::Refused(refusal.reason, refusal.message), None)
         }
     };
@@ -127,19 +160,18 @@ async fn find_user(
 ) -> Result<Found, KubernetesError> {
     let certificate = (name.0.clone(), object.name_any());
     let who = Waiting::Certificate(certificate.clone());
-    let (user, project, secret) = match user_parts(context, &who, name) {
+    let Parts { user, project_id, secret: reference } = match user_parts(context, &who, name) {
         Ok(Some(parts)) => parts,
         Ok(None) => return Ok(Ok(None)),
         Err(refusal) => return Ok(Err(refusal)),
     };
-    let missing = |why: &str| Ok(Err(without_secret(Reason::CredentialsNotFound, &secret, why)));
-    let seen = match context.secret_watches.watch(&Waiting::Credentials(certificate), &secret).known(NO_SECRET) {
+    let seen = match reference.seen(context, &Waiting::Credentials(certificate)) {
         Ok(Some(seen)) => seen,
         Ok(None) => return Ok(Ok(None)),
-        Err(why) => return missing(&why),
+        Err(refusal) => return Ok(Err(refusal)),
     };
     let version = format!(
-        "{}/{project}/{}/{}",
+        "{}/{project_id}/{}/{}",
         user.username,
         seen.uid().unwrap_or_default(),
         seen.resource_version().unwrap_or_default()
@@ -149,51 +181,100 @@ async fn find_user(
     {
         return Ok(Ok(Some(known)));
     }
-    let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &secret.0);
-    let Some(found) = request("read the credentials Secret", api.get_opt(&secret.1)).await? else {
-        return missing(NO_SECRET);
+    let secret = match reference.read(context).await? {
+        Ok(secret) => secret,
+        Err(refusal) => return Ok(Err(refusal)),
     };
-    if let Some(unreadable) = found.unreadable() {
-        return Ok(Err(unreadable_secret(Reason::CredentialsInvalid, &secret, unreadable)));
-    }
+    let endpoint = context.atlas.endpoint.clone();
     let source = AtlasSource {
-        endpoint: &context.atlas_defaults.endpoint,
-        allow_plain_http: false,
-        project_id: project,
+        // The administrator's own word.
+        endpoint: Endpoint { allow_plain_http: (context.atlas.is_allowed)(&endpoint), url: endpoint, words: Words::Quoted },
+        project_id,
         api_version: AtlasApiVersion::V2,
         months_until_expiration: DEFAULT_MONTHS,
         username: Some(user.username),
     };
-    Ok(load_atlas(source, Allow::default(), version, &found, &context.atlas).map(|loaded| Some(Arc::new(loaded))))
+    Ok(load_atlas(source, Allow::default(), version, &secret, &context.atlas.client)
+        .map(|loaded| Some(Arc::new(loaded)))
+        .map_err(|refusal| reference.place.hide(refusal)))
 }
 
-/// The user, its project's id, and the Secret with the credentials: the user's, else the project's, else the operator's.
-fn user_parts(
-    context: &Context,
-    who: &Waiting,
-    name: &NamespacedName,
-) -> Result<Option<(User, String, NamespacedName)>, Refusal> {
+/// What a user amounts to.
+struct Parts {
+    user: User,
+    project_id: String,
+    secret: SecretReference,
+}
+
+/// The user, its project's id, and the Secret with the credentials. What is elsewhere is watched only if it is lent to the user's namespace.
+fn user_parts(context: &Context, who: &Waiting, name: &NamespacedName) -> Result<Option<Parts>, Refusal> {
     let Some(user) = sighted(context.atlas_users.watch(who, name), "AtlasDatabaseUser", name, read_user)? else {
         return Ok(None);
     };
-    let project = match &user.project {
+    let lending = &context.atlas_defaults.lending;
+    let (project, project_place) = match &user.project {
         UserProject::Id(id) => {
             context.atlas_projects.forget(who);
-            Project { id: id.clone(), credentials: None }
+            (Project { id: id.clone(), credentials: None }, Place::Own)
         }
         UserProject::Object(project) => {
-            match sighted(context.atlas_projects.watch(who, project), "AtlasProject", project, read_project)? {
-                Some(project) => project,
+            let place = lending.place(&name.0, &project.0).inspect_err(|_| context.atlas_projects.forget(who))?;
+            let found = sighted(context.atlas_projects.watch(who, project), "AtlasProject", project, read_project);
+            match found.map_err(|refusal| place.hide(refusal))? {
+                Some(project) => (project, place),
                 None => return Ok(None),
             }
         }
     };
-    let global = context.atlas_defaults.credentials.clone().filter(|_| matches!(context.scope, Scope::Cluster { .. }));
-    match user.credentials.clone().or(project.credentials).or(global) {
-        Some(secret) => Ok(Some((user, project.id, secret))),
-        None => Err(Refusal::new(
-            Reason::CredentialsNotFound,
-            "neither the AtlasDatabaseUser nor its AtlasProject names a Secret with credentials: give spec.connectionSecret or spec.connectionSecretRef, or tell this operator the global one (--atlas-operator-secret)",
-        )),
+    let global = context.atlas_defaults.credentials.as_ref().filter(|_| matches!(context.scope, Scope::Cluster { .. }));
+    let of_project = (project.credentials, project_place);
+    let (secret, place) = lending.credentials(&name.0, user.credentials.clone(), of_project, global)?;
+    let secret =
+        SecretReference { name: secret, place, missing: Reason::CredentialsNotFound, unusable: Reason::CredentialsInvalid };
+    Ok(Some(Parts { user, project_id: project.id, secret }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::own("shop", "shop", "shop", &[], Ok(Place::Own))]
+    #[case::elsewhere("shop", "shop", "bank", &[], Err(Reason::CredentialsInvalid))]
+    #[case::elsewhere_though_lent("shop", "shop", "bank", &["shop"], Err(Reason::CredentialsInvalid))]
+    #[case::cluster_issuer("", "shop", "shop", &[], Ok(Place::Own))]
+    #[case::cluster_issuer_led_elsewhere("", "shop", "bank", &[], Err(Reason::CredentialsNotLent))]
+    #[case::cluster_issuer_lent("", "shop", "bank", &["shop"], Ok(Place::Elsewhere))]
+    fn a_project_leads_an_issuer_out_of_its_namespace_only_where_that_is_lent(
+        #[case] issuer: &str,
+        #[case] project: &str,
+        #[case] secret: &str,
+        #[case] lent_to: &[&str],
+        #[case] expected: Result<Place, Reason>,
+    ) {
+        let lending: Lending = lent_to.iter().map(|name| (*name).to_owned()).collect();
+        let found = project_credentials(&lending, issuer, project, &(secret.to_owned(), "key".to_owned()));
+        assert_eq!(found.map_err(|refusal| refusal.reason), expected);
+    }
+    #[rstest]
+    #[case::of_a_namespace("shop", "shop", &[], true)]
+    #[case::of_the_cluster_beside_its_secret("system", "system", &[], true)]
+    #[case::of_the_cluster("shop", "system", &[], false)]
+    #[case::of_the_cluster_lent_to_another("shop", "system", &["bank"], false)]
+    #[case::of_the_cluster_lent("shop", "system", &["shop"], true)]
+    fn a_project_elsewhere_tells_where_an_issuer_s_secret_is_used_only_if_that_is_lent(
+        #[case] project: &str,
+        #[case] secret: &str,
+        #[case] lent_to: &[&str],
+        #[case] expected: bool,
+    ) {
+        let lending: Lending = lent_to.iter().map(|name| (*name).to_owned()).collect();
+        let found = check_project_beside_secret(&lending, project, secret);
+        assert_eq!(found.is_ok(), expected);
+        let refused = |refusal: Refusal| refusal.reason == Reason::CredentialsNotLent && refusal.message.contains("projectId");
+        assert!(found.err().is_none_or(refused));
     }
 }

@@ -67,7 +67,6 @@ fn lists_that_keep_namespaces_apart_are_taken(#[case] names: &[&str], #[case] pa
 #[case(&["{{namespace}}.*"], &["CN=*,O=Acme"])]
 #[case(&["orders"], &["CN={{namespace}},O=Acme"])]
 #[case(&[], &["CN={{namespace}}-*,O=Acme"])]
-#[case(&[], &["CN={{namespace}}\\2D*,O=Acme"])]
 #[case(&[], &["CN={{namespace}}.*,OU=*", "CN=*,OU={{namespace}}"])]
 #[case(&[], &["OU={{namespace}},OU=*", "OU=*,OU={{namespace}}"])]
 #[case(&[], &["OU={{namespace}},ou=*", "ou=*,OU={{namespace}}"])]
@@ -83,8 +82,18 @@ fn lists_that_may_allow_one_name_to_two_namespaces_are_refused(#[case] names: &[
 #[case("CN=a\\,b")]
 #[case("XX=a,O=b")]
 #[case("CN=a+CN=b,O=Acme")]
+#[case::hidden_hyphen("CN={{namespace}}\\2D*,O=Acme")]
+#[case::hidden_namespace("CN=*-\\7B\\7Bnamespace}},O=Acme")]
+#[case::hidden_in_namespace("CN=*-{{name\\73pace}},O=Acme")]
+#[case::hidden_star("CN=*,O=Acme\\2A")]
 fn what_is_no_pattern_of_subjects_is_refused(#[case] text: &str) {
     assert!(SubjectPattern::new(text).is_err());
+}
+
+#[test]
+fn what_separates_and_what_is_outside_of_ascii_may_be_escaped_in_a_pattern() {
+    let pattern = SubjectPattern::new("CN=*,O=Acme\\, B\\C3\\BCro \\\\7").unwrap();
+    assert!(pattern.matches(&Subject::parse("CN=a,O=Acme\\2C Büro \\5C7").unwrap(), "shop"));
 }
 
 /// Every namespace whose name stands in the text.

@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::client::ReadError;
+use super::{Words, client::ReadError};
 use crate::{
     api::{Reason, printable},
     certificate::{CertificatePair, Kind, PairError, read_blocks},
@@ -15,10 +15,19 @@ const FAULT_CHARACTERS: usize = 500;
 
 /// Takes the pair out of the body of a 201. The body is PEM, whatever its media type says; what proves it is the pair itself, and a
 /// key that fits is not thrown away for a header.
-pub(super) fn verified(body: Result<Zeroizing<Vec<u8>>, ReadError>, request: &IssueRequest) -> Result<Issued, IssueError> {
-    let body = body.map_err(|error| unusable(&error.to_string()))?;
-    let text = std::str::from_utf8(&body).map_err(|_| unusable("it is not text"))?;
-    read(text, request).map(|pair| Issued { pair, ca_certificate: None }).map_err(|what| unusable(&what))
+pub(super) fn verified(
+    body: Result<Zeroizing<Vec<u8>>, ReadError>,
+    request: &IssueRequest,
+    words: Words,
+) -> Result<Issued, IssueError> {
+    let unusable = |what: String| match words {
+        Words::Quoted => unusable(&what),
+        // What is wrong with it tells what was answered.
+        Words::Withheld => unusable("it is no certificate with its key for this user"),
+    };
+    let body = body.map_err(|error| unusable(error.to_string()))?;
+    let text = std::str::from_utf8(&body).map_err(|_| unusable("it is not text".to_owned()))?;
+    read(text, request).map(|pair| Issued { pair, ca_certificate: None }).map_err(unusable)
 }
 
 /// Atlas has made a certificate, but nothing can be done with its answer.

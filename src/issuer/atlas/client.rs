@@ -17,7 +17,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    AtlasCredentials, AtlasSettings, Limits, digest,
+    AtlasCredentials, AtlasSettings, Limits, Words, digest,
     errors::{Unanswered, retry_after},
     token::Tokens,
 };
@@ -138,17 +138,17 @@ impl AtlasClient {
         let (response, authenticated) = match credentials {
             AtlasCredentials::ApiKey(key) => {
                 let (response, authenticated) = digest::send(&request, key, permit.as_ref()).await;
-                let unanswered = |error| Unanswered::of_digest(&error).classify(mints && authenticated);
+                let unanswered = |error| Unanswered::of_digest(&error).classify(mints && authenticated, settings.words);
                 (response.map_err(unanswered)?, authenticated)
             }
             AtlasCredentials::ServiceAccount(account) => {
                 let token = self.tokens.get(&self.http, settings, account, now).await?;
-                let mut response = with_token(&request, &token.value, permit.as_ref()).await?;
+                let mut response = with_token(&request, &token.value, permit.as_ref(), settings.words).await?;
                 if response.status() == StatusCode::UNAUTHORIZED {
                     self.tokens.drop_token(settings, account, &token);
                     if !token.is_new {
                         let token = self.tokens.get(&self.http, settings, account, now).await?;
-                        response = with_token(&request, &token.value, permit.as_ref()).await?;
+                        response = with_token(&request, &token.value, permit.as_ref(), settings.words).await?;
                     }
                 }
                 (response, true)
@@ -180,11 +180,12 @@ async fn with_token(
     request: &RequestBuilder,
     token: &secrecy::SecretString,
     permit: Option<&MintPermit>,
+    words: Words,
 ) -> Result<Response, IssueError> {
-    let not_sent = || Unanswered::NotMade.classify(false);
+    let not_sent = || Unanswered::NotMade.classify(false, words);
     let request = request.try_clone().filter(|_| permit.is_none_or(MintPermit::is_given)).ok_or_else(not_sent)?;
     let answer = request.bearer_auth(token.expose_secret()).send().await;
-    answer.map_err(|error| Unanswered::of(&error).classify(permit.is_some()))
+    answer.map_err(|error| Unanswered::of(&error).classify(permit.is_some(), words))
 }
 
 /// Reads a body of at most so many bytes.

@@ -7,6 +7,7 @@ use reqwest::{
 };
 use serde::Deserialize;
 
+use super::Words;
 use crate::{
     api::{Reason, printable},
     issuer::{IssueError, Minted, Retry},
@@ -37,6 +38,7 @@ pub(super) struct Refusal<'a> {
     pub(super) project_id: &'a str,
     /// What to do about credentials that are refused.
     pub(super) advice: String,
+    pub(super) words: Words,
     pub(super) now: Timestamp,
 }
 
@@ -98,6 +100,11 @@ impl Refusal<'_> {
         }
     }
 
+    /// Whether the code has a meaning of its own here; another one may be any word of the other side.
+    fn is_known(&self, code: &str) -> bool {
+        self.meaning(code) != self.meaning("")
+    }
+
     fn bad_request(&self, code: &str) -> (Reason, String) {
         let user = self.username;
         match code {
@@ -152,10 +159,10 @@ impl Refusal<'_> {
     fn redirected(&self) -> String {
         let to = self.headers.get(LOCATION).and_then(|value| value.to_str().ok()).and_then(|to| url::Url::parse(to).ok());
         match to.as_ref().and_then(url::Url::host_str) {
-            Some(host) => {
+            Some(host) if self.words == Words::Quoted => {
                 format!("redirects are not followed: set the issuer's endpoint to where {} is, if that is right", quoted(host))
             }
-            None => "redirects are not followed: correct the issuer's endpoint".to_owned(),
+            _ => "redirects are not followed: correct the issuer's endpoint".to_owned(),
         }
     }
 
@@ -175,17 +182,13 @@ impl Refusal<'_> {
 
     fn message(&self, code: &str, envelope: &Envelope, advice: &str) -> String {
         let mut message = format!("Atlas answered {}", self.status.as_u16());
-        if !code.is_empty() {
+        if !code.is_empty() && (self.words == Words::Quoted || self.is_known(code)) {
             message.push(' ');
             message.push_str(code);
         }
         message.push_str(": ");
         message.push_str(advice);
-        if let Some(detail) = envelope.detail.as_deref().map(quoted).filter(|detail| !detail.is_empty()) {
-            message.push_str(" (Atlas says: ");
-            message.push_str(&detail);
-            message.push(')');
-        }
+        message.push_str(&self.words.bracketed("Atlas says: ", &quoted(envelope.detail.as_deref().unwrap_or_default())));
         message
     }
 }
@@ -257,8 +260,9 @@ impl Unanswered {
         }
     }
 
-    /// What it means, if the request could mint or not.
-    pub(super) fn classify(self, may_have_minted: bool) -> IssueError {
+    /// What it means, if the request could mint or not. Where words are withheld, a port that is closed is not told from one that says
+    /// nothing.
+    pub(super) fn classify(self, may_have_minted: bool, words: Words) -> IssueError {
         let (reason, message, retry) = match self {
             Self::NotMade => (
                 Reason::AtlasRequestRefused,
@@ -271,17 +275,23 @@ impl Unanswered {
                     .to_owned(),
                 Retry::Slowly,
             ),
-            Self::NotConnected(cause) => {
-                (Reason::AtlasUnavailable, format!("Atlas could not be reached: {cause}"), Retry::Backoff)
-            }
             Self::Lost(cause) if may_have_minted => {
-                let message = format!("the answer of Atlas was lost ({cause}); a certificate may have been made");
+                let cause = words.bracketed("", &cause);
+                let message = format!("the answer of Atlas was lost{cause}; a certificate may have been made");
                 return IssueError {
                     reason: Reason::AtlasAnswerLost,
                     message,
                     retry: Retry::Backoff,
                     minted: Minted::Possibly,
                 };
+            }
+            Self::NotConnected(_) | Self::Lost(_) if words == Words::Withheld => (
+                Reason::AtlasUnavailable,
+                "the issuer's endpoint did not answer; no certificate was asked for yet".to_owned(),
+                Retry::Backoff,
+            ),
+            Self::NotConnected(cause) => {
+                (Reason::AtlasUnavailable, format!("Atlas could not be reached: {cause}"), Retry::Backoff)
             }
             Self::Lost(cause) => (
                 Reason::AtlasUnavailable,

@@ -7,6 +7,7 @@ mod answer;
 mod client;
 mod credentials;
 mod digest;
+mod endpoint;
 mod errors;
 mod limits;
 mod resources;
@@ -21,6 +22,7 @@ use serde_json::json;
 
 pub use client::{Answer, AtlasClient, AtlasClientError, ReadError};
 pub use credentials::{ApiKey, AtlasCredentials, CredentialsError, ServiceAccount};
+pub use endpoint::{AllowedEndpoints, AtlasAccess, EndpointRule, Words};
 pub use limits::{LimitKey, Limits};
 pub use resources::ListedCertificate;
 pub use settings::{AtlasApiVersion, AtlasSettings};
@@ -151,7 +153,7 @@ impl AtlasIssuer {
     /// As [`AtlasIssuer::issue`].
     pub fn read_certificate(&self, answer: Answer, request: &IssueRequest) -> Result<Issued, IssueError> {
         if answer.status.is_success() {
-            return answer::verified(answer.body, request);
+            return answer::verified(answer.body, request, self.settings.words);
         }
         Err(self.refusal(&answer, &request.username, request.now, true).classify())
     }
@@ -172,6 +174,7 @@ impl AtlasIssuer {
             username,
             project_id: &self.settings.project_id,
             advice: self.settings.advice(&self.credentials),
+            words: self.settings.words,
             now,
         }
     }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use url::Url;
 
-use super::{AtlasCredentials, LimitKey};
+use super::{AtlasCredentials, LimitKey, Words};
 use crate::{
     api::Reason,
     issuer::{IssueError, Minted, Retry},
@@ -48,6 +48,8 @@ pub struct AtlasSettings {
     pub api_version: AtlasApiVersion,
     /// Whether the endpoint may be asked without TLS although it is not on this machine.
     pub allow_plain_http: bool,
+    /// Whether what the endpoint says may stand in messages.
+    pub words: Words,
 }
 
 impl AtlasSettings {

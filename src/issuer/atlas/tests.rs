@@ -8,7 +8,10 @@ use reqwest::{
 };
 use rstest::rstest;
 
-use super::{errors::Refusal, *};
+use super::{
+    errors::{Refusal, Unanswered},
+    *,
+};
 use crate::{
     api::Reason,
     certificate::Subject,
@@ -21,6 +24,7 @@ fn settings(endpoint: &str, api_version: AtlasApiVersion) -> AtlasSettings {
         project_id: "5efda6aea3f2ed2e7dd6ce05".to_owned(),
         api_version,
         allow_plain_http: false,
+        words: Words::Quoted,
     }
 }
 
@@ -60,6 +64,10 @@ fn plain_http_is_for_loopback() {
 }
 
 fn classify(status: u16, headers: &[(&'static str, &'static str)], body: &str) -> IssueError {
+    classify_words(status, headers, body, Words::Quoted)
+}
+
+fn classify_words(status: u16, headers: &[(&'static str, &'static str)], body: &str, words: Words) -> IssueError {
     let headers: HeaderMap =
         headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
     Refusal {
@@ -70,6 +78,7 @@ fn classify(status: u16, headers: &[(&'static str, &'static str)], body: &str) -
         advice: "check the key".to_owned(),
         username: "orders",
         project_id: "p",
+        words,
         now: "2026-11-24T00:00:00Z".parse::<Timestamp>().unwrap(),
     }
     .classify()
@@ -122,6 +131,35 @@ fn foreign_words_are_quoted_short_and_without_control_characters() {
     assert!(!message.chars().any(char::is_control));
 }
 
+#[rstest]
+#[case(403, r#"{"errorCode":"IP_ADDRESS_NOT_ON_ACCESS_LIST","detail":"secret words"}"#, "403 IP_ADDRESS_NOT_ON_ACCESS_LIST: ")]
+#[case(403, r#"{"errorCode":"secret_words","detail":"secret words"}"#, "403: ")]
+#[case(500, r#"{"detail":"secret words"}"#, "500: ")]
+#[case(301, "secret words", "301: redirects are not followed: correct the issuer's endpoint")]
+#[case(418, "secret words", "418: ")]
+fn of_an_endpoint_that_is_not_allowed_only_the_status_and_a_known_code_are_told(
+    #[case] status: u16,
+    #[case] body: &str,
+    #[case] expected: &str,
+) {
+    let headers = [("Location", "https://secret.words/"), ("X-Error-Code", "secret_words")];
+    let message = classify_words(status, &headers, body, Words::Withheld).message;
+    assert!(message.starts_with(&format!("Atlas answered {expected}")) && !message.contains("secret"), "{message}");
+}
+
+#[test]
+fn of_an_endpoint_that_is_not_allowed_nobody_learns_whether_and_how_it_listens() {
+    let causes = || [Unanswered::NotConnected("refused".to_owned()), Unanswered::Lost("time-out".to_owned())];
+    let told = |words| causes().map(|cause| cause.classify(false, words)).map(|error| (error.reason, error.message));
+    let [closed, silent] = told(Words::Withheld);
+    assert_eq!(closed, silent);
+    assert_ne!(told(Words::Quoted)[0], told(Words::Quoted)[1]);
+    for cause in causes() {
+        let message = cause.classify(true, Words::Withheld).message;
+        assert!(!message.contains("refused") && !message.contains("time-out"), "{message}");
+    }
+}
+
 #[test]
 fn a_redirect_to_a_host_of_any_length_makes_a_short_message() {
     let location: &'static str = format!("https://{}/", vec!["x".repeat(60); 150].join(".")).leak();
@@ -151,6 +189,10 @@ fn credentials_are_one_complete_api_key_or_one_complete_service_account() {
 }
 
 fn body(text: &str) -> Result<Issued, IssueError> {
+    body_words(text, Words::Quoted)
+}
+
+fn body_words(text: &str, words: Words) -> Result<Issued, IssueError> {
     let request = IssueRequest {
         username: "orders".to_owned(),
         subject: Subject::common_name("orders").unwrap(),
@@ -159,7 +201,7 @@ fn body(text: &str) -> Result<Issued, IssueError> {
         private_key: crate::certificate::PrivateKeySpec::default(),
         now: Timestamp::now(),
     };
-    answer::verified(Ok(zeroize::Zeroizing::new(text.as_bytes().to_vec())), &request)
+    answer::verified(Ok(zeroize::Zeroizing::new(text.as_bytes().to_vec())), &request, words)
 }
 
 #[test]
@@ -185,6 +227,9 @@ fn a_pair_is_taken_from_pem_and_from_a_json_string_and_from_nothing_else() {
         let error = body(text).unwrap_err();
         assert_eq!((error.reason, error.minted), (Reason::AtlasAnswerUnusable, Minted::Possibly));
         assert!(error.message.contains(words) && !error.message.contains("-----"), "{}", error.message);
+        let withheld = body_words(text, Words::Withheld).unwrap_err();
+        assert_eq!((withheld.reason, withheld.minted), (error.reason, error.minted));
+        assert!(!withheld.message.contains(words), "what is wrong tells what was answered: {}", withheld.message);
     }
 }
 

@@ -211,7 +211,7 @@ async fn ask(
         .body("grant_type=client_credentials")
         .send()
         .await
-        .map_err(|error| Unanswered::of(&error).classify(false))?;
+        .map_err(|error| Unanswered::of(&error).classify(false, settings.words))?;
     let (status, headers) = (response.status(), response.headers().clone());
     let body = read(response, BODY_LIMIT).await;
     if status != StatusCode::OK {

@@ -114,6 +114,8 @@ impl Demo {
             ("KUBECONFIG", kubeconfig.display().to_string()),
             ("POD_NAMESPACE", OPERATOR_NAMESPACE.to_owned()),
             ("HTTP_ADDRESS", address.to_string()),
+            // The stand-in; by default a CertificateIssuer may name the real Atlas alone.
+            ("ALLOWED_ATLAS_ENDPOINTS", fs::read_to_string(self.directory.join("atlas.url"))?),
         ];
         let log = self.directory.join("usercert-operator.log");
         Supervised::spawn(&beside_us("usercert-operator")?, &["run".to_owned()], &environment, &log)
