@@ -81,6 +81,10 @@ chaos: model tools ## Everything that can go wrong, at every point: the model, r
 tenancy: tools ## What tenants may try against others, each attempt beside a neighbour that is served; ends with a table
 	cargo test --test tenancy
 
+.PHONY: cases
+cases: ## What OpenSSL says of CAs of all kinds, and what this operator makes of them; prints a table
+	@cargo test --quiet --test cases -- --nocapture --test-threads=1
+
 .PHONY: image
 image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:... BASE_IMAGE=debian@sha256:...; needs docker
 	@for pinned in "$(BUILD_IMAGE)" "$(BASE_IMAGE)"; do \

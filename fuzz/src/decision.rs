@@ -79,6 +79,8 @@ struct IssuerCase {
     identity: Option<String>,
     #[serde(default)]
     ca_digest: Option<String>,
+    #[serde(default)]
+    chain_digest: Option<String>,
 }
 
 /// Why an issuer cannot be used. A reason that is none of ours is taken for another one.
@@ -231,6 +233,7 @@ impl IssuerCase {
             version: "1".to_owned(),
             not_after: self.not_after.map(at),
             ca_digest: self.ca_digest.clone(),
+            chain_digest: self.chain_digest.clone(),
             name_constraints: NameConstraints::default(),
         }
     }

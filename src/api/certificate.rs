@@ -72,7 +72,9 @@ pub(super) use {duration_rule, is_duration};
 #[x_kube(validation = Rule::new(concat!("!has(self.renewBefore) || !has(self.monthsUntilExpiration) || !", is_duration!("self.renewBefore"), " || duration(self.renewBefore).getHours() < self.monthsUntilExpiration * 672")).message("renewBefore must be shorter than monthsUntilExpiration months of 28 days"))]
 pub struct DatabaseUserCertificateSpec {
     /// The database user, as the database knows it. A CA issuer signs `CN=<username>` unless `subject` is given or the name
-    /// itself begins with `CN=`.
+    /// itself begins with `CN=`, which makes it the whole subject. A name that reads as a distinguished name of several attributes and
+    /// begins with another one, such as `C=US,CN=orders`, is refused with a CA issuer: write it in `subject`. A common name of more
+    /// than 64 characters (RFC 5280) is signed with a warning, for other programs may refuse it.
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^\P{Cc}+$"))]
     #[x_kube(validation = Rule::new("!(self in ['.', '..'])").message("username must not be '.' or '..', which a URL path cannot hold"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -329,6 +331,9 @@ pub struct VerifiedSecret {
     pub issuer: String,
     /// Algorithm and size of the certificate's key.
     pub private_key: String,
+    /// CA: digest of the issuer's chain with which the Secret was found to be in order. Another one is written to the Secret.
+    #[serde(default)]
+    pub chain: Option<String>,
 }
 
 impl DatabaseUserCertificate {

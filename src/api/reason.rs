@@ -80,6 +80,8 @@ reasons! {
     NoCertificate, Normal, Time;
     /// The Secret's certificate or key cannot be used (emptied, garbled, or the key does not fit).
     PairUnusable, Warning, Time;
+    /// The certificate does not lead to `ca.crt` through the certificates after it in `tls.crt`: databases would refuse it.
+    ChainBroken, Warning, Time;
     /// The certificate is for another subject than the spec asks for.
     SubjectChanged, Normal, Time;
     /// The certificate is from another Atlas project or another CA than the spec asks for.
@@ -97,6 +99,8 @@ reasons! {
 
     /// The spec cannot be carried out; the message names the field.
     InvalidSpec, Warning, Person;
+    /// The certificate has a common name of more than 64 characters (RFC 5280), which other programs may refuse; it was issued.
+    CommonNameTooLong, Warning, Person;
     /// Something in the object cannot be read; an Event names it. No certificate is issued for it, and its status is not written.
     ObjectUnreadable, Warning, Person;
     /// The issuer that `issuerRef` names does not exist.

@@ -15,14 +15,18 @@ use der::{Decode, asn1::UintRef};
 use rustls::{
     SignatureScheme,
     crypto::aws_lc_rs::sign::any_supported_type,
-    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject},
+    pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer},
     sign::SigningKey,
 };
 use secrecy::SecretString;
 use x509_cert::spki::{AlgorithmIdentifierOwned, ObjectIdentifier, SubjectPublicKeyInfoRef};
 use zeroize::Zeroizing;
 
-use super::pem_text;
+use super::{
+    PemError,
+    pem::{Block, Kind},
+    pem_text, read_blocks,
+};
 
 const RSA_ENCRYPTION: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
 const SHA256_WITH_RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
@@ -131,6 +135,9 @@ pub enum KeyError {
     /// There is no private key.
     #[error("there is no private key in PEM form")]
     Missing,
+    /// The PEM cannot be read.
+    #[error(transparent)]
+    Pem(#[from] PemError),
     /// The private key is encrypted.
     #[error("the private key is encrypted: store it without a passphrase")]
     Encrypted,
@@ -198,16 +205,14 @@ impl PrivateKey {
     /// # Errors
     /// [`KeyError`] says what is wrong; it never holds a part of the key.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
-        // Either the label of PKCS#8 or the header of the older formats (RFC 1421 section 4.6.1.1); the reader below knows neither.
-        if [&b"BEGIN ENCRYPTED PRIVATE KEY-"[..], b"Proc-Type: 4,ENCRYPTED"].into_iter().any(|mark| contains(pem, mark)) {
-            return Err(KeyError::Encrypted);
-        }
-        let mut keys = PrivateKeyDer::pem_slice_iter(pem);
-        let key = keys.next().ok_or(KeyError::Missing)?.map_err(|_| KeyError::Unreadable)?;
+        let blocks = read_blocks(pem)?;
+        let mut keys = blocks.iter().filter_map(|block| Some((key_of(block)?, block.unreadable())));
+        let (key, unreadable) = keys.next().ok_or(KeyError::Missing)?;
         if keys.next().is_some() {
             return Err(KeyError::Several);
         }
-        Self::from_pkcs8(to_pkcs8(&key)?)
+        let pkcs8 = to_pkcs8(&key?).map_err(|error| if error == KeyError::Unreadable { unreadable.into() } else { error })?;
+        Self::from_pkcs8(pkcs8)
     }
 
     fn from_pkcs8(pkcs8: Zeroizing<Vec<u8>>) -> Result<Self, KeyError> {
@@ -276,8 +281,17 @@ impl PrivateKey {
     }
 }
 
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
+/// The key in a block; `None` if there is something else in it.
+fn key_of(block: &Block) -> Option<Result<PrivateKeyDer<'_>, KeyError>> {
+    let content = block.content.as_slice();
+    Some(match block.kind {
+        Kind::Pkcs8Key => Ok(PrivatePkcs8KeyDer::from(content).into()),
+        Kind::Pkcs1Key => Ok(PrivatePkcs1KeyDer::from(content).into()),
+        Kind::Sec1Key => Ok(PrivateSec1KeyDer::from(content).into()),
+        Kind::EncryptedKey => Err(KeyError::Encrypted),
+        Kind::OtherKey => Err(KeyError::Unsupported),
+        Kind::Certificate | Kind::Harmless => return None,
+    })
 }
 
 fn to_pkcs8(key: &PrivateKeyDer<'_>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
@@ -292,7 +306,7 @@ fn to_pkcs8(key: &PrivateKeyDer<'_>) -> Result<Zeroizing<Vec<u8>>, KeyError> {
             let key = curves
                 .into_iter()
                 .find_map(|curve| EcdsaKeyPair::from_private_key_der(curve, key.secret_sec1_der()).ok())
-                .ok_or(KeyError::Unreadable)?;
+                .ok_or(KeyError::Unsupported)?;
             key.to_pkcs8v1().map_err(|_| KeyError::Unreadable)?.as_ref().to_vec()
         }
         _ => return Err(KeyError::Unsupported),

@@ -1,16 +1,27 @@
 //! X.509 certificates and private keys: parse, compare, generate. No network, no clock, no Kubernetes.
 
 mod canonical;
+mod chain;
 mod key;
 mod name_constraints;
 mod pair;
+mod pem;
+mod signature;
 mod subject;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use chain::ChainError;
 pub use key::{KeyAlgorithm, KeyError, PrivateKey, PrivateKeySpec};
 pub use name_constraints::{NameConstraints, NameConstraintsError, NameViolation};
 pub use pair::{CertificateFacts, CertificatePair, PairError};
+pub use pem::PemError;
 pub use subject::{Subject, SubjectError};
 
-pub(crate) use pair::{pem_text, read_certificates, time_of};
+pub(crate) use chain::{Reached, check_leads_to};
+pub(crate) use pair::{read_certificates, time_of};
+pub(crate) use pem::{Kind, pem_text, read_blocks};
+pub(crate) use signature::{Link, Proof, SignatureError, check_signature, kind_of, name_of};
+
+/// A certificate as OpenSSL takes it: RFC 5280's limits for serial numbers, which some CAs do not keep, are not checked.
+pub(crate) type Certificate = x509_cert::certificate::CertificateInner<x509_cert::certificate::Raw>;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use der::oid::db::{rfc3280::EMAIL_ADDRESS, rfc4519::CN};
 use x509_cert::{
-    Certificate,
     ext::pkix::{
         NameConstraints as Extension, SubjectAltName,
         constraints::name::{GeneralSubtree, GeneralSubtrees},
@@ -17,7 +16,7 @@ use x509_cert::{
 };
 
 use super::{
-    Subject,
+    Certificate, Subject,
     canonical::{CanonicalName, is_readable, text_of},
 };
 

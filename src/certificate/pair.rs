@@ -4,15 +4,14 @@ use std::{fmt, sync::Arc};
 
 use der::{Decode, Encode, oid::db::rfc5280::ID_KP_CLIENT_AUTH, referenced::OwnedToRef};
 use jiff::Timestamp;
-use rustls::pki_types::{CertificateDer, pem::PemObject};
+use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
 use x509_cert::{
-    Certificate,
     ext::pkix::{BasicConstraints, ExtendedKeyUsage},
     time::Time,
 };
 
-use super::{KeyError, PrivateKey, PrivateKeySpec, Subject};
+use super::{Certificate, KeyError, Kind, PemError, PrivateKey, PrivateKeySpec, Subject, pem_text, read_blocks};
 
 /// What decisions need to know of a certificate. Nothing in it is secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +36,9 @@ pub enum PairError {
     /// There is no certificate.
     #[error("there is no certificate in PEM form")]
     NoCertificate,
+    /// The PEM cannot be read.
+    #[error(transparent)]
+    Pem(#[from] PemError),
     /// A certificate cannot be read.
     #[error("the certificate cannot be read")]
     UnreadableCertificate,
@@ -116,6 +118,13 @@ impl CertificatePair {
         }
         let facts = facts(&leaf, private_key);
         Ok(Self { chain: Arc::new(chain), key, facts, for_clients: is_for_clients(&leaf) })
+    }
+
+    /// The same leaf and key with other certificates above them.
+    #[must_use]
+    pub fn with_chain(&self, intermediates: &[CertificateDer<'static>]) -> Self {
+        let chain = self.chain.iter().take(1).chain(intermediates).cloned().collect();
+        Self { chain: Arc::new(chain), ..self.clone() }
     }
 
     /// What is known of the leaf.
@@ -201,10 +210,15 @@ fn is_for_clients(leaf: &Certificate) -> bool {
     names_clients && !is_ca
 }
 
-/// The certificates in a PEM text; other things in it are passed over.
+/// The certificates in a PEM text. Keys in it are passed over.
 pub(crate) fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PairError> {
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| PairError::UnreadableCertificate)?;
+    let blocks = read_blocks(pem)?.into_iter().filter(|block| block.kind == Kind::Certificate);
+    let chain: Vec<CertificateDer<'static>> = blocks
+        .map(|block| match Certificate::from_der(&block.content) {
+            Ok(_) => Ok(block.content.to_vec().into()),
+            Err(_) => Err(block.unreadable()),
+        })
+        .collect::<Result<_, _>>()?;
     if chain.is_empty() { Err(PairError::NoCertificate) } else { Ok(chain) }
 }
 
@@ -214,10 +228,4 @@ pub(crate) fn time_of(time: Time) -> Timestamp {
     let latest = Timestamp::MAX.as_second();
     let second = i64::try_from(time.to_unix_duration().as_secs()).map_or(latest, |second| second.min(latest));
     Timestamp::from_second(second).unwrap_or(Timestamp::MAX)
-}
-
-/// PEM (RFC 7468) with a newline at the end.
-pub(crate) fn pem_text(label: &'static str, der: &[u8]) -> String {
-    // It fails only for labels that are not allowed and for lengths that do not fit into memory.
-    der::pem::encode_string(label, der::pem::LineEnding::LF, der).unwrap_or_default()
 }

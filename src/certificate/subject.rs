@@ -41,6 +41,13 @@ pub enum SubjectError {
 /// The attribute types of RFC 4514 section 3, which every tool prints alike.
 const ATTRIBUTE_TYPES: [&str; 9] = ["CN", "L", "ST", "O", "OU", "C", "STREET", "DC", "UID"];
 
+/// Others that tools print in distinguished names.
+const OTHER_ATTRIBUTE_TYPES: [&str; 10] =
+    ["emailAddress", "E", "serialNumber", "SN", "surname", "GN", "givenName", "title", "S", "dnQualifier"];
+
+/// RFC 5280 appendix A.1: `ub-common-name`, in characters.
+const LONGEST_COMMON_NAME: usize = 64;
+
 impl Subject {
     /// Exactly `CN=<name>`, whatever characters the name has.
     ///
@@ -76,6 +83,31 @@ impl Subject {
             Some(prefix) if prefix.eq_ignore_ascii_case("CN=") => Self::parse(username),
             _ => Self::common_name(username),
         }
+    }
+
+    /// Whether a name reads as a distinguished name of several attributes, in any of the forms that tools print: with commas, with spaces
+    /// around the signs, or with a slash before each attribute. Who writes such a user name means the subject and no common name.
+    #[must_use]
+    pub fn is_like_name_of_several_attributes(name: &str) -> bool {
+        let is_attribute = |part: &&str| {
+            let Some((type_, value)) = part.split_once('=') else { return false };
+            let type_ = type_.trim();
+            let is_identifier = type_.contains('.') && type_.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+            let is_known = ATTRIBUTE_TYPES.iter().chain(&OTHER_ATTRIBUTE_TYPES).any(|known| known.eq_ignore_ascii_case(type_));
+            !value.trim().is_empty() && (is_identifier || is_known)
+        };
+        let separators: &[char] = if name.starts_with('/') { &['/', '+'] } else { &[',', '+', ';'] };
+        let mut parts = name.trim_start_matches('/').split(separators);
+        parts.next().is_some_and(|first| is_attribute(&first)) && parts.any(|part| is_attribute(&part))
+    }
+
+    /// The length in characters of the longest common name, if it is longer than other programs may take (RFC 5280 appendix A.1,
+    /// `ub-common-name`).
+    #[must_use]
+    pub fn overlong_common_name(&self) -> Option<usize> {
+        let parts = self.parts();
+        let common_names = parts.iter().flatten().filter(|(type_, _)| type_ == "CN");
+        common_names.map(|(_, value)| value.chars().count()).max().filter(|length| *length > LONGEST_COMMON_NAME)
     }
 
     /// The name that MongoDB gives the owner of this subject, and that its `$external` user must have: the RFC 4514 string with

@@ -239,13 +239,17 @@ impl Pass<'_> {
             return Ok(Acted::Stale(None));
         }
         self.check_current().await?;
+        let (pair, ca_certificate) = match issuer.map(|loaded| &loaded.issuer) {
+            Some(Issuer::Ca(ca)) => match ca.rebuilt(&pair) {
+                Ok(rebuilt) => (rebuilt, Some(ca.ca_certificate_pem())),
+                Err(error) => return Ok(Acted::Failed(error)),
+            },
+            Some(Issuer::Atlas(_)) => (pair, None),
+            None => (pair, secret::ca_certificate(&found)),
+        };
         let content = SecretContent {
             pair,
-            ca_certificate: match issuer.map(|loaded| &loaded.issuer) {
-                Some(Issuer::Ca(ca)) => Some(ca.ca_certificate_pem()),
-                Some(Issuer::Atlas(_)) => None,
-                None => secret::ca_certificate(&found),
-            },
+            ca_certificate,
             issuer: issuer.map(|loaded| loaded.facts.identity.clone()).or_else(|| view.issuer.clone()),
             issue_reason: view.issue_reason.clone(),
             issuance: view.issuance.clone(),

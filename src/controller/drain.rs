@@ -69,7 +69,7 @@ async fn save(context: &Context, name: &NamespacedName) -> Result<(), ReconcileE
         // What is adopted now takes the certificate with the next look.
         Decision::Save | Decision::Adopt => match pass.act(&decision).await? {
             Acted::Stale(_) => Ok(()),
-            acted => finish(pass, decision, acted).await.map(|_| ()),
+            acted => Box::pin(finish(pass, decision, acted)).await.map(|_| ()),
         },
         Decision::Refuse { reason: Reason::SecretNotOwned, message } => {
             warn!(namespace = name.0, name = name.1, message, "not saved yet");

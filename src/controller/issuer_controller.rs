@@ -32,6 +32,7 @@ use crate::{
         READY, Reason, condition, names::CONTROLLER, set_condition, set_stalled,
     },
     decide::refused_credentials,
+    issuer::Issuer,
 };
 
 /// Either kind of issuer.
@@ -142,7 +143,7 @@ fn ready(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, 
     match refused_credentials(&loaded.facts, users.iter().map(|user| &***user)) {
         // Not in Atlas's words, which are in the status of the certificate: whoever sees the issuer need not be who sees that.
         Some(reason) => (false, reason, format!("{} Certificates are tried all the same.", reason.explanation())),
-        None => (true, Reason::IssuerReady, format!("certificates are issued by {}", loaded.facts.identity)),
+        None => (true, Reason::IssuerReady, ready_message(loaded)),
     }
 }
 
@@ -167,6 +168,15 @@ fn issuer_status(context: &Context, key: &IssuerKey) -> Option<IssuerStatus> {
             context.cluster_issuer_store.as_ref()?.get(&ObjectRef::new(&key.name))?.status.clone()
         }
     }
+}
+
+fn ready_message(loaded: &LoadedIssuer) -> String {
+    let remarks = match &loaded.issuer {
+        Issuer::Ca(ca) => ca.remarks(),
+        Issuer::Atlas(_) => &[],
+    };
+    let issued = format!("certificates are issued by {}", loaded.facts.identity);
+    [&[issued], remarks].concat().join("; ")
 }
 
 /// Only dates make an issuer usable or unusable without a watch event: a CA's expiry is awaited, one out of date is read hourly.

@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use tracing::info;
 use url::Url;
 
-use super::secret::sha256;
+use super::secret::{chain_digest, sha256};
 use crate::{
     api::{
         AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerKind, IssuerSpec, Reason,
@@ -229,6 +229,7 @@ pub(super) fn load_atlas(
         version,
         not_after: None,
         ca_digest: None,
+        chain_digest: None,
         name_constraints: NameConstraints::default(),
     };
     Ok(LoadedIssuer { facts, issuer: Issuer::Atlas(Arc::new(issuer)) })
@@ -259,6 +260,7 @@ fn load_ca(
         version,
         not_after: Some(ca.not_after()),
         ca_digest: Some(sha256(&ca.ca_certificate_pem())),
+        chain_digest: Some(chain_digest(ca.intermediates(), ca.ca_certificate_pem().as_bytes())),
         name_constraints: ca.name_constraints().clone(),
     };
     Ok(LoadedIssuer { facts, issuer: Issuer::Ca(Arc::new(ca)) })

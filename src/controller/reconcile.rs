@@ -104,15 +104,15 @@ async fn pass(object: &Received<DatabaseUserCertificate>, context: &Context) -> 
         if matches!(decision, Decision::Examine { .. }) {
             match pass.examine().await {
                 Examined::Known => decision = decide(&pass.object, &pass.observed, now(context)),
-                Examined::Queued => return finish(pass, decision, Acted::Queued).await,
-                Examined::Failed(error) => return finish(pass, decision, Acted::Failed(error)).await,
+                Examined::Queued => return Box::pin(finish(pass, decision, Acted::Queued)).await,
+                Examined::Failed(error) => return Box::pin(finish(pass, decision, Acted::Failed(error))).await,
             }
             debug!(decision = label(&decision), "decided with the account");
         }
         match pass.act(&decision).await? {
-            Acted::Stale(Some(outcome)) if looks_left == 0 => return finish(pass, decision, *outcome).await,
+            Acted::Stale(Some(outcome)) if looks_left == 0 => return Box::pin(finish(pass, decision, *outcome)).await,
             Acted::Stale(_) => look = Look::Live,
-            acted => return finish(pass, decision, acted).await,
+            acted => return Box::pin(finish(pass, decision, acted)).await,
         }
     }
     Err(ReconcileError::Superseded)
@@ -131,7 +131,7 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
     }
     let waits_to_save = matches!(acted, Acted::Nothing) && pass.observed.unsaved.is_some();
     let failures_end = !matches!(acted, Acted::Unsaved { .. }) && !waits_to_save;
-    let mut event = None;
+    let (mut event, mut warning) = (None, None);
     let decision = match acted {
         Acted::Nothing | Acted::Stale(_) if decision == Decision::Account => account(&mut pass, now)?,
         Acted::Nothing | Acted::Stale(_) => decision,
@@ -142,6 +142,9 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
                 context.memory.repaired(name.clone(), now);
             }
             pass.observed.secret = SecretState::Ours(view);
+            if !matches!(reason, Reason::SecretRepaired | Reason::SecretAdopted) {
+                warning = decide::long_name_warning(&pass.observed);
+            }
             // What waits to be saved goes into a Secret that was adopted with the next pass.
             if reason != Reason::SecretAdopted {
                 pass.observed.unsaved = None;
@@ -166,6 +169,9 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
     let reported = report(context, &pass.object, status).await;
     if let Some((reason, message)) = event {
         context.events.publish(&pass.object, reason, &message).await;
+    }
+    if let Some(warning) = warning {
+        context.events.publish(&pass.object, Reason::CommonNameTooLong, &warning).await;
     }
     reported?;
     // An API server that fails at everything fails at the report too, and is asked less and less often.

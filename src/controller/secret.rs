@@ -1,11 +1,15 @@
 //! The Secret of a certificate: what is in it, and what is written to it.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, fmt};
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 use k8s_openapi::{ByteString, api::core::v1::Secret};
 use kube::{Resource, ResourceExt, api::ObjectMeta};
+use rustls::pki_types::CertificateDer;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -18,7 +22,7 @@ use crate::{
             SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
         },
     },
-    certificate::{CertificateFacts, CertificatePair, PairError, Subject},
+    certificate::{CertificateFacts, CertificatePair, PairError, Subject, check_leads_to},
     decide::SecretView,
 };
 
@@ -102,7 +106,10 @@ impl SecretContent {
     /// The Secret after the write that returned `written`, without looking at its data again.
     #[must_use]
     pub fn view(&self, written: &ObjectMeta, wrong_type: Option<String>) -> SecretView {
-        SecretView { wrong_type, complete: true, ..view_of(written, Ok(self.pair.facts().clone())) }
+        let ca_certificate = self.ca_certificate.as_deref().unwrap_or_default().as_bytes();
+        let (chain_digest, chain_fault) = chain(&self.pair, ca_certificate);
+        let seen = view_of(written, Ok(self.pair.facts().clone()));
+        SecretView { wrong_type, complete: true, chain_digest, chain_fault, ..seen }
     }
 }
 
@@ -144,13 +151,14 @@ fn entry<'a>(secret: &'a Secret, key: &str) -> &'a [u8] {
 pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, Option<CertificatePair>) {
     let entry = |key: &str| entry(secret, key);
     let (certificates, key, combined) = (entry(TLS_CERTIFICATE), entry(TLS_PRIVATE_KEY), entry(TLS_COMBINED));
-    let first = CertificatePair::parse(certificates, key);
-    let fault = first.as_ref().err().map(|fault| format!("the Secret's content cannot be used: {fault}"));
-    let pair = first.or_else(|_| CertificatePair::parse_combined(combined)).ok();
+    let (pair, fault) = best_pair(certificates, key, combined, entry(CA_CERTIFICATE));
     let facts = pair.as_ref().map(|pair| pair.facts().clone()).ok_or_else(|| fault.clone().unwrap_or_default());
     let mut view = view_of(&secret.metadata, facts);
     view.issuer = view.issuer.or_else(|| issuer_in_history(object, view.certificate.as_ref().ok()?));
     view.changed_by = last_other_manager(&secret.metadata);
+    if let Some(pair) = pair.as_ref().filter(|_| is_from_ca(&view)) {
+        (view.chain_digest, view.chain_fault) = chain(pair, entry(CA_CERTIFICATE));
+    }
     view.wrong_type = secret.type_.clone().filter(|type_| type_ != TLS_SECRET_TYPE);
     view.complete = pair.as_ref().is_some_and(|pair| {
         fault.is_none()
@@ -160,6 +168,51 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
     });
     view.spoilt = fault.filter(|_| pair.is_some());
     (view, pair)
+}
+
+/// The pair in `tls.crt` and `tls.key`, unless it cannot be used, or only the one in `tls-combined.pem` leads to `ca.crt`; and what is wrong
+/// with the first.
+fn best_pair(
+    certificates: &[u8],
+    key: &[u8],
+    combined: &[u8],
+    ca_certificate: &[u8],
+) -> (Option<CertificatePair>, Option<String>) {
+    let leads = |pair: &CertificatePair| chain(pair, ca_certificate).1;
+    let first = CertificatePair::parse(certificates, key);
+    let fault = match &first {
+        Ok(pair) => leads(pair),
+        Err(fault) => Some(fault.to_string()),
+    };
+    let Some(fault) = fault else { return (first.ok(), None) };
+    let fault = format!("the Secret's content cannot be used: {fault}");
+    match (first, CertificatePair::parse_combined(combined)) {
+        (Ok(first), Ok(second)) if second.facts() == first.facts() && leads(&second).is_none() => (Some(second), Some(fault)),
+        (Ok(first), _) => (Some(first), None),
+        (Err(_), second) => (second.ok(), Some(fault)),
+    }
+}
+
+/// The digest of what is handed on with the certificate, and why it does not verify with that.
+fn chain(pair: &CertificatePair, ca_certificate: &[u8]) -> (Option<String>, Option<String>) {
+    if ca_certificate.is_empty() {
+        return (None, None);
+    }
+    let certificates = pair.certificates();
+    let digest = chain_digest(certificates.get(1..).unwrap_or_default(), ca_certificate);
+    (Some(digest), check_leads_to(certificates, ca_certificate).err().map(|fault| fault.to_string()))
+}
+
+/// SHA-256 of what a CA hands on with its certificates, in hexadecimal.
+#[must_use]
+pub fn chain_digest(intermediates: &[CertificateDer<'_>], ca_certificate: &[u8]) -> String {
+    let each = intermediates.iter().map(|certificate| sha256_of(certificate)).chain([sha256_of(ca_certificate)]);
+    sha256(&each.collect::<Vec<_>>().join(" "))
+}
+
+/// Certificates of Atlas have nothing above them in their Secret.
+fn is_from_ca(view: &SecretView) -> bool {
+    view.ca_digest.is_some() || view.issuer.as_ref().is_some_and(|issuer| issuer.starts_with("ca/"))
 }
 
 /// Who issued the certificate, as the status remembers it.
@@ -194,6 +247,11 @@ pub fn recall(
     if metadata.uid.as_ref() != Some(&verified.uid) || metadata.resource_version.as_ref() != Some(&verified.resource_version) {
         return None;
     }
+    let has_chain = metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(CA_DIGEST_ANNOTATION));
+    // Release 0.1.0 did not look at it.
+    if has_chain && verified.chain.is_none() {
+        return None;
+    }
     let facts = CertificateFacts {
         serial_number: status.serial_number.clone()?,
         subject: Subject::parse(status.subject.as_deref()?).ok()?,
@@ -219,6 +277,8 @@ fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>)
         issue_reason: annotation(ISSUE_REASON_ANNOTATION),
         renew_request: annotation(RENEW_REQUESTED_ANNOTATION),
         ca_digest: annotation(CA_DIGEST_ANNOTATION),
+        chain_digest: None,
+        chain_fault: None,
         changed_by: None,
         spoilt: None,
     }

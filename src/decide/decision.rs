@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        DatabaseUserCertificate, Reason,
+        CertificateFailure, DatabaseUserCertificate, Reason,
         names::{ADOPT_SECRET_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
     },
     certificate::CertificateFacts,
@@ -194,7 +194,7 @@ pub(super) fn serves_as_it_is(object: &DatabaseUserCertificate, observed: &Obser
 
 fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Decision {
     match certificate_in_service(&desired, issuer, observed, now) {
-        Ok((view, renewal_time)) if view.complete && view.ca_digest == issuer.ca_digest => {
+        Ok((view, renewal_time)) if view.complete && view.has_current_chain(issuer, &observed.status) => {
             Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() }
         }
         Ok((view, renewal_time)) => contested(view, observed, now)
@@ -247,11 +247,23 @@ fn certificate_in_service<'a>(
     if certificate.not_after <= now {
         return Err(Reason::Expired);
     }
+    if cannot_be_rebuilt(view, desired, issuer, observed) {
+        return Err(Reason::ChainBroken);
+    }
     if is_renewal_requested(desired, observed) {
         return Err(Reason::RenewalRequested);
     }
     let renewal_time = renewal_time(certificate, desired.renew_before, &desired.uid);
     if renewal_time <= now { Err(Reason::RenewalDue) } else { Ok((view, renewal_time)) }
+}
+
+/// Whether it was tried to hand on the issuer's chain with this certificate, and the two do not verify together. The CA has another key
+/// identifier now, or the certificate is another CA's and the Secret has lost the annotation that says so.
+fn cannot_be_rebuilt(view: &SecretView, desired: &Desired, issuer: &IssuerFacts, observed: &Observed) -> bool {
+    let is_about_it = |failure: &CertificateFailure| {
+        failure.reason == Reason::ChainBroken.as_str() && failure.inputs == inputs_digest(desired, issuer)
+    };
+    observed.status.failure.as_ref().is_some_and(is_about_it) && !view.has_current_chain(issuer, &observed.status)
 }
 
 /// The annotation is compared only where it is present: one that was removed is put back, and costs no certificate.
@@ -370,6 +382,9 @@ pub fn ready_certificate<'a>(
     let certificate = view.certificate.as_ref().map_err(|fault| (Reason::PairUnusable, fault.clone()))?;
     if let Some(fault) = &view.spoilt {
         return Err((Reason::PairUnusable, fault.clone()));
+    }
+    if let Some(fault) = &view.chain_fault {
+        return Err((Reason::ChainBroken, format!("the Secret does not verify: {fault}")));
     }
     if certificate.not_after <= now {
         return Err((Reason::Expired, format!("the certificate expired at {}", certificate.not_after)));

@@ -102,6 +102,7 @@ impl Desired {
             renew_request: renew_request(object),
         };
         desired.check_issuer_fields(object)?;
+        desired.check_username(object)?;
         desired.check_renew_before()?;
         Ok(desired)
     }
@@ -135,6 +136,20 @@ impl Desired {
         foreign.map_or(Ok(()), |(field, _)| {
             Err(InvalidSpec(format!("remove spec.{field}: the issuer is {issuer}, which cannot honour it")))
         })
+    }
+
+    /// A user name that is a distinguished name would become a common name, which no database user has. One that begins with `CN=` is
+    /// the subject.
+    fn check_username(&self, object: &DatabaseUserCertificate) -> Result<(), InvalidSpec> {
+        let is_subject =
+            object.spec.subject.is_some() || Subject::for_user(&self.username) != Subject::common_name(&self.username);
+        if self.issuer_type == IssuerType::Atlas || is_subject || !Subject::is_like_name_of_several_attributes(&self.username) {
+            return Ok(());
+        }
+        Err(InvalidSpec(format!(
+            "spec.username ({:?}) reads as a distinguished name, and one that does not begin with CN= is taken for a common name: write the name in spec.subject",
+            self.username
+        )))
     }
 
     fn check_renew_before(&self) -> Result<(), InvalidSpec> {

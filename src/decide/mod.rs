@@ -26,4 +26,4 @@ pub use desired::{Desired, InvalidSpec, IssuerDefaults, IssuerType, RenewBefore,
 pub use observed::{AbandonedSecret, IssuerFacts, IssuerState, Observed, SaveRefused, SecretState, SecretView};
 pub use pattern::PatternError;
 pub use renewal::{renew_before, renewal_time};
-pub use status::{claimed, next_look, next_status, record_failure, record_lost_claim};
+pub use status::{claimed, long_name_warning, next_look, next_status, record_failure, record_lost_claim};

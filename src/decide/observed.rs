@@ -26,6 +26,8 @@ pub struct IssuerFacts {
     pub not_after: Option<Timestamp>,
     /// CA: SHA-256 of the `ca.crt` that belongs into Secrets.
     pub ca_digest: Option<String>,
+    /// CA: SHA-256 of all that is handed on with a certificate: the intermediates and `ca.crt`.
+    pub chain_digest: Option<String>,
     /// CA: for which subjects databases accept its certificates.
     pub name_constraints: NameConstraints,
 }
@@ -68,6 +70,10 @@ pub struct SecretView {
     pub renew_request: Option<String>,
     /// The annotation with the digest of `ca.crt`.
     pub ca_digest: Option<String>,
+    /// CA: SHA-256 of what stands after the certificate in `tls.crt`, and in `ca.crt`; known when it was just read or written.
+    pub chain_digest: Option<String>,
+    /// CA: why `tls.crt` does not lead to `ca.crt`.
+    pub chain_fault: Option<String>,
     /// Who else than this operator changed the Secret last, by its managed fields; known when it was just read.
     pub changed_by: Option<String>,
 }
@@ -138,6 +144,20 @@ pub struct Observed {
     pub namespace: String,
     /// The labels of the namespace; none while they are not known.
     pub namespace_labels: std::collections::BTreeMap<String, String>,
+}
+
+impl SecretView {
+    /// Whether the Secret hands on what the issuer hands on now. What another release wrote is left as it is if it verifies; it may be put
+    /// together otherwise. From then on the issuer's chain is compared with the one that it was found good for.
+    #[must_use]
+    pub fn has_current_chain(&self, issuer: &IssuerFacts, status: &DatabaseUserCertificateStatus) -> bool {
+        if self.ca_digest != issuer.ca_digest || self.chain_fault.is_some() {
+            return false;
+        }
+        let found_good_for = status.verified.as_ref().and_then(|verified| verified.chain.as_ref());
+        self.chain_digest == issuer.chain_digest
+            || found_good_for.map_or(self.chain_digest.is_some(), |digest| Some(digest) == issuer.chain_digest.as_ref())
+    }
 }
 
 impl SecretState {

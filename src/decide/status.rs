@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Desired, IssuerFacts, Observed,
+    Decision, Desired, IssuerFacts, IssuerState, IssuerType, Observed,
     account::{count_lost, drop_expired},
     backoff::is_waited_for,
     decision::{ready_certificate, serves_as_it_is},
@@ -128,11 +128,14 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
     status.not_before = certificate.map(|certificate| Time(certificate.not_before));
     status.not_after = certificate.map(|certificate| Time(certificate.not_after));
     // What is incomplete is read again after a restart, and so repaired.
-    status.verified = view.filter(|view| view.complete).zip(certificate).map(|(view, certificate)| VerifiedSecret {
+    let found_good_for = found_good_for(status, observed);
+    let verified = view.filter(|view| view.complete && view.chain_fault.is_none());
+    status.verified = verified.zip(certificate).map(|(view, certificate)| VerifiedSecret {
         uid: view.uid.clone(),
         resource_version: view.resource_version.clone(),
         issuer: certificate.issuer.clone(),
         private_key: certificate.private_key.to_string(),
+        chain: found_good_for,
     });
     if certificate.is_none() {
         status.renewal_time = None;
@@ -161,6 +164,13 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
     }
 }
 
+/// The issuer's chain, if the Secret is in order with it; else the one with which it was.
+fn found_good_for(status: &DatabaseUserCertificateStatus, observed: &Observed) -> Option<String> {
+    let before = || status.verified.as_ref().and_then(|verified| verified.chain.clone());
+    let (IssuerState::Usable(issuer), Some(view)) = (&observed.issuer, observed.secret.ours()) else { return before() };
+    if view.has_current_chain(issuer, status) { issuer.chain_digest.clone() } else { before() }
+}
+
 fn set_conditions(
     status: &mut DatabaseUserCertificateStatus,
     object: &DatabaseUserCertificate,
@@ -172,6 +182,9 @@ fn set_conditions(
     let (issuing, reason, mut message) = issuing(decision);
     if reason == Reason::Issued {
         message.push_str(&renewal_note(object, observed));
+        if let Some(warning) = long_name_warning(observed) {
+            message = format!("{message}; {warning}");
+        }
     }
     let conditions = &mut status.conditions;
     let ready = ready_certificate(object, observed, now);
@@ -220,6 +233,15 @@ fn renewal_note(object: &DatabaseUserCertificate, observed: &Observed) -> String
     let wanted = desired::renew_before(object).ok().zip(observed.secret.certificate());
     let unheeded = wanted.and_then(|(wanted, certificate)| unheeded_renew_before(certificate, wanted));
     unheeded.map(|sentence| format!("; {sentence}")).unwrap_or_default()
+}
+
+/// What is said of a common name that is longer than RFC 5280 has it, of certificates that a CA issued.
+#[must_use]
+pub fn long_name_warning(observed: &Observed) -> Option<String> {
+    let IssuerState::Usable(issuer) = &observed.issuer else { return None };
+    let certificate = observed.secret.certificate().filter(|_| issuer.defaults.issuer_type == IssuerType::Ca)?;
+    let length = certificate.subject.overlong_common_name()?;
+    Some(format!("the common name has {length} characters and RFC 5280 allows 64: other programs may refuse it"))
 }
 
 fn in_service(certificate: &CertificateFacts) -> String {

@@ -4,6 +4,9 @@
 //! `cargo test --test chaos` runs a cut of it, `make chaos` all of it, and `cargo test --test chaos -- --only NAME` one schedule again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+#[path = "../cases/authority.rs"]
+#[allow(dead_code, reason = "the cases need more")]
+mod authority;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod oracle;

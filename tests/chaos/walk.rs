@@ -60,12 +60,14 @@ enum Step {
     BreakIssuer,
     DeleteIssuer,
     SpoilCredentials,
+    CutChain,
+    RewriteAuthority,
     MakeAgain,
     Restart,
 }
 
 impl Step {
-    const ALL: [Self; 21] = [
+    const ALL: [Self; 23] = [
         Self::OtherUser,
         Self::InvalidUser,
         Self::FieldOfOtherIssuer,
@@ -85,6 +87,8 @@ impl Step {
         Self::BreakIssuer,
         Self::DeleteIssuer,
         Self::SpoilCredentials,
+        Self::CutChain,
+        Self::RewriteAuthority,
         Self::MakeAgain,
         Self::Restart,
     ];
@@ -106,6 +110,8 @@ impl Step {
                 | Self::BreakIssuer
                 | Self::DeleteIssuer
                 | Self::SpoilCredentials
+                | Self::CutChain
+                | Self::RewriteAuthority
                 | Self::Restart
         )
     }
@@ -138,6 +144,10 @@ impl Step {
             Self::MakeAgain => make_again(world).await.map(|_| ()),
             Self::Restart => world.restart_operator().await,
             Self::BreakIssuer | Self::DeleteIssuer | Self::SpoilCredentials => self.change_issuer(world).await,
+            Self::RewriteAuthority => {
+                world.rewrite_authority().await;
+                Ok(())
+            }
             _ => self.edit_secret(world).await,
         }
     }
@@ -146,9 +156,15 @@ impl Step {
         if world.secret().await?.is_none() {
             return Ok(());
         }
+        let shop = &world.shop;
         let patch = match self {
             Self::SpoilSecret => return spoil_secret(world).await,
             Self::SpoilKey => json!({ "stringData": { "tls.key": "spoilt" } }),
+            Self::CutChain => {
+                let (certificate, key) = (shop.value(NAME, "tls.crt").await, shop.value(NAME, "tls.key").await);
+                let leaf = certificate.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap_or_default();
+                json!({ "stringData": { "tls.crt": leaf, "tls-combined.pem": leaf.to_owned() + &key } })
+            }
             Self::TakeLabelAway => json!({ "metadata": { "labels": null } }),
             Self::TakeAnnotationsAway => json!({ "metadata": { "annotations": null } }),
             Self::TakeOwnerAway => json!({ "metadata": { "ownerReferences": null } }),

@@ -21,7 +21,8 @@ use usercert_test_support::{
 
 use crate::{
     CLUSTER,
-    harness::{Operator, Shop, create_namespace, new_ca_named},
+    authority::{Authority, P256},
+    harness::{Operator, Shop, create_namespace},
     secrets::SecretWatch,
 };
 
@@ -39,9 +40,21 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// So often it is moved.
 const ROUNDS: usize = 12;
 
-/// CAs for all schedules, for making one takes two processes.
-static AUTHORITIES: LazyLock<[(String, String); 3]> =
-    LazyLock::new(|| ["first", "second", "third"].map(|name| new_ca_named(name, 3650)));
+/// CAs for all schedules, each below a root of its own and with that in one file, and their keys. Making one takes four processes.
+static AUTHORITIES: LazyLock<[(String, String); 3]> = LazyLock::new(|| {
+    let authority = Authority::new();
+    ["first", "second", "third"].map(|name| {
+        let (root, days) = (format!("{name}-root"), ["-days", "3650"]);
+        let top = authority.ca(&root, &root, &format!("/O=Acme/CN={root}"), None, &days);
+        let issuing = authority.ca(name, name, &format!("/O=Acme/CN={name}"), Some((&root, &root)), &days);
+        (issuing + &top, authority.key(name, P256))
+    })
+});
+
+/// The last certificate of a file.
+pub fn last_certificate(file: &str) -> &str {
+    file.rfind("-----BEGIN").map_or("", |start| &file[start..])
+}
 
 /// Which issuer a scenario is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +181,15 @@ impl World {
                 "stringData": { "tls.crt": certificate, "tls.key": key },
             }))
             .await;
+    }
+
+    /// Writes down the CA's certificates otherwise: glued together, and the root twice.
+    pub async fn rewrite_authority(&self) {
+        if self.issuer == IssuerType::Ca {
+            let (certificate, _) = &AUTHORITIES[0];
+            let glued = certificate.replacen("-----\n-----", "----------", 1) + last_certificate(certificate);
+            self.shop.patch_secret("ca", json!({ "stringData": { "tls.crt": glued } })).await;
+        }
     }
 
     /// Starts the operator, and waits until its caches are filled.

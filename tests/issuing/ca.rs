@@ -6,6 +6,7 @@ use serde_json::json;
 use usercert_operator::api::DatabaseUserCertificate;
 
 use crate::{
+    authority::{Authority, P256},
     harness::{Shop, eventually, new_ca, openssl},
     open,
 };
@@ -140,6 +141,85 @@ async fn a_ca_certificate_renewed_with_its_key_changes_ca_crt_and_nothing_else()
     shop.until_event("orders", "SecretRepaired").await;
     assert_eq!(shop.value("orders", "ca.crt").await, renewed);
     assert_eq!(shop.status("orders").await.serial_number, before.serial_number);
+}
+
+#[tokio::test]
+async fn a_changed_chain_reaches_secrets_that_exist_without_a_new_certificate() {
+    let shop = open("ca-chain").await;
+    let authority = Authority::new();
+    let ca = |name: &str, key: &str, parent| authority.ca(name, key, &format!("/O=Acme/CN={key}"), parent, &[]);
+    let (root, other) = (ca("root", "root", None), ca("other", "other", None));
+    let middle = ca("middle", "middle", Some(("root", "root")));
+    let issuing = ca("issuing", "issuing", Some(("middle", "middle")));
+    let key = authority.key("issuing", P256);
+    shop.apply_secret("ca", &[("tls.crt", &issuing), ("tls.key", &key)]).await;
+    shop.apply(json!({
+        "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "ca" },
+        "spec": { "ca": { "secretName": "ca" } },
+    }))
+    .await;
+    shop.certificate("orders", "ca", json!({})).await;
+    let before = shop.until_ready("orders").await;
+    let renewed = ca("renewed", "issuing", Some(("other", "other")));
+    let cross = ca("cross", "root", Some(("other", "other")));
+    for (file, trusted, count) in [
+        // Glued together, as a script of an administrator may do it.
+        (format!("{}{}{root}", issuing.trim_end(), middle.trim_end()), &root, 3),
+        // For databases that trust another root; the root and so ca.crt stay.
+        (format!("{issuing}{middle}{root}{cross}"), &other, 4),
+        (format!("{renewed}{other}"), &other, 2),
+    ] {
+        shop.patch_secret("ca", json!({ "stringData": { "tls.crt": file } })).await;
+        eventually("the chain is handed on", || async {
+            let got = shop.value("orders", "tls.crt").await;
+            (got.matches("BEGIN").count() == count && authority.verifies(&got, trusted).is_ok()).then_some(())
+        })
+        .await;
+        assert_eq!(
+            shop.value("orders", "tls-combined.pem").await,
+            shop.value("orders", "tls.crt").await + &shop.value("orders", "tls.key").await
+        );
+        shop.until("orders", "Ready", "True Issued").await;
+    }
+    assert_eq!(shop.status("orders").await.serial_number, before.serial_number, "no new certificate");
+    shop.assert_quiet().await;
+    // OpenSSL takes no CA for the issuer whose key identifier is not the one that the certificate names.
+    let identified = ["-addext", "subjectKeyIdentifier=010203"];
+    let renamed = authority.ca("renamed", "issuing", "/O=Acme/CN=issuing", Some(("other", "other")), &identified);
+    shop.patch_secret("ca", json!({ "stringData": { "tls.crt": renamed + &other } })).await;
+    let anew = shop.until_new_serial("orders", &before.serial_number.unwrap()).await;
+    assert_eq!(anew.history[0].reason, "ChainBroken");
+    assert_eq!(authority.verifies(&shop.value("orders", "tls.crt").await, &other), Ok(()));
+    shop.until("orders", "Ready", "True Issued").await;
+    shop.assert_quiet().await;
+    shop.patch_secret("ca", json!({ "stringData": { "tls.crt": issuing.replacen("-----BEGIN", "----BEGIN", 1) } })).await;
+    shop.until_issuer("ca", "False CaInvalid").await;
+    shop.until("orders", "Issuing", "False CaInvalid").await;
+    assert!(shop.message("orders", "Issuing").await.contains("tls.crt: line 1 looks like a boundary and is damaged"));
+    assert_eq!(shop.condition("orders", "Ready").await, "True Issued");
+}
+
+#[tokio::test]
+async fn a_root_that_cannot_verify_here_is_named_and_a_long_name_is_warned_of() {
+    let shop = open("ca-curve").await;
+    let authority = Authority::new();
+    authority.key("root", &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:brainpoolP256r1"]);
+    let root = authority.ca("root", "root", "/CN=Root", None, &[]);
+    let issuing = authority.ca("issuing", "issuing", "/CN=Issuing", Some(("root", "root")), &[]);
+    let key = authority.key("issuing", P256);
+    shop.apply_secret("ca", &[("tls.crt", &(issuing + &root)), ("tls.key", &key)]).await;
+    shop.apply(json!({
+        "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "ca" },
+        "spec": { "ca": { "secretName": "ca" } },
+    }))
+    .await;
+    shop.certificate("orders", "ca", json!({ "subject": format!("CN={}", "x".repeat(65)) })).await;
+    shop.until_ready("orders").await;
+    assert_eq!(authority.verifies(&shop.value("orders", "tls.crt").await, &root), Ok(()));
+    let issuer = shop.api::<usercert_operator::api::CertificateIssuer>().get("ca").await.unwrap().status.unwrap();
+    assert!(issuer.conditions[0].message.contains("CN=Root is taken for the root by its name"), "{issuer:?}");
+    shop.until_event("orders", "CommonNameTooLong").await;
+    assert!(shop.message("orders", "Issuing").await.contains("the common name has 65 characters"));
 }
 
 #[tokio::test]

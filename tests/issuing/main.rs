@@ -5,6 +5,10 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+#[path = "../cases/authority.rs"]
+#[allow(dead_code, reason = "the cases need more")]
+mod authority;
+
 mod admission;
 mod answers;
 mod atlas;

@@ -40,6 +40,7 @@ pub static FACTS: LazyLock<IssuerFacts> = LazyLock::new(|| IssuerFacts {
     version: "1".to_owned(),
     not_after: None,
     ca_digest: None,
+    chain_digest: None,
     name_constraints: NameConstraints::default(),
 });
 
@@ -147,6 +148,8 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         issue_reason: Some(Reason::Issued.as_str().to_owned()),
         renew_request: secret.content.renewal.map(|renewal| renewal.to_string()),
         ca_digest: None,
+        chain_digest: None,
+        chain_fault: None,
         changed_by: None,
     }
 }
@@ -201,6 +204,7 @@ fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateStatu
             resource_version: version.to_string(),
             issuer: AUTHORITY.to_owned(),
             private_key: KEY.to_string(),
+            chain: None,
         }),
     }
 }

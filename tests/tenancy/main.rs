@@ -9,6 +9,10 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+#[path = "../cases/authority.rs"]
+#[allow(dead_code, reason = "the cases need more")]
+mod authority;
+
 mod adoption;
 mod constraints;
 mod endpoints;
@@ -55,6 +59,7 @@ const TESTS: &[(&str, Test)] = &[
     test!(endpoints::a_namespaced_issuer_sends_nothing_to_a_place_that_is_not_allowed),
     test!(constraints::what_the_name_constraints_of_the_ca_do_not_permit_is_not_signed),
     test!(upgrade::what_works_stays_in_service_and_what_is_refused_now_says_so_once),
+    test!(upgrade::chains_that_do_not_verify_are_rebuilt_and_no_other_secret_is_written),
     test!(rights::in_namespaced_mode_the_policy_lets_everything_work_that_should),
 ];
 

@@ -6,16 +6,18 @@ use kube::{
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use usercert_operator::api::ClusterCertificateIssuer;
+use usercert_operator::api::{ClusterCertificateIssuer, DatabaseUserCertificate};
 use usercert_test_support::atlas::X509Type;
 
 use crate::{
-    harness::{OPERATOR, Shop},
+    authority::{Authority, P256},
+    harness::{self, OPERATOR, Shop},
     patterns::{replace_definition, until_stored, without_rules},
     stage::Stage,
 };
 
 const NAMESPACE: &str = "upgraded";
+const CHAINS: &str = "upgraded-chains";
 
 pub async fn what_works_stays_in_service_and_what_is_refused_now_says_so_once(stage: &'static Stage) {
     let shop = stage.tenant(NAMESPACE).await;
@@ -75,10 +77,71 @@ pub async fn what_works_stays_in_service_and_what_is_refused_now_says_so_once(st
     stage.record("upgrade", "what 0.1.0 allowed and is refused now", "Ready stays True, one status write, no Secret written");
 }
 
+pub async fn chains_that_do_not_verify_are_rebuilt_and_no_other_secret_is_written(stage: &'static Stage) {
+    let shop = stage.tenant(CHAINS).await;
+    let authority = Authority::new();
+    let root = authority.ca("root", "root", "/CN=Acme", None, &[]);
+    // Issued to itself by its names, and signed by another key: 0.1.0 took it for a root, and did not hand it on.
+    let cut = authority.ca("cut", "cut", "/CN=Acme", Some(("root", "root")), &[]);
+    for (name, file) in [("whole", format!("{root}{root}")), ("cut", cut)] {
+        let key = authority.key(if name == "whole" { "root" } else { name }, P256);
+        shop.apply_secret(&format!("{name}-ca"), &[("tls.crt", &file), ("tls.key", &key)]).await;
+        shop.apply(json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": name },
+            "spec": { "ca": { "secretName": format!("{name}-ca") } },
+        }))
+        .await;
+        shop.certificate(name, name, json!({})).await;
+        shop.until_ready(name).await;
+    }
+    shop.assert_quiet().await;
+    shop.cluster.kill_operator();
+    // As 0.1.0 left them: the root handed on where it stood twice, and the intermediate not.
+    for (name, chain) in [("whole", Some(&root)), ("cut", None)] {
+        let (certificate, key) = (shop.value(name, "tls.crt").await, shop.value(name, "tls.key").await);
+        let leaf = certificate.split_inclusive("-----END CERTIFICATE-----\n").next().unwrap().to_owned();
+        let handed_on = leaf + chain.map_or("", String::as_str);
+        let data = json!({ "tls.crt": handed_on, "tls-combined.pem": handed_on.clone() + &key });
+        shop.patch_secret(name, json!({ "stringData": data })).await;
+        let version = shop.secret(name).await.unwrap().metadata.resource_version;
+        let status = json!({ "status": { "verified": { "chain": null, "resourceVersion": version } } });
+        let objects = Api::<DatabaseUserCertificate>::namespaced(stage.admin().await.clone(), CHAINS);
+        objects.patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    }
+    let (secrets, serial) = (shop.secrets_by_version().await, shop.status("cut").await.serial_number);
+    let (before, requests) = (writes_in(&shop, CHAINS).len(), shop.cluster.requests_of_operator(CHAINS).len());
+    shop.cluster.start_operator().await;
+    harness::eventually("the chain is rebuilt", || async {
+        authority.verifies(&shop.value("cut", "tls.crt").await, &root).is_ok().then_some(())
+    })
+    .await;
+    shop.assert_quiet().await;
+    let mut written = writes_in(&shop, CHAINS).split_off(before);
+    written.sort();
+    assert_eq!(written, ["cut", "cut", "whole"], "one Secret, and one status each");
+    let read = shop.cluster.requests_of_operator(CHAINS).split_off(requests);
+    let read = read.iter().filter(|request| *request == "get secrets").count();
+    assert_eq!(read, 5, "each Secret once, the one that is written once more, and the Secrets of the two issuers");
+    assert_eq!(shop.secrets_by_version().await["whole"], secrets["whole"]);
+    assert_eq!(shop.status("cut").await.serial_number, serial, "no new certificate");
+    for name in ["whole", "cut"] {
+        assert_eq!(shop.condition(name, "Ready").await, "True Issued");
+    }
+    stage.record(
+        "upgrade",
+        "a chain that 0.1.0 cut off",
+        "the Secret is rebuilt without a new certificate, and no other written",
+    );
+}
+
 /// The names of the objects whose status the operator wrote, and of the Secrets.
 fn writes(shop: &Shop) -> Vec<String> {
+    writes_in(shop, NAMESPACE)
+}
+
+fn writes_in(shop: &Shop, namespace: &str) -> Vec<String> {
     let audit = shop.cluster.control_plane.audit().unwrap();
-    let ours = audit.into_iter().filter(|event| event.user == OPERATOR && event.namespace == NAMESPACE && event.is_write());
+    let ours = audit.into_iter().filter(|event| event.user == OPERATOR && event.namespace == namespace && event.is_write());
     ours.filter(|event| event.resource != "events" && event.resource != "certificateissuers/status")
         .map(|event| event.name)
         .collect()
@@ -88,10 +151,7 @@ async fn nothing_new_is_signed(shop: &Shop, names: &[&str]) {
     for name in names {
         let serial = shop.status(name).await.serial_number;
         let request: Value = json!({ "metadata": { "annotations": { "usercert.dev/renew-requested-at": "now" } } });
-        shop.api::<usercert_operator::api::DatabaseUserCertificate>()
-            .patch(name, &PatchParams::default(), &Patch::Merge(request))
-            .await
-            .unwrap();
+        shop.api::<DatabaseUserCertificate>().patch(name, &PatchParams::default(), &Patch::Merge(request)).await.unwrap();
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
         assert_eq!(shop.status(name).await.serial_number, serial);
     }

@@ -63,7 +63,7 @@ fn permitting_acme() -> NameConstraints {
     std::fs::write(&key, openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout"], "")).unwrap();
     let permitted = "nameConstraints=critical,DER:3017a0153013a411300f310d300b060355040a0c0441636d65";
     let arguments = ["req", "-x509", "-key", key.to_str().unwrap(), "-subj", "/CN=CA", "-days", "3", "-addext", permitted];
-    let certificate = x509_cert::Certificate::from_pem(openssl(&arguments, "")).unwrap();
+    let certificate = crate::certificate::Certificate::from_pem(openssl(&arguments, "")).unwrap();
     std::fs::remove_dir_all(directory).unwrap();
     NameConstraints::of_chain(&[certificate]).unwrap()
 }
@@ -181,4 +181,67 @@ fn a_duration_is_what_the_schema_admits_and_nothing_else_has_an_effect(#[case] t
     let parsed = parse_duration("spec.duration", text);
     assert_eq!(parsed.as_ref().ok().map(SignedDuration::as_secs), seconds);
     assert!(parsed.is_ok() || parsed.unwrap_err().0.starts_with("spec.duration"));
+}
+
+#[rstest]
+#[case("C=US,ST=California,O=PAN Inc.,OU=AppServices,CN=appsvc-dev", true)]
+#[case("OU=apps,CN=orders", true)]
+#[case("ou=apps, cn=orders", true)]
+#[case("CN = orders, OU = apps, O = Acme", true)]
+#[case("/C=US/O=Acme/CN=orders", true)]
+#[case("emailAddress=a@example.com,CN=orders", true)]
+#[case("2.5.4.11=apps,CN=orders", true)]
+#[case("UID=1+OU=apps", true)]
+#[case("O=Acme, Inc.,CN=orders", true)]
+#[case("CN=orders,OU=apps", false)]
+#[case("cn=orders,ou=apps", false)]
+#[case("OU=apps", false)]
+#[case("a=1,b=2", false)]
+#[case("orders,CN=x", false)]
+#[case("team/app=1", false)]
+fn a_user_name_that_reads_as_a_distinguished_name_is_no_common_name(#[case] name: &str, #[case] is_refused: bool) {
+    let mut named = object();
+    named.spec.username = Some(name.to_owned());
+    let nothing = Observed { secret: SecretState::Absent, ..observed() };
+    let decision = decide(&named, &nothing, at(0));
+    match &decision {
+        Decision::Refuse { reason: Reason::InvalidSpec, message } => assert!(is_refused && message.contains("spec.subject")),
+        decision => assert!(!is_refused && matches!(decision, Decision::Issue { .. }), "{decision:?}"),
+    }
+    named.spec.subject = Some("CN=orders".to_owned());
+    assert!(matches!(decide(&named, &nothing, at(0)), Decision::Issue { .. }), "the subject says what is meant");
+    named.spec.subject = None;
+    let atlas = Observed { issuer: IssuerState::Usable(Box::new(issuer(IssuerType::Atlas))), ..nothing };
+    assert!(matches!(decide(&named, &atlas, at(0)), Decision::Examine { .. }), "Atlas names the user as it is");
+
+    // Release 0.1.0 has made one.
+    if is_refused {
+        let made = with_view(|view| {
+            view.certificate = Ok(CertificateFacts { subject: Subject::for_user(name).unwrap(), ..certificate() });
+        });
+        let refused = decide(&named, &made, at(DAY));
+        let status = next_status(&named, &made, &refused, at(DAY));
+        let stands = |type_| condition(&status.conditions, type_).map(|one| (one.status.clone(), one.reason.clone())).unwrap();
+        assert_eq!(stands(READY), ("True".to_owned(), "Issued".to_owned()));
+        assert_eq!(stands(ISSUING), ("False".to_owned(), "InvalidSpec".to_owned()));
+    }
+}
+
+#[test]
+fn a_long_common_name_is_issued_with_a_warning() {
+    let long = "x".repeat(65);
+    let mut named = object();
+    named.spec.username = Some(long.clone());
+    let made = |name: &str| {
+        with_view(|view| view.certificate = Ok(CertificateFacts { subject: Subject::for_user(name).unwrap(), ..certificate() }))
+    };
+    let status = next_status(&named, &made(&long), &decide(&named, &made(&long), at(DAY)), at(DAY));
+    let message = &condition(&status.conditions, ISSUING).unwrap().message;
+    assert!(
+        message.ends_with("; the common name has 65 characters and RFC 5280 allows 64: other programs may refuse it"),
+        "{message}"
+    );
+    assert_eq!(long_name_warning(&made(&"ä".repeat(64))), None, "characters count, not bytes");
+    let atlas = Observed { issuer: IssuerState::Usable(Box::new(issuer(IssuerType::Atlas))), ..made(&long) };
+    assert_eq!(long_name_warning(&atlas), None, "Atlas chose it");
 }

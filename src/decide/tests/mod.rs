@@ -22,7 +22,7 @@ use crate::{
     api::{
         CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING,
         Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, UnaccountedCertificates,
-        condition, names::RENEW_REQUESTED_ANNOTATION,
+        VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION,
     },
     certificate::{CertificateFacts, KeyAlgorithm, NameConstraints, PrivateKeySpec, Subject},
     issuer::{IssueError, Minted, Retry},
@@ -68,6 +68,7 @@ fn issuer(issuer_type: IssuerType) -> IssuerFacts {
         version: "1".into(),
         not_after: (issuer_type == IssuerType::Ca).then(|| at(4000 * DAY)),
         ca_digest: None,
+        chain_digest: None,
         name_constraints: NameConstraints::default(),
     }
 }
@@ -97,6 +98,8 @@ fn view() -> SecretView {
         issue_reason: Some("NoCertificate".into()),
         renew_request: None,
         ca_digest: None,
+        chain_digest: None,
+        chain_fault: None,
     }
 }
 

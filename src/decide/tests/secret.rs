@@ -190,3 +190,55 @@ fn while_the_claim_stands_an_issuer_whose_clock_was_set_back_costs_no_key() {
     observed.unsaved_claim = Some("0".into());
     assert_eq!(decide(&object(), &observed, at(0)), Decision::Account, "another has taken over");
 }
+
+fn with_chains(of_issuer: &str, in_secret: Option<&str>, found_good_for: Option<&str>) -> Observed {
+    let mut observed = with_issuer(|issuer| issuer.chain_digest = Some(of_issuer.into()));
+    let mut view = view();
+    view.chain_digest = in_secret.map(Into::into);
+    observed.secret = SecretState::Ours(Box::new(view));
+    observed.status.verified = found_good_for.map(|chain| VerifiedSecret {
+        uid: "secret-uid".into(),
+        resource_version: "7".into(),
+        issuer: "CN=CA".into(),
+        private_key: "ECDSA 256".into(),
+        chain: Some(chain.into()),
+    });
+    observed
+}
+
+#[rstest]
+#[case::as_written(with_chains("new", Some("new"), None), true)]
+#[case::remembered(with_chains("new", None, Some("new")), true)]
+#[case::changed_since(with_chains("new", None, Some("old")), false)]
+#[case::changed_and_read(with_chains("new", Some("old"), Some("old")), false)]
+#[case::of_another_release(with_chains("new", Some("other"), None), true)]
+#[case::of_another_release_and_remembered(with_chains("new", Some("other"), Some("new")), true)]
+fn a_chain_is_rebuilt_when_the_issuer_s_has_changed(#[case] observed: Observed, #[case] is_kept: bool) {
+    let decision = decide(&object(), &observed, at(DAY));
+    assert_eq!(matches!(decision, Decision::Keep { .. }), is_kept, "{decision:?}");
+    assert!(is_kept || matches!(decision, Decision::Repair { renewal_time: Some(_) }), "{decision:?}");
+    let status = next_status(&object(), &observed, &decision, at(DAY));
+    let before = observed.status.verified.clone().and_then(|verified| verified.chain);
+    assert_eq!(status.verified.unwrap().chain, if is_kept { Some("new".to_owned()) } else { before });
+}
+
+#[test]
+fn a_secret_that_does_not_verify_by_itself_is_not_ready_and_is_rebuilt() {
+    let mut observed = with_chains("new", Some("new"), Some("new"));
+    let SecretState::Ours(view) = &mut observed.secret else { panic!() };
+    view.chain_fault = Some("tls.crt does not lead to ca.crt".into());
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Repair { renewal_time: Some(_) }));
+    let (reason, message) = ready_certificate(&object(), &observed, at(DAY)).unwrap_err();
+    assert_eq!(
+        (reason, message.as_str()),
+        (Reason::ChainBroken, "the Secret does not verify: tls.crt does not lead to ca.crt")
+    );
+    observed.status.failure = failed(Minted::No, Reason::ChainBroken).status.failure;
+    assert_eq!(super::reason(&decide(&object(), &observed, at(1))), Some(Reason::ChainBroken), "what cannot be rebuilt waits");
+    assert_eq!(cause(&decide(&object(), &observed, at(DAY))), Some(Reason::ChainBroken), "and is issued anew");
+    let with_new_issuer = |issuer: &mut IssuerFacts| (issuer.chain_digest, issuer.version) = (Some("newer".into()), "2".into());
+    let changed = Observed { issuer: with_issuer(with_new_issuer).issuer, ..observed.clone() };
+    assert!(matches!(decide(&object(), &changed, at(DAY)), Decision::Repair { .. }), "another chain may do");
+    observed.issuer = IssuerState::Missing;
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Refuse { .. }), "only the issuer has the rest");
+}

@@ -1,13 +1,12 @@
 //! The answer to a request that minted: read, and verified before anything is done with it.
 
-use rustls::pki_types::pem::{PemObject, SectionKind};
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::{Words, client::ReadError};
 use crate::{
     api::{Reason, printable},
-    certificate::{CertificatePair, PairError},
+    certificate::{CertificatePair, Kind, PairError, read_blocks},
     issuer::{IssueError, IssueRequest, Issued, Minted, Retry},
 };
 
@@ -70,13 +69,13 @@ fn read(body: &str, request: &IssueRequest) -> Result<CertificatePair, String> {
 
 fn expect_one_of_each(pem: &str) -> Result<(), String> {
     let (mut certificates, mut keys) = (0, 0);
-    for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem.as_bytes()) {
-        let (kind, content) = section.map_err(|_| "its PEM is cut off or garbled".to_owned())?;
-        drop(Zeroizing::new(content));
-        match kind {
-            SectionKind::Certificate => certificates += 1,
-            SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey => keys += 1,
-            _ => return Err("it holds something else than a certificate and a key".to_owned()),
+    for block in read_blocks(pem.as_bytes()).map_err(|error| error.to_string())? {
+        match block.kind {
+            Kind::Certificate => certificates += 1,
+            Kind::Pkcs8Key | Kind::Pkcs1Key | Kind::Sec1Key => keys += 1,
+            Kind::EncryptedKey | Kind::OtherKey | Kind::Harmless => {
+                return Err("it holds something else than a certificate and a key".to_owned());
+            }
         }
     }
     if (certificates, keys) == (1, 1) {

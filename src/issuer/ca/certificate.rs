@@ -61,7 +61,7 @@ struct SignedCertificate {
 /// A certificate that could not be encoded or signed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LeafError {
-    #[error("the certificate could not be encoded: {0}")]
+    #[error("the certificate could not be encoded")]
     Encoding(#[from] der::Error),
     #[error(transparent)]
     Key(#[from] KeyError),

@@ -1,14 +1,12 @@
 //! What the certificates of a CA must fulfil, so that databases accept what is signed below them.
 //!
-//! The chain is as the Secret holds it: nothing is searched for. The rules are those of OpenSSL, with which databases verify.
+//! The chain is made of what the Secret holds, in whatever order: nothing is searched for elsewhere. The rules are those of OpenSSL, with which databases verify.
 
 use der::{
-    AnyRef, Decode, Encode, Reader, SliceReader,
-    asn1::BitStringRef,
+    Encode,
     oid::{
         ObjectIdentifier,
         db::{
-            DB,
             rfc5280::{
                 ID_CE_BASIC_CONSTRAINTS, ID_CE_CERTIFICATE_POLICIES, ID_CE_CRL_DISTRIBUTION_POINTS, ID_CE_EXT_KEY_USAGE,
                 ID_CE_INHIBIT_ANY_POLICY, ID_CE_KEY_USAGE, ID_CE_NAME_CONSTRAINTS, ID_CE_POLICY_CONSTRAINTS,
@@ -21,15 +19,15 @@ use der::{
 };
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
-use webpki::ALL_VERIFICATION_ALGS;
 use x509_cert::{
-    Certificate,
+    certificate::Version,
     ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage},
-    spki::AlgorithmIdentifierOwned,
 };
 
 use super::CaError;
-use crate::certificate::{KeyAlgorithm, PrivateKeySpec, Subject, time_of};
+use crate::certificate::{
+    Certificate, KeyAlgorithm, Link, PairError, PrivateKeySpec, Proof, Reached, SignatureError, kind_of, name_of, time_of,
+};
 
 /// More CAs above each other than anybody has, and few enough to be verified in no time.
 pub(super) const LONGEST_CHAIN: usize = 10;
@@ -55,51 +53,137 @@ const KNOWN_EXTENSIONS: [ObjectIdentifier; 12] = [
     NETSCAPE_CERT_TYPE,
 ];
 
-/// Algorithms and curves that CAs have and [`DB`] does not (RFC 3279 section 2.2.3, SEC 2).
-const OTHER_NAMES: [(ObjectIdentifier, &str); 2] = [
-    (ObjectIdentifier::new_unwrap("1.2.840.10045.4.1"), "ecdsa-with-SHA1"),
-    (ObjectIdentifier::new_unwrap("1.3.132.0.10"), "secp256k1"),
-];
-
-/// Why a signature is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum SignatureError {
-    #[error("the certificate cannot be read")]
-    Unreadable,
-    #[error("the signature algorithm is not known here")]
-    Unsupported,
-    #[error("the signature is not the CA's")]
-    Wrong,
+/// The certificates of a CA, put in order.
+pub(super) struct Chain {
+    /// The CA first, then each one that issued the one before, up to the root, or to the topmost that is known.
+    pub(super) path: Vec<Link>,
+    /// What is handed on beside a leaf: no root, for whoever trusts one has it.
+    pub(super) intermediates: Vec<CertificateDer<'static>>,
+    /// What a person should know of certificates that are in the Secret and not handed on.
+    pub(super) remarks: Vec<String>,
 }
 
-/// Checks each certificate by itself, and that each was issued by the next one.
-pub(super) fn check_chain(encoded: &[CertificateDer<'_>], chain: &[Certificate], now: Timestamp) -> Result<(), CaError> {
-    if chain.len() > LONGEST_CHAIN {
-        return Err(CaError::LongChain(chain.len()));
+impl Chain {
+    /// Puts the certificates in order, in whichever they are, and checks those that are on the way from the CA to its root. Where a CA is
+    /// cross-signed, the shortest way to a root in date is taken, and what leads to other roots is handed on too.
+    pub(super) fn new(certificates: Vec<CertificateDer<'static>>, public_key: &[u8], now: Timestamp) -> Result<Self, CaError> {
+        let links = distinct(certificates)?;
+        let own = own_certificates(&links, public_key)?;
+        let all = Reached::from(&own, &links, |_| true);
+        let faults: Vec<Option<CaError>> = links.iter().map(|link| check_certificate(link, now).err()).collect();
+        let usable = Reached::from(&own, &links, |index| faults[index].is_none());
+        let way = way_up(&own, &links, &faults);
+        let leads_to_root = way.as_ref().and_then(|(path, _)| path.last()).is_some_and(|end| links[*end].is_self_signed());
+        if !leads_to_root {
+            check_connected(&links, &all)?;
+        }
+        let (path, proof) = match way {
+            Some(way) => way,
+            None => match all.order.iter().find_map(|index| faults[*index].clone()) {
+                Some(fault) => return Err(fault),
+                // CAs that signed each other, without a root.
+                None => usable.path(usable.order.last().copied().ok_or(CaError::KeyMismatch)?),
+            },
+        };
+        check_path_lengths(&path, &links)?;
+        let remark = |index: usize| match &faults[index] {
+            _ if !all.order.contains(&index) => Some(format!("{} is not above the CA and is left out", links[index].name())),
+            Some(fault) => Some(format!("{fault}; there is another way to a root, and it is left out")),
+            None if proof == Proof::Presumed && path.last() == Some(&index) => Some(presumed(&links[index])),
+            None => None,
+        };
+        let remarks = (0..links.len()).filter_map(remark).collect();
+        let others = usable.order.iter().copied().filter(|index| !path.contains(index));
+        let handed_on = path.iter().copied().chain(others).filter(|index| !links[*index].is_self_signed());
+        Ok(Self {
+            intermediates: handed_on.map(|index| links[index].encoded.clone()).collect(),
+            path: path.iter().map(|index| links[*index].clone()).collect(),
+            remarks,
+        })
     }
-    for (index, certificate) in chain.iter().enumerate() {
-        check_certificate(certificate, now)?;
-        if path_length(certificate).is_some_and(|allowed| usize::from(allowed) < cas_below(chain, index)) {
-            return Err(CaError::PathLength(subject_of(certificate)));
+}
+
+fn presumed(root: &Link) -> String {
+    let kind = kind_of(&root.certificate.tbs_certificate().subject_public_key_info().algorithm);
+    format!("{} is taken for the root by its name, for keys of the kind {kind} cannot verify here", root.name())
+}
+
+/// Each certificate once.
+fn distinct(certificates: Vec<CertificateDer<'static>>) -> Result<Vec<Link>, CaError> {
+    let mut distinct: Vec<CertificateDer<'static>> = Vec::new();
+    for certificate in certificates {
+        if !distinct.contains(&certificate) {
+            distinct.push(certificate);
+        }
+        if distinct.len() > LONGEST_CHAIN {
+            return Err(CaError::LongChain);
         }
     }
-    for (encoded, pair) in encoded.iter().zip(chain.windows(2)) {
-        let [certificate, above] = pair else { continue };
-        let subject = subject_of(certificate);
-        check_signature(encoded, above).map_err(|error| match error {
-            SignatureError::Unsupported => {
-                CaError::UnsupportedSignature { subject, algorithm: kind_of(certificate.signature_algorithm()) }
+    distinct
+        .into_iter()
+        .map(Link::new)
+        .collect::<Result<_, _>>()
+        .map_err(|_| CaError::Certificate(PairError::UnreadableCertificate))
+}
+
+/// The certificates of the CA that has this key; it may have one from each of several issuers.
+fn own_certificates(links: &[Link], public_key: &[u8]) -> Result<Vec<usize>, CaError> {
+    let key = |link: &Link| link.certificate.tbs_certificate().subject_public_key_info().to_der().ok();
+    let has_key = |link: &&Link| key(link).as_deref() == Some(public_key);
+    let first = links.iter().find(has_key).ok_or(CaError::KeyMismatch)?;
+    Ok((0..links.len()).filter(|index| links[*index].is_same_ca(first)).collect())
+}
+
+/// Checks that every certificate is above the CA: where no way leads to a root, one that is not tells that another is missing.
+fn check_connected(links: &[Link], reached: &Reached) -> Result<(), CaError> {
+    let Some(left) = (0..links.len()).find(|index| !reached.order.contains(index)) else { return Ok(()) };
+    for below in reached.order.iter().map(|index| &links[*index]) {
+        for above in (0..links.len()).filter(|index| !reached.order.contains(index)).map(|index| &links[index]) {
+            if below.is_issued_by(above) == Err(SignatureError::Unsupported) {
+                check_key(above)?;
+                let algorithm = kind_of(below.certificate.signature_algorithm());
+                return Err(CaError::UnsupportedSignature { subject: below.name(), algorithm });
             }
-            SignatureError::Unreadable | SignatureError::Wrong => CaError::Order(subject),
-        })?;
+        }
+    }
+    let has_issuer = |index: &&usize| links.iter().any(|above| links[**index].is_issued_by(above).is_ok());
+    let top = reached.order.iter().find(|index| !has_issuer(index)).or(reached.order.last());
+    let subject = top.map(|index| links[*index].name()).unwrap_or_default();
+    Err(CaError::Unconnected { subject, left: links[left].name() })
+}
+
+/// The way up from the CA's certificates: to the nearest root, else to the nearest certificate whose issuer is not there; of several
+/// certificates of the CA the first counts more, and of several of the root the one that lasts longest.
+fn way_up(own: &[usize], links: &[Link], faults: &[Option<CaError>]) -> Option<(Vec<usize>, Proof)> {
+    let reached: Vec<Reached> =
+        own.iter().map(|begin| Reached::from(&[*begin], links, |index| faults[index].is_none())).collect();
+    let has_issuer = |index: usize| links.iter().any(|above| links[index].is_issued_by(above).is_ok());
+    let not_after = |index: usize| time_of(links[index].certificate.tbs_certificate().validity().not_after);
+    let to_root = |reached: &Reached| {
+        let roots: Vec<usize> = reached.order.iter().copied().filter(|index| links[*index].is_self_signed()).collect();
+        let nearest = &links[*roots.first()?];
+        let same = roots.iter().filter(|index| links[**index].is_same_ca(nearest));
+        Some(reached.path(same.copied().max_by_key(|index| not_after(*index))?))
+    };
+    let to_top = |reached: &Reached| Some(reached.path(reached.order.iter().copied().find(|index| !has_issuer(*index))?));
+    reached.iter().find_map(to_root).or_else(|| reached.iter().find_map(to_top))
+}
+
+fn check_path_lengths(path: &[usize], links: &[Link]) -> Result<(), CaError> {
+    for (position, index) in path.iter().enumerate() {
+        // Those count that are not issued to themselves.
+        let below = path.iter().take(position).filter(|below| !links[**below].is_self_issued()).count();
+        if path_length(&links[*index].certificate).is_some_and(|allowed| usize::from(allowed) < below) {
+            return Err(CaError::PathLength(links[*index].name()));
+        }
     }
     Ok(())
 }
 
-fn check_certificate(certificate: &Certificate, now: Timestamp) -> Result<(), CaError> {
-    let fields = certificate.tbs_certificate();
-    let subject = subject_of(certificate);
-    if !may_sign(certificate) {
+fn check_certificate(link: &Link, now: Timestamp) -> Result<(), CaError> {
+    let fields = link.certificate.tbs_certificate();
+    let subject = link.name();
+    if !may_sign(link) {
         return Err(CaError::NotCa(subject));
     }
     let (not_before, not_after) = (time_of(fields.validity().not_before), time_of(fields.validity().not_after));
@@ -109,82 +193,44 @@ fn check_certificate(certificate: &Certificate, now: Timestamp) -> Result<(), Ca
     if not_before > now {
         return Err(CaError::NotYetValid { subject, not_before });
     }
-    if !may_sign_for_clients(certificate) {
+    if !may_sign_for_clients(&link.certificate) {
         return Err(CaError::NotForClients(subject));
     }
     let mut extensions = fields.extensions().into_iter().flatten();
     if let Some(unknown) = extensions.find(|one| one.critical && !KNOWN_EXTENSIONS.contains(&one.extn_id)) {
         return Err(CaError::UnknownExtension { subject, extension: name_of(&unknown.extn_id) });
     }
-    let key = fields.subject_public_key_info();
+    check_key(link)
+}
+
+/// A root may have a key that is not known here: it is not handed on.
+fn check_key(link: &Link) -> Result<(), CaError> {
+    let key = link.certificate.tbs_certificate().subject_public_key_info();
+    let is_root = link.is_self_signed();
     match PrivateKeySpec::of_public_key(&key.owned_to_ref()) {
-        None => Err(CaError::UnsupportedKey { subject, kind: kind_of(&key.algorithm) }),
-        Some(PrivateKeySpec { algorithm: KeyAlgorithm::Rsa, size }) if !RSA_KEY_BITS.contains(&size) => {
-            Err(CaError::RsaKeySize { subject, bits: size })
+        None if !is_root => Err(CaError::UnsupportedKey { subject: link.name(), kind: kind_of(&key.algorithm) }),
+        Some(PrivateKeySpec { algorithm: KeyAlgorithm::Rsa, size })
+            if size < *RSA_KEY_BITS.start() || size > *RSA_KEY_BITS.end() && !is_root =>
+        {
+            Err(CaError::RsaKeySize { subject: link.name(), bits: size })
         }
-        Some(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 
-/// Checks that this certificate names `issuer` as its issuer and is signed with its key (RFC 5280 section 6.1.3, (a)(1) and (4)).
-pub(super) fn check_signature(encoded: &[u8], issuer: &Certificate) -> Result<(), SignatureError> {
-    let certificate = Certificate::from_der(encoded).map_err(|_| SignatureError::Unreadable)?;
-    let (signed, signature) = signed_parts(encoded).map_err(|_| SignatureError::Unreadable)?;
-    let (fields, above) = (certificate.tbs_certificate(), issuer.tbs_certificate());
-    // RFC 5280 section 4.1.1.2: the algorithm is said twice, and only once under the signature.
-    if fields.issuer() != above.subject() || fields.signature() != certificate.signature_algorithm() {
-        return Err(SignatureError::Wrong);
+/// As OpenSSL has it: a root of version 1 needs no extensions, and has none.
+fn may_sign(link: &Link) -> bool {
+    let fields = link.certificate.tbs_certificate();
+    let (Ok(usage), Ok(constraints)) = (fields.get_extension::<KeyUsage>(), fields.get_extension::<BasicConstraints>()) else {
+        return false;
+    };
+    if usage.as_ref().is_some_and(|(_, usage)| !usage.key_cert_sign()) {
+        return false;
     }
-    let public_key = above.subject_public_key_info();
-    let (key_id, signature_id) = (content(&public_key.algorithm), content(fields.signature()));
-    let mut known = ALL_VERIFICATION_ALGS.iter().filter(|known| known.signature_alg_id().as_ref() == signature_id).peekable();
-    if known.peek().is_none() {
-        return Err(SignatureError::Unsupported);
+    match constraints {
+        Some((_, constraints)) => constraints.ca,
+        None => fields.version() == Version::V1 && link.is_self_signed(),
     }
-    let key = public_key.subject_public_key.raw_bytes();
-    known
-        .filter(|known| known.public_key_alg_id().as_ref() == key_id)
-        .any(|known| known.verify_signature(key, signed, signature).is_ok())
-        .then_some(())
-        .ok_or(SignatureError::Wrong)
-}
-
-/// The bytes that are signed, as they are, and the signature.
-fn signed_parts(certificate: &[u8]) -> Result<(&[u8], &[u8]), der::Error> {
-    SliceReader::new(certificate)?.sequence(|reader| {
-        let signed = reader.tlv_bytes()?;
-        let _algorithm = reader.tlv_bytes()?;
-        let signature: BitStringRef<'_> = reader.decode()?;
-        Ok::<_, der::Error>((signed, signature.raw_bytes()))
-    })
-}
-
-/// What is in the sequence of an algorithm's identifier, which is how [`ALL_VERIFICATION_ALGS`] has them.
-fn content(algorithm: &AlgorithmIdentifierOwned) -> Vec<u8> {
-    let encoded = algorithm.to_der().unwrap_or_default();
-    AnyRef::from_der(&encoded).map(|any| any.value().to_vec()).unwrap_or_default()
-}
-
-/// The name of an algorithm; of an elliptic curve's key that of the curve.
-fn kind_of(algorithm: &AlgorithmIdentifierOwned) -> String {
-    name_of(&algorithm.owned_to_ref().parameters_oid().unwrap_or(algorithm.oid))
-}
-
-fn name_of(identifier: &ObjectIdentifier) -> String {
-    let ours = || OTHER_NAMES.iter().find(|(known, _)| known == identifier).map(|(_, name)| *name);
-    DB.by_oid(identifier).or_else(ours).map_or_else(|| identifier.to_string(), ToOwned::to_owned)
-}
-
-fn subject_of(certificate: &Certificate) -> String {
-    Subject::from(certificate.tbs_certificate().subject().clone()).to_string()
-}
-
-fn may_sign(certificate: &Certificate) -> bool {
-    let fields = certificate.tbs_certificate();
-    let is_ca =
-        fields.get_extension::<BasicConstraints>().is_ok_and(|found| found.is_some_and(|(_, constraints)| constraints.ca));
-    let signs = fields.get_extension::<KeyUsage>().is_ok_and(|found| found.is_none_or(|(_, usage)| usage.key_cert_sign()));
-    is_ca && signs
 }
 
 /// OpenSSL wants the use of a leaf in every CA above it that limits uses, the root included, and takes no `anyExtendedKeyUsage` for it.
@@ -198,10 +244,4 @@ fn may_sign_for_clients(certificate: &Certificate) -> bool {
 fn path_length(certificate: &Certificate) -> Option<u8> {
     let constraints = certificate.tbs_certificate().get_extension::<BasicConstraints>().ok().flatten();
     constraints.and_then(|(_, constraints)| constraints.path_len_constraint)
-}
-
-/// How many CAs count against the path length of the one at `index`: those below it that are not issued to themselves.
-fn cas_below(chain: &[Certificate], index: usize) -> usize {
-    let counts = |ca: &&Certificate| ca.tbs_certificate().subject() != ca.tbs_certificate().issuer();
-    chain.iter().take(index).filter(counts).count()
 }

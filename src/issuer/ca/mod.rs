@@ -8,21 +8,21 @@ mod tests;
 use std::fmt;
 
 use aws_lc_rs::{digest, rand};
-use der::{Decode, Encode};
+use der::Encode;
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
-use x509_cert::{Certificate, ext::pkix::SubjectKeyIdentifier};
+use x509_cert::ext::pkix::SubjectKeyIdentifier;
 
 use self::{
     certificate::{Leaf, key_identifier},
-    chain::{LONGEST_CHAIN, check_chain, check_signature},
+    chain::{Chain, LONGEST_CHAIN},
 };
 use super::{IssueError, IssueRequest, Issued, Minted, Retry};
 use crate::{
     api::Reason,
     certificate::{
-        CertificatePair, KeyError, NameConstraints, NameConstraintsError, PairError, PrivateKey, PrivateKeySpec, Subject,
-        pem_text, read_certificates, time_of,
+        Certificate, CertificatePair, KeyError, NameConstraints, NameConstraintsError, PairError, PrivateKey, PrivateKeySpec,
+        Subject, check_leads_to, check_signature, pem_text, read_certificates, time_of,
     },
 };
 
@@ -42,7 +42,7 @@ pub enum CaError {
     #[error("tls.key: {0}")]
     Key(#[source] KeyError),
     /// The key belongs to another certificate.
-    #[error("tls.key does not fit the first certificate in tls.crt")]
+    #[error("tls.key fits no certificate in tls.crt")]
     KeyMismatch,
     /// A certificate may not sign others (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
     #[error("{0} in tls.crt is not a CA: it needs basicConstraints CA:TRUE, and keyCertSign if it has a keyUsage")]
@@ -53,12 +53,19 @@ pub enum CaError {
     /// A certificate allows fewer CAs below it than there are (RFC 5280 section 4.2.1.9).
     #[error("{0} in tls.crt has a pathlen that allows fewer CAs below it than tls.crt holds")]
     PathLength(String),
-    /// The certificates are not in order.
-    #[error("tls.crt must hold the CA's certificate first and then those above it: {0} was not issued by the next one")]
-    Order(String),
+    /// A certificate is not above the CA.
+    #[error(
+        "tls.crt holds {left}, and nothing leads there from the CA: add the certificate that issued {subject}, or remove {left}"
+    )]
+    Unconnected {
+        /// The topmost certificate that was found.
+        subject: String,
+        /// The certificate to which nothing leads.
+        left: String,
+    },
     /// There are more certificates than a chain has.
-    #[error("tls.crt holds {0} certificates: {LONGEST_CHAIN} at most are a chain")]
-    LongChain(usize),
+    #[error("tls.crt holds more than {LONGEST_CHAIN} certificates: leave the CA and those above it")]
+    LongChain,
     /// A key is of a kind that is not known here.
     #[error("{subject} in tls.crt has a key of the kind {kind}: use RSA, ECDSA (P-256, P-384, P-521) or Ed25519")]
     UnsupportedKey {
@@ -129,14 +136,12 @@ impl CaError {
 /// A CA that can sign.
 pub struct CaIssuer {
     key: PrivateKey,
-    /// As given: the CA first, then those above it.
-    chain: Vec<CertificateDer<'static>>,
+    chain: Chain,
     certificate: Certificate,
     key_identifier: Vec<u8>,
     key_id: String,
     not_before: Timestamp,
     not_after: Timestamp,
-    top_is_self_signed: bool,
     name_constraints: NameConstraints,
 }
 
@@ -154,24 +159,17 @@ impl CaIssuer {
     pub fn from_secret(certificates: Option<&[u8]>, key: Option<&[u8]>, now: Timestamp) -> Result<Self, CaError> {
         let certificates = certificates.filter(|bytes| !bytes.is_empty()).ok_or(CaError::Missing("tls.crt"))?;
         let key = key.filter(|bytes| !bytes.is_empty()).ok_or(CaError::Missing("tls.key"))?;
-        let chain = read_certificates(certificates).map_err(CaError::Certificate)?;
+        let certificates = read_certificates(certificates).map_err(CaError::Certificate)?;
         let key = PrivateKey::from_pem(key).map_err(CaError::Key)?;
-        let parsed: Vec<Certificate> = chain
-            .iter()
-            .map(|certificate| Certificate::from_der(certificate))
-            .collect::<Result<_, _>>()
-            .map_err(|_| CaError::Certificate(PairError::UnreadableCertificate))?;
-        check_key(&parsed, &key)?;
-        check_chain(&chain, &parsed, now)?;
-        let (Some(certificate), Some(top)) = (parsed.first(), parsed.last()) else {
-            return Err(CaError::Certificate(PairError::NoCertificate));
-        };
+        let public_key = key.public_key_info().map_err(CaError::Key)?;
+        let chain = Chain::new(certificates, &public_key, now)?;
+        let parsed: Vec<Certificate> = chain.path.iter().map(|link| link.certificate.clone()).collect();
+        let Some(certificate) = parsed.first() else { return Err(CaError::Certificate(PairError::NoCertificate)) };
         let ca = Self {
             key_identifier: key_identifier_of(certificate),
             key_id: key_id(certificate),
             not_before: parsed.iter().map(|ca| time_of(ca.tbs_certificate().validity().not_before)).max().unwrap_or(now),
             not_after: parsed.iter().map(|ca| time_of(ca.tbs_certificate().validity().not_after)).min().unwrap_or(now),
-            top_is_self_signed: top.tbs_certificate().subject() == top.tbs_certificate().issuer(),
             name_constraints: NameConstraints::of_chain(&parsed)?,
             certificate: certificate.clone(),
             key,
@@ -196,7 +194,7 @@ impl CaIssuer {
     /// The certificate for `ca.crt`: the topmost that is known, to which databases trust.
     #[must_use]
     pub fn ca_certificate_pem(&self) -> String {
-        self.chain.last().map(|top| pem_text("CERTIFICATE", top)).unwrap_or_default()
+        self.chain.path.last().map(|top| pem_text("CERTIFICATE", &top.encoded)).unwrap_or_default()
     }
 
     /// The subjects for which databases accept what the CA signs.
@@ -225,6 +223,25 @@ impl CaIssuer {
         Ok(Issued { pair, ca_certificate: Some(self.ca_certificate_pem()) })
     }
 
+    /// A certificate that this CA signed before, with the certificates that are handed on now.
+    ///
+    /// # Errors
+    /// [`Reason::ChainBroken`]: it is not one that leads to this CA's root.
+    pub fn rebuilt(&self, pair: &CertificatePair) -> Result<CertificatePair, IssueError> {
+        let rebuilt = pair.with_chain(self.intermediates());
+        match check_leads_to(rebuilt.certificates(), self.ca_certificate_pem().as_bytes()) {
+            Ok(()) => Ok(rebuilt),
+            Err(error) => Err(IssueError {
+                reason: Reason::ChainBroken,
+                message: format!(
+                    "with what the issuer hands on now the certificate does not verify ({error}): a new one is issued"
+                ),
+                retry: Retry::NotBefore(SignedDuration::ZERO),
+                minted: Minted::No,
+            }),
+        }
+    }
+
     fn sign_and_verify(&self, request: &IssueRequest) -> Result<CertificatePair, String> {
         let pair = self.sign(request)?;
         let leaf = pair.certificates().first().ok_or("there is no certificate")?;
@@ -251,10 +268,16 @@ impl CaIssuer {
         CertificatePair::new([vec![leaf], self.intermediates().to_vec()].concat(), key).map_err(|error| error.to_string())
     }
 
-    /// The chain without a root: whoever trusts the root has it.
-    fn intermediates(&self) -> &[CertificateDer<'static>] {
-        let length = self.chain.len() - usize::from(self.top_is_self_signed);
-        &self.chain[..length]
+    /// The certificates that are handed on after a leaf.
+    #[must_use]
+    pub fn intermediates(&self) -> &[CertificateDer<'static>] {
+        &self.chain.intermediates
+    }
+
+    /// What a person should know of certificates in the Secret that are not handed on, one sentence each.
+    #[must_use]
+    pub fn remarks(&self) -> &[String] {
+        &self.chain.remarks
     }
 
     /// Signs and verifies a certificate that nobody gets, so that a CA that cannot sign is refused before it is asked to. Whether the
@@ -275,12 +298,6 @@ impl CaIssuer {
 
 fn refusal(reason: Reason, message: String) -> IssueError {
     IssueError { reason, message, retry: Retry::Backoff, minted: Minted::No }
-}
-
-fn check_key(chain: &[Certificate], key: &PrivateKey) -> Result<(), CaError> {
-    let public_key = chain.first().and_then(|ca| ca.tbs_certificate().subject_public_key_info().to_der().ok());
-    let own = key.public_key_info().map_err(CaError::Key)?;
-    if public_key == Some(own) { Ok(()) } else { Err(CaError::KeyMismatch) }
 }
 
 /// What the CA calls its key; where it does not say, what a leaf would.

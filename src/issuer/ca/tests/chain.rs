@@ -37,10 +37,6 @@ fn each_kind_of_root_is_verified(#[case] root_key: &[&str], #[case] digest: &str
 }
 
 #[rstest]
-#[case::curve(&["ecparam", "-name", "secp256k1", "-genkey", "-noout"], "-sha256",
-    "CN=users CA,O=Acme+OU=db,DC=example,DC=com in tls.crt has a key of the kind secp256k1: use RSA, ECDSA (P-256, P-384, P-521) or Ed25519")]
-#[case::brainpool(&["ecparam", "-name", "brainpoolP384r1", "-genkey", "-noout"], "-sha256", "a key of the kind brainpoolP384r1: use")]
-#[case::edwards(&["genpkey", "-algorithm", "ed448"], "-sha256", "has a key of the kind id-Ed448: use RSA")]
 #[case::short(&["genrsa", "1024"], "-sha256", "in tls.crt has an RSA key of 1024 bits: use one of 2048 to 8192")]
 #[case::digest(&["genrsa", "2048"], "-sha1",
     "CN=sub in tls.crt is signed with sha1WithRSAEncryption: have it issued again with SHA-256, SHA-384 or SHA-512")]
@@ -50,12 +46,50 @@ fn what_cannot_be_verified_is_named(#[case] root_key: &[&str], #[case] digest: &
     assert!(refusal.contains(sentence), "{refusal}");
 }
 
+/// Issues below the chain in this Secret, and has OpenSSL verify it with nothing but this root and what is handed on.
+fn issued_and_verified(files: &Files, chain: &str, key: &[u8], root: &str) -> (CaIssuer, Issued) {
+    let ca = CaIssuer::from_secret(Some(chain.as_bytes()), Some(key), Timestamp::now()).unwrap();
+    let issued = ca.issue(&request(PrivateKeySpec::default())).unwrap();
+    let (got, trusted) = (files.path("got.pem"), files.path("trusted.pem"));
+    std::fs::write(&got, issued.pair.certificates_pem()).unwrap();
+    std::fs::write(&trusted, root).unwrap();
+    let only = ["-purpose", "sslclient", "-no-CApath", "-no-CAstore", "-CAfile", &trusted, "-untrusted", &got, &got];
+    openssl(&[&["verify"], only.as_slice()].concat(), "");
+    (ca, issued)
+}
+
+#[rstest]
+#[case::curve(&["ecparam", "-name", "secp256k1", "-genkey", "-noout"], "secp256k1")]
+#[case::brainpool(&["ecparam", "-name", "brainpoolP384r1", "-genkey", "-noout"], "brainpoolP384r1")]
+#[case::edwards(&["genpkey", "-algorithm", "ed448"], "id-Ed448")]
+fn a_root_that_cannot_verify_here_is_left_to_those_that_trust_it(#[case] root_key: &[&str], #[case] kind: &str) {
+    let root = make_ca(root_key, &[]);
+    let sub = make_ca_below(&root, "-sha256");
+    let root_pem = String::from_utf8(root.read("ca.crt")).unwrap();
+    let (ca, issued) = issued_and_verified(&root, &(sub.clone() + &root_pem), &root.read("sub.key"), &root_pem);
+    assert_eq!(issued.pair.certificates_pem().matches("BEGIN").count(), 2, "the root is not handed on");
+    assert_eq!(issued.ca_certificate.unwrap(), root_pem);
+    let remark = format!(
+        "CN=users CA,O=Acme+OU=db,DC=example,DC=com is taken for the root by its name, for keys of the kind {kind} cannot verify here"
+    );
+    assert_eq!(ca.remarks(), [remark]);
+    let own = refusal_of(&root_pem, &root.read("ca.key"));
+    assert!(own.contains("the key's algorithm or size is not supported"), "{own}");
+}
+
+fn refusal_of(chain: &str, key: &[u8]) -> String {
+    CaIssuer::from_secret(Some(chain.as_bytes()), Some(key), Timestamp::now()).unwrap_err().to_string()
+}
+
 #[test]
 fn a_ca_with_the_key_but_not_the_name_of_the_issuer_is_not_the_issuer() {
     let root = make_ca(P256, &[]);
     let sub = make_ca_below(&root, "-sha256");
     let renamed = openssl(&["req", "-x509", "-key", &root.path("ca.key"), "-subj", "/CN=other", "-days", "3"], "");
-    assert_eq!(load_sub(&root, &(sub + &renamed)).map(|_| ()), Err(CaError::Order("CN=sub".to_owned())));
+    assert_eq!(
+        load_sub(&root, &(sub + &renamed)).map(|_| ()),
+        Err(CaError::Unconnected { subject: "CN=sub".to_owned(), left: "CN=other".to_owned() })
+    );
 }
 
 #[test]
@@ -67,17 +101,18 @@ fn a_signature_algorithm_that_is_said_twice_must_be_the_same() {
     let last = sub.windows(sha256.len()).rposition(|bytes| bytes == sha256).unwrap();
     sub[last + sha256.len() - 1] = 0x03;
     let chain = pem_text("CERTIFICATE", &sub) + &String::from_utf8(root.read("ca.crt")).unwrap();
-    assert_eq!(load_sub(&root, &chain).map(|_| ()), Err(CaError::Order("CN=sub".to_owned())));
+    assert!(matches!(load_sub(&root, &chain).map(|_| ()), Err(CaError::Unconnected { subject, .. }) if subject == "CN=sub"));
 }
 
 #[test]
 fn more_certificates_than_a_chain_has_are_refused() {
     let files = make_ca(P256, &[]);
-    let certificate = String::from_utf8(files.read("ca.crt")).unwrap();
+    let renewed = || openssl(&["req", "-x509", "-key", &files.path("ca.key"), "-subj", "/CN=users CA", "-days", "9"], "");
     let load = |count: usize| {
-        CaIssuer::from_secret(Some(certificate.repeat(count).as_bytes()), Some(&files.read("ca.key")), Timestamp::now())
+        let certificates: String = (0..count).map(|_| renewed()).collect();
+        CaIssuer::from_secret(Some(certificates.as_bytes()), Some(&files.read("ca.key")), Timestamp::now())
     };
-    assert_eq!(load(11).map(|_| ()), Err(CaError::LongChain(11)));
+    assert_eq!(load(11).map(|_| ()), Err(CaError::LongChain));
     assert!(load(10).is_ok(), "a root counts as issued by itself");
 }
 

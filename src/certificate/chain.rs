@@ -1,0 +1,100 @@
+//! Whether certificates lead from one to another.
+
+use std::collections::VecDeque;
+
+use rustls::pki_types::CertificateDer;
+
+use super::{
+    PairError, read_certificates,
+    signature::{Link, Proof},
+};
+
+/// More certificates than any chain has, and few enough to be compared in no time.
+const LONGEST: usize = 20;
+
+/// Why a Secret does not verify by itself.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    /// `ca.crt` cannot be read.
+    #[error("ca.crt: {0}")]
+    Top(#[source] PairError),
+    /// A certificate in `tls.crt` cannot be read.
+    #[error("tls.crt: a certificate after the first cannot be read")]
+    Unreadable,
+    /// There are too many certificates.
+    #[error("tls.crt and ca.crt hold {0} certificates: {LONGEST} at most are a chain")]
+    Long(usize),
+    /// The certificates do not lead to `ca.crt`.
+    #[error("tls.crt does not lead to ca.crt: the certificate that issued {0} is in neither")]
+    Broken(String),
+    /// The topmost certificate that is known is no root, so that databases trust another one and need it.
+    #[error("tls.crt lacks {0}, which is in ca.crt and is no root")]
+    Lacking(String),
+}
+
+/// The certificates that were found above others.
+pub(crate) struct Reached {
+    /// In the order in which they were found, those that the search began with first.
+    pub(crate) order: Vec<usize>,
+    /// Which one each was found above.
+    below: Vec<Option<(usize, Proof)>>,
+}
+
+impl Reached {
+    /// Searches upwards, the nearest first, among those that are not left out.
+    pub(crate) fn from(begin: &[usize], links: &[Link], is_allowed: impl Fn(usize) -> bool) -> Self {
+        let mut reached = Self { order: Vec::new(), below: vec![None; links.len()] };
+        let mut found = vec![false; links.len()];
+        let mut queue: VecDeque<usize> = begin.iter().copied().filter(|index| is_allowed(*index)).collect();
+        for index in &queue {
+            found[*index] = true;
+        }
+        while let Some(index) = queue.pop_front() {
+            reached.order.push(index);
+            for above in 0..links.len() {
+                if found[above] || !is_allowed(above) {
+                    continue;
+                }
+                if let Ok(proof) = links[index].is_issued_by(&links[above]) {
+                    found[above] = true;
+                    reached.below[above] = Some((index, proof));
+                    queue.push_back(above);
+                }
+            }
+        }
+        reached
+    }
+
+    /// The way up to this one, and how sure its last step is.
+    pub(crate) fn path(&self, end: usize) -> (Vec<usize>, Proof) {
+        let proof = self.below[end].map_or(Proof::Verified, |(_, proof)| proof);
+        let mut path = vec![end];
+        while let Some((below, _)) = path.last().and_then(|last| self.below[*last]) {
+            path.push(below);
+        }
+        path.reverse();
+        (path, proof)
+    }
+}
+
+/// Checks that the first certificate leads through the others to one in `ca.crt`, by names and signatures and whatever the time is. That
+/// one is a root, or the topmost that is known, which is among the others then.
+pub(crate) fn check_leads_to(chain: &[CertificateDer<'static>], ca_certificates: &[u8]) -> Result<(), ChainError> {
+    let tops = read_certificates(ca_certificates).map_err(ChainError::Top)?;
+    let count = chain.len() + tops.len();
+    if count > LONGEST {
+        return Err(ChainError::Long(count));
+    }
+    let links: Vec<Link> =
+        chain.iter().chain(&tops).cloned().map(Link::new).collect::<Result<_, _>>().map_err(|_| ChainError::Unreadable)?;
+    let reached = Reached::from(&[0], &links, |_| true);
+    let is_top = |index: &&usize| **index > 0 && tops.contains(&links[**index].encoded);
+    let is_handed_on = |index: usize| index < chain.len() || links[index].is_self_signed();
+    if reached.order.iter().filter(is_top).any(|index| is_handed_on(*index)) {
+        return Ok(());
+    }
+    if let Some(lacking) = reached.order.iter().find(is_top) {
+        return Err(ChainError::Lacking(links[*lacking].name()));
+    }
+    Err(ChainError::Broken(reached.order.last().map(|index| links[*index].name()).unwrap_or_default()))
+}

@@ -1,0 +1,419 @@
+//! PEM (RFC 7468), read so that every byte is accounted for: it belongs to a block, it is known to be harmless, or it is refused.
+//!
+//! OpenSSL passes over what it does not take for a block, without a word, and so do most readers. A certificate that gets lost in that
+//! way is missing in the chain that databases are shown. Here text around blocks is read past (bag attributes, what `openssl x509 -text`
+//! prints, comments that begin with `#`), but nothing that looks like a part of a block. Blocks may be glued together, and white space
+//! may be anywhere, for it has no other meaning (RFC 7468 section 2).
+
+use der::pem::{LineEnding, decode_vec, encode_string};
+use zeroize::Zeroizing;
+
+const HYPHENS: &[u8] = b"-----";
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
+
+/// Longer ones are none.
+const LONGEST_LABEL: usize = 64;
+
+/// A line of so many characters of base64 outside of a block is what is left of one. Lines of blocks have 64.
+const STRAY_BASE64: usize = 48;
+
+/// What a block holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Certificate,
+    Pkcs8Key,
+    Pkcs1Key,
+    Sec1Key,
+    EncryptedKey,
+    OtherKey,
+    /// Neither a certificate nor a private key, and often beside one.
+    Harmless,
+}
+
+/// The labels that are known, and what is done about those that do not belong into the Secrets that are read here.
+const LABELS: [(&str, Result<Kind, &str>); 19] = [
+    ("CERTIFICATE", Ok(Kind::Certificate)),
+    // RFC 7468 section 5.1, and OpenSSL's older name.
+    ("X509 CERTIFICATE", Ok(Kind::Certificate)),
+    ("X.509 CERTIFICATE", Ok(Kind::Certificate)),
+    ("PRIVATE KEY", Ok(Kind::Pkcs8Key)),
+    ("RSA PRIVATE KEY", Ok(Kind::Pkcs1Key)),
+    ("EC PRIVATE KEY", Ok(Kind::Sec1Key)),
+    ("ENCRYPTED PRIVATE KEY", Ok(Kind::EncryptedKey)),
+    ("DSA PRIVATE KEY", Ok(Kind::OtherKey)),
+    ("OPENSSH PRIVATE KEY", Ok(Kind::OtherKey)),
+    ("EC PARAMETERS", Ok(Kind::Harmless)),
+    ("DH PARAMETERS", Ok(Kind::Harmless)),
+    ("PUBLIC KEY", Ok(Kind::Harmless)),
+    ("X509 CRL", Ok(Kind::Harmless)),
+    ("TRUSTED CERTIFICATE", Err("turn it into a CERTIFICATE with openssl x509")),
+    ("CERTIFICATE REQUEST", Err("put the certificate that was issued for it there")),
+    ("NEW CERTIFICATE REQUEST", Err("put the certificate that was issued for it there")),
+    ("PKCS7", Err("turn it into certificates with openssl pkcs7 -print_certs")),
+    ("PKCS #7 SIGNED DATA", Err("turn it into certificates with openssl pkcs7 -print_certs")),
+    ("CMS", Err("turn it into certificates with openssl cms -verify -certsout")),
+];
+
+/// What a PEM text holds that is neither read nor harmless. Lines are counted from 1. Never holds a part of a block.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PemError {
+    /// A boundary that is not well formed.
+    #[error(
+        "line {0} looks like a boundary and is damaged: write five hyphens, BEGIN or END, the label, and five hyphens, or remove the line"
+    )]
+    Boundary(usize),
+    /// Something beside a boundary.
+    #[error("line {line} has the character {character:?} beside a boundary: remove what stands there")]
+    Beside {
+        /// Where.
+        line: usize,
+        /// The first character.
+        character: char,
+    },
+    /// A block without its end.
+    #[error("the {label} that begins in line {line} has no end: copy the whole of it, or remove what is left")]
+    WithoutEnd {
+        /// Where it begins.
+        line: usize,
+        /// Its label.
+        label: &'static str,
+    },
+    /// An end without its beginning.
+    #[error("the {label} that ends in line {line} has no beginning: copy the whole of it, or remove what is left")]
+    WithoutBeginning {
+        /// Where it ends.
+        line: usize,
+        /// Its label.
+        label: &'static str,
+    },
+    /// A block ends under another label.
+    #[error("line {line} ends a {ended}, and what it ends is a {begun}: copy both of them again")]
+    OtherEnd {
+        /// Where it ends.
+        line: usize,
+        /// The label of the beginning.
+        begun: &'static str,
+        /// The label of the end.
+        ended: &'static str,
+    },
+    /// A block that does not belong there.
+    #[error("line {line} begins a {label}, which does not belong there: {remedy}")]
+    Label {
+        /// Where it begins.
+        line: usize,
+        /// Its label.
+        label: &'static str,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// A label that is not known.
+    #[error("line {0} has a boundary whose label is none that is known here: correct it, or remove that block")]
+    UnknownLabel(usize),
+    /// A character that is none of base64's.
+    #[error("line {line} has the character {character:?} inside a block, which is base64: copy that block again")]
+    Character {
+        /// Where.
+        line: usize,
+        /// The character.
+        character: char,
+    },
+    /// Line breaks that some tool wrote as two characters.
+    #[error("line {0} has the two characters \\n or \\r where a line should end: put real line breaks there")]
+    EscapedLineBreak(usize),
+    /// Headers (RFC 1421) in a block that has none.
+    #[error("line {0} is a header inside a block, and only private keys have such: copy that block again")]
+    Header(usize),
+    /// What is left of a block.
+    #[error(
+        "line {0} looks like a part of a block and stands outside of one: add the boundaries, or remove what is left of the block"
+    )]
+    Stray(usize),
+    /// The base64 is not complete.
+    #[error("the {label} that begins in line {line} is incomplete or has too much in it: copy it again")]
+    Base64 {
+        /// Where it begins.
+        line: usize,
+        /// Its label.
+        label: &'static str,
+    },
+    /// What is encoded is not what the label says.
+    #[error("the {label} that begins in line {line} cannot be read as one: copy it again, or have a new one made")]
+    Content {
+        /// Where it begins.
+        line: usize,
+        /// Its label.
+        label: &'static str,
+    },
+    /// A file in another form.
+    #[error("line {0} has a NUL byte, as binary files and UTF-16 text do: store PEM in ASCII or UTF-8")]
+    Binary(usize),
+}
+
+/// One block.
+pub(crate) struct Block {
+    pub(crate) kind: Kind,
+    label: &'static str,
+    line: usize,
+    /// What is encoded; empty for an encrypted key.
+    pub(crate) content: Zeroizing<Vec<u8>>,
+}
+
+impl Block {
+    /// What is encoded cannot be read.
+    pub(crate) const fn unreadable(&self) -> PemError {
+        PemError::Content { line: self.line, label: self.label }
+    }
+}
+
+/// A well-formed boundary.
+struct Boundary<'a> {
+    begins: bool,
+    label: &'a [u8],
+    start: usize,
+    end: usize,
+}
+
+/// PEM (RFC 7468) with a newline at the end.
+pub(crate) fn pem_text(label: &'static str, der: &[u8]) -> String {
+    // It fails only for labels that are not allowed and for lengths that do not fit into memory.
+    encode_string(label, LineEnding::LF, der).unwrap_or_default()
+}
+
+/// All blocks of a text, in order.
+pub(crate) fn read_blocks(text: &[u8]) -> Result<Vec<Block>, PemError> {
+    if let Some(at) = text.iter().position(|byte| *byte == 0) {
+        return Err(PemError::Binary(line_of(text, at)));
+    }
+    let (mut blocks, mut at) = (Vec::new(), 0);
+    let (mut counted, mut line) = (0, 1);
+    while let Some(begin) = boundary_outside(text, at) {
+        check_outside(text, at, begin.start)?;
+        let (label, kind) = known_label(text, &begin)?;
+        line += line_ends(text, counted, begin.start);
+        counted = begin.start;
+        if !begin.begins {
+            return Err(PemError::WithoutBeginning { line, label });
+        }
+        let end = boundary(text, begin.end);
+        let body_end = end.as_ref().map_or(text.len(), |end| end.start);
+        let (body, encrypted) = body(text, begin.end, body_end, is_key(kind))?;
+        let Some(end) = end.filter(|end| !end.begins) else { return Err(PemError::WithoutEnd { line, label }) };
+        if end.label != begin.label {
+            let (ended, _) = known_label(text, &end)?;
+            return Err(PemError::OtherEnd { line: line_of(text, end.start), begun: label, ended });
+        }
+        blocks.push(if encrypted {
+            Block { kind: Kind::EncryptedKey, label, line, content: Zeroizing::default() }
+        } else {
+            let content = decode(&body).ok_or(PemError::Base64 { line, label })?;
+            Block { kind, label, line, content }
+        });
+        at = end.end;
+    }
+    check_outside(text, at, text.len())?;
+    Ok(blocks)
+}
+
+const fn is_key(kind: Kind) -> bool {
+    !matches!(kind, Kind::Certificate | Kind::Harmless)
+}
+
+fn known_label(text: &[u8], boundary: &Boundary<'_>) -> Result<(&'static str, Kind), PemError> {
+    let line = line_of(text, boundary.start);
+    let (label, use_) =
+        LABELS.into_iter().find(|(label, _)| label.as_bytes() == boundary.label).ok_or(PemError::UnknownLabel(line))?;
+    use_.map(|kind| (label, kind)).map_err(|remedy| PemError::Label { line, label, remedy })
+}
+
+/// The next boundary from here on.
+fn boundary(text: &[u8], from: usize) -> Option<Boundary<'_>> {
+    (from..text.len()).filter(|at| text[*at] == b'-').find_map(|start| boundary_at(text, start))
+}
+
+/// The same, but for those in comments.
+fn boundary_outside(text: &[u8], from: usize) -> Option<Boundary<'_>> {
+    let mut next = boundary(text, from);
+    while let Some(found) = next {
+        let line_start = start_of_line(text, from, found.start);
+        if !is_comment(&text[line_start..found.start]) {
+            return Some(found);
+        }
+        next = boundary(text, end_of_line(text, found.end, text.len()));
+    }
+    None
+}
+
+fn boundary_at(text: &[u8], start: usize) -> Option<Boundary<'_>> {
+    let rest = text.get(start..)?.strip_prefix(HYPHENS)?;
+    let (begins, rest) = match rest.strip_prefix(b"BEGIN ") {
+        Some(rest) => (true, rest),
+        None => (false, rest.strip_prefix(b"END ")?),
+    };
+    let length = rest.iter().take(LONGEST_LABEL).position(|byte| !matches!(byte, b' '..=b'~') || *byte == b'-')?;
+    let (label, rest) = rest.split_at(length);
+    let after = rest.strip_prefix(HYPHENS)?.len();
+    Some(Boundary { begins, label, start, end: text.len() - after })
+}
+
+/// The base64 of a block without white space. For a key with the header that says so, whether it is encrypted.
+fn body(text: &[u8], from: usize, to: usize, is_key: bool) -> Result<(Zeroizing<Vec<u8>>, bool), PemError> {
+    let mut base64 = Zeroizing::new(Vec::with_capacity(to - from));
+    for at in from..to {
+        let byte = text[at];
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=') {
+            base64.push(byte);
+        } else if !is_blank(byte) {
+            let start = start_of_line(text, from, at);
+            let end = end_of_line(text, at, to);
+            let line = &text[start..end];
+            if is_key && contains(line, b"Proc-Type:") && contains(line, b"ENCRYPTED") {
+                return Ok((Zeroizing::default(), true));
+            }
+            return Err(not_base64(text, at, line));
+        }
+    }
+    Ok((base64, false))
+}
+
+/// Why this character inside a block is refused.
+fn not_base64(text: &[u8], at: usize, line: &[u8]) -> PemError {
+    let number = line_of(text, at);
+    match text[at] {
+        b'\\' if matches!(text.get(at + 1), Some(b'n' | b'r')) => PemError::EscapedLineBreak(number),
+        b':' => PemError::Header(number),
+        _ if is_like_boundary(line) => PemError::Boundary(number),
+        _ => PemError::Character { line: number, character: character_at(text, at) },
+    }
+}
+
+/// Checks what stands between blocks: the first and the last line are those of boundaries, unless the text begins or ends there.
+fn check_outside(text: &[u8], from: usize, to: usize) -> Result<(), PemError> {
+    let mut start = from;
+    while start < to {
+        let end = end_of_line(text, start, to);
+        let line = &text[start..end];
+        let is_beside = start == from && from > 0 || end == to && to < text.len();
+        if let Some(first) = line.iter().position(|byte| !is_blank(*byte)).filter(|_| !is_blank_or_mark(line)) {
+            let at = start + first;
+            let number = line_of(text, at);
+            if contains(line, b"\\n") && (is_beside || is_like_boundary(line)) {
+                return Err(PemError::EscapedLineBreak(number));
+            }
+            if is_beside {
+                return Err(PemError::Beside { line: number, character: character_at(text, at) });
+            }
+            if !is_comment(line) {
+                check_text(line, number)?;
+            }
+        }
+        start = end + 1;
+    }
+    Ok(())
+}
+
+fn check_text(line: &[u8], number: usize) -> Result<(), PemError> {
+    if is_like_boundary(line) {
+        return Err(PemError::Boundary(number));
+    }
+    if is_like_content(line) { Err(PemError::Stray(number)) } else { Ok(()) }
+}
+
+/// Hyphens and other dashes with BEGIN or END, or with the label of a certificate or key, as a boundary has them.
+fn is_like_boundary(line: &[u8]) -> bool {
+    let mut text = String::new();
+    for character in String::from_utf8_lossy(line).chars() {
+        match character {
+            '\u{2010}'..='\u{2015}' | '\u{2212}' | '\u{AD}' => text.push('-'),
+            character if character.is_whitespace() || is_invisible(character) => {}
+            character => text.push(character.to_ascii_uppercase()),
+        }
+    }
+    let is_label = |text: &str| LABELS.iter().any(|(label, _)| text == label.replace(' ', ""));
+    let begins_with_label = |text: &str| LABELS.iter().any(|(label, _)| text.starts_with(&label.replace(' ', "")));
+    let word = text.trim_matches('-');
+    let dashes = text.len() - text.trim_start_matches('-').len();
+    if let Some(rest) = word.strip_prefix("BEGIN").or_else(|| word.strip_prefix("END")) {
+        let rest = rest.trim_start_matches('-');
+        return is_label(rest) || dashes >= 2 && (begins_with_label(rest) || rest.is_empty());
+    }
+    let within = |mark: &str| text.split(mark).skip(1).any(|rest| begins_with_label(rest.trim_start_matches('-')));
+    let is_misspelt = dashes >= 2 && text.ends_with("--") && (contains(line, b"CERTIFICATE") || contains(line, b"PRIVATE KEY"));
+    within("--BEGIN") || within("--END") || is_misspelt
+}
+
+/// A long line of nothing but base64. Digests in hexadecimal have the same letters.
+fn is_like_content(line: &[u8]) -> bool {
+    let trimmed = line.trim_ascii();
+    let padding = trimmed.iter().rev().take_while(|byte| **byte == b'=').count();
+    let digits = &trimmed[..trimmed.len() - padding];
+    let is_base64 = digits.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/'));
+    let is_hexadecimal = padding == 0 && digits.iter().all(u8::is_ascii_hexdigit);
+    trimmed.len() >= STRAY_BASE64 && padding <= 2 && is_base64 && !is_hexadecimal
+}
+
+/// The bytes that the base64 means, by the reader for texts that are laid out as RFC 7468 wants them.
+fn decode(base64: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut text = Zeroizing::new(Vec::with_capacity(base64.len() / 64 * 65 + 64));
+    text.extend_from_slice(b"-----BEGIN BLOCK-----\n");
+    for line in base64.chunks(64) {
+        text.extend_from_slice(line);
+        text.push(b'\n');
+    }
+    text.extend_from_slice(b"-----END BLOCK-----\n");
+    decode_vec(&text).ok().map(|(_, content)| Zeroizing::new(content))
+}
+
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t'..=b'\r')
+}
+
+fn is_blank_or_mark(line: &[u8]) -> bool {
+    let mut rest = line;
+    while let Some(after) = rest
+        .strip_prefix(BYTE_ORDER_MARK)
+        .or_else(|| rest.split_first().filter(|(byte, _)| is_blank(**byte)).map(|(_, rest)| rest))
+    {
+        rest = after;
+    }
+    rest.is_empty()
+}
+
+const fn is_invisible(character: char) -> bool {
+    matches!(character, '\u{200B}'..='\u{200F}' | '\u{2060}' | '\u{FEFF}')
+}
+
+fn is_comment(line: &[u8]) -> bool {
+    line.trim_ascii_start().starts_with(b"#")
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+fn is_line_end(byte: u8) -> bool {
+    matches!(byte, b'\n' | b'\r')
+}
+
+fn start_of_line(text: &[u8], from: usize, at: usize) -> usize {
+    text[from..at].iter().rposition(|byte| is_line_end(*byte)).map_or(from, |end| from + end + 1)
+}
+
+fn end_of_line(text: &[u8], at: usize, to: usize) -> usize {
+    text[at..to].iter().position(|byte| is_line_end(*byte)).map_or(to, |length| at + length)
+}
+
+/// Counted from 1.
+fn line_of(text: &[u8], at: usize) -> usize {
+    line_ends(text, 0, at) + 1
+}
+
+/// How many lines end there: with LF, CR, or both.
+fn line_ends(text: &[u8], from: usize, to: usize) -> usize {
+    let ends = |at: &usize| text[*at] == b'\n' || text[*at] == b'\r' && text.get(at + 1) != Some(&b'\n');
+    (from..to).filter(ends).count()
+}
+
+fn character_at(text: &[u8], at: usize) -> char {
+    let end = text.len().min(at + 4);
+    String::from_utf8_lossy(&text[at..end]).chars().next().unwrap_or(char::REPLACEMENT_CHARACTER)
+}

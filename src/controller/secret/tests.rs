@@ -1,0 +1,108 @@
+//! Statements about the chain in a Secret.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+
+use super::*;
+
+/// A Secret as it is written, of a certificate below an intermediate and a root; and the certificates, the leaf first.
+struct Written {
+    secret: Secret,
+    leaf: String,
+    intermediate: String,
+    root: String,
+}
+
+fn ca(name: &str) -> CertificateParams {
+    let mut parameters = CertificateParams::default();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+    parameters
+}
+
+fn written(issuer: &str, has_ca: bool) -> Written {
+    let root = CertifiedIssuer::self_signed(ca("root"), KeyPair::generate().unwrap()).unwrap();
+    let intermediate = CertifiedIssuer::signed_by(ca("middle"), KeyPair::generate().unwrap(), &root).unwrap();
+    let mut parameters = CertificateParams::default();
+    parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let key = KeyPair::generate().unwrap();
+    let leaf = parameters.signed_by(&key, &intermediate).unwrap();
+    let certificates = leaf.pem() + &intermediate.pem();
+    let content = SecretContent {
+        pair: CertificatePair::parse(certificates.as_bytes(), key.serialize_pem().as_bytes()).unwrap(),
+        ca_certificate: has_ca.then(|| root.pem()),
+        issuer: Some(issuer.to_owned()),
+        issue_reason: None,
+        issuance: None,
+        renew_request: None,
+    };
+    let mut secret = content.to_secret(&object());
+    (secret.metadata.uid, secret.metadata.resource_version) = (Some("1".to_owned()), Some("7".to_owned()));
+    Written { secret, leaf: leaf.pem(), intermediate: intermediate.pem(), root: root.pem() }
+}
+
+fn object() -> DatabaseUserCertificate {
+    serde_json::from_value(json!({
+        "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate",
+        "metadata": { "name": "orders", "namespace": "shop", "uid": "u" }, "spec": {},
+    }))
+    .unwrap()
+}
+
+impl Written {
+    /// With another text for the certificates, in `tls.crt` and where it is asked for in `tls-combined.pem` too.
+    fn with(&self, certificates: &str, in_both: bool) -> SecretView {
+        let mut secret = self.secret.clone();
+        let data = secret.data.as_mut().unwrap();
+        data.insert(TLS_CERTIFICATE.to_owned(), ByteString(certificates.as_bytes().to_vec()));
+        if in_both {
+            let key = String::from_utf8(data[TLS_PRIVATE_KEY].0.clone()).unwrap();
+            data.insert(TLS_COMBINED.to_owned(), ByteString((certificates.to_owned() + &key).into_bytes()));
+        }
+        read(&object(), &secret).0
+    }
+}
+
+#[test]
+fn what_is_missing_in_a_chain_is_taken_from_the_other_file_or_named() {
+    let written = written("ca/1", true);
+    let whole = written.with(&(written.leaf.clone() + &written.intermediate), true);
+    assert!(whole.complete && whole.chain_fault.is_none() && whole.chain_digest.is_some(), "{whole:?}");
+    let in_one = written.with(&written.leaf, false);
+    assert!(!in_one.complete && in_one.chain_fault.is_none(), "{in_one:?}");
+    assert!(in_one.spoilt.is_some_and(|spoilt| spoilt.contains("tls.crt does not lead to ca.crt")));
+    let in_both = written.with(&written.leaf, true);
+    let lost = "tls.crt does not lead to ca.crt: the certificate that issued ";
+    assert!(in_both.chain_fault.as_ref().is_some_and(|fault| fault.starts_with(lost)), "{in_both:?}");
+    assert_ne!(in_both.chain_digest, whole.chain_digest);
+    let with_root = written.with(&[written.leaf.as_str(), &written.intermediate, &written.root].concat(), true);
+    assert_eq!(with_root.chain_fault, None, "a root that is handed on does no harm");
+    let glued = written.with(&(written.leaf.trim_end().to_owned() + &written.intermediate), false);
+    assert_eq!((glued.chain_fault, glued.spoilt), (None, None));
+}
+
+#[test]
+fn a_secret_whose_chain_was_not_looked_at_is_read_once() {
+    let recalled = |written: &Written, chain: Option<&str>| {
+        let (view, _) = read(&object(), &written.secret);
+        let facts = view.certificate.unwrap();
+        let status = DatabaseUserCertificateStatus {
+            serial_number: Some(facts.serial_number),
+            subject: Some("CN=orders".to_owned()),
+            not_before: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(facts.not_before)),
+            not_after: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(facts.not_after)),
+            verified: Some(VerifiedSecret {
+                uid: "1".to_owned(),
+                resource_version: "7".to_owned(),
+                issuer: facts.issuer,
+                private_key: facts.private_key.to_string(),
+                chain: chain.map(ToOwned::to_owned),
+            }),
+            ..DatabaseUserCertificateStatus::default()
+        };
+        recall(&object(), &written.secret.metadata, &status).is_some()
+    };
+    assert!(!recalled(&written("ca/1", true), None), "as 0.1.0 left it");
+    assert!(recalled(&written("ca/1", true), Some("digest")));
+    assert!(recalled(&written("atlas/1", false), None), "certificates of Atlas have no chain");
+}
