@@ -111,6 +111,9 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
         report_unreadable(&context, &Waiting::Issuer(key), &issuer).await;
         return Ok(Action::await_change());
     }
+    // What a former spec allowed must not stay in use while the Secret of this one cannot be read.
+    let spec = spec_version(&**issuer);
+    context.issuers.forget_unless(&key, |known| known.facts.version.starts_with(&spec));
     let Some(loaded) = find(&**issuer, &key, &context).await? else {
         // The Secret's watch has shown nothing yet and wakes us when it has.
         return Ok(Action::await_change());
@@ -194,6 +197,11 @@ fn next_look(loaded: &Loaded, now: Timestamp) -> Action {
 
 type Loaded = Result<Arc<LoadedIssuer>, Refusal>;
 
+/// Which spec it is: how the version of an issuer begins that was loaded with it.
+fn spec_version<K: IssuerObject>(issuer: &K) -> String {
+    format!("{}/{}/", issuer.meta().uid.as_deref().unwrap_or_default(), issuer.meta().generation.unwrap_or_default())
+}
+
 /// The issuer with its Secret; `None` if nothing is known of the Secret yet.
 async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -> Result<Option<Loaded>, ReconcileError> {
     let spec = issuer.issuer_spec();
@@ -207,10 +215,9 @@ async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -
         Ok(None) => return Ok(None),
         Err(refusal) => return Ok(Some(Err(refusal))),
     };
-    let generation = issuer.meta().generation.unwrap_or_default();
     let version = format!(
-        "{}/{generation}/{}/{}/{}",
-        issuer.meta().uid.as_deref().unwrap_or_default(),
+        "{}{}/{}/{}",
+        spec_version(issuer),
         project_id.as_deref().unwrap_or_default(),
         seen.uid().unwrap_or_default(),
         seen.resource_version().unwrap_or_default()

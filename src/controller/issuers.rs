@@ -101,6 +101,14 @@ impl<K: Eq + Hash> IssuerDirectory<K> {
         changed
     }
 
+    /// Forgets the issuer if it is not this one, so that its certificates wait for the new one.
+    pub fn forget_unless(&self, key: &K, is_this: impl FnOnce(&LoadedIssuer) -> bool) {
+        let mut issuers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if issuers.get(key).is_some_and(|loaded| loaded.as_ref().is_ok_and(|loaded| !is_this(loaded))) {
+            issuers.remove(key);
+        }
+    }
+
     /// The issuer is gone.
     pub fn remove(&self, key: &K) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(key);

@@ -3,29 +3,16 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Desired, IssuerFacts, IssuerState, IssuerType, Observed, SaveRefused, SecretState, SecretView,
-    account::over_budget,
-    backoff::{inputs_digest, is_same_user, is_waited_for, waits_in_any_case},
-    brake::Brake,
+    Desired, IssuerFacts, IssuerState, Observed, SaveRefused, SecretState, SecretView,
+    backoff::inputs_digest,
     desired::{username, wanted_subject},
+    hold::{after_refused_write, contested, hold, write_was_refused},
     renewal_time,
 };
 use crate::{
-    api::{
-        CertificateFailure, DatabaseUserCertificate, Reason,
-        names::{ADOPT_SECRET_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
-    },
+    api::{CertificateFailure, DatabaseUserCertificate, Reason, names::ADOPT_SECRET_ANNOTATION},
     certificate::CertificateFacts,
 };
-
-/// So many certificates for one object cannot be right.
-const ISSUES: Brake = Brake { allowed: 5, window: SignedDuration::from_hours(1) };
-
-/// After so many answers in a row that could not be used, the next one would be no better.
-const UNUSABLE_ANSWERS: i64 = 3;
-
-/// So many repairs of one Secret are a fight with whatever undoes them.
-const REPAIRS: Brake = Brake { allowed: 5, window: SignedDuration::from_mins(10) };
 
 /// How long a write of a certificate that is kept in memory waits at most.
 const LONGEST_SAVE_WAIT: SignedDuration = SignedDuration::from_mins(10);
@@ -86,7 +73,7 @@ pub enum Decision {
 }
 
 impl Decision {
-    fn refuse(reason: Reason, message: impl Into<String>) -> Self {
+    pub(super) fn refuse(reason: Reason, message: impl Into<String>) -> Self {
         Self::Refuse { reason, message: message.into() }
     }
 }
@@ -207,25 +194,6 @@ fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observe
     }
 }
 
-/// A Secret that was put right again and again is left alone for a while: its pair is good.
-fn contested(view: &SecretView, observed: &Observed, now: Timestamp) -> Option<Decision> {
-    let (recent, until) = REPAIRS.hold(observed.recent_repairs.iter().copied(), now)?;
-    Some(Decision::Wait {
-        until,
-        reason: Reason::SecretContested,
-        message: format!("the Secret was put right {recent} times within ten minutes: {}", who_fights(Some(view))),
-    })
-}
-
-/// Who undoes what this operator writes, as far as the Secret tells.
-fn who_fights(view: Option<&SecretView>) -> String {
-    match view.map(|view| view.changed_by.as_deref()) {
-        Some(Some(changed_by)) => format!("stop {changed_by} from changing it"),
-        Some(None) => "find out what changes it".to_owned(),
-        None => "find out what deletes it (the API server's audit log tells)".to_owned(),
-    }
-}
-
 /// The Secret with a certificate that serves as it is, and its renewal time; else the cause for a new one.
 fn certificate_in_service<'a>(
     desired: &Desired,
@@ -273,86 +241,11 @@ fn from_other_issuer(view: &SecretView, issuer: &IssuerFacts) -> bool {
 
 /// The Secret remembers the request that it answered, so that a lost status renews nothing; the status does so for a Secret
 /// that lost its annotations.
-fn is_renewal_requested(desired: &Desired, observed: &Observed) -> bool {
+pub(super) fn is_renewal_requested(desired: &Desired, observed: &Observed) -> bool {
     let answered = observed.secret.ours().and_then(|view| view.renew_request.as_ref());
     desired.renew_request.is_some()
         && desired.renew_request.as_ref() != answered
         && desired.renew_request != observed.status.renew_request_handled
-}
-
-/// Why a certificate that is needed is not issued now.
-fn hold(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, cause: Reason, now: Timestamp) -> Option<Decision> {
-    let forced = is_renewal_requested(desired, observed);
-    after_failure(desired, issuer, observed, now)
-        .or_else(|| if forced { None } else { after_too_many(observed, now) })
-        .or_else(|| without_gain(issuer, observed, cause))
-        .or_else(|| match &observed.account {
-            None if issuer.defaults.issuer_type == IssuerType::Atlas => Some(Decision::Examine { cause }),
-            Some(account) if !forced => over_budget(account, &desired.username, now),
-            _ => None,
-        })
-}
-
-/// A repair waits after a refused write of the Secret, but not after a refused renewal.
-fn after_refused_write(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {
-    after_failure(desired, issuer, observed, now).filter(is_for_refused_write)
-}
-
-/// The same where no issuer tells whether trying again earlier is worth it.
-fn write_was_refused(observed: &Observed, now: Timestamp) -> Option<Decision> {
-    let failure = observed.status.failure.as_ref().filter(|failure| is_waited_for(failure, now))?;
-    let reason = Reason::from_name(&failure.reason)?;
-    let wait = Decision::Wait { until: failure.next_attempt.0, reason, message: failure.message.clone() };
-    Some(wait).filter(is_for_refused_write)
-}
-
-fn is_for_refused_write(decision: &Decision) -> bool {
-    let Decision::Wait { reason, .. } = decision else { return false };
-    matches!(reason, Reason::SecretNotWritable | Reason::SecretWriteFailed | Reason::NamespaceTerminating)
-}
-
-fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {
-    let failure = observed.status.failure.as_ref()?;
-    let reason = Reason::from_name(&failure.reason);
-    let inputs = inputs_digest(desired, issuer);
-    if reason == Some(Reason::AtlasAnswerUnusable) && failure.count >= UNUSABLE_ANSWERS && failure.inputs == inputs {
-        let message = format!(
-            "{}; this happened {} times, so no more is asked for until the spec, the issuer or its credentials change, or the annotation {RENEW_REQUESTED_ANNOTATION}",
-            failure.message, failure.count
-        );
-        return Some(Decision::refuse(Reason::AtlasAnswerUnusable, message));
-    }
-    let waits = failure.inputs == inputs || waits_in_any_case(reason) && is_same_user(&failure.inputs, &inputs);
-    if !is_waited_for(failure, now) || !waits {
-        return None;
-    }
-    Some(Decision::Wait {
-        until: failure.next_attempt.0,
-        reason: reason.unwrap_or(Reason::AtlasUnavailable),
-        message: failure.message.clone(),
-    })
-}
-
-fn after_too_many(observed: &Observed, now: Timestamp) -> Option<Decision> {
-    let (recent, until) = ISSUES.hold(observed.status.history.iter().map(|issued| issued.recorded_at.0), now)?;
-    Some(Decision::Wait {
-        until,
-        reason: Reason::TooManyIssues,
-        message: format!(
-            "{recent} certificates were issued within an hour (status.history has the reasons), and the Secret needs another: {}; the annotation {RENEW_REQUESTED_ANNOTATION} has one issued all the same",
-            who_fights(observed.secret.ours())
-        ),
-    })
-}
-
-/// A good certificate is replaced only by one that lasts longer.
-fn without_gain(issuer: &IssuerFacts, observed: &Observed, cause: Reason) -> Option<Decision> {
-    let certificate = observed.secret.certificate().filter(|_| cause == Reason::RenewalDue)?;
-    let ca_not_after = issuer.not_after.filter(|ca_not_after| *ca_not_after <= certificate.not_after)?;
-    Some(Decision::refuse(
-        Reason::CaExpiresFirst,
-        format!("renew the CA: it expires at {ca_not_after}, so a new certificate would not outlast the present one"),
-    ))
 }
 
 /// Whether a claim stands in the status whose certificate the Secret does not hold.

@@ -10,6 +10,7 @@ mod brake;
 mod credentials;
 mod decision;
 mod desired;
+mod hold;
 mod observed;
 mod pattern;
 mod renewal;
