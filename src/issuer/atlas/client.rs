@@ -21,19 +21,22 @@ use super::{
     errors::{Unanswered, retry_after},
     token::Tokens,
 };
-use crate::issuer::{IssueError, MintPermit};
+use crate::{
+    certificate::{PairError, read_certificates},
+    issuer::{IssueError, MintPermit},
+};
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The HTTP client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum AtlasClientError {
-    /// The bundle of CA certificates cannot be used.
+    /// The bundle of CA certificates cannot be read.
     #[error("could not use the CA bundle for Atlas: give PEM certificates")]
-    Bundle(#[source] reqwest::Error),
-    /// There is no certificate in the bundle.
-    #[error("could not use the CA bundle for Atlas: it holds no PEM certificate")]
-    EmptyBundle,
+    Bundle(#[source] PairError),
+    /// A certificate of the bundle cannot be used.
+    #[error("could not use a certificate of the CA bundle for Atlas")]
+    Certificate(#[source] reqwest::Error),
     /// TLS cannot be set up.
     #[error("could not set up HTTP with TLS")]
     Tls(#[source] reqwest::Error),
@@ -108,11 +111,9 @@ impl AtlasClient {
             .retry(reqwest::retry::never())
             .pool_max_idle_per_host(0)
             .http1_max_headers(100);
-        let builder = match ca_bundle.map(reqwest::Certificate::from_pem_bundle).transpose() {
-            Ok(None) => builder,
-            Ok(Some(bundle)) if bundle.is_empty() => return Err(AtlasClientError::EmptyBundle),
-            Ok(Some(bundle)) => builder.tls_certs_merge(bundle),
-            Err(error) => return Err(AtlasClientError::Bundle(error)),
+        let builder = match ca_bundle.map(certificates_of).transpose()? {
+            None => builder,
+            Some(bundle) => builder.tls_certs_merge(bundle),
         };
         let http = builder.build().map_err(AtlasClientError::Tls)?;
         Ok(Self { http, tokens: Arc::default(), limits: Arc::default() })
@@ -176,6 +177,12 @@ impl AtlasClient {
     }
 }
 
+/// The certificates of a bundle, by the same reader as those of a CA: reqwest's passes over what follows a block on its line.
+fn certificates_of(bundle: &[u8]) -> Result<Vec<reqwest::Certificate>, AtlasClientError> {
+    let certificates = read_certificates(bundle).map_err(AtlasClientError::Bundle)?;
+    certificates.iter().map(|der| reqwest::Certificate::from_der(der).map_err(AtlasClientError::Certificate)).collect()
+}
+
 async fn with_token(
     request: &RequestBuilder,
     token: &secrecy::SecretString,
@@ -207,5 +214,22 @@ fn announce_deprecation(headers: &HeaderMap) {
     let names: Vec<&str> = ["Deprecation", "Sunset"].into_iter().filter(|name| headers.contains_key(*name)).collect();
     if !names.is_empty() {
         ANNOUNCED.call_once(|| info!(headers = names.join(", "), "Atlas announces the end of this version of its API"));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_certificate_of_a_bundle_gets_lost() {
+        let certificate = || {
+            let key = rcgen::KeyPair::generate().unwrap();
+            rcgen::CertificateParams::default().self_signed(&key).unwrap().pem()
+        };
+        let glued = format!("{}{}", certificate().trim_end(), certificate());
+        assert_eq!(certificates_of(glued.as_bytes()).unwrap().len(), 2);
+        assert!(matches!(certificates_of(b"nothing"), Err(AtlasClientError::Bundle(PairError::NoCertificate))));
     }
 }
