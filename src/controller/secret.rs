@@ -162,6 +162,9 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
     view.wrong_type = secret.type_.clone().filter(|type_| type_ != TLS_SECRET_TYPE);
     view.complete = pair.as_ref().is_some_and(|pair| {
         fault.is_none()
+            // More can be read here than databases read.
+            && certificates == pair.certificates_pem().as_bytes()
+            && key == pair.key_pem().expose_secret().as_bytes()
             && combined == pair.combined_pem().expose_secret().as_bytes()
             && view.ca_digest == Some(entry(CA_CERTIFICATE)).filter(|ca| !ca.is_empty()).map(sha256_of)
             && has_own_metadata(object, &secret.metadata, pair.facts())

@@ -80,6 +80,18 @@ fn what_is_missing_in_a_chain_is_taken_from_the_other_file_or_named() {
 }
 
 #[test]
+fn what_databases_may_read_otherwise_is_written_anew() {
+    let written = written("ca/1", true);
+    let glued = written.with(&(written.leaf.trim_end().to_owned() + &written.intermediate), false);
+    assert_eq!((glued.complete, glued.chain_fault, glued.spoilt), (false, None, None));
+    let mut secret = written.secret.clone();
+    let key = secret.data.as_mut().unwrap().get_mut(TLS_PRIVATE_KEY).unwrap();
+    key.0.insert(0, b'\n');
+    assert!(!read(&object(), &secret).0.complete);
+    assert!(read(&object(), &written.secret).0.complete);
+}
+
+#[test]
 fn a_certificate_of_atlas_has_no_chain_whatever_stands_in_ca_crt() {
     let mut written = written("atlas/1", false);
     let data = written.secret.data.as_mut().unwrap();
