@@ -87,7 +87,8 @@ pub(crate) fn check_leads_to(chain: &[CertificateDer<'static>], ca_certificates:
     }
     let links: Vec<Link> =
         chain.iter().chain(&tops).cloned().map(Link::new).collect::<Result<_, _>>().map_err(|_| ChainError::Unreadable)?;
-    let reached = Reached::from(&[0], &links, |_| true);
+    let ends_there = |link: &Link| link.is_taken_for_root() && !link.is_self_signed();
+    let reached = Reached::from(&[0], &links, |index| index == 0 || !ends_there(&links[index]));
     let is_top = |index: &&usize| **index > 0 && tops.contains(&links[**index].encoded);
     let is_handed_on = |index: usize| index < chain.len() || links[index].is_self_signed();
     if reached.order.iter().filter(is_top).any(|index| is_handed_on(*index)) {

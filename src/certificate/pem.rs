@@ -218,11 +218,14 @@ const fn is_key(kind: Kind) -> bool {
     !matches!(kind, Kind::Certificate | Kind::Harmless)
 }
 
+/// Lines are counted for refusals alone, here and below: counted for each block or line they would cost the square of the length.
 fn known_label(text: &[u8], boundary: &Boundary<'_>) -> Result<(&'static str, Kind), PemError> {
-    let line = line_of(text, boundary.start);
-    let (label, use_) =
-        LABELS.into_iter().find(|(label, _)| label.as_bytes() == boundary.label).ok_or(PemError::UnknownLabel(line))?;
-    use_.map(|kind| (label, kind)).map_err(|remedy| PemError::Label { line, label, remedy })
+    let line = || line_of(text, boundary.start);
+    let (label, use_) = LABELS
+        .into_iter()
+        .find(|(label, _)| label.as_bytes() == boundary.label)
+        .ok_or_else(|| PemError::UnknownLabel(line()))?;
+    use_.map(|kind| (label, kind)).map_err(|remedy| PemError::Label { line: line(), label, remedy })
 }
 
 /// The next boundary from here on.
@@ -295,15 +298,14 @@ fn check_outside(text: &[u8], from: usize, to: usize) -> Result<(), PemError> {
         let is_beside = start == from && from > 0 || end == to && to < text.len();
         if let Some(first) = line.iter().position(|byte| !is_blank(*byte)).filter(|_| !is_blank_or_mark(line)) {
             let at = start + first;
-            let number = line_of(text, at);
             if contains(line, b"\\n") && (is_beside || is_like_boundary(line)) {
-                return Err(PemError::EscapedLineBreak(number));
+                return Err(PemError::EscapedLineBreak(line_of(text, at)));
             }
             if is_beside {
-                return Err(PemError::Beside { line: number, character: character_at(text, at) });
+                return Err(PemError::Beside { line: line_of(text, at), character: character_at(text, at) });
             }
             if !is_comment(line) {
-                check_text(line, number)?;
+                check_text(line).map_err(|fault| fault(line_of(text, at)))?;
             }
         }
         start = end + 1;
@@ -311,11 +313,11 @@ fn check_outside(text: &[u8], from: usize, to: usize) -> Result<(), PemError> {
     Ok(())
 }
 
-fn check_text(line: &[u8], number: usize) -> Result<(), PemError> {
+fn check_text(line: &[u8]) -> Result<(), fn(usize) -> PemError> {
     if is_like_boundary(line) {
-        return Err(PemError::Boundary(number));
+        return Err(PemError::Boundary);
     }
-    if is_like_content(line) { Err(PemError::Stray(number)) } else { Ok(()) }
+    if is_like_content(line) { Err(PemError::Stray) } else { Ok(()) }
 }
 
 /// Hyphens and other dashes with BEGIN or END, or with the label of a certificate or key, as a boundary has them.

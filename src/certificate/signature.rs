@@ -26,6 +26,12 @@ const WEAK_SIGNATURES: [ObjectIdentifier; 4] = [
     ObjectIdentifier::new_unwrap("1.2.840.10040.4.3"),
 ];
 
+/// Keys, and how the identifiers of the signatures with them begin (RFC 3279 sections 2.2 and 2.3, RFC 5758 section 3).
+const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
+const ECDSA_SIGNATURES: &str = "1.2.840.10045.4.";
+const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
+const RSA_SIGNATURES: &str = "1.2.840.113549.1.1.";
+
 /// Algorithms and curves that CAs have and [`DB`] does not (RFC 3279 section 2.2.3, SEC 2).
 const OTHER_NAMES: [(ObjectIdentifier, &str); 2] = [
     (ObjectIdentifier::new_unwrap("1.2.840.10045.4.1"), "ecdsa-with-SHA1"),
@@ -88,6 +94,20 @@ impl Link {
     /// Whether it is a root: issued to itself and signed with its own key.
     pub(crate) fn is_self_signed(&self) -> bool {
         self.is_issued_by(self).is_ok()
+    }
+
+    /// Whether OpenSSL takes it for a root (`EXFLAG_SS`), for which it does not look at the signature: by its names, the key that it names
+    /// as the issuer's, and the kinds of signature and key.
+    pub(crate) fn is_taken_for_root(&self) -> bool {
+        let key = &self.certificate.tbs_certificate().subject_public_key_info().algorithm.oid;
+        let signature = &self.certificate.signature_algorithm().oid;
+        let is_of_kind = |base: &str| signature.to_string().starts_with(base);
+        let fits = match key.to_string().as_str() {
+            EC_PUBLIC_KEY => is_of_kind(ECDSA_SIGNATURES),
+            RSA_ENCRYPTION => is_of_kind(RSA_SIGNATURES),
+            _ => key == signature,
+        };
+        self.is_self_issued() && self.names_key_of(self) && fits
     }
 
     /// Whether `above` issued this one, as OpenSSL finds it out: by names, key identifiers and signature.

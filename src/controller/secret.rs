@@ -107,8 +107,8 @@ impl SecretContent {
     #[must_use]
     pub fn view(&self, written: &ObjectMeta, wrong_type: Option<String>) -> SecretView {
         let ca_certificate = self.ca_certificate.as_deref().unwrap_or_default().as_bytes();
-        let (chain_digest, chain_fault) = chain(&self.pair, ca_certificate);
         let seen = view_of(written, Ok(self.pair.facts().clone()));
+        let (chain_digest, chain_fault) = if is_from_ca(&seen) { chain(&self.pair, ca_certificate) } else { (None, None) };
         SecretView { wrong_type, complete: true, chain_digest, chain_fault, ..seen }
     }
 }
@@ -162,6 +162,9 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
     view.wrong_type = secret.type_.clone().filter(|type_| type_ != TLS_SECRET_TYPE);
     view.complete = pair.as_ref().is_some_and(|pair| {
         fault.is_none()
+            // More can be read here than databases read.
+            && certificates == pair.certificates_pem().as_bytes()
+            && key == pair.key_pem().expose_secret().as_bytes()
             && combined == pair.combined_pem().expose_secret().as_bytes()
             && view.ca_digest == Some(entry(CA_CERTIFICATE)).filter(|ca| !ca.is_empty()).map(sha256_of)
             && has_own_metadata(object, &secret.metadata, pair.facts())
@@ -210,9 +213,9 @@ pub fn chain_digest(intermediates: &[CertificateDer<'_>], ca_certificate: &[u8])
     sha256(&each.collect::<Vec<_>>().join(" "))
 }
 
-/// Certificates of Atlas have nothing above them in their Secret.
+/// Certificates of Atlas have nothing above them in their Secret, whatever `ca.crt` others put there.
 fn is_from_ca(view: &SecretView) -> bool {
-    view.ca_digest.is_some() || view.issuer.as_ref().is_some_and(|issuer| issuer.starts_with("ca/"))
+    view.issuer.as_ref().map_or(view.ca_digest.is_some(), |issuer| issuer.starts_with("ca/"))
 }
 
 /// Who issued the certificate, as the status remembers it.

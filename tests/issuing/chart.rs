@@ -148,3 +148,10 @@ async fn roles_for_users_are_made_in_namespaced_mode_and_for_cluster_issuers_if_
         assert!(asked.contains(&format!("name: {name}\n")), "{name}");
     }
 }
+
+#[tokio::test]
+async fn null_takes_a_value_away() {
+    let shop = open("nulls").await;
+    let manifests = rendered(&shop, &["extraEnv=null,podLabels=null,podSecurityContext=null,rbac.aggregate=null"]);
+    assert!(manifests.contains("kind: Deployment"));
+}

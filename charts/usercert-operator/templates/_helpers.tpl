@@ -114,7 +114,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- /* The same with extraEnv. Of a name that stands twice the last counts: server-side apply refuses a list that has both. */}}
 {{- define "usercert-operator.env" -}}
 {{- $all := list }}
-{{- range $entry := concat (fromYamlArray (include "usercert-operator.ownEnv" .)) .Values.extraEnv }}
+{{- range $entry := concat (fromYamlArray (include "usercert-operator.ownEnv" .)) (default list .Values.extraEnv) }}
 {{- $others := list }}
 {{- range $all }}{{ if ne .name $entry.name }}{{ $others = append $others . }}{{ end }}{{ end }}
 {{- $all = append $others $entry }}

@@ -193,3 +193,14 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_long_text_costs_no_more_than_its_length() {
+    // As much as a Secret holds (1 MiB): lines of text, and blocks that are read past.
+    let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+    let started = std::time::Instant::now();
+    for piece in ["a\n", parameters] {
+        assert_eq!(count(piece.repeat(1_000_000 / piece.len()) + one()), Ok(1));
+    }
+    assert!(started.elapsed() < std::time::Duration::from_mins(1), "{:?}", started.elapsed());
+}

@@ -77,8 +77,44 @@ fn what_is_missing_in_a_chain_is_taken_from_the_other_file_or_named() {
     assert_ne!(in_both.chain_digest, whole.chain_digest);
     let with_root = written.with(&[written.leaf.as_str(), &written.intermediate, &written.root].concat(), true);
     assert_eq!(with_root.chain_fault, None, "a root that is handed on does no harm");
+}
+
+#[test]
+fn what_databases_may_read_otherwise_is_written_anew() {
+    let written = written("ca/1", true);
     let glued = written.with(&(written.leaf.trim_end().to_owned() + &written.intermediate), false);
-    assert_eq!((glued.chain_fault, glued.spoilt), (None, None));
+    assert_eq!((glued.complete, glued.chain_fault, glued.spoilt), (false, None, None));
+    let mut secret = written.secret.clone();
+    let key = secret.data.as_mut().unwrap().get_mut(TLS_PRIVATE_KEY).unwrap();
+    key.0.insert(0, b'\n');
+    assert!(!read(&object(), &secret).0.complete);
+    assert!(read(&object(), &written.secret).0.complete);
+}
+
+#[test]
+fn a_certificate_of_atlas_has_no_chain_whatever_stands_in_ca_crt() {
+    let mut written = written("atlas/1", false);
+    let data = written.secret.data.as_mut().unwrap();
+    data.insert(CA_CERTIFICATE.to_owned(), ByteString(ca_of_a_stranger().into_bytes()));
+    let (view, pair) = read(&object(), &written.secret);
+    assert_eq!((view.complete, view.chain_fault), (false, None));
+    // As it is repaired while the issuer cannot be used.
+    let content = SecretContent {
+        pair: pair.unwrap(),
+        ca_certificate: ca_certificate(&written.secret),
+        issuer: view.issuer,
+        issue_reason: None,
+        issuance: None,
+        renew_request: None,
+    };
+    let repaired = content.to_secret(&object());
+    for view in [content.view(&repaired.metadata, None), read(&object(), &repaired).0] {
+        assert_eq!((view.complete, view.chain_digest, view.chain_fault), (true, None, None));
+    }
+}
+
+fn ca_of_a_stranger() -> String {
+    CertifiedIssuer::self_signed(ca("stranger"), KeyPair::generate().unwrap()).unwrap().pem()
 }
 
 #[test]

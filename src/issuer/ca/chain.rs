@@ -196,6 +196,9 @@ fn check_certificate(link: &Link, now: Timestamp) -> Result<(), CaError> {
     if !may_sign_for_clients(&link.certificate) {
         return Err(CaError::NotForClients(subject));
     }
+    if link.is_taken_for_root() && !link.is_self_signed() {
+        return Err(CaError::TakenForRoot(subject));
+    }
     let mut extensions = fields.extensions().into_iter().flatten();
     if let Some(unknown) = extensions.find(|one| one.critical && !KNOWN_EXTENSIONS.contains(&one.extn_id)) {
         return Err(CaError::UnknownExtension { subject, extension: name_of(&unknown.extn_id) });

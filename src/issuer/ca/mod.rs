@@ -47,6 +47,11 @@ pub enum CaError {
     /// A certificate may not sign others (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
     #[error("{0} in tls.crt is not a CA: it needs basicConstraints CA:TRUE, and keyCertSign if it has a keyUsage")]
     NotCa(String),
+    /// A certificate has one name twice and is signed with another key, and nothing in it tells that the name means another CA there.
+    #[error(
+        "{0} in tls.crt is issued to itself, but not signed with its own key, and databases take it for a root: have it issued with an authorityKeyIdentifier or under another name"
+    )]
+    TakenForRoot(String),
     /// A certificate may sign only for other uses. Databases with OpenSSL refuse what is below it (RFC 5280 section 4.2.1.12).
     #[error("{0} in tls.crt has an extendedKeyUsage without clientAuth: databases refuse the client certificates below it")]
     NotForClients(String),

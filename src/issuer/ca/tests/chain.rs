@@ -144,3 +144,35 @@ fn a_critical_extension_is_taken_if_openssl_takes_it(#[case] extension: &str, #[
         (issued, _) => panic!("{issued:?}"),
     }
 }
+
+/// A CA with the name of the root above it, which names the root's key or not.
+#[rstest]
+#[case::named(P256, P256, "authorityKeyIdentifier=keyid", true)]
+#[case::not_named(P256, P256, "authorityKeyIdentifier=none", false)]
+#[case::not_named_but_another_kind_of_key(&["genrsa", "2048"], P256, "authorityKeyIdentifier=none", true)]
+fn a_ca_with_the_name_of_its_root_is_taken_if_openssl_takes_it(
+    #[case] root_key: &[&str],
+    #[case] key: &[&str],
+    #[case] extension: &str,
+    #[case] is_taken: bool,
+) {
+    let root = make_ca(root_key, &[]);
+    std::fs::write(root.path("sub.key"), openssl(key, "")).unwrap();
+    let extensions = format!("basicConstraints=critical,CA:TRUE\nsubjectKeyIdentifier=hash\n{extension}\n");
+    std::fs::write(root.path("sub.ext"), extensions).unwrap();
+    let file = |name: &str| root.path(name);
+    let subject = ["-multivalue-rdn", "-subj", "/DC=com/DC=example/O=Acme+OU=db/CN=users CA"];
+    let request_pem = openssl(&[&["req", "-new", "-key", &file("sub.key")], &subject[..]].concat(), "");
+    let (ca, ca_key, extensions) = (file("ca.crt"), file("ca.key"), file("sub.ext"));
+    let arguments = ["x509", "-req", "-CA", &ca, "-CAkey", &ca_key, "-set_serial", "9", "-extfile", &extensions];
+    let sub = openssl(&arguments, &request_pem);
+    let root_pem = String::from_utf8(root.read("ca.crt")).unwrap();
+    for chain in [sub.clone(), sub.clone() + &root_pem] {
+        if is_taken {
+            issued_and_verified(&root, &chain, &root.read("sub.key"), &root_pem);
+        } else {
+            let refusal = refusal_of(&chain, &root.read("sub.key"));
+            assert!(refusal.contains("is issued to itself, but not signed with its own key"), "{refusal}");
+        }
+    }
+}
