@@ -142,7 +142,7 @@ async fn an_answer_that_cannot_be_used_is_counted_and_never_written() {
     let faults = [
         ("html", Fault::HtmlBody, "not PEM"),
         ("empty", Fault::EmptyBody, "empty"),
-        ("truncated", Fault::TruncatedPem, "cut off"),
+        ("truncated", Fault::TruncatedPem, "cut off within the PRIVATE KEY"),
         ("wrong-key", Fault::WrongKey, "does not fit"),
         ("expired", Fault::ExpiredCertificate, "expired"),
         ("other-user", Fault::OtherUser, "is for CN=other-user-other, not for CN=other-user"),

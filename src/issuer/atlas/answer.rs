@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 use super::{Words, client::ReadError};
 use crate::{
     api::{Reason, printable},
-    certificate::{CertificatePair, Kind, PairError, read_blocks},
+    certificate::{CertificatePair, Kind, PairError, PemError, read_blocks},
     issuer::{IssueError, IssueRequest, Issued, Minted, Retry},
 };
 
@@ -69,7 +69,11 @@ fn read(body: &str, request: &IssueRequest) -> Result<CertificatePair, String> {
 
 fn expect_one_of_each(pem: &str) -> Result<(), String> {
     let (mut certificates, mut keys) = (0, 0);
-    for block in read_blocks(pem.as_bytes()).map_err(|error| error.to_string())? {
+    let blocks = read_blocks(pem.as_bytes()).map_err(|error| match error {
+        PemError::WithoutEnd { label, .. } => format!("it is cut off within the {label}"),
+        error => error.to_string(),
+    })?;
+    for block in blocks {
         match block.kind {
             Kind::Certificate => certificates += 1,
             Kind::Pkcs8Key | Kind::Pkcs1Key | Kind::Sec1Key => keys += 1,
