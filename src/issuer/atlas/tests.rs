@@ -221,7 +221,7 @@ fn a_pair_is_taken_from_pem_and_from_a_json_string_and_from_nothing_else() {
         ("", "empty"),
         ("{}", "not PEM"),
         ("\"unterminated", "neither PEM nor a JSON string"),
-        (&pem[..pem.len() / 2], "has no end"),
+        (&pem[..pem.len() / 2], "cut off within the CERTIFICATE"),
         (&(pem.clone() + &key.serialize_pem()), "2 private keys"),
     ] {
         let error = body(text).unwrap_err();
