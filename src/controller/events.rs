@@ -26,8 +26,6 @@ const NAME_BYTES: usize = 253 - 17;
 pub struct Events {
     client: Client,
     reporter: Reporter,
-    /// For what is no Warning; it counts what it publishes about one object for one reason within six minutes in one Event.
-    recorder: Recorder,
 }
 
 impl Events {
@@ -36,7 +34,7 @@ impl Events {
     pub fn new(client: Client) -> Self {
         let instance = std::env::var("POD_NAME").ok();
         let reporter = Reporter { controller: CONTROLLER.to_owned(), instance };
-        Self { recorder: Recorder::new(client.clone(), reporter.clone()), client, reporter }
+        Self { client, reporter }
     }
 
     /// Publishes one Event about an object.
@@ -63,11 +61,8 @@ impl Events {
             let event = with_generated_name(event, regarding, &self.reporter);
             return request(operation, api.create(&PostParams::default(), &event)).await.map(drop);
         }
-        let recorder = match event.type_ {
-            EventType::Normal => self.recorder.clone(),
-            // Each has an Event of its own. Counted together they would show the first note alone, and so hide what was tried after it.
-            EventType::Warning => Recorder::new(self.client.clone(), self.reporter.clone()),
-        };
+        // Each has an Event of its own. Counted together they would show the first note alone, and so hide what came after it.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
         request(operation, recorder.publish(&event, &regarding)).await
     }
 }
