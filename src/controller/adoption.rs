@@ -30,8 +30,7 @@ pub enum Holder {
     /// This object controls it.
     ThisObject,
     /// It carries a mark of this operator, and its controller is gone: a restored backup. Its reference names no controller, or a former object
-    /// with the name of this one. The text
-    /// is a sentence about the Secret.
+    /// with the name of this one. The text is a sentence about the Secret.
     Nobody(String),
     /// Another's, or nobody's without a mark of this operator. The text is a sentence about the Secret.
     Another(String),
