@@ -82,8 +82,12 @@ tenancy: tools ## What tenants may try against others, each attempt beside a nei
 	cargo test --test tenancy
 
 .PHONY: cases
-cases: ## What OpenSSL says of CAs of all kinds, and what this operator makes of them; prints a table
+cases: tools ## What OpenSSL says of CAs of all kinds, and what this operator makes of them; prints a table, then runs the cases on an API server
 	@cargo test --quiet --test cases -- --nocapture --test-threads=1
+	@echo "Webhooks that refuse, and names too long for an Event:"
+	@cargo test --quiet --test issuing -- --format pretty admission a_success_is_told
+	@echo "Secrets that belong to others, the CA's among them:"
+	@cargo test --quiet --test tenancy -- adoption
 
 .PHONY: image
 image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:... BASE_IMAGE=debian@sha256:...; needs docker

@@ -251,7 +251,7 @@ fn record(case: &Case, decision: &Decision, status: &mut DatabaseUserCertificate
     for (minted, retry) in [(Minted::No, Retry::Backoff), (Minted::Possibly, Retry::Slowly), (Minted::No, Retry::At(now))] {
         let error = IssueError { reason: Reason::AtlasAnswerLost, message: "lost".to_owned(), retry, minted };
         if let Some((desired, facts)) = desired.as_ref().zip(facts.as_ref()) {
-            record_failure(status, desired, facts, &error, now);
+            record_failure(status, desired, facts, None, &error, now);
         }
     }
     let listed: Vec<ListedCertificate> = case.made.iter().flatten().map(|second| listed(*second)).collect();

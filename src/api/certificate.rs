@@ -269,6 +269,9 @@ pub struct CertificateFailure {
     pub next_attempt: Time,
     /// Digest of what the attempt depended on (spec, issuer, credentials, renewal request).
     pub inputs: String,
+    /// Why a certificate was needed.
+    #[serde(default)]
+    pub cause: Option<String>,
 }
 
 /// Certificates of a database user whose keys are lost, or elsewhere.
@@ -334,6 +337,9 @@ pub struct VerifiedSecret {
     /// CA: digest of the issuer's chain with which the Secret was found to be in order. Another one is written to the Secret.
     #[serde(default)]
     pub chain: Option<String>,
+    /// CA: when the first of the certificates above this one expires. Databases refuse it from then on.
+    #[serde(default)]
+    pub chain_not_after: Option<Time>,
 }
 
 impl DatabaseUserCertificate {

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 
+use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 
 use super::{
     PairError, read_certificates,
     signature::{Link, Proof},
+    time_of,
 };
 
 /// More certificates than any chain has, and few enough to be compared in no time.
@@ -78,8 +80,9 @@ impl Reached {
 }
 
 /// Checks that the first certificate leads through the others to one in `ca.crt`, by names and signatures and whatever the time is. That
-/// one is a root, or the topmost that is known, which is among the others then.
-pub(crate) fn check_leads_to(chain: &[CertificateDer<'static>], ca_certificates: &[u8]) -> Result<(), ChainError> {
+/// one is a root, or the topmost that is known, which is among the others then. Returns when the first of the certificates above the leaf
+/// expires; of several ways up, that of the one that lasts longest.
+pub(crate) fn check_leads_to(chain: &[CertificateDer<'static>], ca_certificates: &[u8]) -> Result<Timestamp, ChainError> {
     let tops = read_certificates(ca_certificates).map_err(ChainError::Top)?;
     let count = chain.len() + tops.len();
     if count > LONGEST {
@@ -88,14 +91,35 @@ pub(crate) fn check_leads_to(chain: &[CertificateDer<'static>], ca_certificates:
     let links: Vec<Link> =
         chain.iter().chain(&tops).cloned().map(Link::new).collect::<Result<_, _>>().map_err(|_| ChainError::Unreadable)?;
     let ends_there = |link: &Link| link.is_taken_for_root() && !link.is_self_signed();
-    let reached = Reached::from(&[0], &links, |index| index == 0 || !ends_there(&links[index]));
+    let is_allowed = |index: usize| index == 0 || !ends_there(&links[index]);
+    let reached = Reached::from(&[0], &links, is_allowed);
+    let ends = ends_of_ways(&links, &reached.order);
     let is_top = |index: &&usize| **index > 0 && tops.contains(&links[**index].encoded);
     let is_handed_on = |index: usize| index < chain.len() || links[index].is_self_signed();
-    if reached.order.iter().filter(is_top).any(|index| is_handed_on(*index)) {
-        return Ok(());
+    let tops = reached.order.iter().copied().filter(|index| is_top(&index) && is_handed_on(*index));
+    if let Some(not_after) = tops.filter_map(|top| ends[top]).max() {
+        return Ok(not_after);
     }
     if let Some(lacking) = reached.order.iter().find(is_top) {
         return Err(ChainError::Lacking(links[*lacking].name()));
     }
     Err(ChainError::Broken(reached.order.last().map(|index| links[*index].name()).unwrap_or_default()))
+}
+
+/// For each certificate when the first one on the way up to it expires, itself included and the leaf (the first) not; of several ways, on the
+/// one that lasts longest. Only certificates that are among `reached` are on a way.
+fn ends_of_ways(links: &[Link], reached: &[usize]) -> Vec<Option<Timestamp>> {
+    let not_after = |index: usize| time_of(links[index].certificate.tbs_certificate().validity().not_after);
+    let mut ends: Vec<Option<Timestamp>> = vec![None; links.len()];
+    let mut left = reached.to_vec();
+    let mut next = Some(0).filter(|leaf| left.contains(leaf));
+    while let Some(below) = next {
+        left.retain(|index| *index != below);
+        for above in left.iter().copied().filter(|above| links[below].is_issued_by(&links[*above]).is_ok()) {
+            let end = ends[below].map_or(not_after(above), |end| end.min(not_after(above)));
+            ends[above] = ends[above].max(Some(end));
+        }
+        next = left.iter().copied().filter(|index| ends[*index].is_some()).max_by_key(|index| ends[*index]);
+    }
+    ends
 }

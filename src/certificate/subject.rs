@@ -86,7 +86,7 @@ impl Subject {
     }
 
     /// Whether a name reads as a distinguished name of several attributes, in any of the forms that tools print: with commas, with spaces
-    /// around the signs, or with a slash before each attribute. Who writes such a user name means the subject and no common name.
+    /// around the signs, or with slashes. Who writes such a user name means the subject and no common name.
     #[must_use]
     pub fn is_like_name_of_several_attributes(name: &str) -> bool {
         let is_attribute = |part: &&str| {
@@ -96,8 +96,7 @@ impl Subject {
             let is_known = ATTRIBUTE_TYPES.iter().chain(&OTHER_ATTRIBUTE_TYPES).any(|known| known.eq_ignore_ascii_case(type_));
             !value.trim().is_empty() && (is_identifier || is_known)
         };
-        let separators: &[char] = if name.starts_with('/') { &['/', '+'] } else { &[',', '+', ';'] };
-        let mut parts = name.trim_start_matches('/').split(separators);
+        let mut parts = name.trim_start_matches('/').split([',', '+', ';', '/']);
         parts.next().is_some_and(|first| is_attribute(&first)) && parts.any(|part| is_attribute(&part))
     }
 

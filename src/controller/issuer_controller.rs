@@ -182,11 +182,12 @@ fn ready_message(loaded: &LoadedIssuer) -> String {
     [&[issued], remarks].concat().join("; ")
 }
 
-/// Only dates make an issuer usable or unusable without a watch event: a CA's expiry is awaited, one out of date is read hourly.
+/// Only dates make an issuer usable or unusable without a watch event: those of a CA's certificates are awaited, and a CA out of date is
+/// read hourly.
 fn next_look(loaded: &Loaded, now: Timestamp) -> Action {
     let hour = Duration::from_hours(1);
     match loaded {
-        Ok(loaded) => match loaded.facts.not_after.map(|not_after| Duration::try_from(not_after.duration_since(now))) {
+        Ok(loaded) => match loaded.reread_at.map(|at| Duration::try_from(at.duration_since(now))) {
             Some(Ok(until)) => Action::requeue((until + Duration::from_secs(1)).min(hour)),
             _ => Action::await_change(),
         },
@@ -225,7 +226,7 @@ async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -
     let now = now(context);
     if let Some(Ok(known)) = context.issuers.get(key)
         && known.facts.version == version
-        && known.facts.not_after.is_none_or(|not_after| not_after > now)
+        && known.reread_at.is_none_or(|at| at > now)
     {
         return Ok(Some(Ok(known)));
     }

@@ -45,6 +45,8 @@ pub struct LoadedIssuer {
     pub facts: IssuerFacts,
     /// For the act.
     pub issuer: Issuer,
+    /// CA: when its Secret is to be read again though it has not changed, for one of its certificates becomes valid or expires.
+    pub reread_at: Option<Timestamp>,
 }
 
 /// Why an issuer cannot be used.
@@ -240,7 +242,7 @@ pub(super) fn load_atlas(
         chain_digest: None,
         name_constraints: NameConstraints::default(),
     };
-    Ok(LoadedIssuer { facts, issuer: Issuer::Atlas(Arc::new(issuer)) })
+    Ok(LoadedIssuer { facts, issuer: Issuer::Atlas(Arc::new(issuer)), reread_at: None })
 }
 
 fn load_ca(
@@ -271,7 +273,7 @@ fn load_ca(
         chain_digest: Some(chain_digest(ca.intermediates(), ca.ca_certificate_pem().as_bytes())),
         name_constraints: ca.name_constraints().clone(),
     };
-    Ok(LoadedIssuer { facts, issuer: Issuer::Ca(Arc::new(ca)) })
+    Ok(LoadedIssuer { facts, reread_at: ca.next_change(), issuer: Issuer::Ca(Arc::new(ca)) })
 }
 
 fn data(secret: &Secret) -> BTreeMap<&str, &[u8]> {

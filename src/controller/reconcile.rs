@@ -151,7 +151,7 @@ pub(super) async fn finish(mut pass: Pass<'_>, decision: Decision, acted: Acted)
             }
             decide(&pass.object, &pass.observed, now)
         }
-        Acted::Failed(error) => after_failure(&mut pass, &error, now),
+        Acted::Failed(error) => after_failure(&mut pass, cause_of(&decision), &error, now),
         Acted::Unsaved { reason, message } => {
             let until = later(now, context.memory.count_failure(&name));
             let refused = SaveRefused { until, reason, message };
@@ -192,7 +192,7 @@ fn account(pass: &mut Pass<'_>, now: Timestamp) -> Result<Decision, ReconcileErr
     let (context, name) = (pass.context, pass.name());
     let claim = pass.observed.status.issuance.as_ref().map(|claim| claim.id.clone()).unwrap_or_default();
     if let Some(error) = context.memory.end_of(&name, &claim) {
-        return Ok(after_failure(pass, &error, now));
+        return Ok(after_failure(pass, None, &error, now));
     }
     pass.check_leadership()?;
     // What is kept in memory for it is for another user than the Secret's, which works.
@@ -203,17 +203,25 @@ fn account(pass: &mut Pass<'_>, now: Timestamp) -> Result<Decision, ReconcileErr
     Ok(decide(&pass.object, &pass.observed, now))
 }
 
-fn after_failure(pass: &mut Pass<'_>, error: &IssueError, now: Timestamp) -> Decision {
+fn after_failure(pass: &mut Pass<'_>, cause: Option<Reason>, error: &IssueError, now: Timestamp) -> Decision {
     warn!(reason = error.reason.as_str(), message = error.message, "no certificate was issued");
     let wait = || Decision::Wait { until: later(now, 5), reason: error.reason, message: error.message.clone() };
     let Some(loaded) = &pass.issuer else { return wait() };
     let Ok(desired) = Desired::new(&pass.object, &loaded.facts) else { return wait() };
     pass.context.metrics.failed(desired.issuer_type, error.reason);
-    decide::record_failure(&mut pass.observed.status, &desired, &loaded.facts, error, now);
+    decide::record_failure(&mut pass.observed.status, &desired, &loaded.facts, cause, error, now);
     if error.reason == Reason::AtlasRateLimited {
         pass.queues_again();
     }
     decide(&pass.object, &pass.observed, now)
+}
+
+/// Why a certificate is needed, if the decision is to issue one.
+const fn cause_of(decision: &Decision) -> Option<Reason> {
+    match decision {
+        Decision::Issue { cause, .. } | Decision::Examine { cause } => Some(*cause),
+        _ => None,
+    }
 }
 
 /// A Secret that the label-selected watch does not show is watched by its name, so that its changes and its deletion are seen: a foreign one

@@ -23,7 +23,7 @@ use crate::{
         },
     },
     certificate::{CertificateFacts, CertificatePair, PairError, Subject, check_leads_to},
-    decide::SecretView,
+    decide::{ChainView, SecretView},
 };
 
 /// What a Secret is to hold.
@@ -108,8 +108,8 @@ impl SecretContent {
     pub fn view(&self, written: &ObjectMeta, wrong_type: Option<String>) -> SecretView {
         let ca_certificate = self.ca_certificate.as_deref().unwrap_or_default().as_bytes();
         let seen = view_of(written, Ok(self.pair.facts().clone()));
-        let (chain_digest, chain_fault) = if is_from_ca(&seen) { chain(&self.pair, ca_certificate) } else { (None, None) };
-        SecretView { wrong_type, complete: true, chain_digest, chain_fault, ..seen }
+        let chain = if is_from_ca(&seen) { chain(&self.pair, ca_certificate) } else { ChainView::default() };
+        SecretView { wrong_type, complete: true, chain, ..seen }
     }
 }
 
@@ -157,7 +157,7 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
     view.issuer = view.issuer.or_else(|| issuer_in_history(object, view.certificate.as_ref().ok()?));
     view.changed_by = last_other_manager(&secret.metadata);
     if let Some(pair) = pair.as_ref().filter(|_| is_from_ca(&view)) {
-        (view.chain_digest, view.chain_fault) = chain(pair, entry(CA_CERTIFICATE));
+        view.chain = chain(pair, entry(CA_CERTIFICATE));
     }
     view.wrong_type = secret.type_.clone().filter(|type_| type_ != TLS_SECRET_TYPE);
     view.complete = pair.as_ref().is_some_and(|pair| {
@@ -181,7 +181,7 @@ fn best_pair(
     combined: &[u8],
     ca_certificate: &[u8],
 ) -> (Option<CertificatePair>, Option<String>) {
-    let leads = |pair: &CertificatePair| chain(pair, ca_certificate).1;
+    let leads = |pair: &CertificatePair| chain(pair, ca_certificate).fault;
     let first = CertificatePair::parse(certificates, key);
     let fault = match &first {
         Ok(pair) => leads(pair),
@@ -196,14 +196,17 @@ fn best_pair(
     }
 }
 
-/// The digest of what is handed on with the certificate, and why it does not verify with that.
-fn chain(pair: &CertificatePair, ca_certificate: &[u8]) -> (Option<String>, Option<String>) {
+/// What stands above the certificate in its Secret.
+fn chain(pair: &CertificatePair, ca_certificate: &[u8]) -> ChainView {
     if ca_certificate.is_empty() {
-        return (None, None);
+        return ChainView::default();
     }
     let certificates = pair.certificates();
-    let digest = chain_digest(certificates.get(1..).unwrap_or_default(), ca_certificate);
-    (Some(digest), check_leads_to(certificates, ca_certificate).err().map(|fault| fault.to_string()))
+    let digest = Some(chain_digest(certificates.get(1..).unwrap_or_default(), ca_certificate));
+    match check_leads_to(certificates, ca_certificate) {
+        Ok(not_after) => ChainView { digest, fault: None, not_after: Some(not_after) },
+        Err(fault) => ChainView { digest, fault: Some(fault.to_string()), not_after: None },
+    }
 }
 
 /// SHA-256 of what a CA hands on with its certificates, in hexadecimal.
@@ -252,7 +255,7 @@ pub fn recall(
     }
     let has_chain = metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(CA_DIGEST_ANNOTATION));
     // Release 0.1.0 did not look at it.
-    if has_chain && verified.chain.is_none() {
+    if has_chain && (verified.chain.is_none() || verified.chain_not_after.is_none()) {
         return None;
     }
     let facts = CertificateFacts {
@@ -264,7 +267,9 @@ pub fn recall(
         private_key: verified.private_key.parse().ok()?,
     };
     let complete = has_own_metadata(object, metadata, &facts);
-    Some(SecretView { complete, ..view_of(metadata, Ok(facts)) })
+    let not_after = verified.chain_not_after.as_ref().map(|not_after| not_after.0);
+    let chain = ChainView { digest: None, fault: None, not_after };
+    Some(SecretView { complete, chain, ..view_of(metadata, Ok(facts)) })
 }
 
 fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>) -> SecretView {
@@ -280,8 +285,7 @@ fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>)
         issue_reason: annotation(ISSUE_REASON_ANNOTATION),
         renew_request: annotation(RENEW_REQUESTED_ANNOTATION),
         ca_digest: annotation(CA_DIGEST_ANNOTATION),
-        chain_digest: None,
-        chain_fault: None,
+        chain: ChainView::default(),
         changed_by: None,
         spoilt: None,
     }

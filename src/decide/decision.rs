@@ -226,10 +226,13 @@ fn certificate_in_service<'a>(
 }
 
 /// Whether it was tried to hand on the issuer's chain with this certificate, and the two do not verify together. The CA has another key
-/// identifier now, or the certificate is another CA's and the Secret has lost the annotation that says so.
+/// identifier now, or the certificate is another CA's and the Secret has lost the annotation that says so. A new certificate is needed then,
+/// also after an attempt to issue one has failed.
 fn cannot_be_rebuilt(view: &SecretView, desired: &Desired, issuer: &IssuerFacts, observed: &Observed) -> bool {
     let is_about_it = |failure: &CertificateFailure| {
-        failure.reason == Reason::ChainBroken.as_str() && failure.inputs == inputs_digest(desired, issuer)
+        let is_chain_broken = |reason: &str| reason == Reason::ChainBroken.as_str();
+        (is_chain_broken(&failure.reason) || failure.cause.as_deref().is_some_and(is_chain_broken))
+            && failure.inputs == inputs_digest(desired, issuer)
     };
     observed.status.failure.as_ref().is_some_and(is_about_it) && !view.has_current_chain(issuer, &observed.status)
 }
@@ -276,11 +279,17 @@ pub fn ready_certificate<'a>(
     if let Some(fault) = &view.spoilt {
         return Err((Reason::PairUnusable, fault.clone()));
     }
-    if let Some(fault) = &view.chain_fault {
+    if let Some(fault) = &view.chain.fault {
         return Err((Reason::ChainBroken, format!("the Secret does not verify: {fault}")));
     }
     if certificate.not_after <= now {
         return Err((Reason::Expired, format!("the certificate expired at {}", certificate.not_after)));
+    }
+    if let Some(not_after) = view.chain.not_after.filter(|not_after| *not_after <= now) {
+        return Err((
+            Reason::ChainBroken,
+            format!("a certificate of the CA in the Secret expired at {not_after}: renew the CA"),
+        ));
     }
     if certificate.not_before > now {
         let message = format!(

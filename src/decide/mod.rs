@@ -24,7 +24,7 @@ pub use backoff::{inputs_digest, next_attempt};
 pub use credentials::refused_credentials;
 pub use decision::{Decision, decide, ready_certificate};
 pub use desired::{Desired, InvalidSpec, IssuerDefaults, IssuerType, RenewBefore, parse_duration};
-pub use observed::{AbandonedSecret, IssuerFacts, IssuerState, Observed, SaveRefused, SecretState, SecretView};
+pub use observed::{AbandonedSecret, ChainView, IssuerFacts, IssuerState, Observed, SaveRefused, SecretState, SecretView};
 pub use pattern::PatternError;
 pub use renewal::{renew_before, renewal_time};
 pub use status::{claimed, long_name_warning, next_look, next_status, record_failure, record_lost_claim};

@@ -70,12 +70,21 @@ pub struct SecretView {
     pub renew_request: Option<String>,
     /// The annotation with the digest of `ca.crt`.
     pub ca_digest: Option<String>,
-    /// CA: SHA-256 of what stands after the certificate in `tls.crt`, and in `ca.crt`; known when it was just read or written.
-    pub chain_digest: Option<String>,
-    /// CA: why `tls.crt` does not lead to `ca.crt`.
-    pub chain_fault: Option<String>,
+    /// CA: what stands above the certificate. Empty for certificates of Atlas.
+    pub chain: ChainView,
     /// Who else than this operator changed the Secret last, by its managed fields; known when it was just read.
     pub changed_by: Option<String>,
+}
+
+/// What stands above a certificate in its Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ChainView {
+    /// SHA-256 of what stands after the certificate in `tls.crt`, and in `ca.crt`; known when it was just read or written.
+    pub digest: Option<String>,
+    /// Why `tls.crt` does not lead to `ca.crt`.
+    pub fault: Option<String>,
+    /// When the first of the certificates above expires; databases refuse the certificate from then on.
+    pub not_after: Option<Timestamp>,
 }
 
 /// A Secret that carries a mark of this operator and that nobody controls any more, as a backup brings it back.
@@ -151,12 +160,12 @@ impl SecretView {
     /// together otherwise. From then on the issuer's chain is compared with the one that it was found good for.
     #[must_use]
     pub fn has_current_chain(&self, issuer: &IssuerFacts, status: &DatabaseUserCertificateStatus) -> bool {
-        if self.ca_digest != issuer.ca_digest || self.chain_fault.is_some() {
+        if self.ca_digest != issuer.ca_digest || self.chain.fault.is_some() {
             return false;
         }
         let found_good_for = status.verified.as_ref().and_then(|verified| verified.chain.as_ref());
-        self.chain_digest == issuer.chain_digest
-            || found_good_for.map_or(self.chain_digest.is_some(), |digest| Some(digest) == issuer.chain_digest.as_ref())
+        self.chain.digest == issuer.chain_digest
+            || found_good_for.map_or(self.chain.digest.is_some(), |digest| Some(digest) == issuer.chain_digest.as_ref())
     }
 }
 

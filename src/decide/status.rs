@@ -65,11 +65,13 @@ pub fn claimed(
     status
 }
 
-/// Records a failed attempt: when the next one is due, and what may have been minted.
+/// Records a failed attempt to put a certificate into the Secret, which was needed for this cause: when the next attempt is due, and what may
+/// have been minted.
 pub fn record_failure(
     status: &mut DatabaseUserCertificateStatus,
     desired: &Desired,
     issuer: &IssuerFacts,
+    cause: Option<Reason>,
     error: &IssueError,
     now: Timestamp,
 ) {
@@ -92,6 +94,7 @@ pub fn record_failure(
         last_time: Time(truncated_to_second(now)),
         next_attempt: Time(next_attempt(error.retry, error.minted, count, &desired.uid, now)),
         inputs,
+        cause: cause.map(|cause| cause.as_str().to_owned()),
     });
 }
 
@@ -111,6 +114,7 @@ pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, 
         last_time: Time(truncated_to_second(now)),
         next_attempt: Time(next_attempt(Retry::Backoff, Minted::Possibly, count, uid, now)),
         inputs: String::new(),
+        cause: Some(claim.reason),
     });
 }
 
@@ -129,13 +133,14 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
     status.not_after = certificate.map(|certificate| Time(certificate.not_after));
     // What is incomplete is read again after a restart, and so repaired.
     let found_good_for = found_good_for(status, observed);
-    let verified = view.filter(|view| view.complete && view.chain_fault.is_none());
+    let verified = view.filter(|view| view.complete && view.chain.fault.is_none());
     status.verified = verified.zip(certificate).map(|(view, certificate)| VerifiedSecret {
         uid: view.uid.clone(),
         resource_version: view.resource_version.clone(),
         issuer: certificate.issuer.clone(),
         private_key: certificate.private_key.to_string(),
         chain: found_good_for,
+        chain_not_after: view.chain.not_after.map(Time),
     });
     if certificate.is_none() {
         status.renewal_time = None;
@@ -194,7 +199,8 @@ fn set_conditions(
     };
     match ready {
         Ok(certificate) => {
-            set_condition(conditions, READY, true, Reason::Issued, &in_service(certificate), generation, now);
+            let chain = observed.secret.ours().and_then(|view| view.chain.not_after);
+            set_condition(conditions, READY, true, Reason::Issued, &in_service(certificate, chain), generation, now);
         }
         // Why there is no new certificate says more than why there is need of one.
         Err(_) if matches!(decision, Decision::Wait { .. } | Decision::Refuse { .. } | Decision::Queue) => {
@@ -244,8 +250,13 @@ pub fn long_name_warning(observed: &Observed) -> Option<String> {
     Some(format!("the common name has {length} characters and RFC 5280 allows 64: other programs may refuse it"))
 }
 
-fn in_service(certificate: &CertificateFacts) -> String {
-    format!("certificate {} for {} is valid until {}", certificate.serial_number, certificate.subject, certificate.not_after)
+fn in_service(certificate: &CertificateFacts, chain_not_after: Option<Timestamp>) -> String {
+    let CertificateFacts { serial_number, subject, not_after, .. } = certificate;
+    let in_service = format!("certificate {serial_number} for {subject} is valid until {not_after}");
+    match chain_not_after.filter(|chain| chain < not_after) {
+        Some(chain) => format!("{in_service}, and the CA above it until {chain}: databases refuse it from then on"),
+        None => in_service,
+    }
 }
 
 fn issuing(decision: &Decision) -> (bool, Reason, String) {
@@ -302,5 +313,6 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
     let validity = observed.secret.certificate().map(|certificate| [certificate.not_before, certificate.not_after]);
     let lost_answer = observed.status.failure.as_ref().filter(|failure| awaits_lost_answer(failure, now));
     let over = lost_answer.map(|failure| failure.next_attempt.0);
-    next.into_iter().chain(validity.into_iter().flatten()).chain(over).filter(|next| *next > now).min()
+    let chain = observed.secret.ours().and_then(|view| view.chain.not_after);
+    next.into_iter().chain(validity.into_iter().flatten()).chain(chain).chain(over).filter(|next| *next > now).min()
 }

@@ -117,6 +117,8 @@ fn a_user_name_becomes_the_subject_that_is_meant_or_is_refused() {
         ("OU=apps,CN=reports", None),
         ("CN = reports, O = Acme", None),
         ("/O=Acme/CN=reports", None),
+        ("C=US/O=Acme/CN=reports", None),
+        ("O=Acme/Sales", Some("CN=O=Acme/Sales")),
         ("O=Acme", Some("CN=O=Acme")),
     ] {
         let said = subject_of(username);

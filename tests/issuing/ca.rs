@@ -1,7 +1,10 @@
 //! The in-cluster CA, from the issuer to the Secret.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
+use rcgen::{CertifiedIssuer, KeyPair};
 use serde_json::json;
 use usercert_operator::api::DatabaseUserCertificate;
 
@@ -197,6 +200,44 @@ async fn a_changed_chain_reaches_secrets_that_exist_without_a_new_certificate() 
     shop.until("orders", "Issuing", "False CaInvalid").await;
     assert!(shop.message("orders", "Issuing").await.contains("tls.crt: line 1 looks like a boundary and is damaged"));
     assert_eq!(shop.condition("orders", "Ready").await, "True Issued");
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_ca_s_file_is_handed_on_when_it_becomes_valid() {
+    let shop = open("ca-later").await;
+    let parameters = |name: &str| {
+        let mut parameters = rcgen::CertificateParams::default();
+        parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+        parameters
+    };
+    let root = |name| CertifiedIssuer::self_signed(parameters(name), KeyPair::generate().unwrap()).unwrap();
+    let (root, other) = (root("root"), root("other"));
+    let key = KeyPair::generate().unwrap().serialize_pem();
+    let below = |root, not_before: std::time::SystemTime| {
+        let mut parameters = parameters("issuing");
+        parameters.not_before = not_before.into();
+        CertifiedIssuer::signed_by(parameters, KeyPair::from_pem(&key).unwrap(), root).unwrap().pem()
+    };
+    let now = std::time::SystemTime::now();
+    let (valid, later) = (below(&root, now - Duration::from_mins(1)), below(&other, now + Duration::from_secs(15)));
+    let file = [valid, later.clone(), root.pem(), other.pem()].concat();
+    shop.apply_secret("ca", &[("tls.crt", &file), ("tls.key", &key)]).await;
+    shop.apply(json!({
+        "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "ca" },
+        "spec": { "ca": { "secretName": "ca" } },
+    }))
+    .await;
+    shop.certificate("orders", "ca", json!({})).await;
+    let before = shop.until_ready("orders").await;
+    assert_eq!(shop.value("orders", "tls.crt").await.matches("BEGIN").count(), 2, "the other is not valid yet");
+    eventually("the other is handed on too", || async {
+        (shop.value("orders", "tls.crt").await.matches("BEGIN").count() == 3).then_some(())
+    })
+    .await;
+    shop.until("orders", "Ready", "True Issued").await;
+    assert_eq!(shop.status("orders").await.serial_number, before.serial_number, "no new certificate");
+    shop.assert_quiet().await;
 }
 
 #[tokio::test]

@@ -13,8 +13,8 @@ use usercert_operator::{
     },
     certificate::{CertificateFacts, KeyAlgorithm, NameConstraints, PrivateKeySpec, Subject},
     decide::{
-        Allow, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, RenewBefore, SaveRefused, SecretState,
-        SecretView, UserAccount, renewal_time,
+        Allow, ChainView, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, RenewBefore, SaveRefused,
+        SecretState, SecretView, UserAccount, renewal_time,
     },
     issuer::{IssueError, Minted, Retry, atlas::ListedCertificate},
 };
@@ -148,8 +148,7 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         issue_reason: Some(Reason::Issued.as_str().to_owned()),
         renew_request: secret.content.renewal.map(|renewal| renewal.to_string()),
         ca_digest: None,
-        chain_digest: None,
-        chain_fault: None,
+        chain: ChainView::default(),
         changed_by: None,
     }
 }
@@ -205,6 +204,7 @@ fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateStatu
             issuer: AUTHORITY.to_owned(),
             private_key: KEY.to_string(),
             chain: None,
+            chain_not_after: None,
         }),
     }
 }
@@ -226,6 +226,7 @@ fn real_failure(failure: &Failure) -> CertificateFailure {
         last_time: KubernetesTime(at(failure.last_time)),
         next_attempt: KubernetesTime(at(failure.next_attempt)),
         inputs: failure.inputs.clone(),
+        cause: None,
     }
 }
 

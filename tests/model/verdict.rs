@@ -77,7 +77,7 @@ fn ask(picture: &Picture, event: Event) -> Verdict {
         Event::Nothing => {}
         Event::Failed(failed) => {
             let desired = Desired::new(&object, &FACTS).unwrap();
-            decide::record_failure(&mut observed.status, &desired, &FACTS, &issue_error(failed), now);
+            decide::record_failure(&mut observed.status, &desired, &FACTS, None, &issue_error(failed), now);
         }
         Event::LostClaim => decide::record_lost_claim(&mut observed.status, UID, now),
         Event::DroppedClaim => observed.status.issuance = None,

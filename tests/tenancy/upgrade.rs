@@ -33,12 +33,21 @@ pub async fn what_works_stays_in_service_and_what_is_refused_now_says_so_once(st
     shop.cluster.atlas.add_user(&shop.project, "endpoint", X509Type::Managed);
     shop.certificate("endpoint", "atlas", json!({})).await;
     shop.until_ready("endpoint").await;
+    // A CA honours no months, so that only a person can help.
+    let reference = json!({ "kind": "ClusterCertificateIssuer", "name": "upgraded-kept" });
+    shop.certificate("stalled", "", json!({ "issuerRef": reference, "monthsUntilExpiration": 3 })).await;
+    shop.until("stalled", "Stalled", "True InvalidSpec").await;
     shop.assert_quiet().await;
     let secrets = shop.secrets_by_version().await;
 
-    // What 0.1.0 let be stored, and took for allowed.
+    // What 0.1.0 let be stored, and took for allowed; it had fewer conditions.
     shop.cluster.kill_operator();
     let admin = stage.admin().await;
+    let mut conditions = shop.status("stalled").await.conditions;
+    conditions.retain(|condition| condition.type_ != "Stalled");
+    let patch = Patch::Merge(json!({ "status": { "conditions": conditions } }));
+    let objects = Api::<DatabaseUserCertificate>::namespaced(admin.clone(), NAMESPACE);
+    objects.patch_status("stalled", &PatchParams::default(), &patch).await.unwrap();
     let definitions = Api::<CustomResourceDefinition>::all(admin.clone());
     let strict = definitions.get(crate::patterns::DEFINITION).await.unwrap();
     replace_definition(&definitions, without_rules(&strict)).await;
@@ -64,6 +73,7 @@ pub async fn what_works_stays_in_service_and_what_is_refused_now_says_so_once(st
     ] {
         shop.until(name, "Issuing", &format!("False {reason}")).await;
     }
+    shop.until("stalled", "Stalled", "True InvalidSpec").await;
     shop.assert_quiet().await;
     for name in ["kept", "subjects", "list", "members", "endpoint"] {
         assert_eq!(shop.condition(name, "Ready").await, "True Issued", "{name}");
@@ -71,7 +81,11 @@ pub async fn what_works_stays_in_service_and_what_is_refused_now_says_so_once(st
     assert_eq!(shop.secrets_by_version().await, secrets, "no Secret is written");
     let mut written = writes(&shop).split_off(before);
     written.sort();
-    assert_eq!(written, ["endpoint", "list", "members", "subjects"], "one status each, and none for what is allowed still");
+    assert_eq!(
+        written,
+        ["endpoint", "list", "members", "stalled", "subjects"],
+        "one status each, and none for what is allowed still"
+    );
     nothing_new_is_signed(&shop, &["subjects", "list", "members", "endpoint"]).await;
     assert_eq!(shop.cluster.atlas.mints_of("endpoint").len(), 1);
     stage.record("upgrade", "what 0.1.0 allowed and is refused now", "Ready stays True, one status write, no Secret written");

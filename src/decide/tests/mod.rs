@@ -98,8 +98,7 @@ fn view() -> SecretView {
         issue_reason: Some("NoCertificate".into()),
         renew_request: None,
         ca_digest: None,
-        chain_digest: None,
-        chain_fault: None,
+        chain: ChainView::default(),
     }
 }
 
@@ -153,6 +152,6 @@ fn failed(minted: Minted, failure_reason: Reason) -> Observed {
     let mut observed = Observed { secret: SecretState::Absent, ..observed() };
     let Decision::Issue { desired, .. } = decide(&object(), &observed, at(0)) else { panic!() };
     let error = IssueError { reason: failure_reason, message: "no".into(), retry: Retry::Slowly, minted };
-    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), &error, at(0));
+    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), None, &error, at(0));
     observed
 }

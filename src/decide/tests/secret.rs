@@ -84,6 +84,7 @@ fn what_was_spoilt_is_repaired_before_a_renewal_that_has_to_wait() {
         last_time: Time(at(0)),
         next_attempt: Time(at(200 * DAY)),
         inputs: String::new(),
+        cause: None,
     };
     observed.status.failure = Some(failure(Reason::AtlasAnswerLost));
     let due = at(80 * DAY);
@@ -194,7 +195,7 @@ fn while_the_claim_stands_an_issuer_whose_clock_was_set_back_costs_no_key() {
 fn with_chains(of_issuer: &str, in_secret: Option<&str>, found_good_for: Option<&str>) -> Observed {
     let mut observed = with_issuer(|issuer| issuer.chain_digest = Some(of_issuer.into()));
     let mut view = view();
-    view.chain_digest = in_secret.map(Into::into);
+    view.chain.digest = in_secret.map(Into::into);
     observed.secret = SecretState::Ours(Box::new(view));
     observed.status.verified = found_good_for.map(|chain| VerifiedSecret {
         uid: "secret-uid".into(),
@@ -202,6 +203,7 @@ fn with_chains(of_issuer: &str, in_secret: Option<&str>, found_good_for: Option<
         issuer: "CN=CA".into(),
         private_key: "ECDSA 256".into(),
         chain: Some(chain.into()),
+        chain_not_after: None,
     });
     observed
 }
@@ -226,7 +228,7 @@ fn a_chain_is_rebuilt_when_the_issuer_s_has_changed(#[case] observed: Observed, 
 fn a_secret_that_does_not_verify_by_itself_is_not_ready_and_is_rebuilt() {
     let mut observed = with_chains("new", Some("new"), Some("new"));
     let SecretState::Ours(view) = &mut observed.secret else { panic!() };
-    view.chain_fault = Some("tls.crt does not lead to ca.crt".into());
+    view.chain.fault = Some("tls.crt does not lead to ca.crt".into());
     assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Repair { renewal_time: Some(_) }));
     let (reason, message) = ready_certificate(&object(), &observed, at(DAY)).unwrap_err();
     assert_eq!(
@@ -241,4 +243,41 @@ fn a_secret_that_does_not_verify_by_itself_is_not_ready_and_is_rebuilt() {
     assert!(matches!(decide(&object(), &changed, at(DAY)), Decision::Repair { .. }), "another chain may do");
     observed.issuer = IssuerState::Missing;
     assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Refuse { .. }), "only the issuer has the rest");
+}
+
+#[test]
+fn a_failure_to_issue_what_cannot_be_rebuilt_is_waited_for() {
+    let mut observed = with_chains("new", Some("new"), Some("new"));
+    let SecretState::Ours(view) = &mut observed.secret else { panic!() };
+    view.chain.fault = Some("tls.crt does not lead to ca.crt".into());
+    observed.status.failure = failed(Minted::No, Reason::ChainBroken).status.failure;
+    let (desired, because) = match decide(&object(), &observed, at(DAY)) {
+        Decision::Issue { desired, cause } => (desired, cause),
+        other => panic!("{other:?}"),
+    };
+    let error = IssueError { reason: Reason::SigningFailed, message: "no".into(), retry: Retry::Backoff, minted: Minted::No };
+    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), Some(because), &error, at(DAY));
+    assert_eq!(super::reason(&decide(&object(), &observed, at(DAY + 1))), Some(Reason::SigningFailed));
+    assert_eq!(observed.status.failure.as_ref().unwrap().count, 2, "the waits grow");
+    assert_eq!(cause(&decide(&object(), &observed, at(2 * DAY))), Some(Reason::ChainBroken), "and it is tried again");
+}
+
+#[test]
+fn a_certificate_whose_ca_ends_first_is_ready_until_then() {
+    let mut observed = with_chains("new", Some("new"), Some("new"));
+    let SecretState::Ours(view) = &mut observed.secret else { panic!() };
+    view.chain.not_after = Some(at(10 * DAY));
+    let status = |now| {
+        let decision = decide(&object(), &observed, now);
+        (next_status(&object(), &observed, &decision, now), next_look(&observed, &decision, now))
+    };
+    let (before, next) = status(at(DAY));
+    assert_eq!(next, Some(at(10 * DAY)));
+    let ready = condition(&before.conditions, READY).unwrap();
+    assert_eq!(ready.status, "True");
+    assert!(ready.message.contains("and the CA above it until 1970-01-11T00:00:00Z"), "{}", ready.message);
+    assert_eq!(before.verified.unwrap().chain_not_after, Some(Time(at(10 * DAY))));
+    let (after, _) = status(at(10 * DAY));
+    let ready = condition(&after.conditions, READY).unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "ChainBroken"), "{}", ready.message);
 }

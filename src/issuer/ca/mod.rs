@@ -8,7 +8,7 @@ mod tests;
 use std::fmt;
 
 use aws_lc_rs::{digest, rand};
-use der::Encode;
+use der::{Decode, Encode};
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
 use x509_cert::ext::pkix::SubjectKeyIdentifier;
@@ -147,6 +147,7 @@ pub struct CaIssuer {
     key_id: String,
     not_before: Timestamp,
     not_after: Timestamp,
+    next_change: Option<Timestamp>,
     name_constraints: NameConstraints,
 }
 
@@ -167,6 +168,7 @@ impl CaIssuer {
         let certificates = read_certificates(certificates).map_err(CaError::Certificate)?;
         let key = PrivateKey::from_pem(key).map_err(CaError::Key)?;
         let public_key = key.public_key_info().map_err(CaError::Key)?;
+        let next_change = next_change(&certificates, now);
         let chain = Chain::new(certificates, &public_key, now)?;
         let parsed: Vec<Certificate> = chain.path.iter().map(|link| link.certificate.clone()).collect();
         let Some(certificate) = parsed.first() else { return Err(CaError::Certificate(PairError::NoCertificate)) };
@@ -175,6 +177,7 @@ impl CaIssuer {
             key_id: key_id(certificate),
             not_before: parsed.iter().map(|ca| time_of(ca.tbs_certificate().validity().not_before)).max().unwrap_or(now),
             not_after: parsed.iter().map(|ca| time_of(ca.tbs_certificate().validity().not_after)).min().unwrap_or(now),
+            next_change,
             name_constraints: NameConstraints::of_chain(&parsed)?,
             certificate: certificate.clone(),
             key,
@@ -194,6 +197,13 @@ impl CaIssuer {
     #[must_use]
     pub const fn not_after(&self) -> Timestamp {
         self.not_after
+    }
+
+    /// When the next one of the Secret's certificates becomes valid or expires: another way to a root may be the best then. `None` if none
+    /// ever does.
+    #[must_use]
+    pub const fn next_change(&self) -> Option<Timestamp> {
+        self.next_change
     }
 
     /// The certificate for `ca.crt`: the topmost that is known, to which databases trust.
@@ -235,7 +245,7 @@ impl CaIssuer {
     pub fn rebuilt(&self, pair: &CertificatePair) -> Result<CertificatePair, IssueError> {
         let rebuilt = pair.with_chain(self.intermediates());
         match check_leads_to(rebuilt.certificates(), self.ca_certificate_pem().as_bytes()) {
-            Ok(()) => Ok(rebuilt),
+            Ok(_) => Ok(rebuilt),
             Err(error) => Err(IssueError {
                 reason: Reason::ChainBroken,
                 message: format!(
@@ -312,6 +322,16 @@ fn key_identifier_of(certificate: &Certificate) -> Vec<u8> {
         Ok(Some((_, identifier))) => identifier.0.as_bytes().to_vec(),
         _ => key_identifier(fields.subject_public_key_info().subject_public_key.raw_bytes()),
     }
+}
+
+/// The next begin or end of one of these certificates.
+fn next_change(certificates: &[CertificateDer<'_>], now: Timestamp) -> Option<Timestamp> {
+    let dates = certificates.iter().filter_map(|certificate| {
+        let certificate = Certificate::from_der(certificate).ok()?;
+        let validity = certificate.tbs_certificate().validity();
+        Some([time_of(validity.not_before), time_of(validity.not_after)])
+    });
+    dates.flatten().filter(|date| *date > now).min()
 }
 
 fn key_id(certificate: &Certificate) -> String {
