@@ -6,6 +6,7 @@
 //! - [`certificate`]: X.509 and PEM.
 //! - [`issuer`]: who makes certificates.
 //! - [`controller`]: observe → decide → act → report.
+//! - [`runtime`]: clock, leadership, metrics.
 //! - [`operator`]: the process.
 
 pub mod api;
@@ -14,3 +15,4 @@ pub mod controller;
 pub mod decide;
 pub mod issuer;
 pub mod operator;
+pub mod runtime;

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     Outcome,
-    ca::request,
+    ca::mint_request,
     certificate::assert_is_pair,
     now,
     oracle::{assert_keeps_secret, assert_readable},
@@ -65,7 +65,7 @@ pub fn atlas_answer(data: &[u8]) -> Outcome {
         assert_is_fit_for_status(&error);
     }
     let success = answer.status.is_success();
-    match ISSUER.read_certificate(answer, &request()) {
+    match ISSUER.read_certificate(answer, &mint_request()) {
         Ok(issued) => assert_is_pair(&issued.pair, &body),
         Err(error) => {
             assert_is_fit_for_status(&error);

@@ -5,8 +5,8 @@ use usercert_operator::{
     api::Reason,
     certificate::{PrivateKeySpec, Subject},
     issuer::{
-        IssueRequest,
-        ca::{CaError, CaIssuer},
+        atlas::MintRequest,
+        ca::{CaError, CaIssuer, SignRequest},
     },
 };
 
@@ -40,14 +40,18 @@ pub fn ca_secret(data: &[u8]) -> Outcome {
     Outcome::Read
 }
 
-/// What is asked for, whoever is asked.
-pub fn request() -> IssueRequest {
-    IssueRequest {
+/// What a CA is asked for.
+pub fn request() -> SignRequest {
+    let MintRequest { subject, now, .. } = mint_request();
+    SignRequest { subject, duration: SignedDuration::from_hours(1), private_key: PrivateKeySpec::default(), now }
+}
+
+/// What Atlas is asked for.
+pub fn mint_request() -> MintRequest {
+    MintRequest {
         username: "orders".to_owned(),
         subject: Subject::common_name("orders").expect("a name"),
         months_until_expiration: 3,
-        duration: SignedDuration::from_hours(1),
-        private_key: PrivateKeySpec::default(),
         now: now(),
     }
 }

@@ -12,11 +12,10 @@ use usercert_operator::{
         secret,
     },
     decide::{
-        Allow, Decision, Desired, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, SaveRefused, SecretState,
-        UserAccount, claimed, decide, next_look, next_status, ready_certificate, record_failure, record_list,
-        record_lost_claim,
+        Allow, CaFacts, Decision, Desired, IssueError, IssuerFacts, IssuerState, IssuingMethod, ListedCertificate, Minted,
+        ObjectMemory, Observed, Retry, SaveFailure, SecretState, SecretView, UnsavedCertificate, UserCertificates, claimed,
+        decide, next_look, next_status, ready_certificate, record_failure, record_list, record_lost_claim,
     },
-    issuer::{IssueError, Minted, Retry, atlas::ListedCertificate},
 };
 
 use crate::{
@@ -120,29 +119,37 @@ impl Case {
     fn observed(&self) -> Observed {
         let secret = self.secret_state();
         Observed {
-            issuer: self.issuer_state(),
-            unsaved_claim: None,
-            unsaved: self.unsaved_certificate().or_else(|| secret.certificate().filter(|_| self.unsaved).cloned()),
+            issuer: self.issuer_state(secret.ours()),
+            memory: self.memory(&secret),
             secret,
             status: self.certificate.status.clone().unwrap_or_default(),
             unreadable: self.certificate.unreadable().map(ToString::to_string),
-            account: self.made.as_ref().map(|made| UserAccount { made: made.iter().copied().map(at).collect(), objects: 1 }),
-            save_refused: self.repairs.first().map(|until| SaveRefused {
-                until: at(*until),
-                reason: Reason::SecretNotWritable,
-                message: "refused".to_owned(),
-            }),
-            recent_repairs: self.repairs.iter().copied().map(at).collect(),
+            user: self.made.as_ref().map(|made| UserCertificates { made: made.iter().copied().map(at).collect(), objects: 1 }),
             namespace: "shop".to_owned(),
             namespace_labels: std::collections::BTreeMap::new(),
         }
     }
 
-    fn issuer_state(&self) -> IssuerState {
+    fn memory(&self, secret: &SecretState) -> ObjectMemory {
+        let failure = self.repairs.first().map(|until| SaveFailure {
+            until: at(*until),
+            reason: Reason::SecretNotWritable,
+            message: "refused".to_owned(),
+        });
+        let certificate = self.unsaved_certificate().or_else(|| secret.certificate().filter(|_| self.unsaved).cloned());
+        let unsaved = |certificate| UnsavedCertificate { certificate, claim: None, cause: Reason::RenewalDue, failure };
+        ObjectMemory {
+            unsaved: certificate.map(unsaved),
+            repairs: self.repairs.iter().copied().map(at).collect(),
+            ..ObjectMemory::default()
+        }
+    }
+
+    fn issuer_state(&self, secret: Option<&SecretView>) -> IssuerState {
         match (&self.issuer, &self.issuer_refused) {
-            (Some(issuer), _) => IssuerState::Usable(Box::new(issuer.facts())),
+            (Some(issuer), _) => IssuerState::Usable(Box::new(issuer.facts(secret))),
             (None, Some(RefusedCase { reason, message })) => {
-                IssuerState::Refused(Reason::from_name(reason).unwrap_or(Reason::InvalidSpec), message.clone())
+                IssuerState::Unusable(Reason::from_name(reason).unwrap_or(Reason::InvalidSpec), message.clone())
             }
             (None, None) if self.issuer_unknown => IssuerState::Unknown,
             (None, None) => IssuerState::Missing,
@@ -181,7 +188,8 @@ impl Case {
 
 /// A claim may stand in what cannot be read.
 fn assert_mints_nothing_for_what_cannot_be_read(observed: &Observed, decision: &Decision) {
-    let may_mint = matches!(decision, Decision::Issue { .. } | Decision::Examine { .. } | Decision::Account | Decision::Queue);
+    let may_mint =
+        matches!(decision, Decision::Issue { .. } | Decision::LookUpUser { .. } | Decision::CountLostClaim | Decision::Queue);
     assert!(observed.unreadable.is_none() || !may_mint, "{decision:?}");
 }
 
@@ -195,10 +203,11 @@ fn assert_gives_up_for_a_good_one_alone(
     let is_kept = match decision {
         Decision::Save | Decision::Adopt => true,
         Decision::Wait { reason, .. } => *reason == Reason::SecretNotWritable,
-        Decision::Refuse { reason, .. } => *reason == Reason::SecretNotOwned,
+        Decision::Block { reason, .. } => *reason == Reason::SecretNotOwned,
         _ => false,
     };
-    let Some(unsaved) = observed.unsaved.as_ref().filter(|_| !is_kept) else { return };
+    let unsaved = observed.memory.unsaved.as_ref().filter(|_| !is_kept);
+    let Some(unsaved) = unsaved.map(|unsaved| &unsaved.certificate) else { return };
     let ready = ready_certificate(object, observed, now).expect("an unsaved certificate is given up for one that works");
     assert!(
         ready.subject != unsaved.subject || ready.not_before >= unsaved.not_before,
@@ -218,23 +227,27 @@ fn assert_is_fit_for_report(status: &DatabaseUserCertificateStatus) -> DatabaseU
 }
 
 impl IssuerCase {
-    fn facts(&self) -> IssuerFacts {
+    /// Without digests of its own, a CA hands on what the Secret holds.
+    fn facts(&self, secret: Option<&SecretView>) -> IssuerFacts {
         let seconds = |seconds: u32| SignedDuration::from_secs(i64::from(seconds));
+        let in_secret = |digest: fn(&SecretView) -> Option<String>| secret.and_then(digest).unwrap_or_default();
         IssuerFacts {
-            defaults: IssuerDefaults {
-                issuer_type: if self.is_atlas { IssuerType::Atlas } else { IssuerType::Ca },
-                months_until_expiration: self.months,
-                duration: self.duration.map(seconds),
-                max_duration: self.max_duration.map(seconds),
+            method: if self.is_atlas {
+                IssuingMethod::Mint { months_until_expiration: self.months }
+            } else {
+                IssuingMethod::Sign(CaFacts {
+                    duration: self.duration.map(seconds),
+                    max_duration: self.max_duration.map(seconds),
+                    not_after: self.not_after.map_or(Timestamp::MAX, at),
+                    ca_digest: self.ca_digest.clone().unwrap_or_else(|| in_secret(|view| view.ca_digest.clone())),
+                    chain_digest: self.chain_digest.clone().unwrap_or_else(|| in_secret(|view| view.chain.digest.clone())),
+                    name_constraints: NameConstraints::default(),
+                })
             },
             allow: Allow::default(),
             username: self.username.clone(),
             identity: self.identity.clone().unwrap_or_else(|| "ca/1".to_owned()),
             version: "1".to_owned(),
-            not_after: self.not_after.map(at),
-            ca_digest: self.ca_digest.clone(),
-            chain_digest: self.chain_digest.clone(),
-            name_constraints: NameConstraints::default(),
         }
     }
 }
@@ -243,7 +256,7 @@ impl IssuerCase {
 fn record(case: &Case, decision: &Decision, status: &mut DatabaseUserCertificateStatus, now: Timestamp) {
     let mut claim = claimed(&case.certificate, status, "1", Reason::RenewalDue, now);
     record_lost_claim(&mut claim, "uid", now);
-    let facts = case.issuer.as_ref().map(IssuerCase::facts);
+    let facts = case.issuer.as_ref().map(|issuer| issuer.facts(case.secret_state().ours()));
     let desired = match decision {
         Decision::Issue { desired, .. } => Some(desired.as_ref().clone()),
         _ => facts.as_ref().and_then(|facts| Desired::new(&case.certificate, facts).ok()),

@@ -20,7 +20,7 @@ use usercert_operator::{
 use crate::{
     Outcome,
     atlas::{API_KEY, Credentials, assert_is_fit_for_status, client, issuer},
-    ca::request,
+    ca::mint_request,
     certificate::assert_is_pair,
     now,
     oracle::assert_keeps_secret_beside,
@@ -126,7 +126,7 @@ async fn ask(atlas: &AtlasIssuer, question: Question) -> Option<IssueError> {
     match question {
         Question::User => atlas.check_user("orders", now()).await.err(),
         Question::List => atlas.list("orders", now()).await.err(),
-        Question::Certificate => match atlas.issue(&request(), &MintPermit::new(|| true)).await {
+        Question::Certificate => match atlas.issue(&mint_request(), &MintPermit::new(|| true)).await {
             Ok(issued) => {
                 assert_is_pair(&issued.pair, &[]);
                 None

@@ -5,6 +5,7 @@ use kube::core::Status;
 use usercert_operator::{
     api::{ISSUING, Reason, set_condition},
     controller::{KubernetesError, chain},
+    decide::pass::RequestErrorKind,
 };
 
 use crate::{Outcome, now, oracle::assert_readable};
@@ -15,12 +16,16 @@ pub fn kubernetes_status(data: &[u8]) -> Outcome {
     let (code, message) = (status.code, status.message.clone());
     let source = Box::new(kube::Error::Api(Box::new(status)));
     let error = KubernetesError::Request { operation: "create the Secret", source };
-    assert_eq!(error.is_conflict(), code == 409);
-    assert_eq!(error.is_not_found(), code == 404);
-    assert!(error.is_answer() && (!error.is_conflict() || !error.is_denied()), "{error:?}");
-    assert!(!error.is_refusal() || (400..500).contains(&code), "a server that fails refuses nothing: {error:?}");
-    assert!(code != 403 || error.is_refusal() && error.is_denied(), "{error:?}");
-    let _ = error.is_namespace_terminating();
+    match error.kind() {
+        RequestErrorKind::Unanswered => unreachable!("it is an answer: {error:?}"),
+        RequestErrorKind::Conflict => assert_eq!(code, 409),
+        RequestErrorKind::NotFound => assert_eq!(code, 404),
+        RequestErrorKind::Refused => assert!((400..500).contains(&code), "a server that fails refuses nothing: {error:?}"),
+        RequestErrorKind::Failed => assert!(code != 403, "{error:?}"),
+        // Whatever the code, its cause says so.
+        RequestErrorKind::NamespaceTerminating => {}
+    }
+    assert_eq!(error.is_denied(), code == 401 || code == 403);
     let (explanation, told) = (error.explanation(), chain(&error));
     assert_eq!(explanation, message, "what the API server said is said");
     assert!(told.starts_with("could not create the Secret"), "{told}");

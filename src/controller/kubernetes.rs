@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::decide::pass::{RequestError, RequestErrorKind};
+
 /// The longest time for one request to the API server.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 
@@ -39,7 +41,37 @@ pub async fn request<T>(
     }
 }
 
+impl From<KubernetesError> for RequestError {
+    fn from(error: KubernetesError) -> Self {
+        Self { operation: error.operation(), kind: error.kind(), message: error.explanation() }
+    }
+}
+
 impl KubernetesError {
+    const fn operation(&self) -> &'static str {
+        match self {
+            Self::Request { operation, .. } | Self::TimedOut { operation } => operation,
+        }
+    }
+
+    /// How it failed, as far as the order of steps depends on it.
+    #[must_use]
+    pub fn kind(&self) -> RequestErrorKind {
+        match self.status() {
+            None => RequestErrorKind::Unanswered,
+            Some(_) if self.is_namespace_terminating() => RequestErrorKind::NamespaceTerminating,
+            Some(status) => match status.code {
+                404 => RequestErrorKind::NotFound,
+                409 => RequestErrorKind::Conflict,
+                // These speak of the load, not of the request.
+                408 | 429 => RequestErrorKind::Failed,
+                // Webhooks refuse with whatever code they like.
+                400..=499 => RequestErrorKind::Refused,
+                _ => RequestErrorKind::Failed,
+            },
+        }
+    }
+
     fn status(&self) -> Option<&kube::core::Status> {
         match self {
             Self::Request { source, .. } => match source.as_ref() {
@@ -50,40 +82,14 @@ impl KubernetesError {
         }
     }
 
-    /// 409: the object is not as it was seen, or exists already.
-    #[must_use]
-    pub fn is_conflict(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 409)
-    }
-
     /// 401 or 403: a permission is missing.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         self.status().is_some_and(|status| matches!(status.code, 401 | 403))
     }
 
-    /// 404.
-    #[must_use]
-    pub fn is_not_found(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 404)
-    }
-
-    /// The API server answered, whatever it was: itself or a webhook that it asked.
-    #[must_use]
-    pub fn is_answer(&self) -> bool {
-        self.status().is_some()
-    }
-
-    /// The request was understood and refused (4xx), so repeating it at once is pointless. 408 and 429 speak of the load, not of the request.
-    /// Webhooks refuse with whatever code they like.
-    #[must_use]
-    pub fn is_refusal(&self) -> bool {
-        self.status().is_some_and(|status| matches!(status.code, 400..=499) && !matches!(status.code, 408 | 429))
-    }
-
     /// 403 because the namespace is being deleted (cause `NamespaceTerminating`).
-    #[must_use]
-    pub fn is_namespace_terminating(&self) -> bool {
+    fn is_namespace_terminating(&self) -> bool {
         self.status()
             .and_then(|status| status.details.as_ref())
             .is_some_and(|details| details.causes.iter().any(|cause| cause.reason == "NamespaceTerminating"))
@@ -139,21 +145,22 @@ mod tests {
             "message": "secrets \"a\" is forbidden: unable to create new content in namespace shop because it is being terminated",
             "details": { "name": "a", "kind": "secrets", "causes": [{ "reason": "NamespaceTerminating", "message": "m", "field": "metadata.namespace" }] },
         }));
-        assert!(terminating.is_refusal() && terminating.is_namespace_terminating());
+        assert_eq!(terminating.kind(), RequestErrorKind::NamespaceTerminating);
         let forbidden = refused(json!({ "status": "Failure", "reason": "Forbidden", "code": 403, "message": "no" }));
-        assert!(forbidden.is_refusal() && !forbidden.is_namespace_terminating());
+        assert_eq!(forbidden.kind(), RequestErrorKind::Refused);
         assert_eq!(forbidden.explanation(), "no");
     }
 
     #[test]
     fn a_refusal_is_told_from_a_server_that_fails_or_is_busy() {
-        for (code, is_refusal) in [(400, true), (404, true), (409, true), (422, true), (408, false), (429, false), (500, false)]
-        {
+        use RequestErrorKind::{Conflict, Failed, NotFound, Refused};
+        let kinds =
+            [(400, Refused), (404, NotFound), (409, Conflict), (422, Refused), (408, Failed), (429, Failed), (500, Failed)];
+        for (code, kind) in kinds {
             let answered = refused(json!({ "status": "Failure", "code": code, "message": "no", "reason": "" }));
-            assert!(answered.is_answer());
-            assert_eq!(answered.is_refusal(), is_refusal, "{code}");
+            assert_eq!(answered.kind(), kind, "{code}");
         }
-        assert!(!KubernetesError::TimedOut { operation: "create the Secret" }.is_answer());
+        assert_eq!(KubernetesError::TimedOut { operation: "create the Secret" }.kind(), RequestErrorKind::Unanswered);
     }
 
     #[test]

@@ -1,63 +1,45 @@
 //! The controllers: observe → decide → act → report for certificates, and the loading of issuers.
 
-mod accounts;
-mod act;
-pub mod adoption;
-mod atlas_objects;
-mod caches;
-mod credentials;
-mod drain;
 mod events;
-mod examine;
-mod issuer_controller;
 mod issuers;
 mod kubernetes;
 mod memory;
-mod name_watches;
-mod observe;
+mod pass;
 mod received;
-mod reconcile;
-mod relist;
-mod report;
-pub mod secret;
-mod triggers;
-mod turns;
-mod wiring;
+mod watches;
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{Client, api::DynamicObject, core::PartialObjectMeta, runtime::reflector::Store};
 use url::Url;
 
 use self::{
-    caches::Caches,
     events::Events,
     issuers::IssuerDirectory,
     memory::{Memory, NamespacedName},
-    name_watches::NameWatches,
-    triggers::Triggers,
+    watches::{by_name::NameWatches, lists::Lists, triggers::Triggers},
 };
 use crate::{
     api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate},
+    decide::pass::PassError,
     issuer::atlas::{AtlasAccess, AtlasClient, EndpointRule},
-    operator::{Leadership, Metrics},
+    runtime::{Clock, Leadership, Metrics},
 };
 
-pub use accounts::Accounts;
-pub use atlas_objects::{Lending, Project, User, UserProject, read_project, read_user};
-pub use issuers::{IssuerKey, LoadedIssuer, Refusal, load};
+pub use issuers::{
+    IssuerKey, LoadedIssuer, Refusal,
+    atlas_objects::{Lending, Project, User, UserProject, read_project, read_user},
+    load,
+};
 pub use kubernetes::{KubernetesError, REQUEST_LIMIT, chain, request};
+pub use memory::{turns::Turns, users::DatabaseUsers};
+pub use pass::{adoption, secret};
 pub use received::{FromMetadata, Received, Unreadable};
-pub use turns::Turns;
-pub use wiring::run;
+pub use watches::run;
 
 /// What a watch of Secrets shows.
 type SecretMetadata = Received<PartialObjectMeta<Secret>>;
-
-/// Tells the time.
-pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// Which namespaces one set of controllers serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +82,7 @@ pub struct Settings {
     /// Who asks Atlas when; one for the whole process.
     pub turns: Turns,
     /// What Atlas listed; one for the whole process.
-    pub accounts: Arc<Accounts>,
+    pub users: Arc<DatabaseUsers>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Whether certificates may be made.
@@ -127,12 +109,12 @@ struct Context {
     atlas: AtlasAccess,
     atlas_defaults: AtlasDefaults,
     turns: Turns,
-    accounts: Arc<Accounts>,
+    users: Arc<DatabaseUsers>,
     metrics: Arc<Metrics>,
     leadership: Leadership,
     events: Events,
     memory: Arc<Memory>,
-    caches: Caches,
+    lists: Lists,
     issuers: IssuerDirectory,
     /// The issuers that `AtlasDatabaseUser`s amount to.
     user_issuers: IssuerDirectory<NamespacedName>,
@@ -147,22 +129,16 @@ struct Context {
     certificate_store: Store<Received<DatabaseUserCertificate>>,
 }
 
-/// A pass that failed for another reason than an issuer's.
+/// Why an object is looked at again.
 #[derive(Debug, thiserror::Error)]
 enum ReconcileError {
     /// A request to the API server failed.
     #[error(transparent)]
     Kubernetes(#[from] KubernetesError),
-    /// The object is not as it was seen.
-    #[error("the object has changed since it was read")]
-    Superseded,
-    /// Another process may lead by now, or this one stops.
-    #[error("this process leads no longer, or is stopping")]
-    NotLeading,
+    /// A pass failed.
+    #[error(transparent)]
+    Pass(#[from] PassError),
     /// The pass took too long.
     #[error("the pass took too long and was given up")]
     TooLong,
-    /// The operating system gives no random bytes.
-    #[error("the system gives no random bytes")]
-    NoRandomness,
 }

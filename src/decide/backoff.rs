@@ -3,11 +3,8 @@
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Desired, IssuerFacts, renewal::share};
-use crate::{
-    api::{CertificateFailure, Reason, truncated_to_second},
-    issuer::{Minted, Retry},
-};
+use super::{Desired, IssuerFacts, Minted, Retry, renewal::share};
+use crate::api::{CertificateFailure, Reason, truncated_to_second};
 
 const FIRST_DELAY: SignedDuration = SignedDuration::from_secs(30);
 const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(1);

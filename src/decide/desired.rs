@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::IssuerFacts;
+use super::{CaFacts, IssuerFacts, IssuingMethod, Observed};
 use crate::{
     api::{DatabaseUserCertificate, PrivateKeyAlgorithm, names::RENEW_REQUESTED_ANNOTATION},
     certificate::{KeyAlgorithm, PrivateKeySpec, Subject},
@@ -17,28 +17,6 @@ const SHORTEST_MONTH_HOURS: i64 = 28 * 24;
 /// A renewal request longer than this counts by its beginning only: it is copied to the Secret and to the status.
 const RENEW_REQUEST_CHARACTERS: usize = 128;
 
-/// Which issuer makes the certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum IssuerType {
-    /// MongoDB Atlas: makes the key too, cannot take back what it made.
-    Atlas,
-    /// A CA in the cluster.
-    Ca,
-}
-
-/// What an issuer adds to a spec that is silent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IssuerDefaults {
-    /// Which issuer it is.
-    pub issuer_type: IssuerType,
-    /// Atlas: validity in months.
-    pub months_until_expiration: u8,
-    /// CA: validity.
-    pub duration: Option<SignedDuration>,
-    /// CA: the longest validity.
-    pub max_duration: Option<SignedDuration>,
-}
-
 /// How long before expiry to renew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenewBefore {
@@ -48,6 +26,23 @@ pub enum RenewBefore {
     Time(SignedDuration),
     /// A share of the lifetime, in percent.
     Percentage(u8),
+}
+
+/// What only one way of issuing needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// This process signs.
+    Sign {
+        /// Validity.
+        duration: SignedDuration,
+        /// The key to generate.
+        private_key: PrivateKeySpec,
+    },
+    /// A service makes certificate and key.
+    Mint {
+        /// Validity in calendar months, 1..=24.
+        months_until_expiration: u8,
+    },
 }
 
 /// The wanted certificate.
@@ -61,14 +56,8 @@ pub struct Desired {
     pub username: String,
     /// The certificate's subject.
     pub subject: Subject,
-    /// Which issuer makes it.
-    pub issuer_type: IssuerType,
-    /// Atlas: validity in months.
-    pub months_until_expiration: u8,
-    /// CA: validity.
-    pub duration: SignedDuration,
-    /// The key that the certificate must have; `None` where the issuer chooses.
-    pub private_key: Option<PrivateKeySpec>,
+    /// What the issuer is asked for besides.
+    pub order: Order,
     /// How long before expiry to renew.
     pub renew_before: RenewBefore,
     /// The value of the annotation that asks for a renewal.
@@ -86,7 +75,6 @@ impl Desired {
     /// # Errors
     /// [`InvalidSpec`] names the field to change.
     pub fn new(object: &DatabaseUserCertificate, facts: &IssuerFacts) -> Result<Self, InvalidSpec> {
-        let (spec, issuer) = (&object.spec, &facts.defaults);
         let username = username(object, Some(facts))
             .ok_or_else(|| InvalidSpec("give spec.username and spec.issuerRef, or spec.userRef".to_owned()))?;
         let desired = Self {
@@ -94,48 +82,33 @@ impl Desired {
             generation: object.metadata.generation.unwrap_or_default(),
             username: username.to_owned(),
             subject: wanted_subject(object, username)?,
-            issuer_type: issuer.issuer_type,
-            months_until_expiration: spec.months_until_expiration.unwrap_or(issuer.months_until_expiration),
-            duration: duration(object, issuer)?,
-            private_key: private_key(object, issuer.issuer_type),
+            order: order(object, facts)?,
             renew_before: renew_before(object)?,
             renew_request: renew_request(object),
         };
-        desired.check_issuer_fields(object)?;
         desired.check_username(object)?;
         desired.check_renew_before()?;
         Ok(desired)
     }
 
-    /// The shortest lifetime that the request can give, before a CA shortens it.
+    /// The key that the certificate must have; `None` where the issuer chooses.
     #[must_use]
-    pub fn shortest_lifetime(&self) -> SignedDuration {
-        match self.issuer_type {
-            IssuerType::Atlas => SignedDuration::from_hours(i64::from(self.months_until_expiration) * SHORTEST_MONTH_HOURS),
-            IssuerType::Ca => self.duration,
+    pub const fn private_key(&self) -> Option<PrivateKeySpec> {
+        match self.order {
+            Order::Sign { private_key, .. } => Some(private_key),
+            Order::Mint { .. } => None,
         }
     }
 
-    fn check_issuer_fields(&self, object: &DatabaseUserCertificate) -> Result<(), InvalidSpec> {
-        let spec = &object.spec;
-        let (issuer, foreign) = match self.issuer_type {
-            IssuerType::Atlas => (
-                "Atlas",
-                [
-                    ("duration", spec.duration.is_some()),
-                    ("subject", spec.subject.is_some()),
-                    ("privateKey", spec.private_key.is_some()),
-                ]
-                .into_iter()
-                .find(|(_, given)| *given),
-            ),
-            IssuerType::Ca => {
-                ("a CA", Some(("monthsUntilExpiration", spec.months_until_expiration.is_some())).filter(|(_, given)| *given))
+    /// The shortest lifetime that the request can give, before a CA shortens it.
+    #[must_use]
+    pub fn shortest_lifetime(&self) -> SignedDuration {
+        match self.order {
+            Order::Sign { duration, .. } => duration,
+            Order::Mint { months_until_expiration } => {
+                SignedDuration::from_hours(i64::from(months_until_expiration) * SHORTEST_MONTH_HOURS)
             }
-        };
-        foreign.map_or(Ok(()), |(field, _)| {
-            Err(InvalidSpec(format!("remove spec.{field}: the issuer is {issuer}, which cannot honour it")))
-        })
+        }
     }
 
     /// A user name that is a distinguished name would become a common name, which no database user has. One that begins with `CN=` is
@@ -143,7 +116,10 @@ impl Desired {
     fn check_username(&self, object: &DatabaseUserCertificate) -> Result<(), InvalidSpec> {
         let is_subject =
             object.spec.subject.is_some() || Subject::for_user(&self.username) != Subject::common_name(&self.username);
-        if self.issuer_type == IssuerType::Atlas || is_subject || !Subject::is_like_name_of_several_attributes(&self.username) {
+        if matches!(self.order, Order::Mint { .. })
+            || is_subject
+            || !Subject::is_like_name_of_several_attributes(&self.username)
+        {
             return Ok(());
         }
         Err(InvalidSpec(format!(
@@ -180,10 +156,31 @@ pub(super) fn wanted_subject(object: &DatabaseUserCertificate, username: &str) -
     }
 }
 
-fn duration(object: &DatabaseUserCertificate, issuer: &IssuerDefaults) -> Result<SignedDuration, InvalidSpec> {
+/// What this way of issuing needs to know. A field that only the other way could honour is refused.
+fn order(object: &DatabaseUserCertificate, facts: &IssuerFacts) -> Result<Order, InvalidSpec> {
+    let spec = &object.spec;
+    let refused = |issuer: &str, fields: &[(&str, bool)]| match fields.iter().find(|(_, is_given)| *is_given) {
+        Some((field, _)) => Err(InvalidSpec(format!("remove spec.{field}: the issuer is {issuer}, which cannot honour it"))),
+        None => Ok(()),
+    };
+    match &facts.method {
+        IssuingMethod::Sign(ca) => {
+            refused("a CA", &[("monthsUntilExpiration", spec.months_until_expiration.is_some())])?;
+            Ok(Order::Sign { duration: duration(object, ca)?, private_key: private_key(object) })
+        }
+        IssuingMethod::Mint { months_until_expiration } => {
+            let (duration, subject, key) = (spec.duration.is_some(), spec.subject.is_some(), spec.private_key.is_some());
+            refused("Atlas", &[("duration", duration), ("subject", subject), ("privateKey", key)])?;
+            let months_until_expiration = spec.months_until_expiration.unwrap_or(*months_until_expiration);
+            Ok(Order::Mint { months_until_expiration })
+        }
+    }
+}
+
+fn duration(object: &DatabaseUserCertificate, ca: &CaFacts) -> Result<SignedDuration, InvalidSpec> {
     let own = object.spec.duration.as_deref().map(|text| parse_duration("spec.duration", text)).transpose()?;
-    let wanted = own.or(issuer.duration);
-    match (wanted, issuer.max_duration) {
+    let wanted = own.or(ca.duration);
+    match (wanted, ca.max_duration) {
         (Some(wanted), Some(max)) if wanted > max => {
             Err(InvalidSpec(format!("spec.duration ({wanted:#}) exceeds the issuer's maxDuration ({max:#})")))
         }
@@ -192,17 +189,14 @@ fn duration(object: &DatabaseUserCertificate, issuer: &IssuerDefaults) -> Result
     }
 }
 
-fn private_key(object: &DatabaseUserCertificate, issuer_type: IssuerType) -> Option<PrivateKeySpec> {
-    if issuer_type == IssuerType::Atlas {
-        return None;
-    }
+fn private_key(object: &DatabaseUserCertificate) -> PrivateKeySpec {
     let key = object.spec.private_key.as_ref();
     let size = key.and_then(|key| key.size).map(u32::from);
-    Some(match key.map(|key| key.algorithm).unwrap_or_default() {
+    match key.map(|key| key.algorithm).unwrap_or_default() {
         PrivateKeyAlgorithm::Ecdsa => PrivateKeySpec { algorithm: KeyAlgorithm::Ecdsa, size: size.unwrap_or(256) },
         PrivateKeyAlgorithm::Rsa => PrivateKeySpec { algorithm: KeyAlgorithm::Rsa, size: size.unwrap_or(2048) },
         PrivateKeyAlgorithm::Ed25519 => PrivateKeySpec { algorithm: KeyAlgorithm::Ed25519, size: 256 },
-    })
+    }
 }
 
 /// How long before expiry the spec asks to renew.
@@ -245,4 +239,13 @@ fn hours_minutes_seconds(text: &str) -> Option<SignedDuration> {
         rest = after;
     }
     rest.is_empty().then_some(SignedDuration::from_secs(seconds))
+}
+
+/// Whether the object asks for a renewal that was not answered yet. The Secret remembers the request that it answers, so that a lost status
+/// renews nothing; the status remembers it for a Secret that lost its annotations.
+pub(super) fn is_renewal_requested(desired: &Desired, observed: &Observed) -> bool {
+    let answered = observed.secret.ours().and_then(|view| view.renew_request.as_ref());
+    desired.renew_request.is_some()
+        && desired.renew_request.as_ref() != answered
+        && desired.renew_request != observed.status.renew_request_handled
 }

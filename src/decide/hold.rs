@@ -3,11 +3,11 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Decision, Desired, IssuerFacts, IssuerType, Observed, SecretView,
-    account::over_budget,
+    Decision, Desired, IssuerFacts, IssuingMethod, Observed, SecretView,
     backoff::{inputs_digest, is_same_user, is_waited_for, waits_in_any_case},
     brake::Brake,
-    decision::is_renewal_requested,
+    desired::is_renewal_requested,
+    user::over_budget,
 };
 use crate::api::{Reason, names::RENEW_REQUESTED_ANNOTATION};
 
@@ -22,7 +22,7 @@ const REPAIRS: Brake = Brake { allowed: 5, window: SignedDuration::from_mins(10)
 
 /// A Secret that was put right again and again is left alone for a while: its pair is good.
 pub(super) fn contested(view: &SecretView, observed: &Observed, now: Timestamp) -> Option<Decision> {
-    let (recent, until) = REPAIRS.hold(observed.recent_repairs.iter().copied(), now)?;
+    let (recent, until) = REPAIRS.hold(observed.memory.repairs.iter().copied(), now)?;
     Some(Decision::Wait {
         until,
         reason: Reason::SecretContested,
@@ -51,9 +51,9 @@ pub(super) fn hold(
     after_failure(desired, issuer, observed, now)
         .or_else(|| if forced { None } else { after_too_many(observed, now) })
         .or_else(|| without_gain(issuer, observed, cause))
-        .or_else(|| match &observed.account {
-            None if issuer.defaults.issuer_type == IssuerType::Atlas => Some(Decision::Examine { cause }),
-            Some(account) if !forced => over_budget(account, &desired.username, now),
+        .or_else(|| match (&issuer.method, &observed.user) {
+            (IssuingMethod::Mint { .. }, None) => Some(Decision::LookUpUser { username: desired.username.clone(), cause }),
+            (IssuingMethod::Mint { .. }, Some(user)) if !forced => over_budget(user, &desired.username, now),
             _ => None,
         })
 }
@@ -90,7 +90,7 @@ fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, n
             "{}; this happened {} times, so no more is asked for until the spec, the issuer or its credentials change, or the annotation {RENEW_REQUESTED_ANNOTATION}",
             failure.message, failure.count
         );
-        return Some(Decision::refuse(Reason::AtlasAnswerUnusable, message));
+        return Some(Decision::block(Reason::AtlasAnswerUnusable, message));
     }
     let waits = failure.inputs == inputs || waits_in_any_case(reason) && is_same_user(&failure.inputs, &inputs);
     if !is_waited_for(failure, now) || !waits {
@@ -118,8 +118,11 @@ fn after_too_many(observed: &Observed, now: Timestamp) -> Option<Decision> {
 /// A good certificate is replaced only by one that lasts longer.
 fn without_gain(issuer: &IssuerFacts, observed: &Observed, cause: Reason) -> Option<Decision> {
     let certificate = observed.secret.certificate().filter(|_| cause == Reason::RenewalDue)?;
-    let ca_not_after = issuer.not_after.filter(|ca_not_after| *ca_not_after <= certificate.not_after)?;
-    Some(Decision::refuse(
+    let ca_not_after = issuer.ca()?.not_after;
+    if ca_not_after > certificate.not_after {
+        return None;
+    }
+    Some(Decision::block(
         Reason::CaExpiresFirst,
         format!("renew the CA: it expires at {ca_not_after}, so a new certificate would not outlast the present one"),
     ))

@@ -3,7 +3,6 @@
 //! No clock, no IO, no client. [`decide`] is total: every input has a decision, and its [`Reason`] is the reason of the
 //! condition, of the Event and of the metric.
 
-mod account;
 mod allow;
 mod backoff;
 mod brake;
@@ -11,20 +10,35 @@ mod credentials;
 mod decision;
 mod desired;
 mod hold;
+mod issuer;
+mod memory;
 mod observed;
+pub mod pass;
 mod pattern;
 mod renewal;
+mod request;
+mod rules;
 mod status;
 #[cfg(test)]
 mod tests;
+mod user;
+mod warnings;
 
-pub use account::{UserAccount, record_list};
 pub use allow::{Allow, AllowError};
 pub use backoff::{inputs_digest, next_attempt};
 pub use credentials::refused_credentials;
-pub use decision::{Decision, decide, ready_certificate};
-pub use desired::{Desired, InvalidSpec, IssuerDefaults, IssuerType, RenewBefore, parse_duration};
-pub use observed::{AbandonedSecret, ChainView, IssuerFacts, IssuerState, Observed, SaveRefused, SecretState, SecretView};
+pub use decision::Decision;
+pub use desired::{Desired, InvalidSpec, Order, RenewBefore, parse_duration};
+pub use issuer::{CaFacts, IssuerFacts, IssuerState, IssuingMethod};
+pub use memory::{
+    FailedRequest, ObjectMemory, RememberedSecret, SaveFailure, SecretSource, SecretVersion, UnsavedCertificate, is_older,
+    secret_source,
+};
+pub use observed::{AbandonedSecret, ChainView, Observed, SecretState, SecretView};
 pub use pattern::PatternError;
 pub use renewal::{renew_before, renewal_time};
+pub use request::{IssueError, Minted, Retry};
+pub use rules::{decide, ready_certificate};
 pub use status::{claimed, long_name_warning, next_look, next_status, record_failure, record_lost_claim};
+pub use user::{ListedCertificate, RecalledList, RecalledUser, UserCertificates, UserRecord, record_list};
+pub use warnings::new_warnings;

@@ -3,47 +3,8 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use super::{Allow, IssuerDefaults, UserAccount};
-use crate::{
-    api::{DatabaseUserCertificateStatus, Reason},
-    certificate::{CertificateFacts, NameConstraints},
-};
-
-/// An issuer that can be used, as far as decisions need to know it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct IssuerFacts {
-    /// Defaults and limits for specs.
-    pub defaults: IssuerDefaults,
-    /// Who may use it.
-    pub allow: Allow,
-    /// The database user that an `AtlasDatabaseUser` names, for objects with a `userRef`.
-    pub username: Option<String>,
-    /// `atlas/<project id>` or `ca/<key id>`: certificates of another identity do not fit.
-    pub identity: String,
-    /// Changes with anything that could turn a failure into a success: the spec, the credentials, the CA.
-    pub version: String,
-    /// CA: when it expires.
-    pub not_after: Option<Timestamp>,
-    /// CA: SHA-256 of the `ca.crt` that belongs into Secrets.
-    pub ca_digest: Option<String>,
-    /// CA: SHA-256 of all that is handed on with a certificate: the intermediates and `ca.crt`.
-    pub chain_digest: Option<String>,
-    /// CA: for which subjects databases accept its certificates.
-    pub name_constraints: NameConstraints,
-}
-
-/// The issuer that `issuerRef` names.
-#[derive(Clone, Debug, PartialEq)]
-pub enum IssuerState {
-    /// Not looked at yet; a watch event follows.
-    Unknown,
-    /// It does not exist.
-    Missing,
-    /// It exists and cannot be used, with the reason.
-    Refused(Reason, String),
-    /// It can be used.
-    Usable(Box<IssuerFacts>),
-}
+use super::{IssuerFacts, IssuerState, ObjectMemory, UserCertificates};
+use crate::{api::DatabaseUserCertificateStatus, certificate::CertificateFacts};
 
 /// A Secret of ours.
 #[derive(Clone, Debug, PartialEq)]
@@ -103,9 +64,10 @@ pub struct AbandonedSecret {
 }
 
 /// The Secret that the spec names.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub enum SecretState {
     /// None is known. That one exists which carries no label of ours shows when it is created.
+    #[default]
     Absent,
     /// One that this object does not control; the text names its owner.
     NotOurs(String),
@@ -117,19 +79,8 @@ pub enum SecretState {
     Ours(Box<SecretView>),
 }
 
-/// A write of a certificate that is in memory alone, which came to nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SaveRefused {
-    /// When it is tried again.
-    pub until: Timestamp,
-    /// Why it came to nothing.
-    pub reason: Reason,
-    /// What the API server said.
-    pub message: String,
-}
-
 /// Everything that was found.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
     /// The issuer.
     pub issuer: IssuerState,
@@ -139,16 +90,10 @@ pub struct Observed {
     pub status: DatabaseUserCertificateStatus,
     /// What of the object cannot be read, as a sentence; then the status may hold more than is known of it, a claim for one.
     pub unreadable: Option<String>,
-    /// A certificate that was issued, but could not be written to the Secret yet.
-    pub unsaved: Option<CertificateFacts>,
-    /// The claim under which it was issued.
-    pub unsaved_claim: Option<String>,
-    /// Atlas: the account of the database user; it is looked at only when a certificate is to be made.
-    pub account: Option<UserAccount>,
-    /// While the Secret refuses that certificate.
-    pub save_refused: Option<SaveRefused>,
-    /// When this process put the Secret right without a new certificate.
-    pub recent_repairs: Vec<Timestamp>,
+    /// What this process remembers of the object.
+    pub memory: ObjectMemory,
+    /// The certificates of the database user, once they were looked up. They are only when a certificate is to be minted.
+    pub user: Option<UserCertificates>,
     /// The object's namespace and that namespace's labels, for the issuer's `allow`.
     pub namespace: String,
     /// The labels of the namespace; none while they are not known.
@@ -160,12 +105,14 @@ impl SecretView {
     /// together otherwise. From then on the issuer's chain is compared with the one that it was found good for.
     #[must_use]
     pub fn has_current_chain(&self, issuer: &IssuerFacts, status: &DatabaseUserCertificateStatus) -> bool {
-        if self.ca_digest != issuer.ca_digest || self.chain.fault.is_some() {
+        let ca = issuer.ca();
+        if self.ca_digest.as_ref() != ca.map(|ca| &ca.ca_digest) || self.chain.fault.is_some() {
             return false;
         }
         let found_good_for = status.verified.as_ref().and_then(|verified| verified.chain.as_ref());
-        self.chain.digest == issuer.chain_digest
-            || found_good_for.map_or(self.chain.digest.is_some(), |digest| Some(digest) == issuer.chain_digest.as_ref())
+        let wanted = ca.map(|ca| &ca.chain_digest);
+        self.chain.digest.as_ref() == wanted
+            || found_good_for.map_or(self.chain.digest.is_some(), |digest| Some(digest) == wanted)
     }
 }
 

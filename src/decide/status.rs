@@ -4,12 +4,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Desired, IssuerFacts, IssuerState, IssuerType, Observed,
-    account::{count_lost, drop_expired},
+    Decision, Desired, IssueError, IssuerFacts, Minted, Observed, Retry,
     backoff::is_waited_for,
-    decision::{ready_certificate, serves_as_it_is},
     desired, inputs_digest, next_attempt,
     renewal::unheeded_renew_before,
+    rules::{ready_certificate, serves_as_it_is},
+    user::{count_lost, drop_expired},
 };
 use crate::{
     api::{
@@ -18,7 +18,6 @@ use crate::{
         set_condition, set_stalled, truncated_to_second,
     },
     certificate::CertificateFacts,
-    issuer::{IssueError, Minted, Retry},
 };
 
 const HISTORY_LENGTH: usize = 5;
@@ -172,8 +171,8 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
 /// The issuer's chain, if the Secret is in order with it; else the one with which it was.
 fn found_good_for(status: &DatabaseUserCertificateStatus, observed: &Observed) -> Option<String> {
     let before = || status.verified.as_ref().and_then(|verified| verified.chain.clone());
-    let (IssuerState::Usable(issuer), Some(view)) = (&observed.issuer, observed.secret.ours()) else { return before() };
-    if view.has_current_chain(issuer, status) { issuer.chain_digest.clone() } else { before() }
+    let (Some(issuer), Some(view)) = (observed.issuer.usable(), observed.secret.ours()) else { return before() };
+    if view.has_current_chain(issuer, status) { issuer.ca().map(|ca| ca.chain_digest.clone()) } else { before() }
 }
 
 fn set_conditions(
@@ -203,7 +202,7 @@ fn set_conditions(
             set_condition(conditions, READY, true, Reason::Issued, &in_service(certificate, chain), generation, now);
         }
         // Why there is no new certificate says more than why there is need of one.
-        Err(_) if matches!(decision, Decision::Wait { .. } | Decision::Refuse { .. } | Decision::Queue) => {
+        Err(_) if matches!(decision, Decision::Wait { .. } | Decision::Block { .. } | Decision::Queue) => {
             set_condition(conditions, READY, false, reason, &message, generation, now);
         }
         Err((reason, message)) => set_condition(conditions, READY, false, reason, &message, generation, now),
@@ -221,15 +220,15 @@ fn set_conditions(
 /// serves, and which cannot be put right for another reason, is no matter of renewal.
 fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision: &Decision, now: Timestamp) -> Option<bool> {
     match decision {
-        Decision::Wait { reason, .. } | Decision::Refuse { reason, .. } => {
+        Decision::Wait { reason, .. } | Decision::Block { reason, .. } => {
             Some(reason.severity() == Severity::Warning && !serves_as_it_is(object, observed, now))
         }
         Decision::Keep { .. } | Decision::Repair { .. } | Decision::Adopt => Some(false),
         Decision::Issue { .. }
-        | Decision::Examine { .. }
+        | Decision::LookUpUser { .. }
         | Decision::Queue
         | Decision::Save
-        | Decision::Account
+        | Decision::CountLostClaim
         | Decision::Await => None,
     }
 }
@@ -244,8 +243,8 @@ fn renewal_note(object: &DatabaseUserCertificate, observed: &Observed) -> String
 /// What is said of a common name that is longer than RFC 5280 has it, of certificates that a CA issued.
 #[must_use]
 pub fn long_name_warning(observed: &Observed) -> Option<String> {
-    let IssuerState::Usable(issuer) = &observed.issuer else { return None };
-    let certificate = observed.secret.certificate().filter(|_| issuer.defaults.issuer_type == IssuerType::Ca)?;
+    observed.issuer.usable()?.ca()?;
+    let certificate = observed.secret.certificate()?;
     let length = certificate.subject.overlong_common_name()?;
     Some(format!("the common name has {length} characters and RFC 5280 allows 64: other programs may refuse it"))
 }
@@ -275,7 +274,7 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
         Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time: Some(renewal_time) } => {
             (false, Reason::Issued, format!("nothing to do before {renewal_time}"))
         }
-        Decision::Issue { cause, .. } | Decision::Examine { cause } => {
+        Decision::Issue { cause, .. } | Decision::LookUpUser { cause, .. } => {
             (true, *cause, "a certificate is being requested".to_owned())
         }
         Decision::Queue => (
@@ -287,9 +286,9 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
         Decision::Save => {
             (true, Reason::SecretNotWritable, "a certificate was issued and is being written to the Secret".to_owned())
         }
-        Decision::Account => (false, Reason::AtlasAnswerLost, "the answer to a request was lost".to_owned()),
+        Decision::CountLostClaim => (false, Reason::AtlasAnswerLost, "the answer to a request was lost".to_owned()),
         Decision::Wait { until, reason, message } => (false, *reason, format!("{message}; next attempt at {until}")),
-        Decision::Refuse { reason, message } => (false, *reason, message.clone()),
+        Decision::Block { reason, message } => (false, *reason, message.clone()),
     }
 }
 
@@ -300,14 +299,14 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
         Decision::Keep { renewal_time, .. } => Some(*renewal_time),
         Decision::Repair { renewal_time } => *renewal_time,
         Decision::Wait { until, .. } => Some(*until),
-        Decision::Refuse { .. }
+        Decision::Block { .. }
         | Decision::Await
         | Decision::Adopt
-        | Decision::Examine { .. }
+        | Decision::LookUpUser { .. }
         | Decision::Queue
         | Decision::Issue { .. }
         | Decision::Save
-        | Decision::Account => None,
+        | Decision::CountLostClaim => None,
     };
     // Readiness begins and ends with the certificate, whatever was decided about the next one.
     let validity = observed.secret.certificate().map(|certificate| [certificate.not_before, certificate.not_after]);

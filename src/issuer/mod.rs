@@ -5,30 +5,19 @@ pub mod ca;
 
 use std::{fmt, sync::Arc};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
-use self::{atlas::AtlasIssuer, ca::CaIssuer};
+use self::{
+    atlas::{AtlasIssuer, LimitKey, MintRequest},
+    ca::{CaIssuer, SignRequest},
+};
 use crate::{
     api::Reason,
-    certificate::{CertificatePair, PrivateKeySpec, Subject},
+    certificate::CertificatePair,
+    decide::{Desired, ListedCertificate, Order},
 };
 
-/// What a certificate is asked for. Each issuer reads the parts that it can honour.
-#[derive(Clone, Debug)]
-pub struct IssueRequest {
-    /// The database user's name as the database knows it.
-    pub username: String,
-    /// The subject that the certificate must have.
-    pub subject: Subject,
-    /// Atlas: validity in calendar months, 1..=24.
-    pub months_until_expiration: u8,
-    /// CA: validity counted from now.
-    pub duration: SignedDuration,
-    /// CA: the key to generate. Atlas always makes RSA-4096.
-    pub private_key: PrivateKeySpec,
-    /// The time of the request.
-    pub now: Timestamp,
-}
+pub use crate::decide::{IssueError, Minted, Retry};
 
 /// Whether a certificate may still be asked for. What cannot be taken back is asked for only by the process that leads.
 #[derive(Clone)]
@@ -68,42 +57,6 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// Whether a failed request may have made a certificate all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Minted {
-    /// Certainly not.
-    No,
-    /// Yes or perhaps: it must be accounted for.
-    Possibly,
-}
-
-/// When a failed request is worth repeating, if nothing that it depends on changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Retry {
-    /// Not before this long, whatever changes: the other side said so.
-    NotBefore(SignedDuration),
-    /// Not before this time, whatever changes: until then it cannot succeed.
-    At(Timestamp),
-    /// After a delay that doubles with each failure: a fault that passes by itself.
-    Backoff,
-    /// Slowly (about hourly): a person has to change something, perhaps out of the operator's sight.
-    Slowly,
-}
-
-/// A refusal or failure of an issuer.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct IssueError {
-    /// The reason in conditions, Events and metrics.
-    pub reason: Reason,
-    /// What happened and what to change; never holds a secret.
-    pub message: String,
-    /// When to try again.
-    pub retry: Retry,
-    /// Whether a certificate may have been made.
-    pub minted: Minted,
-}
-
 /// An issuer with its credentials, ready to issue.
 #[derive(Clone, Debug)]
 pub enum Issuer {
@@ -114,25 +67,89 @@ pub enum Issuer {
 }
 
 impl Issuer {
+    /// The label of metrics.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Atlas(_) => "atlas",
+            Self::Ca(_) => "ca",
+        }
+    }
+
+    /// What a person should know of it although it can be used.
+    #[must_use]
+    pub fn remarks(&self) -> &[String] {
+        match self {
+            Self::Atlas(_) => &[],
+            Self::Ca(ca) => ca.remarks(),
+        }
+    }
+
+    /// Whose limit of calls is shared with other certificates, if it has one.
+    #[must_use]
+    pub fn limit_key(&self) -> Option<LimitKey> {
+        match self {
+            Self::Atlas(atlas) => Some(atlas.limit_key()),
+            Self::Ca(_) => None,
+        }
+    }
+
+    /// The certificates of the database user that have not expired; `None` if the credentials lack the role for this question, or nobody lists
+    /// certificates.
+    ///
+    /// # Errors
+    /// The issuer does not answer, or not with a list. Nothing was minted.
+    pub async fn list(&self, username: &str, now: Timestamp) -> Result<Option<Vec<ListedCertificate>>, IssueError> {
+        match self {
+            Self::Atlas(atlas) => atlas.list(username, now).await,
+            Self::Ca(_) => Ok(None),
+        }
+    }
+
+    /// Whether certificates can be made for the database user.
+    ///
+    /// # Errors
+    /// They cannot, or the issuer does not answer. Nothing was minted.
+    pub async fn check_user(&self, username: &str, now: Timestamp) -> Result<(), IssueError> {
+        match self {
+            Self::Atlas(atlas) => atlas.check_user(username, now).await,
+            Self::Ca(_) => Ok(()),
+        }
+    }
+
+    /// The pair with what the issuer hands on with its certificates now.
+    ///
+    /// # Errors
+    /// [`Reason::ChainBroken`]: the certificate does not verify with that.
+    pub fn rebuilt(&self, pair: &CertificatePair) -> Result<Issued, IssueError> {
+        match self {
+            Self::Atlas(_) => Ok(Issued { pair: pair.clone(), ca_certificate: None }),
+            Self::Ca(ca) => Ok(Issued { pair: ca.rebuilt(pair)?, ca_certificate: Some(ca.ca_certificate_pem()) }),
+        }
+    }
+
     /// Has one certificate made, and verifies it. What cannot be taken back is sent only while there is a permit.
     ///
     /// # Errors
     /// [`IssueError`] says why not, when to try again, and whether a certificate may have been made all the same.
-    pub async fn issue(&self, request: IssueRequest, permit: &MintPermit) -> Result<Issued, IssueError> {
-        match self {
-            Self::Atlas(atlas) => atlas.issue(&request, permit).await,
-            Self::Ca(ca) => {
-                let ca = Arc::clone(ca);
-                // Generating an RSA key takes up to seconds of computing, which must not hold up other work.
-                tokio::task::spawn_blocking(move || ca.issue(&request)).await.unwrap_or_else(|error| {
-                    Err(IssueError {
-                        reason: Reason::SigningFailed,
-                        message: format!("the signing task stopped: {error}"),
-                        retry: Retry::Backoff,
-                        minted: Minted::No,
-                    })
-                })
+    pub async fn issue(&self, desired: &Desired, now: Timestamp, permit: &MintPermit) -> Result<Issued, IssueError> {
+        let Desired { username, subject, order, .. } = desired.clone();
+        match (self, order) {
+            (Self::Atlas(atlas), Order::Mint { months_until_expiration }) => {
+                let request = MintRequest { username, subject, months_until_expiration, now };
+                atlas.issue(&request, permit).await
             }
+            (Self::Ca(ca), Order::Sign { duration, private_key }) => {
+                let (ca, request) = (Arc::clone(ca), SignRequest { subject, duration, private_key, now });
+                // Generating an RSA key takes up to seconds of computing, which must not hold up other work.
+                let signed = tokio::task::spawn_blocking(move || ca.issue(&request)).await;
+                signed.unwrap_or_else(|error| Err(failure(format!("the signing task stopped: {error}"))))
+            }
+            _ => Err(failure("the issuer was replaced by one of another kind".to_owned())),
         }
     }
+}
+
+const fn failure(message: String) -> IssueError {
+    IssueError { reason: Reason::SigningFailed, message, retry: Retry::Backoff, minted: Minted::No }
 }

@@ -19,14 +19,14 @@ use kube::{
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
-use super::Leadership;
-use crate::controller::{KubernetesError, chain, request};
+use crate::{
+    controller::{KubernetesError, chain, request},
+    decide::pass::RequestErrorKind,
+    runtime::{Leadership, RENEW_DEADLINE},
+};
 
 /// How long a lease holds that is not renewed.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
-
-/// How long a leader tries to renew before it stops, counted from the beginning of the last request that renewed.
-pub(super) const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long one attempt at a renewal may take.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
@@ -240,7 +240,7 @@ impl Election {
 
 /// A missing permission does not pass by itself.
 fn complain(error: &KubernetesError) {
-    if error.is_conflict() {
+    if error.kind() == RequestErrorKind::Conflict {
         debug!(error = chain(error), "another process was faster");
     } else if error.is_denied() {
         error!(error = chain(error), "the lease may not be used: give the operator the right to get, create and update it");

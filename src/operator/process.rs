@@ -6,14 +6,12 @@ use futures::{FutureExt, future::join_all};
 use kube::Client;
 use tracing::{info, warn};
 
-use super::{
-    Arguments, Candidate, Command, Election, Leadership, LeaseError, Metrics, Readiness, RunArguments, logging::start_logging,
-    serve, system_clock,
-};
+use super::{Arguments, Candidate, Command, Election, LeaseError, RunArguments, logging::start_logging, serve};
 use crate::{
     api::custom_resource_definitions,
-    controller::{self, Accounts, AtlasDefaults, Scope, Settings, Turns, chain},
+    controller::{self, AtlasDefaults, DatabaseUsers, Scope, Settings, Turns, chain},
     issuer::atlas::{AllowedEndpoints, AtlasClient},
+    runtime::{Leadership, Metrics, Readiness, system_clock},
 };
 
 /// Why the process cannot run.
@@ -89,7 +87,7 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     let metrics = Arc::new(Metrics::default());
     info!(version = env!("CARGO_PKG_VERSION"), scopes = ?scopes, address = %arguments.http_address, "usercert-operator starts");
     let atlas = atlas_client(arguments)?;
-    let (turns, accounts) = (Turns::new(atlas.clone(), arguments.max_concurrent), Arc::<Accounts>::default());
+    let (turns, users) = (Turns::new(atlas.clone(), arguments.max_concurrent), Arc::<DatabaseUsers>::default());
     let atlas_defaults = AtlasDefaults {
         endpoint: arguments.atlas_endpoint.clone(),
         credentials: arguments.atlas_operator_secret.clone(),
@@ -105,7 +103,7 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
             atlas_defaults: atlas_defaults.clone(),
             endpoint_rule: Arc::clone(&endpoint_rule),
             turns: turns.clone(),
-            accounts: Arc::clone(&accounts),
+            users: Arc::clone(&users),
             metrics: Arc::clone(&metrics),
             leadership: leadership.clone(),
             stop_limit: arguments.stop_limit,

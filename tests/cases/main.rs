@@ -11,8 +11,11 @@ use serde_json::json;
 use usercert_operator::{
     api::DatabaseUserCertificate,
     certificate::{NameConstraints, PrivateKeySpec, Subject},
-    decide::{Allow, Desired, IssuerDefaults, IssuerFacts, IssuerType},
-    issuer::{IssueRequest, Issued, ca::CaIssuer},
+    decide::{Allow, CaFacts, Desired, IssuerFacts, IssuingMethod},
+    issuer::{
+        Issued,
+        ca::{CaIssuer, SignRequest},
+    },
 };
 
 use crate::{
@@ -23,11 +26,9 @@ use crate::{
 /// Longer sentences are read by nobody.
 const LONGEST_SENTENCE: usize = 300;
 
-fn request(subject: &str) -> IssueRequest {
-    IssueRequest {
-        username: "reports".to_owned(),
+fn request(subject: &str) -> SignRequest {
+    SignRequest {
         subject: Subject::parse(subject).unwrap(),
-        months_until_expiration: 0,
         duration: SignedDuration::from_hours(2),
         private_key: PrivateKeySpec::default(),
         now: Timestamp::now(),
@@ -89,20 +90,18 @@ fn subject_of(username: &str) -> Result<Subject, String> {
     }))
     .unwrap();
     let facts = IssuerFacts {
-        defaults: IssuerDefaults {
-            issuer_type: IssuerType::Ca,
-            months_until_expiration: 0,
+        method: IssuingMethod::Sign(CaFacts {
             duration: None,
             max_duration: None,
-        },
+            not_after: Timestamp::MAX,
+            ca_digest: String::new(),
+            chain_digest: String::new(),
+            name_constraints: NameConstraints::default(),
+        }),
         allow: Allow::default(),
         username: None,
         identity: "ca/1".to_owned(),
         version: "1".to_owned(),
-        not_after: None,
-        ca_digest: None,
-        chain_digest: None,
-        name_constraints: NameConstraints::default(),
     };
     Desired::new(&object, &facts).map(|desired| desired.subject).map_err(|invalid| invalid.0)
 }

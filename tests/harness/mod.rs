@@ -29,9 +29,10 @@ use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 use usercert_operator::{
-    controller::{self, Accounts, AtlasDefaults, Scope, Settings, Turns},
+    controller::{self, AtlasDefaults, DatabaseUsers, Scope, Settings, Turns},
     issuer::atlas::AtlasClient,
-    operator::{Leadership, Metrics, Readiness, without_bodies},
+    operator::without_bodies,
+    runtime::{Leadership, Metrics, Readiness},
 };
 use usercert_test_support::{
     atlas::{DigestAlgorithm, StandIn, StandInConfig},
@@ -174,7 +175,7 @@ impl Operator {
         let _inside = runtime.enter();
         let client = Client::try_from(self.config.clone()).unwrap();
         let atlas = AtlasClient::new(Duration::from_secs(3), None).unwrap();
-        let (turns, accounts) = (Turns::new(atlas.clone(), 32), Arc::<Accounts>::default());
+        let (turns, users) = (Turns::new(atlas.clone(), 32), Arc::<DatabaseUsers>::default());
         for scope in self.scopes.clone() {
             let offset = Arc::clone(&self.clock_offset);
             let settings = Settings {
@@ -190,7 +191,7 @@ impl Operator {
                 // The stand-ins and the proxies before them listen on ports that nobody knows before.
                 endpoint_rule: Arc::new(|endpoint| endpoint.host_str() == Some("127.0.0.1")),
                 turns: turns.clone(),
-                accounts: Arc::clone(&accounts),
+                users: Arc::clone(&users),
                 metrics: Arc::clone(&self.metrics),
                 leadership: Leadership::alone(),
                 stop_limit: Duration::from_mins(1),

@@ -3,26 +3,25 @@
 //! The world has one object, its Secret, Atlas's ledger, two replicas and a clock. One action is one step of a pass, one event of a watch,
 //! or something that befalls the operator: a crash, a lost answer, a refused write, a leader that is paused while another takes over, a
 //! watch that lags, the clock, a user who asks for a renewal, somebody who deletes the Secret. Every state is looked at that can be
-//! reached within a bound, which says how often each of these may happen. `decide`, `claimed`, `next_status`, `record_failure`,
-//! `record_lost_claim`, `record_list`, `next_look` and `renewal_time` are the operator's; the order of the steps and what a process
-//! remembers are written down here once more, after `controller`.
+//! reached within a bound, which says how often each of these may happen. The order of the steps, every decision and every status are the
+//! operator's own: this world answers the steps that `decide::pass` names. What is written down here is the world: what a request meets, and
+//! how watches, memory and time go on.
 //!
 //! What is left out: other objects and their turns, CA issuers, changes of the spec, foreign, spoilt and repaired Secrets, writes of the
 //! status that change only a message or a transition time. The lease is given by its outcome: whoever takes over does so after the one
-//! before has ceased to lead by its own clock, which `operator::lease` and `operator::leadership` test. A request that was permitted takes
+//! before has ceased to lead by its own clock, which `operator::lease` and `runtime::leadership` test. A request that was permitted takes
 //! effect within the five minutes for which a successor waits, or never.
 //!
 //! `MODEL=full` (`make model`) widens the bound.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
-mod account;
 mod cycles;
 mod model;
+mod pass;
 mod properties;
 mod replay;
 mod replica;
 mod translation;
-mod verdict;
 mod world;
 
 use std::{

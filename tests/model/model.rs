@@ -3,11 +3,11 @@
 use stateright::{Model, Property};
 
 use crate::{
-    account::BELIEVED,
+    pass::Step,
     properties,
-    replica::{self, ECHO_LIMIT, Post, Turn, Write},
+    replica::{self, BELIEVED, ECHO_LIMIT, Post, Turn, Write},
     translation::{not_after, renewal_due},
-    world::{Budget, Replica, Role, SecretEvent, Step, Time, Wake, World},
+    world::{Budget, Replica, Role, SecretEvent, Time, Wake, World},
 };
 
 /// How often a process that ends tries to save what it has.
@@ -65,7 +65,7 @@ pub enum Action {
     /// A process that ends looks live whether what it has is wanted, to save it.
     Save(usize),
     List(usize),
-    DryRun(usize, Write),
+    TryWrite(usize, Write),
     Claim(usize, Write),
     Permit(usize),
     Withdraw(usize),
@@ -149,7 +149,7 @@ fn process_actions(world: &World, who: usize, actions: &mut Vec<Action>) {
         }
         Role::Leading if world.left.faults > 0 => actions.push(Action::Lapse(who)),
         Role::Lapsed { saves_left } if replica.pass.is_none() => {
-            let saves = saves_left > 0 && replica.memory.unsaved.is_some();
+            let saves = saves_left > 0 && replica.memory.object.unsaved.is_some();
             actions.push(if saves { Action::Save(who) } else { Action::End(who) });
         }
         Role::Leading | Role::Lapsed { .. } => {}
@@ -164,11 +164,11 @@ fn step_actions(who: usize, step: &Step, with_faults: bool, actions: &mut Vec<Ac
     let writes = [Write::Answered, Write::AnswerLost, Write::Refused];
     let (posts, writes) = if with_faults { (&posts[..], &writes[..]) } else { (&posts[..1], &writes[..1]) };
     match step {
-        Step::List(_) => actions.push(Action::List(who)),
+        Step::List => actions.push(Action::List(who)),
         // Nothing is written, so that a lost answer is as good as a refusal.
-        Step::DryRun(_) => {
+        Step::TryWrite => {
             let told = writes.iter().filter(|write| **write != Write::AnswerLost);
-            actions.extend(told.map(|write| Action::DryRun(who, *write)));
+            actions.extend(told.map(|write| Action::TryWrite(who, *write)));
         }
         Step::Claim(_) => actions.extend(writes.iter().map(|write| Action::Claim(who, *write))),
         Step::Permit => actions.push(Action::Permit(who)),
@@ -176,6 +176,9 @@ fn step_actions(who: usize, step: &Step, with_faults: bool, actions: &mut Vec<Ac
         Step::Post => actions.extend(posts.iter().map(|post| Action::Post(who, *post))),
         Step::Write => actions.extend(writes.iter().map(|write| Action::Write(who, *write))),
         Step::Report { .. } => actions.extend(writes.iter().map(|write| Action::Report(who, *write))),
+        Step::Observe { .. } | Step::Recall | Step::TakeTurn | Step::CheckUser | Step::ReadObject | Step::End(_) => {
+            unreachable!("{step:?} is performed at once")
+        }
     }
 }
 
@@ -227,9 +230,9 @@ fn forget_what_is_too_old(world: &mut World) {
         if let Some((_, awaited)) = &mut replica.memory.secret {
             *awaited = awaited.filter(|since| world.now - since < ECHO_LIMIT);
         }
-        let account = &mut replica.memory.account;
-        if account.as_ref().is_some_and(|account| world.now - account.looked_at >= BELIEVED) {
-            *account = None;
+        let user = &mut replica.memory.user;
+        if user.as_ref().is_some_and(|user| world.now - user.asked_at >= BELIEVED) {
+            *user = None;
         }
     }
 }
@@ -263,9 +266,10 @@ impl Operator {
 
     fn step(self, world: &mut World, action: Action) {
         let (who, is_fault) = match action {
-            Action::DryRun(who, write) | Action::Claim(who, write) | Action::Write(who, write) | Action::Report(who, write) => {
-                (who, write != Write::Answered)
-            }
+            Action::TryWrite(who, write)
+            | Action::Claim(who, write)
+            | Action::Write(who, write)
+            | Action::Report(who, write) => (who, write != Write::Answered),
             Action::Post(who, post) => (who, post != Post::Answered),
             Action::List(who) | Action::Permit(who) | Action::Withdraw(who) => (who, false),
             _ => unreachable!("{action:?} is no step of a pass"),
@@ -275,25 +279,24 @@ impl Operator {
         let turn = Turn::new(world, who, self.mutation);
         match (action, step) {
             (Action::List(_), _) => turn.list(self.may_list),
-            (Action::DryRun(_, write), Step::DryRun(cause)) => turn.dry_run(cause, write),
+            (Action::TryWrite(_, write), _) => turn.try_write(write),
             (Action::Claim(_, write), Step::Claim(cause)) => turn.claim(cause, write),
             (Action::Permit(_), _) => turn.permit(),
             (Action::Withdraw(_), _) => turn.withdraw(),
             (Action::Post(_, post), _) => turn.post(post),
             (Action::Write(_, write), _) => turn.write(write),
-            (Action::Report(_, write), Step::Report { status, wake, again }) => turn.report(*status, wake, again, write),
+            (Action::Report(_, write), Step::Report { status, rest, failures_end }) => {
+                turn.report(status.map(|status| *status), rest, failures_end, write);
+            }
             (action, step) => unreachable!("{action:?} at {step:?}"),
         }
     }
 
-    /// As in `drain::save`.
+    /// As `controller::pass::drain` does.
     fn save(self, world: &mut World, who: usize) {
         let replica = &mut world.replicas[who];
         if let Role::Lapsed { saves_left } = &mut replica.role {
             *saves_left -= 1;
-        }
-        if let Some(unsaved) = &mut replica.memory.unsaved {
-            unsaved.refused_until = None;
         }
         replica::save(world, who, self.mutation);
     }
@@ -338,7 +341,7 @@ fn crash(world: &mut World, who: usize) {
 }
 
 fn holds_unsaved(world: &World, who: usize) -> bool {
-    world.replicas[who].memory.unsaved.as_ref().is_some_and(|unsaved| !world.was_saved(unsaved.content.serial))
+    world.replicas[who].memory.object.unsaved.as_ref().is_some_and(|unsaved| !world.was_saved(unsaved.content.serial))
 }
 
 /// A certificate that it has, or asks for, may be made a second time by its successor.

@@ -5,8 +5,9 @@ use stateright::{Model, Property};
 use crate::{
     NONE,
     model::Operator,
+    pass::Step,
     translation::{not_after, renewal_due},
-    world::{Failed, Role, Serial, Step, Violation, World},
+    world::{Failed, Role, Serial, Violation, World},
 };
 
 pub const NEVER_OVERWRITTEN: &str = "a working certificate in the Secret is never replaced by one that ends sooner";
@@ -50,7 +51,7 @@ fn is_bounded(model: Operator, world: &World) -> bool {
 /// Of those that have not expired.
 fn is_accounted(world: &World) -> bool {
     let is_kept = |serial| {
-        let unsaved = world.replicas.iter().filter_map(|replica| replica.memory.unsaved.as_ref());
+        let unsaved = world.replicas.iter().filter_map(|replica| replica.memory.object.unsaved.as_ref());
         world.was_saved(serial) || unsaved.into_iter().any(|unsaved| unsaved.content.serial == serial)
     };
     let made = 0..u8::try_from(world.ledger.len()).unwrap_or(u8::MAX);
@@ -78,7 +79,7 @@ fn is_settled(model: Operator, world: &World) -> bool {
         && status.renewal_handled == world.object.renewal
         && renewal_due(&world.ledger, serial) > world.now
         && (is_newest(world, serial) || world.left.deletions < model.bound.deletions)
-        && world.replicas.iter().all(|replica| replica.memory.unsaved.is_none())
+        && world.replicas.iter().all(|replica| replica.memory.object.unsaved.is_none())
 }
 
 /// Of those that came to be in the Secret.
@@ -87,7 +88,7 @@ fn is_newest(world: &World, serial: Serial) -> bool {
 }
 
 fn lost_an_answer(world: &World) -> bool {
-    world.replicas.iter().any(|replica| replica.memory.ended.is_some_and(|(_, failed)| failed == Failed::Lost))
+    world.replicas.iter().any(|replica| replica.memory.object.failed_request.is_some_and(|(_, failed)| failed == Failed::Lost))
 }
 
 fn took_over(world: &World) -> bool {
@@ -96,13 +97,13 @@ fn took_over(world: &World) -> bool {
 }
 
 fn met_conflict(world: &World) -> bool {
-    world.replicas.iter().filter_map(|replica| replica.pass.as_ref()).any(|pass| pass.looks > 0)
+    world.replicas.iter().filter_map(|replica| replica.pass.as_ref()).any(|pass| pass.log.looks > 0)
 }
 
 fn is_outrun(world: &World) -> bool {
     let Some(secret) = &world.secret else { return false };
     let is_older = |replica: &crate::world::Replica| {
-        replica.memory.unsaved.as_ref().is_some_and(|unsaved| unsaved.content.serial < secret.content.serial)
+        replica.memory.object.unsaved.as_ref().is_some_and(|unsaved| unsaved.content.serial < secret.content.serial)
     };
     world.replicas.iter().any(|replica| replica.is_lapsed() && replica.step() == Some(&Step::Write) && is_older(replica))
 }
@@ -113,7 +114,7 @@ fn counted(world: &World) -> bool {
 
 fn decides_on_the_past(world: &World) -> bool {
     let is_behind = |replica: &crate::world::Replica| {
-        replica.view.is_behind() && matches!(replica.step(), Some(Step::DryRun(_) | Step::List(_)))
+        replica.view.is_behind() && matches!(replica.step(), Some(Step::TryWrite | Step::List))
     };
     world.replicas.iter().any(is_behind)
 }

@@ -1,21 +1,24 @@
-//! The steps of one replica's pass, in the order of `controller::{reconcile, observe, act, report}`. Every decision and every status is
-//! the operator's own.
+//! What a replica's steps meet in the world. Which step comes next is the operator's own to say.
 
-use usercert_operator::api::Reason;
+use std::collections::BTreeSet;
 
-use crate::{
-    account,
-    model::Mutation,
-    translation,
-    verdict::{self, Decided, Event, Picture, Verdict, verdict},
-    world::{Content, Failed, Object, Pass, Role, Secret, SecretEvent, Status, Step, Time, Unsaved, Violation, Wake, World},
+use usercert_operator::{
+    api::Reason,
+    decide::{RememberedSecret, SecretSource, SecretVersion, UserRecord, secret_source},
 };
 
-/// How often a pass looks again, live, before it leaves the rest to the next one.
-const LOOKS: u8 = 3;
+use crate::{
+    model::Mutation,
+    pass::{self, Ended, Entry, Followed, Found, List, Log, Pass, Problem, Recalled, Rest, Step},
+    translation::{abstract_memory, at, listed, not_after, real_status, serial, serial_number, time},
+    world::{Content, Failed, Object, Role, Secret, SecretEvent, Serial, Status, Time, Unsaved, User, Violation, Wake, World},
+};
 
 /// How long the echo of our own write is awaited on the watch.
 pub const ECHO_LIMIT: Time = 30;
+
+/// How long a list is believed.
+pub const BELIEVED: Time = 3600;
 
 /// What a request to Atlas comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,26 +44,11 @@ pub enum Write {
     Refused,
 }
 
-/// What came of an act; as in `controller::act`.
-#[derive(Clone, Copy)]
-enum Acted {
-    Nothing(Decided),
-    Written,
-    Failed(Failed),
-    Unsaved,
-}
-
-enum Written {
-    Done(Secret),
-    Conflict,
-    Gone,
-}
-
 /// One step of a pass: the pass is taken out of its replica, and put back where it goes on.
 pub struct Turn<'a> {
     world: &'a mut World,
     who: usize,
-    pass: Box<Pass>,
+    log: Log,
     mutation: Option<Mutation>,
 }
 
@@ -68,176 +56,146 @@ pub struct Turn<'a> {
 pub fn begin(world: &mut World, who: usize, mutation: Option<Mutation>) {
     let replica = &mut world.replicas[who];
     (replica.is_woken, replica.wake) = (false, None);
-    let object = replica.view.object.clone();
-    turn(world, who, object, 0, mutation).look();
+    let log = Log { object: replica.view.object.clone(), saves_only: false, looks: 0, found: Vec::new() };
+    Turn { world, who, log, mutation }.goes_on();
 }
 
 /// Looks at all as it is, and does nothing but save.
 pub fn save(world: &mut World, who: usize, mutation: Option<Mutation>) {
-    let (object, secret) = (world.object.clone(), read(world, who));
-    let mut turn = turn(world, who, object, LOOKS - 1, mutation);
-    turn.pass.secret = secret;
-    match verdict(turn.picture(), Event::Nothing).decided {
-        Decided::Save => turn.goes_on(Step::Write),
-        _ => turn.world.replicas[who].memory.unsaved = None,
-    }
-}
-
-fn turn(world: &mut World, who: usize, object: Object, looks: u8, mutation: Option<Mutation>) -> Turn<'_> {
-    let (original, status) = (object.clone(), object.status.clone());
-    let pass = Box::new(Pass { original, object, status, secret: None, made: None, looks, step: Step::Permit });
-    Turn { world, who, pass, mutation }
+    let log = Log { object: world.object.clone(), saves_only: true, looks: 0, found: Vec::new() };
+    Turn { world, who, log, mutation }.goes_on();
 }
 
 impl<'a> Turn<'a> {
     /// The pass in flight of this replica.
     pub fn new(world: &'a mut World, who: usize, mutation: Option<Mutation>) -> Self {
-        let pass = world.replicas[who].pass.take().unwrap();
-        Self { world, who, pass, mutation }
+        let log = world.replicas[who].pass.take().unwrap().log;
+        Self { world, who, log, mutation }
     }
 
-    fn goes_on(mut self, step: Step) {
-        self.pass.step = step;
-        self.world.replicas[self.who].pass = Some(self.pass);
+    fn leads(&self) -> bool {
+        self.world.replicas[self.who].role == Role::Leading
     }
 
-    /// The pass ends in an error; whether it is repeated although no watch wakes it.
-    fn fails(self, again: bool) {
-        let replica = &mut self.world.replicas[self.who];
-        replica.is_woken |= again && replica.role == Role::Leading;
+    fn finds(mut self, found: Found) {
+        self.log.found.push(Entry { found, now: self.world.now, leads: self.leads() });
+        self.goes_on();
     }
 
-    fn picture(&self) -> Picture {
-        let pass = &self.pass;
-        Picture {
-            now: self.world.now,
-            ledger: self.world.ledger.clone(),
-            object: pass.object.clone(),
-            status: pass.status.clone(),
-            secret: pass.secret.clone(),
-            unsaved: self.world.replicas[self.who].memory.unsaved.clone(),
-            made: pass.made.clone(),
+    /// Asks the operator what follows, performs at once what meets nothing of the world, and leaves the pass at the next step that does.
+    fn goes_on(mut self) {
+        loop {
+            let Followed { step, memory, made, forgets_user } = pass::followed(&self.log, &self.world.ledger);
+            let (now, object) = (self.world.now, &mut self.world.replicas[self.who].memory);
+            if let Some(memory) = memory {
+                let kept = object.object.unsaved.as_ref().map(|unsaved| unsaved.content.clone());
+                object.object = abstract_memory(&memory, kept.as_ref());
+            }
+            object.user = object.user.take().filter(|_| !forgets_user);
+            object.user.iter_mut().filter(|_| made).for_each(|user| user.made_since.push(now));
+            self.log.forget_time_of_last();
+            let found = match step {
+                Step::Observe { live } => self.observe(live),
+                Step::Recall => Found::Recalled(recall(self.world, self.who)),
+                Step::TakeTurn => Found::Turn,
+                Step::CheckUser => Found::UserChecked,
+                Step::ReadObject => Found::ObjectRead,
+                Step::Report { status, rest, failures_end } => return self.comes_to_report(status, rest, failures_end),
+                Step::End(ended) => return self.ends(ended),
+                Step::Claim(_) if self.mutation == Some(Mutation::NoClaim) => Found::Claimed(Ok(self.log.object.clone())),
+                step => {
+                    self.world.replicas[self.who].pass = Some(Box::new(Pass { log: self.log, step }));
+                    return;
+                }
+            };
+            self.log.found.push(Entry { found, now, leads: self.leads() });
         }
     }
 
-    /// Observe, live from the second look on, and decide.
-    fn look(mut self) {
-        let pass = &mut self.pass;
-        (pass.object, pass.status, pass.made) = (pass.original.clone(), pass.original.status.clone(), None);
-        let status = &self.pass.original.status;
-        self.pass.secret =
-            if self.pass.looks == 0 { observe(self.world, self.who, status) } else { read(self.world, self.who) };
-        match verdict(self.picture(), Event::Nothing).decided {
-            Decided::Examine(cause) if !self.recall() => self.goes_on(Step::List(cause)),
-            _ => self.decide(),
-        }
-    }
-
-    fn stale(mut self) {
-        self.pass.looks += 1;
-        if self.pass.looks < LOOKS { self.look() } else { self.fails(true) }
-    }
-
-    fn recall(&mut self) -> bool {
-        let Some(recalled) = account::recall(self.world, self.who) else { return false };
-        if let Some(list) = recalled.list {
-            self.pass.status = verdict::with_list(&self.pass.status, &list, &self.world.ledger);
-        }
-        self.pass.made = Some(recalled.made);
-        true
+    /// A look begins the pass anew.
+    fn observe(&mut self, live: bool) -> Found {
+        self.log.looks += u8::from(!self.log.found.is_empty());
+        self.log.found.clear();
+        let status = self.log.object.status.clone();
+        let secret = if live { read(self.world, self.who) } else { observe(self.world, self.who, &status) };
+        Found::Observed { secret, memory: self.world.replicas[self.who].memory.object.clone() }
     }
 
     /// Atlas lists what it made for the user.
-    pub fn list(mut self, may_list: bool) {
-        account::list(self.world, self.who, may_list);
-        self.recall();
-        self.decide();
-    }
-
-    fn decide(self) {
-        match verdict(self.picture(), Event::Nothing).decided {
-            Decided::Issue(cause) => self.goes_on(Step::DryRun(cause)),
-            Decided::Save => self.goes_on(Step::Write),
-            decided => self.finish(Acted::Nothing(decided)),
-        }
+    pub fn list(self, may_list: bool) {
+        let count = may_list.then(|| u8::try_from(self.world.ledger.len()).unwrap());
+        let user = User { asked_at: self.world.now, listed: count, made_since: Vec::new() };
+        self.world.replicas[self.who].memory.user = Some(user);
+        self.finds(Found::Listed);
     }
 
     /// The server-side dry run: like the write, and nothing is written.
-    pub fn dry_run(self, cause: Reason, write: Write) {
-        if write == Write::Refused {
-            return self.finish(Acted::Failed(Failed::NotWritable));
-        }
-        if self.meets_what_was_seen() {
-            let next = if self.mutation == Some(Mutation::NoClaim) { Step::Permit } else { Step::Claim(cause) };
-            self.goes_on(next);
-        } else {
-            self.stale();
-        }
+    pub fn try_write(self, write: Write) {
+        let tried = match write {
+            Write::Refused => Err(Problem::Refused),
+            _ if self.meets_what_was_seen() => Ok(()),
+            _ => Err(Problem::Conflict),
+        };
+        self.finds(Found::Tried(tried));
     }
 
     fn meets_what_was_seen(&self) -> bool {
         let version = |secret: &Secret| (secret.uid, secret.version);
-        self.world.secret.as_ref().map(version) == self.pass.secret.as_ref().map(version)
+        self.world.secret.as_ref().map(version) == self.log.secret().map(version)
     }
 
     /// The claim, which fails on a newer object.
-    pub fn claim(mut self, cause: Reason, write: Write) {
-        if self.world.replicas[self.who].role != Role::Leading {
-            return self.fails(false);
-        }
+    pub fn claim(self, cause: Reason, write: Write) {
         if write == Write::Refused {
-            return self.fails(true);
+            return self.finds(Found::Claimed(Err(Problem::Refused)));
         }
-        let status = verdict::claimed(&self.picture(), self.world.claims, cause);
-        if !self.world.write_status(self.pass.object.version, status) {
-            return self.fails(false);
+        let status = pass::claimed(&self.log, &self.world.ledger, self.world.claims, cause, self.world.now);
+        if !self.world.write_status(self.log.object.version, status) {
+            return self.finds(Found::Claimed(Err(Problem::Conflict)));
         }
         self.world.claims += 1;
-        if write == Write::AnswerLost {
-            return self.fails(true);
-        }
-        self.pass.object = self.world.object.clone();
-        self.pass.status = self.pass.object.status.clone();
-        self.goes_on(Step::Permit);
+        let claimed = if write == Write::AnswerLost { Err(Problem::Unanswered) } else { Ok(self.world.object.clone()) };
+        self.finds(Found::Claimed(claimed));
     }
 
     /// The leadership is asked right before the request is sent.
     pub fn permit(self) {
-        let is_given = self.world.replicas[self.who].role == Role::Leading || self.mutation == Some(Mutation::NoPermit);
-        self.goes_on(if is_given { Step::Post } else { Step::Withdraw });
+        if self.leads() || self.mutation == Some(Mutation::NoPermit) {
+            self.world.replicas[self.who].pass = Some(Box::new(Pass { log: self.log, step: Step::Post }));
+        } else {
+            self.finds(Found::NotIssued(Failed::NotConnected));
+        }
     }
 
     pub fn withdraw(self) {
-        let status = Status { claim: None, ..self.pass.status.clone() };
-        self.world.write_status(self.pass.object.version, status);
-        self.fails(false);
+        let newest = self.log.newest().clone();
+        self.world.write_status(newest.version, Status { claim: None, ..newest.status });
+        self.finds(Found::Withdrawn);
     }
 
     /// The request that mints, and its answer.
     pub fn post(mut self, post: Post) {
-        let claim = self.pass.status.claim.as_ref().map(|claim| claim.id);
-        self.note_request(claim);
+        self.note_request();
         if matches!(post, Post::Answered | Post::AnswerLost) {
             self.world.ledger.push(self.world.now);
         }
         match post {
-            Post::Answered => self.keep(claim),
+            Post::Answered => self.issued(),
             Post::AnswerLost if self.mutation == Some(Mutation::RetriedRequest) => {
-                self.note_request(claim);
+                self.note_request();
                 self.world.ledger.push(self.world.now);
-                self.keep(claim);
+                self.issued();
             }
             Post::AnswerLost | Post::RequestLost => {
                 self.world.costs += u8::from(post == Post::AnswerLost);
-                self.world.replicas[self.who].memory.account = None;
-                self.fails_under(claim, Failed::Lost);
+                self.finds(Found::NotIssued(Failed::Lost));
             }
-            Post::NotConnected => self.fails_under(claim, Failed::NotConnected),
+            Post::NotConnected => self.finds(Found::NotIssued(Failed::NotConnected)),
         }
     }
 
-    fn note_request(&mut self, claim: Option<u8>) {
-        let Some(claim) = claim else {
+    fn note_request(&mut self) {
+        let Some(claim) = self.log.claim() else {
             self.world.violation = Some(Violation::Unclaimed);
             return;
         };
@@ -247,52 +205,39 @@ impl<'a> Turn<'a> {
         self.world.posted |= 1 << claim;
     }
 
-    fn keep(self, claim: Option<u8>) {
-        let now = self.world.now;
+    /// What was minted is kept before anything else happens.
+    fn issued(self) {
         let serial = u8::try_from(self.world.ledger.len() - 1).unwrap();
-        let memory = &mut self.world.replicas[self.who].memory;
-        if let Some(account) = &mut memory.account {
-            account.made_since.push(now);
-        }
-        let content = Content { serial, claim, renewal: self.pass.original.renewal };
-        memory.unsaved = Some(Unsaved { content, refused_until: None });
-        self.goes_on(Step::Write);
-    }
-
-    fn fails_under(self, claim: Option<u8>, failed: Failed) {
-        self.world.replicas[self.who].memory.ended = claim.map(|claim| (claim, failed));
-        self.finish(Acted::Failed(failed));
+        let content = pass::content(&self.log, serial);
+        self.world.replicas[self.who].memory.object.unsaved = Some(Unsaved { content, refused_until: None });
+        self.finds(Found::Issued(serial));
     }
 
     /// The Secret is created, or patched in the version that was seen.
     pub fn write(mut self, write: Write) {
-        if write == Write::Refused {
-            return self.finish(Acted::Unsaved);
+        let written = match write {
+            Write::Refused => Err(Problem::Refused),
+            Write::Answered => self.put(),
+            Write::AnswerLost => self.put().and(Err(Problem::Unanswered)),
+        };
+        if let Ok(secret) = &written {
+            let now = self.world.now;
+            self.world.replicas[self.who].memory.secret = Some((secret.clone(), Some(now)));
         }
-        let content = self.world.replicas[self.who].memory.unsaved.clone().unwrap().content;
-        match (self.put(content), write) {
-            (Written::Done(secret), Write::Answered) => {
-                let now = self.world.now;
-                let memory = &mut self.world.replicas[self.who].memory;
-                (memory.secret, memory.unsaved) = (Some((secret.clone(), Some(now))), None);
-                self.pass.secret = Some(secret);
-                self.finish(Acted::Written);
-            }
-            (Written::Conflict, Write::Answered) => self.stale(),
-            _ => self.finish(Acted::Unsaved),
-        }
+        self.finds(Found::Written(written));
     }
 
-    fn put(&mut self, content: Content) -> Written {
-        let is_free = self.mutation == Some(Mutation::NoPrecondition) || self.meets_what_was_seen();
-        if !is_free {
+    fn put(&mut self) -> Result<Secret, Problem> {
+        let unsaved = self.world.replicas[self.who].memory.object.unsaved.as_ref();
+        let content: Content = unsaved.unwrap().content.clone();
+        if self.mutation != Some(Mutation::NoPrecondition) && !self.meets_what_was_seen() {
             // Only a patch of what is gone is told so; all else that was not seen so is a conflict.
-            return if self.world.secret.is_none() { Written::Gone } else { Written::Conflict };
+            return Err(if self.world.secret.is_none() { Problem::NotFound } else { Problem::Conflict });
         }
         let world = &mut *self.world;
         if let Some(old) = &world.secret {
-            let ends = translation::not_after(&world.ledger, old.content.serial);
-            if ends > world.now && translation::not_after(&world.ledger, content.serial) < ends {
+            let ends = not_after(&world.ledger, old.content.serial);
+            if ends > world.now && not_after(&world.ledger, content.serial) < ends {
                 world.violation = Some(Violation::Overwritten);
             }
         }
@@ -302,109 +247,133 @@ impl<'a> Turn<'a> {
         let secret = Secret { uid, version: world.secret_version, content };
         world.secret = Some(secret.clone());
         world.announce_secret(&SecretEvent::Shown(secret.clone()));
-        Written::Done(secret)
+        Ok(secret)
     }
 
-    /// What the status is to say, as in `reconcile::finish`.
-    fn finish(mut self, acted: Acted) {
-        let memory = &mut self.world.replicas[self.who].memory;
-        let waits_to_save = matches!(acted, Acted::Nothing(_)) && memory.unsaved.is_some();
-        if !matches!(acted, Acted::Unsaved) && !waits_to_save {
-            memory.failures = 0;
+    /// A status that says nothing new is not written. What is left of a pass that reports is its report.
+    fn comes_to_report(mut self, status: Option<Box<Status>>, mut rest: Rest, failures_end: bool) {
+        let newest = self.log.newest().clone();
+        let status = status.map(|status| self.mutated(status, &mut rest)).filter(|status| **status != newest.status);
+        if self.mutation == Some(Mutation::NoRest) {
+            rest.soon = true;
         }
-        let event = match acted {
-            Acted::Nothing(Decided::Account) => match self.account() {
-                Some(event) => event,
-                None => return self.fails(false),
-            },
-            Acted::Nothing(_) | Acted::Written => Event::Nothing,
-            Acted::Failed(failed) => Event::Failed(failed),
-            Acted::Unsaved => {
-                memory.failures += 1;
-                let until = self.world.now + (1 << memory.failures.min(9));
-                memory.unsaved.as_mut().unwrap().refused_until = Some(until);
-                Event::Nothing
-            }
-        };
-        let verdict = verdict(self.picture(), event);
-        self.reports(verdict);
+        if self.mutation == Some(Mutation::NoRetry) {
+            rest.wake = rest.wake.filter(|wake| matches!(wake, Wake::Renewal(_)));
+        }
+        if status.is_none() {
+            return self.has_reported(rest, failures_end);
+        }
+        let object = Object { version: newest.version, ..Object::default() };
+        self.log = Log { object, saves_only: false, looks: 0, found: Vec::new() };
+        let step = Step::Report { status, rest, failures_end };
+        self.world.replicas[self.who].pass = Some(Box::new(Pass { log: self.log, step }));
     }
 
-    /// A claim without its certificate, as in `reconcile::account`; `None` where it is for the leader to say.
-    fn account(&mut self) -> Option<Event> {
-        let claim = self.pass.status.claim.as_ref().map(|claim| claim.id);
-        let memory = &mut self.world.replicas[self.who].memory;
-        if let Some((_, failed)) = memory.ended.filter(|(id, _)| Some(*id) == claim) {
-            return Some(Event::Failed(failed));
+    /// With the mutation a claim that is taken for lost is dropped without a word.
+    fn mutated(&self, status: Box<Status>, rest: &mut Rest) -> Box<Status> {
+        let old = &self.log.object.status;
+        let counts = old.claim.is_some() && status.claim.is_none() && status.unaccounted != old.unaccounted;
+        if self.mutation != Some(Mutation::ForgottenClaim) || !counts {
+            return status;
         }
-        if self.world.replicas[self.who].role != Role::Leading {
-            return None;
-        }
-        let memory = &mut self.world.replicas[self.who].memory;
-        (memory.unsaved, memory.account) = (None, None);
-        Some(if self.mutation == Some(Mutation::ForgottenClaim) { Event::DroppedClaim } else { Event::LostClaim })
-    }
-
-    fn reports(mut self, verdict: Verdict) {
-        let Verdict { decided, status, next } = verdict;
-        let wake = match decided {
-            Decided::Keep => next.map(Wake::Renewal),
-            _ => next.filter(|_| self.mutation != Some(Mutation::NoRetry)).map(Wake::Retry),
-        };
-        // What is to be done next is looked at again within half a minute.
-        let again = matches!(decided, Decided::Issue(_) | Decided::Examine(_) | Decided::Save | Decided::Account)
-            || self.mutation == Some(Mutation::NoRest);
-        if status == self.pass.object.status {
-            return self.ends(wake, again);
-        }
-        let object = Object { version: self.pass.object.version, ..Object::default() };
-        *self.pass =
-            Pass { original: Object::default(), object, status: Status::default(), secret: None, made: None, ..*self.pass };
-        self.goes_on(Step::Report { status: Box::new(status), wake, again });
+        rest.soon = true;
+        Box::new(Status { failure: old.failure.clone(), unaccounted: old.unaccounted.clone(), ..*status })
     }
 
     /// The status is written; a newer object makes the pass void.
-    pub fn report(self, status: Status, wake: Option<Wake>, again: bool, write: Write) {
+    pub fn report(self, status: Option<Status>, rest: Rest, failures_end: bool, write: Write) {
         if write == Write::Refused {
-            return self.fails(true);
+            return self.ends(pass::not_reported(Problem::Refused));
         }
-        if !self.world.write_status(self.pass.object.version, status) {
-            return self.fails(false);
+        let version = self.log.object.version;
+        if !status.is_none_or(|status| self.world.write_status(version, status)) {
+            return self.ends(pass::not_reported(Problem::Conflict));
         }
-        if write == Write::AnswerLost { self.fails(true) } else { self.ends(wake, again) }
+        match write {
+            Write::AnswerLost => self.ends(pass::not_reported(Problem::Unanswered)),
+            _ => self.has_reported(rest, failures_end),
+        }
     }
 
-    fn ends(self, wake: Option<Wake>, again: bool) {
+    fn has_reported(self, rest: Rest, failures_end: bool) {
+        let memory = &mut self.world.replicas[self.who].memory.object;
+        memory.failed_request = None;
+        if failures_end {
+            memory.failures = 0;
+        }
+        self.ends(Ended::Rest(rest));
+    }
+
+    fn ends(self, ended: Ended) {
+        let leads = self.leads();
         let replica = &mut self.world.replicas[self.who];
-        replica.memory.ended = None;
-        if replica.role == Role::Leading {
-            replica.wake = wake;
-            replica.is_woken |= again;
+        match ended {
+            Ended::Rest(rest) if leads => {
+                replica.wake = rest.wake;
+                replica.is_woken |= rest.soon;
+            }
+            Ended::Failed => replica.is_woken |= leads,
+            Ended::Rest(_) | Ended::Early => {}
         }
     }
 }
 
-/// The Secret by what the watch has shown and this process knows, as in `observe::secret_state`.
+/// What is known of the user, if Atlas was asked within the hour.
+fn recall(world: &World, who: usize) -> Option<Recalled> {
+    let replica = &world.replicas[who];
+    let user = replica.memory.user.as_ref()?;
+    let record = UserRecord {
+        asked_at: at(user.asked_at),
+        listed: user.listed.map(|count| listed(&world.ledger, count)),
+        made_since: user.made_since.iter().map(|time| at(*time)).collect(),
+    };
+    if !record.is_believed(at(world.now)) {
+        return None;
+    }
+    let shown = replica.view.secret.iter().map(|secret| secret.content.serial);
+    let read = replica.memory.secret.iter().map(|(secret, _)| secret.content.serial);
+    let kept = replica.memory.object.unsaved.iter().map(|unsaved| unsaved.content.serial);
+    let held: BTreeSet<String> = shown.chain(read).chain(kept).map(serial_number).collect();
+    let recalled = record.recalled(&[Some(&real_status(&replica.view.object.status, &world.ledger))], held);
+    let accounted = |accounted: BTreeSet<String>| accounted.iter().map(|number| serial(number)).collect::<Vec<Serial>>();
+    Some(Recalled {
+        made: recalled.certificates.made.into_iter().map(time).collect(),
+        list: recalled.list.map(|list| List {
+            count: u8::try_from(list.listed.len()).unwrap(),
+            asked_at: time(list.asked_at),
+            accounted: accounted(list.accounted),
+        }),
+    })
+}
+
+/// The Secret by what the watch has shown and this process knows.
 fn observe(world: &mut World, who: usize, status: &Status) -> Option<Secret> {
     let (now, replica) = (world.now, &world.replicas[who]);
-    let remembered = replica.memory.secret.as_ref();
-    let own_write =
-        remembered.filter(|(_, awaited)| awaited.is_some_and(|since| now - since < ECHO_LIMIT)).map(|(secret, _)| secret);
-    let Some(seen) = &replica.view.secret else {
-        return match own_write {
-            Some(secret) => Some(secret.clone()),
-            None if status.serial.is_some() => read(world, who),
-            None => None,
-        };
-    };
-    let version = |secret: &Secret| (secret.uid, secret.version);
-    if remembered.is_some_and(|(secret, _)| version(secret) == version(seen)) {
-        return Some(seen.clone());
+    let text = |(uid, version): (u8, u8)| (uid.to_string(), version.to_string());
+    let version = |secret: &Secret| text((secret.uid, secret.version));
+    let (shown, verified) = (replica.view.secret.as_ref().map(version), status.verified.map(text));
+    let remembered = replica
+        .memory
+        .secret
+        .as_ref()
+        .map(|(secret, awaited)| (version(secret), awaited.is_some_and(|since| now - since < ECHO_LIMIT)));
+    fn borrowed((uid, resource_version): &(String, String)) -> SecretVersion<'_> {
+        SecretVersion { uid, resource_version }
     }
-    if let Some(secret) = own_write.filter(|secret| secret.uid == seen.uid && secret.version > seen.version) {
-        return Some(secret.clone());
+    let source = secret_source(
+        shown.as_ref().map(borrowed),
+        remembered
+            .as_ref()
+            .map(|(version, is_awaited)| RememberedSecret { version: borrowed(version), is_awaited: *is_awaited }),
+        verified.as_ref().map(borrowed),
+        status.serial.is_some(),
+    );
+    match source {
+        SecretSource::Memory => replica.memory.secret.as_ref().map(|(secret, _)| secret.clone()),
+        SecretSource::Status => replica.view.secret.clone(),
+        SecretSource::Read => read(world, who),
+        SecretSource::Absent => None,
     }
-    if status.verified == Some(version(seen)) { Some(seen.clone()) } else { read(world, who) }
 }
 
 fn read(world: &mut World, who: usize) -> Option<Secret> {

@@ -11,15 +11,14 @@ use usercert_operator::{
         IssuedCertificate, IssuerKind, IssuerReference, READY, Reason, UnaccountedCertificate, UnaccountedCertificates,
         VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION, set_condition,
     },
-    certificate::{CertificateFacts, KeyAlgorithm, NameConstraints, PrivateKeySpec, Subject},
+    certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
     decide::{
-        Allow, ChainView, IssuerDefaults, IssuerFacts, IssuerState, IssuerType, Observed, RenewBefore, SaveRefused,
-        SecretState, SecretView, UserAccount, renewal_time,
+        self, Allow, ChainView, FailedRequest, IssueError, IssuerFacts, IssuerState, IssuingMethod, ListedCertificate, Minted,
+        Observed, RenewBefore, Retry, SaveFailure, SecretState, SecretView, UnsavedCertificate, renewal_time,
     },
-    issuer::{IssueError, Minted, Retry, atlas::ListedCertificate},
 };
 
-use crate::world::{Claim, Failed, Failure, Object, Secret, Serial, Status, Time, Unaccounted, Unsaved};
+use crate::world::{Claim, Content, Failed, Failure, Object, ObjectMemory, Secret, Serial, Status, Time, Unaccounted, Unsaved};
 
 const START: i64 = 1_800_000_000;
 pub const UID: &str = "uid-1";
@@ -33,15 +32,11 @@ static SUBJECT: LazyLock<Subject> = LazyLock::new(|| Subject::for_user("orders")
 static SUBJECT_NAME: LazyLock<String> = LazyLock::new(|| SUBJECT.mongodb_user_name());
 
 pub static FACTS: LazyLock<IssuerFacts> = LazyLock::new(|| IssuerFacts {
-    defaults: IssuerDefaults { issuer_type: IssuerType::Atlas, months_until_expiration: 3, duration: None, max_duration: None },
+    method: IssuingMethod::Mint { months_until_expiration: 3 },
     allow: Allow::default(),
     username: None,
     identity: ISSUER.to_owned(),
     version: "1".to_owned(),
-    not_after: None,
-    ca_digest: None,
-    chain_digest: None,
-    name_constraints: NameConstraints::default(),
 });
 
 pub fn at(time: Time) -> Timestamp {
@@ -52,11 +47,11 @@ pub fn time(timestamp: Timestamp) -> Time {
     Time::try_from(timestamp.as_second() - START).unwrap()
 }
 
-fn serial_number(serial: Serial) -> String {
+pub fn serial_number(serial: Serial) -> String {
     format!("{serial:02X}")
 }
 
-fn serial(text: &str) -> Serial {
+pub fn serial(text: &str) -> Serial {
     Serial::from_str_radix(text, 16).unwrap()
 }
 
@@ -153,34 +148,53 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
     }
 }
 
-/// What was observed, as `controller::observe` puts it together.
-pub fn real_observed(
-    status: &Status,
-    secret: Option<&Secret>,
-    unsaved: Option<&Unsaved>,
-    made: Option<&Vec<Time>>,
-    ledger: &[Time],
-) -> Observed {
+/// What was observed, as `controller::pass` puts it together.
+pub fn real_observed(status: &Status, secret: Option<&Secret>, memory: &ObjectMemory, ledger: &[Time]) -> Observed {
     Observed {
         issuer: IssuerState::Usable(Box::new(FACTS.clone())),
         secret: secret.map_or(SecretState::Absent, |secret| SecretState::Ours(Box::new(real_view(secret, ledger)))),
         status: real_status(status, ledger),
-        unreadable: None,
-        unsaved: unsaved.map(|unsaved| certificate(ledger, unsaved.content.serial)),
-        unsaved_claim: unsaved.and_then(|unsaved| unsaved.content.claim).map(|claim| claim.to_string()),
-        account: made.map(|made| UserAccount { made: made.iter().map(|time| at(*time)).collect(), objects: 1 }),
-        save_refused: unsaved.and_then(|unsaved| unsaved.refused_until).map(|until| SaveRefused {
-            until: at(until),
-            reason: Reason::SecretNotWritable,
-            message: String::new(),
-        }),
-        recent_repairs: Vec::new(),
+        memory: real_memory(memory, ledger),
         namespace: "shop".to_owned(),
-        namespace_labels: BTreeMap::new(),
+        ..Observed::default()
     }
 }
 
-fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateStatus {
+fn real_memory(memory: &ObjectMemory, ledger: &[Time]) -> decide::ObjectMemory {
+    let failure = |until| SaveFailure { until: at(until), reason: Reason::SecretNotWritable, message: String::new() };
+    let unsaved = |unsaved: &Unsaved| UnsavedCertificate {
+        certificate: certificate(ledger, unsaved.content.serial),
+        claim: unsaved.content.claim.map(|claim| claim.to_string()),
+        cause: Reason::Issued,
+        failure: unsaved.refused_until.map(failure),
+    };
+    let failed_request = |(claim, failed): (u8, Failed)| FailedRequest { claim: claim.to_string(), error: issue_error(failed) };
+    decide::ObjectMemory {
+        unsaved: memory.unsaved.as_ref().map(unsaved),
+        failed_request: memory.failed_request.map(failed_request),
+        failures: u32::from(memory.failures),
+        repairs: Vec::new(),
+    }
+}
+
+/// What is remembered after a step. What the Secret is to hold is kept by whoever performed it.
+pub fn abstract_memory(memory: &decide::ObjectMemory, kept: Option<&Content>) -> ObjectMemory {
+    let failed = |error: &IssueError| match error.reason {
+        Reason::AtlasAnswerLost => Failed::Lost,
+        Reason::AtlasUnavailable => Failed::NotConnected,
+        _ => Failed::NotWritable,
+    };
+    ObjectMemory {
+        unsaved: memory.unsaved.as_ref().map(|unsaved| Unsaved {
+            content: kept.unwrap().clone(),
+            refused_until: unsaved.failure.as_ref().map(|failure| time(failure.until)),
+        }),
+        failed_request: memory.failed_request.as_ref().map(|request| (number(&request.claim), failed(&request.error))),
+        failures: u8::try_from(memory.failures).unwrap(),
+    }
+}
+
+pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateStatus {
     let facts = status.serial.map(|serial| certificate(ledger, serial));
     let mut conditions = Vec::new();
     set_condition(&mut conditions, READY, status.is_ready, Reason::Issued, "", Some(1), at(0));

@@ -5,6 +5,8 @@
 
 use usercert_operator::api::Reason;
 
+use crate::pass::{Pass, Step};
+
 /// Seconds since the beginning.
 pub type Time = u32;
 
@@ -121,13 +123,22 @@ pub enum Failed {
     NotWritable,
 }
 
-/// What is known of the user's account at Atlas.
+/// What is known of the database user at Atlas.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Account {
-    pub looked_at: Time,
+pub struct User {
+    pub asked_at: Time,
     /// How many certificates there were; `None` where the list may not be read.
     pub listed: Option<u8>,
     pub made_since: Vec<Time>,
+}
+
+/// What a process remembers of the object.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectMemory {
+    pub unsaved: Option<Unsaved>,
+    pub failed_request: Option<(u8, Failed)>,
+    /// Writes of the Secret that failed in a row.
+    pub failures: u8,
 }
 
 /// What a process loses when it ends.
@@ -135,11 +146,8 @@ pub struct Account {
 pub struct Memory {
     /// The Secret that was read or written last, and since when the echo of the write is awaited.
     pub secret: Option<(Secret, Option<Time>)>,
-    pub unsaved: Option<Unsaved>,
-    pub ended: Option<(u8, Failed)>,
-    /// Writes of the Secret that failed in a row.
-    pub failures: u8,
-    pub account: Option<Account>,
+    pub object: ObjectMemory,
+    pub user: Option<User>,
 }
 
 /// When a replica looks again although nothing changes.
@@ -157,43 +165,6 @@ impl Wake {
             Self::Renewal(time) | Self::Retry(time) => time,
         }
     }
-}
-
-/// What a pass does next. Between any two of them all else may happen.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Step {
-    /// Atlas is asked for its list.
-    List(Reason),
-    /// The Secret is proven writable.
-    DryRun(Reason),
-    /// The claim is written to the status.
-    Claim(Reason),
-    /// The leadership is asked right before the request.
-    Permit,
-    /// The claim is taken back, for nothing was asked for.
-    Withdraw,
-    /// The request that mints.
-    Post,
-    /// The Secret is written.
-    Write,
-    /// The status is written.
-    Report { status: Box<Status>, wake: Option<Wake>, again: bool },
-}
-
-/// A pass in flight.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Pass {
-    /// The object as the pass was begun with; each further look starts from it.
-    pub original: Object,
-    /// The object after the claim.
-    pub object: Object,
-    /// The status as it was observed, with what the pass has learned since.
-    pub status: Status,
-    pub secret: Option<Secret>,
-    /// When certificates were made, once the account was looked at.
-    pub made: Option<Vec<Time>>,
-    pub looks: u8,
-    pub step: Step,
 }
 
 /// What a process is.

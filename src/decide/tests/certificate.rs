@@ -29,11 +29,11 @@ fn what_does_not_serve_is_issued_anew(#[case] observed: Observed, #[case] expect
 #[rstest]
 #[case::foreign(Observed { secret: SecretState::NotOurs("belongs to nobody".into()), ..observed() }, Reason::SecretNotOwned)]
 #[case::no_issuer(Observed { issuer: IssuerState::Missing, secret: SecretState::Absent, ..observed() }, Reason::IssuerNotFound)]
-#[case::bad_issuer(Observed { issuer: IssuerState::Refused(Reason::CaInvalid, "x".into()), ..observed() }, Reason::CaInvalid)]
+#[case::bad_issuer(Observed { issuer: IssuerState::Unusable(Reason::CaInvalid, "x".into()), ..observed() }, Reason::CaInvalid)]
 #[case::not_allowed(with_issuer(|issuer| issuer.allow = Allow::of_cluster_issuer(None).unwrap()), Reason::IssuerNotAllowed)]
 #[case::ca_ends_first(Observed { secret: SecretState::Ours(Box::new(SecretView {
     certificate: Ok(CertificateFacts { not_before: at(-89 * DAY), not_after: at(2 * DAY), ..certificate() }), ..view() })),
-    ..with_issuer(|issuer| issuer.not_after = Some(at(2 * DAY))) }, Reason::CaExpiresFirst)]
+    ..with_issuer(|issuer| ca_of(issuer).not_after = at(2 * DAY)) }, Reason::CaExpiresFirst)]
 fn what_a_person_must_change_is_refused(#[case] observed: Observed, #[case] expected: Reason) {
     assert_eq!(reason(&decide(&object(), &observed, at(DAY))), Some(expected));
 }
@@ -42,15 +42,15 @@ fn what_a_person_must_change_is_refused(#[case] observed: Observed, #[case] expe
 fn a_subject_that_the_ca_does_not_permit_is_refused_and_a_present_certificate_stays() {
     let mut asked = object();
     asked.spec.subject = Some("CN=orders,O=Other".into());
-    let constrained = with_issuer(|issuer| issuer.name_constraints = permitting_acme());
-    let Decision::Refuse { reason, message } = decide(&asked, &constrained, at(DAY)) else { panic!("it is refused") };
+    let constrained = with_issuer(|issuer| ca_of(issuer).name_constraints = permitting_acme());
+    let Decision::Block { reason, message } = decide(&asked, &constrained, at(DAY)) else { panic!("it is refused") };
     assert_eq!(reason, Reason::IssuerNotAllowed);
     assert!(message.contains(r#"permit only subjects below "O=Acme", and "CN=orders,O=Other" is not"#), "{message}");
     asked.spec.subject = Some("CN=orders,O=Acme".into());
     assert_eq!(cause(&decide(&asked, &constrained, at(DAY))), Some(Reason::SubjectChanged));
 
     // Without a subject of its own: the CA was given its constraints after the certificate was issued.
-    assert!(matches!(decide(&object(), &constrained, at(DAY)), Decision::Refuse { reason: Reason::IssuerNotAllowed, .. }));
+    assert!(matches!(decide(&object(), &constrained, at(DAY)), Decision::Block { reason: Reason::IssuerNotAllowed, .. }));
     assert!(ready_certificate(&object(), &constrained, at(DAY)).is_ok());
     let damaged = Observed { issuer: constrained.issuer, ..with_view(|view| view.complete = false) };
     assert_eq!(decide(&object(), &damaged, at(DAY)), Decision::Repair { renewal_time: None });
@@ -115,7 +115,7 @@ fn a_spec_that_the_issuer_cannot_honour_names_the_field(
     change(&mut object.spec);
     let observed =
         Observed { issuer: IssuerState::Usable(Box::new(issuer(issuer_type))), secret: SecretState::Absent, ..observed() };
-    let Decision::Refuse { reason, message } = decide(&object, &observed, at(0)) else { panic!() };
+    let Decision::Block { reason, message } = decide(&object, &observed, at(0)) else { panic!() };
     assert_eq!(reason, Reason::InvalidSpec);
     assert!(message.contains(field), "{message}");
 }
@@ -205,14 +205,14 @@ fn a_user_name_that_reads_as_a_distinguished_name_is_no_common_name(#[case] name
     let nothing = Observed { secret: SecretState::Absent, ..observed() };
     let decision = decide(&named, &nothing, at(0));
     match &decision {
-        Decision::Refuse { reason: Reason::InvalidSpec, message } => assert!(is_refused && message.contains("spec.subject")),
+        Decision::Block { reason: Reason::InvalidSpec, message } => assert!(is_refused && message.contains("spec.subject")),
         decision => assert!(!is_refused && matches!(decision, Decision::Issue { .. }), "{decision:?}"),
     }
     named.spec.subject = Some("CN=orders".to_owned());
     assert!(matches!(decide(&named, &nothing, at(0)), Decision::Issue { .. }), "the subject says what is meant");
     named.spec.subject = None;
     let atlas = Observed { issuer: IssuerState::Usable(Box::new(issuer(IssuerType::Atlas))), ..nothing };
-    assert!(matches!(decide(&named, &atlas, at(0)), Decision::Examine { .. }), "Atlas names the user as it is");
+    assert!(matches!(decide(&named, &atlas, at(0)), Decision::LookUpUser { .. }), "Atlas names the user as it is");
 
     // Release 0.1.0 has made one.
     if is_refused {

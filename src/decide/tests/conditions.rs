@@ -58,7 +58,7 @@ fn a_failing_renewal_is_told_while_the_certificate_works() {
 
 #[test]
 fn a_certificate_that_nothing_could_renew_says_so() {
-    let refused = IssuerState::Refused(Reason::CaInvalid, "garbage".into());
+    let refused = IssuerState::Unusable(Reason::CaInvalid, "garbage".into());
     for (issuer, why) in [(IssuerState::Missing, "IssuerNotFound"), (refused, "CaInvalid")] {
         let observed = Observed { issuer, ..observed() };
         assert_eq!(held(&status_at(&observed, at(DAY)), RENEWAL_FAILED), Some(why));
@@ -68,7 +68,7 @@ fn a_certificate_that_nothing_could_renew_says_so() {
 #[test]
 fn a_secret_that_cannot_be_put_right_is_no_matter_of_renewal() {
     let mut contested = with_view(|view| view.complete = false);
-    contested.recent_repairs = vec![at(DAY); 5];
+    contested.memory.repairs = vec![at(DAY); 5];
     let status = status_at(&contested, at(DAY + 1));
     assert_eq!(condition(&status.conditions, ISSUING).map(|issuing| issuing.reason.as_str()), Some("SecretContested"));
     assert_eq!(held(&status, RENEWAL_FAILED), None);

@@ -7,7 +7,7 @@ fn a_claim_without_its_certificate_is_accounted_for_and_one_with_it_is_not() {
     let claim = Issuance { id: "c1".into(), reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)) };
     let mut lost = Observed { secret: SecretState::Absent, ..observed() };
     lost.status.issuance = Some(claim.clone());
-    assert_eq!(decide(&object(), &lost, at(DAY)), Decision::Account);
+    assert_eq!(decide(&object(), &lost, at(DAY)), Decision::CountLostClaim);
     record_lost_claim(&mut lost.status, "uid-1", at(DAY));
     assert_eq!(unaccounted(&lost.status), 1);
     assert_eq!(reason(&decide(&object(), &lost, at(DAY))), Some(Reason::AtlasAnswerLost));
@@ -107,9 +107,12 @@ fn a_certificate_from_atlas_is_made_only_when_the_account_of_its_user_is_known_a
     let facts = issuer(IssuerType::Atlas);
     let absent = Observed { issuer: IssuerState::Usable(Box::new(facts)), secret: SecretState::Absent, ..observed() };
     let now = at(0);
-    assert_eq!(decide(&object(), &absent, now), Decision::Examine { cause: Reason::NoCertificate });
+    assert_eq!(
+        decide(&object(), &absent, now),
+        Decision::LookUpUser { username: "orders".into(), cause: Reason::NoCertificate }
+    );
     let with =
-        |made: usize| Observed { account: Some(UserAccount { made: vec![at(-60); made], objects: 1 }), ..absent.clone() };
+        |made: usize| Observed { user: Some(UserCertificates { made: vec![at(-60); made], objects: 1 }), ..absent.clone() };
     assert!(matches!(decide(&object(), &with(4), now), Decision::Issue { .. }));
     assert_eq!(reason(&decide(&object(), &with(5), now)), Some(Reason::AtlasMintBudget));
     let mut forced = object();
@@ -157,7 +160,7 @@ fn after_three_answers_that_cannot_be_used_no_more_is_asked_for_until_something_
     let later = at(90 * DAY / 2);
     assert!(matches!(decide(&object(), &observed, later), Decision::Issue { .. }), "once may be chance");
     observed.status.failure.as_mut().unwrap().count = 3;
-    assert!(matches!(decide(&object(), &observed, later), Decision::Refuse { reason: Reason::AtlasAnswerUnusable, .. }));
+    assert!(matches!(decide(&object(), &observed, later), Decision::Block { reason: Reason::AtlasAnswerUnusable, .. }));
     let mut changed = object();
     changed.metadata.generation = Some(99);
     assert!(matches!(decide(&changed, &observed, later), Decision::Issue { .. }));
@@ -195,8 +198,9 @@ fn a_clock_that_was_set_back_makes_no_wait_longer() {
     let mut observed = failed(Minted::Possibly, Reason::AtlasAnswerLost);
     assert_eq!(reason(&decide(&object(), &observed, at(-60))), Some(Reason::AtlasAnswerLost), "another machine's clock");
     assert_eq!(cause(&decide(&object(), &observed, at(-DAY))), Some(Reason::NoCertificate));
-    observed.unsaved = Some(certificate());
-    observed.save_refused = Some(SaveRefused { until: at(512), reason: Reason::SecretNotWritable, message: "quota".into() });
+    observed.memory = in_memory(certificate());
+    let failure = SaveFailure { until: at(512), reason: Reason::SecretNotWritable, message: "quota".into() };
+    observed.memory.unsaved.as_mut().unwrap().failure = Some(failure);
     assert_eq!(reason(&decide(&object(), &observed, at(0))), Some(Reason::SecretNotWritable));
     assert_eq!(decide(&object(), &observed, at(-DAY)), Decision::Save);
 }

@@ -25,7 +25,6 @@ use crate::{
         VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION,
     },
     certificate::{CertificateFacts, KeyAlgorithm, NameConstraints, PrivateKeySpec, Subject},
-    issuer::{IssueError, Minted, Retry},
 };
 
 const DAY: i64 = 86_400;
@@ -59,17 +58,32 @@ fn object() -> DatabaseUserCertificate {
     }
 }
 
+const CA_DIGEST: &str = "ca";
+const CHAIN_DIGEST: &str = "chain";
+
+#[derive(Clone, Copy, Debug)]
+enum IssuerType {
+    Atlas,
+    Ca,
+}
+
 fn issuer(issuer_type: IssuerType) -> IssuerFacts {
     IssuerFacts {
         username: None,
-        defaults: IssuerDefaults { issuer_type, months_until_expiration: 3, duration: None, max_duration: None },
+        method: match issuer_type {
+            IssuerType::Atlas => IssuingMethod::Mint { months_until_expiration: 3 },
+            IssuerType::Ca => IssuingMethod::Sign(CaFacts {
+                duration: None,
+                max_duration: None,
+                not_after: at(4000 * DAY),
+                ca_digest: CA_DIGEST.into(),
+                chain_digest: CHAIN_DIGEST.into(),
+                name_constraints: NameConstraints::default(),
+            }),
+        },
         allow: Allow::default(),
         identity: "ca/1".into(),
         version: "1".into(),
-        not_after: (issuer_type == IssuerType::Ca).then(|| at(4000 * DAY)),
-        ca_digest: None,
-        chain_digest: None,
-        name_constraints: NameConstraints::default(),
     }
 }
 
@@ -97,22 +111,19 @@ fn view() -> SecretView {
         issuance: None,
         issue_reason: Some("NoCertificate".into()),
         renew_request: None,
-        ca_digest: None,
-        chain: ChainView::default(),
+        ca_digest: Some(CA_DIGEST.into()),
+        chain: ChainView { digest: Some(CHAIN_DIGEST.into()), ..ChainView::default() },
     }
 }
 
 fn observed() -> Observed {
     Observed {
-        account: None,
-        recent_repairs: Vec::new(),
-        save_refused: None,
+        memory: ObjectMemory::default(),
+        user: None,
         issuer: IssuerState::Usable(Box::new(issuer(IssuerType::Ca))),
         secret: SecretState::Ours(Box::new(view())),
         status: DatabaseUserCertificateStatus::default(),
         unreadable: None,
-        unsaved: None,
-        unsaved_claim: None,
         namespace: "shop".into(),
         namespace_labels: BTreeMap::new(),
     }
@@ -130,6 +141,18 @@ fn with_issuer(change: impl FnOnce(&mut IssuerFacts)) -> Observed {
     Observed { issuer: IssuerState::Usable(Box::new(facts)), ..observed() }
 }
 
+fn ca_of(issuer: &mut IssuerFacts) -> &mut CaFacts {
+    match &mut issuer.method {
+        IssuingMethod::Sign(ca) => ca,
+        IssuingMethod::Mint { .. } => panic!("it is no CA"),
+    }
+}
+
+fn in_memory(certificate: CertificateFacts) -> ObjectMemory {
+    let unsaved = UnsavedCertificate { certificate, claim: None, cause: Reason::RenewalDue, failure: None };
+    ObjectMemory { unsaved: Some(unsaved), ..ObjectMemory::default() }
+}
+
 fn cause(decision: &Decision) -> Option<Reason> {
     match decision {
         Decision::Issue { cause, .. } => Some(*cause),
@@ -139,7 +162,7 @@ fn cause(decision: &Decision) -> Option<Reason> {
 
 fn reason(decision: &Decision) -> Option<Reason> {
     match decision {
-        Decision::Refuse { reason, .. } | Decision::Wait { reason, .. } => Some(*reason),
+        Decision::Block { reason, .. } | Decision::Wait { reason, .. } => Some(*reason),
         _ => None,
     }
 }

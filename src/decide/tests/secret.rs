@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_foreign_secret_is_refused_even_when_a_certificate_waits_in_memory() {
-    let observed = Observed { secret: SecretState::NotOurs("x".into()), unsaved: Some(certificate()), ..observed() };
+    let observed = Observed { secret: SecretState::NotOurs("x".into()), memory: in_memory(certificate()), ..observed() };
     assert_eq!(reason(&decide(&object(), &observed, at(DAY))), Some(Reason::SecretNotOwned));
 }
 
@@ -45,20 +45,20 @@ fn adoption_is_advised_only_where_it_would_work_and_deletion_never_of_what_an_is
 #[test]
 fn a_certificate_in_memory_is_saved_before_anything_else_is_issued() {
     let observed =
-        Observed { secret: SecretState::Absent, unsaved: Some(certificate()), issuer: IssuerState::Missing, ..observed() };
+        Observed { secret: SecretState::Absent, memory: in_memory(certificate()), issuer: IssuerState::Missing, ..observed() };
     assert_eq!(decide(&object(), &observed, at(DAY)), Decision::Save);
 }
 
 #[rstest]
 #[case::labels(with_view(|view| view.complete = false))]
-#[case::ca_certificate(with_issuer(|issuer| issuer.ca_digest = Some("new".into())))]
+#[case::ca_certificate(with_issuer(|issuer| ca_of(issuer).ca_digest = "new".into()))]
 fn what_surrounds_a_good_pair_is_repaired_without_a_new_certificate(#[case] observed: Observed) {
     assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Repair { .. }));
 }
 
 #[rstest]
 #[case::no_issuer(Observed { issuer: IssuerState::Missing, ..observed() })]
-#[case::an_unusable_issuer(Observed { issuer: IssuerState::Refused(Reason::CaInvalid, String::new()), ..observed() })]
+#[case::an_unusable_issuer(Observed { issuer: IssuerState::Unusable(Reason::CaInvalid, String::new()), ..observed() })]
 fn what_was_spoilt_is_repaired_from_what_is_left_though_no_certificate_can_be_had(#[case] mut observed: Observed) {
     let mut view = view();
     (view.complete, view.spoilt, view.issuer) = (false, Some("there is no private key".into()), None);
@@ -67,11 +67,11 @@ fn what_was_spoilt_is_repaired_from_what_is_left_though_no_certificate_can_be_ha
     let (reason, _) = ready_certificate(&object(), &observed, at(DAY)).unwrap_err();
     assert_eq!(reason, Reason::PairUnusable, "until then pods that read it fail");
 
-    observed.recent_repairs = vec![at(DAY); 5];
+    observed.memory.repairs = vec![at(DAY); 5];
     assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Wait { reason: Reason::SecretContested, .. }));
     view.spoilt = None;
     observed.secret = SecretState::Ours(Box::new(view));
-    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Refuse { .. }), "nothing tells the issuer's annotation");
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Block { .. }), "nothing tells the issuer's annotation");
 }
 
 #[test]
@@ -110,9 +110,9 @@ fn a_secret_that_is_put_right_again_and_again_is_left_alone_for_a_while_and_the_
         view.changed_by = Some("the field manager \"argocd\" (Update)".into());
     });
     let now = at(0);
-    contested.recent_repairs = vec![at(-50); 4];
+    contested.memory.repairs = vec![at(-50); 4];
     assert!(matches!(decide(&object(), &contested, now), Decision::Repair { .. }));
-    contested.recent_repairs = vec![at(-50); 5];
+    contested.memory.repairs = vec![at(-50); 5];
     let Decision::Wait { until, reason, message } = decide(&object(), &contested, now) else { panic!() };
     assert_eq!((until, reason), (at(550), Reason::SecretContested));
     assert!(message.contains("argocd"), "{message}");
@@ -122,8 +122,9 @@ fn a_secret_that_is_put_right_again_and_again_is_left_alone_for_a_while_and_the_
 
 #[test]
 fn a_certificate_that_the_secret_refuses_is_tried_again_when_its_time_has_come() {
-    let mut observed = Observed { secret: SecretState::Absent, unsaved: Some(certificate()), ..observed() };
-    observed.save_refused = Some(SaveRefused { until: at(60), reason: Reason::SecretNotWritable, message: "quota".into() });
+    let mut observed = Observed { secret: SecretState::Absent, memory: in_memory(certificate()), ..observed() };
+    let failure = SaveFailure { until: at(60), reason: Reason::SecretNotWritable, message: "quota".into() };
+    observed.memory.unsaved.as_mut().unwrap().failure = Some(failure);
     let first = decide(&object(), &observed, at(0));
     assert_eq!(reason(&first), Some(Reason::SecretNotWritable));
     assert_eq!(first, decide(&object(), &observed, at(30)), "the same status, which is written once");
@@ -134,9 +135,9 @@ fn a_certificate_that_the_secret_refuses_is_tried_again_when_its_time_has_come()
 fn a_working_certificate_is_not_given_up_for_one_in_memory_that_the_spec_wants_no_longer() {
     let mut other = certificate();
     other.subject = Subject::for_user("another").unwrap();
-    let mut observed = Observed { unsaved: Some(other), ..observed() };
+    let mut observed = Observed { memory: in_memory(other), ..observed() };
     observed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)) });
-    assert_eq!(decide(&object(), &observed, at(0)), Decision::Account);
+    assert_eq!(decide(&object(), &observed, at(0)), Decision::CountLostClaim);
     observed.secret = SecretState::Absent;
     assert_eq!(decide(&object(), &observed, at(0)), Decision::Save, "better than nothing");
 }
@@ -145,23 +146,23 @@ fn a_working_certificate_is_not_given_up_for_one_in_memory_that_the_spec_wants_n
 fn a_leader_that_was_paused_does_not_replace_its_successor_s_certificate_by_its_older_one() {
     let newer = CertificateFacts { serial_number: "0B".into(), not_before: at(DAY), not_after: at(60 * DAY), ..certificate() };
     let mut observed = with_view(|view| view.certificate = Ok(newer.clone()));
-    observed.unsaved = Some(certificate());
+    observed.memory = in_memory(certificate());
     assert!(
         matches!(decide(&object(), &observed, at(2 * DAY)), Decision::Keep { .. }),
         "whichever ends first: it was made later"
     );
     assert_eq!(decide(&object(), &observed, at(60 * DAY)), Decision::Save, "better than one that has expired");
     let mut renewed = with_view(|_| ());
-    renewed.unsaved = Some(newer);
+    renewed.memory = in_memory(newer);
     assert_eq!(decide(&object(), &renewed, at(2 * DAY)), Decision::Save);
-    renewed.unsaved = Some(certificate());
+    renewed.memory = in_memory(certificate());
     assert_eq!(decide(&object(), &renewed, at(2 * DAY)), Decision::Save, "the answer to its write was lost");
 }
 
 #[test]
 fn of_two_certificates_of_one_second_the_secret_s_stays_unless_another_is_asked_for() {
-    let in_memory = CertificateFacts { serial_number: "0B".into(), ..certificate() };
-    let observed = Observed { unsaved: Some(in_memory), ..observed() };
+    let other = CertificateFacts { serial_number: "0B".into(), ..certificate() };
+    let observed = Observed { memory: in_memory(other), ..observed() };
     assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Keep { .. }));
     let mut renewed = object();
     renewed.metadata.annotations = Some([(RENEW_REQUESTED_ANNOTATION.to_owned(), "now".to_owned())].into());
@@ -181,19 +182,20 @@ fn a_refused_repair_waits_and_a_refused_renewal_holds_up_no_repair() {
 
 #[test]
 fn while_the_claim_stands_an_issuer_whose_clock_was_set_back_costs_no_key() {
-    let mut observed = Observed { unsaved: Some(CertificateFacts { not_before: at(-DAY), ..certificate() }), ..observed() };
+    let mut observed = Observed { memory: in_memory(CertificateFacts { not_before: at(-DAY), ..certificate() }), ..observed() };
     observed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)) });
-    (observed.unsaved_claim, observed.status.serial_number) = (Some("1".into()), Some("0A".into()));
+    observed.memory.unsaved.as_mut().unwrap().claim = Some("1".into());
+    observed.status.serial_number = Some("0A".into());
     assert_eq!(decide(&object(), &observed, at(0)), Decision::Save);
     observed.status.serial_number = Some("09".into());
-    assert_eq!(decide(&object(), &observed, at(0)), Decision::Account, "the status is of before another took over");
+    assert_eq!(decide(&object(), &observed, at(0)), Decision::CountLostClaim, "the status is of before another took over");
     observed.status.serial_number = Some("0A".into());
-    observed.unsaved_claim = Some("0".into());
-    assert_eq!(decide(&object(), &observed, at(0)), Decision::Account, "another has taken over");
+    observed.memory.unsaved.as_mut().unwrap().claim = Some("0".into());
+    assert_eq!(decide(&object(), &observed, at(0)), Decision::CountLostClaim, "another has taken over");
 }
 
 fn with_chains(of_issuer: &str, in_secret: Option<&str>, found_good_for: Option<&str>) -> Observed {
-    let mut observed = with_issuer(|issuer| issuer.chain_digest = Some(of_issuer.into()));
+    let mut observed = with_issuer(|issuer| ca_of(issuer).chain_digest = of_issuer.into());
     let mut view = view();
     view.chain.digest = in_secret.map(Into::into);
     observed.secret = SecretState::Ours(Box::new(view));
@@ -238,11 +240,12 @@ fn a_secret_that_does_not_verify_by_itself_is_not_ready_and_is_rebuilt() {
     observed.status.failure = failed(Minted::No, Reason::ChainBroken).status.failure;
     assert_eq!(super::reason(&decide(&object(), &observed, at(1))), Some(Reason::ChainBroken), "what cannot be rebuilt waits");
     assert_eq!(cause(&decide(&object(), &observed, at(DAY))), Some(Reason::ChainBroken), "and is issued anew");
-    let with_new_issuer = |issuer: &mut IssuerFacts| (issuer.chain_digest, issuer.version) = (Some("newer".into()), "2".into());
+    let with_new_issuer =
+        |issuer: &mut IssuerFacts| (ca_of(issuer).chain_digest, issuer.version) = ("newer".into(), "2".into());
     let changed = Observed { issuer: with_issuer(with_new_issuer).issuer, ..observed.clone() };
     assert!(matches!(decide(&object(), &changed, at(DAY)), Decision::Repair { .. }), "another chain may do");
     observed.issuer = IssuerState::Missing;
-    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Refuse { .. }), "only the issuer has the rest");
+    assert!(matches!(decide(&object(), &observed, at(DAY)), Decision::Block { .. }), "only the issuer has the rest");
 }
 
 #[test]

@@ -15,7 +15,7 @@ fn unreadable(observed: Observed) -> Observed {
 #[case::nothing_to_do(observed())]
 fn nothing_is_issued_for_what_may_hold_a_claim(#[case] observed: Observed) {
     let decision = decide(&object(), &unreadable(observed), at(DAY));
-    let Decision::Refuse { reason: Reason::ObjectUnreadable, message } = decision else { panic!("{decision:?}") };
+    let Decision::Block { reason: Reason::ObjectUnreadable, message } = decision else { panic!("{decision:?}") };
     assert!(message.contains("status.notAfter") && message.contains("correct"), "{message}");
 }
 
@@ -28,7 +28,7 @@ fn a_claim_that_can_be_read_is_not_accounted_for_beside_what_cannot() {
 
 #[test]
 fn what_was_made_is_saved_and_what_was_damaged_repaired_all_the_same() {
-    let unsaved = unreadable(Observed { secret: SecretState::Absent, unsaved: Some(certificate()), ..observed() });
+    let unsaved = unreadable(Observed { secret: SecretState::Absent, memory: in_memory(certificate()), ..observed() });
     assert_eq!(decide(&object(), &unsaved, at(DAY)), Decision::Save);
     let damaged = unreadable(with_view(|view| view.complete = false));
     assert_eq!(decide(&object(), &damaged, at(DAY)), Decision::Repair { renewal_time: None });

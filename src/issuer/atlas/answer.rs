@@ -7,7 +7,7 @@ use super::{Words, client::ReadError};
 use crate::{
     api::{Reason, printable},
     certificate::{CertificatePair, Kind, PairError, PemError, read_blocks},
-    issuer::{IssueError, IssueRequest, Issued, Minted, Retry},
+    issuer::{IssueError, Issued, Minted, Retry, atlas::MintRequest},
 };
 
 /// How much is said of an answer that cannot be used: what it names may be longer.
@@ -17,7 +17,7 @@ const FAULT_CHARACTERS: usize = 500;
 /// key that fits is not thrown away for a header.
 pub(super) fn verified(
     body: Result<Zeroizing<Vec<u8>>, ReadError>,
-    request: &IssueRequest,
+    request: &MintRequest,
     words: Words,
 ) -> Result<Issued, IssueError> {
     let unusable = |what: String| match words {
@@ -43,7 +43,7 @@ fn unusable(what: &str) -> IssueError {
     }
 }
 
-fn read(body: &str, request: &IssueRequest) -> Result<CertificatePair, String> {
+fn read(body: &str, request: &MintRequest) -> Result<CertificatePair, String> {
     let text = body.trim_start();
     if text.is_empty() {
         return Err("it is empty".to_owned());

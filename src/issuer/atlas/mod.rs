@@ -24,7 +24,6 @@ pub use client::{Answer, AtlasClient, AtlasClientError, ReadError};
 pub use credentials::{ApiKey, AtlasCredentials, CredentialsError, ServiceAccount};
 pub use endpoint::{AllowedEndpoints, AtlasAccess, EndpointRule, Words};
 pub use limits::{LimitKey, Limits};
-pub use resources::ListedCertificate;
 pub use settings::{AtlasApiVersion, AtlasSettings};
 
 use self::{
@@ -32,7 +31,8 @@ use self::{
     errors::Refusal,
     resources::{is_json, unreadable},
 };
-use super::{IssueError, IssueRequest, Issued, MintPermit};
+use super::{IssueError, Issued, MintPermit};
+use crate::{certificate::Subject, decide::ListedCertificate};
 
 /// Ten times what Atlas sends (a certificate of 1.8 kB and a key of 3.2 kB).
 const CERTIFICATE_LIMIT: usize = 64 * 1024;
@@ -45,6 +45,19 @@ const PAGE_SIZE: usize = 500;
 
 /// More pages than a user can have certificates.
 const LAST_PAGE: usize = 10;
+
+/// What Atlas is asked for.
+#[derive(Clone, Debug)]
+pub struct MintRequest {
+    /// The database user's name as the database knows it.
+    pub username: String,
+    /// The subject that the certificate must have.
+    pub subject: Subject,
+    /// Validity in calendar months, 1..=24.
+    pub months_until_expiration: u8,
+    /// The time of the request.
+    pub now: Timestamp,
+}
 
 /// One project with the credentials for it.
 #[derive(Clone, Debug)]
@@ -138,7 +151,7 @@ impl AtlasIssuer {
     ///
     /// # Errors
     /// [`IssueError`] says whether a certificate may have been made all the same.
-    pub async fn issue(&self, request: &IssueRequest, permit: &MintPermit) -> Result<Issued, IssueError> {
+    pub async fn issue(&self, request: &MintRequest, permit: &MintPermit) -> Result<Issued, IssueError> {
         let url = self.settings.certificates_url(&request.username)?;
         let body = Some(json!({ "monthsUntilExpiration": request.months_until_expiration }).to_string());
         let permit = Some(permit.clone());
@@ -151,7 +164,7 @@ impl AtlasIssuer {
     ///
     /// # Errors
     /// As [`AtlasIssuer::issue`].
-    pub fn read_certificate(&self, answer: Answer, request: &IssueRequest) -> Result<Issued, IssueError> {
+    pub fn read_certificate(&self, answer: Answer, request: &MintRequest) -> Result<Issued, IssueError> {
         if answer.status.is_success() {
             return answer::verified(answer.body, request, self.settings.words);
         }

@@ -6,22 +6,12 @@ use serde::Deserialize;
 
 use crate::{
     api::Reason,
+    decide::ListedCertificate,
     issuer::{IssueError, Minted, Retry},
 };
 
 /// Atlas dates a certificate one hour before the request that made it.
 const BACKDATING: SignedDuration = SignedDuration::from_hours(1);
-
-/// A certificate that Atlas lists: it was made for the user at some time and has not expired.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedCertificate {
-    /// Serial number, upper-case hexadecimal as `openssl x509 -serial` prints it.
-    pub serial_number: String,
-    /// When it was asked for.
-    pub made_at: Timestamp,
-    /// End of its validity.
-    pub not_after: Timestamp,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]

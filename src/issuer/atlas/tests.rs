@@ -193,12 +193,10 @@ fn body(text: &str) -> Result<Issued, IssueError> {
 }
 
 fn body_words(text: &str, words: Words) -> Result<Issued, IssueError> {
-    let request = IssueRequest {
+    let request = MintRequest {
         username: "orders".to_owned(),
         subject: Subject::common_name("orders").unwrap(),
         months_until_expiration: 3,
-        duration: SignedDuration::ZERO,
-        private_key: crate::certificate::PrivateKeySpec::default(),
         now: Timestamp::now(),
     };
     answer::verified(Ok(zeroize::Zeroizing::new(text.as_bytes().to_vec())), &request, words)

@@ -17,7 +17,7 @@ use self::{
     certificate::{Leaf, key_identifier},
     chain::{Chain, LONGEST_CHAIN},
 };
-use super::{IssueError, IssueRequest, Issued, Minted, Retry};
+use super::{IssueError, Issued, Minted, Retry};
 use crate::{
     api::Reason,
     certificate::{
@@ -138,6 +138,19 @@ impl CaError {
     }
 }
 
+/// What the CA is asked for.
+#[derive(Clone, Debug)]
+pub struct SignRequest {
+    /// The subject that the certificate must have.
+    pub subject: Subject,
+    /// Validity counted from now. The CA shortens it to its own end.
+    pub duration: SignedDuration,
+    /// The key to generate.
+    pub private_key: PrivateKeySpec,
+    /// The time of the request.
+    pub now: Timestamp,
+}
+
 /// A CA that can sign.
 pub struct CaIssuer {
     key: PrivateKey,
@@ -223,7 +236,7 @@ impl CaIssuer {
     /// # Errors
     /// [`Reason::CaNotInDate`], [`Reason::IssuerNotAllowed`] for a subject that the name constraints do not permit, or
     /// [`Reason::SigningFailed`].
-    pub fn issue(&self, request: &IssueRequest) -> Result<Issued, IssueError> {
+    pub fn issue(&self, request: &SignRequest) -> Result<Issued, IssueError> {
         let now = request.now;
         if self.not_after <= now || self.not_before > now {
             return Err(refusal(
@@ -257,7 +270,7 @@ impl CaIssuer {
         }
     }
 
-    fn sign_and_verify(&self, request: &IssueRequest) -> Result<CertificatePair, String> {
+    fn sign_and_verify(&self, request: &SignRequest) -> Result<CertificatePair, String> {
         let pair = self.sign(request)?;
         let leaf = pair.certificates().first().ok_or("there is no certificate")?;
         check_signature(leaf, &self.certificate).map_err(|error| error.to_string())?;
@@ -265,7 +278,7 @@ impl CaIssuer {
         Ok(pair)
     }
 
-    fn sign(&self, request: &IssueRequest) -> Result<CertificatePair, String> {
+    fn sign(&self, request: &SignRequest) -> Result<CertificatePair, String> {
         let key = PrivateKey::generate(request.private_key).map_err(|error| error.to_string())?;
         let not_before = (request.now - BACKDATING).max(self.not_before);
         // A duration beyond the end of time is the CA's affair too.
@@ -299,14 +312,8 @@ impl CaIssuer {
     /// CA permits the trial's name does not matter.
     fn try_out(&self, now: Timestamp) -> Result<(), CaError> {
         let trial = Subject::common_name("trial").map_err(|error| CaError::Trial(error.to_string()))?;
-        let request = IssueRequest {
-            username: "trial".to_owned(),
-            subject: trial,
-            months_until_expiration: 0,
-            duration: SignedDuration::from_mins(1),
-            private_key: PrivateKeySpec::default(),
-            now,
-        };
+        let request =
+            SignRequest { subject: trial, duration: SignedDuration::from_mins(1), private_key: PrivateKeySpec::default(), now };
         self.sign_and_verify(&request).map(|_| ()).map_err(CaError::Trial)
     }
 }

@@ -51,11 +51,9 @@ fn load(files: &Files) -> Result<CaIssuer, CaError> {
     CaIssuer::from_secret(Some(&files.read("ca.crt")), Some(&files.read("ca.key")), Timestamp::now())
 }
 
-fn request(spec: PrivateKeySpec) -> IssueRequest {
-    IssueRequest {
-        username: "orders".to_owned(),
+fn request(spec: PrivateKeySpec) -> SignRequest {
+    SignRequest {
         subject: Subject::parse("CN=orders,OU=apps,OU=eu,O=Acme").unwrap(),
-        months_until_expiration: 0,
         duration: SignedDuration::from_hours(2160),
         private_key: spec,
         now: Timestamp::now(),
@@ -126,13 +124,13 @@ fn a_leaf_is_backdated_has_a_random_serial_and_does_not_outlive_its_ca() {
     // The CA was made this very second: it limits the backdating too.
     let ca = load(&files).unwrap();
     let now = Timestamp::now() + SignedDuration::from_mins(10);
-    let first = ca.issue(&IssueRequest { now, ..request(PrivateKeySpec::default()) }).unwrap().pair;
-    let second = ca.issue(&IssueRequest { now, ..request(PrivateKeySpec::default()) }).unwrap().pair;
+    let first = ca.issue(&SignRequest { now, ..request(PrivateKeySpec::default()) }).unwrap().pair;
+    let second = ca.issue(&SignRequest { now, ..request(PrivateKeySpec::default()) }).unwrap().pair;
     assert_eq!(first.facts().not_before.as_second(), (now - SignedDuration::from_mins(5)).as_second());
     assert_eq!(first.facts().not_after, ca.not_after());
     assert_ne!(first.facts().serial_number, second.facts().serial_number);
     assert_eq!(first.facts().serial_number.len(), 32, "sixteen bytes");
-    let short = IssueRequest { now, duration: SignedDuration::from_hours(1), ..request(PrivateKeySpec::default()) };
+    let short = SignRequest { now, duration: SignedDuration::from_hours(1), ..request(PrivateKeySpec::default()) };
     let not_after = ca.issue(&short).unwrap().pair.facts().not_after;
     assert_eq!(not_after.as_second(), (now + SignedDuration::from_hours(1)).as_second());
 }
@@ -243,7 +241,7 @@ fn a_root_that_allows_no_ca_below_it_is_refused_above_one() {
 #[test]
 fn a_duration_beyond_the_end_of_time_gives_what_the_ca_has() {
     let ca = load(&make_ca(&["genrsa", "2048"], &[])).unwrap();
-    let endless = IssueRequest { duration: SignedDuration::from_hours(99_999_999_999), ..request(PrivateKeySpec::default()) };
+    let endless = SignRequest { duration: SignedDuration::from_hours(99_999_999_999), ..request(PrivateKeySpec::default()) };
     assert_eq!(ca.issue(&endless).unwrap().pair.facts().not_after, ca.not_after());
 }
 

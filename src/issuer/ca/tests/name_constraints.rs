@@ -70,7 +70,7 @@ impl Chain {
             .iter()
             .enumerate()
             .map(|(index, subject)| {
-                let request = IssueRequest { subject: Subject::parse(subject).unwrap(), ..request(PrivateKeySpec::default()) };
+                let request = SignRequest { subject: Subject::parse(subject).unwrap(), ..request(PrivateKeySpec::default()) };
                 let unasked = ca.sign_and_verify(&request).unwrap();
                 std::fs::write(file(index), unasked.certificates_pem()).unwrap();
                 let issued = ca.issue(&request);

@@ -1,0 +1,220 @@
+//! What a reference may lead to outside of its own namespace: nothing, unless the administrator lends credentials to that namespace.
+//!
+//! Objects of the Atlas Kubernetes Operator are written by tenants, and so can be their statuses. Nothing that they say proves that their
+//! writer may use what they name in another namespace; the administrator's list alone does.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use crate::{
+    api::Reason,
+    controller::{issuers::Refusal, memory::NamespacedName},
+};
+
+/// The label by which the Atlas Kubernetes Operator itself knows a Secret with credentials.
+const CREDENTIALS_LABEL: (&str, &str) = ("atlas.mongodb.com/type", "credentials");
+
+/// The one message for whatever is wrong elsewhere.
+const UNUSABLE: &str = "what this leads to in another namespace cannot be used: it has to be an AtlasProject with an id, and a Secret with credentials and the label atlas.mongodb.com/type=credentials; the operator's log tells the administrator what is wrong";
+
+/// Where something is that a reference leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In the namespace of whoever wrote the reference.
+    Own,
+    /// In another one, or with the operator's own credentials.
+    Elsewhere,
+}
+
+impl Place {
+    /// The refusal as it may be told. Whatever is wrong elsewhere is told alike, so that nobody learns what is there.
+    pub(in crate::controller) fn hide(self, refusal: Refusal) -> Refusal {
+        match self {
+            Self::Own => refusal,
+            Self::Elsewhere => {
+                Refusal { reason: Reason::LentCredentialsUnusable, message: UNUSABLE.to_owned(), detail: Some(refusal.message) }
+            }
+        }
+    }
+
+    /// Whether a Secret with this metadata may be used there.
+    ///
+    /// # Errors
+    /// Why not, as the end of a sentence about the Secret.
+    pub(in crate::controller) fn check_label(self, metadata: &ObjectMeta) -> Result<(), &'static str> {
+        let (key, value) = CREDENTIALS_LABEL;
+        let has_label = || metadata.labels.as_ref().and_then(|labels| labels.get(key)).is_some_and(|found| found == value);
+        if self == Self::Own || has_label() {
+            Ok(())
+        } else {
+            Err("lacks the label atlas.mongodb.com/type=credentials, which the Atlas Kubernetes Operator wants too")
+        }
+    }
+}
+
+/// The namespaces that the credentials of other namespaces, and the Atlas Kubernetes Operator's own, are lent to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lending(BTreeSet<String>);
+
+impl FromIterator<String> for Lending {
+    fn from_iter<T: IntoIterator<Item = String>>(namespaces: T) -> Self {
+        let names = namespaces.into_iter().map(|name| name.trim().to_owned());
+        Self(names.filter(|name| !name.is_empty()).collect())
+    }
+}
+
+impl Lending {
+    /// Where `named` is, seen from `own`.
+    ///
+    /// # Errors
+    /// It is another namespace, and nothing is lent to `own`.
+    pub(in crate::controller) fn place(&self, own: &str, named: &str) -> Result<Place, Refusal> {
+        if named == own {
+            Ok(Place::Own)
+        } else if self.0.contains(own) {
+            Ok(Place::Elsewhere)
+        } else {
+            let message = format!(
+                "this leads from namespace {own} to another one, whose AtlasProjects and credentials are not lent to it: name an AtlasProject and a Secret of namespace {own}, or ask the administrator to add {own} to the chart's value atlas.lendCredentialsTo (--lend-credentials-to)"
+            );
+            Err(Refusal::new(Reason::CredentialsNotLent, message))
+        }
+    }
+
+    /// The Secret for a user of namespace `own`: the one that the user names there, else the one that its project names, else the operator's.
+    ///
+    /// # Errors
+    /// None is named, or the one that is named is not lent to this namespace.
+    pub(in crate::controller) fn credentials(
+        &self,
+        own: &str,
+        of_user: Option<NamespacedName>,
+        (of_project, project_place): (Option<NamespacedName>, Place),
+        global: Option<&NamespacedName>,
+    ) -> Result<(NamespacedName, Place), Refusal> {
+        if let Some(secret) = of_user {
+            return Ok((secret, Place::Own));
+        }
+        if let Some(secret) = of_project {
+            let place = self.place(own, &secret.0)?.max(project_place);
+            return Ok((secret, place));
+        }
+        match global {
+            Some(secret) if self.0.contains(own) => Ok((secret.clone(), Place::Elsewhere)),
+            _ => Err(project_place.hide(Refusal::new(
+                Reason::CredentialsNotFound,
+                format!(
+                    "neither the AtlasDatabaseUser nor its AtlasProject names a Secret with credentials: give spec.connectionSecret or spec.connectionSecretRef, or ask the administrator to lend namespace {own} the Atlas Kubernetes Operator's own (the chart's values atlas.operatorSecret and atlas.lendCredentialsTo)"
+                ),
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    fn lending(namespaces: &[&str]) -> Lending {
+        namespaces.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    fn name(namespace: &str, name: &str) -> NamespacedName {
+        (namespace.to_owned(), name.to_owned())
+    }
+
+    #[test]
+    fn nothing_is_lent_unless_the_namespace_is_listed() {
+        assert_eq!(Lending::default().place("shop", "shop"), Ok(Place::Own));
+        let refusal = Lending::default().place("shop", "bank").unwrap_err();
+        assert_eq!(refusal.reason, Reason::CredentialsNotLent);
+        assert!(refusal.message.contains("atlas.lendCredentialsTo"), "{}", refusal.message);
+        assert_eq!(lending(&[" shop ", ""]).place("shop", "bank"), Ok(Place::Elsewhere));
+        assert!(lending(&["bank", "shop-eu", "sho", ""]).place("shop", "bank").is_err(), "to lend is not to borrow");
+        assert!(lending(&[""]).place("", "bank").is_err());
+    }
+
+    #[rstest]
+    #[case::of_the_user(Some(name("shop", "u")), Some(name("bank", "p")), &[], Ok((name("shop", "u"), Place::Own)))]
+    #[case::of_the_project(None, Some(name("shop", "p")), &[], Ok((name("shop", "p"), Place::Own)))]
+    #[case::of_the_project_elsewhere(None, Some(name("bank", "p")), &["shop"], Ok((name("bank", "p"), Place::Elsewhere)))]
+    #[case::not_lent(None, Some(name("bank", "p")), &[], Err(Reason::CredentialsNotLent))]
+    #[case::global(None, None, &["shop"], Ok((name("system", "key"), Place::Elsewhere)))]
+    #[case::global_not_lent(None, None, &[], Err(Reason::CredentialsNotFound))]
+    fn the_user_s_secret_goes_before_the_project_s_before_the_operator_s(
+        #[case] of_user: Option<NamespacedName>,
+        #[case] of_project: Option<NamespacedName>,
+        #[case] lent_to: &[&str],
+        #[case] expected: Result<(NamespacedName, Place), Reason>,
+    ) {
+        let global = name("system", "key");
+        let found = lending(lent_to).credentials("shop", of_user, (of_project, Place::Own), Some(&global));
+        assert_eq!(found.map_err(|refusal| refusal.reason), expected);
+    }
+
+    #[test]
+    fn the_operator_s_own_credentials_are_lent_in_its_own_namespace_too() {
+        let global = name("system", "key");
+        let of_none = |lending: &Lending| lending.credentials("system", None, (None, Place::Own), Some(&global));
+        assert_eq!(of_none(&Lending::default()).unwrap_err().reason, Reason::CredentialsNotFound);
+        assert_eq!(of_none(&lending(&["system"])).unwrap().1, Place::Elsewhere);
+    }
+
+    #[test]
+    fn nobody_learns_whether_the_operator_has_credentials_of_its_own() {
+        let global = name("system", "key");
+        let told = |global| Lending::default().credentials("shop", None, (None, Place::Own), global);
+        assert_eq!(told(None), told(Some(&global)));
+    }
+
+    #[test]
+    fn whatever_is_wrong_elsewhere_is_told_alike_and_the_rest_is_for_the_log() {
+        let told = [Reason::CredentialsNotFound, Reason::CredentialsInvalid, Reason::AtlasObjectNotReady].map(|reason| {
+            let refusal = Place::Elsewhere.hide(Refusal::new(reason, format!("the Secret victim {reason:?}")));
+            assert!(refusal.detail.is_some_and(|detail| detail.contains("victim")));
+            (refusal.reason, refusal.message)
+        });
+        assert!(told.iter().all(|one| *one == told[0] && !one.1.contains("victim")), "{told:?}");
+        let own = Refusal::new(Reason::CredentialsNotFound, "the Secret a does not exist");
+        assert_eq!(Place::Own.hide(own.clone()), own);
+    }
+
+    #[rstest]
+    #[case(&[("atlas.mongodb.com/type", "credentials")], true)]
+    #[case(&[("atlas.mongodb.com/type", "Credentials")], false)]
+    #[case(&[("atlas.mongodb.com/cluster-name", "credentials")], false)]
+    #[case(&[], false)]
+    fn only_a_secret_with_the_label_is_lent(#[case] labels: &[(&str, &str)], #[case] expected: bool) {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let metadata = ObjectMeta { labels: Some(labels), ..ObjectMeta::default() };
+        assert_eq!(Place::Elsewhere.check_label(&metadata).is_ok(), expected);
+        assert!(Place::Elsewhere.check_label(&ObjectMeta::default()).is_err());
+        assert!(Place::Own.check_label(&metadata).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_secret_of_another_namespace_is_used_for_one_that_is_not_listed(
+            own in "[ab]{1,2}",
+            of_user in proptest::option::of("[a-b]{1,2}"),
+            of_project in proptest::option::of("[ab]{1,2}"),
+            global in proptest::option::of("[ab]{1,2}"),
+            listed in proptest::collection::vec("[ab]{0,2}", 0..3),
+        ) {
+            let lending: Lending = listed.iter().cloned().collect();
+            // A user names Secrets of its own namespace alone.
+            let of_user = of_user.map(|secret| name(&own, &secret));
+            let of_project = of_project.map(|namespace| name(&namespace, "p"));
+            let global = global.map(|namespace| name(&namespace, "g"));
+            let found = lending.credentials(&own, of_user, (of_project, Place::Own), global.as_ref());
+            if let Ok((secret, place)) = found && !listed.contains(&own) {
+                prop_assert_eq!((secret.0, place), (own, Place::Own));
+            }
+        }
+    }
+}

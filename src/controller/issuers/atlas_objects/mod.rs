@@ -1,0 +1,278 @@
+//! The objects of the Atlas Kubernetes Operator (`atlas.mongodb.com/v1`), as far as they are referred to. They are only ever read, one by
+//! one by name, and their kinds need not be served.
+
+mod content;
+mod lending;
+
+use std::sync::Arc;
+
+use kube::{
+    Api, Client, ResourceExt,
+    api::{ApiResource, DynamicObject, GroupVersionKind},
+};
+
+pub use self::{
+    content::{Project, User, UserProject, read_project, read_user},
+    lending::{Lending, Place},
+};
+use super::{AtlasSource, Endpoint, LoadedIssuer, Refusal, credentials::SecretReference, load_atlas};
+use crate::{
+    api::{AtlasApiVersion, DatabaseUserCertificate, ProjectReference, Reason},
+    controller::{
+        Context, Received, Scope,
+        kubernetes::KubernetesError,
+        memory::NamespacedName,
+        watches::{by_name::Sighting, triggers::Waiting},
+    },
+    decide::{Allow, IssuerState},
+    issuer::atlas::Words,
+};
+
+/// Validity of a certificate for a `userRef` that does not say, in months.
+const DEFAULT_MONTHS: u8 = 3;
+
+/// Where `AtlasProject`s are read.
+pub(in crate::controller) fn projects(client: &Client, namespace: &str) -> Api<Received<DynamicObject>> {
+    api(client, namespace, "AtlasProject", "atlasprojects")
+}
+
+/// Where `AtlasDatabaseUser`s are read.
+pub(in crate::controller) fn users(client: &Client, namespace: &str) -> Api<Received<DynamicObject>> {
+    api(client, namespace, "AtlasDatabaseUser", "atlasdatabaseusers")
+}
+
+fn api(client: &Client, namespace: &str, kind: &str, plural: &str) -> Api<Received<DynamicObject>> {
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("atlas.mongodb.com", "v1", kind), plural);
+    Api::namespaced_with(client.clone(), namespace, &resource)
+}
+
+/// What was found at the end of a reference; `Ok(None)` if its watch has shown nothing yet.
+fn sighted<T>(
+    sighting: Sighting<DynamicObject>,
+    kind: &str,
+    (namespace, name): &NamespacedName,
+    read: impl FnOnce(&DynamicObject) -> Result<T, Refusal>,
+) -> Result<Option<T>, Refusal> {
+    let object = sighting.known("does not exist: create it, or correct the reference").map_err(|why| {
+        Refusal::new(Reason::AtlasObjectNotFound, format!("the {kind} {name} in namespace {namespace} {why}"))
+    })?;
+    let Some(object) = object else { return Ok(None) };
+    match object.unreadable() {
+        Some(unreadable) => Err(Refusal::new(
+            Reason::AtlasObjectNotReady,
+            format!("the {kind} {name} in namespace {namespace} cannot be read ({})", unreadable.fault()),
+        )),
+        None => read(&object).map(Some),
+    }
+}
+
+/// The project that an issuer in this namespace refers to, and where that is.
+pub(in crate::controller) fn find_project(
+    context: &Context,
+    who: &Waiting,
+    reference: &ProjectReference,
+    namespace: &str,
+) -> Result<Option<(NamespacedName, Project)>, Refusal> {
+    let is_cluster_issuer = namespace.is_empty();
+    let name = match (&reference.namespace, is_cluster_issuer) {
+        (Some(other), true) => (other.clone(), reference.name.clone()),
+        (None, true) => {
+            return Err(Refusal::new(
+                Reason::InvalidSpec,
+                "give spec.atlas.projectRef.namespace: a cluster issuer has none of its own",
+            ));
+        }
+        (None, false) => (namespace.to_owned(), reference.name.clone()),
+        (Some(other), false) if other == namespace => (namespace.to_owned(), reference.name.clone()),
+        (Some(_), false) => {
+            let message = "spec.atlas.projectRef must not lead to another namespace, whose credentials are not this one's: use a ClusterCertificateIssuer";
+            return Err(Refusal::new(Reason::InvalidSpec, message));
+        }
+    };
+    let project = sighted(context.atlas_projects.watch(who, &name), "AtlasProject", &name, read_project)?;
+    Ok(project.map(|project| (name, project)))
+}
+
+/// The Secret that a project lends an issuer which names none itself. A project is its namespace's, whoever's issuer refers to it: it leads a
+/// cluster issuer out of that namespace only if credentials are lent to that namespace, and an issuer of the namespace never.
+pub(in crate::controller) fn project_credentials(
+    lending: &Lending,
+    issuer_namespace: &str,
+    project_namespace: &str,
+    secret: &NamespacedName,
+) -> Result<Place, Refusal> {
+    if !issuer_namespace.is_empty() && secret.0 != issuer_namespace {
+        return Err(Refusal::new(
+            Reason::CredentialsInvalid,
+            "the AtlasProject's credentials are in another namespace: name a Secret of this one in credentialsSecretRef, or use a ClusterCertificateIssuer",
+        ));
+    }
+    lending.place(project_namespace, &secret.0)
+}
+
+/// Whether an issuer's own Secret may be used beside a project. Whoever may write the project and its status chooses where the Secret is good
+/// for, so a project outside of the Secret's namespace needs the administrator's word.
+pub(in crate::controller) fn check_project_beside_secret(
+    lending: &Lending,
+    project_namespace: &str,
+    secret_namespace: &str,
+) -> Result<(), Refusal> {
+    lending.place(project_namespace, secret_namespace).map(|_| ()).map_err(|refusal| {
+        let message = format!(
+            "the AtlasProject is in namespace {project_namespace}, where its id could be changed to that of any project that spec.atlas.credentialsSecretRef is good for: give spec.atlas.projectId, or add {project_namespace} to the chart's value atlas.lendCredentialsTo (--lend-credentials-to)"
+        );
+        Refusal { message, ..refusal }
+    })
+}
+
+/// The issuer that an `AtlasDatabaseUser` amounts to.
+pub(in crate::controller) async fn user_issuer(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    namespace: &str,
+    user: &str,
+) -> Result<(IssuerState, Option<Arc<LoadedIssuer>>), KubernetesError> {
+    let name = (namespace.to_owned(), user.to_owned());
+    let found = match find_user(context, object, &name).await? {
+        Ok(Some(loaded)) => {
+            context.user_issuers.set(name, Ok(Arc::clone(&loaded)));
+            (IssuerState::Usable(Box::new(loaded.facts.clone())), Some(loaded))
+        }
+        Ok(None) => (IssuerState::Unknown, None),
+        Err(refusal) => {
+            if context.user_issuers.set(name, Err(refusal.clone())) {
+                refusal.log_detail(namespace, user);
+            }
+            (IssuerState::Unusable(refusal.reason, refusal.message), None)
+        }
+    };
+    Ok(found)
+}
+
+type Found = Result<Option<Arc<LoadedIssuer>>, Refusal>;
+
+async fn find_user(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    name: &NamespacedName,
+) -> Result<Found, KubernetesError> {
+    let certificate = (name.0.clone(), object.name_any());
+    let who = Waiting::Certificate(certificate.clone());
+    let Parts { user, project_id, secret: reference } = match user_parts(context, &who, name) {
+        Ok(Some(parts)) => parts,
+        Ok(None) => return Ok(Ok(None)),
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let seen = match reference.seen(context, &Waiting::Credentials(certificate)) {
+        Ok(Some(seen)) => seen,
+        Ok(None) => return Ok(Ok(None)),
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let version = format!(
+        "{}/{project_id}/{}/{}",
+        user.username,
+        seen.uid().unwrap_or_default(),
+        seen.resource_version().unwrap_or_default()
+    );
+    if let Some(Ok(known)) = context.user_issuers.get(name)
+        && known.facts.version == version
+    {
+        return Ok(Ok(Some(known)));
+    }
+    let secret = match reference.read(context).await? {
+        Ok(secret) => secret,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    let endpoint = context.atlas.endpoint.clone();
+    let source = AtlasSource {
+        // The administrator's own word.
+        endpoint: Endpoint { allow_plain_http: (context.atlas.is_allowed)(&endpoint), url: endpoint, words: Words::Quoted },
+        project_id,
+        api_version: AtlasApiVersion::V2,
+        months_until_expiration: DEFAULT_MONTHS,
+        username: Some(user.username),
+    };
+    Ok(load_atlas(source, Allow::default(), version, &secret, &context.atlas.client)
+        .map(|loaded| Some(Arc::new(loaded)))
+        .map_err(|refusal| reference.place.hide(refusal)))
+}
+
+/// What a user amounts to.
+struct Parts {
+    user: User,
+    project_id: String,
+    secret: SecretReference,
+}
+
+/// The user, its project's id, and the Secret with the credentials. What is elsewhere is watched only if it is lent to the user's namespace.
+fn user_parts(context: &Context, who: &Waiting, name: &NamespacedName) -> Result<Option<Parts>, Refusal> {
+    let Some(user) = sighted(context.atlas_users.watch(who, name), "AtlasDatabaseUser", name, read_user)? else {
+        return Ok(None);
+    };
+    let lending = &context.atlas_defaults.lending;
+    let (project, project_place) = match &user.project {
+        UserProject::Id(id) => {
+            context.atlas_projects.forget(who);
+            (Project { id: id.clone(), credentials: None }, Place::Own)
+        }
+        UserProject::Object(project) => {
+            let place = lending.place(&name.0, &project.0).inspect_err(|_| context.atlas_projects.forget(who))?;
+            let found = sighted(context.atlas_projects.watch(who, project), "AtlasProject", project, read_project);
+            match found.map_err(|refusal| place.hide(refusal))? {
+                Some(project) => (project, place),
+                None => return Ok(None),
+            }
+        }
+    };
+    let global = context.atlas_defaults.credentials.as_ref().filter(|_| matches!(context.scope, Scope::Cluster { .. }));
+    let of_project = (project.credentials, project_place);
+    let (secret, place) = lending.credentials(&name.0, user.credentials.clone(), of_project, global)?;
+    let secret =
+        SecretReference { name: secret, place, missing: Reason::CredentialsNotFound, unusable: Reason::CredentialsInvalid };
+    Ok(Some(Parts { user, project_id: project.id, secret }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::own("shop", "shop", "shop", &[], Ok(Place::Own))]
+    #[case::elsewhere("shop", "shop", "bank", &[], Err(Reason::CredentialsInvalid))]
+    #[case::elsewhere_though_lent("shop", "shop", "bank", &["shop"], Err(Reason::CredentialsInvalid))]
+    #[case::cluster_issuer("", "shop", "shop", &[], Ok(Place::Own))]
+    #[case::cluster_issuer_led_elsewhere("", "shop", "bank", &[], Err(Reason::CredentialsNotLent))]
+    #[case::cluster_issuer_lent("", "shop", "bank", &["shop"], Ok(Place::Elsewhere))]
+    fn a_project_leads_an_issuer_out_of_its_namespace_only_where_that_is_lent(
+        #[case] issuer: &str,
+        #[case] project: &str,
+        #[case] secret: &str,
+        #[case] lent_to: &[&str],
+        #[case] expected: Result<Place, Reason>,
+    ) {
+        let lending: Lending = lent_to.iter().map(|name| (*name).to_owned()).collect();
+        let found = project_credentials(&lending, issuer, project, &(secret.to_owned(), "key".to_owned()));
+        assert_eq!(found.map_err(|refusal| refusal.reason), expected);
+    }
+    #[rstest]
+    #[case::of_a_namespace("shop", "shop", &[], true)]
+    #[case::of_the_cluster_beside_its_secret("system", "system", &[], true)]
+    #[case::of_the_cluster("shop", "system", &[], false)]
+    #[case::of_the_cluster_lent_to_another("shop", "system", &["bank"], false)]
+    #[case::of_the_cluster_lent("shop", "system", &["shop"], true)]
+    fn a_project_elsewhere_tells_where_an_issuer_s_secret_is_used_only_if_that_is_lent(
+        #[case] project: &str,
+        #[case] secret: &str,
+        #[case] lent_to: &[&str],
+        #[case] expected: bool,
+    ) {
+        let lending: Lending = lent_to.iter().map(|name| (*name).to_owned()).collect();
+        let found = check_project_beside_secret(&lending, project, secret);
+        assert_eq!(found.is_ok(), expected);
+        let refused = |refusal: Refusal| refusal.reason == Reason::CredentialsNotLent && refusal.message.contains("projectId");
+        assert!(found.err().is_none_or(refused));
+    }
+}

@@ -1,0 +1,344 @@
+//! The controller of issuers, one for each kind: loads them with their Secrets, says in their status whether they can be used,
+//! and wakes the certificates that use them.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::{
+        Controller,
+        controller::{Action, Error as ControllerError},
+        reflector::ObjectRef,
+    },
+};
+use tracing::warn;
+
+use super::{
+    IssuerKey, LoadedIssuer, Refusal,
+    atlas_objects::{Place, Project, check_project_beside_secret, find_project, project_credentials},
+    credentials::SecretReference,
+    endpoint_of, load, secret_of,
+};
+use crate::{
+    api::{
+        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKind, IssuerSpec, IssuerStatus,
+        READY, Reason, condition, names::CONTROLLER, set_condition, set_stalled,
+    },
+    controller::{
+        Context, FromMetadata, Received, ReconcileError, Scope,
+        kubernetes::{chain, request},
+        pass::{issuer_key, now, report_unreadable, status_patch},
+        watches::triggers::Waiting,
+    },
+    decide::{
+        new_warnings,
+        pass::{PassError, RequestError},
+        refused_credentials,
+    },
+};
+
+/// Either kind of issuer.
+pub(in crate::controller) trait IssuerObject:
+    FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static
+{
+    /// Which kind it is.
+    const KIND: IssuerKind;
+    /// The shared spec.
+    fn issuer_spec(&self) -> &IssuerSpec;
+    /// The status, if there is one.
+    fn issuer_status(&self) -> Option<&IssuerStatus>;
+    /// Where the issuer itself is read and written.
+    fn api(context: &Context, namespace: &str) -> Api<Received<Self>>;
+}
+
+impl IssuerObject for CertificateIssuer {
+    const KIND: IssuerKind = IssuerKind::CertificateIssuer;
+    fn issuer_spec(&self) -> &IssuerSpec {
+        &self.spec
+    }
+    fn issuer_status(&self) -> Option<&IssuerStatus> {
+        self.status.as_ref()
+    }
+    fn api(context: &Context, namespace: &str) -> Api<Received<Self>> {
+        Api::namespaced(context.client.clone(), namespace)
+    }
+}
+
+impl IssuerObject for ClusterCertificateIssuer {
+    const KIND: IssuerKind = IssuerKind::ClusterCertificateIssuer;
+    fn issuer_spec(&self) -> &IssuerSpec {
+        &self.spec.0
+    }
+    fn issuer_status(&self) -> Option<&IssuerStatus> {
+        self.status.as_ref()
+    }
+    fn api(context: &Context, _: &str) -> Api<Received<Self>> {
+        Api::all(context.client.clone())
+    }
+}
+
+/// Runs the controller of one kind.
+pub(in crate::controller) async fn run<K: IssuerObject>(controller: Controller<Received<K>>, context: Arc<Context>) {
+    controller
+        .run(reconcile::<K>, after_error::<K>, Arc::clone(&context))
+        .for_each(move |result| {
+            match result {
+                Err(ControllerError::ObjectNotFound(gone)) => {
+                    let namespace = gone.namespace.unwrap_or_default();
+                    forget(&context, &IssuerKey { kind: K::KIND, namespace, name: gone.name });
+                }
+                Err(ControllerError::QueueError(error)) => {
+                    warn!(error = chain(&error), "the watch of issuers failed and goes on");
+                }
+                Ok(_) | Err(_) => {}
+            }
+            futures::future::ready(())
+        })
+        .await;
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the signature is kube's")]
+fn after_error<K: IssuerObject>(issuer: Arc<Received<K>>, error: &ReconcileError, _: Arc<Context>) -> Action {
+    if !matches!(error, ReconcileError::Pass(PassError::Superseded)) {
+        warn!(issuer = issuer.name_any(), error = chain(error), "an issuer could not be loaded and is tried again");
+    }
+    Action::requeue(Duration::from_secs(5))
+}
+
+async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let key = IssuerKey { kind: K::KIND, namespace: issuer.namespace().unwrap_or_default(), name: issuer.name_any() };
+    if let Some(unreadable) = issuer.unreadable_object() {
+        let refusal = Refusal::new(Reason::ObjectUnreadable, unreadable.to_string());
+        if context.issuers.set(key.clone(), Err(refusal)) {
+            wake_users(&context, &key);
+        }
+        report_unreadable(&context, &Waiting::Issuer(key), &issuer).await;
+        return Ok(Action::await_change());
+    }
+    // What a former spec allowed must not stay in use while the Secret of this one cannot be read.
+    let spec = spec_version(&**issuer);
+    context.issuers.forget_unless(&key, |known| known.facts.version.starts_with(&spec));
+    let Some(loaded) = find(&**issuer, &key, &context).await? else {
+        // The Secret's watch has shown nothing yet and wakes us when it has.
+        return Ok(Action::await_change());
+    };
+    let next = next_look(&loaded, now(&context));
+    if context.issuers.set(key.clone(), loaded.clone()) {
+        if let Err(refusal) = &loaded {
+            refusal.log_detail(&key.namespace, &key.name);
+        }
+        wake_users(&context, &key);
+    }
+    // Certificates wait for the issuer, and what they have met with it is known once all of them are.
+    context.lists.filled().await;
+    let ready = ready(&loaded, &key, &context);
+    let is_refused = ready.1.is_about_credentials();
+    report(&issuer, &context, ready).await?;
+    Ok(if is_refused { Action::requeue(REFUSED_LOOK) } else { next })
+}
+
+/// Credentials that are refused are looked at again, in memory, for a certificate that told of it may be gone or use another issuer.
+const REFUSED_LOOK: Duration = Duration::from_mins(1);
+
+/// What Ready says: whether the issuer can be used, and how Atlas takes its credentials. The latter keeps no certificate from trying.
+fn ready(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, String) {
+    let loaded = match loaded {
+        Ok(loaded) => loaded,
+        Err(refusal) => return (false, refusal.reason, refusal.message.clone()),
+    };
+    let users = context.certificate_store.state_filter(|certificate| issuer_key(certificate).as_ref() == Some(key));
+    match refused_credentials(&loaded.facts, users.iter().map(|user| &***user)) {
+        // Not in Atlas's words, which are in the status of the certificate: whoever sees the issuer need not be who sees that.
+        Some(reason) => (false, reason, format!("{} Certificates are tried all the same.", reason.explanation())),
+        None => (true, Reason::IssuerReady, ready_message(loaded)),
+    }
+}
+
+/// Has the issuer of a certificate looked at again if it does not tell what the certificate has met with its credentials.
+pub(in crate::controller) fn tell_issuer(context: &Context, object: &DatabaseUserCertificate) {
+    let Some(key) = issuer_key(object) else { return };
+    let about_credentials = |reason: &str| Reason::from_name(reason).filter(|reason| reason.is_about_credentials());
+    let met = object.status.as_ref().and_then(|status| about_credentials(&status.failure.as_ref()?.reason));
+    let told = issuer_status(context, &key);
+    let told = told.and_then(|status| about_credentials(&condition(&status.conditions, READY)?.reason));
+    if met != told {
+        context.triggers.wake(&Waiting::Issuer(key));
+    }
+}
+
+fn issuer_status(context: &Context, key: &IssuerKey) -> Option<IssuerStatus> {
+    match key.kind {
+        IssuerKind::CertificateIssuer => {
+            context.issuer_store.get(&ObjectRef::new(&key.name).within(&key.namespace))?.status.clone()
+        }
+        IssuerKind::ClusterCertificateIssuer => {
+            context.cluster_issuer_store.as_ref()?.get(&ObjectRef::new(&key.name))?.status.clone()
+        }
+    }
+}
+
+fn ready_message(loaded: &LoadedIssuer) -> String {
+    let issued = format!("certificates are issued by {}", loaded.facts.identity);
+    [&[issued], loaded.issuer.remarks()].concat().join("; ")
+}
+
+/// Only dates make an issuer usable or unusable without a watch event: those of a CA's certificates are awaited, and a CA out of date is
+/// read hourly.
+fn next_look(loaded: &Loaded, now: Timestamp) -> Action {
+    let hour = Duration::from_hours(1);
+    match loaded {
+        Ok(loaded) => match loaded.reread_at.map(|at| Duration::try_from(at.duration_since(now))) {
+            Some(Ok(until)) => Action::requeue((until + Duration::from_secs(1)).min(hour)),
+            _ => Action::await_change(),
+        },
+        Err(refusal) if refusal.reason == Reason::CaNotInDate => Action::requeue(hour),
+        Err(_) => Action::await_change(),
+    }
+}
+
+type Loaded = Result<Arc<LoadedIssuer>, Refusal>;
+
+/// Which spec it is: how the version of an issuer begins that was loaded with it.
+fn spec_version<K: IssuerObject>(issuer: &K) -> String {
+    format!("{}/{}/", issuer.meta().uid.as_deref().unwrap_or_default(), issuer.meta().generation.unwrap_or_default())
+}
+
+/// The issuer with its Secret; `None` if nothing is known of the Secret yet.
+async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -> Result<Option<Loaded>, ReconcileError> {
+    let spec = issuer.issuer_spec();
+    let (project_id, reference) = match parts(spec, key, context) {
+        Ok(Some(parts)) => parts,
+        Ok(None) => return Ok(None),
+        Err(refusal) => return Ok(Some(Err(refusal))),
+    };
+    let seen = match reference.seen(context, &Waiting::Issuer(key.clone())) {
+        Ok(Some(seen)) => seen,
+        Ok(None) => return Ok(None),
+        Err(refusal) => return Ok(Some(Err(refusal))),
+    };
+    let version = format!(
+        "{}{}/{}/{}",
+        spec_version(issuer),
+        project_id.as_deref().unwrap_or_default(),
+        seen.uid().unwrap_or_default(),
+        seen.resource_version().unwrap_or_default()
+    );
+    let now = now(context);
+    if let Some(Ok(known)) = context.issuers.get(key)
+        && known.facts.version == version
+        && known.reread_at.is_none_or(|at| at > now)
+    {
+        return Ok(Some(Ok(known)));
+    }
+    Ok(Some(match reference.read(context).await? {
+        Ok(secret) => load(key, spec, version, project_id, &secret, &context.atlas, now).map(Arc::new).map_err(|refusal| {
+            // The rest is wrong with the issuer's own spec.
+            if refusal.reason == Reason::CredentialsInvalid { reference.place.hide(refusal) } else { refusal }
+        }),
+        Err(refusal) => Err(refusal),
+    }))
+}
+
+/// The id of the `AtlasProject` that the issuer refers to, if it does, and the Secret that it needs; `None` if that is not known yet. Nothing is
+/// watched for an endpoint that is not allowed, so that only another spec changes that.
+fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option<(Option<String>, SecretReference)>, Refusal> {
+    let waiting = Waiting::Issuer(key.clone());
+    if let Some(atlas) = &spec.atlas {
+        endpoint_of(key.kind, atlas, &context.atlas).inspect_err(|_| forget_watches(context, key))?;
+    }
+    let project = if let Some(reference) = spec.atlas.as_ref().and_then(|atlas| atlas.project_ref.as_ref()) {
+        let Some(project) = find_project(context, &waiting, reference, &key.namespace)? else { return Ok(None) };
+        Some(project)
+    } else {
+        context.atlas_projects.forget(&waiting);
+        None
+    };
+    let (missing, unusable) = match &spec.atlas {
+        Some(_) => (Reason::CredentialsNotFound, Reason::CredentialsInvalid),
+        None => (Reason::CaNotFound, Reason::CaInvalid),
+    };
+    if let Some(name) = secret_of(spec) {
+        let namespace = match (&context.scope, key.kind) {
+            (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace.clone(),
+            _ => key.namespace.clone(),
+        };
+        if let Some((at, _)) = &project {
+            check_project_beside_secret(&context.atlas_defaults.lending, &at.0, &namespace)?;
+        }
+        let secret = SecretReference { name: (namespace, name.to_owned()), place: Place::Own, missing, unusable };
+        return Ok(Some((project.map(|(_, project)| project.id), secret)));
+    }
+    match project {
+        Some((at, Project { id, credentials: Some(secret) })) => {
+            let place = project_credentials(&context.atlas_defaults.lending, &key.namespace, &at.0, &secret)?;
+            Ok(Some((Some(id), SecretReference { name: secret, place, missing, unusable })))
+        }
+        Some(_) => Err(Refusal::new(
+            Reason::CredentialsNotFound,
+            "the AtlasProject names no Secret with credentials: name one in spec.atlas.credentialsSecretRef",
+        )),
+        None => Err(Refusal::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca")),
+    }
+}
+
+/// Reports the status if it changed, or if what stands there cannot be read: it holds nothing that is not found out anew.
+async fn report<K: IssuerObject>(
+    issuer: &Received<K>,
+    context: &Context,
+    (ready, reason, message): (bool, Reason, String),
+) -> Result<(), ReconcileError> {
+    let old = issuer.issuer_status().cloned().unwrap_or_default();
+    let mut status = old.clone();
+    status.observed_generation = issuer.meta().generation;
+    set_condition(&mut status.conditions, READY, ready, reason, &message, issuer.meta().generation, now(context));
+    set_stalled(&mut status.conditions, now(context));
+    if status == old && issuer.unreadable().is_none() {
+        return Ok(());
+    }
+    let patch = Patch::Merge(status_patch(issuer, &status));
+    let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
+    let (api, name) = (K::api(context, &issuer.namespace().unwrap_or_default()), issuer.name_any());
+    request("patch the issuer's status", api.patch_status(&name, &parameters, &patch))
+        .await
+        .map_err(|error| RequestError::from(error).of_object())?;
+    for (reason, message) in new_warnings(&old.conditions, &status.conditions) {
+        context.metrics.warned(reason);
+        context.events.publish(issuer, reason, &message).await;
+    }
+    Ok(())
+}
+
+fn forget_watches(context: &Context, key: &IssuerKey) {
+    context.secret_watches.forget(&Waiting::Issuer(key.clone()));
+    context.atlas_projects.forget(&Waiting::Issuer(key.clone()));
+}
+
+fn forget(context: &Context, key: &IssuerKey) {
+    forget_watches(context, key);
+    context.memory.forget_unreadable(&Waiting::Issuer(key.clone()));
+    context.issuers.remove(key);
+    wake_users(context, key);
+}
+
+fn wake_users(context: &Context, key: &IssuerKey) {
+    let secrets_in = match (&context.scope, key.kind) {
+        (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace,
+        _ => &key.namespace,
+    };
+    // Those that leave a Secret alone because this issuer needed it may have it now.
+    let stands_aside = |certificate: &DatabaseUserCertificate| {
+        let conditions = certificate.status.as_ref().map_or(&[][..], |status| &status.conditions);
+        let issuing = condition(conditions, ISSUING).is_some_and(|found| found.reason == Reason::SecretNotOwned.as_str());
+        issuing && certificate.namespace().as_ref() == Some(secrets_in)
+    };
+    let is_concerned = |certificate: &Received<DatabaseUserCertificate>| {
+        issuer_key(certificate).as_ref() == Some(key) || stands_aside(certificate)
+    };
+    for user in context.certificate_store.state_filter(is_concerned) {
+        let name = (user.namespace().unwrap_or_default(), user.name_any());
+        context.triggers.wake(&Waiting::Certificate(name));
+    }
+}

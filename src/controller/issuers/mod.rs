@@ -1,0 +1,277 @@
+//! The issuers that can be used, loaded with their Secrets. Certificates find theirs here, in memory.
+
+pub mod atlas_objects;
+pub mod controller;
+mod credentials;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use tracing::info;
+use url::Url;
+
+use crate::{
+    api::{
+        AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerKind, IssuerSpec, Reason,
+        names::{TLS_CERTIFICATE, TLS_PRIVATE_KEY},
+    },
+    controller::pass::secret::{chain_digest, sha256},
+    decide::{Allow, CaFacts, IssuerFacts, IssuingMethod, parse_duration},
+    issuer::{
+        Issuer,
+        atlas::{AtlasAccess, AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words},
+        ca::CaIssuer,
+    },
+};
+
+/// Which issuer: its kind, its namespace (empty for a cluster issuer), its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IssuerKey {
+    /// The kind.
+    pub kind: IssuerKind,
+    /// The namespace; empty for a cluster issuer.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+/// An issuer ready to issue, with what decisions need to know of it.
+#[derive(Clone, Debug)]
+pub struct LoadedIssuer {
+    /// For decisions.
+    pub facts: IssuerFacts,
+    /// For the act.
+    pub issuer: Issuer,
+    /// CA: when its Secret is to be read again though it has not changed, for one of its certificates becomes valid or expires.
+    pub reread_at: Option<Timestamp>,
+}
+
+/// Why an issuer cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason of its Ready condition.
+    pub reason: Reason,
+    /// What to change.
+    pub message: String,
+    /// For the log alone: what whoever reads the condition must not be told.
+    pub detail: Option<String>,
+}
+
+impl Refusal {
+    pub(in crate::controller) fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), detail: None }
+    }
+
+    /// Tells the log what the condition does not.
+    pub(in crate::controller) fn log_detail(&self, namespace: &str, name: &str) {
+        if let Some(detail) = &self.detail {
+            info!(namespace, name, detail, "what is lent cannot be used");
+        }
+    }
+}
+
+type Loaded = Result<Arc<LoadedIssuer>, Refusal>;
+
+/// All issuers that were looked at.
+pub struct IssuerDirectory<K = IssuerKey>(RwLock<HashMap<K, Loaded>>);
+
+impl<K> Default for IssuerDirectory<K> {
+    fn default() -> Self {
+        Self(RwLock::default())
+    }
+}
+
+impl<K: Eq + Hash> IssuerDirectory<K> {
+    /// The issuer, if it was looked at.
+    #[must_use]
+    pub fn get(&self, key: &K) -> Option<Loaded> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    /// Replaces what is known of the issuer; whether that changes anything for its certificates.
+    pub fn set(&self, key: K, loaded: Loaded) -> bool {
+        let mut issuers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let changed = match (issuers.get(&key), &loaded) {
+            (Some(Ok(old)), Ok(new)) => old.facts != new.facts,
+            (Some(Err(old)), Err(new)) => old != new,
+            _ => true,
+        };
+        issuers.insert(key, loaded);
+        changed
+    }
+
+    /// Forgets the issuer if it is not this one, so that its certificates wait for the new one.
+    pub fn forget_unless(&self, key: &K, is_this: impl FnOnce(&LoadedIssuer) -> bool) {
+        let mut issuers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if issuers.get(key).is_some_and(|loaded| loaded.as_ref().is_ok_and(|loaded| !is_this(loaded))) {
+            issuers.remove(key);
+        }
+    }
+
+    /// The issuer is gone.
+    pub fn remove(&self, key: &K) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+/// The name of the Secret that the spec itself names.
+#[must_use]
+pub fn secret_of(spec: &IssuerSpec) -> Option<&str> {
+    match (&spec.atlas, &spec.ca) {
+        (Some(atlas), _) => atlas.credentials_secret_ref.as_ref().map(|secret| secret.name.as_str()),
+        (None, Some(ca)) => Some(&ca.secret_name),
+        (None, None) => None,
+    }
+}
+
+/// Loads an issuer with its Secret.
+///
+/// # Errors
+/// What to change in the spec or in the Secret.
+pub fn load(
+    key: &IssuerKey,
+    spec: &IssuerSpec,
+    version: String,
+    project_id: Option<String>,
+    secret: &Secret,
+    access: &AtlasAccess,
+    now: Timestamp,
+) -> Result<LoadedIssuer, Refusal> {
+    let allow = match key.kind {
+        IssuerKind::CertificateIssuer => Allow::of_namespaced_issuer(spec.allow.as_ref()),
+        IssuerKind::ClusterCertificateIssuer => Allow::of_cluster_issuer(spec.allow.as_ref()),
+    };
+    let forbidden = spec.ca.as_ref().map_or(&[][..], |ca| &ca.forbidden_subjects);
+    let allow = allow
+        .and_then(|allow| allow.with_forbidden(forbidden))
+        .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?;
+    match (&spec.atlas, &spec.ca) {
+        (Some(atlas), None) => {
+            let source = AtlasSource {
+                endpoint: endpoint_of(key.kind, atlas, access)?,
+                project_id: project_id
+                    .or_else(|| atlas.project_id.clone())
+                    .ok_or_else(|| Refusal::new(Reason::InvalidSpec, "name a project: projectId or projectRef"))?,
+                api_version: atlas.api_version,
+                months_until_expiration: atlas.months_until_expiration,
+                username: None,
+            };
+            load_atlas(source, allow, version, secret, &access.client)
+        }
+        (None, Some(ca)) => load_ca(ca, allow, version, secret, now),
+        _ => Err(Refusal::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca")),
+    }
+}
+
+/// Where Atlas is asked, and how.
+pub(in crate::controller) struct Endpoint {
+    pub(in crate::controller) url: Url,
+    pub(in crate::controller) allow_plain_http: bool,
+    pub(in crate::controller) words: Words,
+}
+
+/// The endpoint of a spec. A `CertificateIssuer` is written by a tenant, so it may name those alone that the administrator allows, plain HTTP
+/// among them; a `ClusterCertificateIssuer` is the administrator's own.
+///
+/// # Errors
+/// It is no URL, or not allowed.
+pub(in crate::controller) fn endpoint_of(
+    kind: IssuerKind,
+    spec: &AtlasIssuerSpec,
+    access: &AtlasAccess,
+) -> Result<Endpoint, Refusal> {
+    let url: Url =
+        spec.endpoint.parse().map_err(|error| Refusal::new(Reason::InvalidSpec, format!("spec.atlas.endpoint: {error}")))?;
+    let words = access.words_of(&url);
+    match kind {
+        IssuerKind::CertificateIssuer if (access.is_allowed)(&url) => Ok(Endpoint { url, allow_plain_http: true, words }),
+        IssuerKind::CertificateIssuer => Err(Refusal::new(
+            Reason::EndpointNotAllowed,
+            "spec.atlas.endpoint is not among those that the administrator allows CertificateIssuers: correct it, or ask the administrator to add it to the chart's value atlas.allowedEndpoints (--allowed-atlas-endpoint) or to make a ClusterCertificateIssuer",
+        )),
+        IssuerKind::ClusterCertificateIssuer => {
+            Ok(Endpoint { url, allow_plain_http: spec.allow_plain_http.unwrap_or_default(), words })
+        }
+    }
+}
+
+/// What an issuer at Atlas consists of, besides its credentials.
+pub(in crate::controller) struct AtlasSource {
+    pub(in crate::controller) endpoint: Endpoint,
+    pub(in crate::controller) project_id: String,
+    pub(in crate::controller) api_version: SpecApiVersion,
+    pub(in crate::controller) months_until_expiration: u8,
+    /// The one database user that it serves, if an `AtlasDatabaseUser` names it.
+    pub(in crate::controller) username: Option<String>,
+}
+
+/// Loads an issuer at Atlas with the credentials in this Secret.
+pub(in crate::controller) fn load_atlas(
+    source: AtlasSource,
+    allow: Allow,
+    version: String,
+    secret: &Secret,
+    client: &AtlasClient,
+) -> Result<LoadedIssuer, Refusal> {
+    let data = data(secret);
+    let credentials = AtlasCredentials::from_secret(|key| data.get(key).copied())
+        .map_err(|error| Refusal::new(Reason::CredentialsInvalid, format!("the Secret {}: {error}", secret.name_any())))?;
+    let settings = AtlasSettings {
+        endpoint: source.endpoint.url,
+        project_id: source.project_id,
+        api_version: match source.api_version {
+            SpecApiVersion::V2 => AtlasApiVersion::V2,
+            SpecApiVersion::V1 => AtlasApiVersion::V1,
+        },
+        allow_plain_http: source.endpoint.allow_plain_http,
+        words: source.endpoint.words,
+    };
+    let issuer = AtlasIssuer::new(client.clone(), settings, credentials);
+    let facts = IssuerFacts {
+        method: IssuingMethod::Mint { months_until_expiration: source.months_until_expiration },
+        allow,
+        username: source.username,
+        identity: issuer.identity(),
+        version,
+    };
+    Ok(LoadedIssuer { facts, issuer: Issuer::Atlas(Arc::new(issuer)), reread_at: None })
+}
+
+fn load_ca(
+    spec: &CaIssuerSpec,
+    allow: Allow,
+    version: String,
+    secret: &Secret,
+    now: Timestamp,
+) -> Result<LoadedIssuer, Refusal> {
+    let invalid = |error: crate::decide::InvalidSpec| Refusal::new(Reason::InvalidSpec, error.0);
+    let parse = |field, text: &Option<String>| text.as_deref().map(|text| parse_duration(field, text)).transpose();
+    let data = data(secret);
+    let ca = CaIssuer::from_secret(data.get(TLS_CERTIFICATE).copied(), data.get(TLS_PRIVATE_KEY).copied(), now)
+        .map_err(|error| Refusal::new(error.reason(), format!("the Secret {}: {error}", secret.name_any())))?;
+    let facts = IssuerFacts {
+        method: IssuingMethod::Sign(CaFacts {
+            duration: parse("spec.ca.duration", &spec.duration).map_err(invalid)?,
+            max_duration: parse("spec.ca.maxDuration", &spec.max_duration).map_err(invalid)?,
+            not_after: ca.not_after(),
+            ca_digest: sha256(&ca.ca_certificate_pem()),
+            chain_digest: chain_digest(ca.intermediates(), ca.ca_certificate_pem().as_bytes()),
+            name_constraints: ca.name_constraints().clone(),
+        }),
+        allow,
+        username: None,
+        identity: format!("ca/{}", ca.key_id()),
+        version,
+    };
+    Ok(LoadedIssuer { facts, reread_at: ca.next_change(), issuer: Issuer::Ca(Arc::new(ca)) })
+}
+
+fn data(secret: &Secret) -> BTreeMap<&str, &[u8]> {
+    secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice())).collect()
+}

@@ -1,0 +1,219 @@
+//! What this process remembers between two looks. Losing it costs reads and waits, never a certificate that is in its Secret.
+
+pub mod turns;
+pub mod users;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{pass::secret::SecretContent, watches::triggers::Waiting};
+use crate::decide::{ObjectMemory, RememberedSecret, SecretSource, SecretVersion, SecretView, is_older, secret_source};
+
+/// A namespaced object's namespace and name.
+pub type NamespacedName = (String, String);
+
+/// A certificate that was minted and is not in its Secret yet, with its key.
+#[derive(Clone, Debug)]
+pub struct Kept {
+    /// The name of its Secret.
+    pub secret_name: String,
+    /// What the Secret is to hold.
+    pub content: SecretContent,
+}
+
+/// How long the echo of our own write is awaited on the watch. Only reads depend on it: every write has a precondition.
+pub(super) const ECHO_LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(Default)]
+struct Remembered {
+    objects: HashMap<NamespacedName, RememberedObject>,
+    secrets: HashMap<NamespacedName, SecretMemory>,
+    told_unreadable: HashMap<Waiting, String>,
+}
+
+/// What is remembered of the object with this UID. Another one may come under its name.
+#[derive(Default)]
+struct RememberedObject {
+    uid: String,
+    memory: ObjectMemory,
+    kept: Option<Kept>,
+}
+
+struct SecretMemory {
+    view: SecretView,
+    /// Our own write, until the watch has shown that version.
+    awaiting_echo: Option<OwnWrite>,
+}
+
+struct OwnWrite {
+    since: Instant,
+    /// The UID of the object that it was written for; another may have come under its name.
+    owner: String,
+}
+
+impl OwnWrite {
+    fn is_recent(&self) -> bool {
+        self.since.elapsed() < ECHO_LIMIT
+    }
+}
+
+/// The memory.
+#[derive(Default)]
+pub struct Memory(Mutex<Remembered>);
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, Remembered> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is remembered of the object with this UID.
+    #[must_use]
+    pub fn object(&self, name: &NamespacedName, uid: &str) -> ObjectMemory {
+        self.lock().objects.get(name).filter(|object| object.uid == uid).map(|object| object.memory.clone()).unwrap_or_default()
+    }
+
+    /// Remembers this of the object with this UID. The key of a certificate that is not unsaved any more is forgotten.
+    pub fn remember(&self, name: &NamespacedName, uid: &str, memory: &ObjectMemory) {
+        let mut remembered = self.lock();
+        if *memory == ObjectMemory::default() {
+            remembered.objects.remove(name);
+            return;
+        }
+        let object = remembered.of(name, uid);
+        object.memory.clone_from(memory);
+        if memory.unsaved.is_none() {
+            object.kept = None;
+        }
+    }
+
+    /// Keeps a certificate that was minted.
+    pub fn keep(&self, name: &NamespacedName, uid: &str, kept: Kept) {
+        self.lock().of(name, uid).kept = Some(kept);
+    }
+
+    /// The certificate that was minted for the object with this UID and is in no Secret yet.
+    #[must_use]
+    pub fn kept(&self, name: &NamespacedName, uid: &str) -> Option<Kept> {
+        self.lock().objects.get(name).filter(|object| object.uid == uid)?.kept.clone()
+    }
+
+    /// The objects whose certificates are in no Secret yet, with the serial numbers.
+    #[must_use]
+    pub fn all_kept(&self) -> Vec<(NamespacedName, String)> {
+        let remembered = self.lock();
+        let kept = remembered.objects.iter().filter_map(|(name, object)| Some((name, object.kept.as_ref()?)));
+        kept.map(|(name, kept)| (name.clone(), kept.content.pair.facts().serial_number.clone())).collect()
+    }
+
+    /// Counts a pass that failed for reasons of the API server; the number of failures in a row.
+    #[must_use]
+    pub fn count_failure(&self, name: &NamespacedName, uid: &str) -> u32 {
+        self.lock().of(name, uid).memory.count_failure()
+    }
+
+    /// The object is gone.
+    pub fn forget(&self, name: &NamespacedName) {
+        self.lock().objects.remove(name);
+    }
+
+    /// Remembers a Secret that was read.
+    pub fn read(&self, secret: NamespacedName, view: SecretView) {
+        self.lock().secrets.insert(secret, SecretMemory { view, awaiting_echo: None });
+    }
+
+    /// Remembers a Secret that we wrote for the object with this UID; until the watch shows this version, it is newer than what the watch
+    /// has shown.
+    pub fn wrote(&self, secret: NamespacedName, owner: String, view: SecretView) {
+        let awaiting_echo = Some(OwnWrite { since: Instant::now(), owner });
+        self.lock().secrets.insert(secret, SecretMemory { view, awaiting_echo });
+    }
+
+    /// From where the Secret of the object with this UID is known; and the Secret, if that is this memory. See [`secret_source`].
+    #[must_use]
+    pub fn secret_source(
+        &self,
+        secret: &NamespacedName,
+        owner: &str,
+        shown: Option<SecretVersion<'_>>,
+        verified: Option<SecretVersion<'_>>,
+        has_certificate: bool,
+    ) -> (SecretSource, Option<SecretView>) {
+        let remembered = self.lock();
+        let memory = remembered.secrets.get(secret);
+        let is_awaited = |write: &OwnWrite| write.owner == owner && write.is_recent();
+        let known = memory.map(|memory| RememberedSecret {
+            version: SecretVersion { uid: &memory.view.uid, resource_version: &memory.view.resource_version },
+            is_awaited: memory.awaiting_echo.as_ref().is_some_and(is_awaited),
+        });
+        let source = secret_source(shown, known, verified, has_certificate);
+        (source, memory.filter(|_| source == SecretSource::Memory).map(|memory| memory.view.clone()))
+    }
+
+    /// Whether the echo of our own write is awaited.
+    #[must_use]
+    pub fn awaits_echo(&self, secret: &NamespacedName) -> bool {
+        let remembered = self.lock();
+        remembered.secrets.get(secret).and_then(|memory| memory.awaiting_echo.as_ref()).is_some_and(OwnWrite::is_recent)
+    }
+
+    /// The watch has shown a version of a Secret.
+    pub fn saw(&self, secret: &NamespacedName, resource_version: &str) {
+        let mut remembered = self.lock();
+        let Some(memory) = remembered.secrets.get_mut(secret) else { return };
+        if !is_older(resource_version, &memory.view.resource_version) {
+            memory.awaiting_echo = None;
+        }
+    }
+
+    /// The watch has shown that a Secret is gone, or has lost our label.
+    pub fn saw_deleted(&self, secret: &NamespacedName, uid: &str) {
+        let mut remembered = self.lock();
+        if remembered.secrets.get(secret).is_some_and(|memory| memory.view.uid == uid) {
+            remembered.secrets.remove(secret);
+        }
+    }
+
+    /// The watch has listed anew, beginning at `since`: what was written before is either in that list or gone.
+    pub fn saw_everything_since(&self, since: Instant) {
+        for memory in self.lock().secrets.values_mut() {
+            if memory.awaiting_echo.as_ref().is_some_and(|write| write.since < since) {
+                memory.awaiting_echo = None;
+            }
+        }
+    }
+
+    /// Those of these serial numbers whose certificates this process has read, written, or keeps until they can be written.
+    #[must_use]
+    pub fn serial_numbers_among(&self, wanted: &BTreeSet<&str>) -> BTreeSet<String> {
+        let remembered = self.lock();
+        let kept = remembered.objects.values().filter_map(|object| Some(object.kept.as_ref()?.content.pair.facts()));
+        let seen = remembered.secrets.values().filter_map(|secret| secret.view.certificate.as_ref().ok());
+        let known = kept.chain(seen).map(|facts| &facts.serial_number);
+        known.filter(|serial_number| wanted.contains(serial_number.as_str())).cloned().collect()
+    }
+
+    /// Whether it is still to be told that this version of an object cannot be read; it counts as told then.
+    #[must_use]
+    pub fn tells_unreadable(&self, who: &Waiting, resource_version: &str) -> bool {
+        self.lock().told_unreadable.insert(who.clone(), resource_version.to_owned()).as_deref() != Some(resource_version)
+    }
+
+    /// The object can be read, or is gone.
+    pub fn forget_unreadable(&self, who: &Waiting) {
+        self.lock().told_unreadable.remove(who);
+    }
+}
+
+impl Remembered {
+    /// What is remembered of the object with this UID; of another one under its name nothing is.
+    fn of(&mut self, name: &NamespacedName, uid: &str) -> &mut RememberedObject {
+        let object = self.objects.entry(name.clone()).or_default();
+        if object.uid != uid {
+            *object = RememberedObject { uid: uid.to_owned(), ..RememberedObject::default() };
+        }
+        object
+    }
+}

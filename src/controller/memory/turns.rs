@@ -1,0 +1,259 @@
+//! Whose turn it is to ask Atlas: one queue for each (endpoint, project), ordered by expiry.
+//!
+//! Whoever must wait does so outside of a pass and is woken when its turn comes, so that a project whose limit is used up, or whose
+//! answers take long, holds up no other. Nothing here decides whether a certificate is made, only when.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use super::NamespacedName;
+use crate::{
+    controller::watches::triggers::{Triggers, Waiting},
+    issuer::atlas::{AtlasClient, LimitKey},
+};
+
+/// So many passes of one project ask Atlas at once: enough to use its limit, too few to take all workers.
+const AT_ONCE: u32 = 4;
+
+/// When all workers are taken, a queue looks again so soon.
+const WHEN_BUSY: Duration = Duration::from_millis(20);
+
+/// A turn that is not taken for so long goes to the next one.
+const TURN_LASTS: Duration = Duration::from_mins(1);
+
+/// The queue looks again at the latest after this time.
+const LONGEST_NAP: Duration = Duration::from_secs(1);
+
+/// Who waits: the certificate that expires soonest first.
+type Rank = (Timestamp, NamespacedName);
+
+#[derive(Default)]
+struct Queue {
+    waiting: BTreeMap<Rank, Waiter>,
+    expiries: HashMap<NamespacedName, Timestamp>,
+    /// Turns that were given and not taken yet, with their cost.
+    given: HashMap<NamespacedName, (u32, Instant)>,
+    /// Passes under way.
+    under_way: u32,
+    /// Calls that turns which are given or under way may still make.
+    promised: u32,
+    is_served: bool,
+    changed: Arc<Notify>,
+}
+
+struct Waiter {
+    cost: u32,
+    triggers: Arc<Triggers>,
+}
+
+/// All queues.
+#[derive(Clone)]
+pub struct Turns(Arc<Shared>);
+
+struct Shared {
+    atlas: AtlasClient,
+    /// So many turns are given at once, whatever the project: no more than there are workers, which take who was woken in any order.
+    workers: u32,
+    queues: Mutex<Queues>,
+}
+
+#[derive(Default)]
+struct Queues {
+    by_key: HashMap<LimitKey, Queue>,
+    /// Turns given or under way in all of them.
+    busy: u32,
+}
+
+/// A turn. It ends when this is dropped.
+pub struct Turn {
+    shared: Arc<Shared>,
+    key: LimitKey,
+    cost: u32,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut queues = self.shared.lock();
+        queues.busy = queues.busy.saturating_sub(1);
+        let Some(queue) = queues.by_key.get_mut(&self.key) else { return };
+        queue.under_way = queue.under_way.saturating_sub(1);
+        queue.promised = queue.promised.saturating_sub(self.cost);
+        queue.changed.notify_one();
+    }
+}
+
+impl Turns {
+    /// Queues for the calls of this client, by so many workers.
+    #[must_use]
+    pub fn new(atlas: AtlasClient, workers: u16) -> Self {
+        Self(Arc::new(Shared { atlas, workers: u32::from(workers), queues: Mutex::default() }))
+    }
+
+    /// A turn for `who` to make so many calls, if it is its turn; else `who` is woken when it is.
+    #[must_use]
+    pub fn ask(
+        &self,
+        key: &LimitKey,
+        who: &NamespacedName,
+        expiry: Timestamp,
+        cost: u32,
+        triggers: &Arc<Triggers>,
+    ) -> Option<Turn> {
+        let mut queues = self.0.lock();
+        let Queues { by_key, busy } = &mut *queues;
+        let queue = by_key.entry(key.clone()).or_default();
+        let turn = |cost| Turn { shared: Arc::clone(&self.0), key: key.clone(), cost };
+        if let Some((given, _)) = queue.given.remove(who) {
+            queue.under_way += 1;
+            queue.promised = queue.promised.saturating_sub(given) + cost;
+            return Some(turn(cost));
+        }
+        if queue.waiting.is_empty() && queue.wait(&self.0, *busy, key, cost).is_zero() {
+            *busy += 1;
+            queue.under_way += 1;
+            queue.promised += cost;
+            return Some(turn(cost));
+        }
+        queue.forget(who, busy);
+        queue.expiries.insert(who.clone(), expiry);
+        queue.waiting.insert((expiry, who.clone()), Waiter { cost, triggers: Arc::clone(triggers) });
+        if !queue.is_served {
+            queue.is_served = true;
+            tokio::spawn(serve(Arc::downgrade(&self.0), key.clone(), Arc::clone(&queue.changed)));
+        }
+        None
+    }
+
+    /// `who` needs no turn any more.
+    pub fn forget(&self, who: &NamespacedName) {
+        let mut queues = self.0.lock();
+        let Queues { by_key, busy } = &mut *queues;
+        for queue in by_key.values_mut() {
+            queue.forget(who, busy);
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    fn wait(&self, shared: &Shared, all_busy: u32, key: &LimitKey, cost: u32) -> Duration {
+        if all_busy >= shared.workers {
+            return WHEN_BUSY;
+        }
+        let busy = self.under_way + u32::try_from(self.given.len()).unwrap_or(u32::MAX);
+        if busy >= AT_ONCE {
+            return LONGEST_NAP;
+        }
+        shared.atlas.limits().wait(key, cost, self.promised, Instant::now())
+    }
+
+    fn forget(&mut self, who: &NamespacedName, all_busy: &mut u32) {
+        if let Some(expiry) = self.expiries.remove(who) {
+            self.waiting.remove(&(expiry, who.clone()));
+        }
+        if let Some((cost, _)) = self.given.remove(who) {
+            *all_busy = all_busy.saturating_sub(1);
+            self.promised = self.promised.saturating_sub(cost);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Gives turns to those who come first; returns how long the next one has to wait, `None` if nobody waits.
+    fn give(&mut self, shared: &Shared, all_busy: &mut u32, key: &LimitKey) -> Option<Duration> {
+        let lost: Vec<NamespacedName> =
+            self.given.iter().filter(|(_, (_, since))| since.elapsed() > TURN_LASTS).map(|(who, _)| who.clone()).collect();
+        for who in lost {
+            self.forget(&who, all_busy);
+        }
+        while let Some(first) = self.waiting.first_entry() {
+            let cost = first.get().cost;
+            let wait = self.wait(shared, *all_busy, key, cost);
+            if !wait.is_zero() {
+                return Some(wait);
+            }
+            let Some(((_, who), waiter)) = self.waiting.pop_first() else { break };
+            self.expiries.remove(&who);
+            *all_busy += 1;
+            self.promised += cost;
+            self.given.insert(who.clone(), (cost, Instant::now()));
+            waiter.triggers.wake(&Waiting::Certificate(who));
+        }
+        None
+    }
+}
+
+/// Serves a queue until nobody waits in it.
+async fn serve(shared: Weak<Shared>, key: LimitKey, changed: Arc<Notify>) {
+    loop {
+        let Some(shared) = shared.upgrade() else { return };
+        let nap = {
+            let mut queues = shared.lock();
+            let Queues { by_key, busy } = &mut *queues;
+            let Some(queue) = by_key.get_mut(&key) else { return };
+            let Some(wait) = queue.give(&shared, busy, &key) else {
+                queue.is_served = false;
+                return;
+            };
+            wait.clamp(Duration::from_millis(5), LONGEST_NAP)
+        };
+        drop(shared);
+        // Either way it is looked at again.
+        let _ = tokio::time::timeout(nap, changed.notified()).await;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use futures::{FutureExt, StreamExt};
+
+    use super::*;
+
+    fn name(name: &str) -> NamespacedName {
+        ("shop".to_owned(), name.to_owned())
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[tokio::test]
+    async fn turns_go_by_expiry_and_so_many_at_once() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
+        let key = LimitKey { endpoint: "http://localhost".to_owned(), project_id: "p".to_owned() };
+        let turns = Turns::new(atlas.clone(), 10);
+        let (triggers, mut woken) = Triggers::new();
+        let triggers = Arc::new(triggers);
+        let ask = |who: &str, expiry| turns.ask(&key, &name(who), at(expiry), 2, &triggers);
+
+        let first = ask("first", 9).unwrap();
+        assert!(ask("second", 8).is_none(), "the first answer is awaited");
+        atlas.limits().answered(&key, &reqwest::header::HeaderMap::new(), Instant::now());
+        assert!(
+            ask("third", 3).is_none() && ask("fourth", 7).is_none() && ask("fifth", 1).is_none() && ask("gone", 0).is_none()
+        );
+        turns.forget(&name("gone"));
+        for expected in ["fifth", "third", "fourth"] {
+            assert_eq!(woken.certificates.next().await.unwrap().name, expected);
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(woken.certificates.next().now_or_never().is_none(), "four are at it: the second waits");
+        let fifth = ask("fifth", 1).unwrap();
+        drop(first);
+        assert_eq!(woken.certificates.next().await.unwrap().name, "second");
+        drop(fifth);
+        assert!(ask("sixth", 5).is_some(), "nobody waits, and one has finished");
+    }
+}

@@ -1,0 +1,82 @@
+//! The way down: certificates that were made and are in memory alone are written before the process ends.
+
+use std::time::{Duration, Instant};
+
+use kube::{Api, ResourceExt};
+use tracing::{error, info, warn};
+
+use super::{run, workable};
+use crate::{
+    api::DatabaseUserCertificate,
+    controller::{
+        Context, Received, ReconcileError,
+        kubernetes::{chain, request},
+        memory::NamespacedName,
+    },
+    decide::{
+        Decision,
+        pass::{End, Purpose},
+    },
+};
+
+const PERIOD: Duration = Duration::from_secs(2);
+
+/// Writes what could not be written so far, until all of it is in its Secrets or the time since the process was told to stop is up. Nothing is
+/// minted any more.
+pub(in crate::controller) async fn drain(context: &Context, stopped: Instant, limit: Duration) {
+    loop {
+        let unsaved = context.memory.all_kept();
+        if unsaved.is_empty() {
+            return;
+        }
+        if stopped.elapsed() >= limit {
+            let serial_numbers: Vec<String> = unsaved.into_iter().map(|(_, serial_number)| serial_number).collect();
+            error!(
+                serial_numbers = serial_numbers.join(", "),
+                "these certificates were made and could not be saved: they are lost, and counted at the next start"
+            );
+            return;
+        }
+        info!(certificates = unsaved.len(), "stopping: certificates that were made wait for their Secrets");
+        for (name, _) in unsaved {
+            if stopped.elapsed() >= limit {
+                break;
+            }
+            if let Err(error) = Box::pin(save(context, &name)).await {
+                warn!(namespace = name.0, name = name.1, error = chain(&error), "not saved yet");
+            }
+        }
+        if !context.memory.all_kept().is_empty() {
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+}
+
+/// Looks at the object and its Secret as they are now, and does nothing but save.
+async fn save(context: &Context, name: &NamespacedName) -> Result<(), ReconcileError> {
+    let api = Api::<Received<DatabaseUserCertificate>>::namespaced(context.client.clone(), &name.0);
+    let found = request("read the object", api.get_opt(&name.1)).await?;
+    let wanted = found.filter(|object| context.memory.kept(name, &object.uid().unwrap_or_default()).is_some());
+    let Some(object) = wanted.and_then(|object| workable(context, object)) else {
+        context.memory.forget(name);
+        return Ok(());
+    };
+    let (end, pass) = Box::pin(run(context, &object, Purpose::SaveOnly)).await;
+    if let Decision::Block { message, .. } = pass.decision() {
+        warn!(namespace = name.0, name = name.1, message, "not saved yet");
+    }
+    match end {
+        End::Failed(error) => Err(error.into()),
+        End::Sleep(_) => Ok(()),
+        End::AwaitChange => {
+            if context.memory.kept(name, &object.uid().unwrap_or_default()).is_none() {
+                info!(
+                    namespace = name.0,
+                    name = name.1,
+                    "given up: the Secret holds a newer certificate, or one for another user"
+                );
+            }
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! One pass over one object. [`Pass::next`] names the steps, and [`Performer`] performs them.
+
+pub mod adoption;
+mod drain;
+mod observe;
+mod perform;
+mod report;
+pub mod secret;
+
+use std::{sync::Arc, time::Duration};
+
+use kube::{ResourceExt, runtime::controller::Action};
+use tracing::{debug, warn};
+
+use self::perform::Performer;
+pub(super) use self::{
+    drain::drain,
+    observe::{issuer_key, now},
+    report::{report_unreadable, status_patch},
+};
+use super::{
+    Context, Received, ReconcileError, issuers::controller::tell_issuer, kubernetes::chain, memory::NamespacedName,
+    watches::triggers::Waiting,
+};
+use crate::{
+    api::DatabaseUserCertificate,
+    decide::pass::{End, Found, Next, Pass, PassError, Purpose, Step},
+};
+
+/// The longest time for one pass. It is longer than all the time limits inside it, so that it cuts nothing off that may mint.
+const PASS_LIMIT: Duration = Duration::from_mins(12);
+
+/// After a pass that ended because another version of the object, or another leader, is on its way: for the event that gets lost.
+const LOST_EVENT: Duration = Duration::from_secs(5);
+
+/// The waits after a pass that failed double up to this many times: 256 seconds.
+const DOUBLINGS: u32 = 9;
+
+/// Reconciles one object.
+pub(super) async fn reconcile(
+    object: Arc<Received<DatabaseUserCertificate>>,
+    context: Arc<Context>,
+) -> Result<Action, ReconcileError> {
+    if object.metadata.deletion_timestamp.is_some() {
+        // The garbage collector deletes the Secret by its owner reference.
+        return Ok(Action::await_change());
+    }
+    context.lists.filled().await;
+    // A process that was paused may know all that it decides by from before.
+    if !context.leadership.may_act() {
+        return Err(PassError::NotLeading.into());
+    }
+    report_unreadable(&context, &Waiting::Certificate(name_of(&object)), &object).await;
+    let Some(object) = workable(&context, Arc::unwrap_or_clone(object)) else { return Ok(Action::await_change()) };
+    tell_issuer(&context, &object);
+    let started = std::time::Instant::now();
+    let run = Box::pin(run(&context, &object, Purpose::Certificate));
+    let ended = tokio::time::timeout(PASS_LIMIT, run).await;
+    context.metrics.reconciled(started.elapsed());
+    match ended.map_err(|_| ReconcileError::TooLong)?.0 {
+        End::Sleep(duration) => Ok(Action::requeue(observe::until_echo(&context, &object, duration))),
+        End::AwaitChange => Ok(Action::await_change()),
+        End::Failed(error) => Err(error.into()),
+    }
+}
+
+/// Performs the steps of one pass, until it ends. What is to be remembered of the object is remembered before each step.
+async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purpose: Purpose) -> (End, Pass) {
+    let mut pass = Pass::new(DatabaseUserCertificate::clone(object), purpose);
+    let mut performer = Performer::new(context, object);
+    let mut found = Found::Begun;
+    loop {
+        let Next { changes, step } = pass.next(found, performer.now());
+        if let Some(memory) = pass.memory() {
+            performer.remember(memory);
+        }
+        for change in changes {
+            performer.change(change);
+        }
+        debug!(%step, decision = pass.decision().label(), "next step");
+        found = match step {
+            Step::End(end) => return (end, pass),
+            step => performer.perform(&pass, step).await,
+        };
+    }
+}
+
+/// The object as a pass may work on it; `None` if its spec cannot be read, for then it is not known what it asks for. If a certificate that
+/// was made for it before waits for its Secret, there is a pass all the same, which saves it under the name that the Secret had then.
+fn workable(context: &Context, mut object: Received<DatabaseUserCertificate>) -> Option<Received<DatabaseUserCertificate>> {
+    if object.unreadable_object().is_some() {
+        let kept = context.memory.kept(&name_of(&object), &object.uid().unwrap_or_default())?;
+        object.spec.secret_name = Some(kept.secret_name);
+    }
+    Some(object)
+}
+
+/// After a failure of the API server: again, after a delay that doubles.
+#[allow(clippy::needless_pass_by_value, reason = "the signature is kube's")]
+pub(super) fn after_error(
+    object: Arc<Received<DatabaseUserCertificate>>,
+    error: &ReconcileError,
+    context: Arc<Context>,
+) -> Action {
+    if matches!(error, ReconcileError::Pass(PassError::NotLeading | PassError::Superseded)) {
+        debug!(error = chain(error), "the pass ended early");
+        return Action::requeue(LOST_EVENT);
+    }
+    warn!(error = chain(error), "a pass failed and is repeated");
+    let doublings = context.memory.count_failure(&name_of(&object), &object.uid().unwrap_or_default()).min(DOUBLINGS);
+    Action::requeue(Duration::from_secs(1 << doublings.saturating_sub(1)))
+}
+
+pub(super) fn name_of(object: &DatabaseUserCertificate) -> NamespacedName {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}

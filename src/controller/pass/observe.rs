@@ -1,0 +1,265 @@
+//! Observe: what is there, read only where it is not known already.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{
+    Api, Resource, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::reflector::{ObjectRef, Store},
+};
+
+use super::{
+    adoption::{Holder, abandoned, check_adoptable, holder},
+    name_of, secret,
+};
+use crate::{
+    api::{DatabaseUserCertificate, IssuerKind, IssuerSpec, Reason},
+    controller::{
+        Context, Received, Scope, SecretMetadata,
+        issuers::{IssuerKey, LoadedIssuer, atlas_objects::user_issuer, secret_of},
+        kubernetes::{KubernetesError, request},
+        memory::{ECHO_LIMIT, NamespacedName},
+        watches::{by_name::Sighting, triggers::Waiting},
+    },
+    decide::{IssuerState, Observed, SecretSource, SecretState, SecretVersion, SecretView, pass::Look},
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+pub(super) async fn observe(
+    context: &Context,
+    object: &Received<DatabaseUserCertificate>,
+    look: Look,
+) -> Result<(Observed, Option<Arc<LoadedIssuer>>), KubernetesError> {
+    let namespace = object.namespace().unwrap_or_default();
+    let secret_name = (namespace.clone(), object.secret_name());
+    let (state, issuer) = issuer_state(context, object, &namespace).await?;
+    let secret = match secret_state(context, object, &secret_name, look).await? {
+        // What is put there later would be overwritten.
+        SecretState::Absent => {
+            issuer_that_needs(context, &secret_name).map_or(SecretState::Absent, SecretState::NeededByIssuer)
+        }
+        found => found,
+    };
+    let observed = Observed {
+        issuer: state,
+        secret,
+        status: object.status.clone().unwrap_or_default(),
+        unreadable: object.unreadable().map(ToString::to_string),
+        memory: context.memory.object(&name_of(object), &object.uid().unwrap_or_default()),
+        user: None,
+        namespace_labels: namespace_labels(context.namespaces.as_ref(), &namespace),
+        namespace,
+    };
+    Ok((observed, issuer))
+}
+
+/// How long nothing has to be looked at: no longer than the echo of our own write is awaited, in case another changes the Secret before the
+/// watch has shown our write.
+pub(super) fn until_echo(context: &Context, object: &DatabaseUserCertificate, sleep: Duration) -> Duration {
+    let secret = (object.namespace().unwrap_or_default(), object.secret_name());
+    if context.memory.awaits_echo(&secret) { sleep.min(ECHO_LIMIT) } else { sleep }
+}
+
+/// The issuer that an object names, unless it names an `AtlasDatabaseUser`.
+pub(in crate::controller) fn issuer_key(object: &DatabaseUserCertificate) -> Option<IssuerKey> {
+    let reference = object.spec.issuer_ref.as_ref()?;
+    Some(IssuerKey {
+        kind: reference.kind,
+        namespace: match reference.kind {
+            IssuerKind::CertificateIssuer => object.namespace().unwrap_or_default(),
+            IssuerKind::ClusterCertificateIssuer => String::new(),
+        },
+        name: reference.name.clone(),
+    })
+}
+
+impl Context {
+    /// The issuer of an object, if it was looked at and can be used.
+    pub(in crate::controller) fn loaded_issuer(&self, object: &DatabaseUserCertificate) -> Option<Arc<LoadedIssuer>> {
+        let found = match &object.spec.user_ref {
+            Some(user) => self.user_issuers.get(&(object.namespace().unwrap_or_default(), user.name.clone())),
+            None => self.issuers.get(&issuer_key(object)?),
+        };
+        found?.ok()
+    }
+}
+
+async fn issuer_state(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    namespace: &str,
+) -> Result<(IssuerState, Option<Arc<LoadedIssuer>>), KubernetesError> {
+    if let Some(user) = &object.spec.user_ref {
+        return user_issuer(context, object, namespace, &user.name).await;
+    }
+    context.forget_user(&(namespace.to_owned(), object.name_any()));
+    let Some(key) = issuer_key(object) else { return Ok((IssuerState::Missing, None)) };
+    // The store is asked first: an issuer that went while its watch was interrupted is forgotten by nobody.
+    let state = unloaded(context, &key, namespace);
+    if state != IssuerState::Unknown {
+        return Ok((state, None));
+    }
+    Ok(match context.issuers.get(&key) {
+        Some(Ok(loaded)) => (IssuerState::Usable(Box::new(loaded.facts.clone())), Some(loaded)),
+        Some(Err(refusal)) => {
+            let why = match key.kind {
+                IssuerKind::CertificateIssuer => refusal.message.as_str(),
+                // It would name the administrator's objects in other namespaces.
+                IssuerKind::ClusterCertificateIssuer => "cannot be used: its own condition Ready tells the administrator why",
+            };
+            let message = format!("{} {}: {why}", key.kind.as_str(), key.name);
+            (IssuerState::Unusable(refusal.reason, message), None)
+        }
+        None => (state, None),
+    })
+}
+
+fn unloaded(context: &Context, key: &IssuerKey, namespace: &str) -> IssuerState {
+    let exists = match key.kind {
+        IssuerKind::CertificateIssuer => context.issuer_store.get(&ObjectRef::new(&key.name).within(namespace)).is_some(),
+        IssuerKind::ClusterCertificateIssuer => {
+            let Some(store) = &context.cluster_issuer_store else {
+                let message =
+                    "this operator serves single namespaces and so no ClusterCertificateIssuer: use a CertificateIssuer";
+                return IssuerState::Unusable(Reason::IssuerNotAllowed, message.to_owned());
+            };
+            store.get(&ObjectRef::new(&key.name)).is_some()
+        }
+    };
+    if exists { IssuerState::Unknown } else { IssuerState::Missing }
+}
+
+async fn secret_state(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    name: &NamespacedName,
+    look: Look,
+) -> Result<SecretState, KubernetesError> {
+    if look == Look::Live {
+        return read(context, object, name).await;
+    }
+    let reference = ObjectRef::<SecretMetadata>::new(&name.1).within(&name.0);
+    let Some(seen) = context.secrets.get(&reference) else {
+        return unlabelled(context, object, name).await;
+    };
+    if let Some(foreign) = foreign(context, object, name, &seen) {
+        return Ok(foreign);
+    }
+    if holder(object, &seen) != Holder::ThisObject {
+        return read(context, object, name).await;
+    }
+    let (uid, version) = (seen.uid().unwrap_or_default(), seen.resource_version().unwrap_or_default());
+    let shown = SecretVersion { uid: &uid, resource_version: &version };
+    let known = match secret_source(context, object, name, Some(shown), true) {
+        (SecretSource::Status, _) => object.status.as_ref().and_then(|status| secret::recall(object, &seen.metadata, status)),
+        (_, known) => known,
+    };
+    match known {
+        Some(view) => Ok(SecretState::Ours(Box::new(view))),
+        None => read(context, object, name).await,
+    }
+}
+
+fn secret_source(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    name: &NamespacedName,
+    shown: Option<SecretVersion<'_>>,
+    has_certificate: bool,
+) -> (SecretSource, Option<SecretView>) {
+    let verified = object.status.as_ref().and_then(|status| status.verified.as_ref());
+    let verified = verified.map(|verified| SecretVersion { uid: &verified.uid, resource_version: &verified.resource_version });
+    context.memory.secret_source(name, &object.uid().unwrap_or_default(), shown, verified, has_certificate)
+}
+
+/// A Secret that the label-selected watch does not show: none, one that we wrote just now, or one without our label that was
+/// met before.
+async fn unlabelled(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    name: &NamespacedName,
+) -> Result<SecretState, KubernetesError> {
+    let had_certificate = object.status.as_ref().is_some_and(|status| status.serial_number.is_some());
+    let sighting = context.secret_watches.sighting(name);
+    // It was there: it may have lost its label alone.
+    let may_be_there = had_certificate && matches!(sighting, Sighting::Unknown);
+    match (secret_source(context, object, name, None, may_be_there), sighting) {
+        ((_, Some(view)), _) => Ok(SecretState::Ours(Box::new(view))),
+        (_, Sighting::Present(seen)) => match foreign(context, object, name, &seen) {
+            Some(foreign) => Ok(foreign),
+            None => read(context, object, name).await,
+        },
+        ((SecretSource::Read, _), _) => read(context, object, name).await,
+        _ => Ok(SecretState::Absent),
+    }
+}
+
+async fn read(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    name: &NamespacedName,
+) -> Result<SecretState, KubernetesError> {
+    let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &name.0);
+    let Some(found) = request("read the Secret", api.get_opt(&name.1)).await? else {
+        return Ok(SecretState::Absent);
+    };
+    if let Some(foreign) = foreign(context, object, name, &found) {
+        return Ok(foreign);
+    }
+    if let Holder::Nobody(whose) = holder(object, &found) {
+        if let Some(issuer) = issuer_that_needs(context, name) {
+            return Ok(SecretState::NeededByIssuer(issuer));
+        }
+        let fault = check_adoptable(&found).err();
+        return Ok(SecretState::Abandoned(Box::new(abandoned(&found, whose, fault))));
+    }
+    let (view, _) = secret::read(object, &found);
+    context.memory.read(name.clone(), view.clone());
+    Ok(SecretState::Ours(Box::new(view)))
+}
+
+/// A Secret that is there and must not be touched: another's, or one that cannot be read and may hold a certificate that works.
+fn foreign<K: Resource>(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    name: &NamespacedName,
+    found: &Received<K>,
+) -> Option<SecretState> {
+    let Holder::Another(owner) = holder(object, found) else { return None };
+    Some(issuer_that_needs(context, name).map_or(SecretState::NotOurs(owner), SecretState::NeededByIssuer))
+}
+
+/// The issuer that has its credentials or its CA in this Secret, whichever object's issuer it is.
+fn issuer_that_needs(context: &Context, name: &NamespacedName) -> Option<String> {
+    let (namespace, secret) = name;
+    let names_it = |spec: &IssuerSpec| secret_of(spec) == Some(secret.as_str());
+    let in_namespace =
+        context.issuer_store.find(|issuer| issuer.namespace().as_ref() == Some(namespace) && names_it(&issuer.spec));
+    if let Some(issuer) = in_namespace {
+        return Some(format!("the CertificateIssuer {}", issuer.name_any()));
+    }
+    if let (Scope::Cluster { operator_namespace }, Some(issuers)) = (&context.scope, &context.cluster_issuer_store)
+        && operator_namespace == namespace
+        && let Some(issuer) = issuers.find(|issuer| names_it(&issuer.spec.0))
+    {
+        return Some(format!("the ClusterCertificateIssuer {}", issuer.name_any()));
+    }
+    let is_lent = context.atlas_defaults.credentials.as_ref() == Some(name);
+    let is_awaited = context.secret_watches.waiting(name).iter().any(|who| !matches!(who, Waiting::Certificate(_)));
+    (is_lent || is_awaited).then(|| "an issuer that uses an object of the Atlas Kubernetes Operator".to_owned())
+}
+
+fn namespace_labels(
+    store: Option<&Store<Received<PartialObjectMeta<Namespace>>>>,
+    namespace: &str,
+) -> BTreeMap<String, String> {
+    store
+        .and_then(|store| store.get(&ObjectRef::new(namespace)))
+        .and_then(|found| found.metadata.labels.clone())
+        .unwrap_or_default()
+}
+
+/// Now, by the clock that this process goes by.
+pub(in crate::controller) fn now(context: &Context) -> Timestamp {
+    (context.clock)()
+}

@@ -1,0 +1,340 @@
+//! Performs the steps of a pass. Each may be repeated, and each write has a precondition.
+
+use std::sync::Arc;
+
+use aws_lc_rs::rand;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams, PostParams},
+    core::PartialObjectMeta,
+};
+use tracing::info;
+
+use super::{
+    adoption::{Holder, adoption_patch, holder},
+    name_of,
+    observe::{now, observe},
+    report::{patch_status, report},
+    secret::{self, SecretContent, placeholder, placeholder_patch},
+};
+use crate::{
+    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason, names::CONTROLLER},
+    certificate::CertificatePair,
+    controller::{
+        Context, Received,
+        issuers::LoadedIssuer,
+        kubernetes::{chain, request},
+        memory::{Kept, NamespacedName, turns::Turn, users},
+    },
+    decide::{
+        self, Desired, IssueError, ObjectMemory, Order, SecretState, SecretView,
+        pass::{Change, ClaimedObject, Found, Look, Now, Pass, RequestError, RequestErrorKind, Step, Write},
+    },
+    issuer::MintPermit,
+};
+
+type RequestResult<T> = Result<T, RequestError>;
+
+/// What performs the steps of one pass, and what it holds between two of them that no rule may see: keys above all.
+pub(super) struct Performer<'a> {
+    context: &'a Context,
+    object: &'a Received<DatabaseUserCertificate>,
+    issuer: Option<Arc<LoadedIssuer>>,
+    /// The turn to ask Atlas.
+    turn: Option<Turn>,
+    /// What a CA has signed.
+    signed: Option<SecretContent>,
+    /// What the Secret holds that is put right.
+    read: Option<SecretContentRead>,
+}
+
+/// A Secret of this object as it was read.
+struct SecretContentRead {
+    view: SecretView,
+    pair: CertificatePair,
+    ca_certificate: Option<String>,
+}
+
+impl<'a> Performer<'a> {
+    pub(super) const fn new(context: &'a Context, object: &'a Received<DatabaseUserCertificate>) -> Self {
+        Self { context, object, issuer: None, turn: None, signed: None, read: None }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now { time: now(self.context), may_act: self.context.leadership.may_act() }
+    }
+
+    pub(super) fn remember(&self, memory: &ObjectMemory) {
+        self.context.memory.remember(&self.name(), &self.uid(), memory);
+    }
+
+    pub(super) fn change(&mut self, change: Change) {
+        let users = &self.context.users;
+        match change {
+            Change::EndTurn => self.turn = None,
+            Change::LeaveQueue => self.context.turns.forget(&self.name()),
+            Change::QueueAgain { calls, expiry } => {
+                // A turn would be of no use before the time that Atlas asked for.
+                self.take_turn(calls, expiry);
+                self.turn = None;
+            }
+            Change::CountMinted { username } => self.for_user(username, |user| users.made(user, now(self.context))),
+            Change::ForgetUser { username } => self.for_user(username, |user| users.forget(user)),
+            Change::ForgetAllUsers => users.forget_all(),
+        }
+    }
+
+    pub(super) async fn perform(&mut self, pass: &Pass, step: Step) -> Found {
+        match step {
+            Step::Observe(look) => self.observe(look).await,
+            Step::RecallUser { username } => Found::Recalled(self.recall(&username).map(Box::new)),
+            Step::TakeTurn { calls, expiry } => Found::Turn(self.take_turn(calls, expiry)),
+            Step::ListCertificates { username } => Found::Listed(self.list(&username).await),
+            Step::TryWrite => Found::Tried(self.try_write(pass).await),
+            Step::CheckUser { username } => Found::UserChecked(self.check_user(&username).await),
+            Step::WriteClaim { cause } => Found::Claimed(self.claim(pass, cause).await.map(Box::new)),
+            Step::WithdrawClaim => self.withdraw_claim(pass).await,
+            Step::RequestCertificate { desired, cause } => self.request(pass, &desired, cause).await,
+            Step::ReadSecret => Found::SecretRead(self.read_secret().await),
+            Step::ReadObject => Found::ObjectRead(self.is_current(pass).await),
+            Step::WriteSecret(write) => self.write(pass, write).await,
+            Step::Report(told) => Found::Reported(report(self.context, self.object, pass, *told, self.issuer.as_deref()).await),
+            Step::End(_) => Found::Begun,
+        }
+    }
+
+    fn name(&self) -> NamespacedName {
+        name_of(self.object)
+    }
+
+    fn uid(&self) -> String {
+        self.object.uid().unwrap_or_default()
+    }
+
+    fn secret_name(&self) -> NamespacedName {
+        (self.object.namespace().unwrap_or_default(), self.object.secret_name())
+    }
+
+    fn secrets(&self) -> Api<Received<Secret>> {
+        Api::namespaced(self.context.client.clone(), &self.secret_name().0)
+    }
+
+    async fn observe(&mut self, look: Look) -> Found {
+        match observe(self.context, self.object, look).await {
+            Ok((observed, issuer)) => {
+                self.issuer = issuer;
+                Found::Observed(Ok(Box::new(observed)))
+            }
+            Err(error) => Found::Observed(Err(error.into())),
+        }
+    }
+
+    fn for_user(&self, username: String, change: impl FnOnce(&users::UserKey)) {
+        if let Some(loaded) = &self.issuer {
+            change(&(loaded.facts.identity.clone(), username));
+        }
+    }
+
+    fn recall(&self, username: &str) -> Option<decide::RecalledUser> {
+        let identity = self.issuer.as_ref()?.facts.identity.clone();
+        users::recall(self.context, &(identity, username.to_owned()), now(self.context))
+    }
+
+    /// Whether it is this object's turn to ask Atlas. If not, it is woken when it is.
+    fn take_turn(&mut self, calls: u32, expiry: jiff::Timestamp) -> bool {
+        let Some(key) = self.issuer.as_ref().and_then(|loaded| loaded.issuer.limit_key()) else { return true };
+        let context = self.context;
+        self.turn = context.turns.ask(&key, &self.name(), expiry, calls, &context.triggers);
+        self.turn.is_some()
+    }
+
+    /// Asks for the list, and remembers it. Without the role for it, what the cluster knows must do.
+    async fn list(&self, username: &str) -> Result<(), IssueError> {
+        let Some(loaded) = &self.issuer else { return Ok(()) };
+        let now = now(self.context);
+        let listed = loaded.issuer.list(username, now).await?;
+        if listed.is_none() {
+            info!(username, "the credentials may not list certificates: what was made elsewhere is not known");
+        }
+        self.context.users.listed((loaded.facts.identity.clone(), username.to_owned()), listed, now);
+        Ok(())
+    }
+
+    async fn check_user(&self, username: &str) -> Result<(), IssueError> {
+        match &self.issuer {
+            Some(loaded) => loaded.issuer.check_user(username, now(self.context)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the API server whether it would take the Secret: permission, quota, admission, a foreign Secret, a namespace that is being deleted.
+    /// Nothing is written.
+    async fn try_write(&self, pass: &Pass) -> RequestResult<()> {
+        let secrets = self.secrets();
+        if let Some(seen) = pass.observed().secret.ours() {
+            let patch = Patch::Merge(placeholder_patch(pass.object(), seen));
+            request("patch the Secret", secrets.patch(&self.secret_name().1, &parameters(true), &patch)).await?;
+        } else {
+            let parameters = PostParams { dry_run: true, field_manager: Some(CONTROLLER.to_owned()) };
+            request("create the Secret", secrets.create(&parameters, &placeholder(pass.object()).into())).await?;
+        }
+        Ok(())
+    }
+
+    /// Persists the intent. It fails if the object has changed or gone since it was observed, which proves that it was seen live.
+    async fn claim(&self, pass: &Pass, cause: Reason) -> RequestResult<ClaimedObject> {
+        let mut bytes = [0_u8; 8];
+        rand::fill(&mut bytes).map_err(|_| RequestError {
+            operation: "make a claim",
+            kind: RequestErrorKind::Failed,
+            message: "the system gives no random bytes".to_owned(),
+        })?;
+        let claim = hex::encode(bytes);
+        let status = decide::claimed(pass.object(), &pass.observed().status, &claim, cause, now(self.context));
+        let written = patch_status(self.context, pass.object(), &status).await?;
+        // What was written stands, whatever of the answer can be read.
+        let read = written.status.clone().filter(|_| written.unreadable().is_none());
+        Ok(ClaimedObject { claim, metadata: written.metadata.clone(), status: read.unwrap_or(status) })
+    }
+
+    async fn withdraw_claim(&self, pass: &Pass) -> Found {
+        let status = DatabaseUserCertificateStatus { issuance: None, ..pass.observed().status.clone() };
+        match patch_status(self.context, pass.object(), &status).await {
+            Ok(_) => info!("no certificate was asked for, and the claim is withdrawn"),
+            Err(error) => info!(error = chain(&error), "no certificate was asked for; the claim stands"),
+        }
+        Found::Withdrawn
+    }
+
+    /// Has the certificate made. What was minted is kept before anything else happens.
+    async fn request(&mut self, pass: &Pass, desired: &Desired, cause: Reason) -> Found {
+        let Some(loaded) = self.issuer.clone() else { return Found::Begun };
+        let leadership = self.context.leadership.clone();
+        let permit = MintPermit::new(move || leadership.may_act());
+        let issued = match loaded.issuer.issue(desired, now(self.context), &permit).await {
+            Ok(issued) => issued,
+            Err(error) => return Found::NotIssued(error),
+        };
+        let facts = issued.pair.facts().clone();
+        info!(serial_number = facts.serial_number, cause = cause.as_str(), "a certificate was issued");
+        self.context.metrics.issued(loaded.issuer.label(), cause);
+        let content = SecretContent {
+            pair: issued.pair,
+            ca_certificate: issued.ca_certificate,
+            issuer: Some(loaded.facts.identity.clone()),
+            issue_reason: Some(cause.as_str().to_owned()),
+            issuance: pass.observed().status.issuance.as_ref().map(|claim| claim.id.clone()),
+            renew_request: desired.renew_request.clone(),
+        };
+        match desired.order {
+            Order::Sign { .. } => self.signed = Some(SecretContent { issuance: None, ..content }),
+            Order::Mint { .. } => {
+                let kept = Kept { secret_name: self.secret_name().1, content };
+                self.context.memory.keep(&self.name(), &self.uid(), kept);
+            }
+        }
+        Found::Issued(Box::new(facts))
+    }
+
+    async fn read_secret(&mut self) -> RequestResult<Option<String>> {
+        let found = request("read the Secret", self.secrets().get_opt(&self.secret_name().1)).await?;
+        let ours = found.filter(|found| holder(self.object, found) == Holder::ThisObject);
+        self.read = ours.and_then(|found| {
+            let (view, pair) = secret::read(self.object, &found);
+            Some(SecretContentRead { view, pair: pair?, ca_certificate: secret::ca_certificate(&found) })
+        });
+        Ok(self.read.as_ref().map(|read| read.pair.facts().serial_number.clone()))
+    }
+
+    /// Reads the object live: whether it is there and wants what was decided. Watches may lag, so that a Secret could be written for what
+    /// nobody wants any more.
+    async fn is_current(&self, pass: &Pass) -> RequestResult<bool> {
+        type Metadata = Received<PartialObjectMeta<DatabaseUserCertificate>>;
+        let api = Api::<Metadata>::namespaced(self.context.client.clone(), &self.secret_name().0);
+        let found = request("read the object", api.get_opt(&self.object.name_any())).await?;
+        let decided_on = &pass.object().metadata;
+        Ok(found.is_some_and(|found| {
+            let live = &found.metadata;
+            live.uid == decided_on.uid && live.generation == decided_on.generation && live.deletion_timestamp.is_none()
+        }))
+    }
+
+    async fn write(&mut self, pass: &Pass, write: Write) -> Found {
+        let seen = pass.observed().secret.ours();
+        let written = match write {
+            Write::Adopted => self.adopt(pass).await,
+            Write::Signed { .. } => match self.signed.take() {
+                Some(content) => self.put(pass, &content, seen).await,
+                None => return Found::Begun,
+            },
+            Write::Unsaved => match self.context.memory.kept(&self.name(), &self.uid()) {
+                Some(kept) => self.put(pass, &kept.content, seen).await,
+                None => return Found::Begun,
+            },
+            Write::Repaired { with_issuer } => match self.repaired(with_issuer) {
+                Some(Ok((content, view))) => self.put(pass, &content, Some(&view)).await,
+                Some(Err(error)) => return Found::NotRebuilt(error),
+                None => return Found::Begun,
+            },
+        };
+        Found::Written(written.map(Box::new))
+    }
+
+    /// The pair that the Secret holds, with all that belongs to it. What only the issuer could tell stays as it is while there is none.
+    fn repaired(&mut self, with_issuer: bool) -> Option<Result<(SecretContent, SecretView), IssueError>> {
+        let SecretContentRead { view, pair, ca_certificate } = self.read.take()?;
+        let issuer = self.issuer.as_deref().filter(|_| with_issuer);
+        let (pair, ca_certificate) = match issuer.map(|loaded| loaded.issuer.rebuilt(&pair)) {
+            Some(Ok(rebuilt)) => (rebuilt.pair, rebuilt.ca_certificate),
+            Some(Err(error)) => return Some(Err(error)),
+            None => (pair, ca_certificate),
+        };
+        let content = SecretContent {
+            pair,
+            ca_certificate,
+            issuer: issuer.map(|loaded| loaded.facts.identity.clone()).or_else(|| view.issuer.clone()),
+            issue_reason: view.issue_reason.clone(),
+            issuance: view.issuance.clone(),
+            renew_request: view.renew_request.clone(),
+        };
+        Some(Ok((content, view)))
+    }
+
+    /// Takes over the Secret of an object that is gone, as it is.
+    async fn adopt(&self, pass: &Pass) -> RequestResult<SecretView> {
+        let SecretState::Abandoned(found) = &pass.observed().secret else {
+            return Err(RequestError {
+                operation: "adopt the Secret",
+                kind: RequestErrorKind::NotFound,
+                message: "there is none to adopt".to_owned(),
+            });
+        };
+        let patch = Patch::Merge(adoption_patch(pass.object(), found));
+        let name = self.secret_name().1;
+        let adopted = request("adopt the Secret", self.secrets().patch(&name, &parameters(false), &patch)).await?;
+        Ok(self.wrote(secret::read(self.object, &adopted).0))
+    }
+
+    async fn put(&self, pass: &Pass, content: &SecretContent, seen: Option<&SecretView>) -> RequestResult<SecretView> {
+        let secrets = self.secrets();
+        let Some(seen) = seen else {
+            let parameters = PostParams { field_manager: Some(CONTROLLER.to_owned()), ..PostParams::default() };
+            let new = Received::from(content.to_secret(pass.object()));
+            let written = request("create the Secret", secrets.create(&parameters, &new)).await?;
+            return Ok(self.wrote(content.view(&written.metadata, None)));
+        };
+        let patch = Patch::Merge(content.to_patch(pass.object(), seen));
+        let written = request("patch the Secret", secrets.patch(&self.secret_name().1, &parameters(false), &patch)).await?;
+        Ok(self.wrote(content.view(&written.metadata, seen.wrong_type.clone())))
+    }
+
+    fn wrote(&self, view: SecretView) -> SecretView {
+        self.context.memory.wrote(self.secret_name(), self.uid(), view.clone());
+        view
+    }
+}
+
+fn parameters(dry_run: bool) -> PatchParams {
+    PatchParams { dry_run, field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() }
+}

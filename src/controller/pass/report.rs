@@ -1,0 +1,134 @@
+//! Tells what a pass came to: the status, and Events.
+
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::reflector::ObjectRef,
+};
+use serde::Serialize;
+use serde_json::json;
+use tracing::warn;
+
+use super::name_of;
+use crate::{
+    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason, UnaccountedCertificates, names::CONTROLLER},
+    controller::{
+        Context, Received,
+        issuers::LoadedIssuer,
+        kubernetes::{KubernetesError, request},
+        watches::triggers::Waiting,
+    },
+    decide::{
+        IssueError,
+        pass::{Pass, Report, RequestError, WatchByName},
+    },
+};
+
+/// Writes the status of the object as it was seen; it fails with a conflict on a newer one. An Event tells of certificates that have
+/// come to be unaccounted.
+pub(super) async fn patch_status(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    status: &DatabaseUserCertificateStatus,
+) -> Result<Received<DatabaseUserCertificate>, KubernetesError> {
+    let api =
+        Api::<Received<DatabaseUserCertificate>>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
+    let patch = Patch::Merge(status_patch(object, status));
+    let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
+    let written = request("patch the status", api.patch_status(&object.name_any(), &parameters, &patch)).await?;
+    report_unaccounted(context, object, status).await;
+    Ok(written)
+}
+
+/// The body of a status patch for exactly this version of the object. Absent values are null, which removes them.
+pub(in crate::controller) fn status_patch<K: Resource, S: Serialize>(object: &K, status: &S) -> serde_json::Value {
+    json!({
+        "metadata": { "uid": object.meta().uid, "resourceVersion": object.meta().resource_version },
+        "status": status,
+    })
+}
+
+/// Tells what a pass came to: the log and the metrics, the status, and Events.
+pub(super) async fn report(
+    context: &Context,
+    object: &Received<DatabaseUserCertificate>,
+    pass: &Pass,
+    told: Report,
+    issuer: Option<&LoadedIssuer>,
+) -> Result<(), RequestError> {
+    if let Some(IssueError { reason, message, .. }) = &told.failure {
+        warn!(reason = reason.as_str(), message, "no certificate was issued");
+        if let Some(loaded) = issuer {
+            context.metrics.failed(loaded.issuer.label(), *reason);
+        }
+    }
+    watch_by_name(context, object, told.watch_by_name);
+    let written = match &told.status {
+        Some(status) => patch_status(context, pass.object(), status).await.map(|_| status.unaccounted_certificates.as_ref()),
+        None => Ok(pass.observed().status.unaccounted_certificates.as_ref()),
+    };
+    if let Ok(unaccounted) = written {
+        context.metrics.unaccounted(&name_of(object), unaccounted);
+        for (reason, message) in &told.warnings {
+            context.metrics.warned(*reason);
+            context.events.publish(pass.object(), *reason, message).await;
+        }
+    }
+    for (reason, message) in &told.events {
+        context.events.publish(pass.object(), *reason, message).await;
+    }
+    written.map(|_| ()).map_err(Into::into)
+}
+
+/// Watches the Secret by its name if the rules want that, and stops doing so if not.
+fn watch_by_name(context: &Context, object: &DatabaseUserCertificate, wanted: WatchByName) {
+    let (waiting, secret) =
+        (Waiting::Certificate(name_of(object)), (object.namespace().unwrap_or_default(), object.secret_name()));
+    let is_shown = || context.secrets.get(&ObjectRef::new(&secret.1).within(&secret.0)).is_some();
+    let is_wanted = match wanted {
+        WatchByName::Yes => true,
+        WatchByName::UnlessShown => !is_shown(),
+        WatchByName::No => false,
+    };
+    if is_wanted {
+        context.secret_watches.watch(&waiting, &secret);
+    } else {
+        context.secret_watches.forget(&waiting);
+    }
+}
+
+/// Tells of an object that cannot be read, once for each of its versions.
+pub(in crate::controller) async fn report_unreadable<K>(context: &Context, who: &Waiting, object: &Received<K>)
+where
+    K: Resource<DynamicType = ()>,
+{
+    let Some(unreadable) = object.unreadable() else { return context.memory.forget_unreadable(who) };
+    if context.memory.tells_unreadable(who, object.meta().resource_version.as_deref().unwrap_or_default()) {
+        context.metrics.warned(Reason::ObjectUnreadable);
+        context.events.publish(object, Reason::ObjectUnreadable, &format!("{unreadable}: correct what stands there")).await;
+    }
+}
+
+async fn report_unaccounted(context: &Context, object: &DatabaseUserCertificate, new: &DatabaseUserCertificateStatus) {
+    let old = object.status.as_ref().and_then(|status| status.unaccounted_certificates.as_ref()).map_or(0, |found| found.count);
+    if let Some(unaccounted) = new.unaccounted_certificates.as_ref().filter(|found| found.count > old) {
+        context.metrics.warned(Reason::UnaccountedCertificates);
+        context.events.publish(object, Reason::UnaccountedCertificates, &unaccounted_sentence(unaccounted)).await;
+    }
+}
+
+fn unaccounted_sentence(unaccounted: &UnaccountedCertificates) -> String {
+    let count = format!(
+        "{} certificates of the database user are in no Secret of this operator and cannot be revoked",
+        unaccounted.count
+    );
+    let listed = unaccounted.latest_expiry.as_ref().map(|latest| {
+        let named = unaccounted.certificates.iter().take(5);
+        let named: Vec<String> =
+            named.map(|certificate| format!("{} until {}", certificate.serial_number, certificate.not_after.0)).collect();
+        format!("the last of those that Atlas lists expires at {} ({})", latest.0, named.join(", "))
+    });
+    let presumed = (unaccounted.presumed > 0)
+        .then(|| format!("{} of them are presumed, because an answer was lost", unaccounted.presumed));
+    [Some(count), listed, presumed].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}

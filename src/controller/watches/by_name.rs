@@ -1,0 +1,237 @@
+//! Watches of single objects by name: Secrets that issuers refer to, foreign ones that stand where ours should be, and objects of the
+//! Atlas Kubernetes Operator.
+//!
+//! They carry no label of ours, so the label-selected watch does not show them; watching all of their kind instead would cost memory
+//! for each of them, and the kind need not even be served. Of Secrets only metadata is transferred.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::StreamExt;
+use kube::{Api, Client, Resource, runtime::watcher};
+use tokio::task::AbortHandle;
+
+use super::{
+    relists::Relists,
+    triggers::{Triggers, Waiting},
+};
+use crate::controller::{FromMetadata, Received, memory::NamespacedName};
+
+/// What a watch of one object has shown.
+#[derive(Clone)]
+pub(in crate::controller) enum Sighting<K> {
+    /// Nothing yet; whoever waits is woken when it has.
+    Unknown,
+    /// There is no such object.
+    Absent,
+    /// The cluster does not serve its kind.
+    NotServed,
+    /// It exists.
+    Present(Arc<Received<K>>),
+    /// The API server refuses to show it.
+    Refused(String),
+}
+
+struct Entry<K> {
+    waiting: HashSet<Waiting>,
+    sighting: Sighting<K>,
+    task: AbortHandle,
+}
+
+struct Entries<K> {
+    by_name: HashMap<NamespacedName, Entry<K>>,
+    by_waiting: HashMap<Waiting, NamespacedName>,
+}
+
+/// The API for the objects of one namespace.
+type ApiOf<K> = fn(&Client, &str) -> Api<Received<K>>;
+
+/// The watches of one kind.
+pub(in crate::controller) struct NameWatches<K> {
+    client: Client,
+    api: ApiOf<K>,
+    relists: Relists,
+    triggers: Arc<Triggers>,
+    entries: Arc<Mutex<Entries<K>>>,
+}
+
+impl<K> NameWatches<K>
+where
+    K: FromMetadata + Clone + Send + Sync + 'static,
+{
+    /// None yet.
+    #[must_use]
+    pub fn new(client: Client, api: ApiOf<K>, relists: Relists, triggers: Arc<Triggers>) -> Self {
+        let entries = Entries { by_name: HashMap::new(), by_waiting: HashMap::new() };
+        Self { client, api, relists, triggers, entries: Arc::new(Mutex::new(entries)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Entries<K>> {
+        lock(&self.entries)
+    }
+
+    /// Has `who` woken whenever this object changes, and no other one. Returns what is known of it.
+    pub fn watch(&self, who: &Waiting, name: &NamespacedName) -> Sighting<K> {
+        let mut entries = self.lock();
+        if entries.by_waiting.get(who) != Some(name) {
+            entries.remove(who);
+            entries.by_waiting.insert(who.clone(), name.clone());
+            entries
+                .by_name
+                .entry(name.clone())
+                .or_insert_with(|| Entry {
+                    waiting: HashSet::new(),
+                    sighting: Sighting::Unknown,
+                    task: self.spawn(name.clone()),
+                })
+                .waiting
+                .insert(who.clone());
+        }
+        entries.sighting(name)
+    }
+
+    /// `who` waits no longer.
+    pub fn forget(&self, who: &Waiting) {
+        self.lock().remove(who);
+    }
+
+    /// Has everyone woken who waits for this object: another watch, which this one may be ahead of, has shown a change of it.
+    pub fn wake_waiting(&self, name: &NamespacedName) {
+        for who in &self.waiting(name) {
+            self.triggers.wake(who);
+        }
+    }
+
+    /// Who waits for this object.
+    #[must_use]
+    pub fn waiting(&self, name: &NamespacedName) -> HashSet<Waiting> {
+        self.lock().by_name.get(name).map(|entry| entry.waiting.clone()).unwrap_or_default()
+    }
+
+    /// What is known of an object that somebody waits for.
+    #[must_use]
+    pub fn sighting(&self, name: &NamespacedName) -> Sighting<K> {
+        self.lock().sighting(name)
+    }
+
+    fn spawn(&self, name: NamespacedName) -> AbortHandle {
+        let api = (self.api)(&self.client, &name.0);
+        let config = watcher::Config::default().fields(&format!("metadata.name={}", name.1));
+        let (entries, triggers) = (Arc::clone(&self.entries), Arc::clone(&self.triggers));
+        let mut events = self.relists.watch(api, config).boxed();
+        tokio::spawn(async move {
+            let mut listed = None;
+            while let Some(event) = events.next().await {
+                let sighting = match event {
+                    Ok(watcher::Event::Init) => {
+                        listed = None;
+                        continue;
+                    }
+                    Ok(watcher::Event::InitApply(found)) => {
+                        listed = Some(found);
+                        continue;
+                    }
+                    Ok(watcher::Event::InitDone) => listed.take().map_or(Sighting::Absent, present),
+                    Ok(watcher::Event::Apply(found)) => present(found),
+                    Ok(watcher::Event::Delete(_)) => Sighting::Absent,
+                    Err(error) => match refusal(&error) {
+                        Some(refusal) => refusal,
+                        None => continue,
+                    },
+                };
+                for who in lock(&entries).update(&name, sighting) {
+                    triggers.wake(&who);
+                }
+            }
+        })
+        .abort_handle()
+    }
+}
+
+impl<K> Drop for NameWatches<K> {
+    fn drop(&mut self) {
+        for entry in lock(&self.entries).by_name.values() {
+            entry.task.abort();
+        }
+    }
+}
+
+impl<K: Resource + Clone> Entries<K> {
+    fn sighting(&self, name: &NamespacedName) -> Sighting<K> {
+        self.by_name.get(name).map_or(Sighting::Unknown, |entry| entry.sighting.clone())
+    }
+
+    fn remove(&mut self, who: &Waiting) {
+        let Some(name) = self.by_waiting.remove(who) else { return };
+        let Some(entry) = self.by_name.get_mut(&name) else { return };
+        entry.waiting.remove(who);
+        if entry.waiting.is_empty() {
+            entry.task.abort();
+            self.by_name.remove(&name);
+        }
+    }
+
+    /// Notes what was seen; returns who is to be woken.
+    fn update(&mut self, name: &NamespacedName, sighting: Sighting<K>) -> Vec<Waiting> {
+        let Some(entry) = self.by_name.get_mut(name) else { return Vec::new() };
+        let changed = !entry.sighting.is_same(&sighting);
+        entry.sighting = sighting;
+        if changed { entry.waiting.iter().cloned().collect() } else { Vec::new() }
+    }
+}
+
+impl<K: Resource> Sighting<K> {
+    /// The object, `None` if nothing is known of it yet.
+    ///
+    /// # Errors
+    /// Why it is not there, as the end of a sentence about it; for one that does not exist, the one given.
+    pub fn known(self, absent: &str) -> Result<Option<Arc<Received<K>>>, String> {
+        match self {
+            Self::Unknown => Ok(None),
+            Self::Absent => Err(absent.to_owned()),
+            Self::NotServed => {
+                Err("cannot exist, for this cluster does not serve its kind: install the Atlas Kubernetes Operator".to_owned())
+            }
+            Self::Refused(message) => Err(format!("cannot be read: {message}")),
+            Self::Present(object) => Ok(Some(object)),
+        }
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Unknown, Self::Unknown)
+            | (Self::Absent, Self::Absent)
+            | (Self::NotServed, Self::NotServed)
+            | (Self::Refused(_), Self::Refused(_)) => true,
+            (Self::Present(one), Self::Present(two)) => {
+                one.meta().uid == two.meta().uid && one.meta().resource_version == two.meta().resource_version
+            }
+            _ => false,
+        }
+    }
+}
+
+fn lock<K>(entries: &Mutex<Entries<K>>) -> MutexGuard<'_, Entries<K>> {
+    entries.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn present<K>(found: Received<K>) -> Sighting<K> {
+    Sighting::Present(Arc::new(found))
+}
+
+/// A permission that is missing stays missing, as a kind does that is not served; other errors of a watch pass, and the last sighting
+/// stands.
+fn refusal<K>(error: &watcher::Error) -> Option<Sighting<K>> {
+    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
+    | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error
+    else {
+        return None;
+    };
+    match status.code {
+        403 => Some(Sighting::Refused(status.message.clone())),
+        404 => Some(Sighting::NotServed),
+        _ => None,
+    }
+}

@@ -1,0 +1,113 @@
+//! Whether the caches are filled: before, what is there would be taken for absent. And whether they were listed anew: what went
+//! while a watch was interrupted shows by its absence alone.
+//!
+//! Not by `Store::wait_until_ready` of kube, which remembers the waker of one waiter only (a oneshot channel inside): of several
+//! passes that wait at once, all but the last would sleep for ever, and so would kube's own controller.
+
+use std::sync::{Arc, Once};
+
+use futures::{Stream, stream};
+use tokio::sync::watch;
+
+/// How many caches are not filled yet, and how many lists have come.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    unfilled: usize,
+    lists: u64,
+}
+
+/// The state of all caches of one set of controllers.
+#[derive(Clone, Debug)]
+pub struct Lists(Arc<watch::Sender<State>>);
+
+/// Tells that the list of a cache has come.
+#[derive(Debug)]
+pub struct Filling {
+    lists: Lists,
+    once: Once,
+}
+
+impl Lists {
+    /// None to wait for yet.
+    pub fn new() -> Self {
+        Self(Arc::new(watch::Sender::new(State::default())))
+    }
+
+    /// One more to wait for.
+    pub fn expect(&self) -> Filling {
+        self.0.send_modify(|state| state.unfilled += 1);
+        Filling { lists: self.clone(), once: Once::new() }
+    }
+
+    /// Waits until all are filled.
+    pub async fn filled(&self) {
+        // The sender is held here, so that the channel cannot close.
+        let _ = self.0.subscribe().wait_for(|state| state.unfilled == 0).await;
+    }
+
+    /// Whether all are filled.
+    pub fn are_filled(&self) -> bool {
+        self.0.borrow().unfilled == 0
+    }
+
+    /// Yields when lists have come.
+    pub fn come(&self) -> impl Stream<Item = ()> + Send + 'static + use<> {
+        let receiver = self.0.subscribe();
+        let seen = receiver.borrow().lists;
+        stream::unfold((receiver, seen), |(mut receiver, seen)| async move {
+            let lists = receiver.wait_for(|state| state.lists != seen).await.ok()?.lists;
+            Some(((), (receiver, lists)))
+        })
+    }
+}
+
+impl Filling {
+    /// A list is in the cache; the first one fills it.
+    pub fn done(&self) {
+        self.once.call_once(|| self.lists.0.send_modify(|state| state.unfilled = state.unfilled.saturating_sub(1)));
+        self.lists.0.send_modify(|state| state.lists += 1);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn all_who_wait_are_woken_when_the_last_cache_is_filled() {
+        let lists = Lists::new();
+        let (first, second) = (lists.expect(), lists.expect());
+        let waiting: Vec<_> = (0..10)
+            .map(|_| {
+                let lists = lists.clone();
+                tokio::spawn(async move { lists.filled().await })
+            })
+            .collect();
+        first.done();
+        first.done();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(waiting.iter().all(|task| !task.is_finished()), "a list that comes again fills nothing else");
+        second.done();
+        for task in waiting {
+            tokio::time::timeout(Duration::from_secs(1), task).await.unwrap().unwrap();
+        }
+        lists.filled().await;
+    }
+
+    #[tokio::test]
+    async fn each_list_is_told_of() {
+        use futures::{FutureExt, StreamExt};
+        let lists = Lists::new();
+        let filling = lists.expect();
+        let mut lists = Box::pin(lists.come());
+        assert!(lists.next().now_or_never().is_none());
+        for _ in 0..2 {
+            filling.done();
+            assert_eq!(lists.next().await, Some(()));
+            assert!(lists.next().now_or_never().is_none());
+        }
+    }
+}

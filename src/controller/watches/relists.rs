@@ -1,0 +1,48 @@
+//! Watches that are begun anew every hour, with a list. So an event that was missed for any reason is missed for an hour at most.
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt, stream};
+use jiff::SignedDuration;
+use kube::{
+    Api,
+    runtime::{WatchStreamExt, watcher},
+};
+use tokio::sync::watch;
+
+use crate::controller::{FromMetadata, Received};
+use crate::runtime::{Clock, periods};
+
+/// How often all watches are begun anew.
+const PERIOD: SignedDuration = SignedDuration::from_hours(1);
+
+/// Tells all watches to begin anew.
+#[derive(Clone, Debug, Default)]
+pub(in crate::controller) struct Relists(Arc<watch::Sender<u64>>);
+
+impl Relists {
+    /// Does so every hour of this clock, for ever.
+    pub(in crate::controller) async fn run(&self, clock: Clock) {
+        periods(clock, PERIOD).for_each(async |()| self.0.send_modify(|count| *count += 1)).await;
+    }
+
+    /// A watch that begins anew when it is told to, and after errors by itself.
+    pub(in crate::controller) fn watch<K>(
+        &self,
+        api: Api<Received<K>>,
+        config: watcher::Config,
+    ) -> impl Stream<Item = watcher::Result<watcher::Event<Received<K>>>> + Send + use<K>
+    where
+        K: FromMetadata + Clone + Send + 'static,
+    {
+        let begin = move || watcher(api.clone(), config.clone()).default_backoff().boxed();
+        stream::unfold((begin(), self.0.subscribe(), begin), |(mut events, mut told, begin)| async move {
+            loop {
+                tokio::select! {
+                    event = events.next() => return event.map(|event| (event, (events, told, begin))),
+                    Ok(()) = told.changed() => events = begin(),
+                }
+            }
+        })
+    }
+}

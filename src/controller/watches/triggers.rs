@@ -1,0 +1,76 @@
+//! Who is to be looked at again, and the channels that say so to the controllers.
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use kube::runtime::reflector::ObjectRef;
+
+use crate::{
+    api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKind},
+    controller::{Received, issuers::IssuerKey, memory::NamespacedName},
+};
+
+/// An object that waits for something that no watch of its own controller shows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Waiting {
+    /// A `DatabaseUserCertificate`.
+    Certificate(NamespacedName),
+    /// A `DatabaseUserCertificate` that waits for the credentials of its `AtlasDatabaseUser`.
+    Credentials(NamespacedName),
+    /// An issuer of either kind.
+    Issuer(IssuerKey),
+}
+
+/// The sending ends.
+pub struct Triggers {
+    certificates: UnboundedSender<ObjectRef<Received<DatabaseUserCertificate>>>,
+    issuers: UnboundedSender<ObjectRef<Received<CertificateIssuer>>>,
+    cluster_issuers: UnboundedSender<ObjectRef<Received<ClusterCertificateIssuer>>>,
+}
+
+/// The receiving ends, one for each controller.
+pub struct Triggered {
+    /// For the controller of certificates.
+    pub certificates: UnboundedReceiver<ObjectRef<Received<DatabaseUserCertificate>>>,
+    /// For the controller of issuers.
+    pub issuers: UnboundedReceiver<ObjectRef<Received<CertificateIssuer>>>,
+    /// For the controller of cluster issuers.
+    pub cluster_issuers: UnboundedReceiver<ObjectRef<Received<ClusterCertificateIssuer>>>,
+}
+
+impl Triggers {
+    /// The channels.
+    #[must_use]
+    pub fn new() -> (Self, Triggered) {
+        let (certificates, certificates_receiver) = unbounded();
+        let (issuers, issuers_receiver) = unbounded();
+        let (cluster_issuers, cluster_issuers_receiver) = unbounded();
+        (
+            Self { certificates, issuers, cluster_issuers },
+            Triggered {
+                certificates: certificates_receiver,
+                issuers: issuers_receiver,
+                cluster_issuers: cluster_issuers_receiver,
+            },
+        )
+    }
+
+    /// Has the object looked at again. A send fails only when its controller has stopped, and then nothing is left to do.
+    pub fn wake(&self, who: &Waiting) {
+        match who {
+            Waiting::Certificate((namespace, name)) | Waiting::Credentials((namespace, name)) => {
+                let _ = self.certificates.unbounded_send(ObjectRef::new(name).within(namespace));
+            }
+            Waiting::Issuer(key) => self.wake_issuer(key),
+        }
+    }
+
+    fn wake_issuer(&self, key: &IssuerKey) {
+        match key.kind {
+            IssuerKind::CertificateIssuer => {
+                let _ = self.issuers.unbounded_send(ObjectRef::new(&key.name).within(&key.namespace));
+            }
+            IssuerKind::ClusterCertificateIssuer => {
+                let _ = self.cluster_issuers.unbounded_send(ObjectRef::new(&key.name));
+            }
+        }
+    }
+}

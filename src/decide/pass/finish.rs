@@ -1,0 +1,224 @@
+//! The end of a pass: what its outcome means for the status, for Events, for what is remembered, and when to look again.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{CALLS, Change, End, Next, Now, Pass, PassError, Report, RequestError, State, Step, WatchByName};
+use crate::{
+    api::{Reason, truncated_to_second},
+    certificate::CertificateFacts,
+    decide::{
+        Decision, Desired, IssueError, SaveFailure, SecretState, SecretView, decide, long_name_warning, new_warnings,
+        next_look, next_status, record_failure, record_lost_claim,
+    },
+};
+
+/// An object is looked at again after this time at the latest, in memory and without a request.
+const LONGEST_SLEEP: Duration = Duration::from_hours(1);
+
+/// What is to be done next is looked at again after this time, whatever wakes the object.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Waits for the API server double up to this many times: 512 seconds.
+const DOUBLINGS: u32 = 9;
+
+/// The wait where it is not known what a failure depends on has this many doublings: 32 seconds.
+const DOUBLINGS_OF_UNKNOWN: u32 = 5;
+
+/// What the steps came to.
+#[derive(Clone, Debug)]
+pub(super) enum Outcome {
+    /// There was nothing to do.
+    Nothing,
+    /// Others go first.
+    Queued,
+    /// The Secret was written, for this reason: a cause of issue, `SecretRepaired` or `SecretAdopted`.
+    Written(Box<SecretView>, Reason),
+    /// There is no certificate.
+    Failed(IssueError),
+    /// The certificate is in memory alone, for the Secret could not be written.
+    NotSaved { reason: Reason, message: String },
+}
+
+impl Outcome {
+    pub(super) fn not_saved(error: &RequestError) -> Self {
+        Self::NotSaved { reason: error.reason(), message: error.message.clone() }
+    }
+}
+
+impl Pass {
+    /// Decides what the outcome means, and reports that.
+    pub(super) fn finish(&mut self, outcome: Outcome, now: Now) -> Next {
+        // Others may ask the issuer while this pass reports.
+        let mut changes: Vec<Change> = std::mem::take(&mut self.has_turn).then_some(Change::EndTurn).into_iter().collect();
+        // Whoever met a 429 keeps the place in the queue.
+        let keeps_place = matches!(self.decision, Decision::Wait { reason: Reason::AtlasRateLimited, .. });
+        if !matches!(outcome, Outcome::Queued) && !keeps_place {
+            changes.push(Change::LeaveQueue);
+        }
+        let waits_to_save = matches!(outcome, Outcome::Nothing) && self.observed.memory.unsaved.is_some();
+        let failures_end = !matches!(outcome, Outcome::NotSaved { .. }) && !waits_to_save;
+        let mut report = Report::default();
+        match self.conclude(outcome, &mut report, &mut changes, now) {
+            Ok(decision) => self.decision = decision,
+            Err(error) => return Next { changes, step: Step::End(End::Failed(error)) },
+        }
+        report.watch_by_name = self.watch_by_name();
+        let end = if self.decision == Decision::Await {
+            End::AwaitChange
+        } else {
+            self.report_status(&mut report, now.time);
+            End::Sleep(sleep(next_look(&self.observed, &self.decision, now.time), &self.decision, now.time))
+        };
+        self.state = State::Reporting { end, failures_end };
+        Next { changes, step: Step::Report(Box::new(report)) }
+    }
+
+    /// The decision that stands after the outcome.
+    fn conclude(
+        &mut self,
+        outcome: Outcome,
+        report: &mut Report,
+        changes: &mut Vec<Change>,
+        now: Now,
+    ) -> Result<Decision, PassError> {
+        let cause = self.decision.cause();
+        Ok(match outcome {
+            Outcome::Nothing if self.decision == Decision::CountLostClaim => self.count_lost_claim(report, changes, now)?,
+            Outcome::Nothing => self.decision.clone(),
+            Outcome::Queued => Decision::Queue,
+            Outcome::Written(view, reason) => self.conclude_written(view, reason, report, now.time),
+            Outcome::Failed(error) => self.conclude_failed(cause, error, report, changes, now.time),
+            Outcome::NotSaved { reason, message } => {
+                let until = later(now.time, self.observed.memory.count_failure());
+                if let Some(unsaved) = &mut self.observed.memory.unsaved {
+                    unsaved.failure = Some(SaveFailure { until, reason, message });
+                }
+                decide(&self.object, &self.observed, now.time)
+            }
+        })
+    }
+
+    fn conclude_written(&mut self, view: Box<SecretView>, reason: Reason, report: &mut Report, now: Timestamp) -> Decision {
+        report.events.push(written(&view.certificate, reason));
+        self.observed.secret = SecretState::Ours(view);
+        match reason {
+            // What waits to be saved goes into a Secret that was adopted with the next pass.
+            Reason::SecretAdopted => return decide(&self.object, &self.observed, now),
+            Reason::SecretRepaired => self.observed.memory.repaired(now),
+            _ => {
+                let warning = long_name_warning(&self.observed);
+                report.events.extend(warning.map(|warning| (Reason::CommonNameTooLong, warning)));
+            }
+        }
+        // A certificate in memory that the Secret's has outrun says nothing about what to do next. It is kept all the same.
+        let unsaved = self.observed.memory.unsaved.take();
+        let decision = decide(&self.object, &self.observed, now);
+        self.observed.memory.unsaved = unsaved;
+        decision
+    }
+
+    fn conclude_failed(
+        &mut self,
+        cause: Option<Reason>,
+        error: IssueError,
+        report: &mut Report,
+        changes: &mut Vec<Change>,
+        now: Timestamp,
+    ) -> Decision {
+        let (reason, message) = (error.reason, error.message.clone());
+        let known = self.observed.issuer.usable().and_then(|facts| Some((facts, Desired::new(&self.object, facts).ok()?)));
+        let decision = match known {
+            None => Decision::Wait { until: later(now, DOUBLINGS_OF_UNKNOWN), reason, message },
+            Some((facts, desired)) => {
+                record_failure(&mut self.observed.status, &desired, facts, cause, &error, now);
+                if reason == Reason::AtlasRateLimited {
+                    changes.push(Change::QueueAgain { calls: CALLS, expiry: self.expiry() });
+                }
+                decide(&self.object, &self.observed, now)
+            }
+        };
+        report.failure = Some(error);
+        decision
+    }
+
+    /// A claim without its certificate. If this process knows how the request ended, and only the report of it met a newer object, that is what
+    /// happened. Otherwise the certificate must be taken for lost. Only the leader may say so: it may be the claim of a process that has taken
+    /// over.
+    fn count_lost_claim(&mut self, report: &mut Report, changes: &mut Vec<Change>, now: Now) -> Result<Decision, PassError> {
+        let claim = self.observed.status.issuance.as_ref().map(|claim| claim.id.as_str());
+        let ended = self.observed.memory.failed_request.as_ref().filter(|failed| Some(failed.claim.as_str()) == claim);
+        if let Some(error) = ended.map(|failed| failed.error.clone()) {
+            return Ok(self.conclude_failed(None, error, report, changes, now.time));
+        }
+        if !now.may_act {
+            return Err(PassError::NotLeading);
+        }
+        // What is in memory for this claim is for another subject than the Secret's, whose certificate works.
+        self.observed.memory.unsaved = None;
+        changes.push(Change::ForgetAllUsers);
+        record_lost_claim(&mut self.observed.status, self.object.metadata.uid.as_deref().unwrap_or_default(), now.time);
+        Ok(decide(&self.object, &self.observed, now.time))
+    }
+
+    /// A status of which not all can be read is left alone: it may hold a claim.
+    fn report_status(&mut self, report: &mut Report, now: Timestamp) {
+        let old = self.object.status.as_ref();
+        let status = next_status(&self.object, &self.observed, &self.decision, now);
+        if self.observed.unreadable.is_some() || old == Some(&status) {
+            return;
+        }
+        report.warnings = new_warnings(old.map(|old| old.conditions.as_slice()).unwrap_or_default(), &status.conditions);
+        report.status = Some(Box::new(status));
+    }
+
+    /// Changes and the deletion of a Secret are to be seen that the watch of our label does not show: of another's that is in the way, and of
+    /// ours if its label was taken away and cannot be put back now.
+    fn watch_by_name(&self) -> WatchByName {
+        match &self.decision {
+            Decision::Block { reason: Reason::SecretNotOwned, .. } | Decision::Adopt => WatchByName::Yes,
+            _ if self.observed.secret.ours().is_some_and(|view| !view.complete) => WatchByName::UnlessShown,
+            _ => WatchByName::No,
+        }
+    }
+}
+
+/// The Event that tells of a Secret that was written: reason and message. A certificate that was issued is a success, whatever was the cause.
+fn written(certificate: &Result<CertificateFacts, String>, reason: Reason) -> (Reason, String) {
+    match (certificate, reason) {
+        (Ok(facts), Reason::SecretRepaired) => {
+            (reason, format!("the Secret of certificate {} is complete again", facts.serial_number))
+        }
+        (Ok(facts), Reason::SecretAdopted) => {
+            (reason, format!("the Secret with certificate {} was taken over as it is", facts.serial_number))
+        }
+        (Ok(facts), cause) => {
+            let CertificateFacts { serial_number, subject, not_after, .. } = facts;
+            let message = format!("issued certificate {serial_number} for {subject}, valid until {not_after}; cause: {cause}");
+            (Reason::Issued, message)
+        }
+        (Err(fault), _) => (reason, fault.clone()),
+    }
+}
+
+/// How long nothing has to be looked at.
+fn sleep(next: Option<Timestamp>, decision: &Decision, now: Timestamp) -> Duration {
+    let is_due = matches!(
+        decision,
+        Decision::Issue { .. }
+            | Decision::LookUpUser { .. }
+            | Decision::Wait { .. }
+            | Decision::Save
+            | Decision::CountLostClaim
+    );
+    let until = next.and_then(|next| Duration::try_from(next.duration_since(now)).ok());
+    // Times are compared in whole seconds: a second later all of it has come.
+    let until = until.map(|until| until + Duration::from_secs(1));
+    until.or(is_due.then_some(SOON)).unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
+}
+
+fn later(now: Timestamp, failures: u32) -> Timestamp {
+    let delay = SignedDuration::from_secs(1 << failures.min(DOUBLINGS));
+    truncated_to_second(now.saturating_add(delay).unwrap_or(now))
+}

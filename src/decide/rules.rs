@@ -1,0 +1,297 @@
+//! The rules: what is decided about one object, in the order in which it is checked.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{
+    Decision, Desired, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView, UnsavedCertificate,
+    backoff::inputs_digest,
+    desired::{is_renewal_requested, username, wanted_subject},
+    hold::{after_refused_write, contested, hold, write_was_refused},
+    renewal_time,
+};
+use crate::{
+    api::{CertificateFailure, DatabaseUserCertificate, Reason, names::ADOPT_SECRET_ANNOTATION},
+    certificate::CertificateFacts,
+};
+
+/// How long a write of a certificate that is kept in memory waits at most.
+const LONGEST_SAVE_WAIT: SignedDuration = SignedDuration::from_mins(10);
+
+/// Decides about one object.
+#[must_use]
+pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> Decision {
+    if let Some(message) = not_owned(object, &observed.secret) {
+        return match &observed.secret {
+            SecretState::Abandoned(found) if found.fault.is_none() && asks_to_adopt(object) => Decision::Adopt,
+            _ => Decision::block(Reason::SecretNotOwned, message),
+        };
+    }
+    if let Some(unsaved) = observed.memory.unsaved.as_ref().filter(|unsaved| !is_superseded(object, observed, unsaved, now)) {
+        return save(unsaved, now);
+    }
+    if let Some(unreadable) = &observed.unreadable {
+        let message = format!("{unreadable}: correct what stands there; until then no certificate is issued");
+        return repaired_first(Decision::block(Reason::ObjectUnreadable, message), observed, now);
+    }
+    if has_unanswered_claim(observed) {
+        return Decision::CountLostClaim;
+    }
+    let issuer = match &observed.issuer {
+        IssuerState::Unknown => return Decision::Await,
+        IssuerState::Missing => {
+            let refusal = Decision::block(Reason::IssuerNotFound, missing_issuer(object));
+            return repaired_first(refusal, observed, now);
+        }
+        IssuerState::Unusable(reason, message) => {
+            return repaired_first(Decision::block(*reason, message), observed, now);
+        }
+        IssuerState::Usable(issuer) => issuer,
+    };
+    match wanted(object, issuer, observed) {
+        Ok(desired) => decide_certificate(desired, issuer, observed, now),
+        Err((reason, message)) => repaired_first(Decision::block(reason, message), observed, now),
+    }
+}
+
+/// What the object asks for, if the issuer may be used for it.
+fn wanted(object: &DatabaseUserCertificate, issuer: &IssuerFacts, observed: &Observed) -> Result<Desired, (Reason, String)> {
+    let not_allowed = |message| (Reason::IssuerNotAllowed, message);
+    issuer.allow.check_namespace(&observed.namespace, &observed.namespace_labels).map_err(not_allowed)?;
+    let desired = Desired::new(object, issuer).map_err(|invalid| (Reason::InvalidSpec, invalid.0))?;
+    issuer.allow.check_subject(&observed.namespace, &desired.username, &desired.subject).map_err(not_allowed)?;
+    // Databases would refuse the certificate.
+    if let Some(ca) = issuer.ca() {
+        ca.name_constraints.check(&desired.subject).map_err(|violation| not_allowed(violation.to_string()))?;
+    }
+    Ok(desired)
+}
+
+/// While no new certificate can be had, the present one is kept in order all the same, with what the Secret itself tells.
+fn repaired_first(decision: Decision, observed: &Observed, now: Timestamp) -> Decision {
+    let damaged = observed
+        .secret
+        .ours()
+        .filter(|view| view.certificate.is_ok() && !view.complete && (view.spoilt.is_some() || view.issuer.is_some()));
+    let Some(view) = damaged else { return decision };
+    contested(view, observed, now)
+        .or_else(|| write_was_refused(observed, now))
+        .unwrap_or(Decision::Repair { renewal_time: None })
+}
+
+/// A certificate that is in memory alone is written now, or after the wait that follows a failed write.
+fn save(unsaved: &UnsavedCertificate, now: Timestamp) -> Decision {
+    match &unsaved.failure {
+        // This process waits no longer than that: a longer wait tells that the clock was set back.
+        Some(SaveFailure { until, reason, message }) if now < *until && until.duration_since(now) <= LONGEST_SAVE_WAIT => {
+            let serial_number = &unsaved.certificate.serial_number;
+            Decision::Wait {
+                until: *until,
+                reason: *reason,
+                message: format!("certificate {serial_number} was issued, but the Secret could not be written: {message}"),
+            }
+        }
+        _ => Decision::Save,
+    }
+}
+
+/// Whether the certificate in memory is given up for the one in the Secret. It is counted as unaccounted then.
+///
+/// The certificate in the Secret must work for what the spec asks for. The first line that fits decides:
+///
+/// | The certificate in the Secret | The one in memory |
+/// | --- | --- |
+/// | has another subject: the spec was changed back meanwhile | is given up |
+/// | stood in the Secret when the one in memory was claimed, and the claim still stands | is kept: where it begins earlier, the issuer's clock was set back |
+/// | begins later: another process made it while this one was paused | is given up |
+/// | begins in the same second (RFC 5280 section 4.1.2.5 knows no less), and nothing asks for a new one | is given up |
+/// | begins earlier | is kept |
+///
+/// The end of validity tells nothing, for the spec may ask for shorter lifetimes now.
+fn is_superseded(object: &DatabaseUserCertificate, observed: &Observed, unsaved: &UnsavedCertificate, now: Timestamp) -> bool {
+    let Ok(ready) = ready_certificate(object, observed, now) else { return false };
+    let (status, certificate) = (&observed.status, &unsaved.certificate);
+    if ready.subject != certificate.subject {
+        return true;
+    }
+    let is_claimed = status.issuance.as_ref().is_some_and(|claim| unsaved.claim.as_ref() == Some(&claim.id));
+    if is_claimed && status.serial_number.as_ref() == Some(&ready.serial_number) {
+        return false;
+    }
+    let begins_together = ready.not_before == certificate.not_before && ready.serial_number != certificate.serial_number;
+    ready.not_before > certificate.not_before || begins_together && serves_as_it_is(object, observed, now)
+}
+
+/// Whether the certificate in the Secret serves and nothing asks for a new one.
+pub(super) fn serves_as_it_is(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> bool {
+    let Some(issuer) = observed.issuer.usable() else { return false };
+    Desired::new(object, issuer).is_ok_and(|desired| certificate_in_service(&desired, issuer, observed, now).is_ok())
+}
+
+fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Decision {
+    match certificate_in_service(&desired, issuer, observed, now) {
+        Ok((view, renewal_time)) if view.complete && view.has_current_chain(issuer, &observed.status) => {
+            Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() }
+        }
+        Ok((view, renewal_time)) => contested(view, observed, now)
+            .or_else(|| after_refused_write(&desired, issuer, observed, now))
+            .unwrap_or(Decision::Repair { renewal_time: Some(renewal_time) }),
+        Err(cause) => match hold(&desired, issuer, observed, cause, now) {
+            Some(held) => repaired_first(held, observed, now),
+            None => Decision::Issue { desired: Box::new(desired), cause },
+        },
+    }
+}
+
+/// The Secret with a certificate that serves as it is, and its renewal time; else the cause for a new one.
+fn certificate_in_service<'a>(
+    desired: &Desired,
+    issuer: &IssuerFacts,
+    observed: &'a Observed,
+    now: Timestamp,
+) -> Result<(&'a SecretView, Timestamp), Reason> {
+    let view = observed.secret.ours().ok_or(Reason::NoCertificate)?;
+    let certificate = view.certificate.as_ref().map_err(|_| Reason::PairUnusable)?;
+    if certificate.subject != desired.subject {
+        return Err(Reason::SubjectChanged);
+    }
+    if from_other_issuer(view, issuer) {
+        return Err(Reason::IssuerChanged);
+    }
+    if desired.private_key().is_some_and(|wanted| wanted != certificate.private_key) {
+        return Err(Reason::PrivateKeyChanged);
+    }
+    if certificate.not_after <= now {
+        return Err(Reason::Expired);
+    }
+    if cannot_be_rebuilt(view, desired, issuer, observed) {
+        return Err(Reason::ChainBroken);
+    }
+    if is_renewal_requested(desired, observed) {
+        return Err(Reason::RenewalRequested);
+    }
+    let renewal_time = renewal_time(certificate, desired.renew_before, &desired.uid);
+    if renewal_time <= now { Err(Reason::RenewalDue) } else { Ok((view, renewal_time)) }
+}
+
+/// Whether it was tried to hand on the issuer's chain with this certificate, and the two do not verify together. The CA has another key
+/// identifier now, or the certificate is another CA's and the Secret has lost the annotation that says so. A new certificate is needed then,
+/// also after an attempt to issue one has failed.
+fn cannot_be_rebuilt(view: &SecretView, desired: &Desired, issuer: &IssuerFacts, observed: &Observed) -> bool {
+    let is_about_it = |failure: &CertificateFailure| {
+        let is_chain_broken = |reason: &str| reason == Reason::ChainBroken.as_str();
+        (is_chain_broken(&failure.reason) || failure.cause.as_deref().is_some_and(is_chain_broken))
+            && failure.inputs == inputs_digest(desired, issuer)
+    };
+    observed.status.failure.as_ref().is_some_and(is_about_it) && !view.has_current_chain(issuer, &observed.status)
+}
+
+/// The annotation is compared only where it is present: one that was removed is put back, and costs no certificate.
+fn from_other_issuer(view: &SecretView, issuer: &IssuerFacts) -> bool {
+    view.issuer.as_ref().is_some_and(|identity| *identity != issuer.identity)
+}
+
+/// Whether a claim stands in the status whose certificate the Secret does not hold.
+fn has_unanswered_claim(observed: &Observed) -> bool {
+    let answered = observed.secret.ours().and_then(|view| view.issuance.as_deref());
+    observed.status.issuance.as_ref().is_some_and(|claim| answered != Some(claim.id.as_str()))
+}
+
+/// The certificate that makes the object Ready: it parses, fits its key, is for this user and issuer, and is in date.
+///
+/// While the issuer cannot be looked at, the one that made the certificate is taken to be the right one: Ready goes False
+/// only when pods would fail.
+///
+/// # Errors
+/// The reason why there is none, and a sentence.
+pub fn ready_certificate<'a>(
+    object: &DatabaseUserCertificate,
+    observed: &'a Observed,
+    now: Timestamp,
+) -> Result<&'a CertificateFacts, (Reason, String)> {
+    if let Some(message) = not_owned(object, &observed.secret) {
+        return Err((Reason::SecretNotOwned, message));
+    }
+    let Some(view) = observed.secret.ours() else {
+        return Err((Reason::NoCertificate, "there is no certificate yet".to_owned()));
+    };
+    let certificate = view.certificate.as_ref().map_err(|fault| (Reason::PairUnusable, fault.clone()))?;
+    if let Some(fault) = &view.spoilt {
+        return Err((Reason::PairUnusable, fault.clone()));
+    }
+    if let Some(fault) = &view.chain.fault {
+        return Err((Reason::ChainBroken, format!("the Secret does not verify: {fault}")));
+    }
+    if certificate.not_after <= now {
+        return Err((Reason::Expired, format!("the certificate expired at {}", certificate.not_after)));
+    }
+    if let Some(not_after) = view.chain.not_after.filter(|not_after| *not_after <= now) {
+        return Err((
+            Reason::ChainBroken,
+            format!("a certificate of the CA in the Secret expired at {not_after}: renew the CA"),
+        ));
+    }
+    if certificate.not_before > now {
+        let message = format!(
+            "the certificate is valid from {} on: compare this machine's clock with the issuer's",
+            certificate.not_before
+        );
+        return Err((Reason::NotYetValid, message));
+    }
+    let issuer = observed.issuer.usable();
+    // Without the AtlasDatabaseUser that names it, the user of the certificate is taken to be the right one too.
+    let wanted = username(object, issuer).map(|user| wanted_subject(object, user)).transpose();
+    let wanted = wanted.map_err(|invalid| (Reason::InvalidSpec, invalid.0))?;
+    if let Some(wanted) = wanted.filter(|wanted| certificate.subject != *wanted) {
+        return Err((Reason::SubjectChanged, format!("the certificate is for {}, not for {wanted}", certificate.subject)));
+    }
+    match issuer {
+        Some(issuer) if from_other_issuer(view, issuer) => Err((
+            Reason::IssuerChanged,
+            format!("the certificate is from {}, not from {}", view.issuer.as_deref().unwrap_or_default(), issuer.identity),
+        )),
+        _ => Ok(certificate),
+    }
+}
+
+/// What to do about a Secret that this object does not control.
+fn not_owned(object: &DatabaseUserCertificate, secret: &SecretState) -> Option<String> {
+    let name = object.secret_name();
+    let other_name = "choose another secretName in a new DatabaseUserCertificate";
+    Some(match secret {
+        SecretState::Absent | SecretState::Ours(_) => return None,
+        SecretState::NotOurs(owner) => {
+            format!(
+                "the Secret {name} exists and {owner}; it was not touched: {other_name}, or delete that Secret if nothing uses it"
+            )
+        }
+        SecretState::NeededByIssuer(issuer) => {
+            format!("the Secret {name} is what {issuer} needs; it was not touched: {other_name}")
+        }
+        SecretState::Abandoned(found) => match &found.fault {
+            Some(fault) => {
+                format!(
+                    "the Secret {name} exists and {}; it was not touched, and it cannot be adopted, for {fault}: {other_name}",
+                    found.whose
+                )
+            }
+            None => format!(
+                "the Secret {name} exists and {}; it was not touched: the annotation {ADOPT_SECRET_ANNOTATION}=true on the DatabaseUserCertificate has it taken over",
+                found.whose
+            ),
+        },
+    })
+}
+
+fn asks_to_adopt(object: &DatabaseUserCertificate) -> bool {
+    object
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|annotations| annotations.get(ADOPT_SECRET_ANNOTATION))
+        .is_some_and(|asked| asked == "true")
+}
+
+fn missing_issuer(object: &DatabaseUserCertificate) -> String {
+    let Some(issuer) = &object.spec.issuer_ref else { return "give spec.issuerRef or spec.userRef".to_owned() };
+    format!("create the {} {}, or correct spec.issuerRef", issuer.kind.as_str(), issuer.name)
+}

@@ -1,0 +1,251 @@
+//! The certificates that were made for a database user, and those of them that nobody holds.
+//!
+//! Atlas can neither revoke nor return what it made, and limits how many certificates a user may have. So the operator counts what was made, by
+//! Atlas's own list where it may read that, and has no more made in a day than the objects that name the user can need.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Decision, brake::Brake};
+use crate::api::{
+    DatabaseUserCertificateStatus, Reason, UnaccountedCertificate, UnaccountedCertificates, names::RENEW_REQUESTED_ANNOTATION,
+    truncated_to_second,
+};
+
+/// A day allows one certificate for each object that names the user, and this many more: answers get lost, Secrets get deleted.
+const SPARE_MINTS: usize = 4;
+const BUDGET_WINDOW: SignedDuration = SignedDuration::from_hours(24);
+
+/// The status names this many; it counts all.
+const NAMED: usize = 20;
+
+/// Atlas's list is believed for this long. It is asked for again no sooner, except after a lost answer.
+const BELIEVED: SignedDuration = SignedDuration::from_hours(1);
+
+/// Two times that are less apart than this are of one certificate: when this process had it made, and when a status recorded it.
+const SAME_CERTIFICATE: SignedDuration = SignedDuration::from_mins(1);
+
+/// A certificate that Atlas lists. It has not expired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedCertificate {
+    /// Serial number, upper-case hexadecimal as `openssl x509 -serial` prints it.
+    pub serial_number: String,
+    /// When it was asked for.
+    pub made_at: Timestamp,
+    /// End of its validity.
+    pub not_after: Timestamp,
+}
+
+/// What rules need to know of the certificates of one database user.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UserCertificates {
+    /// When each certificate was made that is known of, or may have been made.
+    pub made: Vec<Timestamp>,
+    /// How many objects name the user.
+    pub objects: usize,
+}
+
+/// What this process remembers of a database user: Atlas's list, and what was made since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserRecord {
+    /// When Atlas was asked for the list.
+    pub asked_at: Timestamp,
+    /// The list; `None` where the credentials may not read it.
+    pub listed: Option<Vec<ListedCertificate>>,
+    /// When this process had certificates made since.
+    pub made_since: Vec<Timestamp>,
+}
+
+/// What a pass learns of a database user.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecalledUser {
+    /// For the rules.
+    pub certificates: UserCertificates,
+    /// Atlas's list, where the credentials may read it.
+    pub list: Option<RecalledList>,
+}
+
+/// Atlas's list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecalledList {
+    /// Its certificates.
+    pub listed: Vec<ListedCertificate>,
+    /// When it was asked for.
+    pub asked_at: Timestamp,
+    /// The serial numbers in it that a Secret of ours holds or has held.
+    pub accounted: BTreeSet<String>,
+}
+
+impl UserRecord {
+    /// A list that just came.
+    #[must_use]
+    pub const fn new(asked_at: Timestamp, listed: Option<Vec<ListedCertificate>>) -> Self {
+        Self { asked_at, listed, made_since: Vec::new() }
+    }
+
+    /// Whether the record may still be used. A record of the future tells that the clock was set back.
+    #[must_use]
+    pub fn is_believed(&self, now: Timestamp) -> bool {
+        now.duration_since(self.asked_at).abs() < BELIEVED
+    }
+
+    /// The serial numbers that Atlas lists.
+    #[must_use]
+    pub fn serial_numbers(&self) -> BTreeSet<&str> {
+        self.listed.iter().flatten().map(|listed| listed.serial_number.as_str()).collect()
+    }
+
+    /// What is known of the user, with the statuses of the objects that name it and the serial numbers that Secrets of ours hold.
+    ///
+    /// A certificate counts once: by its serial number where Atlas lists it or a status has it, by its time where only this process
+    /// knows that it had it made. Without a list the answers count that the objects take for lost.
+    #[must_use]
+    pub fn recalled(&self, objects: &[Option<&DatabaseUserCertificateStatus>], held: BTreeSet<String>) -> RecalledUser {
+        let statuses = || objects.iter().copied().flatten();
+        let history = || statuses().flat_map(|status| &status.history);
+        let mut made: BTreeMap<&str, Timestamp> =
+            history().map(|issued| (issued.serial_number.as_str(), issued.recorded_at.0)).collect();
+        let presumed: Vec<Timestamp> = if self.listed.is_none() { statuses().flat_map(presumed).collect() } else { Vec::new() };
+        let is_recorded =
+            |time: &&Timestamp| self.made_since.iter().any(|since| time.duration_since(*since).abs() < SAME_CERTIFICATE);
+        let recorded = made.values().filter(is_recorded).count();
+        made.extend(self.listed.iter().flatten().map(|listed| (listed.serial_number.as_str(), listed.made_at)));
+        // What was made since the list is in a status by now, unless its answer was lost or its status is on the way.
+        let unrecorded = self.made_since.iter().copied().skip(recorded);
+        let certificates =
+            UserCertificates { made: made.into_values().chain(unrecorded).chain(presumed).collect(), objects: objects.len() };
+        let list = self.listed.as_ref().map(|listed| {
+            let serial_numbers = self.serial_numbers();
+            let in_history = history().map(|issued| issued.serial_number.as_str());
+            let in_history = in_history.filter(|serial_number| serial_numbers.contains(serial_number)).map(ToOwned::to_owned);
+            RecalledList {
+                accounted: held.into_iter().chain(in_history).collect(),
+                listed: listed.clone(),
+                asked_at: self.asked_at,
+            }
+        });
+        RecalledUser { certificates, list }
+    }
+}
+
+/// When the answers were lost that an object counts.
+fn presumed(status: &DatabaseUserCertificateStatus) -> impl Iterator<Item = Timestamp> + use<> {
+    let count = status.unaccounted_certificates.as_ref().map_or(0, |found| found.presumed);
+    let when = status.failure.as_ref().map(|failure| failure.last_time.0);
+    when.into_iter().cycle().take(usize::try_from(count).unwrap_or_default())
+}
+
+/// The wait until one more certificate is within the user's budget; `None` if it is.
+pub(super) fn over_budget(user: &UserCertificates, username: &str, now: Timestamp) -> Option<Decision> {
+    let objects = user.objects.max(1);
+    let brake = Brake { allowed: objects + SPARE_MINTS, window: BUDGET_WINDOW };
+    let (recent, until) = brake.hold(user.made.iter().copied(), now)?;
+    Some(Decision::Wait {
+        until,
+        reason: Reason::AtlasMintBudget,
+        message: format!(
+            "{recent} certificates were made for the database user {username:?} within a day, and {objects} object(s) here name it: find out what else asks for them (another cluster or program, lost answers, a Secret that keeps being deleted); the annotation {RENEW_REQUESTED_ANNOTATION} has one made all the same"
+        ),
+    })
+}
+
+/// Counts a certificate that may have been made and whose key is lost.
+pub(super) fn count_lost(status: &mut DatabaseUserCertificateStatus) {
+    let unaccounted = status.unaccounted_certificates.get_or_insert_default();
+    unaccounted.presumed = unaccounted.presumed.saturating_add(1);
+    unaccounted.count = unaccounted.count.saturating_add(1);
+}
+
+/// Replaces what was presumed by what Atlas lists and no Secret of ours holds or has held.
+pub fn record_list(
+    status: &mut DatabaseUserCertificateStatus,
+    listed: &[ListedCertificate],
+    accounted: &BTreeSet<String>,
+    now: Timestamp,
+) {
+    let mut unaccounted: Vec<&ListedCertificate> =
+        listed.iter().filter(|listed| listed.not_after > now && !accounted.contains(&listed.serial_number)).collect();
+    unaccounted.sort_by_key(|listed| std::cmp::Reverse(listed.not_after));
+    status.unaccounted_certificates = unaccounted.first().map(|latest| UnaccountedCertificates {
+        count: i64::try_from(unaccounted.len()).unwrap_or(i64::MAX),
+        presumed: 0,
+        latest_expiry: Some(Time(latest.not_after)),
+        certificates: unaccounted
+            .iter()
+            .take(NAMED)
+            .map(|listed| UnaccountedCertificate {
+                serial_number: listed.serial_number.clone(),
+                not_after: Time(listed.not_after),
+            })
+            .collect(),
+        listed_at: Some(Time(truncated_to_second(now))),
+    });
+}
+
+/// Drops those that have expired since they were listed.
+pub(super) fn drop_expired(status: &mut DatabaseUserCertificateStatus, now: Timestamp) {
+    let Some(unaccounted) = &mut status.unaccounted_certificates else { return };
+    if unaccounted.latest_expiry.as_ref().is_some_and(|latest| latest.0 <= now) {
+        unaccounted.count = unaccounted.presumed;
+        unaccounted.latest_expiry = None;
+        unaccounted.certificates.clear();
+    }
+    let named = unaccounted.certificates.len();
+    unaccounted.certificates.retain(|certificate| certificate.not_after.0 > now);
+    let expired = i64::try_from(named - unaccounted.certificates.len()).unwrap_or_default();
+    unaccounted.count = unaccounted.count.saturating_sub(expired);
+    if unaccounted.count <= 0 {
+        status.unaccounted_certificates = None;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + hours * 3600).unwrap()
+    }
+
+    fn listed(serial: &str, hours: i64) -> ListedCertificate {
+        ListedCertificate { serial_number: serial.to_owned(), made_at: at(0), not_after: at(hours) }
+    }
+
+    #[test]
+    fn a_user_s_budget_is_one_for_each_object_and_four_to_spare_a_day() {
+        let mut user = UserCertificates { made: (0..4).map(at).collect(), objects: 1 };
+        assert_eq!(over_budget(&user, "orders", at(5)), None);
+        user.made.push(at(4));
+        let Some(Decision::Wait { until, reason, .. }) = over_budget(&user, "orders", at(5)) else { panic!() };
+        assert_eq!((until, reason), (at(24), Reason::AtlasMintBudget));
+        assert_eq!(over_budget(&user, "orders", at(24)), None, "the first has left the window");
+        user.objects = 2;
+        assert_eq!(over_budget(&user, "orders", at(5)), None);
+        user.made.extend([at(4), at(5)]);
+        let Some(Decision::Wait { until, .. }) = over_budget(&user, "orders", at(5)) else { panic!() };
+        assert_eq!(until, at(25), "two of seven must leave");
+    }
+
+    #[test]
+    fn what_was_presumed_is_replaced_by_what_is_listed() {
+        let mut status = DatabaseUserCertificateStatus::default();
+        count_lost(&mut status);
+        count_lost(&mut status);
+        assert_eq!(status.unaccounted_certificates.as_ref().map(|found| (found.count, found.presumed)), Some((2, 2)));
+        let accounted = BTreeSet::from(["0A".to_owned()]);
+        record_list(&mut status, &[listed("0A", 9), listed("0B", 5), listed("0C", 7), listed("0D", -1)], &accounted, at(1));
+        let found = status.unaccounted_certificates.clone().unwrap();
+        assert_eq!((found.count, found.presumed, found.latest_expiry.unwrap().0), (2, 0, at(7)));
+        assert_eq!(found.certificates.iter().map(|one| one.serial_number.as_str()).collect::<Vec<_>>(), ["0C", "0B"]);
+        count_lost(&mut status);
+        drop_expired(&mut status, at(6));
+        assert_eq!(status.unaccounted_certificates.as_ref().unwrap().count, 2, "one listed and one presumed");
+        drop_expired(&mut status, at(7));
+        assert_eq!(status.unaccounted_certificates.as_ref().unwrap().count, 1, "the presumed one");
+        record_list(&mut status, &[listed("0A", 9)], &accounted, at(8));
+        assert_eq!(status.unaccounted_certificates, None);
+    }
+}

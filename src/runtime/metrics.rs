@@ -1,0 +1,161 @@
+//! Counters in the OpenMetrics format. Labels are reasons and issuer types, whose number is bounded;
+//! only objects that a person should look at have series of their own.
+
+use std::{fmt, time::Duration};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+use super::Leadership;
+use crate::api::{Reason, UnaccountedCertificates};
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct IssuerLabels {
+    issuer: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ObjectLabels {
+    namespace: String,
+    name: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct HolderLabels {
+    holder: String,
+}
+
+/// All metrics of the process.
+pub struct Metrics {
+    registry: Registry,
+    issued: Family<IssuerLabels, Counter>,
+    failed: Family<IssuerLabels, Counter>,
+    warned: Family<ReasonLabels, Counter>,
+    unaccounted: Family<ObjectLabels, Gauge>,
+    unaccounted_expiry: Family<ObjectLabels, Gauge>,
+    reconciled: Histogram,
+    leading: Gauge,
+    leader: Family<HolderLabels, Gauge>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let metrics = Self {
+            registry: Registry::default(),
+            issued: Family::default(),
+            failed: Family::default(),
+            warned: Family::default(),
+            unaccounted: Family::default(),
+            unaccounted_expiry: Family::default(),
+            reconciled: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
+            leading: Gauge::default(),
+            leader: Family::default(),
+        };
+        metrics.registered()
+    }
+}
+
+impl Metrics {
+    fn registered(mut self) -> Self {
+        let registry = &mut self.registry;
+        registry.register("usercert_certificates_issued", "Certificates issued, by issuer and cause", self.issued.clone());
+        registry.register(
+            "usercert_issue_failures",
+            "Attempts to issue that failed, by issuer and reason",
+            self.failed.clone(),
+        );
+        registry.register("usercert_warnings", "Transitions of a condition to a warning, by reason", self.warned.clone());
+        registry.register(
+            "usercert_unaccounted_certificates",
+            "Certificates of an object's database user that no Secret of this operator holds or has held",
+            self.unaccounted.clone(),
+        );
+        registry.register(
+            "usercert_unaccounted_certificates_latest_expiry_timestamp_seconds",
+            "When the last of them that Atlas lists expires, in seconds since 1970",
+            self.unaccounted_expiry.clone(),
+        );
+        registry.register("usercert_reconcile_seconds", "Duration of the passes over certificates", self.reconciled.clone());
+        registry.register("usercert_leading", "1 if this process leads, else 0", self.leading.clone());
+        registry.register("usercert_leader", "1, with the identity of the process that leads", self.leader.clone());
+        self
+    }
+
+    /// Who leads. Only the present leader has a series.
+    pub fn leadership(&self, leadership: &Leadership) {
+        self.leading.set(i64::from(leadership.leads()));
+        self.leader.clear();
+        if let Some(holder) = leadership.holder() {
+            self.leader.get_or_create(&HolderLabels { holder }).set(1);
+        }
+    }
+
+    /// A certificate was issued, by an issuer with this label.
+    pub fn issued(&self, issuer: &'static str, cause: Reason) {
+        self.issued.get_or_create(&IssuerLabels { issuer, reason: cause.as_str() }).inc();
+    }
+
+    /// An attempt failed, at an issuer with this label.
+    pub fn failed(&self, issuer: &'static str, reason: Reason) {
+        self.failed.get_or_create(&IssuerLabels { issuer, reason: reason.as_str() }).inc();
+    }
+
+    /// A condition has come to hold a warning.
+    pub fn warned(&self, reason: Reason) {
+        self.warned.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc();
+    }
+
+    /// These certificates of an object's database user are held by nobody.
+    pub fn unaccounted(&self, (namespace, name): &(String, String), found: Option<&UnaccountedCertificates>) {
+        let labels = ObjectLabels { namespace: namespace.clone(), name: name.clone() };
+        let latest_expiry = found.and_then(|found| found.latest_expiry.as_ref());
+        set(&self.unaccounted, &labels, found.map(|found| found.count));
+        set(&self.unaccounted_expiry, &labels, latest_expiry.map(|latest| latest.0.as_second()));
+    }
+
+    /// An object is gone.
+    pub fn forget(&self, object: &(String, String)) {
+        self.unaccounted(object, None);
+    }
+
+    /// A pass has ended.
+    pub fn reconciled(&self, duration: Duration) {
+        self.reconciled.observe(duration.as_secs_f64());
+    }
+
+    /// The exposition.
+    ///
+    /// # Errors
+    /// Never in practice; formatting into a string is fallible by type.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+/// Objects at rest have no series.
+fn set(family: &Family<ObjectLabels, Gauge>, labels: &ObjectLabels, value: Option<i64>) {
+    match value {
+        Some(value) => {
+            family.get_or_create(labels).set(value);
+        }
+        None => {
+            family.remove(labels);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What both the controllers and the process around them need: the clock, the leadership, the metrics, and whether all are ready.
+
+mod clock;
+mod leadership;
+mod metrics;
+mod readiness;
+
+pub use clock::{Clock, clock_jumps, periods, system_clock};
+pub use leadership::{Leadership, RENEW_DEADLINE};
+pub use metrics::Metrics;
+pub use readiness::Readiness;
