@@ -8,9 +8,9 @@ use usercert_operator::{
     certificate::{PrivateKey, PrivateKeySpec, Subject},
     controller::secret::SecretContent,
     issuer::{
-        IssueRequest, Issuer,
+        Issuer,
         atlas::{AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words},
-        ca::CaIssuer,
+        ca::{CaIssuer, SignRequest},
     },
 };
 use usercert_test_support::atlas::{Fault, X509Type};
@@ -105,10 +105,8 @@ fn the_debug_of_every_public_type_that_holds_a_secret_shows_none() {
     let atlas = AtlasIssuer::new(client.clone(), settings, account.clone());
     let now = jiff::Timestamp::now();
     let ca_issuer = CaIssuer::from_secret(Some(ca.as_bytes()), Some(ca_key.as_bytes()), now).unwrap();
-    let request = IssueRequest {
-        username: "orders".to_owned(),
+    let request = SignRequest {
         subject: Subject::for_user("orders").unwrap(),
-        months_until_expiration: 3,
         duration: jiff::SignedDuration::from_hours(24),
         private_key: PrivateKeySpec::default(),
         now,

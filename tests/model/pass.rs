@@ -41,7 +41,6 @@ pub enum Found {
     NotIssued(Failed),
     ObjectRead,
     Written(Result<Secret, Problem>),
-    Reported(Result<(), Problem>),
 }
 
 /// How a request to the API server fails.
@@ -150,9 +149,12 @@ pub struct Followed {
     pub forgets_user: bool,
 }
 
+/// A claim with this id, for this cause, at this time, in this pass.
+type ClaimQuestion = (Vec<Time>, Log, u8, Reason, Time);
+
 thread_local! {
     static FOLLOWED: RefCell<HashMap<(Vec<Time>, Log), Followed>> = RefCell::default();
-    static CLAIMS: RefCell<HashMap<(Vec<Time>, Log, u8, Reason, Time), Status>> = RefCell::default();
+    static CLAIMS: RefCell<HashMap<ClaimQuestion, Status>> = RefCell::default();
 }
 
 /// Asks the operator what follows.
@@ -285,7 +287,6 @@ fn real_found(found: &Found, begun_with: &Object, ledger: &[Time]) -> pass::Foun
         Found::Written(written) => Real::Written(
             written.as_ref().map(|secret| Box::new(real_view(secret, ledger))).map_err(|problem| request_error(*problem)),
         ),
-        Found::Reported(reported) => Real::Reported(reported.map_err(request_error)),
     }
 }
 

@@ -253,7 +253,7 @@ impl<'a> Turn<'a> {
     /// A status that says nothing new is not written. What is left of a pass that reports is its report.
     fn comes_to_report(mut self, status: Option<Box<Status>>, mut rest: Rest, failures_end: bool) {
         let newest = self.log.newest().clone();
-        let status = status.map(|status| self.mutated(status, &mut rest)).filter(|status| **status != newest.status);
+        let status = status.map(|status| self.mutated(*status, &mut rest)).filter(|status| *status != newest.status);
         if self.mutation == Some(Mutation::NoRest) {
             rest.soon = true;
         }
@@ -265,19 +265,19 @@ impl<'a> Turn<'a> {
         }
         let object = Object { version: newest.version, ..Object::default() };
         self.log = Log { object, saves_only: false, looks: 0, found: Vec::new() };
-        let step = Step::Report { status, rest, failures_end };
+        let step = Step::Report { status: status.map(Box::new), rest, failures_end };
         self.world.replicas[self.who].pass = Some(Box::new(Pass { log: self.log, step }));
     }
 
     /// With the mutation a claim that is taken for lost is dropped without a word.
-    fn mutated(&self, status: Box<Status>, rest: &mut Rest) -> Box<Status> {
+    fn mutated(&self, status: Status, rest: &mut Rest) -> Status {
         let old = &self.log.object.status;
         let counts = old.claim.is_some() && status.claim.is_none() && status.unaccounted != old.unaccounted;
         if self.mutation != Some(Mutation::ForgottenClaim) || !counts {
             return status;
         }
         rest.soon = true;
-        Box::new(Status { failure: old.failure.clone(), unaccounted: old.unaccounted.clone(), ..*status })
+        Status { failure: old.failure.clone(), unaccounted: old.unaccounted.clone(), ..status }
     }
 
     /// The status is written; a newer object makes the pass void.
@@ -357,9 +357,6 @@ fn observe(world: &mut World, who: usize, status: &Status) -> Option<Secret> {
         .secret
         .as_ref()
         .map(|(secret, awaited)| (version(secret), awaited.is_some_and(|since| now - since < ECHO_LIMIT)));
-    fn borrowed((uid, resource_version): &(String, String)) -> SecretVersion<'_> {
-        SecretVersion { uid, resource_version }
-    }
     let source = secret_source(
         shown.as_ref().map(borrowed),
         remembered
@@ -374,6 +371,10 @@ fn observe(world: &mut World, who: usize, status: &Status) -> Option<Secret> {
         SecretSource::Read => read(world, who),
         SecretSource::Absent => None,
     }
+}
+
+fn borrowed((uid, resource_version): &(String, String)) -> SecretVersion<'_> {
+    SecretVersion { uid, resource_version }
 }
 
 fn read(world: &mut World, who: usize) -> Option<Secret> {
