@@ -1,4 +1,15 @@
-//! Issuers: whoever makes a certificate. One folder each; [`atlas`] asks the Atlas Administration API, [`ca`] signs in the cluster.
+//! Issuers: what makes certificates. Each has a folder: [`atlas`] asks the Atlas Administration API, [`ca`] signs in the cluster.
+//!
+//! # Guarantees
+//!
+//! - A certificate that is handed out was verified: the key fits, it is for the wanted subject and for client authentication, and
+//!   it has not expired.
+//! - A request that mints (whose certificate cannot be taken back) is sent only while the [`MintPermit`] is given.
+//! - No error message holds a secret.
+//!
+//! # Errors
+//!
+//! - Each [`IssueError`] says whether a certificate may have been made all the same, and when to try again.
 
 pub mod atlas;
 pub mod ca;
@@ -13,16 +24,16 @@ use crate::{
     certificate::{CertificatePair, PrivateKeySpec, Subject},
 };
 
-/// What a certificate is asked for. Each issuer reads the parts that it can honour.
+/// What a certificate shall be like. Each issuer uses the fields that it can honour.
 #[derive(Clone, Debug)]
 pub struct IssueRequest {
     /// The database user's name as the database knows it.
     pub username: String,
     /// The subject that the certificate must have.
     pub subject: Subject,
-    /// Atlas: validity in calendar months, 1..=24.
+    /// Atlas: validity in calendar months, 1 to 24.
     pub months_until_expiration: u8,
-    /// CA: validity counted from now.
+    /// CA: validity, counted from `now`.
     pub duration: SignedDuration,
     /// CA: the key to generate. Atlas always makes RSA-4096.
     pub private_key: PrivateKeySpec,
@@ -30,18 +41,18 @@ pub struct IssueRequest {
     pub now: Timestamp,
 }
 
-/// Whether a certificate may still be asked for. What cannot be taken back is asked for only by the process that leads.
+/// Whether a certificate may still be requested. Only the process that leads may request what cannot be taken back.
 #[derive(Clone)]
 pub struct MintPermit(Arc<dyn Fn() -> bool + Send + Sync>);
 
 impl MintPermit {
-    /// By this question.
+    /// A permit that is given while `may_mint` returns true.
     #[must_use]
     pub fn new(may_mint: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(may_mint))
     }
 
-    /// The answer, now.
+    /// Whether the permit is given now.
     #[must_use]
     pub fn is_given(&self) -> bool {
         (self.0)()
@@ -58,7 +69,7 @@ impl fmt::Debug for MintPermit {
 pub struct Issued {
     /// The certificate (leaf, then intermediates, never the root) and its key.
     pub pair: CertificatePair,
-    /// PEM of the CA that signed the certificate, where the issuer knows it.
+    /// PEM of the CA that signed the certificate. `None` if the issuer does not know it.
     pub ca_certificate: Option<String>,
 }
 
@@ -73,20 +84,21 @@ impl fmt::Debug for Issued {
 pub enum Minted {
     /// Certainly not.
     No,
-    /// Yes or perhaps: it must be accounted for.
+    /// Yes or perhaps: the certificate must be accounted for.
     Possibly,
 }
 
-/// When a failed request is worth repeating, if nothing that it depends on changes.
+/// When a failed request is worth repeating. For most reasons a change of what the request depends on ends the wait early
+/// (`decide::backoff`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retry {
-    /// Not before this long, whatever changes: the other side said so.
+    /// After this long: the other side asked for it.
     NotBefore(SignedDuration),
-    /// Not before this time, whatever changes: until then it cannot succeed.
+    /// At this time: until then it cannot succeed.
     At(Timestamp),
-    /// After a delay that doubles with each failure: a fault that passes by itself.
+    /// After a delay that doubles with each failure: the fault passes by itself.
     Backoff,
-    /// Slowly (about hourly): a person has to change something, perhaps out of the operator's sight.
+    /// About hourly: a person has to change something, perhaps where the operator cannot see it.
     Slowly,
 }
 
@@ -114,7 +126,7 @@ pub enum Issuer {
 }
 
 impl Issuer {
-    /// Has one certificate made, and verifies it. What cannot be taken back is sent only while there is a permit.
+    /// Has one certificate made and verifies it. A request that cannot be taken back is sent only while there is a permit.
     ///
     /// # Errors
     /// [`IssueError`] says why not, when to try again, and whether a certificate may have been made all the same.
@@ -123,7 +135,7 @@ impl Issuer {
             Self::Atlas(atlas) => atlas.issue(&request, permit).await,
             Self::Ca(ca) => {
                 let ca = Arc::clone(ca);
-                // Generating an RSA key takes up to seconds of computing, which must not hold up other work.
+                // Generating an RSA key may take seconds of computing, which must not hold up other work.
                 tokio::task::spawn_blocking(move || ca.issue(&request)).await.unwrap_or_else(|error| {
                     Err(IssueError {
                         reason: Reason::SigningFailed,
