@@ -1,8 +1,16 @@
-//! Requests to the API server: each under a time limit, each failure with the operation that failed.
+//! Requests to the API server.
+//!
+//! # Guarantees
+//!
+//! - Each request has a time limit ([`REQUEST_LIMIT`]).
+//!
+//! # Errors
+//!
+//! - Each error names the operation that failed. Whether a request without an answer was carried out is not known.
 
 use std::time::Duration;
 
-/// The longest time for one request to the API server.
+/// The time limit of one request to the API server.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(20);
 
 /// A request to the API server that failed.
@@ -28,7 +36,7 @@ pub enum KubernetesError {
 /// Runs one request under the time limit.
 ///
 /// # Errors
-/// Whatever the request fails with, and its being too slow.
+/// The request failed, or took too long.
 pub async fn request<T>(
     operation: &'static str,
     future: impl Future<Output = Result<T, kube::Error>>,
@@ -50,38 +58,38 @@ impl KubernetesError {
         }
     }
 
-    /// 409: the object is not as it was seen, or exists already.
+    /// Whether it is a 409: the object is not as it was seen, or exists already.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         self.status().is_some_and(|status| status.code == 409)
     }
 
-    /// 401 or 403: a permission is missing.
+    /// Whether it is a 401 or 403: a permission is missing.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         self.status().is_some_and(|status| matches!(status.code, 401 | 403))
     }
 
-    /// 404.
+    /// Whether it is a 404.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.status().is_some_and(|status| status.code == 404)
     }
 
-    /// The API server answered, whatever it was: itself or a webhook that it asked.
+    /// Whether there was an answer of any status, from the API server or from a webhook that it asks.
     #[must_use]
     pub fn is_answer(&self) -> bool {
         self.status().is_some()
     }
 
-    /// The request was understood and refused (4xx), so repeating it at once is pointless. 408 and 429 speak of the load, not of the request.
-    /// Webhooks refuse with whatever code they like.
+    /// Whether the request was understood and refused (4xx), so that repeating it at once is pointless. 408 and 429 are not
+    /// refusals: they are about the load, not about the request. Webhooks may refuse with any code.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         self.status().is_some_and(|status| matches!(status.code, 400..=499) && !matches!(status.code, 408 | 429))
     }
 
-    /// 403 because the namespace is being deleted (cause `NamespaceTerminating`).
+    /// Whether it is a 403 because the namespace is being deleted (cause `NamespaceTerminating`).
     #[must_use]
     pub fn is_namespace_terminating(&self) -> bool {
         self.status()
@@ -105,7 +113,7 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        // kube prints an API server's answer three times over; what it said is enough, and has no further cause.
+        // kube repeats the message of the API server three times. The message itself is enough, and has no further cause.
         let kube = error.downcast_ref::<kube::Error>().or_else(|| error.downcast_ref::<Box<kube::Error>>().map(Box::as_ref));
         let status = match kube {
             Some(kube::Error::Api(status)) => Some(&status.message),
