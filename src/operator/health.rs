@@ -3,8 +3,10 @@
 //! | Path | Answer |
 //! | --- | --- |
 //! | `/livez` | 200 while the process runs |
-//! | `/readyz` | 200 while this process leads and its caches are filled, or stands by and knows who leads; the body says who leads |
+//! | `/readyz` | 200 while this process leads and its caches are filled, or stands by and knows who leads |
 //! | `/metrics` | the metrics in the OpenMetrics format |
+//!
+//! The body of `/readyz` says who leads.
 
 use std::{
     future::Future,

@@ -1,12 +1,13 @@
 //! From the arguments to running controllers, and down again.
 //!
-//! The way down:
-//!
 //! | What happens | What follows |
 //! | --- | --- |
-//! | first SIGTERM or Ctrl-C | nothing new is begun; what is under way is finished, certificates that are only in memory are saved, the lease is released, the process ends with success |
-//! | the lead is lost | the same, but nothing is released, and the process ends with an error |
+//! | first SIGTERM or Ctrl-C | the work ends, the lease is released, the process ends with success |
+//! | the lead is lost | the work ends, the process ends with an error |
 //! | second signal | the process ends at once with code 1 |
+//!
+//! The work ends in this order: nothing new is begun, what is under way is finished, certificates that are only in memory are
+//! saved.
 //!
 //! # Assumptions
 //!
