@@ -142,7 +142,7 @@ reasons! {
     SecretWriteFailed, Warning, Time;
     /// The namespace is being deleted, so nothing can be created in it.
     NamespaceTerminating, Warning, Time;
-    /// More certificates were issued for this object in an hour than can be right: something keeps damaging the Secret.
+    /// More certificates were issued for this object in an hour than can be right: something keeps deleting or damaging the Secret.
     TooManyIssues, Warning, Time;
     /// The Secret was put right several times in a short while: something keeps changing it; the message names what.
     SecretContested, Warning, Time;

@@ -46,7 +46,7 @@ pub enum Holder {
     /// Nobody any more: the Secret has our label or annotation, and its controller is gone, as in a restored backup. Its
     /// reference names no controller, or a former object with the name of this one. The text is a sentence about the Secret.
     Nobody(String),
-    /// Another object, or nobody and the Secret has neither our label nor our annotation. The text is a sentence about the
+    /// Another object; or nobody, and the Secret has neither our label nor our annotation. The text is a sentence about the
     /// Secret.
     Another(String),
 }

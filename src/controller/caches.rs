@@ -1,7 +1,7 @@
 //! Whether the caches of the watches are filled, and when they were listed anew.
 //!
-//! Before its first list, an object that is there would be taken for absent. After an interruption of a watch, only the next list
-//! shows by absence which objects are gone.
+//! Until the first list of a watch has come, its cache would show an object that is there as absent. After an interruption of a
+//! watch, only the next list shows which objects went meanwhile, by their absence.
 //!
 //! `Store::wait_until_ready` of kube is not used. It remembers the waker of one waiter only (a oneshot channel inside): if
 //! several passes wait at once, all but the last would sleep for ever, and so would kube's own controller.

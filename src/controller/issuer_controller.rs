@@ -154,7 +154,7 @@ fn ready(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, 
     }
 }
 
-/// Wakes the issuer of a certificate if its status does not tell what the certificate has met with its credentials.
+/// Wakes the issuer of a certificate if their two statuses say different things about the credentials of the issuer.
 pub(super) fn tell_issuer(context: &Context, object: &DatabaseUserCertificate) {
     let Some(key) = issuer_key(object) else { return };
     let about_credentials = |reason: &str| Reason::from_name(reason).filter(|reason| reason.is_about_credentials());

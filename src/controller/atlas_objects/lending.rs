@@ -2,7 +2,7 @@
 //!
 //! # Guarantees
 //!
-//! - It may lead to nothing there, unless the administrator lends credentials to that namespace.
+//! - It leads to nothing in another namespace, unless the administrator lends credentials to the namespace with the reference.
 //! - Whatever is wrong in another namespace gives the same message, so that nobody learns what is there. The log tells the rest.
 //!
 //! # Assumptions
@@ -90,11 +90,11 @@ impl Lending {
         }
     }
 
-    /// The Secret for a user in namespace `own`. The first of these that is there:
+    /// The Secret for a user in namespace `own`. The first of these that is named:
     ///
-    /// 1. the Secret that the user names; it is in `own`
-    /// 2. the Secret that its project names, if it is in `own` or lent to it
-    /// 3. the Secret of the Atlas Kubernetes Operator itself, if that is lent to `own`
+    /// 1. by the user; this Secret is in `own`
+    /// 2. by its project; refused if it is in another namespace that is not lent to `own`
+    /// 3. by the administrator, as that of the Atlas Kubernetes Operator itself; only if that is lent to `own`
     ///
     /// # Errors
     /// None is named, or the one that is named is not lent to this namespace.

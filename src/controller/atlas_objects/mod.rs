@@ -3,7 +3,7 @@
 //! # Guarantees
 //!
 //! - They are only read, one by one and by name.
-//! - Nothing outside of the namespace of an object is watched or read for it unless [`lending`] allows it.
+//! - Nothing outside of the namespace of a tenant's object is watched or read for it unless [`lending`] allows it.
 //!
 //! # Assumptions
 //!

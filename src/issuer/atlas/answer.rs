@@ -63,7 +63,8 @@ fn read(body: &str, request: &IssueRequest) -> Result<CertificatePair, String> {
     expect_one_of_each(pem)?;
     let pair = CertificatePair::parse_combined(pem.as_bytes()).map_err(|error| error.to_string())?;
     match pair.verify(&request.subject, request.now) {
-        // Atlas dates its certificates back by an hour, so our clock is late. The key must not be lost because of that.
+        // Atlas dates its certificates back by an hour. If one is not valid yet, our clock is late, and the key must not be lost
+        // because of that.
         Ok(()) | Err(PairError::NotYetValid(_)) => Ok(pair),
         Err(error) => Err(error.to_string()),
     }

@@ -5,7 +5,7 @@
 //! - Each request has a time limit, and each answer a limit of bytes.
 //! - Only a request that was certainly not carried out is sent again: after a stale nonce, and after a 401 for a token.
 //! - Credentials go only to the endpoint that the issuer names: redirects are not followed.
-//! - The body of an answer, which may hold a key, is zeroized on drop and leaves no copies behind.
+//! - The buffer for an answer, which may hold a key, is zeroized on drop. It never grows, so it leaves no copies behind.
 //!
 //! # Errors
 //!

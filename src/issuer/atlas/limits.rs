@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | no answer yet | one call goes ahead; the others wait for its answer |
 //! | an answer with the headers | they are believed; if more is left than expected, the bucket fills faster than was believed |
-//! | an answer without the headers | nothing new is believed |
+//! | an answer without the headers | what earlier headers told stays; if there were none, nothing is limited |
 //! | a 429 | nothing is sent for as long as `Retry-After` says (else 30 seconds); the bucket fills more slowly |
 
 use std::{

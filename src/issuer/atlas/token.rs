@@ -1,4 +1,4 @@
-//! OAuth 2.0 tokens of service accounts (RFC 6749 section 4.4). All issuers with the same account share one token.
+//! OAuth 2.0 tokens of service accounts (RFC 6749 section 4.4). All issuers with the same account and endpoint share one token.
 //!
 //! A token lives for an hour, and an account may have a hundred at once. The token endpoint allows few requests a minute. So one
 //! caller refreshes the token when two thirds of its life have passed, the others use the old one meanwhile, and a refusal is

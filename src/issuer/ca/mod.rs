@@ -10,7 +10,7 @@
 //!
 //! # Assumptions
 //!
-//! - The Secret holds the whole chain: no certificate is looked up elsewhere.
+//! - The Secret holds all CA certificates that are needed: none is looked up elsewhere.
 //! - Revocation is not checked.
 //!
 //! # Errors
