@@ -236,7 +236,7 @@ impl PrivateKey {
     /// The public key as an encoded `SubjectPublicKeyInfo` (RFC 5280 section 4.1.2.7).
     ///
     /// # Errors
-    /// The key's kind has none that is known here.
+    /// The public key of this kind of key cannot be encoded here.
     pub fn public_key_info(&self) -> Result<Vec<u8>, KeyError> {
         self.signing_key.public_key().map(|key| key.as_ref().to_vec()).ok_or(KeyError::Unsupported)
     }

@@ -101,7 +101,7 @@ impl Drop for Turn {
 }
 
 impl Turns {
-    /// Queues for the calls of this client, which so many workers make.
+    /// Queues for the calls of this client. `workers` is how many passes run at once.
     #[must_use]
     pub fn new(atlas: AtlasClient, workers: u16) -> Self {
         Self(Arc::new(Shared { atlas, workers: u32::from(workers), queues: Mutex::default() }))
