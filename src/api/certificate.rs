@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 /// A DNS subdomain (RFC 1123), the form of object names.
 pub(super) const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
-/// Hours, minutes and seconds, each at most once and in this order, as an expression of CEL.
+/// A CEL expression: the text is a duration in hours, minutes and seconds, each at most once and in this order.
 macro_rules! is_duration {
     ($text:literal) => {
         concat!($text, ".matches('^([0-9]+h)?([0-9]+m)?([0-9]+s)?$')")
     };
 }
 
-/// The rule for a field that is a duration of this length or more, and what it says. It is a rule and no bare pattern, for the API server
-/// answers one of those with the pattern.
+/// The CEL rule of a duration field: at least this long. A `pattern` would not do, because the API server answers a value
+/// that does not match it with the regular expression instead of a message.
 macro_rules! duration_rule {
     ($field:literal, $least:literal) => {
         kube::core::Rule::new(concat!(
@@ -36,7 +36,7 @@ macro_rules! duration_rule {
 
 pub(super) use {duration_rule, is_duration};
 
-/// Which certificate is wanted, and where.
+/// Which certificate is wanted, and in which Secret.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq)]
 #[kube(
     group = "usercert.dev",
@@ -71,49 +71,55 @@ pub(super) use {duration_rule, is_duration};
 #[x_kube(validation = Rule::new(concat!("!has(self.renewBefore) || !has(self.duration) || !", is_duration!("self.renewBefore"), " || !", is_duration!("self.duration"), " || duration(self.renewBefore) < duration(self.duration)")).message("renewBefore must be shorter than duration"))]
 #[x_kube(validation = Rule::new(concat!("!has(self.renewBefore) || !has(self.monthsUntilExpiration) || !", is_duration!("self.renewBefore"), " || duration(self.renewBefore).getHours() < self.monthsUntilExpiration * 672")).message("renewBefore must be shorter than monthsUntilExpiration months of 28 days"))]
 pub struct DatabaseUserCertificateSpec {
-    /// The database user, as the database knows it. A CA issuer signs `CN=<username>` unless `subject` is given or the name
-    /// itself begins with `CN=`, which makes it the whole subject. A name that reads as a distinguished name of several attributes and
-    /// begins with another one, such as `C=US,CN=orders`, is refused with a CA issuer: write it in `subject`. A common name of more
-    /// than 64 characters (RFC 5280) is signed with a warning, for other programs may refuse it.
+    /// The name of the database user, as the database knows it. A CA issuer signs the subject `CN=<username>`, with two
+    /// exceptions: if `subject` is given, it signs that one; if the name begins with `CN=`, the name is the whole subject.
+    /// A CA issuer refuses a name that reads as a distinguished name of several attributes but begins with another
+    /// attribute, such as `C=US,CN=orders`: write it in `subject`. It signs a common name of more than 64 characters (RFC
+    /// 5280) with a warning, because other programs may refuse it.
     #[schemars(length(min = 1, max = 1024), regex(pattern = r"^\P{Cc}+$"))]
     #[x_kube(validation = Rule::new("!(self in ['.', '..'])").message("username must not be '.' or '..', which a URL path cannot hold"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
-    /// Who issues the certificate. It may be changed: the present certificate stays in the Secret until the new issuer has made one.
+    /// The issuer of the certificate. It may be changed: the Secret keeps the present certificate until the new issuer has
+    /// issued one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer_ref: Option<IssuerReference>,
-    /// In place of `username` and `issuerRef`: an `AtlasDatabaseUser` of the Atlas Kubernetes Operator in the same namespace, which
-    /// names the user, the project and the credentials. It is waited for until it is Ready.
+    /// Instead of `username` and `issuerRef`: an `AtlasDatabaseUser` of the Atlas Kubernetes Operator in the same
+    /// namespace. It names the user, the project and the credentials. No certificate is issued while it is not Ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_ref: Option<ObjectName>,
-    /// The Secret that is created for the certificate; default: the name of this object. It cannot be changed.
+    /// The name of the Secret that holds the certificate. Default: the name of this object. It cannot be changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253), regex(pattern = NAME_PATTERN))]
     pub secret_name: Option<String>,
-    /// Atlas: validity in calendar months; default: the issuer's. A change takes effect with the next certificate.
+    /// For Atlas issuers: validity in calendar months. Default: that of the issuer. A change takes effect with the next
+    /// certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 1, max = 24))]
     pub months_until_expiration: Option<u8>,
-    /// CA: validity, such as `2160h`; default: the issuer's. A change takes effect with the next certificate.
+    /// For CA issuers: validity, such as `2160h`. Default: that of the issuer. A change takes effect with the next
+    /// certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 16))]
     #[x_kube(validation = duration_rule!("duration", "1h"))]
     pub duration: Option<String>,
-    /// How long before expiry to renew, such as `840h`. Default: one third of the certificate's lifetime, and for
-    /// certificates of three months and more never under 35 days, because mongod and Atlas warn under 30.
+    /// How long before its expiry the certificate is renewed, such as `840h`. Default: one third of its lifetime. For
+    /// lifetimes of three months and more the default is at least 35 days, because mongod and Atlas warn when fewer than 30
+    /// days are left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 16))]
     #[x_kube(validation = duration_rule!("renewBefore", "5m"))]
     pub renew_before: Option<String>,
-    /// Like renewBefore, as a percentage of the certificate's lifetime.
+    /// Like `renewBefore`, as a percentage of the lifetime of the certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 1, max = 90))]
     pub renew_before_percentage: Option<u8>,
-    /// CA: the exact subject as an RFC 4514 string, such as `CN=orders,OU=apps,O=Acme`; also the name of the `$external` user.
+    /// For CA issuers: the exact subject as an RFC 4514 string, such as `CN=orders,OU=apps,O=Acme`. It is also the name of
+    /// the `$external` user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 4, max = 2048), regex(pattern = r"^\P{Cc}+$"))]
     pub subject: Option<String>,
-    /// CA: the key to generate; default: ECDSA 256.
+    /// For CA issuers: the key to generate. Default: ECDSA 256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
 }
@@ -166,7 +172,7 @@ pub struct PrivateKey {
     /// `ECDSA`, `RSA` or `Ed25519`.
     #[serde(default)]
     pub algorithm: PrivateKeyAlgorithm,
-    /// Size in bits; default: 256 for ECDSA, 2048 for RSA.
+    /// Size in bits. Default: 256 for ECDSA, 2048 for RSA.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>")]
     pub size: Option<u16>,
@@ -186,11 +192,11 @@ pub enum PrivateKeyAlgorithm {
     Ed25519,
 }
 
-/// What the operator did and found. The Secret, not this, is the truth about the certificate: a lost status is rebuilt from it.
+/// What the operator did and found. The Secret is the truth about the certificate: a status that is lost is rebuilt from it.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseUserCertificateStatus {
-    /// The generation of the spec that the conditions speak of.
+    /// The generation of the spec that the conditions are about.
     #[serde(default)]
     pub observed_generation: Option<i64>,
     /// The Secret that holds the certificate.
@@ -199,8 +205,8 @@ pub struct DatabaseUserCertificateStatus {
     /// Serial number, upper-case hexadecimal as `openssl x509 -serial` prints it.
     #[serde(default)]
     pub serial_number: Option<String>,
-    /// The certificate's subject as an RFC 4514 string, bytes outside ASCII as `\XX`: the name of the `$external` user in a
-    /// self-hosted database, as mongod and `openssl x509 -nameopt RFC2253` write it.
+    /// The subject of the certificate as an RFC 4514 string, with each byte outside ASCII as `\XX`. It is the name of the
+    /// `$external` user in a self-hosted database. mongod and `openssl x509 -nameopt RFC2253` write it the same way.
     #[serde(default)]
     pub subject: Option<String>,
     /// Start of the certificate's validity.
@@ -212,15 +218,18 @@ pub struct DatabaseUserCertificateStatus {
     /// When the certificate will be renewed.
     #[serde(default)]
     pub renewal_time: Option<Time>,
-    /// `Ready`: the Secret holds a working certificate. `Issuing`: one is being made, or why not. Present only while they are True:
-    /// `Stalled`: not Ready, and nothing but a change by a person helps; `RenewalFailed`: Ready, but no new certificate can be had.
+    /// `Ready` is True while the Secret holds a working certificate. `Issuing` is True while a certificate is being issued;
+    /// its reason says why, or why not. Two more types are present only while they are True. `Stalled`: the object is not
+    /// Ready, and only a change by a person helps. `RenewalFailed`: the object is Ready, but no new certificate can be
+    /// issued.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
-    /// The claim under which a certificate is being made at Atlas right now.
+    /// The claim of a certificate that is being requested from Atlas. It is written before the request and removed with its
+    /// outcome.
     #[serde(default)]
     pub issuance: Option<Issuance>,
-    /// The last failure to issue, until a success.
+    /// The last failure to issue. A success removes it.
     #[serde(default)]
     pub failure: Option<CertificateFailure>,
     /// The last five certificates, newest first.
@@ -234,22 +243,22 @@ pub struct DatabaseUserCertificateStatus {
     /// The last value of the annotation `usercert.dev/renew-requested-at` that was handled.
     #[serde(default)]
     pub renew_request_handled: Option<String>,
-    /// The Secret as it was when its content was last verified; while it stays so, it is not read again.
+    /// The version of the Secret whose content was verified last. While the Secret has this version, it is not read again.
     #[serde(default)]
     pub verified: Option<VerifiedSecret>,
 }
 
-/// A persisted intent to have one certificate made.
+/// A claim: the intent to request one certificate from Atlas, stored before the request is sent.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Issuance {
-    /// Random id, also written to the Secret that the certificate ends in.
+    /// A random id. The Secret that holds the certificate has it too, in the annotation `usercert.dev/issuance-id`.
     pub id: String,
-    /// Why the certificate is made.
+    /// Why the certificate is requested.
     pub reason: String,
-    /// The how-manieth attempt since the last success, from 1.
+    /// The number of this attempt since the last success, counted from 1.
     pub attempt: i64,
-    /// When the claim was made.
+    /// When the claim was written.
     pub since: Time,
 }
 
@@ -257,36 +266,40 @@ pub struct Issuance {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct CertificateFailure {
-    /// Failures in a row.
+    /// The number of failures in a row.
     pub count: i64,
-    /// The last one's reason.
+    /// The reason of the last failure.
     pub reason: String,
     /// What happened and what to change.
     pub message: String,
     /// When it happened.
     pub last_time: Time,
-    /// Not tried again before this, unless what it depends on changes.
+    /// No attempt is made before this time. For most reasons a change of what the attempt depends on ends the wait early
+    /// (see `inputs`).
     pub next_attempt: Time,
-    /// Digest of what the attempt depended on (spec, issuer, credentials, renewal request).
+    /// Digest of what the attempt depended on: the spec, the issuer, its credentials and the renewal request. It is empty
+    /// if the operator stopped between the request and the write of the Secret.
     pub inputs: String,
     /// Why a certificate was needed.
     #[serde(default)]
     pub cause: Option<String>,
 }
 
-/// Certificates of a database user whose keys are lost, or elsewhere.
+/// Certificates of a database user whose private keys no Secret of this operator holds or has held: the keys are lost, or
+/// somebody else has them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct UnaccountedCertificates {
-    /// How many there are, presumed ones included.
+    /// The number of these certificates, presumed ones included.
     pub count: i64,
-    /// How many of them are presumed, because an answer was lost since Atlas was last asked for its list.
+    /// How many of them are presumed. Since Atlas was last asked for its list, this many answers were lost, and each may have
+    /// held a certificate.
     #[serde(default)]
     pub presumed: i64,
-    /// When the last of the listed ones expires.
+    /// When the last of the listed certificates expires.
     #[serde(default)]
     pub latest_expiry: Option<Time>,
-    /// Those that Atlas lists, the last to expire first; no more than 20.
+    /// The certificates that Atlas lists, the latest expiry first. At most 20.
     #[serde(default)]
     #[schemars(length(max = 20))]
     pub certificates: Vec<UnaccountedCertificate>,
@@ -313,7 +326,8 @@ pub struct IssuedCertificate {
     pub serial_number: String,
     /// Why it was issued.
     pub reason: String,
-    /// Who issued it, for a Secret that lost its annotations: `atlas/` and the project's id, or `ca/` and a digest of the CA's name and key.
+    /// Who issued it: `atlas/` and the id of the project, or `ca/` and a digest of the name and key of the CA. It is used
+    /// if the Secret loses its annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
     /// When the operator recorded it.
@@ -322,7 +336,7 @@ pub struct IssuedCertificate {
     pub not_after: Time,
 }
 
-/// Which version of the Secret was verified, and the facts about it that the other fields do not hold.
+/// Which version of the Secret was verified, and those facts about it that no other field of the status holds.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct VerifiedSecret {
@@ -334,10 +348,11 @@ pub struct VerifiedSecret {
     pub issuer: String,
     /// Algorithm and size of the certificate's key.
     pub private_key: String,
-    /// CA: digest of the issuer's chain with which the Secret was found to be in order. Another one is written to the Secret.
+    /// For CA issuers: digest of the chain of the issuer for which the Secret was found in order. When the issuer has a
+    /// chain with another digest, that chain is written to the Secret.
     #[serde(default)]
     pub chain: Option<String>,
-    /// CA: when the first of the certificates above this one expires. Databases refuse it from then on.
+    /// For CA issuers: when the first of the certificates above this one expires. From then on databases refuse this one.
     #[serde(default)]
     pub chain_not_after: Option<Time>,
 }

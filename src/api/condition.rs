@@ -1,4 +1,5 @@
-//! Conditions by the rules of `meta.SetStatusCondition`: one of a type, `lastTransitionTime` moves only with `status`.
+//! Conditions by the rules of `meta.SetStatusCondition` (k8s.io/apimachinery): each type is there once, and
+//! `lastTransitionTime` changes only with `status`.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -8,21 +9,24 @@ use super::{Reason, Remedy};
 /// Condition type: True while the Secret holds a certificate that works for this user and issuer.
 pub const READY: &str = "Ready";
 
-/// Condition type: True while a certificate is being issued; False with the reason when that cannot be done, or is not needed.
+/// Condition type: True while a certificate is being issued. False, with the reason, when none is needed or none can be
+/// issued.
 pub const ISSUING: &str = "Issuing";
 
-/// Condition type, present only while it is True: Ready is False and nothing but a change by a person helps. kstatus, and so Flux, takes
-/// it for a failure, and anything else that is not Ready for progress.
+/// Condition type, present only while it is True: Ready is False, and only a change by a person helps. kstatus, and so
+/// Flux, takes `Stalled` for a failure. It takes any other object that is not Ready for one in progress.
 pub const STALLED: &str = "Stalled";
 
-/// Condition type, present only while it is True: the certificate works, and no new one can be had. Named as Flux names what fails while
-/// an object stays in service (`FetchFailed`), in the past tense that the Kubernetes API conventions ask of condition types.
+/// Condition type, present only while it is True: the certificate works, but no new one can be issued. The name follows
+/// Flux, which calls what fails while an object stays in service `FetchFailed`. It has the past tense that the Kubernetes
+/// API conventions ask of condition types.
 pub const RENEWAL_FAILED: &str = "RenewalFailed";
 
-/// The longest message of a condition.
+/// The longest message of a condition, in characters.
 pub const MESSAGE_CHARACTERS: usize = 4096;
 
-/// Text for people that others wrote: nothing in it that a terminal or an editor would act on, and no more than so many characters.
+/// Makes text that others wrote safe to show to people: drops everything that a terminal or an editor would act on, and
+/// keeps at most this many characters.
 #[must_use]
 pub fn printable(text: &str, characters: usize) -> String {
     let is_plain = |character: &char| {
@@ -38,8 +42,8 @@ pub fn condition<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Con
     conditions.iter().find(|condition| condition.type_ == type_)
 }
 
-/// Sets one condition; `lastTransitionTime` becomes `now` only if `status` differs from what was there. The message may quote names
-/// from certificates and objects, whoever chose them, so it is made [`printable`].
+/// Sets one condition. `lastTransitionTime` becomes `now` only if `status` changes. The message is made [`printable`],
+/// because it may quote names in certificates and objects, which anybody may have chosen.
 pub fn set_condition(
     conditions: &mut Vec<Condition>,
     type_: &str,
@@ -67,12 +71,13 @@ pub fn set_condition(
     }
 }
 
-/// Removes the condition of this type: for types that are absent when they do not hold.
+/// Removes the condition of this type. It is for types that are absent when they do not hold.
 pub fn remove_condition(conditions: &mut Vec<Condition>, type_: &str) {
     conditions.retain(|condition| condition.type_ != type_);
 }
 
-/// Sets [`STALLED`] with the reason and message of [`READY`] if that is False for a reason that needs a person, and removes it if not.
+/// Sets [`STALLED`] if [`READY`] is False for a reason that needs a person, with the reason and message of [`READY`].
+/// Removes it otherwise.
 pub fn set_stalled(conditions: &mut Vec<Condition>, now: Timestamp) {
     let ready = condition(conditions, READY).filter(|ready| ready.status == "False").cloned();
     let stalled = ready.and_then(|ready| Reason::from_name(&ready.reason).map(|reason| (ready, reason)));
@@ -84,7 +89,7 @@ pub fn set_stalled(conditions: &mut Vec<Condition>, now: Timestamp) {
     }
 }
 
-/// Kubernetes stores times with a precision of one second; comparing a finer one would never be equal.
+/// The time without fractions of a second. Kubernetes stores whole seconds, so a finer time would never equal a stored one.
 #[must_use]
 pub fn truncated_to_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)

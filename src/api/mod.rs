@@ -30,8 +30,9 @@ pub fn custom_resource_definitions() -> Vec<CustomResourceDefinition> {
     [DatabaseUserCertificate::crd(), CertificateIssuer::crd(), ClusterCertificateIssuer::crd()].map(with_default_status).into()
 }
 
-/// The status of an object that the operator has not touched yet is of no generation. Without this, kstatus, and so Flux, takes an object
-/// without a status for one that is as it should be. Flux's own definitions have the same default.
+/// Gives the status of each object the default `observedGeneration: -1`, until the operator has written one. Without it
+/// kstatus, and so Flux, takes an object without a status for one that is ready. Flux sets the same default in its own
+/// definitions.
 fn with_default_status(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
     let schemas =
         definition.spec.versions.iter_mut().filter_map(|version| version.schema.as_mut()?.open_api_v3_schema.as_mut());

@@ -1,13 +1,13 @@
 //! Names that users and other programs see: labels, annotations, keys of Secrets.
 
-/// The API group; also the prefix of every label and annotation of ours. Never the prefix of another operator: the Atlas
+/// The API group, and the prefix of all our labels and annotations. The prefix of another operator is never used: the Atlas
 /// Kubernetes Operator deletes Secrets that carry its labels.
 pub const GROUP: &str = "usercert.dev";
 
-/// Who writes: the field manager of every patch and the reporter of every Event.
+/// The name in which we write: the field manager of every patch and the reporter of every Event.
 pub const CONTROLLER: &str = "usercert-operator";
 
-/// Label of each Secret of ours, with the UID of its `DatabaseUserCertificate`. The Secret watch selects on its presence.
+/// Label of each Secret of ours: the UID of its `DatabaseUserCertificate`. The watch of Secrets selects on its presence.
 pub const CERTIFICATE_UID_LABEL: &str = "usercert.dev/certificate-uid";
 
 /// Annotation of a Secret: serial number of its certificate, as `openssl x509 -serial` prints it.
@@ -19,7 +19,7 @@ pub const NOT_AFTER_ANNOTATION: &str = "usercert.dev/not-after";
 /// Annotation of a Secret: who issued its certificate, as `atlas/<project id>` or `ca/<key id>`.
 pub const ISSUER_ANNOTATION: &str = "usercert.dev/issuer";
 
-/// Annotation of a Secret: SHA-256 of its `ca.crt`, so that a changed CA certificate is noticed without reading the Secret.
+/// Annotation of a Secret: SHA-256 of its `ca.crt`. It shows a changed CA certificate without a read of the Secret.
 pub const CA_DIGEST_ANNOTATION: &str = "usercert.dev/ca-sha256";
 
 /// Annotation of a Secret: why its certificate was issued (a [`Reason`](crate::api::Reason)).
@@ -29,12 +29,15 @@ pub const ISSUE_REASON_ANNOTATION: &str = "usercert.dev/issue-reason";
 pub const ISSUANCE_ANNOTATION: &str = "usercert.dev/issuance-id";
 
 /// Annotation of a `DatabaseUserCertificate`: any new value asks for one renewal.
-/// On the Secret: the value that its certificate answered, so that a lost status does not renew again.
+/// On the Secret: the value that its certificate answered. So a status that is lost does not lead to a second renewal.
 pub const RENEW_REQUESTED_ANNOTATION: &str = "usercert.dev/renew-requested-at";
 
-/// Annotation of a `DatabaseUserCertificate`, `true`: a Secret of its name is taken over as it is, if it carries this operator's label or
-/// annotations, holds a client certificate with its key and nothing else, and nobody controls it, or an object did that had this one's name
-/// before. For backups that were restored, whose objects have new UIDs.
+/// Annotation of a `DatabaseUserCertificate`, with the value `true`: take over the Secret of its name as it is. This is for
+/// restored backups, whose objects have new UIDs. All of this must hold:
+///
+/// - The Secret carries the label or annotations of this operator.
+/// - It holds a client certificate with its key and nothing else.
+/// - It has no controller, or its controller is a former object with the name of this one.
 pub const ADOPT_SECRET_ANNOTATION: &str = "usercert.dev/adopt-secret";
 
 /// Key of a TLS Secret: the certificate, then intermediates.

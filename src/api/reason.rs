@@ -1,13 +1,14 @@
 //! The one list of reasons: why a decision was taken.
 //!
-//! A reason is the `reason` of a condition, the `reason` of an Event and the label of a metric. The `README.md` table of
-//! reasons is compared with this list by a test.
+//! A reason is the `reason` of a condition, the `reason` of an Event and the label of a metric. A test compares the table
+//! of reasons in `README.md` with this list.
 
 use std::fmt;
 
 macro_rules! reasons {
     ($( $(#[doc = $doc:literal])+ $name:ident, $severity:ident, $remedy:ident; )+) => {
-        /// Why the operator does, refuses or awaits something. `CamelCase` as the Kubernetes API conventions ask of condition reasons.
+        /// Why the operator does, refuses or awaits something. `CamelCase`, as the Kubernetes API conventions ask of
+        /// condition reasons.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Reason { $( $(#[doc = $doc])+ $name, )+ }
 
@@ -48,7 +49,7 @@ macro_rules! reasons {
     };
 }
 
-/// How an Event with a reason is typed.
+/// The type of an Event with a reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
     /// Nothing for a person to do.
@@ -57,12 +58,13 @@ pub enum Severity {
     Warning,
 }
 
-/// What ends a state that an object does not want to be in.
+/// What takes an object out of a state that is not wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Remedy {
-    /// It passes by itself: the operator goes on, something that is often created in the same breath comes, or the other side recovers.
+    /// It passes by itself: the operator goes on, an object appears that is often created together with this one, or the
+    /// other side recovers.
     Time,
-    /// Nothing but a change by a person. An object that is not Ready for such a reason is `Stalled`.
+    /// Only a change by a person. An object that is not Ready for such a reason is `Stalled`.
     Person,
 }
 
@@ -109,7 +111,7 @@ reasons! {
     IssuerNotAllowed, Warning, Person;
     /// The administrator does not allow a CertificateIssuer this endpoint; nothing is sent there.
     EndpointNotAllowed, Warning, Person;
-    /// What is referred to is in another namespace, or is the operator's own credentials, and the administrator lends this namespace none.
+    /// The object refers to another namespace or needs the operator's own credentials, and the administrator lends this namespace none.
     CredentialsNotLent, Warning, Person;
     /// What is lent to this namespace cannot be used. The operator's log says why; the condition tells nothing about other namespaces.
     LentCredentialsUnusable, Warning, Person;
@@ -136,13 +138,13 @@ reasons! {
     SecretTypeWrong, Warning, Person;
     /// The API server refused the write of the Secret (permission, quota, admission).
     SecretNotWritable, Warning, Person;
-    /// The API server failed at the write of the Secret, or a webhook that it asks did (answers of 5xx and 429); it is repeated later.
+    /// The API server, or a webhook that it asks, failed at the write of the Secret (answers 5xx and 429); the write is repeated later.
     SecretWriteFailed, Warning, Time;
     /// The namespace is being deleted, so nothing can be created in it.
     NamespaceTerminating, Warning, Time;
-    /// More certificates were issued for this object in an hour than can be right: something keeps undoing the Secret.
+    /// More certificates were issued for this object in an hour than can be right: something keeps deleting or damaging the Secret.
     TooManyIssues, Warning, Time;
-    /// The Secret was put right several times in a short while: something keeps changing it, which the message names.
+    /// The Secret was put right several times in a short while: something keeps changing it; the message names what.
     SecretContested, Warning, Time;
 
     /// Atlas answered 401: the credentials are wrong or lack the role Project Owner on the project.
@@ -171,9 +173,9 @@ reasons! {
     AtlasConflict, Warning, Time;
     /// Atlas answered 429; the request is repeated after the time it asked for.
     AtlasRateLimited, Warning, Time;
-    /// The request waits for its turn: Atlas allows a project so many in a time, and the certificate that expires soonest goes first.
+    /// The request waits for its turn: Atlas limits the requests of a project, and the certificate that expires soonest goes first.
     AtlasQueued, Normal, Time;
-    /// More certificates were made for the database user in a day than the objects that name it can need; a forced renewal goes on.
+    /// More certificates were made for the database user in a day than the objects that name it can need; a forced renewal is still carried out.
     AtlasMintBudget, Warning, Time;
     /// Atlas has certificates for the database user that no Secret of this operator holds; their number and expiry are in the status.
     UnaccountedCertificates, Warning, Person;
@@ -181,14 +183,15 @@ reasons! {
     AtlasUnavailable, Warning, Time;
     /// Atlas made a certificate but its answer cannot be used; the certificate is counted as unaccounted.
     AtlasAnswerUnusable, Warning, Person;
-    /// The answer to a request that may have made a certificate was lost; it is counted as unaccounted.
+    /// The answer to a request that may have made a certificate was lost; the certificate is counted as unaccounted.
     AtlasAnswerLost, Warning, Time;
     /// The CA could not sign; the message says why.
     SigningFailed, Warning, Person;
 }
 
 impl Reason {
-    /// Whether Atlas says this of the issuer's credentials or their organisation, and so to every certificate of the issuer.
+    /// Whether this is about the credentials of the issuer or their organisation. Then Atlas answers every certificate of
+    /// the issuer with it.
     #[must_use]
     pub const fn is_about_credentials(self) -> bool {
         matches!(

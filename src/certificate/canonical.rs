@@ -1,17 +1,17 @@
-//! The form in which OpenSSL compares names: ASCII letters are lower-case, and white space counts once between words and never at the
-//! edges, whatever string type encodes the text (a part of RFC 5280 section 7.1).
+//! The form in which OpenSSL compares names (a part of RFC 5280 section 7.1). ASCII letters are lower-case. White space between
+//! words is one space, and there is none at the edges. The string type of the encoding does not matter.
 
 use der::{Tag, Tagged, asn1::Any, oid::ObjectIdentifier};
 use x509_cert::{attr::AttributeTypeAndValue, name::Name};
 
-/// A name as a sequence of parts, each a set of attributes, which is sorted.
+/// A name: a sequence of parts. Each part is a set of attributes, kept sorted.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct CanonicalName(Vec<Vec<Attribute>>);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Attribute {
     type_: ObjectIdentifier,
-    /// The tag of a value that is no text; such are compared as they are.
+    /// The tag of a value that is not text. Such values are compared byte by byte. `None` for text.
     tag: Option<Tag>,
     value: Vec<u8>,
 }
@@ -44,18 +44,18 @@ impl From<&AttributeTypeAndValue> for Attribute {
     }
 }
 
-/// Whether OpenSSL reads the name. It refuses a certificate with values of other types in its names.
+/// Whether OpenSSL can read the name. It refuses a certificate with values of other types than these in its names.
 pub(super) fn is_readable(name: &Name) -> bool {
     let is_readable = |value: &Any| matches!(value.tag(), Tag::NumericString | Tag::BitString | Tag::Sequence);
     name.iter().all(|attribute| is_readable(&attribute.value) || text_of(&attribute.value).is_some())
 }
 
-/// The text of a value of a string type; `None` for values of other types, `NumericString` among them.
+/// The text of a value of a string type. `None` for any other type; `NumericString` counts as one of those.
 pub(super) fn text_of(value: &Any) -> Option<String> {
     let bytes = value.value();
     match value.tag() {
         Tag::Utf8String => String::from_utf8(bytes.to_vec()).ok(),
-        // OpenSSL takes each byte of these for a character, ASCII or not.
+        // OpenSSL takes each byte of these types for one character, ASCII or not.
         Tag::PrintableString | Tag::Ia5String | Tag::TeletexString => Some(bytes.iter().copied().map(char::from).collect()),
         Tag::BmpString => {
             let (units, []) = bytes.as_chunks::<2>() else { return None };
@@ -71,7 +71,7 @@ fn canonical(text: &str) -> String {
     words.join(" ").to_ascii_lowercase()
 }
 
-/// That of C, which is in ASCII and has the vertical tab.
+/// White space as C has it (`isspace`): ASCII only, with the vertical tab.
 const fn is_white_space(character: char) -> bool {
     matches!(character, ' ' | '\t'..='\r')
 }

@@ -1,4 +1,15 @@
-//! Whether certificates lead from one to another.
+//! Whether the certificates of a Secret are a chain: each issued by the next, up to one in `ca.crt`.
+//!
+//! # Guarantees
+//!
+//! - Each certificate on an accepted way issued the one before, as OpenSSL decides it (see [`Link::is_issued_by`]).
+//! - Only the certificates that are passed in count: nothing is looked up elsewhere.
+//! - The work is bounded: at most 20 certificates are compared.
+//!
+//! # Assumptions
+//!
+//! - Whether a CA may sign (basicConstraints, key usages, name constraints) is checked where a CA is loaded, in `issuer::ca`.
+//! - Dates are not judged here: [`check_leads_to`] returns the time at which the chain ends.
 
 use std::collections::VecDeque;
 
@@ -11,10 +22,10 @@ use super::{
     time_of,
 };
 
-/// More certificates than any chain has, and few enough to be compared in no time.
+/// The most certificates that are compared: more than any chain has, and few enough to take no time.
 const LONGEST: usize = 20;
 
-/// Why a Secret does not verify by itself.
+/// Why the certificates of a Secret are not a chain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChainError {
     /// `ca.crt` cannot be read.
@@ -29,21 +40,22 @@ pub enum ChainError {
     /// The certificates do not lead to `ca.crt`.
     #[error("tls.crt does not lead to ca.crt: the certificate that issued {0} is in neither")]
     Broken(String),
-    /// The topmost certificate that is known is no root, so that databases trust another one and need it.
+    /// The topmost certificate that is known is not a root and stands in `ca.crt` alone. Databases trust a root above it and need
+    /// it in `tls.crt`.
     #[error("tls.crt lacks {0}, which is in ca.crt and is no root")]
     Lacking(String),
 }
 
-/// The certificates that were found above others.
+/// The result of a search upwards: the certificates that were found, and the way to each.
 pub(crate) struct Reached {
-    /// In the order in which they were found, those that the search began with first.
+    /// In the order in which they were found. Those that the search began with come first.
     pub(crate) order: Vec<usize>,
-    /// Which one each was found above.
+    /// For each certificate, the one below it through which it was found, and how sure that step is.
     below: Vec<Option<(usize, Proof)>>,
 }
 
 impl Reached {
-    /// Searches upwards, the nearest first, among those that are not left out.
+    /// Searches upwards from `begin`, the nearest first, among the certificates that `is_allowed` accepts.
     pub(crate) fn from(begin: &[usize], links: &[Link], is_allowed: impl Fn(usize) -> bool) -> Self {
         let mut reached = Self { order: Vec::new(), below: vec![None; links.len()] };
         let mut found = vec![false; links.len()];
@@ -67,7 +79,7 @@ impl Reached {
         reached
     }
 
-    /// The way up to this one, and how sure its last step is.
+    /// The way up to this certificate, and how sure its last step is.
     pub(crate) fn path(&self, end: usize) -> (Vec<usize>, Proof) {
         let proof = self.below[end].map_or(Proof::Verified, |(_, proof)| proof);
         let mut path = vec![end];
@@ -79,9 +91,13 @@ impl Reached {
     }
 }
 
-/// Checks that the first certificate leads through the others to one in `ca.crt`, by names and signatures and whatever the time is. That
-/// one is a root, or the topmost that is known, which is among the others then. Returns when the first of the certificates above the leaf
-/// expires; of several ways up, that of the one that lasts longest.
+/// Checks that the first certificate (the leaf) leads through the others to one in `ca.crt`, by names and signatures, at any
+/// time.
+///
+/// The certificate in `ca.crt` is either a root, or the topmost that is known. In the second case it must be in `chain` too.
+///
+/// Returns when the chain ends: the time at which the first of the certificates above the leaf expires. If there are several ways
+/// up, the one that lasts longest counts.
 pub(crate) fn check_leads_to(chain: &[CertificateDer<'static>], ca_certificates: &[u8]) -> Result<Timestamp, ChainError> {
     let tops = read_certificates(ca_certificates).map_err(ChainError::Top)?;
     let count = chain.len() + tops.len();
@@ -106,8 +122,9 @@ pub(crate) fn check_leads_to(chain: &[CertificateDer<'static>], ca_certificates:
     Err(ChainError::Broken(reached.order.last().map(|index| links[*index].name()).unwrap_or_default()))
 }
 
-/// For each certificate when the first one on the way up to it expires, itself included and the leaf (the first) not; of several ways, on the
-/// one that lasts longest. Only certificates that are among `reached` are on a way.
+/// For each certificate, when the way up to it ends: the time at which the first certificate on the way expires. The certificate
+/// itself counts, the leaf (the first) does not. If there are several ways, the one that lasts longest counts. Only certificates
+/// in `reached` can be on a way.
 fn ends_of_ways(links: &[Link], reached: &[usize]) -> Vec<Option<Timestamp>> {
     let not_after = |index: usize| time_of(links[index].certificate.tbs_certificate().validity().not_after);
     let mut ends: Vec<Option<Timestamp>> = vec![None; links.len()];

@@ -1,4 +1,10 @@
-//! Private keys: parse, generate, sign. What holds one is redacted in Debug and zeroized on drop.
+//! Private keys: parse, generate, sign.
+//!
+//! # Guarantees
+//!
+//! - A key is redacted in `Debug` output.
+//! - The memory of a key is zeroized on drop.
+//! - No error holds a part of a key.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -90,7 +96,7 @@ impl FromStr for PrivateKeySpec {
 }
 
 impl PrivateKeySpec {
-    /// Algorithm and size of the public key in a certificate; `None` for kinds that are not used with databases.
+    /// Algorithm and size of the public key in a certificate. `None` for kinds that databases are not used with.
     pub(crate) fn of_public_key(key: &SubjectPublicKeyInfoRef<'_>) -> Option<Self> {
         let parameter = || key.algorithm.parameters_oid().ok();
         match key.algorithm.oid {
@@ -150,10 +156,10 @@ pub enum KeyError {
     /// The algorithm or size is not known here.
     #[error("the key's algorithm or size is not supported: use RSA, ECDSA (P-256, P-384, P-521) or Ed25519")]
     Unsupported,
-    /// The system gave no key.
+    /// The system could not generate a key.
     #[error("no key could be generated")]
     Generation,
-    /// The key does not sign.
+    /// The key could not sign.
     #[error("the key cannot sign")]
     Signing,
 }
@@ -192,7 +198,7 @@ impl PrivateKey {
             (KeyAlgorithm::Rsa, 3072) => rsa(rsa::KeySize::Rsa3072)?,
             (KeyAlgorithm::Rsa, 4096) => rsa(rsa::KeySize::Rsa4096)?,
             (KeyAlgorithm::Ed25519, _) => {
-                // Version 1 of PKCS#8, for OpenSSL refuses the public key that version 2 carries.
+                // Version 1 of PKCS#8: OpenSSL refuses the public key that version 2 carries.
                 Ed25519KeyPair::generate_pkcs8v1(&random).map(|document| document.as_ref().to_vec()).map_err(failed)?
             }
             _ => return Err(KeyError::Unsupported),
@@ -230,7 +236,7 @@ impl PrivateKey {
     /// The public key as an encoded `SubjectPublicKeyInfo` (RFC 5280 section 4.1.2.7).
     ///
     /// # Errors
-    /// The key's kind has none that is known here.
+    /// The public key of this kind of key cannot be encoded here.
     pub fn public_key_info(&self) -> Result<Vec<u8>, KeyError> {
         self.signing_key.public_key().map(|key| key.as_ref().to_vec()).ok_or(KeyError::Unsupported)
     }
@@ -247,13 +253,15 @@ impl PrivateKey {
             .ok_or(KeyError::Unsupported)
     }
 
-    /// The algorithm with which [`PrivateKey::sign`] signs: SHA-256 with RSA and P-256, the curve's own size above.
+    /// The algorithm with which [`PrivateKey::sign`] signs: SHA-256 with RSA and P-256, SHA-384 with P-384, SHA-512 with P-521;
+    /// Ed25519 has its own.
     ///
     /// # Errors
-    /// The key's kind is not known here.
+    /// The kind of the key is not known here.
     pub fn signature_algorithm(&self) -> Result<AlgorithmIdentifierOwned, KeyError> {
         let (oid, _) = self.signature()?;
-        // RFC 4055 section 5 wants NULL for RSA, RFC 5758 section 3.2 and RFC 8410 section 3 want nothing.
+        // The parameters are NULL for RSA (RFC 4055 section 5), and absent for ECDSA (RFC 5758 section 3.2) and Ed25519 (RFC 8410
+        // section 3).
         let parameters = (oid == SHA256_WITH_RSA).then(der::asn1::Any::null);
         Ok(AlgorithmIdentifierOwned { oid, parameters })
     }
@@ -281,7 +289,7 @@ impl PrivateKey {
     }
 }
 
-/// The key in a block; `None` if there is something else in it.
+/// The key in a block. `None` if the block holds something else.
 fn key_of(block: &Block) -> Option<Result<PrivateKeyDer<'_>, KeyError>> {
     let content = block.content.as_slice();
     Some(match block.kind {

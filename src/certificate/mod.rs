@@ -23,5 +23,6 @@ pub(crate) use pair::{read_certificates, time_of};
 pub(crate) use pem::{Kind, pem_text, read_blocks};
 pub(crate) use signature::{Link, Proof, SignatureError, check_signature, kind_of, name_of};
 
-/// A certificate as OpenSSL takes it: RFC 5280's limits for serial numbers, which some CAs do not keep, are not checked.
+/// A certificate as OpenSSL reads it: the limits of RFC 5280 for serial numbers are not checked, because some CAs do not keep
+/// them.
 pub(crate) type Certificate = x509_cert::certificate::CertificateInner<x509_cert::certificate::Raw>;

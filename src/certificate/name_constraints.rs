@@ -1,7 +1,7 @@
 //! Which subjects the CAs of a chain permit (RFC 5280 section 4.2.1.10).
 //!
-//! The rules are OpenSSL's, for databases verify with it: a name is compared with the subtrees of its own kind alone, and the common
-//! name of a certificate without alternative names counts as a DNS name if it looks like one.
+//! The rules are those of OpenSSL, because databases verify with it. A name is compared only with subtrees of its own kind. The
+//! common name of a certificate without alternative names counts as a DNS name if it looks like one.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::{
     canonical::{CanonicalName, is_readable, text_of},
 };
 
-/// So many of a CA's permitted subtrees are named in a message.
+/// The most permitted subtrees of a CA that a message names.
 const NAMED_SUBTREES: usize = 3;
 
 const EMAIL_ADDRESSES: &str = "email addresses";
@@ -29,7 +29,7 @@ const EMAIL_ADDRESSES: &str = "email addresses";
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct NameConstraints(Arc<[Constraints]>);
 
-/// Those of one CA.
+/// The constraints of one CA.
 #[derive(Debug, PartialEq)]
 struct Constraints {
     ca: Subject,
@@ -40,7 +40,7 @@ struct Constraints {
 #[derive(Debug, PartialEq)]
 struct Subtree {
     base: ComparedName,
-    /// Whether it has a minimum other than 0 or a maximum. OpenSSL refuses every name of the kind then.
+    /// Whether it has a minimum other than 0, or a maximum. OpenSSL then refuses every name of this kind.
     has_distance: bool,
 }
 
@@ -49,7 +49,7 @@ struct Subtree {
 enum ComparedName {
     Directory(CanonicalName, Subject),
     Dns(String),
-    /// Of a kind that is not in what this operator signs, and is not compared here. CAs may have such names.
+    /// A kind of name that this operator neither signs nor compares. The certificate of a CA may have such names.
     Other(&'static str),
 }
 
@@ -69,7 +69,7 @@ pub enum NameConstraintsError {
         /// What cannot be read.
         extension: &'static str,
     },
-    /// A CA is outside of what those above it permit, so that databases refuse all that it signs.
+    /// A CA has a name that a CA above it does not permit. Databases refuse all that it signs.
     #[error("the CA {ca} has a name that a CA above it does not permit: {violation}")]
     CaNotPermitted {
         /// The CA.
@@ -80,8 +80,8 @@ pub enum NameConstraintsError {
 }
 
 impl NameConstraints {
-    /// Reads the constraints of a chain: the CA first, then those above it, the root included. Those of each CA bind the CAs below
-    /// it too, except the ones that are issued to themselves.
+    /// Reads the constraints of a chain: the CA first, then those above it, the root included. The constraints of each CA bind
+    /// the CAs below it too, except those that are issued to themselves (subject and issuer are the same name).
     ///
     /// # Errors
     /// An extension cannot be read, or one CA is outside of what another permits.
@@ -128,7 +128,10 @@ impl Constraints {
         names.iter().try_for_each(|name| self.check_name(name))
     }
 
-    /// If there are permitted subtrees of the name's kind, one of them must have the name in it; no excluded one may.
+    /// Only subtrees of the kind of the name count:
+    ///
+    /// - If any are permitted, the name must be in one of them.
+    /// - The name must not be in an excluded one.
     fn check_name(&self, name: &ComparedName) -> Result<(), NameViolation> {
         let kind = name.kind();
         let of_its_kind = |subtree: &&Subtree| subtree.base.kind() == kind;
@@ -214,7 +217,7 @@ impl ComparedName {
     }
 }
 
-/// The names that a subject has for every certificate: itself, if it is not empty, and its email addresses.
+/// The names that the subject gives any certificate: the subject itself, unless it is empty, and its email addresses.
 fn names_in(subject: &Name) -> Vec<ComparedName> {
     let whole = (!subject.is_empty()).then(|| ComparedName::directory(subject));
     let email = subject.iter().find(|attribute| attribute.oid == EMAIL_ADDRESS);
@@ -234,7 +237,7 @@ fn is_self_issued(certificate: &Certificate) -> bool {
     CanonicalName::from(fields.subject()) == CanonicalName::from(fields.issuer())
 }
 
-/// As OpenSSL has it: two labels at least, with underscores too, and no hyphen at the edge of one.
+/// The rule of OpenSSL: at least two labels of letters, digits, hyphens and underscores, with no hyphen at the edge of a label.
 fn is_like_dns_name(text: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
     let is_label =
@@ -242,7 +245,7 @@ fn is_like_dns_name(text: &str) -> bool {
     text.contains('.') && text.split('.').all(is_label)
 }
 
-/// A base without a leading dot is a name too; one with a leading dot has only names below it in its subtree.
+/// A base with a leading dot has only the names below it in its subtree. A base without one has itself in it too.
 fn is_dns_name_below(name: &str, base: &str) -> bool {
     let (name, base) = (name.as_bytes(), base.as_bytes());
     let Some(length) = name.len().checked_sub(base.len()) else { return false };

@@ -1,4 +1,9 @@
 //! A certificate with its key, and what decisions need to know of it.
+//!
+//! # Guarantees
+//!
+//! - The key of a [`CertificatePair`] fits its first certificate.
+//! - `Debug` output and errors hold no part of the key.
 
 use std::{fmt, sync::Arc};
 
@@ -30,7 +35,7 @@ pub struct CertificateFacts {
     pub private_key: PrivateKeySpec,
 }
 
-/// Why a certificate and a key are not a pair that can be used.
+/// Why a certificate and a key cannot be used as a pair.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PairError {
     /// There is no certificate.
@@ -51,12 +56,12 @@ pub enum PairError {
     /// The key belongs to another certificate.
     #[error("the private key does not fit the certificate")]
     KeyMismatch,
-    /// The subject is another one.
+    /// The certificate is for another subject.
     #[error("the certificate is for {found}, not for {expected}")]
     OtherSubject {
         /// The wanted subject.
         expected: String,
-        /// The certificate's.
+        /// The subject of the certificate.
         found: String,
     },
     /// The extended key usage does not name client authentication (RFC 5280 section 4.2.1.12).
@@ -70,7 +75,7 @@ pub enum PairError {
     NotYetValid(Timestamp),
 }
 
-/// A certificate, those above it, and its key, which fits.
+/// A certificate, the certificates above it, and the key that fits it.
 #[derive(Clone)]
 pub struct CertificatePair {
     chain: Arc<Vec<CertificateDer<'static>>>,
@@ -86,16 +91,16 @@ impl fmt::Debug for CertificatePair {
 }
 
 impl CertificatePair {
-    /// Reads a certificate (the first; others are those above it) and its key.
+    /// Reads certificates, of which the first is the leaf and the others are above it, and the key of the leaf.
     ///
     /// # Errors
-    /// [`PairError`] says what is wrong; it never holds a part of the key.
+    /// [`PairError`] says what is wrong. It never holds a part of the key.
     pub fn parse(certificates_pem: &[u8], key_pem: &[u8]) -> Result<Self, PairError> {
         let chain = read_certificates(certificates_pem)?;
         Self::new(chain, PrivateKey::from_pem(key_pem)?)
     }
 
-    /// Reads both from one text, in any order.
+    /// Reads the certificates and the key from one text, in any order.
     ///
     /// # Errors
     /// As [`CertificatePair::parse`].
@@ -103,7 +108,7 @@ impl CertificatePair {
         Self::parse(pem, pem)
     }
 
-    /// Joins certificates, the leaf first, and the leaf's key.
+    /// Joins certificates, the leaf first, with the key of the leaf.
     ///
     /// # Errors
     /// As [`CertificatePair::parse`].
@@ -210,7 +215,7 @@ fn is_for_clients(leaf: &Certificate) -> bool {
     names_clients && !is_ca
 }
 
-/// The certificates in a PEM text. Keys in it are passed over.
+/// The certificates in a PEM text. Keys in it are skipped.
 pub(crate) fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PairError> {
     let blocks = read_blocks(pem)?.into_iter().filter(|block| block.kind == Kind::Certificate);
     let chain: Vec<CertificateDer<'static>> = blocks
@@ -222,8 +227,10 @@ pub(crate) fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static
     if chain.is_empty() { Err(PairError::NoCertificate) } else { Ok(chain) }
 }
 
-/// The time in a certificate. Its range ends with the year 9999 (99991231235959Z says that there is no end, RFC 5280 section 4.1.2.5),
-/// ours 26 hours earlier: that is taken for it, in whole seconds as in all certificates, for Kubernetes keeps no finer ones.
+/// The time in a certificate, in whole seconds: certificates have no fractions, and Kubernetes stores none.
+///
+/// Times in certificates end with the year 9999; 99991231235959Z says that there is no end (RFC 5280 section 4.1.2.5).
+/// [`Timestamp`] ends 26 hours earlier, so its last second stands for all later times.
 pub(crate) fn time_of(time: Time) -> Timestamp {
     let latest = Timestamp::MAX.as_second();
     let second = i64::try_from(time.to_unix_duration().as_secs()).map_or(latest, |second| second.min(latest));

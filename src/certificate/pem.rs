@@ -1,9 +1,18 @@
-//! PEM (RFC 7468), read so that every byte is accounted for: it belongs to a block, it is known to be harmless, or it is refused.
+//! PEM (RFC 7468), read without losing anything.
 //!
-//! OpenSSL passes over what it does not take for a block, without a word, and so do most readers. A certificate that gets lost in that
-//! way is missing in the chain that databases are shown. Here text around blocks is read past (bag attributes, what `openssl x509 -text`
-//! prints, comments that begin with `#`), but nothing that looks like a part of a block. Blocks may be glued together, and white space
-//! may be anywhere, for it has no other meaning (RFC 7468 section 2).
+//! # Guarantees
+//!
+//! - Every byte belongs to a block, or is known to be harmless, or the text is refused. OpenSSL and most readers silently skip
+//!   what they do not take for a block, and a certificate that is lost in this way is missing in the chain that databases see.
+//! - An error names the line and what to do about it. It never holds a part of a block.
+//! - The content of blocks is zeroized on drop.
+//!
+//! What is accepted:
+//!
+//! - Text around blocks: bag attributes, what `openssl x509 -text` prints, comments that begin with `#`. It must not look like a
+//!   part of a block.
+//! - Blocks without a line break between them.
+//! - White space anywhere, because it has no other meaning (RFC 7468 section 2).
 
 use der::pem::{LineEnding, decode_vec, encode_string};
 use zeroize::Zeroizing;
@@ -11,10 +20,10 @@ use zeroize::Zeroizing;
 const HYPHENS: &[u8] = b"-----";
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Longer ones are none.
+/// The longest label. Longer text is not a label.
 const LONGEST_LABEL: usize = 64;
 
-/// A line of so many characters of base64 outside of a block is what is left of one. Lines of blocks have 64.
+/// A line of this many base64 characters outside of a block is taken for the rest of one. Lines in blocks have 64.
 const STRAY_BASE64: usize = 48;
 
 /// What a block holds.
@@ -26,11 +35,11 @@ pub(crate) enum Kind {
     Sec1Key,
     EncryptedKey,
     OtherKey,
-    /// Neither a certificate nor a private key, and often beside one.
+    /// Neither a certificate nor a private key, but often stored beside one.
     Harmless,
 }
 
-/// The labels that are known, and what is done about those that do not belong into the Secrets that are read here.
+/// The labels that are known. Those that do not belong into the Secrets that are read here have the advice for the error.
 const LABELS: [(&str, Result<Kind, &str>); 19] = [
     ("CERTIFICATE", Ok(Kind::Certificate)),
     // RFC 7468 section 5.1, and OpenSSL's older name.
@@ -54,7 +63,7 @@ const LABELS: [(&str, Result<Kind, &str>); 19] = [
     ("CMS", Err("turn it into certificates with openssl cms -verify -certsout")),
 ];
 
-/// What a PEM text holds that is neither read nor harmless. Lines are counted from 1. Never holds a part of a block.
+/// What a PEM text holds that is neither read nor harmless. Lines are counted from 1. No part of a block is ever quoted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PemError {
     /// A boundary that is not well formed.
@@ -109,7 +118,7 @@ pub enum PemError {
     /// A label that is not known.
     #[error("line {0} has a boundary whose label is none that is known here: correct it, or remove that block")]
     UnknownLabel(usize),
-    /// A character that is none of base64's.
+    /// A character that base64 does not have.
     #[error("line {line} has the character {character:?} inside a block, which is base64: copy that block again")]
     Character {
         /// Where.
@@ -120,7 +129,7 @@ pub enum PemError {
     /// Line breaks that some tool wrote as two characters.
     #[error("line {0} has the two characters \\n or \\r where a line should end: put real line breaks there")]
     EscapedLineBreak(usize),
-    /// Headers (RFC 1421) in a block that has none.
+    /// A header (RFC 1421) in a block that must not have one.
     #[error("line {0} is a header inside a block, and only private keys have such: copy that block again")]
     Header(usize),
     /// What is left of a block.
@@ -154,12 +163,12 @@ pub(crate) struct Block {
     pub(crate) kind: Kind,
     label: &'static str,
     line: usize,
-    /// What is encoded; empty for an encrypted key.
+    /// The decoded content. Empty for an encrypted key.
     pub(crate) content: Zeroizing<Vec<u8>>,
 }
 
 impl Block {
-    /// What is encoded cannot be read.
+    /// The error for content that cannot be read as what the label says.
     pub(crate) const fn unreadable(&self) -> PemError {
         PemError::Content { line: self.line, label: self.label }
     }
@@ -175,7 +184,7 @@ struct Boundary<'a> {
 
 /// PEM (RFC 7468) with a newline at the end.
 pub(crate) fn pem_text(label: &'static str, der: &[u8]) -> String {
-    // It fails only for labels that are not allowed and for lengths that do not fit into memory.
+    // It fails only for labels that are not allowed, and for lengths that do not fit into memory.
     encode_string(label, LineEnding::LF, der).unwrap_or_default()
 }
 
@@ -218,7 +227,8 @@ const fn is_key(kind: Kind) -> bool {
     !matches!(kind, Kind::Certificate | Kind::Harmless)
 }
 
-/// Lines are counted for refusals alone, here and below: counted for each block or line they would cost the square of the length.
+/// The kind of a known label. Lines are counted only for errors, here and below: counting them for each block or line would take
+/// time that is quadratic in the length of the text.
 fn known_label(text: &[u8], boundary: &Boundary<'_>) -> Result<(&'static str, Kind), PemError> {
     let line = || line_of(text, boundary.start);
     let (label, use_) = LABELS
@@ -233,7 +243,7 @@ fn boundary(text: &[u8], from: usize) -> Option<Boundary<'_>> {
     (from..text.len()).filter(|at| text[*at] == b'-').find_map(|start| boundary_at(text, start))
 }
 
-/// The same, but for those in comments.
+/// The next boundary from here on that is not in a comment.
 fn boundary_outside(text: &[u8], from: usize) -> Option<Boundary<'_>> {
     let mut next = boundary(text, from);
     while let Some(found) = next {
@@ -258,7 +268,7 @@ fn boundary_at(text: &[u8], start: usize) -> Option<Boundary<'_>> {
     Some(Boundary { begins, label, start, end: text.len() - after })
 }
 
-/// The base64 of a block without white space. For a key with the header that says so, whether it is encrypted.
+/// The base64 of a block without white space, and whether the block is an encrypted key, as its header (RFC 1421) says.
 fn body(text: &[u8], from: usize, to: usize, is_key: bool) -> Result<(Zeroizing<Vec<u8>>, bool), PemError> {
     let mut base64 = Zeroizing::new(Vec::with_capacity(to - from));
     for at in from..to {
@@ -289,7 +299,8 @@ fn not_base64(text: &[u8], at: usize, line: &[u8]) -> PemError {
     }
 }
 
-/// Checks what stands between blocks: the first and the last line are those of boundaries, unless the text begins or ends there.
+/// Checks the text between blocks. Its first and last line are the lines of boundaries, unless the whole text begins or ends
+/// there.
 fn check_outside(text: &[u8], from: usize, to: usize) -> Result<(), PemError> {
     let mut start = from;
     while start < to {
@@ -320,7 +331,8 @@ fn check_text(line: &[u8]) -> Result<(), fn(usize) -> PemError> {
     if is_like_content(line) { Err(PemError::Stray) } else { Ok(()) }
 }
 
-/// Hyphens and other dashes with BEGIN or END, or with the label of a certificate or key, as a boundary has them.
+/// Whether the line may be a damaged boundary: hyphens or other dashes with BEGIN or END, or with the label of a certificate or
+/// key.
 fn is_like_boundary(line: &[u8]) -> bool {
     let mut text = String::new();
     for character in String::from_utf8_lossy(line).chars() {
@@ -343,7 +355,7 @@ fn is_like_boundary(line: &[u8]) -> bool {
     within("--BEGIN") || within("--END") || is_misspelt
 }
 
-/// A long line of nothing but base64. Digests in hexadecimal have the same letters.
+/// Whether this is a long line of nothing but base64. A digest in hexadecimal is made of the same letters and is not counted.
 fn is_like_content(line: &[u8]) -> bool {
     let trimmed = line.trim_ascii();
     let padding = trimmed.iter().rev().take_while(|byte| **byte == b'=').count();
@@ -353,7 +365,7 @@ fn is_like_content(line: &[u8]) -> bool {
     trimmed.len() >= STRAY_BASE64 && padding <= 2 && is_base64 && !is_hexadecimal
 }
 
-/// The bytes that the base64 means, by the reader for texts that are laid out as RFC 7468 wants them.
+/// The bytes that the base64 encodes. The text is first laid out as RFC 7468 wants it, because the decoder reads no other layout.
 fn decode(base64: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut text = Zeroizing::new(Vec::with_capacity(base64.len() / 64 * 65 + 64));
     text.extend_from_slice(b"-----BEGIN BLOCK-----\n");
@@ -409,7 +421,7 @@ fn line_of(text: &[u8], at: usize) -> usize {
     line_ends(text, 0, at) + 1
 }
 
-/// How many lines end there: with LF, CR, or both.
+/// The number of lines that end in this range, with LF, CR or both.
 fn line_ends(text: &[u8], from: usize, to: usize) -> usize {
     let ends = |at: &usize| text[*at] == b'\n' || text[*at] == b'\r' && text.get(at + 1) != Some(&b'\n');
     (from..to).filter(ends).count()

@@ -1,4 +1,10 @@
-//! Who issued a certificate, by names and signature.
+//! Who issued a certificate, found out as OpenSSL does it: by names, key identifiers and signature.
+//!
+//! | Question | Answered by |
+//! | --- | --- |
+//! | Did `above` issue this certificate? | [`Link::is_issued_by`] |
+//! | Is it a root (issued to itself and signed with its own key)? | [`Link::is_self_signed`] |
+//! | Does OpenSSL take it for a root, without a look at the signature? | [`Link::is_taken_for_root`] |
 
 use der::{
     AnyRef, Decode, Encode, Reader, SliceReader,
@@ -15,7 +21,7 @@ use x509_cert::{
 
 use super::{Certificate, KeyAlgorithm, PrivateKeySpec, Subject, canonical::CanonicalName};
 
-/// The RSA keys with which signatures can be verified here.
+/// The sizes in bits of the RSA keys with which signatures can be verified here.
 const RSA_KEY_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
 
 /// Signatures with MD5 and SHA-1 (RFC 3279 section 2.2).
@@ -26,19 +32,19 @@ const WEAK_SIGNATURES: [ObjectIdentifier; 4] = [
     ObjectIdentifier::new_unwrap("1.2.840.10040.4.3"),
 ];
 
-/// Keys, and how the identifiers of the signatures with them begin (RFC 3279 sections 2.2 and 2.3, RFC 5758 section 3).
+/// Object identifiers of keys, and the prefixes of those of their signatures (RFC 3279 sections 2.2 and 2.3, RFC 5758 section 3).
 const EC_PUBLIC_KEY: &str = "1.2.840.10045.2.1";
 const ECDSA_SIGNATURES: &str = "1.2.840.10045.4.";
 const RSA_ENCRYPTION: &str = "1.2.840.113549.1.1.1";
 const RSA_SIGNATURES: &str = "1.2.840.113549.1.1.";
 
-/// Algorithms and curves that CAs have and [`DB`] does not (RFC 3279 section 2.2.3, SEC 2).
+/// Names of algorithms and curves that CAs use and [`DB`] does not know (RFC 3279 section 2.2.3, SEC 2).
 const OTHER_NAMES: [(ObjectIdentifier, &str); 2] = [
     (ObjectIdentifier::new_unwrap("1.2.840.10045.4.1"), "ecdsa-with-SHA1"),
     (ObjectIdentifier::new_unwrap("1.3.132.0.10"), "secp256k1"),
 ];
 
-/// Why a signature is not taken.
+/// Why a signature is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SignatureError {
     #[error("the certificate cannot be read")]
@@ -62,8 +68,8 @@ pub(crate) struct Link {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Proof {
     Verified,
-    /// By names and key identifiers, for the algorithm is not known here. Taken from a certificate that is issued to itself alone: whoever
-    /// trusts a root does not ask who signed it, and it is not needed for verifying what it signed.
+    /// By names and key identifiers only, because the algorithm is not known here. This is accepted only for an issuer that is
+    /// issued to itself. Whoever trusts a root does not ask who signed it, and databases verify what it signed by themselves.
     Presumed,
 }
 
@@ -81,7 +87,7 @@ impl Link {
         Subject::from(self.certificate.tbs_certificate().subject().clone()).to_string()
     }
 
-    /// Whether both are for one subject with one key.
+    /// Whether both certificates have the same subject and the same key.
     pub(crate) fn is_same_ca(&self, other: &Self) -> bool {
         let key = |link: &Self| link.certificate.tbs_certificate().subject_public_key_info().to_der().ok();
         self.subject == other.subject && key(self) == key(other)
@@ -91,13 +97,13 @@ impl Link {
         self.subject == self.issuer
     }
 
-    /// Whether it is a root: issued to itself and signed with its own key.
+    /// Whether it is a root: issued to itself, and signed with its own key.
     pub(crate) fn is_self_signed(&self) -> bool {
         self.is_issued_by(self).is_ok()
     }
 
-    /// Whether OpenSSL takes it for a root (`EXFLAG_SS`), for which it does not look at the signature: by its names, the key that it names
-    /// as the issuer's, and the kinds of signature and key.
+    /// Whether OpenSSL takes it for a root (`EXFLAG_SS`). OpenSSL does not look at the signature for this. It goes by the names,
+    /// by the key that the certificate names as that of its issuer, and by the kinds of signature and key.
     pub(crate) fn is_taken_for_root(&self) -> bool {
         let key = &self.certificate.tbs_certificate().subject_public_key_info().algorithm.oid;
         let signature = &self.certificate.signature_algorithm().oid;
@@ -110,7 +116,7 @@ impl Link {
         self.is_self_issued() && self.names_key_of(self) && fits
     }
 
-    /// Whether `above` issued this one, as OpenSSL finds it out: by names, key identifiers and signature.
+    /// Whether `above` issued this certificate, by names, key identifiers and signature, as OpenSSL decides it.
     pub(crate) fn is_issued_by(&self, above: &Self) -> Result<Proof, SignatureError> {
         if self.issuer != above.subject || !self.names_key_of(above) {
             return Err(SignatureError::Wrong);
@@ -126,12 +132,13 @@ impl Link {
         }
     }
 
-    /// Whether OpenSSL's default security level refuses how it is signed. Of a root that does not matter.
+    /// Whether the default security level of OpenSSL refuses the signature algorithm. For a root it does not matter.
     fn has_weak_signature(&self) -> bool {
         WEAK_SIGNATURES.contains(&self.certificate.signature_algorithm().oid)
     }
 
-    /// Whether the key that it names as the issuer's (RFC 5280 section 4.2.1.1) is that of `above`, as far as both say.
+    /// Whether `above` fits the key that this certificate names as that of its issuer (RFC 5280 section 4.2.1.1). What either of
+    /// them leaves out is not compared.
     fn names_key_of(&self, above: &Self) -> bool {
         let (fields, above) = (self.certificate.tbs_certificate(), above.certificate.tbs_certificate());
         let Ok(Some((_, named))) = fields.get_extension::<AuthorityKeyIdentifier>() else { return true };
@@ -148,12 +155,13 @@ impl Link {
     }
 }
 
-/// Checks that this certificate is signed with the key of `issuer` (RFC 5280 section 6.1.3, (a)(1)), and names it (4).
+/// Checks that this certificate is signed with the key of `issuer` (RFC 5280 section 6.1.3 (a)(1)) and names it as its issuer
+/// ((a)(4)).
 pub(crate) fn check_signature(encoded: &[u8], issuer: &Certificate) -> Result<(), SignatureError> {
     let certificate = Certificate::from_der(encoded).map_err(|_| SignatureError::Unreadable)?;
     let (signed, signature) = signed_parts(encoded).map_err(|_| SignatureError::Unreadable)?;
     let (fields, above) = (certificate.tbs_certificate(), issuer.tbs_certificate());
-    // RFC 5280 section 4.1.1.2: the algorithm is said twice, and only once under the signature.
+    // The algorithm is named twice, and the signature covers only one of the two: they must be equal (RFC 5280 section 4.1.1.2).
     if CanonicalName::from(fields.issuer()) != CanonicalName::from(above.subject())
         || fields.signature() != certificate.signature_algorithm()
     {
@@ -175,7 +183,7 @@ pub(crate) fn check_signature(encoded: &[u8], issuer: &Certificate) -> Result<()
         .ok_or(SignatureError::Wrong)
 }
 
-/// The bytes that are signed, as they are, and the signature.
+/// The bytes that are signed, exactly as they are encoded, and the signature.
 fn signed_parts(certificate: &[u8]) -> Result<(&[u8], &[u8]), der::Error> {
     SliceReader::new(certificate)?.sequence(|reader| {
         let signed = reader.tlv_bytes()?;
@@ -185,13 +193,13 @@ fn signed_parts(certificate: &[u8]) -> Result<(&[u8], &[u8]), der::Error> {
     })
 }
 
-/// What is in the sequence of an algorithm's identifier, which is how [`ALL_VERIFICATION_ALGS`] has them.
+/// The content of the sequence that identifies an algorithm: the form in which [`ALL_VERIFICATION_ALGS`] has it.
 fn content(algorithm: &AlgorithmIdentifierOwned) -> Vec<u8> {
     let encoded = algorithm.to_der().unwrap_or_default();
     AnyRef::from_der(&encoded).map(|any| any.value().to_vec()).unwrap_or_default()
 }
 
-/// The name of an algorithm; of an elliptic curve's key that of the curve.
+/// The name of an algorithm. For a key on an elliptic curve, the name of the curve.
 pub(crate) fn kind_of(algorithm: &AlgorithmIdentifierOwned) -> String {
     name_of(&algorithm.owned_to_ref().parameters_oid().unwrap_or(algorithm.oid))
 }

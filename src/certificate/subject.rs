@@ -10,8 +10,9 @@ use x509_cert::{
 
 /// The subject of a certificate.
 ///
-/// Two are equal if their attributes have the same types and text, whatever string types encode them. Databases compare the
-/// text; Atlas encodes a common name as `PrintableString`, the in-cluster CA as `UTF8String`.
+/// Two subjects are equal if their attributes have the same types and text, whatever string types encode them. Databases compare
+/// the text, and issuers encode it differently: Atlas encodes a common name as `PrintableString`, the in-cluster CA as
+/// `UTF8String`.
 #[derive(Clone)]
 pub struct Subject(Name);
 
@@ -33,19 +34,19 @@ pub enum SubjectError {
     /// A control character.
     #[error("control characters are not allowed")]
     Control,
-    /// The value cannot be encoded in the attribute's string type, such as a letter outside ASCII in C or DC.
+    /// The string type of the attribute cannot hold the value, such as a letter outside ASCII in C or DC.
     #[error("the value of an attribute cannot be encoded: C takes two letters, DC takes ASCII")]
     Encoding,
 }
 
-/// The attribute types of RFC 4514 section 3, which every tool prints alike.
+/// The attribute types of RFC 4514 section 3. Every tool prints these alike.
 const ATTRIBUTE_TYPES: [&str; 9] = ["CN", "L", "ST", "O", "OU", "C", "STREET", "DC", "UID"];
 
-/// Others that tools print in distinguished names.
+/// Other attribute types that tools print in distinguished names.
 const OTHER_ATTRIBUTE_TYPES: [&str; 10] =
     ["emailAddress", "E", "serialNumber", "SN", "surname", "GN", "givenName", "title", "S", "dnQualifier"];
 
-/// RFC 5280 appendix A.1: `ub-common-name`, in characters.
+/// The longest common name in characters (`ub-common-name`, RFC 5280 appendix A.1).
 const LONGEST_COMMON_NAME: usize = 64;
 
 impl Subject {
@@ -64,8 +65,8 @@ impl Subject {
         Self::from_normalised(&text)
     }
 
-    /// The subject with this RFC 4514 string, such as `CN=orders,OU=apps,O=Acme`. The first part of the string is the last of
-    /// the encoded sequence (RFC 4514 section 2.1).
+    /// The subject with this RFC 4514 string, such as `CN=orders,OU=apps,O=Acme`. The first part of the string is the last part
+    /// of the encoded name (RFC 4514 section 2.1).
     ///
     /// # Errors
     /// [`SubjectError`] says what to change.
@@ -73,8 +74,8 @@ impl Subject {
         Self::from_normalised(&normalised(text)?)
     }
 
-    /// The subject that belongs to a database user: a name that begins with `CN=` is the whole subject, as self-hosted databases
-    /// name their `$external` users; any other is the common name.
+    /// The subject that belongs to a database user. A name that begins with `CN=` is the whole subject, because self-hosted
+    /// databases name their `$external` users so. Any other name is the common name.
     ///
     /// # Errors
     /// [`SubjectError`] says what to change.
@@ -85,8 +86,8 @@ impl Subject {
         }
     }
 
-    /// Whether a name reads as a distinguished name of several attributes, in any of the forms that tools print: with commas, with spaces
-    /// around the signs, or with slashes. Who writes such a user name means the subject and no common name.
+    /// Whether a name reads as a distinguished name of several attributes, in any form that tools print: with commas, with spaces
+    /// around the signs, or with slashes. Whoever gives such a user name means a subject, not a common name.
     #[must_use]
     pub fn is_like_name_of_several_attributes(name: &str) -> bool {
         let is_attribute = |part: &&str| {
@@ -100,8 +101,8 @@ impl Subject {
         parts.next().is_some_and(|first| is_attribute(&first)) && parts.any(|part| is_attribute(&part))
     }
 
-    /// The length in characters of the longest common name, if it is longer than other programs may take (RFC 5280 appendix A.1,
-    /// `ub-common-name`).
+    /// The length in characters of the longest common name, if it is over the limit of RFC 5280 appendix A.1 (`ub-common-name`),
+    /// so that other programs may refuse it.
     #[must_use]
     pub fn overlong_common_name(&self) -> Option<usize> {
         let parts = self.parts();
@@ -109,8 +110,8 @@ impl Subject {
         common_names.map(|(_, value)| value.chars().count()).max().filter(|length| *length > LONGEST_COMMON_NAME)
     }
 
-    /// The name that MongoDB gives the owner of this subject, and that its `$external` user must have: the RFC 4514 string with
-    /// every byte outside ASCII as `\XX`, as `openssl x509 -nameopt RFC2253` prints it.
+    /// The name that the `$external` user of this subject must have in MongoDB: the RFC 4514 string with every byte outside ASCII
+    /// as `\XX`, as `openssl x509 -nameopt RFC2253` prints it.
     #[must_use]
     pub fn mongodb_user_name(&self) -> String {
         let mut name = String::new();
@@ -133,8 +134,8 @@ impl Subject {
         &self.0
     }
 
-    /// The attributes of each part as text. The order within a part has no meaning, and that of the encoding depends on the
-    /// string types.
+    /// The attributes of each part as text, sorted. Their order has no meaning within a part, and the order of the encoding
+    /// depends on the string types.
     fn attributes(&self) -> Vec<Vec<String>> {
         let attributes = |part: &RelativeDistinguishedName| {
             let mut attributes: Vec<String> = part.iter().map(ToString::to_string).collect();
@@ -144,7 +145,8 @@ impl Subject {
         self.0.iter_rdn().map(attributes).collect()
     }
 
-    /// The parts in the order of the RFC 4514 string. Each has its attributes, as type and value without escapes, sorted by type.
+    /// The parts in the order of the RFC 4514 string. A part is a list of attributes, as type and value without escapes, sorted
+    /// by type.
     #[must_use]
     pub fn parts(&self) -> Vec<Vec<(String, String)>> {
         let attribute = |attribute: &AttributeTypeAndValue| {
@@ -177,7 +179,8 @@ impl Subject {
     fn from_normalised(text: &str) -> Result<Self, SubjectError> {
         let name = Name::from_str(text).map_err(|_| SubjectError::Encoding)?;
         name.to_der().map_err(|_| SubjectError::Encoding)?;
-        // What is no text, such as bytes outside UTF-8 that came as hexadecimal pairs, prints as an object identifier.
+        // A value that is not text, such as bytes outside UTF-8 that came as hexadecimal pairs, prints with an object identifier
+        // as its type.
         if name.iter().any(|attribute| attribute.to_string().starts_with(|first: char| first.is_ascii_digit())) {
             return Err(SubjectError::Encoding);
         }
@@ -202,7 +205,7 @@ impl From<Name> for Subject {
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // In reverse, as RFC 4514 section 2.1 has it for the parts; within a part of several attributes, as OpenSSL has it.
+        // The parts in reverse (RFC 4514 section 2.1), and the attributes within a part in reverse, as OpenSSL prints them.
         let parts: Vec<_> = self.0.iter_rdn().collect();
         for (index, part) in parts.iter().rev().enumerate() {
             let attributes: Vec<String> = part.iter().map(ToString::to_string).collect();
@@ -219,7 +222,7 @@ impl fmt::Debug for Subject {
     }
 }
 
-/// The string with every special character of a value as `\XX`, so that splitting at separators needs no look at escapes.
+/// The string with every special character of a value as `\XX`. It can then be split at separators without a look at escapes.
 fn normalised(text: &str) -> Result<String, SubjectError> {
     let mut parts = Vec::new();
     let mut value = String::new();
@@ -246,7 +249,7 @@ fn normalised(text: &str) -> Result<String, SubjectError> {
     Ok(joined)
 }
 
-/// Replaces an escape by a hexadecimal pair, in which no later step sees a separator.
+/// Replaces an escape by a hexadecimal pair, in which no later step can find a separator.
 fn unescape(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, value: &mut String) -> Result<(), SubjectError> {
     let first = rest.next().ok_or(SubjectError::Escape)?;
     if first.is_ascii_hexdigit() {
@@ -275,7 +278,7 @@ fn attribute(part: &str) -> Result<String, SubjectError> {
     if value.chars().any(char::is_control) || value.contains("\\0") || value.contains("\\1") || value.contains("\\7F") {
         return Err(SubjectError::Control);
     }
-    // RFC 5280 appendix A.1: a country is two letters of PrintableString, a domain component IA5String.
+    // A country is two letters of PrintableString, a domain component is an IA5String (RFC 5280 appendix A.1).
     let fits = match type_ {
         "C" => value.len() == 2 && value.chars().all(|letter| letter.is_ascii_alphabetic()),
         "DC" => value.is_ascii(),

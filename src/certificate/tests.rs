@@ -1,4 +1,4 @@
-//! Statements about names, keys and pairs; OpenSSL is the second opinion.
+//! Statements about names, keys and pairs. Each is compared with what OpenSSL says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod pem;
@@ -167,7 +167,7 @@ fn facts_are_as_openssl_prints_them() {
 fn a_subject_is_the_same_in_whatever_string_types_it_is_encoded() {
     let key = PrivateKey::generate(PrivateKeySpec::default()).unwrap();
     let key = key.to_pkcs8_pem();
-    // Atlas encodes names as PrintableString where their letters allow it.
+    // Atlas encodes a name as PrintableString where its letters allow it.
     let certificate = printable(key.expose_secret(), "/CN=orders");
     assert!(openssl(&["asn1parse"], &certificate).contains("PRINTABLESTRING   :orders"));
     let pair = CertificatePair::parse(certificate.as_bytes(), key.expose_secret().as_bytes()).unwrap();

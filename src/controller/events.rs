@@ -1,4 +1,8 @@
-//! Events: published on transitions; one that cannot be published is logged and otherwise of no consequence.
+//! Kubernetes Events, published on transitions.
+//!
+//! # Errors
+//!
+//! - An Event that cannot be published is logged, and nothing else depends on it.
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -15,11 +19,11 @@ use tracing::warn;
 use super::kubernetes::{KubernetesError, chain, request};
 use crate::api::{Reason, Severity, names::CONTROLLER, printable};
 
-/// The API server refuses longer notes (events.k8s.io/v1, `note`).
+/// The longest note in bytes: the API server refuses longer ones (events.k8s.io/v1, `note`).
 const NOTE_BYTES: usize = 1024;
 
-/// The longest name of an object that kube's Recorder can name an Event after: 253 bytes are a name (RFC 1123), and it adds a dot and the
-/// nanoseconds in 16 hexadecimal digits.
+/// The longest name of an object, in bytes, that kube's Recorder can name an Event after. A name has at most 253 bytes (RFC
+/// 1123), and the Recorder adds a dot and the nanoseconds in 16 hexadecimal digits.
 const NAME_BYTES: usize = 253 - 17;
 
 /// Publishes Events.
@@ -29,7 +33,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Publishes in the name of this process.
+    /// A publisher that reports in the name of this process.
     #[must_use]
     pub fn new(client: Client) -> Self {
         let instance = std::env::var("POD_NAME").ok();
@@ -61,14 +65,16 @@ impl Events {
             let event = with_generated_name(event, regarding, &self.reporter);
             return request(operation, api.create(&PostParams::default(), &event)).await.map(drop);
         }
-        // Each has an Event of its own. Counted together they would show the first note alone, and so hide what came after it.
+        // Each occurrence is an Event of its own. If occurrences were counted in one Event, it would show only the first note and
+        // hide the later ones.
         let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
         request(operation, recorder.publish(&event, &regarding)).await
     }
 }
 
-/// The Event as the Recorder makes it, but for its name, which the API server shortens and completes. The object keeps its whole name in it,
-/// for `kubectl describe` looks for that. Repetitions are Events of their own.
+/// The Event as the Recorder makes it, except for its name: the API server shortens the name of the object and completes it. The
+/// Event still refers to the object by its whole name, because `kubectl describe` looks for that. Repetitions are Events of their
+/// own.
 fn with_generated_name(event: Event, regarding: ObjectReference, reporter: &Reporter) -> v1::Event {
     v1::Event {
         metadata: ObjectMeta {

@@ -1,4 +1,12 @@
-//! Requests to the API server: each under a time limit, each failure with the operation that failed.
+//! Requests to the API server.
+//!
+//! # Guarantees
+//!
+//! - Each request has a time limit ([`REQUEST_LIMIT`]).
+//!
+//! # Errors
+//!
+//! - Each error names the operation that failed. Whether a request without an answer was carried out is not known.
 
 use std::time::Duration;
 
@@ -30,7 +38,7 @@ pub enum KubernetesError {
 /// Runs one request under the time limit.
 ///
 /// # Errors
-/// Whatever the request fails with, and its being too slow.
+/// The request failed, or took too long.
 pub async fn request<T>(
     operation: &'static str,
     future: impl Future<Output = Result<T, kube::Error>>,
@@ -111,7 +119,7 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut next = Some(error);
     while let Some(error) = next {
-        // kube prints an API server's answer three times over; what it said is enough, and has no further cause.
+        // kube repeats the message of the API server three times. The message itself is enough, and has no further cause.
         let kube = error.downcast_ref::<kube::Error>().or_else(|| error.downcast_ref::<Box<kube::Error>>().map(Box::as_ref));
         let status = match kube {
             Some(kube::Error::Api(status)) => Some(&status.message),

@@ -1,9 +1,19 @@
-//! Objects as the API server sends them, whatever their authors wrote into them.
+//! Objects as the API server sends them, whatever their authors wrote into them. Each object is read by itself, and as far as it
+//! can be read.
 //!
-//! One object that cannot be read must not hide the others of its list, nor end a watch, nor make a write that was carried out look like
-//! one that failed. So each object is read by itself and as far as it can be read; what is left out is said. `kube::core::DeserializeGuard`
-//! does half of this: it gives up the object, not the field, and its metadata must still be readable, which a time in `managedFields` may
-//! not be.
+//! # Guarantees
+//!
+//! - An object that cannot be read does not hide the other objects of its list, does not end a watch, and does not make a write
+//!   that was carried out look like one that failed.
+//! - What cannot be read is left out, and [`Received::unreadable`] says where and why.
+//! - Neither that text nor `Debug` output quotes what stands in the object, because it may be secret.
+//!
+//! # Assumptions
+//!
+//! - The text of an object is JSON by its syntax, and `serde_json` reads it.
+//!
+//! `kube::core::DeserializeGuard` does half of this. It gives up the whole object instead of a field, and it still needs metadata
+//! that can be read, which a time in `managedFields` may not be.
 
 mod lenient;
 #[cfg(test)]
@@ -30,31 +40,31 @@ use crate::api::{
     IssuerSpec,
 };
 
-/// A kind of which an object can be made from metadata alone, to stand for one of which nothing else can be read.
+/// A kind whose objects can be made from metadata alone. Such an object stands for one of which nothing else can be read.
 pub trait FromMetadata: Resource + DeserializeOwned {
-    /// Whether it matters who changed an object when: then `managedFields` are kept, but for the names of the fields.
+    /// Whether it matters who changed an object and when. Then `managedFields` are kept, without the names of the fields.
     const KEEPS_MANAGERS: bool = false;
 
     /// The object without content.
     fn from_metadata(metadata: ObjectMeta) -> Self;
 }
 
-/// An object that the API server sent, with what of it can be read. `managedFields` are read only of kinds that keep them.
+/// An object that the API server sent, as far as it can be read. `managedFields` are read only for kinds that keep them.
 ///
-/// Only `serde_json` can read it. It takes the object's text first, because reading the text into values would fail for an object that is
-/// nested too deep and for a number that is out of range.
+/// Only `serde_json` can read it. It takes the text of the object first: reading the text into values would fail for an object
+/// that is nested too deep, and for a number that is out of range.
 #[derive(Clone)]
 pub struct Received<K> {
     object: K,
     unreadable: Option<Unreadable>,
 }
 
-/// What of an object cannot be read: where and why, and nothing of what stands there, for it may be secret.
+/// What cannot be read of an object: where, and why. It never quotes what stands there, because it may be secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreadable {
-    /// Something of the status, and of nothing else.
+    /// Only something in the status.
     Status(String),
-    /// Something of the spec, the metadata or the content.
+    /// Something in the spec, the metadata or the content.
     Object(String),
 }
 
@@ -78,12 +88,12 @@ impl fmt::Display for Unreadable {
 }
 
 impl<K> Received<K> {
-    /// What of it cannot be read, if not all can.
+    /// What cannot be read of it. `None` if all can be read.
     pub fn unreadable(&self) -> Option<&Unreadable> {
         self.unreadable.as_ref()
     }
 
-    /// What of it cannot be read besides its status.
+    /// What cannot be read of it outside of its status. `None` if all of that can be read.
     pub fn unreadable_object(&self) -> Option<&Unreadable> {
         self.unreadable.as_ref().filter(|unreadable| matches!(unreadable, Unreadable::Object(_)))
     }
@@ -109,7 +119,7 @@ impl<K> DerefMut for Received<K> {
     }
 }
 
-/// Says which object it is, and nothing of its content: it may be a Secret.
+/// Says which object it is and nothing about its content, because it may be a Secret.
 impl<K: Resource> fmt::Debug for Received<K> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ObjectMeta { namespace, name, resource_version, .. } = self.object.meta();

@@ -1,4 +1,15 @@
 //! Who may use an issuer, and for which user names and subjects.
+//!
+//! Databases go by the subject. So what is checked is the subject that would be signed, not the user name in the spec.
+//!
+//! | Issuer allows | Subject `CN=<user name>` | Any other subject |
+//! | --- | --- | --- |
+//! | nothing given | allowed | allowed |
+//! | `usernames` only | if the user name matches | refused |
+//! | `subjects` only | refused | if it matches |
+//! | both | if the user name matches | if it matches |
+//!
+//! A subject in `forbiddenSubjects` is refused before all of these.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +21,14 @@ use crate::{
     certificate::{Subject, SubjectError},
 };
 
-/// The parsed form of `spec.allow`, and of the subjects that a CA never signs.
+/// The parsed form of `spec.allow`, and of `spec.ca.forbiddenSubjects`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Allow {
-    /// `None`: any namespace (an issuer of one namespace is found only there).
+    /// `None`: any namespace. An issuer of one namespace is found only there.
     namespaces: Option<Namespaces>,
     /// `None`: any user name.
     usernames: Option<Vec<UsernamePattern>>,
-    /// `None`: only the common name of an allowed user. Where `usernames` is `None` too, any subject.
+    /// `None`: only the common name of an allowed user. If `usernames` is `None` too: any subject.
     subjects: Option<Vec<SubjectPattern>>,
     forbidden: Vec<ForbiddenSubject>,
 }
@@ -28,7 +39,7 @@ struct Namespaces {
     selector: Option<Selector>,
 }
 
-/// Attributes that no subject may have all of.
+/// An entry of `forbiddenSubjects`: no subject may have all of these attributes.
 #[derive(Clone, Debug, PartialEq)]
 struct ForbiddenSubject {
     text: String,
@@ -38,19 +49,19 @@ struct ForbiddenSubject {
 /// An `allow`, or forbidden subjects, that cannot be evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AllowError {
-    /// A selector with an operator that does not exist.
+    /// The selector has an operator that does not exist.
     #[error("spec.allow.namespaces.selector: {0}")]
     Selector(String),
     /// The patterns cannot be used.
     #[error(transparent)]
     Pattern(#[from] PatternError),
-    /// A forbidden subject is no subject.
+    /// An entry of `forbiddenSubjects` is not a subject.
     #[error("spec.ca.forbiddenSubjects: {0:?} is not the subject of a member certificate: {1}")]
     Forbidden(String, SubjectError),
 }
 
 impl Allow {
-    /// Of an issuer of one namespace: its namespace, and the user names and subjects that it allows.
+    /// For an issuer of one namespace: its own namespace, and the user names and subjects that it allows.
     ///
     /// # Errors
     /// The patterns cannot be used.
@@ -64,10 +75,10 @@ impl Allow {
         Ok(Self { namespaces: None, usernames, subjects, forbidden: Vec::new() })
     }
 
-    /// Of a cluster issuer: nobody until `namespaces` allows it.
+    /// For a cluster issuer: nobody, until `namespaces` allows somebody.
     ///
     /// # Errors
-    /// A selector with an operator that does not exist, or patterns that cannot be used.
+    /// The selector has an operator that does not exist, or the patterns cannot be used.
     pub fn of_cluster_issuer(allow: Option<&AllowedUse>) -> Result<Self, AllowError> {
         let choice = allow.and_then(|allow| allow.namespaces.clone()).unwrap_or_default();
         let selector =
@@ -76,10 +87,10 @@ impl Allow {
         Ok(Self { namespaces, ..Self::of_namespaced_issuer(allow)? })
     }
 
-    /// The same with these subjects forbidden, whoever asks: those of `spec.ca.forbiddenSubjects`.
+    /// Forbids the subjects of `spec.ca.forbiddenSubjects`, whoever asks.
     ///
     /// # Errors
-    /// One of them is no subject.
+    /// One of them is not a subject.
     pub fn with_forbidden(self, subjects: &[String]) -> Result<Self, AllowError> {
         let parse = |text: &String| match Subject::parse(text) {
             Ok(subject) => Ok(ForbiddenSubject { text: text.clone(), attributes: comparable(&subject) }),
@@ -95,7 +106,8 @@ impl Allow {
     pub fn check_namespace(&self, namespace: &str, labels: &BTreeMap<String, String>) -> Result<(), String> {
         let Some(namespaces) = &self.namespaces else { return Ok(()) };
         let by_name = namespaces.names.iter().any(|name| name == namespace);
-        // The API server gives each namespace a label, so without any they are not known yet; `NotIn` and `DoesNotExist` would match.
+        // The API server gives each namespace a label. If there is none, the labels are not known yet, and `NotIn` and
+        // `DoesNotExist` would match.
         let selected = |selector: &Selector| selector.selects_all() || !labels.is_empty() && selector.matches(labels);
         let by_label = namespaces.selector.as_ref().is_some_and(selected);
         if by_name || by_label {
@@ -105,8 +117,8 @@ impl Allow {
         }
     }
 
-    /// Whether the namespace may have a certificate with this subject. Databases go by the subject, so what is signed is what counts: a user
-    /// name allows the subject `CN=<user name>` and no other.
+    /// Whether the namespace may have a certificate with this subject. A user name allows the subject `CN=<user name>` and no
+    /// other.
     ///
     /// # Errors
     /// The sentence that says what to change.
@@ -134,14 +146,14 @@ impl Allow {
 }
 
 impl ForbiddenSubject {
-    /// Whether the subject has all of the attributes, in whatever order and beside whatever others.
+    /// Whether the subject has all of the attributes, in any order and beside any others.
     fn forbids(&self, subject: &Subject) -> bool {
         let attributes = comparable(subject);
         self.attributes.iter().all(|attribute| attributes.contains(attribute))
     }
 }
 
-/// The attributes in the form in which names are compared (RFC 5280 section 7.1): without regard to case and to repeated spaces.
+/// The attributes in the form in which names are compared (RFC 5280 section 7.1): without case, and with single spaces.
 fn comparable(subject: &Subject) -> Vec<(String, String)> {
     let words = |value: String| value.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ");
     let attributes = subject.parts().into_iter().flatten();
@@ -254,7 +266,7 @@ mod tests {
     #[case("CN=mongo-0,OU=apps,O=Acme", false)]
     #[case("CN=OU\\=members,O=Acme", false)]
     fn forbidden_subjects_are_signed_for_nobody(#[case] subject: &str, #[case] forbidden: bool) {
-        // A leading space is no part of a value, which has to be escaped for it to be one.
+        // A leading space is a part of a value only if it is escaped.
         let subject = subject.replace("O=  acme", "O=\\ \\ acme");
         let any = Allow::default().with_forbidden(&["OU=members,O=Acme".to_owned()]).unwrap();
         assert_eq!(is_allowed(&any, "x", Some(&subject)), !forbidden);

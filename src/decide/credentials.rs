@@ -1,4 +1,5 @@
-//! What certificates have met with their issuer's credentials: what the issuer says of itself, and nothing that anybody decides by.
+//! What Atlas answered to certificates about the credentials of their issuer. The status of the issuer tells it; no decision
+//! depends on it.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -6,8 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Desired, IssuerFacts, inputs_digest};
 use crate::api::{CertificateFailure, DatabaseUserCertificate, IssuedCertificate, Reason};
 
-/// Why Atlas refuses the credentials of an issuer, as the certificates that use it tell: the last refusal, unless a certificate was issued
-/// since, or the issuer or its Secret has changed. It is in the statuses of the certificates, so a new process knows it too.
+/// Why Atlas refuses the credentials of an issuer, according to the certificates that use it.
+///
+/// This is the last refusal, unless a certificate was issued since, or the issuer or its Secret has changed. It is read from the
+/// statuses of the certificates, so a new process knows it too.
 #[must_use]
 pub fn refused_credentials<'a>(
     issuer: &IssuerFacts,
@@ -19,17 +22,18 @@ pub fn refused_credentials<'a>(
         succeeded = succeeded.max(newest(issuer, user).map(|newest| order(user, &newest.recorded_at)));
     }
     let (when, reason) = refused?;
-    // A certificate that was issued after its own refusal has forgotten that.
+    // A certificate that is issued after its own refusal loses the record of the refusal.
     (succeeded <= Some(when)).then_some(reason)
 }
 
-/// What was reported when. Times are of whole seconds; within one the later write has the higher version, as far as versions are numbers.
+/// The order of reports. Times have whole seconds. Within a second, the later write has the higher resourceVersion, if versions
+/// are numbers.
 fn order(user: &DatabaseUserCertificate, time: &Time) -> (Timestamp, u64) {
     let version = user.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
     (time.0, version.unwrap_or_default())
 }
 
-/// The failure of a certificate that is about its issuer's credentials as they are now.
+/// The failure of a certificate, if it is about the credentials of its issuer as they are now.
 fn refusal<'a>(issuer: &IssuerFacts, user: &'a DatabaseUserCertificate) -> Option<(&'a CertificateFailure, Reason)> {
     let failure = user.status.as_ref()?.failure.as_ref()?;
     let reason = Reason::from_name(&failure.reason).filter(|reason| reason.is_about_credentials())?;

@@ -1,7 +1,7 @@
 //! Patterns of `spec.allow`: which user names and subjects an issuer certifies for which namespace.
 //!
-//! `{{namespace}}` stands for the namespace's name, `*` for any characters but `,`, `+` and `=`, which separate the attributes of a subject
-//! (RFC 4514 section 2).
+//! `{{namespace}}` stands for the name of the namespace. `*` stands for any characters except `,`, `+` and `=`, which separate
+//! the attributes of a subject (RFC 4514 section 2).
 
 use std::fmt;
 
@@ -9,27 +9,28 @@ use crate::certificate::{Subject, SubjectError};
 
 const NAMESPACE: &str = "{{namespace}}";
 
-/// What `*` does not stand for.
+/// The characters that `*` does not stand for.
 const SEPARATORS: [char; 3] = [',', '+', '='];
 
-/// The types of the attributes that may hold `{{namespace}}`. `C` cannot, for a country has two letters.
+/// The types of attributes that may hold `{{namespace}}`. `C` cannot, because a country has two letters.
 const NAMESPACE_TYPES: [&str; 5] = ["CN", "OU", "O", "UID", "DC"];
 
 /// Patterns that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// A pattern is no subject.
+    /// A pattern is not a subject.
     #[error("spec.allow.subjects: {0:?} is not a pattern of a subject: {1}")]
     Subject(String, SubjectError),
-    /// A hexadecimal pair of ASCII, which could hide a `*` or a part of `{{namespace}}` from whoever reads the pattern.
+    /// A hexadecimal pair stands for an ASCII character. It could hide a `*` or a part of `{{namespace}}` from whoever reads the
+    /// pattern.
     #[error(
         "spec.allow.subjects: {0:?} has a character of ASCII as a hexadecimal pair: write it as it is, or with a backslash before it"
     )]
     Hidden(String),
-    /// A pattern of one common name, which user name patterns are for.
+    /// A pattern has one common name and nothing else. Patterns of user names are for that.
     #[error("spec.allow.subjects: {0:?} is a common name alone: give it in spec.allow.usernames, without CN=")]
     CommonName(String),
-    /// A part with several attributes of one type, of which a pattern could mean either.
+    /// A part has several attributes of one type, and the pattern could mean either.
     #[error("spec.allow.subjects: {0:?} has two attributes of one type in one part")]
     Repeated(String),
     /// Some patterns of a list name the namespace and others do not.
@@ -55,7 +56,7 @@ struct Value(Vec<Token>);
 #[derive(Clone, Copy, PartialEq)]
 enum Token {
     Character(char),
-    /// Any characters but the separators, none included.
+    /// Any number of characters other than the separators, also none.
     Any,
     Namespace,
 }
@@ -75,7 +76,7 @@ impl Value {
 
     fn matches(&self, text: &str, namespace: &str) -> bool {
         let text: Vec<char> = text.chars().collect();
-        // Whether the tokens so far match the text up to each place.
+        // For each place in the text: whether the tokens so far match everything before it.
         let mut reached = vec![false; text.len() + 1];
         reached[0] = true;
         for token in &self.0 {
@@ -93,7 +94,7 @@ impl Value {
     }
 }
 
-/// One character further, where it stands in the text.
+/// Moves each reached place one character further, if this character stands there.
 fn step(reached: &mut [bool], text: &[char], character: char) {
     for place in (0..text.len()).rev() {
         reached[place + 1] = reached[place] && text[place] == character;
@@ -101,7 +102,7 @@ fn step(reached: &mut [bool], text: &[char], character: char) {
     reached[0] = false;
 }
 
-/// A pattern of user names, which are the common names of their subjects. It may begin with `CN=`, as user names may.
+/// A pattern of user names. A user name is the common name of its subject. The pattern may begin with `CN=`, as user names may.
 #[derive(Clone, PartialEq)]
 pub(super) struct UsernamePattern {
     text: String,
@@ -113,7 +114,7 @@ impl UsernamePattern {
         Self { text: text.to_owned(), value: Value::new(without_type(text)) }
     }
 
-    /// Whether it allows the namespace this common name.
+    /// Whether the pattern allows this common name to the namespace.
     pub(super) fn matches(&self, common_name: &str, namespace: &str) -> bool {
         self.value.matches(common_name, namespace)
     }
@@ -122,7 +123,8 @@ impl UsernamePattern {
 /// The attributes of one part: type and value.
 type Part<V> = Vec<(String, V)>;
 
-/// A pattern of subjects: as many parts in the same order, with attributes of the same types, whose values match one by one.
+/// A pattern of subjects. A subject matches if it has as many parts in the same order, with attributes of the same types, and
+/// each value matches.
 #[derive(Clone, PartialEq)]
 pub(super) struct SubjectPattern {
     text: String,
@@ -131,7 +133,7 @@ pub(super) struct SubjectPattern {
 
 impl SubjectPattern {
     /// # Errors
-    /// It is no subject, or one that a pattern cannot be.
+    /// The text is not a subject, or a subject that cannot be a pattern.
     pub(super) fn new(text: &str) -> Result<Self, PatternError> {
         let subject = Subject::parse(text).map_err(|error| PatternError::Subject(text.to_owned(), error))?;
         if subject.lone_common_name().is_some() {
@@ -149,7 +151,7 @@ impl SubjectPattern {
         Ok(Self { text: text.to_owned(), parts: parts.into_iter().map(with_values).collect() })
     }
 
-    /// Whether it allows the namespace this subject.
+    /// Whether the pattern allows this subject to the namespace.
     pub(super) fn matches(&self, subject: &Subject, namespace: &str) -> bool {
         let parts = subject.parts();
         let part_matches = |(pattern, part): (&Part<Value>, &Part<String>)| {
@@ -164,9 +166,11 @@ impl SubjectPattern {
 
 /// Checks that no name matches the patterns for two namespaces, if they have `{{namespace}}` at all.
 ///
-/// The definition of the issuers has the same rule in CEL (`api::issuer`), so that such lists are refused when they are applied. The rule
-/// reads the namespace off the name: after a text that is the same in all patterns comes the longest run of characters that namespaces
-/// may contain (RFC 1123 labels). Lists that keep namespaces apart in another way are refused too.
+/// The rule must make it possible to read the namespace off the name: after a text that is the same in all patterns comes the
+/// longest run of characters that names of namespaces may contain (RFC 1123 labels). The same holds from the end of the name.
+/// Lists that keep namespaces apart in another way are refused too.
+///
+/// The definition of the issuers has this rule in CEL (`api::issuer`), which refuses such lists when they are applied.
 ///
 /// # Errors
 /// What to change in the lists.
@@ -199,43 +203,44 @@ pub(super) fn keep_namespaces_apart(usernames: &[UsernamePattern], subjects: &[S
     Ok(())
 }
 
-/// Whether the namespace stands after, or before, the same text in all of these.
+/// Whether `place` finds the same text in all of these: the text before `{{namespace}}`, or the text after it.
 fn all_alike<'a>(texts: &[&'a str], place: impl Fn(&'a str) -> Option<&'a str>) -> bool {
     let mut places = texts.iter().map(|text| place(text));
     let first = places.next().flatten();
     first.is_some() && places.all(|place| place == first)
 }
 
-/// The pattern of a user name without `CN=`, if it has nothing that separates attributes.
+/// The pattern of a user name without `CN=`. `None` if it has a character that separates attributes, or an escape.
 fn plain_name(text: &str) -> Option<&str> {
     let name = without_type(text);
     (!name.contains(SEPARATORS) && !name.contains('\\')).then_some(name)
 }
 
-/// The text before the namespace, if the namespace's end can be told: nothing follows, or what namespaces cannot contain.
+/// The text before `{{namespace}}`. `None` unless the end of the namespace can be told: either nothing follows, or a character
+/// that namespaces cannot contain.
 fn beginning(value: &str) -> Option<&str> {
     let (before, after) = value.split_once(NAMESPACE)?;
     (is_fixed(before) && after.chars().next().is_none_or(is_boundary)).then_some(before)
 }
 
-/// The text after the namespace, if the namespace's beginning can be told.
+/// The text after `{{namespace}}`. `None` unless the beginning of the namespace can be told.
 fn end(value: &str) -> Option<&str> {
     let (before, after) = value.rsplit_once(NAMESPACE)?;
     let is_read_alike = !before.contains(SEPARATORS) && !before.contains('\\');
     (is_fixed(after) && is_read_alike && before.chars().next_back().is_none_or(is_boundary)).then_some(after)
 }
 
-/// Whether it stands for itself alone.
+/// Whether the text has nothing that stands for something else.
 fn is_fixed(text: &str) -> bool {
     !text.contains(['{', '}', '*', ',', '+', '=', '\\'])
 }
 
-/// Whether no namespace contains it, and a pattern can have nothing else stand for it.
+/// Whether the character ends a namespace: no namespace contains it, and it has no other meaning in a pattern.
 fn is_boundary(character: char) -> bool {
     !character.is_ascii_lowercase() && !character.is_ascii_digit() && !"-{}*,+=\\".contains(character)
 }
 
-/// A user name, or a pattern of it, without `CN=`.
+/// A user name, or a pattern of one, without `CN=`.
 fn without_type(text: &str) -> &str {
     match text.split_at_checked(3) {
         Some((prefix, name)) if prefix.eq_ignore_ascii_case("CN=") => name,
@@ -243,7 +248,7 @@ fn without_type(text: &str) -> &str {
     }
 }
 
-/// The value of the only attribute of this type, as it is written.
+/// The value of the attribute of this type, as it is written. `None` if there is none, or more than one.
 fn only_value<'a>(pattern: &'a str, attribute_type: &str) -> Option<&'a str> {
     let mut escaped = false;
     let attributes = pattern.split(|character| {
@@ -257,7 +262,7 @@ fn only_value<'a>(pattern: &'a str, attribute_type: &str) -> Option<&'a str> {
     values.next().filter(|_| values.next().is_none()).map(|(_, value)| value)
 }
 
-/// Whether a backslash is followed by two hexadecimal digits of an ASCII character. The text is a subject.
+/// Whether the text, which is a subject, has an ASCII character as a hexadecimal pair.
 fn has_ascii_as_pair(text: &str) -> bool {
     let mut rest = text.chars();
     while let Some(character) = rest.next() {

@@ -1,4 +1,10 @@
-//! When a certificate is renewed: a pure function of the certificate and the object's UID.
+//! When a certificate is renewed: a pure function of the certificate, the spec and the UID of the object.
+//!
+//! | `spec` | Renewed this long before expiry, at the latest |
+//! | --- | --- |
+//! | nothing | a third of the lifetime; at least 35 days, if the lifetime is 89 days or more |
+//! | `renewBefore` | that time; a third of the lifetime, if the time is not shorter than the lifetime |
+//! | `renewBeforePercentage` | that share of the lifetime |
 
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
@@ -6,15 +12,17 @@ use jiff::{SignedDuration, Timestamp};
 use super::RenewBefore;
 use crate::{api::truncated_to_second, certificate::CertificateFacts};
 
-/// mongod and Atlas warn when a client certificate has under 30 days left (`tlsX509ExpirationWarningThresholdDays`).
+/// The shortest default for long lifetimes. mongod and Atlas warn when a client certificate has under 30 days left
+/// (`tlsX509ExpirationWarningThresholdDays`).
 const QUIET_RENEW_BEFORE: SignedDuration = SignedDuration::from_hours(35 * 24);
 
-/// From this lifetime on (three calendar months are 89 days at least) the default stays clear of those warnings.
+/// The lifetime from which on the default stays clear of those warnings: three calendar months are at least 89 days.
 const QUIET_LIFETIME: SignedDuration = SignedDuration::from_hours(89 * 24);
 
 /// How long before expiry a certificate of this lifetime is renewed, at the latest.
 ///
-/// A fixed time that is no shorter than the lifetime (a CA near its end shortens lifetimes) falls back to one third.
+/// A fixed time that is not shorter than the lifetime falls back to one third of the lifetime. A CA near its end shortens
+/// lifetimes, so this happens.
 #[must_use]
 pub fn renew_before(wanted: RenewBefore, lifetime: SignedDuration) -> SignedDuration {
     let third = lifetime / 3;
@@ -28,9 +36,10 @@ pub fn renew_before(wanted: RenewBefore, lifetime: SignedDuration) -> SignedDura
     }
 }
 
-/// When to renew: [`renew_before`] ahead of expiry, and up to a tenth of that earlier by the object's UID, so that certificates
-/// that were issued together are not renewed together. Never in the first tenth of the lifetime, for a renewal that is due
-/// at once would be due again at once.
+/// When to renew: [`renew_before`] ahead of expiry, and up to a tenth of that earlier. How much earlier depends on the UID of the
+/// object, so that certificates that were issued together are not renewed together.
+///
+/// It is never in the first tenth of the lifetime: a renewal that is due at once would be due again at once.
 #[must_use]
 pub fn renewal_time(certificate: &CertificateFacts, wanted: RenewBefore, uid: &str) -> Timestamp {
     let lifetime = certificate.not_after.duration_since(certificate.not_before);
@@ -41,7 +50,7 @@ pub fn renewal_time(certificate: &CertificateFacts, wanted: RenewBefore, uid: &s
     truncated_to_second(due.max(earliest))
 }
 
-/// What is made of a fixed time that the certificate's lifetime leaves no room for, as a sentence; `None` if there is room.
+/// A sentence about a fixed time that the lifetime of the certificate leaves no room for. `None` if there is room.
 pub(super) fn unheeded_renew_before(certificate: &CertificateFacts, wanted: RenewBefore) -> Option<String> {
     let lifetime = certificate.not_after.duration_since(certificate.not_before);
     let RenewBefore::Time(time) = wanted else { return None };
@@ -55,7 +64,7 @@ pub(super) fn unheeded_renew_before(certificate: &CertificateFacts, wanted: Rene
     })
 }
 
-/// A number in 0..1 that depends on the text alone.
+/// A number from 0 up to but not including 1, which depends on the text alone.
 pub(super) fn share(text: &str) -> f64 {
     let digest = digest::digest(&digest::SHA256, text.as_bytes());
     let bits = digest.as_ref().iter().take(4).fold(0_u32, |bits, byte| (bits << 8) | u32::from(*byte));

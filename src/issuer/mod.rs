@@ -1,4 +1,15 @@
-//! Issuers: whoever makes a certificate. One folder each; [`atlas`] asks the Atlas Administration API, [`ca`] signs in the cluster.
+//! Issuers: what makes certificates. Each has a folder: [`atlas`] asks the Atlas Administration API, [`ca`] signs in the cluster.
+//!
+//! # Guarantees
+//!
+//! - A certificate that is handed out was verified: the key fits, it is for the wanted subject and for client authentication, and
+//!   it has not expired.
+//! - A request that mints (whose certificate cannot be taken back) is sent only while the [`MintPermit`] is given.
+//! - No error message holds a secret.
+//!
+//! # Errors
+//!
+//! - Each [`IssueError`] says whether a certificate may have been made all the same, and when to try again.
 
 pub mod atlas;
 pub mod ca;
@@ -19,18 +30,18 @@ use crate::{
 
 pub use crate::decide::{IssueError, Minted, Retry};
 
-/// Whether a certificate may still be asked for. What cannot be taken back is asked for only by the process that leads.
+/// Whether a certificate may still be requested. Only the process that leads may request what cannot be taken back.
 #[derive(Clone)]
 pub struct MintPermit(Arc<dyn Fn() -> bool + Send + Sync>);
 
 impl MintPermit {
-    /// By this question.
+    /// A permit that is given while `may_mint` returns true.
     #[must_use]
     pub fn new(may_mint: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self(Arc::new(may_mint))
     }
 
-    /// The answer, now.
+    /// Whether the permit is given now.
     #[must_use]
     pub fn is_given(&self) -> bool {
         (self.0)()
@@ -47,7 +58,7 @@ impl fmt::Debug for MintPermit {
 pub struct Issued {
     /// The certificate (leaf, then intermediates, never the root) and its key.
     pub pair: CertificatePair,
-    /// PEM of the CA that signed the certificate, where the issuer knows it.
+    /// PEM of the CA that signed the certificate. `None` if the issuer does not know it.
     pub ca_certificate: Option<String>,
 }
 

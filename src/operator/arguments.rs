@@ -32,19 +32,23 @@ pub struct RunArguments {
     /// The operator's own namespace, where the Secrets of ClusterCertificateIssuers live.
     #[arg(long, env = "POD_NAMESPACE", default_value = "usercert-system", value_name = "NAMESPACE")]
     pub operator_namespace: String,
-    /// Of several replicas one leads and works, by a Lease in the operator's own namespace; the others stand by.
+    /// Let one of several replicas lead and work while the others stand by. Who leads is decided by a Lease in the operator's own
+    /// namespace.
     #[arg(long, env = "LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub leader_elect: bool,
     /// The name of that Lease; operators that serve different namespaces need different ones.
     #[arg(long, env = "LEASE_NAME", default_value = "usercert-operator", value_name = "NAME")]
     pub lease_name: String,
-    /// What this process is called in the Lease, before something random. Default: the host's name, which a Pod has from its own.
+    /// The name of this process in the Lease; something random is appended to it. Default: the host's name, which in a Pod is the
+    /// name of the Pod.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
-    /// After SIGTERM, for how many seconds the saving of certificates that were made is tried on.
+    /// For how many seconds after SIGTERM the operator keeps trying to save certificates that were made but are not in a Secret
+    /// yet.
     #[arg(long, env = "STOP_LIMIT_SECONDS", default_value = "240", value_parser = stop_seconds, value_name = "SECONDS")]
     pub stop_limit: Duration,
-    /// Where /livez, /readyz and /metrics are served. `[::]` stands for all addresses, of IPv4 too, and where there is no IPv6 for those of IPv4.
+    /// Where /livez, /readyz and /metrics are served. `[::]` means all addresses, of IPv4 too; on a machine without IPv6 it means
+    /// those of IPv4.
     #[arg(long, env = "HTTP_ADDRESS", default_value = "[::]:8080", value_name = "ADDRESS")]
     pub http_address: SocketAddr,
     /// How many certificates are worked on at once.
@@ -53,25 +57,27 @@ pub struct RunArguments {
     /// Time limit of one request to Atlas, in seconds.
     #[arg(long, env = "ATLAS_TIMEOUT_SECONDS", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
     pub atlas_timeout: Duration,
-    /// PEM file with CA certificates to trust for Atlas besides the system's, such as those of a proxy that inspects TLS.
+    /// PEM file with CA certificates that are trusted for Atlas in addition to those of the system, such as that of a proxy that
+    /// inspects TLS.
     #[arg(long, env = "ATLAS_CA_FILE", value_name = "FILE")]
     pub atlas_ca_file: Option<PathBuf>,
     /// The Atlas API for objects with a userRef, which name no issuer.
     #[arg(long, env = "ATLAS_ENDPOINT", default_value = "https://cloud.mongodb.com", value_parser = Endpoint, value_name = "URL")]
     pub atlas_endpoint: Url,
-    /// An endpoint that a CertificateIssuer may name, by its scheme, host and port; may be repeated. One with http is asked without TLS. A
-    /// ClusterCertificateIssuer may name any.
+    /// An endpoint that a CertificateIssuer may name, by its scheme, host and port; may be repeated. An endpoint with http is
+    /// asked without TLS. A ClusterCertificateIssuer may name any endpoint.
     #[arg(long = "allowed-atlas-endpoint", env = "ALLOWED_ATLAS_ENDPOINTS", value_delimiter = ',', default_values = ["https://cloud.mongodb.com", "https://cloud.mongodbgov.com"], value_parser = Endpoint, value_name = "URL")]
     pub allowed_atlas_endpoints: Vec<Url>,
-    /// The Secret with the Atlas Kubernetes Operator's own credentials, as NAMESPACE/NAME, for objects with a userRef in the namespaces of
-    /// --lend-credentials-to whose user and project name none. Default: none.
+    /// The Secret with the Atlas Kubernetes Operator's own credentials, as NAMESPACE/NAME. It is used for objects with a userRef
+    /// whose user and project name no Secret, in the namespaces of --lend-credentials-to. Default: none.
     #[arg(long, env = "ATLAS_OPERATOR_SECRET", value_parser = namespaced_name, value_name = "NAMESPACE/NAME")]
     pub atlas_operator_secret: Option<(String, String)>,
-    /// Let the objects of this namespace use projects and credentials of other namespaces, as a userRef and a project name them;
-    /// may be repeated. Whoever may write the Atlas Kubernetes Operator's users there then gets certificates for the users of every project. Default: none.
+    /// Let the objects of this namespace use projects and credentials of other namespaces, as their userRef and its project name
+    /// them; may be repeated. Whoever may write the Atlas Kubernetes Operator's users there then gets certificates for the users
+    /// of every project. Default: none.
     #[arg(long = "lend-credentials-to", env = "LEND_CREDENTIALS_TO", value_delimiter = ',', value_name = "NAMESPACE")]
     pub lend_credentials_to: Vec<String>,
-    /// How logs are written; RUST_LOG selects what (default: info).
+    /// The format of log lines; RUST_LOG selects which lines are written (default: info).
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }
@@ -85,7 +91,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Reads the URL of the API. clap quotes a value that a function refuses, and this one may have a password in it.
+/// Reads the URL of the API. It is a parser of its own because clap quotes the value that a parsing function refuses, and this
+/// value may have a password in it.
 #[derive(Clone, Copy, Debug)]
 struct Endpoint;
 
@@ -128,7 +135,7 @@ fn stop_seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Requests longer than a minute would not fit into the time limit of a pass.
+/// At most a minute: a longer request would not fit into the time limit of a pass.
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=60) => Ok(Duration::from_secs(seconds)),

@@ -1,4 +1,12 @@
-//! HTTP: `/livez` says that the process runs, `/readyz` that its caches are filled or that it stands by, and who leads; `/metrics` counts.
+//! The HTTP endpoints of the process.
+//!
+//! | Path | Answer |
+//! | --- | --- |
+//! | `/livez` | 200 while the process runs |
+//! | `/readyz` | 200 while this process leads and its caches are filled, or stands by and knows who leads |
+//! | `/metrics` | the metrics in the OpenMetrics format |
+//!
+//! The body of `/readyz` says who leads.
 
 use std::{
     future::Future,
@@ -36,7 +44,7 @@ pub async fn serve(
     axum::serve(listen(address).await?, router).with_graceful_shutdown(stop).await
 }
 
-/// Listens on the address; on all addresses of IPv4 instead of all of IPv6, where the machine has no IPv6.
+/// Listens on the address. If it means all addresses of IPv6 and the machine has no IPv6, listens on all addresses of IPv4.
 async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     match (TcpListener::bind(address).await, without_ipv6(address)) {
         (Err(error), Some(of_ipv4)) if is_without_ipv6(&error) => TcpListener::bind(of_ipv4).await,
@@ -44,12 +52,13 @@ async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
     }
 }
 
-/// All addresses of IPv4, if all of IPv6 are meant, which on Linux include those of IPv4 (`IPV6_V6ONLY` in ipv6(7)).
+/// All addresses of IPv4, if `address` means all of IPv6. On Linux those of IPv6 include those of IPv4 (`IPV6_V6ONLY` in
+/// ipv6(7)).
 fn without_ipv6(address: SocketAddr) -> Option<SocketAddr> {
     (address.ip() == Ipv6Addr::UNSPECIFIED).then(|| (Ipv4Addr::UNSPECIFIED, address.port()).into())
 }
 
-/// The kernel has no IPv6 (`EAFNOSUPPORT`), or it is switched off (`EADDRNOTAVAIL`).
+/// Whether the kernel has no IPv6 (`EAFNOSUPPORT`), or IPv6 is switched off (`EADDRNOTAVAIL`).
 fn is_without_ipv6(error: &std::io::Error) -> bool {
     const NO_SUCH_FAMILY: i32 = 97;
     error.kind() == std::io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(NO_SUCH_FAMILY)

@@ -1,9 +1,23 @@
-//! Leader election with a `coordination.k8s.io` Lease, by client-go's rules: of several replicas one works, the others stand by.
+//! Leader election with a `coordination.k8s.io` Lease, by the rules of client-go: one of several replicas works, the others stand
+//! by.
 //!
-//! A lease is taken over when it has not changed for its whole duration by our own monotonic clock; the times written in it are for
-//! people, for clocks differ. Every write replaces the version that was read. Whoever could not renew within the deadline, counted from
-//! before the last renewal that succeeded, stops working: by then nobody else can have taken over. A lease alone does not stop a
-//! paused leader; what such a one would write meets a newer resourceVersion.
+//! # Guarantees
+//!
+//! - Each write of the lease replaces exactly the version that was read, so of two candidates only one wins.
+//! - A lease is taken over only if it has not changed for its whole duration by our own monotonic clock. The times that are
+//!   written in it are for people, because clocks differ between machines.
+//! - A leader that could not renew within [`RENEW_DEADLINE`] stops acting. The deadline counts from before the last request that
+//!   renewed, so it passes before anybody else can take over.
+//!
+//! # Assumptions
+//!
+//! - Monotonic clocks run at about the same speed on all machines.
+//! - The lease alone does not stop a leader whose process is paused between a check and a write. Such a write fails, because it
+//!   names a resourceVersion that is out of date by then.
+//!
+//! # Errors
+//!
+//! - [`LeaseError`] says why this process no longer leads. A request that fails is logged and tried again until the deadline.
 
 use std::time::Duration;
 
@@ -25,7 +39,7 @@ use crate::{
     runtime::{Leadership, RENEW_DEADLINE},
 };
 
-/// How long a lease holds that is not renewed.
+/// How long a lease holds after its last renewal.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 
 /// How long one attempt at a renewal may take.
@@ -34,23 +48,24 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
 /// How often the lease is looked at or renewed.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
-/// Which lease, and in whose name.
+/// The lease, and the process that wants it.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// The lease's namespace.
     pub namespace: String,
     /// The lease's name.
     pub name: String,
-    /// What tells this process from all others.
+    /// The identity of this process, which no other process has.
     pub identity: String,
 }
 
 impl Candidate {
-    /// With an identity that no other process has, nor the one before in the same Pod: a host's name and something random.
+    /// A candidate whose identity is the name of the host and something random. No other process has it, not even the one before
+    /// in the same Pod.
     #[must_use]
     pub fn new(namespace: &str, name: &str, host: &str) -> Self {
         let mut bytes = [0_u8; 8];
-        // Without randomness the time must do.
+        // If the system gives no random bytes, the time serves.
         if aws_lc_rs::rand::fill(&mut bytes).is_err() {
             bytes = Timestamp::now().as_microsecond().to_be_bytes();
         }
@@ -58,18 +73,18 @@ impl Candidate {
     }
 }
 
-/// Why this process leads no longer.
+/// Why this process no longer leads.
 #[derive(Debug, thiserror::Error)]
 pub enum LeaseError {
     /// Another process has the lease.
     #[error("{0} has taken the lease")]
     Taken(String),
-    /// The API server could not be asked for too long.
+    /// No renewal succeeded before the deadline.
     #[error("the lease was not renewed within {} seconds", RENEW_DEADLINE.as_secs())]
     NotRenewed,
 }
 
-/// The lease as this process has seen it.
+/// The version of the lease that this process saw last, and when it saw that version first.
 #[derive(Debug, Default)]
 pub struct Sight {
     resource_version: Option<String>,
@@ -79,16 +94,16 @@ pub struct Sight {
 /// What to do about the lease.
 #[derive(Debug, PartialEq)]
 pub enum Step {
-    /// There is none.
+    /// There is no lease: create it.
     Create(LeaseSpec),
-    /// It is ours, or free.
+    /// The lease is ours, free or expired: write it in our name.
     Replace(Box<Lease>),
-    /// Another holds it.
+    /// Another process holds it.
     StandBy(String),
 }
 
 impl Sight {
-    /// Decides about the lease as it was found. `at` is the wall clock, which is written down and never compared.
+    /// Decides what to do about the lease as it was found. `now` is compared; `at`, the wall clock, is only written down.
     pub fn step(&mut self, found: Option<&Lease>, identity: &str, now: Instant, at: Timestamp) -> Step {
         let Some(lease) = found else {
             *self = Self::default();
@@ -110,7 +125,8 @@ impl Sight {
     }
 }
 
-/// The lease in our name. When it was acquired and how often it changed hands go on from the old one.
+/// The lease in our name. If it was ours already, its acquire time stays. The number of transitions goes up when it changes
+/// hands.
 fn spec_of(old: Option<&LeaseSpec>, identity: &str, at: Timestamp) -> LeaseSpec {
     let is_ours = old.is_some_and(|old| old.holder_identity.as_deref() == Some(identity));
     let transitions = old.and_then(|old| old.lease_transitions).unwrap_or_default();
@@ -125,18 +141,18 @@ fn spec_of(old: Option<&LeaseSpec>, identity: &str, at: Timestamp) -> LeaseSpec 
     }
 }
 
-/// One candidate's view of the lease.
+/// The election, as one candidate sees it.
 pub struct Election {
     leases: Api<Lease>,
     candidate: Candidate,
     leadership: Leadership,
     sight: Sight,
-    /// When the last renewal that succeeded was begun.
+    /// When the last request began that renewed the lease.
     renewed: Instant,
 }
 
 impl Election {
-    /// For this candidate; nothing is asked yet. What comes of it is told to `leadership`.
+    /// An election for this candidate. Nothing is requested yet. `leadership` is told of each outcome.
     #[must_use]
     pub fn new(client: Client, candidate: Candidate, leadership: Leadership) -> Self {
         let leases = Api::namespaced(client, &candidate.namespace);
@@ -166,7 +182,7 @@ impl Election {
         }
     }
 
-    /// Renews until that fails for too long.
+    /// Renews the lease until another process has taken it, or no renewal succeeds within the deadline of 10 seconds.
     pub async fn hold(&mut self) -> LeaseError {
         let lost = loop {
             sleep(RETRY_PERIOD).await;
@@ -178,7 +194,7 @@ impl Election {
                 Ok(Ok(None)) => {}
                 Ok(Ok(Some(holder))) => break LeaseError::Taken(holder),
                 Ok(Err(error)) => complain(&error),
-                // Another attempt may find another connection.
+                // The next attempt may get another connection.
                 Err(_) => warn!("the API server does not answer about the lease"),
             }
         };
@@ -186,7 +202,7 @@ impl Election {
         lost
     }
 
-    /// Gives the lease up, so that another need not wait for its end.
+    /// Gives up the lease, so that another process need not wait until it expires.
     pub async fn release(&mut self) {
         self.leadership.ended();
         match timeout(RENEW_DEADLINE, self.clear_holder()).await {
@@ -203,12 +219,12 @@ impl Election {
             return Ok(());
         };
         spec.holder_identity = Some(String::new());
-        // As client-go does: whoever has not noticed the empty holder waits no longer than this.
+        // As client-go does: a candidate that has not noticed the empty holder waits no longer than this one second.
         spec.lease_duration_seconds = Some(1);
         self.replace(&lease).await.map(|_| ())
     }
 
-    /// Takes or renews the lease; who holds it instead, if another does.
+    /// Takes or renews the lease. Returns the holder if another process has it.
     async fn attempt(&mut self) -> Result<Option<String>, KubernetesError> {
         let (begun, at) = (Instant::now(), Timestamp::now());
         let found = self.read().await?;
@@ -232,13 +248,13 @@ impl Election {
         request("read the Lease", self.leases.get_opt(&self.candidate.name)).await
     }
 
-    /// Fails with a conflict if the lease is not the one that was read.
+    /// Replaces the lease. Fails with a conflict if it is no longer in the version that was read.
     async fn replace(&self, lease: &Lease) -> Result<Lease, KubernetesError> {
         request("replace the Lease", self.leases.replace(&self.candidate.name, &PostParams::default(), lease)).await
     }
 }
 
-/// A missing permission does not pass by itself.
+/// Logs a failed request. A missing permission is an error, because it does not pass by itself.
 fn complain(error: &KubernetesError) {
     if error.kind() == RequestErrorKind::Conflict {
         debug!(error = chain(error), "another process was faster");
@@ -249,10 +265,11 @@ fn complain(error: &KubernetesError) {
     }
 }
 
-/// Up to 1.2 times as long, so that candidates do not ask in step (client-go's `JitterFactor`).
+/// The period, lengthened at random by up to 1.2 times itself (`JitterFactor` of client-go), so that candidates do not ask at the
+/// same moment.
 fn jittered(period: Duration) -> Duration {
     let mut byte = [0_u8; 1];
-    // Without randomness they ask in step, which is of no consequence.
+    // If the system gives no random bytes, candidates ask at the same moment, which does no harm.
     let _ = aws_lc_rs::rand::fill(&mut byte);
     period + period.mul_f64(f64::from(byte[0]) / 255.0 * 1.2)
 }
@@ -268,7 +285,7 @@ mod tests {
             lease_duration_seconds: Some(15),
             lease_transitions: Some(3),
             acquire_time: Some(MicroTime(Timestamp::UNIX_EPOCH)),
-            // Far in the past: it must not matter.
+            // Far in the past: the time in the lease must not count.
             renew_time: Some(MicroTime(Timestamp::UNIX_EPOCH)),
             ..LeaseSpec::default()
         };

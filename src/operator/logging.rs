@@ -1,4 +1,8 @@
-//! Log lines, and what is never in them.
+//! Log lines.
+//!
+//! # Guarantees
+//!
+//! - No log line holds the body of an answer of the API server, which may be a Secret, whatever `RUST_LOG` selects.
 
 use std::io::IsTerminal;
 
@@ -13,15 +17,16 @@ use tracing_subscriber::{
 
 use super::LogFormat;
 
-/// kube's client logs the whole body of an answer that it cannot read, be it half a Secret. What went wrong is in its errors too.
+/// The target under which kube's client logs the whole body of an answer that it cannot read, which may be half a Secret. Its
+/// errors say what went wrong too.
 const TELLS_BODIES: &str = "kube_client::client";
 
-/// What is asked for, but for what may show a Secret.
+/// Lets through the lines that `wanted` selects, except those that may show a Secret.
 pub fn without_bodies<S: Subscriber + for<'a> LookupSpan<'a>>(wanted: EnvFilter) -> impl Filter<S> {
     wanted.and(filter_fn(|line| line.target() != TELLS_BODIES))
 }
 
-/// Starts writing to the standard error what `RUST_LOG` selects (by default `info`).
+/// Starts writing log lines to the standard error. `RUST_LOG` selects which (default: `info`).
 pub(super) fn start_logging(format: LogFormat) {
     let wanted = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());

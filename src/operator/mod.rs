@@ -1,4 +1,4 @@
-//! The process around the controllers: arguments, logs, health, the election, and stopping.
+//! The process around the controllers: arguments, logs, health, metrics, the clock, the lead, and stopping.
 
 mod arguments;
 mod health;

@@ -1,4 +1,21 @@
-//! From arguments to running controllers, and the way down.
+//! From the arguments to running controllers, and down again.
+//!
+//! | What happens | What follows |
+//! | --- | --- |
+//! | first SIGTERM or Ctrl-C | the work ends, the lease is released, the process ends with success |
+//! | the lead is lost | the work ends, the process ends with an error |
+//! | second signal | the process ends at once with code 1 |
+//!
+//! The work ends in this order: nothing new is begun, what is under way is finished, certificates that are only in memory are
+//! saved.
+//!
+//! # Assumptions
+//!
+//! - The container is started anew after the process ends. What was remembered is rebuilt from the Secrets and statuses.
+//!
+//! # Errors
+//!
+//! - [`OperatorError`] says what to change before the next start.
 
 use std::{pin::pin, sync::Arc};
 
@@ -35,7 +52,7 @@ pub enum OperatorError {
     /// Signals cannot be received.
     #[error("could not listen for SIGTERM")]
     Signal(#[source] std::io::Error),
-    /// Another process may lead by now. The container is started anew, with nothing remembered.
+    /// Another process may lead by now. The container is restarted and begins with nothing remembered.
     #[error("this process leads no longer")]
     LeadershipLost(#[source] LeaseError),
     /// Another TLS provider was installed first.
@@ -72,12 +89,12 @@ fn print_definitions() -> Result<(), OperatorError> {
 #[tokio::main]
 async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     start_logging(arguments.log_format);
-    // Two providers are compiled in nowhere; installing ours makes rustls sure of it.
+    // Only one TLS provider is compiled in. Installing it explicitly keeps rustls working if a dependency ever brings another.
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| OperatorError::Provider)?;
     let mut config = kube::Config::infer().await.map_err(OperatorError::Configuration)?;
-    // A repeated request may have taken effect the first time; every pass looks anew instead.
+    // kube must not repeat a request, because the first try may have taken effect. Each pass looks anew instead.
     config.default_retry = false;
-    // HTTPS_PROXY is for Atlas; the API server is reached directly.
+    // HTTPS_PROXY is for Atlas. The API server is reached directly.
     config.proxy_url = None;
     let client = Client::try_from(config).map_err(OperatorError::Client)?;
     let leadership = if arguments.leader_elect { Leadership::standing_by() } else { Leadership::alone() };
@@ -121,8 +138,8 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     Ok(())
 }
 
-/// Works while this process leads: until it is told to stop, or has lost the lead, and then for as long as it takes to save what was made.
-/// The lease is held until then and given up.
+/// Works while this process leads. When it is told to stop or has lost the lead, goes on for as long as it takes to save
+/// certificates that were made. A lease that is still held is kept until then, and then released.
 async fn lead(
     client: Client,
     arguments: &RunArguments,
@@ -153,7 +170,7 @@ async fn lead(
     Err(OperatorError::LeadershipLost(error))
 }
 
-/// The name of the machine, which in a Pod is the Pod's.
+/// The host name, which in a Pod is the name of the Pod.
 fn host_name() -> Option<String> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(name.trim().to_owned()).filter(|name| !name.is_empty())
@@ -175,7 +192,7 @@ fn scopes(arguments: &RunArguments) -> Vec<Scope> {
     namespaces.into_iter().map(Scope::Namespace).collect()
 }
 
-/// Stops the work at the first SIGTERM or Ctrl-C, and the process at the second.
+/// Stops the work at the first SIGTERM or Ctrl-C, and ends the process at the second.
 fn stop_on_signal(leadership: Leadership) -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;

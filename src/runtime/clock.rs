@@ -1,7 +1,7 @@
-//! The wall clock, and jumps of it.
+//! The wall clock, and its jumps.
 //!
-//! Timers run on the monotonic clock, which stands still while a machine is suspended and does not notice a corrected date. So
-//! both clocks are compared every few seconds, and a jump has everything looked at again.
+//! Timers run on the monotonic clock. It stands still while the machine is suspended, and it does not notice that the date was
+//! corrected. So both clocks are compared every five seconds, and after a jump everything is looked at again.
 
 use std::{
     sync::Arc,
@@ -16,7 +16,7 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Less than this is drift or a slow machine, not a jump.
+/// The smallest difference between the clocks that counts as a jump. A smaller one is drift or a slow machine.
 const JUMP: SignedDuration = SignedDuration::from_secs(10);
 
 /// The system's clock.
@@ -25,7 +25,7 @@ pub fn system_clock() -> Clock {
     Arc::new(Timestamp::now)
 }
 
-/// Yields whenever the wall clock has moved otherwise than the monotonic clock.
+/// Yields whenever the wall clock and the monotonic clock have moved apart by more than 10 seconds.
 pub fn clock_jumps(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
     stream::unfold((clock, None), |(clock, last)| async move {
         let mut last = last.unwrap_or_else(|| (clock(), Instant::now()));
@@ -42,7 +42,7 @@ pub fn clock_jumps(clock: Clock) -> impl Stream<Item = ()> + Send + 'static {
     })
 }
 
-/// Yields whenever this much has passed by the wall clock, or it was set back by as much.
+/// Yields whenever `period` has passed by the wall clock, or the wall clock was set back by as much.
 pub fn periods(clock: Clock, period: SignedDuration) -> impl Stream<Item = ()> + Send + 'static {
     let last = clock();
     stream::unfold((clock, last), move |(clock, last)| async move {

@@ -1,4 +1,15 @@
-//! Whether this process may act: it leads, and is not stopping.
+//! Whether this process may act: it leads, and it is not stopping.
+//!
+//! # Guarantees
+//!
+//! - [`Leadership::may_act`] is true only if the lease was renewed less than 10 seconds ago by both clocks
+//!   (`lease::RENEW_DEADLINE`). One clock is not enough: the monotonic clock stands still while a machine is suspended, and the
+//!   wall clock may be set back.
+//! - Once the process stops or has lost the lead, it is never true again.
+//!
+//! # Assumptions
+//!
+//! - Another process takes over no earlier than 15 seconds after the last renewal (`lease::LEASE_DURATION`).
 
 use std::{
     sync::Arc,
@@ -11,7 +22,7 @@ use tokio::sync::watch;
 /// How long a leader tries to renew its lease before it stops, counted from the beginning of the last request that renewed it.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
-/// What the election has told; shared by the election, the controllers, health and metrics.
+/// What the election has found out. The election, the controllers, health and metrics share it.
 #[derive(Clone, Debug)]
 pub struct Leadership(Arc<watch::Sender<State>>);
 
@@ -27,9 +38,9 @@ struct State {
 enum Role {
     /// There is no election.
     Alone,
-    /// Another may lead.
+    /// Another process may lead.
     StandingBy,
-    /// The lease was renewed by a request that began at these times.
+    /// The lease is ours. The request that renewed it last began at these times.
     Leading { renewed: Instant, at: Timestamp },
 }
 
@@ -50,7 +61,7 @@ impl Leadership {
         Self(Arc::new(watch::Sender::new(State { role, holder: None, has_ended: false })))
     }
 
-    /// The lease is ours since the request that began at these times.
+    /// Notes that the lease is ours, by a request that began at these times.
     pub fn renewed(&self, identity: &str, renewed: Instant, at: Timestamp) {
         self.0.send_modify(|state| {
             state.role = Role::Leading { renewed, at };
@@ -58,7 +69,7 @@ impl Leadership {
         });
     }
 
-    /// Another process leads.
+    /// Notes that another process leads.
     pub fn is_with(&self, holder: &str) {
         self.0.send_modify(|state| {
             state.role = Role::StandingBy;
@@ -66,7 +77,7 @@ impl Leadership {
         });
     }
 
-    /// The lease was given up or lost; who leads is not known.
+    /// Notes that the lease was released or lost. Who leads now is not known.
     pub fn ended(&self) {
         self.0.send_modify(|state| {
             state.role = Role::StandingBy;
@@ -75,25 +86,25 @@ impl Leadership {
         });
     }
 
-    /// The process stops: nothing new is begun.
+    /// Notes that the process stops: nothing new is begun.
     pub fn stop(&self) {
         self.0.send_modify(|state| state.has_ended = true);
     }
 
     /// Waits until the process stops or has lost the lead.
     pub async fn end(&self) {
-        // The sender is held here, so that the channel cannot close.
+        // It cannot fail: the sender is held here, so the channel stays open.
         let _ = self.0.subscribe().wait_for(|state| state.has_ended).await;
     }
 
-    /// Whether certificates may be made and Secrets written. Both clocks are asked: the monotonic one stands still while a machine is
-    /// suspended, the wall clock may be set back.
+    /// Whether certificates may be made and Secrets written. A certificate that was made is saved even if this is false, because
+    /// only this process has its key.
     #[must_use]
     pub fn may_act(&self) -> bool {
         !self.0.borrow().has_ended && self.leads()
     }
 
-    /// Whether the lease is ours and was renewed in time.
+    /// Whether the lease is ours and was renewed in time, by both clocks. Always true without an election.
     #[must_use]
     pub fn leads(&self) -> bool {
         match self.0.borrow().role {
@@ -103,7 +114,7 @@ impl Leadership {
         }
     }
 
-    /// Who leads, if there is an election and it is known.
+    /// The identity of the process that leads. `None` without an election, or if it is not known.
     #[must_use]
     pub fn holder(&self) -> Option<String> {
         self.0.borrow().holder.clone()

@@ -1,5 +1,7 @@
-//! Counters in the OpenMetrics format. Labels are reasons and issuer types, whose number is bounded;
-//! only objects that a person should look at have series of their own.
+//! Metrics in the OpenMetrics format.
+//!
+//! Labels are reasons and issuer types, so the number of series is bounded. Only objects that a person should look at have series
+//! of their own.
 
 use std::{fmt, time::Duration};
 
@@ -95,7 +97,7 @@ impl Metrics {
         self
     }
 
-    /// Who leads. Only the present leader has a series.
+    /// Notes who leads. Only the present leader has a series.
     pub fn leadership(&self, leadership: &Leadership) {
         self.leading.set(i64::from(leadership.leads()));
         self.leader.clear();
@@ -104,22 +106,22 @@ impl Metrics {
         }
     }
 
-    /// A certificate was issued, by an issuer with this label.
+    /// Counts a certificate that was issued.
     pub fn issued(&self, issuer: &'static str, cause: Reason) {
         self.issued.get_or_create(&IssuerLabels { issuer, reason: cause.as_str() }).inc();
     }
 
-    /// An attempt failed, at an issuer with this label.
+    /// Counts an attempt that failed.
     pub fn failed(&self, issuer: &'static str, reason: Reason) {
         self.failed.get_or_create(&IssuerLabels { issuer, reason: reason.as_str() }).inc();
     }
 
-    /// A condition has come to hold a warning.
+    /// Counts a condition that has changed to a warning.
     pub fn warned(&self, reason: Reason) {
         self.warned.get_or_create(&ReasonLabels { reason: reason.as_str() }).inc();
     }
 
-    /// These certificates of an object's database user are held by nobody.
+    /// Notes the certificates of the database user of an object that no Secret of this operator holds. `None` removes the series.
     pub fn unaccounted(&self, (namespace, name): &(String, String), found: Option<&UnaccountedCertificates>) {
         let labels = ObjectLabels { namespace: namespace.clone(), name: name.clone() };
         let latest_expiry = found.and_then(|found| found.latest_expiry.as_ref());
@@ -127,20 +129,20 @@ impl Metrics {
         set(&self.unaccounted_expiry, &labels, latest_expiry.map(|latest| latest.0.as_second()));
     }
 
-    /// An object is gone.
+    /// Removes the series of an object that is gone.
     pub fn forget(&self, object: &(String, String)) {
         self.unaccounted(object, None);
     }
 
-    /// A pass has ended.
+    /// Notes how long a pass took.
     pub fn reconciled(&self, duration: Duration) {
         self.reconciled.observe(duration.as_secs_f64());
     }
 
-    /// The exposition.
+    /// All metrics as text.
     ///
     /// # Errors
-    /// Never in practice; formatting into a string is fallible by type.
+    /// Never in practice: formatting into a string is fallible only by its type.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
@@ -148,7 +150,7 @@ impl Metrics {
     }
 }
 
-/// Objects at rest have no series.
+/// Sets the series of an object, or removes it if there is nothing to tell.
 fn set(family: &Family<ObjectLabels, Gauge>, labels: &ObjectLabels, value: Option<i64>) {
     match value {
         Some(value) => {

@@ -1,4 +1,4 @@
-//! What is read of a PEM text, and what is refused with the line; OpenSSL is the second opinion.
+//! What is read of a PEM text, and which line is named when it is refused. Each is compared with what OpenSSL reads.
 
 use std::sync::LazyLock;
 
@@ -144,7 +144,7 @@ fn what_is_cut_short_or_no_text_is_refused_with_its_line() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
-    /// What OpenSSL reads is read here too or refused, and what stands there is never dropped.
+    /// Whatever OpenSSL reads is either read here too or refused. It is never dropped silently.
     #[test]
     fn no_certificate_is_lost_whatever_stands_around_it(
         parts in proptest::collection::vec((0..4_usize, r"(-{0,2}|[ \t\r\n]{0,3}|# [a-z]{0,5}\n|[a-zA-Z=: -]{0,12}\n|\\n|\u{feff}){0,3}"), 1..4),
@@ -196,7 +196,7 @@ proptest! {
 
 #[test]
 fn a_long_text_costs_no_more_than_its_length() {
-    // As much as a Secret holds (1 MiB): lines of text, and blocks that are read past.
+    // As much as fits into a Secret (1 MiB): lines of text, and blocks that are skipped.
     let parameters = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
     let started = std::time::Instant::now();
     for piece in ["a\n", parameters] {

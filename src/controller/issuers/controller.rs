@@ -1,5 +1,5 @@
-//! The controller of issuers, one for each kind: loads them with their Secrets, says in their status whether they can be used,
-//! and wakes the certificates that use them.
+//! The controllers of issuers, one for each kind. Each loads issuers with their Secrets, says in their status whether they can be
+//! used, and wakes the certificates that use them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -50,7 +50,7 @@ pub(in crate::controller) trait IssuerObject:
     fn issuer_spec(&self) -> &IssuerSpec;
     /// The status, if there is one.
     fn issuer_status(&self) -> Option<&IssuerStatus>;
-    /// Where the issuer itself is read and written.
+    /// The API by which the issuer is read and written.
     fn api(context: &Context, namespace: &str) -> Api<Received<Self>>;
 }
 
@@ -118,11 +118,11 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
         report_unreadable(&context, &Waiting::Issuer(key), &issuer).await;
         return Ok(Action::await_change());
     }
-    // What a former spec allowed must not stay in use while the Secret of this one cannot be read.
+    // An issuer that was loaded with an earlier spec must not stay in use while the Secret of this spec cannot be read.
     let spec = spec_version(&**issuer);
     context.issuers.forget_unless(&key, |known| known.facts.version.starts_with(&spec));
     let Some(loaded) = find(&**issuer, &key, &context).await? else {
-        // The Secret's watch has shown nothing yet and wakes us when it has.
+        // The watch of the Secret has shown nothing yet. It wakes us when it has.
         return Ok(Action::await_change());
     };
     let next = next_look(&loaded, now(&context));
@@ -132,7 +132,8 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
         }
         wake_users(&context, &key);
     }
-    // Certificates wait for the issuer, and what they have met with it is known once all of them are.
+    // The issuer is set before this wait, because certificates wait for it. What they have met with its credentials is known only
+    // once all of them are in the cache.
     context.lists.filled().await;
     let ready = ready(&loaded, &key, &context);
     let is_refused = ready.1.is_about_credentials();
@@ -140,10 +141,12 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
     Ok(if is_refused { Action::requeue(REFUSED_LOOK) } else { next })
 }
 
-/// Credentials that are refused are looked at again, in memory, for a certificate that told of it may be gone or use another issuer.
+/// How often an issuer with refused credentials is looked at again, in memory: the certificate that told of the refusal may be
+/// gone or use another issuer.
 const REFUSED_LOOK: Duration = Duration::from_mins(1);
 
-/// What Ready says: whether the issuer can be used, and how Atlas takes its credentials. The latter keeps no certificate from trying.
+/// What the condition Ready says: whether the issuer can be used, and whether Atlas accepts its credentials. Refused credentials
+/// do not keep certificates from trying.
 fn ready(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, String) {
     let loaded = match loaded {
         Ok(loaded) => loaded,
@@ -151,13 +154,14 @@ fn ready(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, 
     };
     let users = context.certificate_store.state_filter(|certificate| issuer_key(certificate).as_ref() == Some(key));
     match refused_credentials(&loaded.facts, users.iter().map(|user| &***user)) {
-        // Not in Atlas's words, which are in the status of the certificate: whoever sees the issuer need not be who sees that.
+        // The words of Atlas are only in the status of the certificate: whoever may read the issuer may not be allowed to read
+        // that.
         Some(reason) => (false, reason, format!("{} Certificates are tried all the same.", reason.explanation())),
         None => (true, Reason::IssuerReady, ready_message(loaded)),
     }
 }
 
-/// Has the issuer of a certificate looked at again if it does not tell what the certificate has met with its credentials.
+/// Wakes the issuer of a certificate if their two statuses say different things about the credentials of the issuer.
 pub(in crate::controller) fn tell_issuer(context: &Context, object: &DatabaseUserCertificate) {
     let Some(key) = issuer_key(object) else { return };
     let about_credentials = |reason: &str| Reason::from_name(reason).filter(|reason| reason.is_about_credentials());
@@ -185,8 +189,8 @@ fn ready_message(loaded: &LoadedIssuer) -> String {
     [&[issued], loaded.issuer.remarks()].concat().join("; ")
 }
 
-/// Only dates make an issuer usable or unusable without a watch event: those of a CA's certificates are awaited, and a CA out of date is
-/// read hourly.
+/// When an issuer is looked at again without a watch event. Only dates make it usable or unusable then: the dates of the
+/// certificates of a CA are awaited, and a CA that is out of date is read again every hour.
 fn next_look(loaded: &Loaded, now: Timestamp) -> Action {
     let hour = Duration::from_hours(1);
     match loaded {
@@ -201,12 +205,12 @@ fn next_look(loaded: &Loaded, now: Timestamp) -> Action {
 
 type Loaded = Result<Arc<LoadedIssuer>, Refusal>;
 
-/// Which spec it is: how the version of an issuer begins that was loaded with it.
+/// The beginning of the version of each issuer that was loaded with this spec.
 fn spec_version<K: IssuerObject>(issuer: &K) -> String {
     format!("{}/{}/", issuer.meta().uid.as_deref().unwrap_or_default(), issuer.meta().generation.unwrap_or_default())
 }
 
-/// The issuer with its Secret; `None` if nothing is known of the Secret yet.
+/// The issuer, loaded with its Secret. `None` if nothing is known of the Secret yet.
 async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -> Result<Option<Loaded>, ReconcileError> {
     let spec = issuer.issuer_spec();
     let (project_id, reference) = match parts(spec, key, context) {
@@ -235,15 +239,17 @@ async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -
     }
     Ok(Some(match reference.read(context).await? {
         Ok(secret) => load(key, spec, version, project_id, &secret, &context.atlas, now).map(Arc::new).map_err(|refusal| {
-            // The rest is wrong with the issuer's own spec.
+            // Any other refusal is about the spec of the issuer itself.
             if refusal.reason == Reason::CredentialsInvalid { reference.place.hide(refusal) } else { refusal }
         }),
         Err(refusal) => Err(refusal),
     }))
 }
 
-/// The id of the `AtlasProject` that the issuer refers to, if it does, and the Secret that it needs; `None` if that is not known yet. Nothing is
-/// watched for an endpoint that is not allowed, so that only another spec changes that.
+/// The id of the `AtlasProject` that the issuer refers to, if there is one, and the Secret that it needs. `None` if they are not
+/// known yet.
+///
+/// Nothing is watched for an endpoint that is not allowed, because only another spec changes that.
 fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option<(Option<String>, SecretReference)>, Refusal> {
     let waiting = Waiting::Issuer(key.clone());
     if let Some(atlas) = &spec.atlas {
@@ -284,7 +290,7 @@ fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option
     }
 }
 
-/// Reports the status if it changed, or if what stands there cannot be read: it holds nothing that is not found out anew.
+/// Writes the status if it changed, or if the present one cannot be read: it holds nothing that cannot be found out anew.
 async fn report<K: IssuerObject>(
     issuer: &Received<K>,
     context: &Context,
@@ -328,7 +334,7 @@ fn wake_users(context: &Context, key: &IssuerKey) {
         (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace,
         _ => &key.namespace,
     };
-    // Those that leave a Secret alone because this issuer needed it may have it now.
+    // Certificates that leave a Secret alone because this issuer needed it may take it now.
     let stands_aside = |certificate: &DatabaseUserCertificate| {
         let conditions = certificate.status.as_ref().map_or(&[][..], |status| &status.conditions);
         let issuing = condition(conditions, ISSUING).is_some_and(|found| found.reason == Reason::SecretNotOwned.as_str());

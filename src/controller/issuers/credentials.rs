@@ -1,4 +1,5 @@
-//! The Secret that an issuer is loaded with: its metadata by the watch of its name, its content once that has shown it.
+//! The Secret that an issuer is loaded with. Its metadata comes from a watch by name. Its content is read once the watch has
+//! shown it.
 
 use std::sync::Arc;
 
@@ -16,14 +17,14 @@ use crate::{
     },
 };
 
-/// What is said of a Secret that is not there.
+/// The message about a Secret that does not exist.
 const NO_SECRET: &str = "does not exist: create it";
 
-/// Which Secret, and what its faults are called.
+/// A Secret, and the reasons for a condition if it cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::controller) struct SecretReference {
     pub(in crate::controller) name: NamespacedName,
-    /// Whether the reference leads out of the namespace of whoever wrote it.
+    /// Where the Secret is, seen from the object with the reference.
     pub(in crate::controller) place: Place,
     pub(in crate::controller) missing: Reason,
     pub(in crate::controller) unusable: Reason,
@@ -35,10 +36,10 @@ impl SecretReference {
         self.place.hide(Refusal::new(reason, format!("the Secret {name} in namespace {namespace} {why}")))
     }
 
-    /// The Secret's metadata; `Ok(None)` if its watch has shown nothing yet, and wakes `who` when it has.
+    /// The metadata of the Secret. `Ok(None)` if its watch has shown nothing yet; `who` is woken when it has.
     ///
     /// # Errors
-    /// The Secret is not there, or not one that is lent.
+    /// The Secret does not exist, or is not lent.
     pub(in crate::controller) fn seen(
         &self,
         context: &Context,
@@ -50,10 +51,10 @@ impl SecretReference {
         Ok(Some(seen))
     }
 
-    /// Reads it.
+    /// Reads the Secret.
     ///
     /// # Errors
-    /// The request failed; within: the Secret is not there any more, not one that is lent, or not one that can be read.
+    /// The outer error: the request failed. The inner one: the Secret does not exist any more, is not lent, or cannot be read.
     pub(in crate::controller) async fn read(
         &self,
         context: &Context,
@@ -62,14 +63,14 @@ impl SecretReference {
         let found = match request("read the issuer's Secret", api.get_opt(&self.name.1)).await {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(Err(self.refuse(self.missing, NO_SECRET))),
-            // A Secret of the own namespace is tried again, for the missing right may come. Of one elsewhere the message must be the same
-            // whether it cannot be read or does not exist.
+            // A Secret in the own namespace is tried again, because the missing permission may be granted. For one in another
+            // namespace the message must be the same whether it cannot be read or does not exist.
             Err(error) if error.is_denied() && self.place == Place::Elsewhere => {
                 return Ok(Err(self.refuse(self.missing, &format!("cannot be read: {}", error.explanation()))));
             }
             Err(error) => return Err(error),
         };
-        // It may have lost its label, or been replaced, since its metadata was seen.
+        // It may have lost its label or been replaced since its metadata was seen.
         if let Err(why) = self.place.check_label(&found.metadata) {
             return Ok(Err(self.refuse(self.unusable, why)));
         }

@@ -1,4 +1,4 @@
-//! The issuers that can be used, loaded with their Secrets. Certificates find theirs here, in memory.
+//! The issuers, loaded with their Secrets. Certificates find theirs here, in memory.
 
 pub mod atlas_objects;
 pub mod controller;
@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// Which issuer: its kind, its namespace (empty for a cluster issuer), its name.
+/// The key of an issuer: its kind, its namespace (empty for a cluster issuer), its name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IssuerKey {
     /// The kind.
@@ -41,14 +41,15 @@ pub struct IssuerKey {
     pub name: String,
 }
 
-/// An issuer ready to issue, with what decisions need to know of it.
+/// An issuer that can issue, with what decisions need to know of it.
 #[derive(Clone, Debug)]
 pub struct LoadedIssuer {
-    /// For decisions.
+    /// What decisions need to know of it.
     pub facts: IssuerFacts,
-    /// For the act.
+    /// What issues.
     pub issuer: Issuer,
-    /// CA: when its Secret is to be read again though it has not changed, for one of its certificates becomes valid or expires.
+    /// CA: when its Secret must be read again although it has not changed, because one of its certificates becomes valid or
+    /// expires.
     pub reread_at: Option<Timestamp>,
 }
 
@@ -59,7 +60,7 @@ pub struct Refusal {
     pub reason: Reason,
     /// What to change.
     pub message: String,
-    /// For the log alone: what whoever reads the condition must not be told.
+    /// For the log only: what the readers of the condition must not learn.
     pub detail: Option<String>,
 }
 
@@ -68,7 +69,7 @@ impl Refusal {
         Self { reason, message: message.into(), detail: None }
     }
 
-    /// Tells the log what the condition does not.
+    /// Logs the detail that the condition does not tell.
     pub(in crate::controller) fn log_detail(&self, namespace: &str, name: &str) {
         if let Some(detail) = &self.detail {
             info!(namespace, name, detail, "what is lent cannot be used");
@@ -78,7 +79,7 @@ impl Refusal {
 
 type Loaded = Result<Arc<LoadedIssuer>, Refusal>;
 
-/// All issuers that were looked at.
+/// All issuers that were loaded, or that could not be.
 pub struct IssuerDirectory<K = IssuerKey>(RwLock<HashMap<K, Loaded>>);
 
 impl<K> Default for IssuerDirectory<K> {
@@ -88,13 +89,13 @@ impl<K> Default for IssuerDirectory<K> {
 }
 
 impl<K: Eq + Hash> IssuerDirectory<K> {
-    /// The issuer, if it was looked at.
+    /// The issuer, or why it cannot be used. `None` if it was not looked at yet.
     #[must_use]
     pub fn get(&self, key: &K) -> Option<Loaded> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    /// Replaces what is known of the issuer; whether that changes anything for its certificates.
+    /// Replaces what is known of the issuer. Returns whether that changes anything for its certificates.
     pub fn set(&self, key: K, loaded: Loaded) -> bool {
         let mut issuers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let changed = match (issuers.get(&key), &loaded) {
@@ -106,7 +107,7 @@ impl<K: Eq + Hash> IssuerDirectory<K> {
         changed
     }
 
-    /// Forgets the issuer if it is not this one, so that its certificates wait for the new one.
+    /// Forgets the issuer if it is not the one wanted, so that its certificates wait for the new one.
     pub fn forget_unless(&self, key: &K, is_this: impl FnOnce(&LoadedIssuer) -> bool) {
         let mut issuers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if issuers.get(key).is_some_and(|loaded| loaded.as_ref().is_ok_and(|loaded| !is_this(loaded))) {
@@ -114,7 +115,7 @@ impl<K: Eq + Hash> IssuerDirectory<K> {
         }
     }
 
-    /// The issuer is gone.
+    /// Forgets an issuer that is gone.
     pub fn remove(&self, key: &K) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
@@ -169,18 +170,22 @@ pub fn load(
     }
 }
 
-/// Where Atlas is asked, and how.
+/// The endpoint of Atlas, and how it is reached.
 pub(in crate::controller) struct Endpoint {
     pub(in crate::controller) url: Url,
     pub(in crate::controller) allow_plain_http: bool,
     pub(in crate::controller) words: Words,
 }
 
-/// The endpoint of a spec. A `CertificateIssuer` is written by a tenant, so it may name those alone that the administrator allows, plain HTTP
-/// among them; a `ClusterCertificateIssuer` is the administrator's own.
+/// The endpoint of a spec.
+///
+/// | Kind | Written by | May name |
+/// | --- | --- | --- |
+/// | `CertificateIssuer` | a tenant | only endpoints that the administrator allows, plain HTTP among them |
+/// | `ClusterCertificateIssuer` | the administrator | any endpoint |
 ///
 /// # Errors
-/// It is no URL, or not allowed.
+/// The endpoint is not a URL, or not allowed.
 pub(in crate::controller) fn endpoint_of(
     kind: IssuerKind,
     spec: &AtlasIssuerSpec,
@@ -201,13 +206,13 @@ pub(in crate::controller) fn endpoint_of(
     }
 }
 
-/// What an issuer at Atlas consists of, besides its credentials.
+/// An issuer at Atlas without its credentials.
 pub(in crate::controller) struct AtlasSource {
     pub(in crate::controller) endpoint: Endpoint,
     pub(in crate::controller) project_id: String,
     pub(in crate::controller) api_version: SpecApiVersion,
     pub(in crate::controller) months_until_expiration: u8,
-    /// The one database user that it serves, if an `AtlasDatabaseUser` names it.
+    /// The only database user that it serves, if an `AtlasDatabaseUser` names it.
     pub(in crate::controller) username: Option<String>,
 }
 

@@ -1,7 +1,18 @@
-//! Whose turn it is to ask Atlas: one queue for each (endpoint, project), ordered by expiry.
+//! Whose turn it is to ask Atlas: one queue for each pair of endpoint and project.
 //!
-//! Whoever must wait does so outside of a pass and is woken when its turn comes, so that a project whose limit is used up, or whose
-//! answers take long, holds up no other. Nothing here decides whether a certificate is made, only when.
+//! A turn says only when a certificate is requested, not whether.
+//!
+//! # Guarantees
+//!
+//! - The certificate that expires soonest goes first.
+//! - Whoever must wait does so outside of a pass and is woken when its turn comes. So a project whose limit is used up, or whose
+//!   answers take long, holds up no other project.
+//! - At most 4 turns of one project, and at most as many in all as there are workers, are given or under way at once.
+//! - A turn ends when its [`Turn`] is dropped. A turn that is given and not taken for a minute goes to the next.
+//!
+//! # Assumptions
+//!
+//! - What the rate limit allows is known from the answers of Atlas (`issuer::atlas::Limits`).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -18,19 +29,19 @@ use crate::{
     issuer::atlas::{AtlasClient, LimitKey},
 };
 
-/// So many passes of one project ask Atlas at once: enough to use its limit, too few to take all workers.
+/// How many passes of one project ask Atlas at once: enough to use its limit, too few to take all workers.
 const AT_ONCE: u32 = 4;
 
-/// When all workers are taken, a queue looks again so soon.
+/// How soon a queue looks again when all workers are taken.
 const WHEN_BUSY: Duration = Duration::from_millis(20);
 
-/// A turn that is not taken for so long goes to the next one.
+/// How long a turn that was given may stay untaken. Then it goes to the next.
 const TURN_LASTS: Duration = Duration::from_mins(1);
 
-/// The queue looks again at the latest after this time.
+/// The longest time until a queue looks again.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
 
-/// Who waits: the certificate that expires soonest first.
+/// The order in which certificates wait: the one that expires soonest first.
 type Rank = (Timestamp, NamespacedName);
 
 #[derive(Default)]
@@ -39,9 +50,9 @@ struct Queue {
     expiries: HashMap<NamespacedName, Timestamp>,
     /// Turns that were given and not taken yet, with their cost.
     given: HashMap<NamespacedName, (u32, Instant)>,
-    /// Passes under way.
+    /// The number of passes under way that have a turn.
     under_way: u32,
-    /// Calls that turns which are given or under way may still make.
+    /// The number of calls that may still be made by turns that are given or under way.
     promised: u32,
     is_served: bool,
     changed: Arc<Notify>,
@@ -58,7 +69,8 @@ pub struct Turns(Arc<Shared>);
 
 struct Shared {
     atlas: AtlasClient,
-    /// So many turns are given at once, whatever the project: no more than there are workers, which take who was woken in any order.
+    /// The most turns at once, over all projects. There are no more than workers, because workers take those who were woken in
+    /// any order.
     workers: u32,
     queues: Mutex<Queues>,
 }
@@ -66,11 +78,11 @@ struct Shared {
 #[derive(Default)]
 struct Queues {
     by_key: HashMap<LimitKey, Queue>,
-    /// Turns given or under way in all of them.
+    /// The number of turns that are given or under way in all queues.
     busy: u32,
 }
 
-/// A turn. It ends when this is dropped.
+/// A turn. It ends when this value is dropped.
 pub struct Turn {
     shared: Arc<Shared>,
     key: LimitKey,
@@ -89,13 +101,13 @@ impl Drop for Turn {
 }
 
 impl Turns {
-    /// Queues for the calls of this client, by so many workers.
+    /// Queues for the calls of this client. `workers` is how many passes run at once.
     #[must_use]
     pub fn new(atlas: AtlasClient, workers: u16) -> Self {
         Self(Arc::new(Shared { atlas, workers: u32::from(workers), queues: Mutex::default() }))
     }
 
-    /// A turn for `who` to make so many calls, if it is its turn; else `who` is woken when it is.
+    /// A turn for `who` to make `cost` calls, if it is its turn. Otherwise `None`, and `who` is woken when it is.
     #[must_use]
     pub fn ask(
         &self,
@@ -130,7 +142,7 @@ impl Turns {
         None
     }
 
-    /// `who` needs no turn any more.
+    /// Removes `who`, which needs no turn any more.
     pub fn forget(&self, who: &NamespacedName) {
         let mut queues = self.0.lock();
         let Queues { by_key, busy } = &mut *queues;
@@ -169,7 +181,7 @@ impl Queue {
         }
     }
 
-    /// Gives turns to those who come first; returns how long the next one has to wait, `None` if nobody waits.
+    /// Gives turns to those who come first. Returns how long the next one has to wait. `None` if nobody waits.
     fn give(&mut self, shared: &Shared, all_busy: &mut u32, key: &LimitKey) -> Option<Duration> {
         let lost: Vec<NamespacedName> =
             self.given.iter().filter(|(_, (_, since))| since.elapsed() > TURN_LASTS).map(|(who, _)| who.clone()).collect();
@@ -193,7 +205,7 @@ impl Queue {
     }
 }
 
-/// Serves a queue until nobody waits in it.
+/// Gives out the turns of a queue until nobody waits in it.
 async fn serve(shared: Weak<Shared>, key: LimitKey, changed: Arc<Notify>) {
     loop {
         let Some(shared) = shared.upgrade() else { return };
@@ -208,7 +220,7 @@ async fn serve(shared: Weak<Shared>, key: LimitKey, changed: Arc<Notify>) {
             wait.clamp(Duration::from_millis(5), LONGEST_NAP)
         };
         drop(shared);
-        // Either way it is looked at again.
+        // After the nap and after a change alike, the queue is looked at again.
         let _ = tokio::time::timeout(nap, changed.notified()).await;
     }
 }

@@ -1,7 +1,21 @@
 //! Adoption: taking over a Secret of ours whose object is gone, as a restored backup brings it back.
 //!
-//! A Secret that another program made is never taken over, whoever asks for it: its content would be overwritten at the next renewal and
-//! deleted with the object.
+//! # Guarantees
+//!
+//! - A Secret that another program made is never taken over, whoever asks for it. Otherwise its content would be overwritten at
+//!   the next renewal and deleted with the object.
+//! - Adoption changes only the label and the owner references, in exactly the version that was looked at.
+//!
+//! Whose a Secret is ([`holder`]):
+//!
+//! | Controller of the Secret | With our label or annotation | With neither |
+//! | --- | --- | --- |
+//! | this object | this object's | this object's |
+//! | a former object with the name of this one | nobody's | another's |
+//! | any other | another's | another's |
+//! | none | nobody's | another's |
+//!
+//! A Secret that cannot be read counts as another's in any case.
 
 use std::collections::BTreeMap;
 
@@ -22,19 +36,21 @@ use crate::{
     decide::AbandonedSecret,
 };
 
-/// Whose a Secret is.
+/// Who controls a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
     /// This object controls it.
     ThisObject,
-    /// It carries a mark of this operator, and its controller is gone: a restored backup. Its reference names no controller, or a former object
-    /// with the name of this one. The text is a sentence about the Secret.
+    /// Nobody any more: the Secret has our label or annotation, and its controller is gone, as in a restored backup. Its
+    /// reference names no controller, or a former object with the name of this one. The text is a sentence about the Secret.
     Nobody(String),
-    /// Another's, or nobody's without a mark of this operator. The text is a sentence about the Secret.
+    /// Another object; or nobody, and the Secret has neither our label nor our annotation. The text is a sentence about the
+    /// Secret.
     Another(String),
 }
 
-/// Whose a Secret is, by its controller reference. One that cannot be read may hold a certificate that works, so it counts as another's.
+/// Who controls a Secret, by its controller reference. A Secret that cannot be read may hold a certificate that works, so it
+/// counts as that of another.
 #[must_use]
 pub fn holder<K: Resource>(object: &DatabaseUserCertificate, secret: &Received<K>) -> Holder {
     let metadata = secret.meta();
@@ -56,14 +72,14 @@ fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
     metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true))
 }
 
-/// Whether it is an object that had this one's name before, and so is gone.
+/// Whether this owner is an object that had the name of this one before, and so is gone.
 fn is_former(object: &DatabaseUserCertificate, owner: &OwnerReference) -> bool {
     owner.kind == DatabaseUserCertificate::kind(&())
         && owner.api_version.starts_with(&format!("{GROUP}/"))
         && Some(&owner.name) == object.metadata.name.as_ref()
 }
 
-/// Whether it carries this operator's label, or the annotation that backups keep.
+/// Whether the Secret carries our label, or our annotation that backups keep.
 fn is_marked(metadata: &ObjectMeta) -> bool {
     metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(CERTIFICATE_UID_LABEL))
         || metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(SERIAL_NUMBER_ANNOTATION))
@@ -89,7 +105,7 @@ pub fn check_adoptable(secret: &Secret) -> Result<(), String> {
     }
 }
 
-/// Takes over a Secret in exactly this version, as it is: only its label and its owner references change.
+/// The patch that takes over a Secret in exactly this version. Only its label and its owner references change.
 #[must_use]
 pub fn adoption_patch(object: &DatabaseUserCertificate, found: &AbandonedSecret) -> Value {
     let owners: Vec<_> = found.owners.iter().cloned().chain(object.controller_owner_ref(&())).collect();

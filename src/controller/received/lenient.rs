@@ -1,4 +1,4 @@
-//! Reads of one object's text what can be read, and says what cannot.
+//! Reads as much of the text of one object as can be read, and says what cannot.
 
 use std::collections::BTreeMap;
 
@@ -11,17 +11,17 @@ use serde_path_to_error::Segment;
 use super::{FromMetadata, Unreadable};
 use crate::api::printable;
 
-/// The longest text about what cannot be read.
+/// The longest text about a fault, in characters.
 const FAULT_CHARACTERS: usize = 200;
 
-/// So many values that cannot be read are left out one by one; each costs a look at the whole object. Of the next one the whole field of the
-/// object is left out, such as the status.
+/// How many values that cannot be read are left out one by one. Each costs a look at the whole object. After these, the whole
+/// field of the object is left out, such as the status.
 const LEFT_OUT_ONE_BY_ONE: usize = 16;
 
-/// Fields of an object that are left out whole, at most.
+/// How many fields of an object are left out whole, at most.
 const LEFT_OUT_WHOLE: usize = 16;
 
-/// The first fault of the status, and the first of anything else.
+/// The first fault in the status, and the first one anywhere else.
 #[derive(Default)]
 struct Faults {
     status: Option<String>,
@@ -40,7 +40,7 @@ impl Faults {
     }
 }
 
-/// The object that stands in a text which is JSON by its syntax.
+/// Reads an object from a text that is JSON by its syntax.
 pub(super) fn read<K: FromMetadata>(text: &str) -> (K, Option<Unreadable>) {
     let mut faults = Faults::default();
     let (mut value, managed_fields) = buffer(text, &mut faults);
@@ -52,8 +52,8 @@ pub(super) fn read<K: FromMetadata>(text: &str) -> (K, Option<Unreadable>) {
     (object, faults.into_unreadable())
 }
 
-/// The object without its `managedFields`, and these. Each field is parsed by itself, for one may be nested too deep or hold a number that
-/// is out of range.
+/// The object without its `managedFields`, and the `managedFields`. Each field is parsed by itself, because one may be nested too
+/// deep or hold a number that is out of range.
 fn buffer<'text>(text: &'text str, faults: &mut Faults) -> (Value, Option<&'text RawValue>) {
     let mut managed_fields = None;
     let mut object = Map::new();
@@ -81,8 +81,8 @@ fn parse(raw: &RawValue, path: &str, faults: &mut Faults) -> Option<Value> {
     serde_json::from_str(raw.get()).inspect_err(|error| faults.add(path, &cause(&error.to_string()))).ok()
 }
 
-/// What can be read of a part of the object that stands at this path; what cannot is left out of the value. `None` if without it there is
-/// nothing.
+/// Reads the part of the object that stands at this path. What cannot be read is left out of the value. `None` if nothing can be
+/// made of the rest.
 fn part<T: DeserializeOwned>(at: &str, value: &mut Value, faults: &mut Faults) -> Option<T> {
     for attempt in 0..LEFT_OUT_ONE_BY_ONE + LEFT_OUT_WHOLE {
         let error = match serde_path_to_error::deserialize(&*value) {
@@ -105,7 +105,7 @@ fn part<T: DeserializeOwned>(at: &str, value: &mut Value, faults: &mut Faults) -
     None
 }
 
-/// Removes what stands at a path, or the last on the way there that exists. Whether there was anything.
+/// Removes what stands at a path, or the last element on the way there that exists. Returns whether anything was removed.
 fn leave_out(value: &mut Value, path: &[&Segment]) -> bool {
     let [first, rest @ ..] = path else { return false };
     if child(value, first).is_some_and(|child| leave_out(child, rest)) {
@@ -129,9 +129,9 @@ fn child<'value>(value: &'value mut Value, segment: &Segment) -> Option<&'value 
     }
 }
 
-/// What the reader says, without the value that it quotes: that may be secret.
+/// The message of the reader without the value that it quotes, because that may be secret.
 fn cause(message: &str) -> String {
-    // A line and column would be those of a part of the object.
+    // The line and column would count from the start of a part of the object.
     let message = message.rsplit_once(" at line ").map_or(message, |(message, _)| message);
     match message.rsplit_once(", expected ") {
         Some((_, expected)) => format!("expected {expected}"),
@@ -142,7 +142,7 @@ fn cause(message: &str) -> String {
     }
 }
 
-/// An entry of `managedFields`, as far as it tells who wrote when.
+/// An entry of `managedFields`, as far as it says who wrote and when.
 #[derive(Deserialize)]
 struct Writer<'text> {
     #[serde(default)]
@@ -153,8 +153,8 @@ struct Writer<'text> {
     time: Option<&'text RawValue>,
 }
 
-/// Whoever may write the object may have written these. A time that cannot be read counts as the latest, for it may be later than any
-/// that can.
+/// Reads `managedFields`. Whoever may write the object may have made them up. A time that cannot be read counts as the latest,
+/// because it may be later than any that can be read.
 fn managers(managed_fields: &RawValue) -> Vec<ManagedFieldsEntry> {
     let entries: Vec<&RawValue> = serde_json::from_str(managed_fields.get()).unwrap_or_default();
     let entries = entries.into_iter().filter_map(|entry| serde_json::from_str::<Writer<'_>>(entry.get()).ok());

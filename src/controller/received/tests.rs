@@ -185,7 +185,7 @@ fn each_kind_is_read_and_written_as_before() {
     assert!(Received::<PartialObjectMeta<Secret>>::metadata_api() && !Received::<Secret>::metadata_api());
 }
 
-/// JSON that may stand anywhere, with the names that mean something.
+/// Any JSON, with the names that have a meaning in objects.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),

@@ -1,8 +1,19 @@
-//! Watches of single objects by name: Secrets that issuers refer to, foreign ones that stand where ours should be, and objects of the
-//! Atlas Kubernetes Operator.
+//! Watches of single objects by name: Secrets that issuers refer to, Secrets of others that have the name of ours, and objects of
+//! the Atlas Kubernetes Operator.
 //!
-//! They carry no label of ours, so the label-selected watch does not show them; watching all of their kind instead would cost memory
-//! for each of them, and the kind need not even be served. Of Secrets only metadata is transferred.
+//! These objects carry no label of ours, so the label-selected watch does not show them. Watching all objects of their kind would
+//! cost memory for each, and the cluster need not even serve the kind.
+//!
+//! # Guarantees
+//!
+//! - Whoever waits for an object is woken whenever what is known of it changes.
+//! - Somebody who waits for another object no longer waits for the one before. A watch ends when nobody waits for its object.
+//! - Only the metadata of Secrets is transferred.
+//!
+//! # Errors
+//!
+//! - A missing permission and a kind that is not served are shown as such. After any other error the watch goes on, and what was
+//!   seen last stands.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,7 +33,7 @@ use crate::controller::{FromMetadata, Received, memory::NamespacedName};
 /// What a watch of one object has shown.
 #[derive(Clone)]
 pub(in crate::controller) enum Sighting<K> {
-    /// Nothing yet; whoever waits is woken when it has.
+    /// Nothing yet. Whoever waits is woken when it has shown something.
     Unknown,
     /// There is no such object.
     Absent,
@@ -48,7 +59,7 @@ struct Entries<K> {
 /// The API for the objects of one namespace.
 type ApiOf<K> = fn(&Client, &str) -> Api<Received<K>>;
 
-/// The watches of one kind.
+/// The watches by name of one kind.
 pub(in crate::controller) struct NameWatches<K> {
     client: Client,
     api: ApiOf<K>,
@@ -61,7 +72,7 @@ impl<K> NameWatches<K>
 where
     K: FromMetadata + Clone + Send + Sync + 'static,
 {
-    /// None yet.
+    /// No watches yet.
     #[must_use]
     pub fn new(client: Client, api: ApiOf<K>, relists: Relists, triggers: Arc<Triggers>) -> Self {
         let entries = Entries { by_name: HashMap::new(), by_waiting: HashMap::new() };
@@ -72,7 +83,8 @@ where
         lock(&self.entries)
     }
 
-    /// Has `who` woken whenever this object changes, and no other one. Returns what is known of it.
+    /// Wakes `who` from now on whenever this object changes, and no longer for any other object of this kind. Returns what is
+    /// known of it.
     pub fn watch(&self, who: &Waiting, name: &NamespacedName) -> Sighting<K> {
         let mut entries = self.lock();
         if entries.by_waiting.get(who) != Some(name) {
@@ -92,12 +104,13 @@ where
         entries.sighting(name)
     }
 
-    /// `who` waits no longer.
+    /// Stops waking `who`.
     pub fn forget(&self, who: &Waiting) {
         self.lock().remove(who);
     }
 
-    /// Has everyone woken who waits for this object: another watch, which this one may be ahead of, has shown a change of it.
+    /// Wakes everyone who waits for this object. It is called when another watch, which may be behind this one, has shown a
+    /// change of it.
     pub fn wake_waiting(&self, name: &NamespacedName) {
         for who in &self.waiting(name) {
             self.triggers.wake(who);
@@ -173,7 +186,7 @@ impl<K: Resource + Clone> Entries<K> {
         }
     }
 
-    /// Notes what was seen; returns who is to be woken.
+    /// Notes what was seen. Returns who must be woken.
     fn update(&mut self, name: &NamespacedName, sighting: Sighting<K>) -> Vec<Waiting> {
         let Some(entry) = self.by_name.get_mut(name) else { return Vec::new() };
         let changed = !entry.sighting.is_same(&sighting);
@@ -183,10 +196,10 @@ impl<K: Resource + Clone> Entries<K> {
 }
 
 impl<K: Resource> Sighting<K> {
-    /// The object, `None` if nothing is known of it yet.
+    /// The object. `None` if nothing is known of it yet.
     ///
     /// # Errors
-    /// Why it is not there, as the end of a sentence about it; for one that does not exist, the one given.
+    /// Why it is not there, as the end of a sentence about it. For an object that does not exist, `absent`.
     pub fn known(self, absent: &str) -> Result<Option<Arc<Received<K>>>, String> {
         match self {
             Self::Unknown => Ok(None),
@@ -221,8 +234,8 @@ fn present<K>(found: Received<K>) -> Sighting<K> {
     Sighting::Present(Arc::new(found))
 }
 
-/// A permission that is missing stays missing, as a kind does that is not served; other errors of a watch pass, and the last sighting
-/// stands.
+/// What an error of a watch shows. A missing permission stays missing, and a kind that is not served stays so. `None` for other
+/// errors, which pass: what was seen last stands.
 fn refusal<K>(error: &watcher::Error) -> Option<Sighting<K>> {
     let (watcher::Error::InitialListFailed(kube::Error::Api(status))
     | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error

@@ -1,8 +1,10 @@
-//! Whether the caches are filled: before, what is there would be taken for absent. And whether they were listed anew: what went
-//! while a watch was interrupted shows by its absence alone.
+//! Whether the caches of the watches are filled, and when they were listed anew.
 //!
-//! Not by `Store::wait_until_ready` of kube, which remembers the waker of one waiter only (a oneshot channel inside): of several
-//! passes that wait at once, all but the last would sleep for ever, and so would kube's own controller.
+//! Until the first list of a watch has come, its cache would show an object that is there as absent. After an interruption of a
+//! watch, only the next list shows which objects went meanwhile, by their absence.
+//!
+//! `Store::wait_until_ready` of kube is not used. It remembers the waker of one waiter only (a oneshot channel inside): if
+//! several passes wait at once, all but the last would sleep for ever, and so would kube's own controller.
 
 use std::sync::{Arc, Once};
 
@@ -20,7 +22,7 @@ struct State {
 #[derive(Clone, Debug)]
 pub struct Lists(Arc<watch::Sender<State>>);
 
-/// Tells that the list of a cache has come.
+/// Reports that the list of one cache has come.
 #[derive(Debug)]
 pub struct Filling {
     lists: Lists,
@@ -28,29 +30,29 @@ pub struct Filling {
 }
 
 impl Lists {
-    /// None to wait for yet.
+    /// No caches to wait for yet.
     pub fn new() -> Self {
         Self(Arc::new(watch::Sender::new(State::default())))
     }
 
-    /// One more to wait for.
+    /// Adds one more cache to wait for.
     pub fn expect(&self) -> Filling {
         self.0.send_modify(|state| state.unfilled += 1);
         Filling { lists: self.clone(), once: Once::new() }
     }
 
-    /// Waits until all are filled.
+    /// Waits until all caches are filled.
     pub async fn filled(&self) {
-        // The sender is held here, so that the channel cannot close.
+        // It cannot fail: the sender is held here, so the channel stays open.
         let _ = self.0.subscribe().wait_for(|state| state.unfilled == 0).await;
     }
 
-    /// Whether all are filled.
+    /// Whether all caches are filled.
     pub fn are_filled(&self) -> bool {
         self.0.borrow().unfilled == 0
     }
 
-    /// Yields when lists have come.
+    /// Yields after lists have come. Several lists that come together yield once.
     pub fn come(&self) -> impl Stream<Item = ()> + Send + 'static + use<> {
         let receiver = self.0.subscribe();
         let seen = receiver.borrow().lists;
@@ -62,7 +64,7 @@ impl Lists {
 }
 
 impl Filling {
-    /// A list is in the cache; the first one fills it.
+    /// Notes that a list is in the cache. The first list fills it.
     pub fn done(&self) {
         self.once.call_once(|| self.lists.0.send_modify(|state| state.unfilled = state.unfilled.saturating_sub(1)));
         self.lists.0.send_modify(|state| state.lists += 1);

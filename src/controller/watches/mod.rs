@@ -1,4 +1,4 @@
-//! The wiring: the watches, what they wake, and the controllers.
+//! The watches, what they wake, and the controllers: how everything is put together.
 
 pub mod by_name;
 pub mod lists;
@@ -43,8 +43,8 @@ use crate::{
     runtime::{Readiness, clock_jumps},
 };
 
-/// Runs the controllers of one scope until the process stops or has lost the lead; passes that are under way are finished first, and what is in memory alone is
-/// saved.
+/// Runs the controllers of one scope until the process stops or has lost the lead. Passes that are under way are finished first,
+/// and certificates that are only in memory are saved.
 pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     let leadership = settings.leadership.clone();
     let stop = async move { leadership.end().await }.shared();
@@ -107,8 +107,8 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         client,
     });
 
-    // A list after an interruption does not tell what went meanwhile, nor wake whoever depends on what came: all are looked at again,
-    // which costs no request.
+    // A list after an interruption of a watch does not tell which objects went meanwhile, and does not wake those that depend on
+    // what came. So all objects are looked at again, which costs no request.
     let all_again = || stream::select(clock_jumps(Arc::clone(&settings.clock)), context.lists.come());
     let Triggered { certificates: wake_certificates, issuers: wake_issuers, cluster_issuers: wake_cluster_issuers } = triggered;
     let certificate_controller = run_certificates(
@@ -149,8 +149,8 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     }
 }
 
-/// Ends when the process stops before all lists have come: no controller ends before its first list, and as no pass was begun, nothing waits to
-/// be saved.
+/// Ends when the process stops before all lists have come. It is needed because no controller ends before its first list. No pass
+/// was begun by then, so nothing waits to be saved.
 async fn stopped_before_filled(stop: impl Future<Output = ()>, context: &Context) {
     stop.await;
     if context.lists.are_filled() {
@@ -159,7 +159,7 @@ async fn stopped_before_filled(stop: impl Future<Output = ()>, context: &Context
 }
 
 impl Context {
-    /// An object is gone.
+    /// Forgets an object that is gone.
     fn forget(&self, name: &NamespacedName) {
         self.memory.forget(name);
         self.memory.forget_unreadable(&Waiting::Certificate(name.clone()));
@@ -169,7 +169,7 @@ impl Context {
         self.secret_watches.forget(&Waiting::Certificate(name.clone()));
     }
 
-    /// An object names no `AtlasDatabaseUser` any more.
+    /// Ends the watches for the `AtlasDatabaseUser` of an object that names none any more.
     pub(in crate::controller) fn forget_user(&self, name: &NamespacedName) {
         self.secret_watches.forget(&Waiting::Credentials(name.clone()));
         for watches in [&self.atlas_users, &self.atlas_projects] {
@@ -178,7 +178,7 @@ impl Context {
     }
 }
 
-/// Where Secrets are watched by name.
+/// The API for watches of Secrets by name.
 fn secrets_of(client: &Client, namespace: &str) -> Api<SecretMetadata> {
     Api::namespaced(client.clone(), namespace)
 }
@@ -194,7 +194,7 @@ where
     }
 }
 
-/// A controller that is woken by deletions too, unlike `Controller::new`: whoever used what is gone must hear of it.
+/// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told.
 fn controller<K>(api: Api<Received<K>>, relists: &Relists, max_concurrent: u16, filling: Filling) -> Controller<Received<K>>
 where
     K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
@@ -231,7 +231,7 @@ async fn run_certificates(controller: Controller<Received<DatabaseUserCertificat
         .await;
 }
 
-/// The events of a watch of metadata. One that fails goes on by itself, and says so in the log.
+/// The events of a watch of metadata. A watch that fails goes on by itself, and the log tells.
 fn metadata_events<K>(
     events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
     what: &'static str,
@@ -245,7 +245,7 @@ where
     })
 }
 
-/// Keeps the metadata of our Secrets, and wakes whoever a change concerns.
+/// Keeps the metadata of our Secrets in the cache, and wakes whoever a change concerns.
 async fn watch_secrets(
     events: impl Stream<Item = watcher::Event<SecretMetadata>> + Send,
     mut writer: Writer<SecretMetadata>,
@@ -261,7 +261,7 @@ async fn watch_secrets(
         if let watcher::Event::Apply(secret) = &event
             && let Some(before) = store.get(&reflector::ObjectRef::from_obj(secret))
         {
-            // One whose owner was taken away concerns whoever owned it.
+            // A Secret that has lost its owner concerns whoever owned it before.
             wake_owner(&triggers, &before);
         }
         writer.apply_watcher_event(&event);
@@ -295,7 +295,8 @@ fn wake_owner(triggers: &Triggers, secret: &SecretMetadata) {
     }
 }
 
-/// Keeps the labels of namespaces for `allow.namespaces.selector`, and wakes the certificates of one whose labels change.
+/// Keeps the labels of namespaces in the cache, for `allow.namespaces.selector`. Wakes the certificates of a namespace whose
+/// labels change.
 async fn watch_namespaces(
     events: impl Stream<Item = watcher::Event<Received<PartialObjectMeta<Namespace>>>> + Send,
     mut writer: Writer<Received<PartialObjectMeta<Namespace>>>,
@@ -307,7 +308,7 @@ async fn watch_namespaces(
     let mut events = pin!(events);
     while let Some(event) = events.next().await {
         let relabelled = match &event {
-            // One that is new may have come after its first certificate.
+            // A namespace that is new here may have come after its first certificate.
             watcher::Event::Apply(namespace) => store
                 .get(&reflector::ObjectRef::from_obj(namespace))
                 .is_none_or(|old| old.labels() != namespace.labels())

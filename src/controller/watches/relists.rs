@@ -1,4 +1,8 @@
-//! Watches that are begun anew every hour, with a list. So an event that was missed for any reason is missed for an hour at most.
+//! Watches that begin anew with a list every hour.
+//!
+//! # Guarantees
+//!
+//! - An event that was missed for any reason is made up for within an hour.
 
 use std::sync::Arc;
 
@@ -13,20 +17,20 @@ use tokio::sync::watch;
 use crate::controller::{FromMetadata, Received};
 use crate::runtime::{Clock, periods};
 
-/// How often all watches are begun anew.
+/// How often all watches begin anew.
 const PERIOD: SignedDuration = SignedDuration::from_hours(1);
 
-/// Tells all watches to begin anew.
+/// The signal to all watches to begin anew.
 #[derive(Clone, Debug, Default)]
 pub(in crate::controller) struct Relists(Arc<watch::Sender<u64>>);
 
 impl Relists {
-    /// Does so every hour of this clock, for ever.
+    /// Gives the signal every hour of this clock, for ever.
     pub(in crate::controller) async fn run(&self, clock: Clock) {
         periods(clock, PERIOD).for_each(async |()| self.0.send_modify(|count| *count += 1)).await;
     }
 
-    /// A watch that begins anew when it is told to, and after errors by itself.
+    /// A watch that begins anew at the signal, and by itself after errors.
     pub(in crate::controller) fn watch<K>(
         &self,
         api: Api<Received<K>>,

@@ -1,4 +1,4 @@
-//! Who is to be looked at again, and the channels that say so to the controllers.
+//! The channels by which an object is looked at again.
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
@@ -8,7 +8,7 @@ use crate::{
     controller::{Received, issuers::IssuerKey, memory::NamespacedName},
 };
 
-/// An object that waits for something that no watch of its own controller shows.
+/// An object that waits for something that the watches of its own controller do not show.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Waiting {
     /// A `DatabaseUserCertificate`.
@@ -19,14 +19,14 @@ pub enum Waiting {
     Issuer(IssuerKey),
 }
 
-/// The sending ends.
+/// The sending ends of the channels.
 pub struct Triggers {
     certificates: UnboundedSender<ObjectRef<Received<DatabaseUserCertificate>>>,
     issuers: UnboundedSender<ObjectRef<Received<CertificateIssuer>>>,
     cluster_issuers: UnboundedSender<ObjectRef<Received<ClusterCertificateIssuer>>>,
 }
 
-/// The receiving ends, one for each controller.
+/// The receiving ends of the channels, one for each controller.
 pub struct Triggered {
     /// For the controller of certificates.
     pub certificates: UnboundedReceiver<ObjectRef<Received<DatabaseUserCertificate>>>,

@@ -1,4 +1,4 @@
-//! The answer to a request that minted: read, and verified before anything is done with it.
+//! The answer to a request that minted. It is verified before anything is done with it.
 
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
@@ -10,11 +10,13 @@ use crate::{
     issuer::{IssueError, Issued, Minted, Retry, atlas::MintRequest},
 };
 
-/// How much is said of an answer that cannot be used: what it names may be longer.
+/// The most characters that a message says about an answer that cannot be used. What it quotes may be longer.
 const FAULT_CHARACTERS: usize = 500;
 
-/// Takes the pair out of the body of a 201. The body is PEM, whatever its media type says; what proves it is the pair itself, and a
-/// key that fits is not thrown away for a header.
+/// Takes the pair out of the body of a 201.
+///
+/// The body must be PEM. Its media type does not count: the pair proves itself, and a key that fits is not thrown away because of
+/// a header.
 pub(super) fn verified(
     body: Result<Zeroizing<Vec<u8>>, ReadError>,
     request: &MintRequest,
@@ -22,7 +24,7 @@ pub(super) fn verified(
 ) -> Result<Issued, IssueError> {
     let unusable = |what: String| match words {
         Words::Quoted => unusable(&what),
-        // What is wrong with it tells what was answered.
+        // A description of what is wrong would tell what was answered.
         Words::Withheld => unusable("it is no certificate with its key for this user"),
     };
     let body = body.map_err(|error| unusable(error.to_string()))?;
@@ -30,7 +32,7 @@ pub(super) fn verified(
     read(text, request).map(|pair| Issued { pair, ca_certificate: None }).map_err(unusable)
 }
 
-/// Atlas has made a certificate, but nothing can be done with its answer.
+/// The error for an answer that cannot be used although Atlas made a certificate.
 fn unusable(what: &str) -> IssueError {
     let what = printable(what, FAULT_CHARACTERS);
     IssueError {
@@ -48,7 +50,7 @@ fn read(body: &str, request: &MintRequest) -> Result<CertificatePair, String> {
     if text.is_empty() {
         return Err("it is empty".to_owned());
     }
-    // A gateway that makes the media type true would have turned the text into a JSON string.
+    // A gateway may turn the text into a JSON string, so that it matches the JSON media type.
     let unquoted = text.starts_with('"').then(|| serde_json::from_str::<String>(text).map(SecretString::from));
     let pem = match &unquoted {
         Some(Ok(pem)) => pem.expose_secret(),
@@ -61,7 +63,8 @@ fn read(body: &str, request: &MintRequest) -> Result<CertificatePair, String> {
     expect_one_of_each(pem)?;
     let pair = CertificatePair::parse_combined(pem.as_bytes()).map_err(|error| error.to_string())?;
     match pair.verify(&request.subject, request.now) {
-        // Atlas dates its certificates back by an hour: it is our clock that is late, and the key would be lost for that.
+        // Atlas dates its certificates back by an hour. If one is not valid yet, our clock is late, and the key must not be lost
+        // because of that.
         Ok(()) | Err(PairError::NotYetValid(_)) => Ok(pair),
         Err(error) => Err(error.to_string()),
     }

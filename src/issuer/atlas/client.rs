@@ -1,4 +1,16 @@
-//! HTTP: one client for all projects; each request under a time limit, each answer of bounded size.
+//! HTTP: one client for all projects.
+//!
+//! # Guarantees
+//!
+//! - Each request has a time limit, and each answer a limit of bytes.
+//! - Only a request that was certainly not carried out is sent again: after a stale nonce, and after a 401 for a token.
+//! - Credentials go only to the endpoint that the issuer names: redirects are not followed.
+//! - The buffer for an answer, which may hold a key, is zeroized on drop. It never grows, so it leaves no copies behind.
+//!
+//! # Errors
+//!
+//! - An answer of any status is an [`Answer`]. Only a request without an answer is an error, which says whether a certificate may
+//!   have been made.
 
 use std::{
     sync::Arc,
@@ -55,16 +67,16 @@ pub(super) struct Call {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) body: Option<String>,
-    /// The longest answer, in bytes.
+    /// The limit of the answer, in bytes.
     pub(super) body_limit: usize,
-    /// For a request that mints: whether it may still be sent.
+    /// Set for a request that mints only: whether it may still be sent.
     pub(super) permit: Option<MintPermit>,
-    /// Whether it counts against the limit for certificates, which the answer then tells.
+    /// Whether it counts against the rate limit for certificates, so that its answer tells the state of that limit.
     pub(super) metered: bool,
 }
 
 impl Call {
-    /// Whether Atlas may have made a certificate when the answer is lost.
+    /// Whether Atlas may have made a certificate if the answer is lost.
     pub(super) fn mints(&self) -> bool {
         self.permit.is_some()
     }
@@ -78,14 +90,14 @@ pub struct Answer {
     pub headers: HeaderMap,
     /// The body, or why there is none.
     pub body: Result<Zeroizing<Vec<u8>>, ReadError>,
-    /// Whether it answers a request with credentials: without them nothing can be made.
+    /// Whether it answers a request with credentials. Without credentials nothing can be made.
     pub authenticated: bool,
 }
 
 /// An answer that could not be read to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// There is more of it than an answer can have.
+    /// It is longer than its limit.
     #[error("it is too long")]
     TooLong,
     /// It was cut off.
@@ -94,8 +106,8 @@ pub enum ReadError {
 }
 
 impl AtlasClient {
-    /// With this time limit for a request and its answer (HTTP digest takes two of them), and these CA certificates (PEM)
-    /// besides the system's. Proxies are taken from `HTTPS_PROXY` and `NO_PROXY`.
+    /// A client with this time limit for a request and its answer; HTTP digest takes two of them. The CA certificates (PEM) are
+    /// trusted in addition to those of the system. Proxies are taken from `HTTPS_PROXY` and `NO_PROXY`.
     ///
     /// # Errors
     /// TLS cannot be set up, or the CA certificates cannot be used.
@@ -106,7 +118,7 @@ impl AtlasClient {
             .connect_timeout(CONNECT_LIMIT)
             // Credentials go to the endpoint that the issuer names, and nowhere else.
             .redirect(Policy::none())
-            // A request that mints is sent once: not by a retry policy, and not by the pool, which repeats what it wrote to a
+            // A request that mints must be sent once. So there is no retry policy, and no pool: a pool repeats what it wrote to a
             // connection that the server had closed.
             .retry(reqwest::retry::never())
             .pool_max_idle_per_host(0)
@@ -125,8 +137,8 @@ impl AtlasClient {
         &self.limits
     }
 
-    /// Sends one call with the credentials. Only what is certain not to have been carried out is sent again: after a stale nonce,
-    /// and after a 401 for a token that may have been revoked.
+    /// Sends one call with the credentials. It is sent again only when it was certainly not carried out: after a stale nonce, and
+    /// after a 401 for a token that may have been revoked.
     pub(super) async fn send(
         &self,
         settings: &AtlasSettings,
@@ -177,7 +189,8 @@ impl AtlasClient {
     }
 }
 
-/// The certificates of a bundle, by the same reader as those of a CA: reqwest's passes over what follows a block on its line.
+/// The certificates of a bundle, read as those of a CA are. The reader of reqwest would silently skip what follows a block on the
+/// same line.
 fn certificates_of(bundle: &[u8]) -> Result<Vec<reqwest::Certificate>, AtlasClientError> {
     let certificates = read_certificates(bundle).map_err(AtlasClientError::Bundle)?;
     certificates.iter().map(|der| reqwest::Certificate::from_der(der).map_err(AtlasClientError::Certificate)).collect()
@@ -195,9 +208,9 @@ async fn with_token(
     answer.map_err(|error| Unanswered::of(&error).classify(permit.is_some(), words))
 }
 
-/// Reads a body of at most so many bytes.
+/// Reads a body of at most `limit` bytes.
 pub(super) async fn read(mut response: Response, limit: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
-    // Room for all of it from the start: growing would leave copies of a key behind.
+    // The buffer has its full size from the start. A buffer that grows would leave copies of a key behind.
     let mut body = Zeroizing::new(Vec::with_capacity(limit));
     loop {
         match response.chunk().await {

@@ -1,4 +1,4 @@
-//! Credentials for the API, as the Atlas Kubernetes Operator keeps them in a Secret too.
+//! Credentials for the API, in Secrets of the form that the Atlas Kubernetes Operator uses too.
 
 use secrecy::SecretString;
 
@@ -7,7 +7,7 @@ const PRIVATE_KEY: &str = "privateApiKey";
 const CLIENT_ID: &str = "clientId";
 const CLIENT_SECRET: &str = "clientSecret";
 
-/// What a caller of the API proves itself with.
+/// The credentials of a caller of the API.
 #[derive(Clone, Debug)]
 pub enum AtlasCredentials {
     /// A programmatic API key, for HTTP digest authentication.
@@ -16,7 +16,7 @@ pub enum AtlasCredentials {
     ServiceAccount(ServiceAccount),
 }
 
-/// A programmatic API key: the public part is the user name, the private part the password of HTTP digest authentication.
+/// A programmatic API key. In HTTP digest authentication the public part is the user name and the private part the password.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
     pub(super) public_key: SecretString,
@@ -33,7 +33,7 @@ pub struct ServiceAccount {
 /// A Secret that holds no usable credentials.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
-    /// There is nothing that could be credentials.
+    /// It has no key that could be a part of credentials.
     #[error("it holds neither an API key (publicApiKey, privateApiKey) nor a service account (clientId, clientSecret)")]
     Empty,
     /// A part is missing or empty.
@@ -50,7 +50,7 @@ pub enum CredentialsError {
 }
 
 impl AtlasCredentials {
-    /// Takes the credentials from a Secret's data; other keys, such as `orgId`, are of no interest.
+    /// Takes the credentials from the data of a Secret. Other keys, such as `orgId`, are ignored.
     ///
     /// # Errors
     /// [`CredentialsError`] names the key to change, never its value.
@@ -69,7 +69,7 @@ impl AtlasCredentials {
         }
     }
 
-    /// What a person checks when Atlas does not accept them.
+    /// What a person checks when Atlas refuses the credentials.
     pub(super) const fn advice(&self) -> &'static str {
         match self {
             Self::ApiKey(_) => {
@@ -82,7 +82,7 @@ impl AtlasCredentials {
     }
 }
 
-/// A trailing newline, as `echo` and editors leave it, is no part of a key.
+/// A part of the credentials. White space around it is dropped, because `echo` and editors leave a newline at the end.
 fn text<'a>(entry: &impl Fn(&str) -> Option<&'a [u8]>, name: &'static str) -> Result<SecretString, CredentialsError> {
     let value = entry(name).map(<[u8]>::trim_ascii).filter(|value| !value.is_empty()).ok_or(CredentialsError::Missing(name))?;
     match std::str::from_utf8(value) {

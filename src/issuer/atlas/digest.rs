@@ -1,4 +1,12 @@
-//! HTTP digest authentication (RFC 7616) by diqwest, and which of its legs was reached.
+//! HTTP digest authentication (RFC 7616) by diqwest.
+//!
+//! A request takes two legs: one without credentials, which is answered by a challenge, and one with credentials. Only the second
+//! can mint.
+//!
+//! # Guarantees
+//!
+//! - [`send`] tells whether a request with credentials was sent.
+//! - A request that mints is not sent once its permit is withdrawn: the permit is asked between the two legs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,13 +20,14 @@ use secrecy::ExposeSecret;
 use super::ApiKey;
 use crate::issuer::MintPermit;
 
-/// The key for one exchange, which notes whether it was used: until then no request was sent that Atlas could grant.
+/// The API key for one exchange. It notes whether it was used: until then no request was sent that Atlas could grant.
 ///
-/// Without a session: diqwest's forgets the algorithm of the challenge, and fails when several tasks share it.
+/// The exchange has no session, because that of diqwest forgets the algorithm of the challenge and fails when several tasks share
+/// it.
 struct Login<'a> {
     key: &'a ApiKey,
     used: AtomicBool,
-    /// For a request that mints.
+    /// Set for a request that mints only.
     permit: Option<&'a MintPermit>,
 }
 
@@ -27,7 +36,7 @@ impl DigestAuthCredentials for &Login<'_> {
         self.key.public_key.expose_secret()
     }
 
-    /// No challenge can be answered without it, so the note is taken before anything is sent that mints.
+    /// diqwest asks for the password only to answer a challenge. So the note is taken before anything is sent that mints.
     fn password(&self) -> &str {
         self.used.store(true, Ordering::SeqCst);
         self.key.private_key.expose_secret()
@@ -37,8 +46,8 @@ impl DigestAuthCredentials for &Login<'_> {
         Ok(None)
     }
 
-    /// Called between the challenge and its answer, which is the last chance to send nothing that mints. diqwest has no error for that;
-    /// whoever withdrew the permit knows why.
+    /// diqwest calls this between the challenge and its answer, which is the last chance to send nothing that mints. It has no
+    /// error for that, so another one is borrowed; whoever withdrew the permit knows why.
     fn store_context(&self, _host: &str, _challenge: &str) -> Result<(), Error> {
         if self.permit.is_some_and(|permit| !permit.is_given()) { Err(Error::AuthHeaderMissing) } else { Ok(()) }
     }
@@ -48,8 +57,9 @@ impl DigestAuthCredentials for &Login<'_> {
     }
 }
 
-/// Sends a request, answers the challenge, and answers it once more if the nonce was too old by then (`stale=true`, which refuses
-/// the request without a look at it). The flag says whether a request with credentials was sent.
+/// Sends a request and answers its challenge. If the nonce was too old by then (`stale=true`, which refuses the request without a
+/// look at it), it answers the new challenge once more. The flag says whether a request with credentials was sent and may have
+/// been carried out.
 pub(super) async fn send(
     request: &RequestBuilder,
     key: &ApiKey,

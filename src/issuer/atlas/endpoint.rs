@@ -1,14 +1,14 @@
-//! Which endpoints the administrator allows.
+//! Which endpoints the administrator allows, and what may be quoted of their answers.
 
 use std::{fmt, sync::Arc};
 
 use url::{Origin, Url};
 
-/// Whether an endpoint is one that the administrator allows.
+/// The rule that tells whether the administrator allows an endpoint.
 pub type EndpointRule = Arc<dyn Fn(&Url) -> bool + Send + Sync>;
 
-/// The endpoints that the administrator lists. Only their origins count, which are scheme, host and port (RFC 6454 section 4), for the
-/// paths are those of the API.
+/// The endpoints that the administrator lists. Only their origins count: scheme, host and port (RFC 6454 section 4). The paths
+/// are those of the API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AllowedEndpoints(Vec<Origin>);
 
@@ -19,31 +19,31 @@ impl FromIterator<Url> for AllowedEndpoints {
 }
 
 impl AllowedEndpoints {
-    /// Whether this endpoint has an origin that is listed.
+    /// Whether the origin of this endpoint is listed.
     #[must_use]
     pub fn allow(&self, endpoint: &Url) -> bool {
         self.0.contains(&endpoint.origin())
     }
 
-    /// The same as a question.
+    /// This list as a rule.
     #[must_use]
     pub fn into_rule(self) -> EndpointRule {
         Arc::new(move |endpoint| self.allow(endpoint))
     }
 }
 
-/// Whose answers are quoted in messages, and whose are only told by their status: whoever names an endpoint that is not Atlas would read there
-/// what some other server of the network says.
+/// Whether messages may quote the answers of an endpoint, or tell only their status. Whoever may name any endpoint would
+/// otherwise read in a condition what some other server of the network says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Words {
     /// The administrator allows the endpoint.
     Quoted,
-    /// Anybody may answer there.
+    /// The administrator does not allow the endpoint, so anybody may answer there.
     Withheld,
 }
 
 impl Words {
-    /// These words in brackets after a message; nothing if they are withheld or there are none.
+    /// These words in brackets, to follow a message. Nothing if they are withheld or empty.
     pub(super) fn bracketed(self, before: &str, words: &str) -> String {
         match self {
             Self::Quoted if !words.is_empty() => format!(" ({before}{words})"),
@@ -52,10 +52,10 @@ impl Words {
     }
 }
 
-/// How Atlas is asked, for all issuers.
+/// How Atlas is reached, for all issuers.
 #[derive(Clone)]
 pub struct AtlasAccess {
-    /// For the requests.
+    /// The client for the requests.
     pub client: super::AtlasClient,
     /// Which endpoints a `CertificateIssuer` may name.
     pub is_allowed: EndpointRule,
@@ -64,7 +64,7 @@ pub struct AtlasAccess {
 }
 
 impl AtlasAccess {
-    /// How much is told of what this endpoint answers.
+    /// Whether messages may quote this endpoint.
     #[must_use]
     pub fn words_of(&self, endpoint: &Url) -> Words {
         if (self.is_allowed)(endpoint) || endpoint.origin() == self.endpoint.origin() { Words::Quoted } else { Words::Withheld }

@@ -13,13 +13,13 @@ use crate::{
     issuer::{IssueError, Minted, Retry},
 };
 
-/// A longer `Retry-After` is not believed.
+/// The longest `Retry-After` that is believed.
 const LONGEST_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
-/// How much of the other side's own words goes into a message.
+/// The most characters of a text of the other side that go into a message.
 const DETAIL_CHARACTERS: usize = 200;
 
-/// The error envelope. Only `error` and `errorCode` are promised, and gateways answer with neither.
+/// The error envelope of the API. Atlas promises only `error` and `errorCode`, and gateways send neither.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Envelope {
@@ -36,14 +36,14 @@ pub(super) struct Refusal<'a> {
     pub(super) may_have_minted: bool,
     pub(super) username: &'a str,
     pub(super) project_id: &'a str,
-    /// What to do about credentials that are refused.
+    /// What a person checks when the credentials are refused.
     pub(super) advice: String,
     pub(super) words: Words,
     pub(super) now: Timestamp,
 }
 
 impl Refusal<'_> {
-    /// Decides by the status first, for codes are not bound to one, then by the code; never by the text.
+    /// Decides by the status first, because a code may come with several statuses; then by the code. Never by the text.
     pub(super) fn classify(&self) -> IssueError {
         let envelope: Envelope = serde_json::from_slice(self.body).unwrap_or_default();
         let code = self.code(&envelope);
@@ -52,7 +52,7 @@ impl Refusal<'_> {
         IssueError { reason, message: self.message(&code, &envelope, &advice), retry: self.retry(reason), minted }
     }
 
-    /// Whether credentials that may do everything else would be answered like this for want of a role.
+    /// Whether credentials that lack only the role for this request would be answered like this.
     pub(super) fn may_be_missing_role(&self) -> bool {
         let envelope: Envelope = serde_json::from_slice(self.body).unwrap_or_default();
         match self.status.as_u16() {
@@ -92,7 +92,7 @@ impl Refusal<'_> {
             500..=599 if !self.may_have_minted => {
                 (Reason::AtlasUnavailable, "no certificate was asked for yet; the request is repeated later".to_owned())
             }
-            // All of them, 503 too: the certificate may have been made, so no changed spec may hurry the next attempt.
+            // Every 5xx, 503 too: the certificate may have been made, so a changed spec must not shorten the wait.
             500..=599 => {
                 (Reason::AtlasAnswerLost, "the request may have made a certificate; it is repeated after a while".to_owned())
             }
@@ -100,7 +100,7 @@ impl Refusal<'_> {
         }
     }
 
-    /// Whether the code has a meaning of its own here; another one may be any word of the other side.
+    /// Whether the code has a meaning of its own here. Any other code may be any text of the other side.
     fn is_known(&self, code: &str) -> bool {
         self.meaning(code) != self.meaning("")
     }
@@ -131,7 +131,7 @@ impl Refusal<'_> {
         }
     }
 
-    /// A 401 before any credentials were sent, without a challenge that could be answered.
+    /// Whether this is a 401 before any credentials were sent, without a challenge that could be answered.
     fn is_bare(&self) -> bool {
         !self.may_have_minted && !self.headers.contains_key(WWW_AUTHENTICATE)
     }
@@ -169,12 +169,12 @@ impl Refusal<'_> {
     fn retry(&self, reason: Reason) -> Retry {
         let asked = retry_after(self.headers, self.now);
         match reason {
-            // To the second, for the project's queue goes on at that time too.
+            // Exactly at that time, because the queue of the project goes on at that time too.
             Reason::AtlasRateLimited => {
                 asked.map_or(Retry::Backoff, |asked| Retry::At(self.now.saturating_add(asked).unwrap_or(self.now)))
             }
             Reason::AtlasUnavailable | Reason::AtlasAnswerLost => asked.map_or(Retry::Backoff, Retry::NotBefore),
-            // They are often created in the same breath as the certificate.
+            // Users and projects are often created at the same moment as the certificate.
             Reason::AtlasConflict | Reason::AtlasUserNotFound | Reason::AtlasProjectNotFound => Retry::Backoff,
             _ => Retry::Slowly,
         }
@@ -195,7 +195,7 @@ impl Refusal<'_> {
 
 fn forbidden(code: &str) -> (Reason, String) {
     match code {
-        // Older and newer spellings of the same two refusals.
+        // Each of the two refusals has an older and a newer spelling.
         "IP_ADDRESS_NOT_ON_ACCESS_LIST" | "IP_ADDRESS_NOT_ON_WHITELIST" => (
             Reason::AtlasAccessListDenied,
             "add this operator's egress address to the access list of the API key, which is not the project's".to_owned(),
@@ -208,12 +208,12 @@ fn forbidden(code: &str) -> (Reason, String) {
     }
 }
 
-/// Seconds or an HTTP date (RFC 9110 section 10.2.3).
+/// The `Retry-After` header: seconds or an HTTP date (RFC 9110 section 10.2.3).
 pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<SignedDuration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let is_number = !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit());
     let asked = if is_number {
-        // A number too large for the type is bounded like any that is too large.
+        // A number that does not fit the type is bounded like any other that is too large.
         value.parse().map_or(LONGEST_RETRY_AFTER, |seconds: u32| SignedDuration::from_secs(i64::from(seconds)))
     } else {
         rfc2822::parse(value).ok()?.timestamp().duration_since(now)
@@ -221,16 +221,16 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<SignedD
     Some(asked.clamp(SignedDuration::from_secs(1), LONGEST_RETRY_AFTER))
 }
 
-/// Words of the other side.
+/// A text of the other side, made safe to show.
 fn quoted(text: &str) -> String {
     printable(text, DETAIL_CHARACTERS)
 }
 
 /// A request without an answer.
 pub(super) enum Unanswered {
-    /// It could not be put together.
+    /// The request could not be built, or was not allowed to be sent.
     NotMade,
-    /// The connection was never there.
+    /// There was no connection.
     NotConnected(String),
     /// It was sent, at least in part.
     Lost(String),
@@ -260,8 +260,7 @@ impl Unanswered {
         }
     }
 
-    /// What it means, if the request could mint or not. Where words are withheld, a port that is closed is not told from one that says
-    /// nothing.
+    /// The error that this means. If words are withheld, a closed port and a port that stays silent give the same message.
     pub(super) fn classify(self, may_have_minted: bool, words: Words) -> IssueError {
         let (reason, message, retry) = match self {
             Self::NotMade => (
@@ -303,7 +302,7 @@ impl Unanswered {
     }
 }
 
-/// The innermost cause: the outer ones repeat the URL.
+/// The innermost cause, because the outer ones repeat the URL.
 fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
         return "time-out".to_owned();

@@ -1,7 +1,14 @@
-//! How often Atlas may be asked: one bucket for each (endpoint, project), known from what Atlas says in its answers.
+//! How often Atlas may be asked: one token bucket for each pair of endpoint and project.
 //!
-//! Atlas counts with token buckets per project and tells their size and what is left in `RateLimit-Limit` and
-//! `RateLimit-Remaining`; the numbers are no part of its contract and may be missing. Nothing is assumed before the first answer.
+//! Atlas counts with token buckets per project. It tells their size in `RateLimit-Limit` and what is left in
+//! `RateLimit-Remaining`. These headers are not a part of its contract and may be missing.
+//!
+//! | What happens | What follows |
+//! | --- | --- |
+//! | no answer yet | one call goes ahead; the others wait for its answer |
+//! | an answer with the headers | they are believed; if more is left than expected, the bucket fills faster than was believed |
+//! | an answer without the headers | what earlier headers told stays; if there were none, nothing is limited |
+//! | a 429 | nothing is sent for as long as `Retry-After` says (else 30 seconds); the bucket fills more slowly |
 
 use std::{
     collections::HashMap,
@@ -11,16 +18,16 @@ use std::{
 
 use reqwest::header::HeaderMap;
 
-/// A first guess, until answers teach better: the whole bucket fills in this time.
+/// The first guess of the time in which a whole bucket fills. Answers correct it.
 const GUESSED_FILL: Duration = Duration::from_mins(1);
 
-/// The slowest pace at which a bucket is taken to fill.
+/// The longest time in which one token is believed to come back.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// The wait after a 429 that does not say for how long.
+/// The wait after a 429 without `Retry-After`.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
 
-/// What a limit holds for.
+/// The endpoint and project that a limit is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct LimitKey {
     /// The API's base URL.
@@ -29,7 +36,7 @@ pub struct LimitKey {
     pub project_id: String,
 }
 
-/// What is known of all limits.
+/// All limits, as far as they are known.
 #[derive(Debug, Default)]
 pub struct Limits(Mutex<HashMap<LimitKey, Bucket>>);
 
@@ -38,7 +45,7 @@ impl Limits {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How long to wait before `cost` more calls, when `promised` others are under way.
+    /// How long to wait before `cost` more calls, when turns for `promised` other calls have been given out.
     #[must_use]
     pub fn wait(&self, key: &LimitKey, cost: u32, promised: u32, now: Instant) -> Duration {
         self.lock().entry(key.clone()).or_default().wait(cost, promised, now)
@@ -50,18 +57,18 @@ impl Limits {
         self.lock().entry(key.clone()).or_default().answered(number("RateLimit-Limit"), number("RateLimit-Remaining"), now);
     }
 
-    /// Learns from a 429 and the time that it asked for.
+    /// Learns from a 429 and the wait that it asks for.
     pub fn refused(&self, key: &LimitKey, retry_after: Option<Duration>, now: Instant) {
         self.lock().entry(key.clone()).or_default().refused(retry_after, now);
     }
 }
 
-/// One bucket, as it is believed to be.
+/// What is believed about one bucket.
 #[derive(Debug, Default)]
 struct Bucket {
     /// Whether there was an answer yet.
     known: bool,
-    /// Size, tokens left, and when that was so; `None` while no answer has named them.
+    /// The last level that an answer told. `None` until an answer has told one.
     level: Option<Level>,
     blocked_until: Option<Instant>,
 }
@@ -86,11 +93,11 @@ impl Bucket {
     fn wait(&self, cost: u32, promised: u32, now: Instant) -> Duration {
         let blocked = self.blocked_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
         if !self.known && promised > 0 {
-            // The first answer says how much more there is.
+            // One call is under way, and its answer will say how many may follow.
             return blocked.max(Duration::from_secs(1));
         }
         let Some(level) = &self.level else { return blocked };
-        // A bucket smaller than the cost is waited for only as long as it can fill.
+        // A bucket that is smaller than the cost can only fill up to its size, so the wait ends there.
         let wanted = f64::from(cost.min(level.size.max(1)).saturating_add(promised));
         let missing = (wanted - level.left_at(now)).max(0.0);
         blocked.max(level.pause.mul_f64(missing.min(f64::from(level.size.max(1)))))
@@ -102,7 +109,7 @@ impl Bucket {
         let left = f64::from(left.min(size));
         let guessed = GUESSED_FILL / size.max(1);
         let pause = match &self.level {
-            // It fills faster than was believed.
+            // The bucket fills faster than was believed.
             Some(level) if level.size == size && left > level.left_at(now) + 1.0 => {
                 level.pause.mul_f64(0.9).max(Duration::from_millis(1))
             }
@@ -118,7 +125,7 @@ impl Bucket {
         if let Some(level) = &mut self.level {
             level.left = 0.0;
             level.at = now;
-            // It fills more slowly than was believed.
+            // The bucket fills more slowly than was believed.
             level.pause = level.pause.mul_f64(1.5).min(LONGEST_PAUSE);
         }
     }

@@ -1,7 +1,22 @@
 //! The Atlas Administration API: `POST .../databaseUsers/{username}/certs` makes a certificate and its key.
 //!
-//! What Atlas made cannot be revoked, fetched again or deleted. So the request that mints is sent once, its answer is verified
-//! before it is used, and every failure says whether a certificate may have been made.
+//! A certificate that Atlas has made cannot be revoked, fetched again or deleted.
+//!
+//! # Guarantees
+//!
+//! - The request that mints is sent at most once per call of [`AtlasIssuer::issue`], except after an answer that proves that it
+//!   was not carried out (a stale nonce, or a 401 for a token). It is sent only while the permit is given.
+//! - The answer is verified before it is used.
+//! - Redirects are not followed, and bodies have a limit.
+//!
+//! # Assumptions
+//!
+//! - Only a POST with credentials can mint. The challenge leg of HTTP digest, the token endpoint and GET requests cannot.
+//!
+//! # Errors
+//!
+//! - Each failure says whether a certificate may have been made: only a POST with credentials whose answer is lost, is a 5xx, or
+//!   is a success that cannot be used.
 
 mod answer;
 mod client;
@@ -34,16 +49,16 @@ use self::{
 use super::{IssueError, Issued, MintPermit};
 use crate::{certificate::Subject, decide::ListedCertificate};
 
-/// Ten times what Atlas sends (a certificate of 1.8 kB and a key of 3.2 kB).
+/// The longest answer with a certificate, in bytes: ten times what Atlas sends (a certificate of 1.8 kB and a key of 3.2 kB).
 const CERTIFICATE_LIMIT: usize = 64 * 1024;
 
-/// A page of [`PAGE_SIZE`] certificates takes about a tenth of it.
+/// The longest page of a list, in bytes. A page of [`PAGE_SIZE`] certificates takes about a tenth of it.
 const LIST_LIMIT: usize = 1 << 20;
 
-/// Atlas's largest.
+/// Certificates per page: the largest number that Atlas allows.
 const PAGE_SIZE: usize = 500;
 
-/// More pages than a user can have certificates.
+/// The last page that is requested. No user has certificates for so many pages.
 const LAST_PAGE: usize = 10;
 
 /// What Atlas is asked for.
@@ -68,26 +83,26 @@ pub struct AtlasIssuer {
 }
 
 impl AtlasIssuer {
-    /// For one project.
+    /// An issuer for one project.
     #[must_use]
     pub const fn new(client: AtlasClient, settings: AtlasSettings, credentials: AtlasCredentials) -> Self {
         Self { client, settings, credentials }
     }
 
-    /// `atlas/<project id>`: project ids are unique, whichever endpoint or proxy leads to them.
+    /// `atlas/<project id>`. Project ids are unique, whatever endpoint or proxy leads to the project.
     #[must_use]
     pub fn identity(&self) -> String {
         format!("atlas/{}", self.settings.project_id)
     }
 
-    /// Which rate limit its calls count against.
+    /// The rate limit that its calls count against.
     #[must_use]
     pub fn limit_key(&self) -> LimitKey {
         self.settings.limit_key()
     }
 
-    /// Whether certificates can be made for a user. A key without the role for this question is no obstacle: the request that
-    /// follows will tell.
+    /// Checks that certificates can be made for a user. Credentials without the role for this question pass, because the request
+    /// that follows will tell.
     ///
     /// # Errors
     /// The user does not exist or is not of X.509 type MANAGED, or Atlas does not answer. Nothing was minted.
@@ -98,7 +113,7 @@ impl AtlasIssuer {
         self.read_user(&answer, username, now)
     }
 
-    /// What an answer to the question for the user means.
+    /// The meaning of an answer to the request for the user.
     ///
     /// # Errors
     /// As [`AtlasIssuer::check_user`].
@@ -109,7 +124,7 @@ impl AtlasIssuer {
         }
     }
 
-    /// The user's certificates that have not expired; `None` if the credentials lack the role for this question.
+    /// The certificates of the user that have not expired. `None` if the credentials lack the role for this question.
     ///
     /// # Errors
     /// Atlas does not answer, or not with a list. Nothing was minted.
@@ -130,7 +145,7 @@ impl AtlasIssuer {
         Ok(Some(listed))
     }
 
-    /// What an answer to the question for one page of the list means.
+    /// The meaning of an answer to the request for one page of the list.
     ///
     /// # Errors
     /// As [`AtlasIssuer::list`].
@@ -160,7 +175,7 @@ impl AtlasIssuer {
         self.read_certificate(answer, request)
     }
 
-    /// What an answer to the request for a certificate means.
+    /// The meaning of an answer to the request for a certificate.
     ///
     /// # Errors
     /// As [`AtlasIssuer::issue`].
@@ -171,8 +186,8 @@ impl AtlasIssuer {
         Err(self.refusal(&answer, &request.username, request.now, true).classify())
     }
 
-    /// Atlas answers 401 and 403 for a missing role as well as for wrong credentials; which of both it is shows when a certificate is
-    /// asked for.
+    /// Ignores a refusal that may be about a missing role. Atlas answers 401 and 403 for a missing role as well as for wrong
+    /// credentials. Which of the two it is shows when a certificate is requested.
     fn tolerate_missing_role(&self, answer: &Answer, username: &str, now: Timestamp) -> Result<(), IssueError> {
         let refusal = self.refusal(answer, username, now, false);
         if refusal.may_be_missing_role() { Ok(()) } else { Err(refusal.classify()) }

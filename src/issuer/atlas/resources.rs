@@ -1,4 +1,5 @@
-//! What the API tells of users and their certificates, read with suspicion.
+//! What the API says about users and their certificates. Nothing in it is taken on trust: an answer that is not as expected is an
+//! error, never an empty list.
 
 use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
@@ -34,7 +35,7 @@ struct Item {
     not_after: Timestamp,
 }
 
-/// The schema speaks of text; real answers have a number, which is the serial number.
+/// The id of a listed certificate, which is its serial number. The schema says that it is text; real answers have a number.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Id {
@@ -55,14 +56,14 @@ impl Id {
     }
 }
 
-/// Whether an answer says that it is JSON.
+/// Whether the media type of an answer is JSON.
 pub(super) fn is_json(headers: &HeaderMap) -> bool {
     let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     media_type == "application/json" || media_type.starts_with("application/") && media_type.ends_with("+json")
 }
 
-/// Refuses a user that no certificate can be made for.
+/// Checks that Atlas makes certificates for this user.
 pub(super) fn check_user(body: &[u8], username: &str) -> Result<(), IssueError> {
     let user: User = serde_json::from_slice(body).map_err(|_| unreadable("database user"))?;
     match user.x509_type.as_deref() {
@@ -84,7 +85,7 @@ pub(super) fn check_user(body: &[u8], username: &str) -> Result<(), IssueError> 
     }
 }
 
-/// One page of the list.
+/// Reads one page of the list.
 pub(super) fn read_page(body: &[u8]) -> Result<Vec<ListedCertificate>, IssueError> {
     let list: List = serde_json::from_slice(body).map_err(|_| unreadable("list of certificates"))?;
     list.results
@@ -99,7 +100,7 @@ pub(super) fn read_page(body: &[u8]) -> Result<Vec<ListedCertificate>, IssueErro
         .collect()
 }
 
-/// An answer to a question, so nothing was made.
+/// The error for an answer that cannot be read. It answers a read request, so nothing was made.
 pub(super) fn unreadable(what: &str) -> IssueError {
     IssueError {
         reason: Reason::AtlasUnavailable,

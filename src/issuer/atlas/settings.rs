@@ -1,4 +1,4 @@
-//! Where and in which project: the URLs of the API.
+//! The endpoint, the project, and the URLs of the API.
 
 use std::fmt::Write;
 
@@ -13,9 +13,9 @@ use crate::{
 /// The version of the Administration API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AtlasApiVersion {
-    /// The current one; resources have dated media types.
+    /// The current version, whose resources have dated media types.
     V2,
-    /// The legacy one.
+    /// The legacy version.
     V1,
 }
 
@@ -27,8 +27,8 @@ impl AtlasApiVersion {
         }
     }
 
-    /// The media type to ask for. The certificates resource has had this one version since 2023-01-01; without a date, v2 answers
-    /// `INVALID_VERSION_DATE`.
+    /// The media type to ask for. The certificates resource has had only this version since 2023-01-01. Without a date, v2
+    /// answers `INVALID_VERSION_DATE`.
     pub(super) const fn media_type(self) -> &'static str {
         match self {
             Self::V2 => "application/vnd.atlas.2023-01-01+json",
@@ -37,32 +37,33 @@ impl AtlasApiVersion {
     }
 }
 
-/// Where and in which project.
+/// Where Atlas is reached, and in which project.
 #[derive(Clone, Debug)]
 pub struct AtlasSettings {
     /// The API's base URL, such as `https://cloud.mongodb.com`.
     pub endpoint: Url,
-    /// The project, which the API calls group.
+    /// The id of the project, which the API calls a group.
     pub project_id: String,
     /// The API's version.
     pub api_version: AtlasApiVersion,
-    /// Whether the endpoint may be asked without TLS although it is not on this machine.
+    /// Whether the endpoint may be reached without TLS although it is not on this machine.
     pub allow_plain_http: bool,
-    /// Whether what the endpoint says may stand in messages.
+    /// Whether messages may quote the endpoint.
     pub words: Words,
 }
 
 impl AtlasSettings {
-    /// Which rate limit the calls for certificates count against.
+    /// The rate limit that calls for certificates count against.
     #[must_use]
     pub fn limit_key(&self) -> LimitKey {
         LimitKey { endpoint: self.endpoint.as_str().to_owned(), project_id: self.project_id.clone() }
     }
 
-    /// The URL of a user's certificates. The name is one path segment, encoded exactly once.
+    /// The URL of the certificates of a user. The user name is one path segment, encoded exactly once.
     ///
     /// # Errors
-    /// `.` and `..`, which no URL can hold as a segment; an endpoint that has no paths or must not be asked without TLS.
+    /// The name is `.` or `..`, which a URL cannot hold as a segment; or the endpoint has no paths, or must not be reached
+    /// without TLS.
     pub fn certificates_url(&self, username: &str) -> Result<Url, IssueError> {
         self.in_project(&format!("{}/certs", segment(username)?))
     }
@@ -91,7 +92,7 @@ impl AtlasSettings {
         self.endpoint.join(&format!("/{path}")).map_err(|_| refusal("spec.atlas.endpoint cannot be the base of a URL"))
     }
 
-    /// What to do when Atlas does not accept the credentials for this project.
+    /// What a person checks when Atlas refuses the credentials for this project.
     pub(super) fn advice(&self, credentials: &AtlasCredentials) -> String {
         format!("{} on the project {}", credentials.advice(), self.project_id)
     }

@@ -1,4 +1,4 @@
-//! Statements about URLs, errors and credentials, without a server; the real exchange is tested against the stand-in.
+//! Statements about URLs, errors and credentials, without a server. The exchange itself is tested against the stand-in for Atlas.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 use jiff::{SignedDuration, Timestamp};

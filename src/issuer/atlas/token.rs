@@ -1,7 +1,8 @@
-//! OAuth 2.0 tokens of service accounts (RFC 6749 section 4.4): one for each account, shared by all who need it.
+//! OAuth 2.0 tokens of service accounts (RFC 6749 section 4.4). All issuers with the same account and endpoint share one token.
 //!
-//! A token lives for an hour, an account may have a hundred at once, and the token endpoint allows few requests a minute. So one
-//! caller refreshes at two thirds of the life while the others go on with the old token, and a refusal is remembered.
+//! A token lives for an hour, and an account may have a hundred at once. The token endpoint allows few requests a minute. So one
+//! caller refreshes the token when two thirds of its life have passed, the others use the old one meanwhile, and a refusal is
+//! remembered.
 
 use std::{
     collections::HashMap,
@@ -29,15 +30,15 @@ use crate::{
     issuer::{IssueError, Minted, Retry},
 };
 
-/// A refusal of the token endpoint is not asked for again before this, whoever needs a token.
+/// How long a refusal of the token endpoint is remembered. Nobody asks for a token before, unless the refusal names another time.
 const REMEMBERED_REFUSAL: Duration = Duration::from_mins(1);
 
-/// A longer life is not believed; a token that Atlas no longer takes is dropped in any case.
+/// The longest life of a token that is believed. A token that Atlas refuses is dropped in any case.
 const LONGEST_LIFE: Duration = Duration::from_hours(24);
 
 const BODY_LIMIT: usize = 16 * 1024;
 
-/// A token and whether it was made for this caller.
+/// A token, and whether it was made while this caller waited.
 pub(super) struct Token {
     pub(super) value: SecretString,
     pub(super) is_new: bool,
@@ -47,7 +48,7 @@ pub(super) struct Token {
 #[derive(Debug, Default)]
 pub(super) struct Tokens(Mutex<HashMap<AccountKey, Arc<Slot>>>);
 
-/// An account by its secret too: whoever does not know the secret gets no token of one who does.
+/// The key of an account. It covers the secret too, so whoever does not know the secret gets no token of somebody who does.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct AccountKey {
     endpoint: String,
@@ -70,7 +71,7 @@ impl AccountKey {
 #[derive(Debug, Default)]
 struct Slot {
     state: Mutex<State>,
-    /// Held by the one who asks for a token.
+    /// Held by the caller that asks for a token.
     refresh: tokio::sync::Mutex<()>,
 }
 
@@ -87,10 +88,10 @@ struct Held {
     expires_at: Instant,
 }
 
-/// What the state says to one who needs a token.
+/// What a caller that needs a token does.
 enum Finding {
     Use(SecretString),
-    /// One is to be asked for; the old one serves meanwhile, if there is one.
+    /// Ask for a token. The old one serves meanwhile, if there is one.
     Refresh(Option<SecretString>),
     Refused(IssueError),
 }
@@ -127,7 +128,7 @@ impl Tokens {
         Arc::clone(slots.entry(key).or_default())
     }
 
-    /// A token that is valid, as far as this process knows.
+    /// A token that is valid as far as this process knows.
     pub(super) async fn get(
         &self,
         http: &reqwest::Client,
@@ -146,7 +147,7 @@ impl Tokens {
             },
             Finding::Refresh(None) => slot.refresh.lock().await,
         };
-        // Another may have asked while this one waited.
+        // Another caller may have asked for a token while this one waited.
         let found = slot.lock().find(Instant::now());
         let old = match found {
             Finding::Use(value) => return Ok(Token { value, is_new: true }),
@@ -173,7 +174,7 @@ impl Tokens {
         }
     }
 
-    /// Atlas takes this token no longer.
+    /// Drops a token that Atlas refuses.
     pub(super) fn drop_token(&self, settings: &AtlasSettings, account: &ServiceAccount, token: &Token) {
         let slot = self.slot(AccountKey::new(settings, account));
         let mut state = slot.lock();
@@ -230,7 +231,7 @@ async fn ask(
     Ok(Held { value: answer.access_token, refresh_at: asked_at + life * 2 / 3, expires_at: asked_at + life })
 }
 
-/// A refusal of the token endpoint (RFC 6749 section 5.2).
+/// The meaning of a refusal of the token endpoint (RFC 6749 section 5.2).
 fn refused(status: StatusCode, headers: &HeaderMap, body: &[u8], now: Timestamp) -> IssueError {
     let code = serde_json::from_slice::<TokenRefusal>(body).unwrap_or_default().error;
     let asked = retry_after(headers, now);

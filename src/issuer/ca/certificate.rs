@@ -1,7 +1,7 @@
 //! The certificate that the CA signs (RFC 5280 section 4.1).
 //!
-//! Names are taken over as they are encoded: the issuer must equal the CA's subject byte for byte, and a subject may have
-//! several attributes of a type or several in one part, which higher-level builders lose.
+//! Names are taken over exactly as they are encoded. The issuer must equal the subject of the CA byte for byte. A subject may
+//! have several attributes of one type, or several in one part, which builders at a higher level lose.
 
 use aws_lc_rs::digest;
 use der::{
@@ -25,7 +25,7 @@ use x509_cert::{
 
 use crate::certificate::{KeyError, PrivateKey};
 
-/// What varies between certificates.
+/// The fields that differ between certificates.
 pub(super) struct Leaf {
     pub(super) serial_number: [u8; 16],
     pub(super) issuer: Name,
@@ -92,15 +92,15 @@ impl Leaf {
     }
 }
 
-/// Client authentication and nothing else. In particular none of MongoDB's own extensions (1.3.6.1.4.1.34601.2.1), which give roles
-/// and cluster membership to whoever presents the certificate.
+/// The extensions of a leaf: client authentication and nothing else. In particular none of the extensions of MongoDB
+/// (1.3.6.1.4.1.34601.2.1), which give roles and cluster membership to whoever presents the certificate.
 fn extensions(subject: &Name, own: Vec<u8>, authority: Vec<u8>) -> Result<Extensions, der::Error> {
     let authority = AuthorityKeyIdentifier {
         key_identifier: Some(OctetString::new(authority)?),
         authority_cert_issuer: None,
         authority_cert_serial_number: None,
     };
-    // None of these looks at the extensions before it.
+    // None of these reads the extensions that come before it.
     let others: &[Extension] = &[];
     Ok(vec![
         (true, &BasicConstraints { ca: false, path_len_constraint: None }).to_extension(subject, others)?,
@@ -111,7 +111,7 @@ fn extensions(subject: &Name, own: Vec<u8>, authority: Vec<u8>) -> Result<Extens
     ])
 }
 
-/// RFC 7093 section 2, method 1: the leftmost 160 bits of SHA-256 of the public key's bits.
+/// The key identifier by RFC 7093 section 2, method 1: the leftmost 160 bits of the SHA-256 of the bits of the public key.
 pub(super) fn key_identifier(public_key_bits: &[u8]) -> Vec<u8> {
     digest::digest(&digest::SHA256, public_key_bits).as_ref()[..20].to_vec()
 }

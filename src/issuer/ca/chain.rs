@@ -1,6 +1,17 @@
 //! What the certificates of a CA must fulfil, so that databases accept what is signed below them.
 //!
-//! The chain is made of what the Secret holds, in whatever order: nothing is searched for elsewhere. The rules are those of OpenSSL, with which databases verify.
+//! # Guarantees
+//!
+//! - The rules are those of OpenSSL, with which databases verify.
+//! - The certificates may stand in any order in the Secret.
+//!
+//! # Assumptions
+//!
+//! - Only what the Secret holds counts: nothing is looked up elsewhere.
+//!
+//! # Errors
+//!
+//! - [`CaError`] names the certificate and what to change.
 
 use der::{
     Encode,
@@ -29,15 +40,16 @@ use crate::certificate::{
     Certificate, KeyAlgorithm, Link, PairError, PrivateKeySpec, Proof, Reached, SignatureError, kind_of, name_of, time_of,
 };
 
-/// More CAs above each other than anybody has, and few enough to be verified in no time.
+/// The most certificates in a Secret: more CAs than anybody has above each other, and few enough to be verified in no time.
 pub(super) const LONGEST_CHAIN: usize = 10;
 
-/// The sizes that OpenSSL's default security level and the verification here both take.
+/// The sizes in bits that the default security level of OpenSSL and the verification here both accept.
 const RSA_KEY_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
 
 const NETSCAPE_CERT_TYPE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.16.840.1.113730.1.1");
 
-/// The critical extensions of a CA that every OpenSSL knows (`X509_supported_extension`). Those of RFC 3779 are an option of its build.
+/// The critical extensions of a CA that every OpenSSL knows (`X509_supported_extension`). Those of RFC 3779 are not among them:
+/// they are an option of its build.
 const KNOWN_EXTENSIONS: [ObjectIdentifier; 12] = [
     ID_CE_BASIC_CONSTRAINTS,
     ID_CE_KEY_USAGE,
@@ -55,17 +67,17 @@ const KNOWN_EXTENSIONS: [ObjectIdentifier; 12] = [
 
 /// The certificates of a CA, put in order.
 pub(super) struct Chain {
-    /// The CA first, then each one that issued the one before, up to the root, or to the topmost that is known.
+    /// The CA first, then each issuer of the one before, up to the root or to the topmost that is known.
     pub(super) path: Vec<Link>,
-    /// What is handed on beside a leaf: no root, for whoever trusts one has it.
+    /// The certificates that are handed out after a leaf. No root is among them, because whoever trusts a root has it.
     pub(super) intermediates: Vec<CertificateDer<'static>>,
-    /// What a person should know of certificates that are in the Secret and not handed on.
+    /// What a person should know about certificates that are in the Secret and are not handed out.
     pub(super) remarks: Vec<String>,
 }
 
 impl Chain {
-    /// Puts the certificates in order, in whichever they are, and checks those that are on the way from the CA to its root. Where a CA is
-    /// cross-signed, the shortest way to a root in date is taken, and what leads to other roots is handed on too.
+    /// Puts the certificates in order, and checks those on the way from the CA to its root. If the CA is cross-signed, the
+    /// shortest way to a root in date is taken, and the certificates that lead to other roots are handed out too.
     pub(super) fn new(certificates: Vec<CertificateDer<'static>>, public_key: &[u8], now: Timestamp) -> Result<Self, CaError> {
         let links = distinct(certificates)?;
         let own = own_certificates(&links, public_key)?;
@@ -108,7 +120,7 @@ fn presumed(root: &Link) -> String {
     format!("{} is taken for the root by its name, for keys of the kind {kind} cannot verify here", root.name())
 }
 
-/// Each certificate once.
+/// The certificates without repetitions.
 fn distinct(certificates: Vec<CertificateDer<'static>>) -> Result<Vec<Link>, CaError> {
     let mut distinct: Vec<CertificateDer<'static>> = Vec::new();
     for certificate in certificates {
@@ -126,7 +138,7 @@ fn distinct(certificates: Vec<CertificateDer<'static>>) -> Result<Vec<Link>, CaE
         .map_err(|_| CaError::Certificate(PairError::UnreadableCertificate))
 }
 
-/// The certificates of the CA that has this key; it may have one from each of several issuers.
+/// The certificates of the CA that has this key. It may have one from each of several issuers.
 fn own_certificates(links: &[Link], public_key: &[u8]) -> Result<Vec<usize>, CaError> {
     let key = |link: &Link| link.certificate.tbs_certificate().subject_public_key_info().to_der().ok();
     let has_key = |link: &&Link| key(link).as_deref() == Some(public_key);
@@ -134,7 +146,8 @@ fn own_certificates(links: &[Link], public_key: &[u8]) -> Result<Vec<usize>, CaE
     Ok((0..links.len()).filter(|index| links[*index].is_same_ca(first)).collect())
 }
 
-/// Checks that every certificate is above the CA: where no way leads to a root, one that is not tells that another is missing.
+/// Checks that every certificate is above the CA. It is called only if no way leads to a root: then a certificate that is not
+/// above the CA shows that one between them is missing.
 fn check_connected(links: &[Link], reached: &Reached) -> Result<(), CaError> {
     let Some(left) = (0..links.len()).find(|index| !reached.order.contains(index)) else { return Ok(()) };
     for below in reached.order.iter().map(|index| &links[*index]) {
@@ -152,8 +165,12 @@ fn check_connected(links: &[Link], reached: &Reached) -> Result<(), CaError> {
     Err(CaError::Unconnected { subject, left: links[left].name() })
 }
 
-/// The way up from the CA's certificates: to the nearest root, else to the nearest certificate whose issuer is not there; of several
-/// certificates of the CA the first counts more, and of several of the root the one that lasts longest.
+/// The way up from the certificates of the CA.
+///
+/// 1. It leads to the nearest root. If that root has several certificates, to the one that lasts longest.
+/// 2. If no root is there, it leads to the nearest certificate whose issuer is not there.
+///
+/// If the CA has several certificates, the first one with a way counts.
 fn way_up(own: &[usize], links: &[Link], faults: &[Option<CaError>]) -> Option<(Vec<usize>, Proof)> {
     let reached: Vec<Reached> =
         own.iter().map(|begin| Reached::from(&[*begin], links, |index| faults[index].is_none())).collect();
@@ -171,7 +188,7 @@ fn way_up(own: &[usize], links: &[Link], faults: &[Option<CaError>]) -> Option<(
 
 fn check_path_lengths(path: &[usize], links: &[Link]) -> Result<(), CaError> {
     for (position, index) in path.iter().enumerate() {
-        // Those count that are not issued to themselves.
+        // Only certificates that are not issued to themselves count.
         let below = path.iter().take(position).filter(|below| !links[**below].is_self_issued()).count();
         if path_length(&links[*index].certificate).is_some_and(|allowed| usize::from(allowed) < below) {
             return Err(CaError::PathLength(links[*index].name()));
@@ -206,7 +223,7 @@ fn check_certificate(link: &Link, now: Timestamp) -> Result<(), CaError> {
     check_key(link)
 }
 
-/// A root may have a key that is not known here: it is not handed on.
+/// Checks the key of a certificate. A root may have a kind of key that is not known here, because it is not handed out.
 fn check_key(link: &Link) -> Result<(), CaError> {
     let key = link.certificate.tbs_certificate().subject_public_key_info();
     let is_root = link.is_self_signed();
@@ -221,7 +238,8 @@ fn check_key(link: &Link) -> Result<(), CaError> {
     }
 }
 
-/// As OpenSSL has it: a root of version 1 needs no extensions, and has none.
+/// Whether the certificate may sign others, by the rules of OpenSSL. A root of version 1 needs no extensions, and cannot have
+/// any.
 fn may_sign(link: &Link) -> bool {
     let fields = link.certificate.tbs_certificate();
     let (Ok(usage), Ok(constraints)) = (fields.get_extension::<KeyUsage>(), fields.get_extension::<BasicConstraints>()) else {
@@ -236,7 +254,8 @@ fn may_sign(link: &Link) -> bool {
     }
 }
 
-/// OpenSSL wants the use of a leaf in every CA above it that limits uses, the root included, and takes no `anyExtendedKeyUsage` for it.
+/// Whether the certificate may sign for clients. If a CA limits its uses, OpenSSL wants the use of the leaf among them, for every
+/// CA above the leaf, the root included. It does not accept `anyExtendedKeyUsage` instead.
 fn may_sign_for_clients(certificate: &Certificate) -> bool {
     certificate
         .tbs_certificate()

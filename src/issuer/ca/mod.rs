@@ -1,4 +1,21 @@
 //! The in-cluster CA: signs with a certificate and key that are in a Secret.
+//!
+//! # Guarantees
+//!
+//! - A CA is loaded only if databases with OpenSSL accept what it signs: its chain is checked (`chain`), and a trial
+//!   certificate is signed and verified.
+//! - Each certificate is verified before it is handed out.
+//! - A certificate expires no later than any certificate on the way from the CA to its root.
+//! - A root is handed out only as `ca.crt`, never after a leaf.
+//!
+//! # Assumptions
+//!
+//! - The Secret holds all CA certificates that are needed: none is looked up elsewhere.
+//! - Revocation is not checked.
+//!
+//! # Errors
+//!
+//! - [`CaError`] says what to change in the Secret. Signing never costs anything, so each [`IssueError`] has [`Minted::No`].
 
 mod certificate;
 mod chain;
@@ -26,7 +43,7 @@ use crate::{
     },
 };
 
-/// Clocks of databases may be behind ours by this much.
+/// How far certificates are dated back, because the clock of a database may be behind ours by this much.
 const BACKDATING: SignedDuration = SignedDuration::from_mins(5);
 
 /// Why the content of a CA Secret cannot sign.
@@ -47,12 +64,14 @@ pub enum CaError {
     /// A certificate may not sign others (RFC 5280 sections 4.2.1.3 and 4.2.1.9).
     #[error("{0} in tls.crt is not a CA: it needs basicConstraints CA:TRUE, and keyCertSign if it has a keyUsage")]
     NotCa(String),
-    /// A certificate has one name twice and is signed with another key, and nothing in it tells that the name means another CA there.
+    /// A certificate has the same name as subject and issuer, but is signed with another key, and nothing in it tells that its
+    /// issuer is another CA.
     #[error(
         "{0} in tls.crt is issued to itself, but not signed with its own key, and databases take it for a root: have it issued with an authorityKeyIdentifier or under another name"
     )]
     TakenForRoot(String),
-    /// A certificate may sign only for other uses. Databases with OpenSSL refuse what is below it (RFC 5280 section 4.2.1.12).
+    /// A certificate may sign only for other uses. Databases with OpenSSL refuse what is signed below it (RFC 5280 section
+    /// 4.2.1.12).
     #[error("{0} in tls.crt has an extendedKeyUsage without clientAuth: databases refuse the client certificates below it")]
     NotForClients(String),
     /// A certificate allows fewer CAs below it than there are (RFC 5280 section 4.2.1.9).
@@ -79,7 +98,8 @@ pub enum CaError {
         /// The algorithm or the curve.
         kind: String,
     },
-    /// OpenSSL's default security level refuses shorter keys, and the verification here takes no longer ones.
+    /// An RSA key has a size that is not usable: the default security level of OpenSSL refuses shorter keys, and the verification
+    /// here takes no longer ones.
     #[error("{subject} in tls.crt has an RSA key of {bits} bits: use one of 2048 to 8192")]
     RsaKeySize {
         /// Whose certificate.
@@ -87,7 +107,7 @@ pub enum CaError {
         /// The size of the modulus.
         bits: u32,
     },
-    /// A certificate is signed in a way that is not known here.
+    /// A certificate is signed with an algorithm that is not known here.
     #[error("{subject} in tls.crt is signed with {algorithm}: have it issued again with SHA-256, SHA-384 or SHA-512")]
     UnsupportedSignature {
         /// Whose certificate.
@@ -95,7 +115,7 @@ pub enum CaError {
         /// The signature algorithm.
         algorithm: String,
     },
-    /// A certificate has a critical extension that OpenSSL does not know, so that databases refuse what is below it.
+    /// A certificate has a critical extension that OpenSSL does not know. Databases refuse what is signed below it.
     #[error("{subject} in tls.crt has the critical extension {extension}, which databases do not know: have it issued without")]
     UnknownExtension {
         /// Whose certificate.
@@ -200,26 +220,26 @@ impl CaIssuer {
         Ok(ca)
     }
 
-    /// Identity of the CA: its name and public key. A renewed certificate with the same key is the same CA.
+    /// The identity of the CA: a digest of its name and public key. A renewed certificate with the same key is the same CA.
     #[must_use]
     pub fn key_id(&self) -> &str {
         &self.key_id
     }
 
-    /// When the first certificate of the chain expires.
+    /// When the first certificate on the way from the CA to its root expires.
     #[must_use]
     pub const fn not_after(&self) -> Timestamp {
         self.not_after
     }
 
-    /// When the next one of the Secret's certificates becomes valid or expires: another way to a root may be the best then. `None` if none
-    /// ever does.
+    /// When one of the certificates in the Secret next becomes valid or expires, because another way to a root may be the best
+    /// one then. `None` if none ever does.
     #[must_use]
     pub const fn next_change(&self) -> Option<Timestamp> {
         self.next_change
     }
 
-    /// The certificate for `ca.crt`: the topmost that is known, to which databases trust.
+    /// The certificate for `ca.crt`: the topmost that is known, which databases trust.
     #[must_use]
     pub fn ca_certificate_pem(&self) -> String {
         self.chain.path.last().map(|top| pem_text("CERTIFICATE", &top.encoded)).unwrap_or_default()
@@ -231,10 +251,10 @@ impl CaIssuer {
         &self.name_constraints
     }
 
-    /// Signs one certificate with a fresh key. Generating an RSA key takes up to seconds of computing.
+    /// Signs one certificate with a new key. Generating an RSA key may take seconds of computing.
     ///
     /// # Errors
-    /// [`Reason::CaNotInDate`], [`Reason::IssuerNotAllowed`] for a subject that the name constraints do not permit, or
+    /// [`Reason::CaNotInDate`]; [`Reason::IssuerNotAllowed`] for a subject that the name constraints do not permit;
     /// [`Reason::SigningFailed`].
     pub fn issue(&self, request: &SignRequest) -> Result<Issued, IssueError> {
         let now = request.now;
@@ -251,10 +271,10 @@ impl CaIssuer {
         Ok(Issued { pair, ca_certificate: Some(self.ca_certificate_pem()) })
     }
 
-    /// A certificate that this CA signed before, with the certificates that are handed on now.
+    /// A certificate that this CA signed before, with the intermediate certificates that are handed out now.
     ///
     /// # Errors
-    /// [`Reason::ChainBroken`]: it is not one that leads to this CA's root.
+    /// [`Reason::ChainBroken`]: the certificate does not lead to the root of this CA.
     pub fn rebuilt(&self, pair: &CertificatePair) -> Result<CertificatePair, IssueError> {
         let rebuilt = pair.with_chain(self.intermediates());
         match check_leads_to(rebuilt.certificates(), self.ca_certificate_pem().as_bytes()) {
@@ -281,7 +301,7 @@ impl CaIssuer {
     fn sign(&self, request: &SignRequest) -> Result<CertificatePair, String> {
         let key = PrivateKey::generate(request.private_key).map_err(|error| error.to_string())?;
         let not_before = (request.now - BACKDATING).max(self.not_before);
-        // A duration beyond the end of time is the CA's affair too.
+        // A duration beyond the last time that can be written ends with the CA too.
         let not_after = request.now.checked_add(request.duration).map_or(self.not_after, |wanted| wanted.min(self.not_after));
         let leaf = Leaf {
             serial_number: serial_number()?,
@@ -296,20 +316,20 @@ impl CaIssuer {
         CertificatePair::new([vec![leaf], self.intermediates().to_vec()].concat(), key).map_err(|error| error.to_string())
     }
 
-    /// The certificates that are handed on after a leaf.
+    /// The certificates that are handed out after a leaf.
     #[must_use]
     pub fn intermediates(&self) -> &[CertificateDer<'static>] {
         &self.chain.intermediates
     }
 
-    /// What a person should know of certificates in the Secret that are not handed on, one sentence each.
+    /// What a person should know about certificates in the Secret that are not handed out: one sentence each.
     #[must_use]
     pub fn remarks(&self) -> &[String] {
         &self.chain.remarks
     }
 
-    /// Signs and verifies a certificate that nobody gets, so that a CA that cannot sign is refused before it is asked to. Whether the
-    /// CA permits the trial's name does not matter.
+    /// Signs and verifies a certificate that nobody gets, so that a CA that cannot sign is refused when it is loaded. Whether the
+    /// name constraints permit the name of the trial does not matter.
     fn try_out(&self, now: Timestamp) -> Result<(), CaError> {
         let trial = Subject::common_name("trial").map_err(|error| CaError::Trial(error.to_string()))?;
         let request =
@@ -322,7 +342,7 @@ fn refusal(reason: Reason, message: String) -> IssueError {
     IssueError { reason, message, retry: Retry::Backoff, minted: Minted::No }
 }
 
-/// What the CA calls its key; where it does not say, what a leaf would.
+/// The identifier of the key of the CA, as its certificate has it. If it has none, the one that a leaf would get.
 fn key_identifier_of(certificate: &Certificate) -> Vec<u8> {
     let fields = certificate.tbs_certificate();
     match fields.get_extension::<SubjectKeyIdentifier>() {
@@ -331,7 +351,7 @@ fn key_identifier_of(certificate: &Certificate) -> Vec<u8> {
     }
 }
 
-/// The next begin or end of one of these certificates.
+/// The next time at which one of these certificates becomes valid or expires.
 fn next_change(certificates: &[CertificateDer<'_>], now: Timestamp) -> Option<Timestamp> {
     let dates = certificates.iter().filter_map(|certificate| {
         let certificate = Certificate::from_der(certificate).ok()?;
@@ -349,11 +369,12 @@ fn key_id(certificate: &Certificate) -> String {
     hex::encode(&context.finish().as_ref()[..16])
 }
 
-/// 127 random bits: RFC 5280 section 4.1.2.2 wants a positive number, the CA/Browser Forum 64 bits of chance.
+/// A serial number of 126 random bits. RFC 5280 section 4.1.2.2 wants a positive number of at most 20 octets, the CA/Browser
+/// Forum at least 64 random bits.
 fn serial_number() -> Result<[u8; 16], String> {
     let mut bytes = [0_u8; 16];
     rand::fill(&mut bytes).map_err(|_| "the system gives no random bytes".to_owned())?;
-    // The first bit is the sign; the second, set, keeps the encoding at sixteen bytes.
+    // The first bit is the sign. The second is set, which keeps the encoding at sixteen octets.
     bytes[0] = bytes[0] & 0x7F | 0x40;
     Ok(bytes)
 }

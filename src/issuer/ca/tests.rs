@@ -1,4 +1,4 @@
-//! Statements about the CA; OpenSSL makes the CAs and verifies what they sign.
+//! Statements about the CA. OpenSSL makes the CAs and verifies what they sign.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod chain;
@@ -121,7 +121,7 @@ fn names_are_encoded_as_openssl_encodes_them() {
 #[test]
 fn a_leaf_is_backdated_has_a_random_serial_and_does_not_outlive_its_ca() {
     let files = make_ca(&["genrsa", "2048"], &[]);
-    // The CA was made this very second: it limits the backdating too.
+    // The CA was made in this second, so it limits the backdating too.
     let ca = load(&files).unwrap();
     let now = Timestamp::now() + SignedDuration::from_mins(10);
     let first = ca.issue(&SignRequest { now, ..request(PrivateKeySpec::default()) }).unwrap().pair;

@@ -1,4 +1,4 @@
-//! What the objects of the Atlas Kubernetes Operator say, as far as it is of use here; nothing is asked for.
+//! What the objects of the Atlas Kubernetes Operator say, as far as it is used here. This module sends no requests.
 
 use kube::{ResourceExt, api::DynamicObject};
 use serde::Deserialize;
@@ -13,7 +13,7 @@ use crate::{
 pub struct Project {
     /// The project's id.
     pub id: String,
-    /// The Secret with its credentials; `None` for those of the Atlas Kubernetes Operator itself.
+    /// The Secret with credentials for the project. `None` for those of the Atlas Kubernetes Operator itself.
     pub credentials: Option<NamespacedName>,
 }
 
@@ -22,9 +22,9 @@ pub struct Project {
 pub struct User {
     /// The database user.
     pub username: String,
-    /// The project that the user belongs to.
+    /// The project of the user.
     pub project: UserProject,
-    /// The Secret with credentials for it, if the user names one.
+    /// The Secret with credentials for the project, if the user names one.
     pub credentials: Option<NamespacedName>,
 }
 
@@ -101,7 +101,7 @@ struct ForeignCondition {
     status: String,
 }
 
-/// An id becomes a part of a URL.
+/// Checks the id of a project, because it becomes a part of a URL.
 fn checked_id(id: &str, of: &str) -> Result<String, Refusal> {
     if id.len() == 24 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
         Ok(id.to_owned())
@@ -110,8 +110,8 @@ fn checked_id(id: &str, of: &str) -> Result<String, Refusal> {
     }
 }
 
-/// Where a reference leads to; `None` if it names nothing. The definitions leave its names unchecked, and they become parts of paths and
-/// selectors.
+/// The namespace and name that a reference leads to. `None` if it names nothing. They are checked here because the definitions of
+/// these kinds do not check them, and they become parts of paths and selectors.
 fn within(reference: Reference, namespace: &str, of: &str) -> Result<Option<NamespacedName>, Refusal> {
     if reference.name.is_empty() {
         return Ok(None);
@@ -123,19 +123,19 @@ fn within(reference: Reference, namespace: &str, of: &str) -> Result<Option<Name
     Err(Refusal::new(Reason::AtlasObjectNotReady, format!("{of} refers to something whose name no object can have")))
 }
 
-/// Whether this is a label of a DNS name (RFC 1123), which names and namespaces of objects consist of.
+/// Whether this is a label of a DNS name (RFC 1123). Names and namespaces of objects consist of such labels.
 fn is_label(text: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len()) && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
 }
 
-/// What is of use of an object that is there to stay.
+/// The fields of an object that are used here. An object that is being deleted is refused.
 fn data<T: for<'de> Deserialize<'de>>(object: &DynamicObject, of: &str) -> Result<T, Refusal> {
     if object.metadata.deletion_timestamp.is_some() {
         let message = format!("{of} is being deleted: create it anew once it is gone, or correct the reference");
         return Err(Refusal::new(Reason::AtlasObjectNotReady, message));
     }
-    // The error would quote what stands there, at any length.
+    // The error of the reader would quote what stands there, at any length.
     T::deserialize(&object.data).map_err(|_| {
         let message = format!("{of} is not as the Atlas Kubernetes Operator has it: compare its fields with its definition");
         Refusal::new(Reason::AtlasObjectNotReady, message)
@@ -198,7 +198,7 @@ pub fn read_user(object: &DynamicObject) -> Result<User, Refusal> {
         (None, None) => return Err(no_project()),
     };
     let credentials = match spec.connection_secret {
-        // Whatever it says, it is a Secret of the user's own namespace.
+        // Its namespace, if it has one, is ignored: the Secret is in the namespace of the user.
         Some(Reference { name, .. }) => within(Reference { name, namespace: None }, &namespace, &of)?,
         None => None,
     };

@@ -1,7 +1,14 @@
-//! What a reference may lead to outside of its own namespace: nothing, unless the administrator lends credentials to that namespace.
+//! What a reference may lead to outside of its own namespace.
 //!
-//! Objects of the Atlas Kubernetes Operator are written by tenants, and so can be their statuses. Nothing that they say proves that their
-//! writer may use what they name in another namespace; the administrator's list alone does.
+//! # Guarantees
+//!
+//! - It leads to nothing in another namespace, unless the administrator lends credentials to the namespace with the reference.
+//! - Whatever is wrong in another namespace gives the same message, so that nobody learns what is there. The log tells the rest.
+//!
+//! # Assumptions
+//!
+//! - Tenants write the objects of the Atlas Kubernetes Operator, and may write their statuses too. So nothing in these objects
+//!   proves that their writer may use what they name in another namespace. Only the list of the administrator does.
 
 use std::collections::BTreeSet;
 
@@ -12,23 +19,24 @@ use crate::{
     controller::{issuers::Refusal, memory::NamespacedName},
 };
 
-/// The label by which the Atlas Kubernetes Operator itself knows a Secret with credentials.
+/// The label by which the Atlas Kubernetes Operator itself recognises a Secret with credentials.
 const CREDENTIALS_LABEL: (&str, &str) = ("atlas.mongodb.com/type", "credentials");
 
-/// The one message for whatever is wrong elsewhere.
+/// The one message for whatever is wrong in another namespace.
 const UNUSABLE: &str = "what this leads to in another namespace cannot be used: it has to be an AtlasProject with an id, and a Secret with credentials and the label atlas.mongodb.com/type=credentials; the operator's log tells the administrator what is wrong";
 
-/// Where something is that a reference leads to.
+/// Where the target of a reference is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
-    /// In the namespace of whoever wrote the reference.
+    /// In the namespace of the object with the reference.
     Own,
-    /// In another one, or with the operator's own credentials.
+    /// In another namespace, or it is the Secret with the operator's own credentials.
     Elsewhere,
 }
 
 impl Place {
-    /// The refusal as it may be told. Whatever is wrong elsewhere is told alike, so that nobody learns what is there.
+    /// The refusal as it may be told. A refusal about another namespace gets the one message, so that nobody learns what is
+    /// there; its own message is for the log.
     pub(in crate::controller) fn hide(self, refusal: Refusal) -> Refusal {
         match self {
             Self::Own => refusal,
@@ -53,7 +61,7 @@ impl Place {
     }
 }
 
-/// The namespaces that the credentials of other namespaces, and the Atlas Kubernetes Operator's own, are lent to.
+/// The namespaces to which the credentials of other namespaces, and the Atlas Kubernetes Operator's own, are lent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lending(BTreeSet<String>);
 
@@ -82,7 +90,11 @@ impl Lending {
         }
     }
 
-    /// The Secret for a user of namespace `own`: the one that the user names there, else the one that its project names, else the operator's.
+    /// The Secret for a user in namespace `own`. The first of these that is named:
+    ///
+    /// 1. by the user; this Secret is in `own`
+    /// 2. by its project; refused if it is in another namespace that is not lent to `own`
+    /// 3. by the administrator, as that of the Atlas Kubernetes Operator itself; only if that is lent to `own`
     ///
     /// # Errors
     /// None is named, or the one that is named is not lent to this namespace.
@@ -207,7 +219,7 @@ mod tests {
             listed in proptest::collection::vec("[ab]{0,2}", 0..3),
         ) {
             let lending: Lending = listed.iter().cloned().collect();
-            // A user names Secrets of its own namespace alone.
+            // A user names only Secrets in its own namespace.
             let of_user = of_user.map(|secret| name(&own, &secret));
             let of_project = of_project.map(|namespace| name(&namespace, "p"));
             let global = global.map(|namespace| name(&namespace, "g"));

@@ -1,5 +1,13 @@
-//! The objects of the Atlas Kubernetes Operator (`atlas.mongodb.com/v1`), as far as they are referred to. They are only ever read, one by
-//! one by name, and their kinds need not be served.
+//! The objects of the Atlas Kubernetes Operator (`atlas.mongodb.com/v1`) that our objects refer to.
+//!
+//! # Guarantees
+//!
+//! - They are only read, one by one and by name.
+//! - Nothing outside of the namespace of a tenant's object is watched or read for it unless [`lending`] allows it.
+//!
+//! # Assumptions
+//!
+//! - The cluster need not serve their kinds.
 
 mod content;
 mod lending;
@@ -28,15 +36,15 @@ use crate::{
     issuer::atlas::Words,
 };
 
-/// Validity of a certificate for a `userRef` that does not say, in months.
+/// Validity in months of a certificate with a `userRef` whose spec does not give one.
 const DEFAULT_MONTHS: u8 = 3;
 
-/// Where `AtlasProject`s are read.
+/// The API for `AtlasProject`s.
 pub(in crate::controller) fn projects(client: &Client, namespace: &str) -> Api<Received<DynamicObject>> {
     api(client, namespace, "AtlasProject", "atlasprojects")
 }
 
-/// Where `AtlasDatabaseUser`s are read.
+/// The API for `AtlasDatabaseUser`s.
 pub(in crate::controller) fn users(client: &Client, namespace: &str) -> Api<Received<DynamicObject>> {
     api(client, namespace, "AtlasDatabaseUser", "atlasdatabaseusers")
 }
@@ -46,7 +54,7 @@ fn api(client: &Client, namespace: &str, kind: &str, plural: &str) -> Api<Receiv
     Api::namespaced_with(client.clone(), namespace, &resource)
 }
 
-/// What was found at the end of a reference; `Ok(None)` if its watch has shown nothing yet.
+/// Reads the object that a reference leads to. `Ok(None)` if its watch has shown nothing yet.
 fn sighted<T>(
     sighting: Sighting<DynamicObject>,
     kind: &str,
@@ -66,7 +74,7 @@ fn sighted<T>(
     }
 }
 
-/// The project that an issuer in this namespace refers to, and where that is.
+/// The project that an issuer in this namespace (empty for a cluster issuer) refers to, and its namespace and name.
 pub(in crate::controller) fn find_project(
     context: &Context,
     who: &Waiting,
@@ -93,8 +101,14 @@ pub(in crate::controller) fn find_project(
     Ok(project.map(|project| (name, project)))
 }
 
-/// The Secret that a project lends an issuer which names none itself. A project is its namespace's, whoever's issuer refers to it: it leads a
-/// cluster issuer out of that namespace only if credentials are lent to that namespace, and an issuer of the namespace never.
+/// Whether an issuer that names no Secret may use the one that its project names, and where that Secret is.
+///
+/// A project belongs to its namespace, whichever issuer refers to it:
+///
+/// | Issuer | Secret in the namespace of the project | Secret elsewhere |
+/// | --- | --- | --- |
+/// | `CertificateIssuer` | used | refused |
+/// | `ClusterCertificateIssuer` | used | used only if credentials are lent to the namespace of the project |
 pub(in crate::controller) fn project_credentials(
     lending: &Lending,
     issuer_namespace: &str,
@@ -110,8 +124,10 @@ pub(in crate::controller) fn project_credentials(
     lending.place(project_namespace, &secret.0)
 }
 
-/// Whether an issuer's own Secret may be used beside a project. Whoever may write the project and its status chooses where the Secret is good
-/// for, so a project outside of the Secret's namespace needs the administrator's word.
+/// Whether the issuer's own Secret may be used together with a project in this namespace.
+///
+/// Whoever may write the project and its status chooses the project for which the Secret is used. So a project outside of the
+/// namespace of the Secret must be allowed by the administrator.
 pub(in crate::controller) fn check_project_beside_secret(
     lending: &Lending,
     project_namespace: &str,
@@ -125,7 +141,7 @@ pub(in crate::controller) fn check_project_beside_secret(
     })
 }
 
-/// The issuer that an `AtlasDatabaseUser` amounts to.
+/// The issuer that stands for an `AtlasDatabaseUser`: its project, with its credentials, for its user alone.
 pub(in crate::controller) async fn user_issuer(
     context: &Context,
     object: &DatabaseUserCertificate,
@@ -185,7 +201,7 @@ async fn find_user(
     };
     let endpoint = context.atlas.endpoint.clone();
     let source = AtlasSource {
-        // The administrator's own word.
+        // The administrator gave this endpoint.
         endpoint: Endpoint { allow_plain_http: (context.atlas.is_allowed)(&endpoint), url: endpoint, words: Words::Quoted },
         project_id,
         api_version: AtlasApiVersion::V2,
@@ -197,14 +213,15 @@ async fn find_user(
         .map_err(|refusal| reference.place.hide(refusal)))
 }
 
-/// What a user amounts to.
+/// What an `AtlasDatabaseUser` leads to.
 struct Parts {
     user: User,
     project_id: String,
     secret: SecretReference,
 }
 
-/// The user, its project's id, and the Secret with the credentials. What is elsewhere is watched only if it is lent to the user's namespace.
+/// The user, the id of its project, and the Secret with the credentials. An object in another namespace is watched only if it is
+/// lent to the namespace of the user.
 fn user_parts(context: &Context, who: &Waiting, name: &NamespacedName) -> Result<Option<Parts>, Refusal> {
     let Some(user) = sighted(context.atlas_users.watch(who, name), "AtlasDatabaseUser", name, read_user)? else {
         return Ok(None);

@@ -1,10 +1,10 @@
-//! What else a chain must fulfil, in the sentences that an administrator reads.
+//! What else a chain must fulfil, and the sentence that an administrator reads if it does not.
 
 use super::*;
 
 const P256: &[&str] = &["ecparam", "-name", "prime256v1", "-genkey", "-noout"];
 
-/// Why a CA below a root with this key is refused, if it is signed with this digest.
+/// Why a CA is refused that is below a root with this key and signed with this digest.
 fn refusal_below(root_key: &[&str], digest: &str) -> Option<String> {
     let root = make_ca(root_key, &[]);
     let sub = make_ca_below(&root, digest);
@@ -46,7 +46,8 @@ fn what_cannot_be_verified_is_named(#[case] root_key: &[&str], #[case] digest: &
     assert!(refusal.contains(sentence), "{refusal}");
 }
 
-/// Issues below the chain in this Secret, and has OpenSSL verify it with nothing but this root and what is handed on.
+/// Issues a certificate below the chain in this Secret. OpenSSL verifies it with only this root and the certificates that are
+/// handed out.
 fn issued_and_verified(files: &Files, chain: &str, key: &[u8], root: &str) -> (CaIssuer, Issued) {
     let ca = CaIssuer::from_secret(Some(chain.as_bytes()), Some(key), Timestamp::now()).unwrap();
     let issued = ca.issue(&request(PrivateKeySpec::default())).unwrap();
@@ -96,7 +97,7 @@ fn a_ca_with_the_key_but_not_the_name_of_the_issuer_is_not_the_issuer() {
 fn a_signature_algorithm_that_is_said_twice_must_be_the_same() {
     let root = make_ca(P256, &[]);
     let mut sub = read_certificates(make_ca_below(&root, "-sha256").as_bytes()).unwrap()[0].to_vec();
-    // The last of the two is outside of what is signed; ecdsa-with-SHA256 becomes ecdsa-with-SHA384.
+    // The second of the two identifiers is outside of the signed part. Here ecdsa-with-SHA256 becomes ecdsa-with-SHA384.
     let sha256 = [0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x02];
     let last = sub.windows(sha256.len()).rposition(|bytes| bytes == sha256).unwrap();
     sub[last + sha256.len() - 1] = 0x03;

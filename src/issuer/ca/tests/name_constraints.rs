@@ -1,4 +1,4 @@
-//! Name constraints: the verdict on each subject is that of `openssl verify`.
+//! Name constraints. Our verdict on each subject is compared with that of `openssl verify`.
 
 use std::{collections::HashMap, fmt::Write as _, process::Command};
 
@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// `permitted` or `excluded`, the kind of name as OpenSSL's configuration has it, and the base: for `dirName` as `-subj` has it. With
-/// `own` it is an alternative name of the CA itself.
+/// A subtree: `permitted` or `excluded`, the kind of name as a configuration of OpenSSL has it, and the base (for `dirName` in
+/// the form of `-subj`). With `own` it is an alternative name of the CA itself.
 type Constraint<'a> = (&'a str, &'a str, &'a str);
 
 const ACME: Constraint<'_> = ("permitted", "dirName", "/O=Acme");
@@ -38,7 +38,7 @@ impl Chain {
         Self { certificates: vec![String::from_utf8(files.read("ca.crt")).unwrap()], files }
     }
 
-    /// The same with a CA below, which has a key of its own.
+    /// The same chain with one more CA below it, which has a key of its own.
     fn above(mut self, name: &str, constraints: &[Constraint<'_>]) -> Self {
         let file = |name: &str| self.files.path(name);
         let key = openssl(&["ecparam", "-name", "prime256v1", "-genkey", "-noout"], "");
@@ -60,7 +60,7 @@ impl Chain {
         CaIssuer::from_secret(Some(certificates.as_bytes()), Some(&self.files.read("ca.key")), Timestamp::now())
     }
 
-    /// Our verdict on each subject, after it was compared with that of OpenSSL on the very certificate that would have been signed.
+    /// Our verdict on each subject. It was compared with that of OpenSSL on the certificate that would have been signed.
     fn verdicts(&self, subjects: &[&str]) -> Vec<Result<(), String>> {
         let ca = self.load().unwrap();
         std::fs::write(self.files.path("root.crt"), self.certificates.last().unwrap()).unwrap();
@@ -90,7 +90,7 @@ impl Chain {
     }
 }
 
-/// Which of these certificates OpenSSL accepts from a client. It refuses the others for their names.
+/// Which of these certificates OpenSSL accepts from a client. It refuses the others because of their names.
 fn accepted_by_openssl(files: &Files, leaves: &[String]) -> HashMap<String, bool> {
     let (root, chain) = (files.path("root.crt"), files.path("chain.crt"));
     let arguments = ["verify", "-purpose", "sslclient", "-CAfile", &root, "-untrusted", &chain];
@@ -126,7 +126,7 @@ fn configuration(constraints: &[Constraint<'_>]) -> String {
     )
 }
 
-/// A name as a section of a configuration: the number keeps the attributes apart, `+` puts one into the part before.
+/// A name as a section of a configuration. The number keeps the attributes apart; `+` puts an attribute into the part before.
 fn section(name: &str) -> String {
     let mut lines = String::new();
     for (index, part) in name.split('/').skip(1).filter(|part| !part.is_empty()).enumerate() {
@@ -243,7 +243,7 @@ fn digits_are_compared_as_text_unless_they_are_a_numeric_string(#[case] string_t
     assert_eq!(chain.verdicts(&["CN=a,O=123"])[0].is_ok(), permitted);
 }
 
-/// Subtrees that a configuration cannot say: a DNS name without a letter, and a name of one part without an attribute.
+/// Subtrees that a configuration cannot express: a DNS name without a letter, and a name of one part without an attribute.
 #[rstest]
 #[case::permitted_dns(&[0x30, 6, 0xA0, 4, 0x30, 2, 0x82, 0], [true, true])]
 #[case::excluded_dns(&[0x30, 6, 0xA1, 4, 0x30, 2, 0x82, 0], [false, true])]
@@ -284,7 +284,7 @@ fn a_ca_outside_of_what_the_one_above_permits_is_refused_unless_it_is_issued_to_
     assert!(dns_name_of_a_ca.verdicts(&["CN=a", "CN=a.other.com"])[0].is_ok(), "the common name of a CA is no DNS name");
 }
 
-/// Whether the CA is taken, and whether OpenSSL takes it: this operator compares fewer kinds of names.
+/// Whether the CA is accepted, and whether OpenSSL accepts it. They differ because this operator compares fewer kinds of names.
 #[rstest]
 #[case::name(ACME, "/O=Other/CN=sub", &[], false, false)]
 #[case::alternative_name(("permitted", "DNS", "example.com"), "/CN=sub", &[("own", "DNS", "ca.example.com")], true, true)]
@@ -334,7 +334,7 @@ fn constraints_that_openssl_cannot_read_are_refused(#[case] encoded: &[u8]) {
     assert!(!output.status.success(), "OpenSSL reads it");
 }
 
-/// A name in the form of `-subj`, and the same as RFC 4514 has it.
+/// A name in the form of `-subj`, and the same name as RFC 4514 writes it.
 fn names(lengths: std::ops::Range<usize>) -> impl Strategy<Value = (String, String)> {
     let value = prop::sample::select(vec!["a", "A", "b", "a b", "A  b", " a", "a.b", "x.a.b", "a-.b"]);
     let attribute = move |type_: &'static str| value.clone().prop_map(move |value| (type_, value));
@@ -363,7 +363,7 @@ proptest! {
     ) {
         let mut constraints: Vec<Constraint<'_>> = bases.iter().map(|(which, (base, _))| (*which, "dirName", base.as_str())).collect();
         constraints.extend(dns.map(|(which, base)| (which, "DNS", base)));
-        // Each base, and what is below it, are subjects too: chance would meet them seldom.
+        // Each base, and names below it, are subjects too. Chance alone would seldom meet them.
         let below = bases.iter().filter(|(_, (_, base))| !base.is_empty()).map(|(_, (_, base))| format!("CN=x.a.b,{base}"));
         let subjects: Vec<String> = subjects.into_iter().map(|(_, subject)| subject).chain(below).collect();
         let subjects: Vec<&str> = subjects.iter().map(String::as_str).collect();
