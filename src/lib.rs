@@ -1,18 +1,17 @@
 //! Database user certificates for Kubernetes: X.509 client certificates from MongoDB Atlas or an in-cluster CA, kept in TLS
 //! Secrets and renewed in time.
 //!
-//! - [`api`]: the custom resources, conditions and reasons.
-//! - [`decide`]: the pure core, (desired, observed, now) → decision.
-//! - [`certificate`]: X.509 and PEM.
+//! Each folder of `src` is a crate of its own, so that none can use what is above it; this one is the process, and has them all:
+//!
+//! - [`api`], [`certificate`], [`decide`]: the pure part (`src/core`).
 //! - [`issuer`]: who makes certificates.
-//! - [`controller`]: observe → decide → act → report.
 //! - [`runtime`]: clock, leadership, metrics.
+//! - [`controller`]: watches, and the passes over certificates.
 //! - [`operator`]: the process.
 
-pub mod api;
-pub mod certificate;
-pub mod controller;
-pub mod decide;
-pub mod issuer;
 pub mod operator;
-pub mod runtime;
+
+pub use usercert_operator_controller as controller;
+pub use usercert_operator_core::{api, certificate, decide};
+pub use usercert_operator_issuer as issuer;
+pub use usercert_operator_runtime as runtime;

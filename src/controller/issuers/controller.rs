@@ -23,27 +23,23 @@ use super::{
     endpoint_of, load, secret_of,
 };
 use crate::{
+    Context, FromMetadata, Received, ReconcileError, Scope,
     api::{
         CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKind, IssuerSpec, IssuerStatus,
         READY, Reason, condition, names::CONTROLLER, set_condition, set_stalled,
-    },
-    controller::{
-        Context, FromMetadata, Received, ReconcileError, Scope,
-        kubernetes::{chain, request},
-        pass::{issuer_key, now, report_unreadable, status_patch},
-        watches::triggers::Waiting,
     },
     decide::{
         new_warnings,
         pass::{PassError, RequestError},
         refused_credentials,
     },
+    kubernetes::{chain, request},
+    pass::{issuer_key, now, report_unreadable, status_patch},
+    watches::triggers::Waiting,
 };
 
 /// Either kind of issuer.
-pub(in crate::controller) trait IssuerObject:
-    FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static
-{
+pub(crate) trait IssuerObject: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static {
     /// Which kind it is.
     const KIND: IssuerKind;
     /// The shared spec.
@@ -81,7 +77,7 @@ impl IssuerObject for ClusterCertificateIssuer {
 }
 
 /// Runs the controller of one kind.
-pub(in crate::controller) async fn run<K: IssuerObject>(controller: Controller<Received<K>>, context: Arc<Context>) {
+pub(crate) async fn run<K: IssuerObject>(controller: Controller<Received<K>>, context: Arc<Context>) {
     controller
         .run(reconcile::<K>, after_error::<K>, Arc::clone(&context))
         .for_each(move |result| {
@@ -162,7 +158,7 @@ fn ready(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, 
 }
 
 /// Wakes the issuer of a certificate if their two statuses say different things about the credentials of the issuer.
-pub(in crate::controller) fn tell_issuer(context: &Context, object: &DatabaseUserCertificate) {
+pub(crate) fn tell_issuer(context: &Context, object: &DatabaseUserCertificate) {
     let Some(key) = issuer_key(object) else { return };
     let about_credentials = |reason: &str| Reason::from_name(reason).filter(|reason| reason.is_about_credentials());
     let met = object.status.as_ref().and_then(|status| about_credentials(&status.failure.as_ref()?.reason));

@@ -8,13 +8,11 @@ use kube::{Api, core::PartialObjectMeta};
 
 use super::{Refusal, atlas_objects::Place};
 use crate::{
+    Context, Received,
     api::Reason,
-    controller::{
-        Context, Received,
-        kubernetes::{KubernetesError, request},
-        memory::NamespacedName,
-        watches::triggers::Waiting,
-    },
+    kubernetes::{KubernetesError, request},
+    memory::NamespacedName,
+    watches::triggers::Waiting,
 };
 
 /// The message about a Secret that does not exist.
@@ -22,12 +20,12 @@ const NO_SECRET: &str = "does not exist: create it";
 
 /// A Secret, and the reasons for a condition if it cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::controller) struct SecretReference {
-    pub(in crate::controller) name: NamespacedName,
+pub(crate) struct SecretReference {
+    pub(crate) name: NamespacedName,
     /// Where the Secret is, seen from the object with the reference.
-    pub(in crate::controller) place: Place,
-    pub(in crate::controller) missing: Reason,
-    pub(in crate::controller) unusable: Reason,
+    pub(crate) place: Place,
+    pub(crate) missing: Reason,
+    pub(crate) unusable: Reason,
 }
 
 impl SecretReference {
@@ -40,7 +38,7 @@ impl SecretReference {
     ///
     /// # Errors
     /// The Secret does not exist, or is not lent.
-    pub(in crate::controller) fn seen(
+    pub(crate) fn seen(
         &self,
         context: &Context,
         who: &Waiting,
@@ -55,10 +53,7 @@ impl SecretReference {
     ///
     /// # Errors
     /// The outer error: the request failed. The inner one: the Secret does not exist any more, is not lent, or cannot be read.
-    pub(in crate::controller) async fn read(
-        &self,
-        context: &Context,
-    ) -> Result<Result<Received<Secret>, Refusal>, KubernetesError> {
+    pub(crate) async fn read(&self, context: &Context) -> Result<Result<Received<Secret>, Refusal>, KubernetesError> {
         let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &self.name.0);
         let found = match request("read the issuer's Secret", api.get_opt(&self.name.1)).await {
             Ok(Some(found)) => found,

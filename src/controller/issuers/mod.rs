@@ -21,13 +21,13 @@ use crate::{
         AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerKind, IssuerSpec, Reason,
         names::{TLS_CERTIFICATE, TLS_PRIVATE_KEY},
     },
-    controller::pass::secret::{chain_digest, sha256},
     decide::{Allow, CaFacts, IssuerFacts, IssuingMethod, parse_duration},
     issuer::{
         Issuer,
         atlas::{AtlasAccess, AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words},
         ca::CaIssuer,
     },
+    pass::secret::{chain_digest, sha256},
 };
 
 /// The key of an issuer: its kind, its namespace (empty for a cluster issuer), its name.
@@ -65,12 +65,12 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    pub(in crate::controller) fn new(reason: Reason, message: impl Into<String>) -> Self {
+    pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), detail: None }
     }
 
     /// Logs the detail that the condition does not tell.
-    pub(in crate::controller) fn log_detail(&self, namespace: &str, name: &str) {
+    pub(crate) fn log_detail(&self, namespace: &str, name: &str) {
         if let Some(detail) = &self.detail {
             info!(namespace, name, detail, "what is lent cannot be used");
         }
@@ -171,10 +171,10 @@ pub fn load(
 }
 
 /// The endpoint of Atlas, and how it is reached.
-pub(in crate::controller) struct Endpoint {
-    pub(in crate::controller) url: Url,
-    pub(in crate::controller) allow_plain_http: bool,
-    pub(in crate::controller) words: Words,
+pub(crate) struct Endpoint {
+    pub(crate) url: Url,
+    pub(crate) allow_plain_http: bool,
+    pub(crate) words: Words,
 }
 
 /// The endpoint of a spec.
@@ -186,11 +186,7 @@ pub(in crate::controller) struct Endpoint {
 ///
 /// # Errors
 /// The endpoint is not a URL, or not allowed.
-pub(in crate::controller) fn endpoint_of(
-    kind: IssuerKind,
-    spec: &AtlasIssuerSpec,
-    access: &AtlasAccess,
-) -> Result<Endpoint, Refusal> {
+pub(crate) fn endpoint_of(kind: IssuerKind, spec: &AtlasIssuerSpec, access: &AtlasAccess) -> Result<Endpoint, Refusal> {
     let url: Url =
         spec.endpoint.parse().map_err(|error| Refusal::new(Reason::InvalidSpec, format!("spec.atlas.endpoint: {error}")))?;
     let words = access.words_of(&url);
@@ -207,17 +203,17 @@ pub(in crate::controller) fn endpoint_of(
 }
 
 /// An issuer at Atlas without its credentials.
-pub(in crate::controller) struct AtlasSource {
-    pub(in crate::controller) endpoint: Endpoint,
-    pub(in crate::controller) project_id: String,
-    pub(in crate::controller) api_version: SpecApiVersion,
-    pub(in crate::controller) months_until_expiration: u8,
+pub(crate) struct AtlasSource {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) project_id: String,
+    pub(crate) api_version: SpecApiVersion,
+    pub(crate) months_until_expiration: u8,
     /// The only database user that it serves, if an `AtlasDatabaseUser` names it.
-    pub(in crate::controller) username: Option<String>,
+    pub(crate) username: Option<String>,
 }
 
 /// Loads an issuer at Atlas with the credentials in this Secret.
-pub(in crate::controller) fn load_atlas(
+pub(crate) fn load_atlas(
     source: AtlasSource,
     allow: Allow,
     version: String,

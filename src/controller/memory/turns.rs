@@ -25,8 +25,8 @@ use tokio::sync::Notify;
 
 use super::NamespacedName;
 use crate::{
-    controller::watches::triggers::{Triggers, Waiting},
     issuer::atlas::{AtlasClient, LimitKey},
+    watches::triggers::{Triggers, Waiting},
 };
 
 /// How many passes of one project ask Atlas at once: enough to use its limit, too few to take all workers.

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::{
+    Context,
     api::{
         DatabaseUserCertificate,
         names::{ISSUER_ANNOTATION, SERIAL_NUMBER_ANNOTATION},
     },
-    controller::Context,
     decide::{ListedCertificate, RecalledUser, UserRecord},
 };
 

@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 
 use super::secret::{first_pair, labels};
 use crate::{
+    Received,
     api::{
         DatabaseUserCertificate,
         names::{
@@ -32,7 +33,6 @@ use crate::{
             TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
         },
     },
-    controller::Received,
     decide::AbandonedSecret,
 };
 

@@ -7,23 +7,21 @@ use tracing::{error, info, warn};
 
 use super::{run, workable};
 use crate::{
+    Context, Received, ReconcileError,
     api::DatabaseUserCertificate,
-    controller::{
-        Context, Received, ReconcileError,
-        kubernetes::{chain, request},
-        memory::NamespacedName,
-    },
     decide::{
         Decision,
         pass::{End, Purpose},
     },
+    kubernetes::{chain, request},
+    memory::NamespacedName,
 };
 
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// Writes what could not be written so far, until all of it is in its Secrets or the time since the process was told to stop is up. Nothing is
 /// minted any more.
-pub(in crate::controller) async fn drain(context: &Context, stopped: Instant, limit: Duration) {
+pub(crate) async fn drain(context: &Context, stopped: Instant, limit: Duration) {
     loop {
         let unsaved = context.memory.all_kept();
         if unsaved.is_empty() {

@@ -13,15 +13,13 @@ use super::{
     name_of, secret,
 };
 use crate::{
+    Context, Received, Scope, SecretMetadata,
     api::{DatabaseUserCertificate, IssuerKind, IssuerSpec, Reason},
-    controller::{
-        Context, Received, Scope, SecretMetadata,
-        issuers::{IssuerKey, LoadedIssuer, atlas_objects::user_issuer, secret_of},
-        kubernetes::{KubernetesError, request},
-        memory::{ECHO_LIMIT, NamespacedName},
-        watches::{by_name::Sighting, triggers::Waiting},
-    },
     decide::{IssuerState, Observed, SecretSource, SecretState, SecretVersion, SecretView, pass::Look},
+    issuers::{IssuerKey, LoadedIssuer, atlas_objects::user_issuer, secret_of},
+    kubernetes::{KubernetesError, request},
+    memory::{ECHO_LIMIT, NamespacedName},
+    watches::{by_name::Sighting, triggers::Waiting},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -61,7 +59,7 @@ pub(super) fn until_echo(context: &Context, object: &DatabaseUserCertificate, sl
 }
 
 /// The issuer that an object names, unless it names an `AtlasDatabaseUser`.
-pub(in crate::controller) fn issuer_key(object: &DatabaseUserCertificate) -> Option<IssuerKey> {
+pub(crate) fn issuer_key(object: &DatabaseUserCertificate) -> Option<IssuerKey> {
     let reference = object.spec.issuer_ref.as_ref()?;
     Some(IssuerKey {
         kind: reference.kind,
@@ -75,7 +73,7 @@ pub(in crate::controller) fn issuer_key(object: &DatabaseUserCertificate) -> Opt
 
 impl Context {
     /// The issuer of an object, if it was looked at and can be used.
-    pub(in crate::controller) fn loaded_issuer(&self, object: &DatabaseUserCertificate) -> Option<Arc<LoadedIssuer>> {
+    pub(crate) fn loaded_issuer(&self, object: &DatabaseUserCertificate) -> Option<Arc<LoadedIssuer>> {
         let found = match &object.spec.user_ref {
             Some(user) => self.user_issuers.get(&(object.namespace().unwrap_or_default(), user.name.clone())),
             None => self.issuers.get(&issuer_key(object)?),
@@ -260,6 +258,6 @@ fn namespace_labels(
 }
 
 /// Now, by the clock that this process goes by.
-pub(in crate::controller) fn now(context: &Context) -> Timestamp {
+pub(crate) fn now(context: &Context) -> Timestamp {
     (context.clock)()
 }

@@ -19,19 +19,17 @@ use super::{
     secret::{self, SecretContent, placeholder, placeholder_patch},
 };
 use crate::{
+    Context, Received,
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason, names::CONTROLLER},
     certificate::CertificatePair,
-    controller::{
-        Context, Received,
-        issuers::LoadedIssuer,
-        kubernetes::{chain, request},
-        memory::{Kept, NamespacedName, turns::Turn, users},
-    },
     decide::{
         self, Desired, IssueError, ObjectMemory, Order, SecretState, SecretView,
         pass::{Change, ClaimedObject, Found, Look, Now, Pass, RequestError, RequestErrorKind, Step, Write},
     },
     issuer::MintPermit,
+    issuers::LoadedIssuer,
+    kubernetes::{chain, request},
+    memory::{Kept, NamespacedName, turns::Turn, users},
 };
 
 type RequestResult<T> = Result<T, RequestError>;

@@ -11,17 +11,15 @@ use tracing::warn;
 
 use super::name_of;
 use crate::{
+    Context, Received,
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason, UnaccountedCertificates, names::CONTROLLER},
-    controller::{
-        Context, Received,
-        issuers::LoadedIssuer,
-        kubernetes::{KubernetesError, request},
-        watches::triggers::Waiting,
-    },
     decide::{
         IssueError,
         pass::{Pass, Report, RequestError, WatchByName},
     },
+    issuers::LoadedIssuer,
+    kubernetes::{KubernetesError, request},
+    watches::triggers::Waiting,
 };
 
 /// Writes the status of the object as it was seen; it fails with a conflict on a newer one. An Event tells of certificates that have
@@ -41,7 +39,7 @@ pub(super) async fn patch_status(
 }
 
 /// The body of a status patch for exactly this version of the object. Absent values are null, which removes them.
-pub(in crate::controller) fn status_patch<K: Resource, S: Serialize>(object: &K, status: &S) -> serde_json::Value {
+pub(crate) fn status_patch<K: Resource, S: Serialize>(object: &K, status: &S) -> serde_json::Value {
     json!({
         "metadata": { "uid": object.meta().uid, "resourceVersion": object.meta().resource_version },
         "status": status,
@@ -98,7 +96,7 @@ fn watch_by_name(context: &Context, object: &DatabaseUserCertificate, wanted: Wa
 }
 
 /// Tells of an object that cannot be read, once for each of its versions.
-pub(in crate::controller) async fn report_unreadable<K>(context: &Context, who: &Waiting, object: &Received<K>)
+pub(crate) async fn report_unreadable<K>(context: &Context, who: &Waiting, object: &Received<K>)
 where
     K: Resource<DynamicType = ()>,
 {

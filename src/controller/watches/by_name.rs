@@ -28,11 +28,11 @@ use super::{
     relists::Relists,
     triggers::{Triggers, Waiting},
 };
-use crate::controller::{FromMetadata, Received, memory::NamespacedName};
+use crate::{FromMetadata, Received, memory::NamespacedName};
 
 /// What a watch of one object has shown.
 #[derive(Clone)]
-pub(in crate::controller) enum Sighting<K> {
+pub(crate) enum Sighting<K> {
     /// Nothing yet. Whoever waits is woken when it has shown something.
     Unknown,
     /// There is no such object.
@@ -60,7 +60,7 @@ struct Entries<K> {
 type ApiOf<K> = fn(&Client, &str) -> Api<Received<K>>;
 
 /// The watches by name of one kind.
-pub(in crate::controller) struct NameWatches<K> {
+pub(crate) struct NameWatches<K> {
     client: Client,
     api: ApiOf<K>,
     relists: Relists,

@@ -170,7 +170,7 @@ impl Context {
     }
 
     /// Ends the watches for the `AtlasDatabaseUser` of an object that names none any more.
-    pub(in crate::controller) fn forget_user(&self, name: &NamespacedName) {
+    pub(crate) fn forget_user(&self, name: &NamespacedName) {
         self.secret_watches.forget(&Waiting::Credentials(name.clone()));
         for watches in [&self.atlas_users, &self.atlas_projects] {
             watches.forget(&Waiting::Certificate(name.clone()));

@@ -14,24 +14,24 @@ use kube::{
 };
 use tokio::sync::watch;
 
-use crate::controller::{FromMetadata, Received};
 use crate::runtime::{Clock, periods};
+use crate::{FromMetadata, Received};
 
 /// How often all watches begin anew.
 const PERIOD: SignedDuration = SignedDuration::from_hours(1);
 
 /// The signal to all watches to begin anew.
 #[derive(Clone, Debug, Default)]
-pub(in crate::controller) struct Relists(Arc<watch::Sender<u64>>);
+pub(crate) struct Relists(Arc<watch::Sender<u64>>);
 
 impl Relists {
     /// Gives the signal every hour of this clock, for ever.
-    pub(in crate::controller) async fn run(&self, clock: Clock) {
+    pub(crate) async fn run(&self, clock: Clock) {
         periods(clock, PERIOD).for_each(async |()| self.0.send_modify(|count| *count += 1)).await;
     }
 
     /// A watch that begins anew at the signal, and by itself after errors.
-    pub(in crate::controller) fn watch<K>(
+    pub(crate) fn watch<K>(
         &self,
         api: Api<Received<K>>,
         config: watcher::Config,

@@ -4,8 +4,10 @@ use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use kube::runtime::reflector::ObjectRef;
 
 use crate::{
+    Received,
     api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKind},
-    controller::{Received, issuers::IssuerKey, memory::NamespacedName},
+    issuers::IssuerKey,
+    memory::NamespacedName,
 };
 
 /// An object that waits for something that the watches of its own controller do not show.

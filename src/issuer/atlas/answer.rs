@@ -5,9 +5,10 @@ use zeroize::Zeroizing;
 
 use super::{Words, client::ReadError};
 use crate::{
+    IssueError, Issued, Minted, Retry,
     api::{Reason, printable},
+    atlas::MintRequest,
     certificate::{CertificatePair, Kind, PairError, PemError, read_blocks},
-    issuer::{IssueError, Issued, Minted, Retry, atlas::MintRequest},
 };
 
 /// The most characters that a message says about an answer that cannot be used. What it quotes may be longer.

@@ -34,8 +34,8 @@ use super::{
     token::Tokens,
 };
 use crate::{
+    IssueError, MintPermit,
     certificate::{PairError, read_certificates},
-    issuer::{IssueError, MintPermit},
 };
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

@@ -18,7 +18,7 @@ use reqwest::{
 use secrecy::ExposeSecret;
 
 use super::ApiKey;
-use crate::issuer::MintPermit;
+use crate::MintPermit;
 
 /// The API key for one exchange. It notes whether it was used: until then no request was sent that Atlas could grant.
 ///

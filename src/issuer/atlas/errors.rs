@@ -9,8 +9,8 @@ use serde::Deserialize;
 
 use super::Words;
 use crate::{
+    IssueError, Minted, Retry,
     api::{Reason, printable},
-    issuer::{IssueError, Minted, Retry},
 };
 
 /// The longest `Retry-After` that is believed.

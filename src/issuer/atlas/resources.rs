@@ -5,11 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde::Deserialize;
 
-use crate::{
-    api::Reason,
-    decide::ListedCertificate,
-    issuer::{IssueError, Minted, Retry},
-};
+use crate::{IssueError, Minted, Retry, api::Reason, decide::ListedCertificate};
 
 /// Atlas dates a certificate one hour before the request that made it.
 const BACKDATING: SignedDuration = SignedDuration::from_hours(1);

@@ -5,10 +5,7 @@ use std::fmt::Write;
 use url::Url;
 
 use super::{AtlasCredentials, LimitKey, Words};
-use crate::{
-    api::Reason,
-    issuer::{IssueError, Minted, Retry},
-};
+use crate::{IssueError, Minted, Retry, api::Reason};
 
 /// The version of the Administration API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,11 +12,7 @@ use super::{
     errors::{Refusal, Unanswered},
     *,
 };
-use crate::{
-    api::Reason,
-    certificate::Subject,
-    issuer::{Minted, Retry},
-};
+use crate::{Minted, Retry, api::Reason, certificate::Subject};
 
 fn settings(endpoint: &str, api_version: AtlasApiVersion) -> AtlasSettings {
     AtlasSettings {

@@ -25,10 +25,7 @@ use super::{
     errors::{Unanswered, retry_after},
     resources::is_json,
 };
-use crate::{
-    api::Reason,
-    issuer::{IssueError, Minted, Retry},
-};
+use crate::{IssueError, Minted, Retry, api::Reason};
 
 /// How long a refusal of the token endpoint is remembered. Nobody asks for a token before, unless the refusal names another time.
 const REMEMBERED_REFUSAL: Duration = Duration::from_mins(1);

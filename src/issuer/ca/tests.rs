@@ -8,10 +8,9 @@ use der::Decode;
 use rstest::rstest;
 
 use super::*;
-use crate::certificate::{
-    Subject,
-    tests::{openssl, tempfile},
-};
+use usercert_test_support::openssl::{openssl, tempfile};
+
+use crate::certificate::Subject;
 
 struct Files(std::path::PathBuf);
 

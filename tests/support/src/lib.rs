@@ -5,5 +5,6 @@ pub mod atlas;
 pub mod control_plane;
 pub mod evidence;
 pub mod fault_proxy;
+pub mod openssl;
 pub mod proxy;
 pub mod webhook;

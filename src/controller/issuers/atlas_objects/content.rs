@@ -3,10 +3,7 @@
 use kube::{ResourceExt, api::DynamicObject};
 use serde::Deserialize;
 
-use crate::{
-    api::Reason,
-    controller::{issuers::Refusal, memory::NamespacedName},
-};
+use crate::{api::Reason, issuers::Refusal, memory::NamespacedName};
 
 /// What an `AtlasProject` says.
 #[derive(Clone, Debug, PartialEq, Eq)]

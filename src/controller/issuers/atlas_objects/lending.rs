@@ -14,10 +14,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::{
-    api::Reason,
-    controller::{issuers::Refusal, memory::NamespacedName},
-};
+use crate::{api::Reason, issuers::Refusal, memory::NamespacedName};
 
 /// The label by which the Atlas Kubernetes Operator itself recognises a Secret with credentials.
 const CREDENTIALS_LABEL: (&str, &str) = ("atlas.mongodb.com/type", "credentials");
@@ -37,7 +34,7 @@ pub enum Place {
 impl Place {
     /// The refusal as it may be told. A refusal about another namespace gets the one message, so that nobody learns what is
     /// there; its own message is for the log.
-    pub(in crate::controller) fn hide(self, refusal: Refusal) -> Refusal {
+    pub(crate) fn hide(self, refusal: Refusal) -> Refusal {
         match self {
             Self::Own => refusal,
             Self::Elsewhere => {
@@ -50,7 +47,7 @@ impl Place {
     ///
     /// # Errors
     /// Why not, as the end of a sentence about the Secret.
-    pub(in crate::controller) fn check_label(self, metadata: &ObjectMeta) -> Result<(), &'static str> {
+    pub(crate) fn check_label(self, metadata: &ObjectMeta) -> Result<(), &'static str> {
         let (key, value) = CREDENTIALS_LABEL;
         let has_label = || metadata.labels.as_ref().and_then(|labels| labels.get(key)).is_some_and(|found| found == value);
         if self == Self::Own || has_label() {
@@ -77,7 +74,7 @@ impl Lending {
     ///
     /// # Errors
     /// It is another namespace, and nothing is lent to `own`.
-    pub(in crate::controller) fn place(&self, own: &str, named: &str) -> Result<Place, Refusal> {
+    pub(crate) fn place(&self, own: &str, named: &str) -> Result<Place, Refusal> {
         if named == own {
             Ok(Place::Own)
         } else if self.0.contains(own) {
@@ -98,7 +95,7 @@ impl Lending {
     ///
     /// # Errors
     /// None is named, or the one that is named is not lent to this namespace.
-    pub(in crate::controller) fn credentials(
+    pub(crate) fn credentials(
         &self,
         own: &str,
         of_user: Option<NamespacedName>,

@@ -25,27 +25,25 @@ pub use self::{
 };
 use super::{AtlasSource, Endpoint, LoadedIssuer, Refusal, credentials::SecretReference, load_atlas};
 use crate::{
+    Context, Received, Scope,
     api::{AtlasApiVersion, DatabaseUserCertificate, ProjectReference, Reason},
-    controller::{
-        Context, Received, Scope,
-        kubernetes::KubernetesError,
-        memory::NamespacedName,
-        watches::{by_name::Sighting, triggers::Waiting},
-    },
     decide::{Allow, IssuerState},
     issuer::atlas::Words,
+    kubernetes::KubernetesError,
+    memory::NamespacedName,
+    watches::{by_name::Sighting, triggers::Waiting},
 };
 
 /// Validity in months of a certificate with a `userRef` whose spec does not give one.
 const DEFAULT_MONTHS: u8 = 3;
 
 /// The API for `AtlasProject`s.
-pub(in crate::controller) fn projects(client: &Client, namespace: &str) -> Api<Received<DynamicObject>> {
+pub(crate) fn projects(client: &Client, namespace: &str) -> Api<Received<DynamicObject>> {
     api(client, namespace, "AtlasProject", "atlasprojects")
 }
 
 /// The API for `AtlasDatabaseUser`s.
-pub(in crate::controller) fn users(client: &Client, namespace: &str) -> Api<Received<DynamicObject>> {
+pub(crate) fn users(client: &Client, namespace: &str) -> Api<Received<DynamicObject>> {
     api(client, namespace, "AtlasDatabaseUser", "atlasdatabaseusers")
 }
 
@@ -75,7 +73,7 @@ fn sighted<T>(
 }
 
 /// The project that an issuer in this namespace (empty for a cluster issuer) refers to, and its namespace and name.
-pub(in crate::controller) fn find_project(
+pub(crate) fn find_project(
     context: &Context,
     who: &Waiting,
     reference: &ProjectReference,
@@ -109,7 +107,7 @@ pub(in crate::controller) fn find_project(
 /// | --- | --- | --- |
 /// | `CertificateIssuer` | used | refused |
 /// | `ClusterCertificateIssuer` | used | used only if credentials are lent to the namespace of the project |
-pub(in crate::controller) fn project_credentials(
+pub(crate) fn project_credentials(
     lending: &Lending,
     issuer_namespace: &str,
     project_namespace: &str,
@@ -128,7 +126,7 @@ pub(in crate::controller) fn project_credentials(
 ///
 /// Whoever may write the project and its status chooses the project for which the Secret is used. So a project outside of the
 /// namespace of the Secret must be allowed by the administrator.
-pub(in crate::controller) fn check_project_beside_secret(
+pub(crate) fn check_project_beside_secret(
     lending: &Lending,
     project_namespace: &str,
     secret_namespace: &str,
@@ -142,7 +140,7 @@ pub(in crate::controller) fn check_project_beside_secret(
 }
 
 /// The issuer that stands for an `AtlasDatabaseUser`: its project, with its credentials, for its user alone.
-pub(in crate::controller) async fn user_issuer(
+pub(crate) async fn user_issuer(
     context: &Context,
     object: &DatabaseUserCertificate,
     namespace: &str,

@@ -3,29 +3,13 @@
 
 mod pem;
 
-use std::{io::Write, process::Command};
-
 use der::Encode;
 use proptest::prelude::*;
 use rstest::rstest;
 use secrecy::ExposeSecret;
+use usercert_test_support::openssl::{openssl, tempfile};
 
 use super::*;
-
-/// Runs `openssl` with this text as its input.
-pub(crate) fn openssl(arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new("openssl")
-        .args(arguments)
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
 
 #[rstest]
 #[case("orders", "CN=orders")]
@@ -241,14 +225,4 @@ fn printable(key: &str, subject: &str) -> String {
         openssl(&["req", "-x509", "-days", "2", "-key", key_file, "-subj", subject, "-config", configuration], "");
     std::fs::remove_dir_all(directory).unwrap();
     certificate
-}
-
-/// A new directory for files that OpenSSL wants by name.
-pub(crate) fn tempfile() -> std::path::PathBuf {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let name = format!("usercert-test-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::SeqCst));
-    let directory = std::env::temp_dir().join(name);
-    std::fs::create_dir_all(&directory).unwrap();
-    directory
 }

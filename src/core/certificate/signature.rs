@@ -46,27 +46,33 @@ const OTHER_NAMES: [(ObjectIdentifier, &str); 2] = [
 
 /// Why a signature is not accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SignatureError {
+pub enum SignatureError {
+    /// The certificate is no DER of a certificate.
     #[error("the certificate cannot be read")]
     Unreadable,
+    /// The algorithm or the curve is none that can be verified with here.
     #[error("the signature algorithm is not known here")]
     Unsupported,
+    /// The names, the key identifiers or the signature do not fit.
     #[error("the signature is not the CA's")]
     Wrong,
 }
 
 /// A certificate and its encoding.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Link {
-    pub(crate) encoded: CertificateDer<'static>,
-    pub(crate) certificate: Certificate,
+pub struct Link {
+    /// The DER.
+    pub encoded: CertificateDer<'static>,
+    /// The certificate.
+    pub certificate: Certificate,
     subject: CanonicalName,
     issuer: CanonicalName,
 }
 
 /// How sure it is that one certificate issued another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Proof {
+pub enum Proof {
+    /// By the signature.
     Verified,
     /// By names and key identifiers only, because the algorithm is not known here. This is accepted only for an issuer that is
     /// issued to itself. Whoever trusts a root does not ask who signed it, and databases verify what it signed by themselves.
@@ -75,7 +81,10 @@ pub(crate) enum Proof {
 
 impl Link {
     /// Reads a certificate.
-    pub(crate) fn new(encoded: CertificateDer<'static>) -> Result<Self, der::Error> {
+    ///
+    /// # Errors
+    /// It is no certificate.
+    pub fn new(encoded: CertificateDer<'static>) -> Result<Self, der::Error> {
         let certificate = Certificate::from_der(&encoded)?;
         let fields = certificate.tbs_certificate();
         let (subject, issuer) = (fields.subject().into(), fields.issuer().into());
@@ -83,28 +92,34 @@ impl Link {
     }
 
     /// The subject as an RFC 4514 string.
-    pub(crate) fn name(&self) -> String {
+    #[must_use]
+    pub fn name(&self) -> String {
         Subject::from(self.certificate.tbs_certificate().subject().clone()).to_string()
     }
 
     /// Whether both certificates have the same subject and the same key.
-    pub(crate) fn is_same_ca(&self, other: &Self) -> bool {
+    #[must_use]
+    pub fn is_same_ca(&self, other: &Self) -> bool {
         let key = |link: &Self| link.certificate.tbs_certificate().subject_public_key_info().to_der().ok();
         self.subject == other.subject && key(self) == key(other)
     }
 
-    pub(crate) fn is_self_issued(&self) -> bool {
+    /// Whether subject and issuer are one name.
+    #[must_use]
+    pub fn is_self_issued(&self) -> bool {
         self.subject == self.issuer
     }
 
     /// Whether it is a root: issued to itself, and signed with its own key.
-    pub(crate) fn is_self_signed(&self) -> bool {
+    #[must_use]
+    pub fn is_self_signed(&self) -> bool {
         self.is_issued_by(self).is_ok()
     }
 
     /// Whether OpenSSL takes it for a root (`EXFLAG_SS`). OpenSSL does not look at the signature for this. It goes by the names,
     /// by the key that the certificate names as that of its issuer, and by the kinds of signature and key.
-    pub(crate) fn is_taken_for_root(&self) -> bool {
+    #[must_use]
+    pub fn is_taken_for_root(&self) -> bool {
         let key = &self.certificate.tbs_certificate().subject_public_key_info().algorithm.oid;
         let signature = &self.certificate.signature_algorithm().oid;
         let is_of_kind = |base: &str| signature.to_string().starts_with(base);
@@ -117,7 +132,10 @@ impl Link {
     }
 
     /// Whether `above` issued this certificate, by names, key identifiers and signature, as OpenSSL decides it.
-    pub(crate) fn is_issued_by(&self, above: &Self) -> Result<Proof, SignatureError> {
+    ///
+    /// # Errors
+    /// [`SignatureError`] says why not.
+    pub fn is_issued_by(&self, above: &Self) -> Result<Proof, SignatureError> {
         if self.issuer != above.subject || !self.names_key_of(above) {
             return Err(SignatureError::Wrong);
         }
@@ -157,7 +175,10 @@ impl Link {
 
 /// Checks that this certificate is signed with the key of `issuer` (RFC 5280 section 6.1.3 (a)(1)) and names it as its issuer
 /// ((a)(4)).
-pub(crate) fn check_signature(encoded: &[u8], issuer: &Certificate) -> Result<(), SignatureError> {
+///
+/// # Errors
+/// [`SignatureError`] says why it is not accepted.
+pub fn check_signature(encoded: &[u8], issuer: &Certificate) -> Result<(), SignatureError> {
     let certificate = Certificate::from_der(encoded).map_err(|_| SignatureError::Unreadable)?;
     let (signed, signature) = signed_parts(encoded).map_err(|_| SignatureError::Unreadable)?;
     let (fields, above) = (certificate.tbs_certificate(), issuer.tbs_certificate());
@@ -200,12 +221,13 @@ fn content(algorithm: &AlgorithmIdentifierOwned) -> Vec<u8> {
 }
 
 /// The name of an algorithm. For a key on an elliptic curve, the name of the curve.
-pub(crate) fn kind_of(algorithm: &AlgorithmIdentifierOwned) -> String {
+#[must_use]
+pub fn kind_of(algorithm: &AlgorithmIdentifierOwned) -> String {
     name_of(&algorithm.owned_to_ref().parameters_oid().unwrap_or(algorithm.oid))
 }
 
 /// The name of what an object identifier stands for, or the identifier itself.
-pub(crate) fn name_of(identifier: &ObjectIdentifier) -> String {
+pub fn name_of(identifier: &ObjectIdentifier) -> String {
     let ours = || OTHER_NAMES.iter().find(|(known, _)| known == identifier).map(|(_, name)| *name);
     DB.by_oid(identifier).or_else(ours).map_or_else(|| identifier.to_string(), ToOwned::to_owned)
 }

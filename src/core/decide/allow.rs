@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use kube::core::{Selector, SelectorExt};
+use kube_core::{Selector, SelectorExt};
 
 use super::pattern::{PatternError, SubjectPattern, UsernamePattern, keep_namespaces_apart};
 use crate::{

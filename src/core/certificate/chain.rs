@@ -47,16 +47,16 @@ pub enum ChainError {
 }
 
 /// The result of a search upwards: the certificates that were found, and the way to each.
-pub(crate) struct Reached {
+pub struct Reached {
     /// In the order in which they were found. Those that the search began with come first.
-    pub(crate) order: Vec<usize>,
+    pub order: Vec<usize>,
     /// For each certificate, the one below it through which it was found, and how sure that step is.
     below: Vec<Option<(usize, Proof)>>,
 }
 
 impl Reached {
     /// Searches upwards from `begin`, the nearest first, among the certificates that `is_allowed` accepts.
-    pub(crate) fn from(begin: &[usize], links: &[Link], is_allowed: impl Fn(usize) -> bool) -> Self {
+    pub fn from(begin: &[usize], links: &[Link], is_allowed: impl Fn(usize) -> bool) -> Self {
         let mut reached = Self { order: Vec::new(), below: vec![None; links.len()] };
         let mut found = vec![false; links.len()];
         let mut queue: VecDeque<usize> = begin.iter().copied().filter(|index| is_allowed(*index)).collect();
@@ -80,7 +80,8 @@ impl Reached {
     }
 
     /// The way up to this certificate, and how sure its last step is.
-    pub(crate) fn path(&self, end: usize) -> (Vec<usize>, Proof) {
+    #[must_use]
+    pub fn path(&self, end: usize) -> (Vec<usize>, Proof) {
         let proof = self.below[end].map_or(Proof::Verified, |(_, proof)| proof);
         let mut path = vec![end];
         while let Some((below, _)) = path.last().and_then(|last| self.below[*last]) {
@@ -98,7 +99,10 @@ impl Reached {
 ///
 /// Returns when the chain ends: the time at which the first of the certificates above the leaf expires. If there are several ways
 /// up, the one that lasts longest counts.
-pub(crate) fn check_leads_to(chain: &[CertificateDer<'static>], ca_certificates: &[u8]) -> Result<Timestamp, ChainError> {
+///
+/// # Errors
+/// [`ChainError`] says what is missing or cannot be read.
+pub fn check_leads_to(chain: &[CertificateDer<'static>], ca_certificates: &[u8]) -> Result<Timestamp, ChainError> {
     let tops = read_certificates(ca_certificates).map_err(ChainError::Top)?;
     let count = chain.len() + tops.len();
     if count > LONGEST {

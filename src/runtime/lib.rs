@@ -9,3 +9,5 @@ pub use clock::{Clock, clock_jumps, periods, system_clock};
 pub use leadership::{Leadership, RENEW_DEADLINE};
 pub use metrics::Metrics;
 pub use readiness::Readiness;
+
+use usercert_operator_core::api;

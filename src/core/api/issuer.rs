@@ -1,7 +1,7 @@
 //! `CertificateIssuer` and `ClusterCertificateIssuer`: where certificates come from. Both share [`IssuerSpec`].
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector};
-use kube::{CustomResource, KubeSchema};
+use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -3,7 +3,7 @@
 use der::DecodePem;
 
 use super::*;
-use crate::certificate::tests::{openssl, tempfile};
+use usercert_test_support::openssl::{openssl, tempfile};
 
 #[test]
 fn a_good_certificate_is_kept_until_its_renewal_time() {

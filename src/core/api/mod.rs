@@ -22,7 +22,7 @@ pub use issuer::{
 pub use reason::{Reason, Remedy, Severity};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
-use kube::CustomResourceExt;
+use kube_core::CustomResourceExt;
 
 /// The definitions of all custom resources, in the order in which they are printed.
 #[must_use]
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn kubectl_explain_shows_no_syntax_of_rustdoc() {
-        let definitions = include_str!("../../crds/crds.yaml");
+        let definitions = include_str!("../../../crds/crds.yaml");
         let links: Vec<&str> = definitions.lines().filter(|line| line.contains("[`") || line.contains("`]")).collect();
         assert_eq!(links, Vec::<&str>::new());
     }

@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_readme_has_a_row_for_each_reason_in_this_order() {
-        let readme = include_str!("../../README.md");
+        let readme = include_str!("../../../README.md");
         let rows: Vec<&str> = readme
             .lines()
             .filter(|line| {

@@ -20,6 +20,10 @@ use self::{
     memory::{Memory, NamespacedName},
     watches::{by_name::NameWatches, lists::Lists, triggers::Triggers},
 };
+use usercert_operator_core::{api, certificate, decide};
+use usercert_operator_issuer as issuer;
+use usercert_operator_runtime as runtime;
+
 use crate::{
     api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate},
     decide::pass::PassError,

@@ -33,7 +33,7 @@ mod step;
 mod tests;
 
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
+use kube_core::ResourceExt;
 
 pub use self::step::{
     ClaimedObject, End, Found, Look, PassError, Report, RequestError, RequestErrorKind, Step, WatchByName, Write,

@@ -28,12 +28,18 @@ const STRAY_BASE64: usize = 48;
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// A certificate.
     Certificate,
+    /// A private key in PKCS#8 (RFC 5208).
     Pkcs8Key,
+    /// An RSA private key in PKCS#1 (RFC 8017).
     Pkcs1Key,
+    /// An elliptic curve private key in SEC 1 (RFC 5915).
     Sec1Key,
+    /// A private key under a password.
     EncryptedKey,
+    /// A private key of another form.
     OtherKey,
     /// Neither a certificate nor a private key, but often stored beside one.
     Harmless,
@@ -159,17 +165,17 @@ pub enum PemError {
 }
 
 /// One block.
-pub(crate) struct Block {
-    pub(crate) kind: Kind,
+pub struct Block {
+    pub kind: Kind,
     label: &'static str,
     line: usize,
     /// The decoded content. Empty for an encrypted key.
-    pub(crate) content: Zeroizing<Vec<u8>>,
+    pub content: Zeroizing<Vec<u8>>,
 }
 
 impl Block {
     /// The error for content that cannot be read as what the label says.
-    pub(crate) const fn unreadable(&self) -> PemError {
+    pub const fn unreadable(&self) -> PemError {
         PemError::Content { line: self.line, label: self.label }
     }
 }
@@ -183,13 +189,17 @@ struct Boundary<'a> {
 }
 
 /// PEM (RFC 7468) with a newline at the end.
-pub(crate) fn pem_text(label: &'static str, der: &[u8]) -> String {
+#[must_use]
+pub fn pem_text(label: &'static str, der: &[u8]) -> String {
     // It fails only for labels that are not allowed, and for lengths that do not fit into memory.
     encode_string(label, LineEnding::LF, der).unwrap_or_default()
 }
 
 /// All blocks of a text, in order.
-pub(crate) fn read_blocks(text: &[u8]) -> Result<Vec<Block>, PemError> {
+///
+/// # Errors
+/// [`PemError`] names the line and what stands there.
+pub fn read_blocks(text: &[u8]) -> Result<Vec<Block>, PemError> {
     if let Some(at) = text.iter().position(|byte| *byte == 0) {
         return Err(PemError::Binary(line_of(text, at)));
     }

@@ -17,6 +17,7 @@ pub mod ca;
 use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;
+use usercert_operator_core::{api, certificate, decide};
 
 use self::{
     atlas::{AtlasIssuer, LimitKey, MintRequest},
@@ -28,7 +29,7 @@ use crate::{
     decide::{Desired, ListedCertificate, Order},
 };
 
-pub use crate::decide::{IssueError, Minted, Retry};
+pub use usercert_operator_core::decide::{IssueError, Minted, Retry};
 
 /// Whether a certificate may still be requested. Only the process that leads may request what cannot be taken back.
 #[derive(Clone)]

@@ -9,7 +9,7 @@ mod pem;
 mod signature;
 mod subject;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 pub use chain::ChainError;
 pub use key::{KeyAlgorithm, KeyError, PrivateKey, PrivateKeySpec};
@@ -18,11 +18,11 @@ pub use pair::{CertificateFacts, CertificatePair, PairError};
 pub use pem::PemError;
 pub use subject::{Subject, SubjectError};
 
-pub(crate) use chain::{Reached, check_leads_to};
-pub(crate) use pair::{read_certificates, time_of};
-pub(crate) use pem::{Kind, pem_text, read_blocks};
-pub(crate) use signature::{Link, Proof, SignatureError, check_signature, kind_of, name_of};
+pub use chain::{Reached, check_leads_to};
+pub use pair::{read_certificates, time_of};
+pub use pem::{Kind, pem_text, read_blocks};
+pub use signature::{Link, Proof, SignatureError, check_signature, kind_of, name_of};
 
 /// A certificate as OpenSSL reads it: the limits of RFC 5280 for serial numbers are not checked, because some CAs do not keep
 /// them.
-pub(crate) type Certificate = x509_cert::certificate::CertificateInner<x509_cert::certificate::Raw>;
+pub type Certificate = x509_cert::certificate::CertificateInner<x509_cert::certificate::Raw>;

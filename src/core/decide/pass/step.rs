@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
-use kube::api::ObjectMeta;
+use kube_core::ObjectMeta;
 
 use super::super::{Desired, IssueError, Observed, RecalledUser, SecretView};
 use crate::{

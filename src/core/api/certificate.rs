@@ -1,7 +1,8 @@
 //! `DatabaseUserCertificate`: one certificate for one database user, kept in one Secret.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::{CustomResource, KubeSchema, ResourceExt};
+use kube_core::ResourceExt;
+use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +20,7 @@ macro_rules! is_duration {
 /// that does not match it with the regular expression instead of a message.
 macro_rules! duration_rule {
     ($field:literal, $least:literal) => {
-        kube::core::Rule::new(concat!(
+        kube_core::Rule::new(concat!(
             $crate::api::certificate::is_duration!("self"),
             " && duration(self) >= duration('",
             $least,

@@ -97,7 +97,8 @@ impl FromStr for PrivateKeySpec {
 
 impl PrivateKeySpec {
     /// Algorithm and size of the public key in a certificate. `None` for kinds that databases are not used with.
-    pub(crate) fn of_public_key(key: &SubjectPublicKeyInfoRef<'_>) -> Option<Self> {
+    #[must_use]
+    pub fn of_public_key(key: &SubjectPublicKeyInfoRef<'_>) -> Option<Self> {
         let parameter = || key.algorithm.parameters_oid().ok();
         match key.algorithm.oid {
             RSA_ENCRYPTION => {

@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use std::process::Command;
+
 use super::*;
 
 /// Some certificates.

@@ -216,7 +216,10 @@ fn is_for_clients(leaf: &Certificate) -> bool {
 }
 
 /// The certificates in a PEM text. Keys in it are skipped.
-pub(crate) fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PairError> {
+///
+/// # Errors
+/// [`PairError`] says what cannot be read, or that there is none.
+pub fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, PairError> {
     let blocks = read_blocks(pem)?.into_iter().filter(|block| block.kind == Kind::Certificate);
     let chain: Vec<CertificateDer<'static>> = blocks
         .map(|block| match Certificate::from_der(&block.content) {
@@ -231,7 +234,8 @@ pub(crate) fn read_certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static
 ///
 /// Times in certificates end with the year 9999; 99991231235959Z says that there is no end (RFC 5280 section 4.1.2.5).
 /// [`Timestamp`] ends 26 hours earlier, so its last second stands for all later times.
-pub(crate) fn time_of(time: Time) -> Timestamp {
+#[must_use]
+pub fn time_of(time: Time) -> Timestamp {
     let latest = Timestamp::MAX.as_second();
     let second = i64::try_from(time.to_unix_duration().as_secs()).map_or(latest, |second| second.min(latest));
     Timestamp::from_second(second).unwrap_or(Timestamp::MAX)

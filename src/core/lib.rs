@@ -1,0 +1,16 @@
+//! What is decided, and why. Nothing here reads a clock, sends a request or writes a log.
+//!
+//! - [`api`]: the custom resources, conditions and reasons.
+//! - [`certificate`]: X.509 and PEM.
+//! - [`decide`]: the rules, and the order of the steps of a pass.
+
+pub mod api;
+pub mod certificate;
+pub mod decide;
+
+// The derive macros for custom resources name the crate `kube`. That one would bring a client along, so this crate stands in for it.
+extern crate self as kube;
+#[doc(hidden)]
+pub use kube_core as core;
+#[doc(hidden)]
+pub use kube_derive::{CustomResource, KubeSchema};
