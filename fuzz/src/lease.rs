@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use tokio::time::Instant;
-use usercert_operator::operator::{LEASE_DURATION, Sight, Step};
+use usercert_operator::operator::{LEASE_DURATION, LeaseSeen, Step};
 
 use crate::{Outcome, START_OF_YEAR_0, now};
 
@@ -23,9 +23,9 @@ pub fn lease(data: &[u8]) -> Outcome {
     let is_free = holder.is_empty() || holder == IDENTITY;
     let duration = u64::try_from(spec.lease_duration_seconds.unwrap_or_default()).unwrap_or_default().max(1);
     for at in [now(), Timestamp::UNIX_EPOCH, Timestamp::MIN, Timestamp::MAX] {
-        let (mut sight, start) = (Sight::default(), Instant::now());
+        let (mut seen, start) = (LeaseSeen::default(), Instant::now());
         for seconds in LOOKS {
-            match sight.step(Some(&lease), IDENTITY, start + Duration::from_secs(seconds), at) {
+            match seen.step(Some(&lease), IDENTITY, start + Duration::from_secs(seconds), at) {
                 Step::Replace(replaced) => {
                     assert!(is_free || seconds >= duration, "it was taken from {holder} after {seconds} s of {duration}");
                     assert_eq!(replaced.metadata, lease.metadata, "what is replaced is what was read");
@@ -39,8 +39,8 @@ pub fn lease(data: &[u8]) -> Outcome {
             }
         }
         // Whatever was seen before, a lease that is gone is made anew, and one that has changed is waited for.
-        assert!(matches!(sight.step(None, IDENTITY, start, at), Step::Create(spec) if spec.lease_transitions == Some(0)));
-        let again = sight.step(Some(&lease), IDENTITY, start, at);
+        assert!(matches!(seen.step(None, IDENTITY, start, at), Step::Create(spec) if spec.lease_transitions == Some(0)));
+        let again = seen.step(Some(&lease), IDENTITY, start, at);
         assert_eq!(matches!(again, Step::Replace(_)), is_free, "{again:?}");
     }
     Outcome::Read

@@ -32,7 +32,7 @@ use crate::{
 };
 
 pub use issuers::{
-    IssuerKey, LoadedIssuer, Refusal,
+    IssuerFault, IssuerKey, LoadedIssuer,
     atlas_objects::{Lending, Project, User, UserProject, read_project, read_user},
     load,
 };
@@ -108,14 +108,8 @@ impl Settings {
 /// What each pass needs.
 struct Context {
     client: Client,
-    clock: Clock,
-    scope: Scope,
+    settings: Settings,
     atlas: AtlasAccess,
-    atlas_defaults: AtlasDefaults,
-    turns: Turns,
-    users: Arc<DatabaseUsers>,
-    metrics: Arc<Metrics>,
-    leadership: Leadership,
     events: Events,
     memory: Arc<Memory>,
     lists: Lists,

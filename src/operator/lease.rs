@@ -86,7 +86,7 @@ pub enum LeaseError {
 
 /// The version of the lease that this process saw last, and when it saw that version first.
 #[derive(Debug, Default)]
-pub struct Sight {
+pub struct LeaseSeen {
     resource_version: Option<String>,
     since: Option<Instant>,
 }
@@ -102,7 +102,7 @@ pub enum Step {
     StandBy(String),
 }
 
-impl Sight {
+impl LeaseSeen {
     /// Decides what to do about the lease as it was found. `now` is compared; `at`, the wall clock, is only written down.
     pub fn step(&mut self, found: Option<&Lease>, identity: &str, now: Instant, at: Timestamp) -> Step {
         let Some(lease) = found else {
@@ -146,7 +146,7 @@ pub struct Election {
     leases: Api<Lease>,
     candidate: Candidate,
     leadership: Leadership,
-    sight: Sight,
+    seen: LeaseSeen,
     /// When the last request began that renewed the lease.
     renewed: Instant,
 }
@@ -156,7 +156,7 @@ impl Election {
     #[must_use]
     pub fn new(client: Client, candidate: Candidate, leadership: Leadership) -> Self {
         let leases = Api::namespaced(client, &candidate.namespace);
-        Self { leases, candidate, leadership, sight: Sight::default(), renewed: Instant::now() }
+        Self { leases, candidate, leadership, seen: LeaseSeen::default(), renewed: Instant::now() }
     }
 
     /// Waits until this process leads.
@@ -228,7 +228,7 @@ impl Election {
     async fn attempt(&mut self) -> Result<Option<String>, KubernetesError> {
         let (begun, at) = (Instant::now(), Timestamp::now());
         let found = self.read().await?;
-        let written = match self.sight.step(found.as_ref(), &self.candidate.identity, Instant::now(), at) {
+        let written = match self.seen.step(found.as_ref(), &self.candidate.identity, Instant::now(), at) {
             Step::StandBy(holder) => return Ok(Some(holder)),
             Step::Create(spec) => {
                 let metadata = ObjectMeta { name: Some(self.candidate.name.clone()), ..ObjectMeta::default() };
@@ -238,7 +238,7 @@ impl Election {
             Step::Replace(lease) => self.replace(&lease).await?,
         };
         debug!(resource_version = written.metadata.resource_version, "the lease is ours");
-        self.sight = Sight { resource_version: written.metadata.resource_version, since: Some(begun) };
+        self.seen = LeaseSeen { resource_version: written.metadata.resource_version, since: Some(begun) };
         self.renewed = begun;
         self.leadership.renewed(&self.candidate.identity, begun.into_std(), at);
         Ok(None)
@@ -300,24 +300,24 @@ mod tests {
 
     #[test]
     fn a_lease_is_taken_over_when_it_has_not_changed_for_its_duration_by_our_own_clock() {
-        let (mut sight, start, at) = (Sight::default(), Instant::now(), Timestamp::now());
+        let (mut seen, start, at) = (LeaseSeen::default(), Instant::now(), Timestamp::now());
         let seconds = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(sight.step(Some(&lease("b", "1")), "a", start, at), Step::StandBy("b".to_owned()));
-        assert_eq!(sight.step(Some(&lease("b", "2")), "a", seconds(14), at), Step::StandBy("b".to_owned()), "it was renewed");
-        assert_eq!(sight.step(Some(&lease("b", "2")), "a", seconds(28), at), Step::StandBy("b".to_owned()));
-        let spec = replaced(sight.step(Some(&lease("b", "2")), "a", seconds(29), at));
+        assert_eq!(seen.step(Some(&lease("b", "1")), "a", start, at), Step::StandBy("b".to_owned()));
+        assert_eq!(seen.step(Some(&lease("b", "2")), "a", seconds(14), at), Step::StandBy("b".to_owned()), "it was renewed");
+        assert_eq!(seen.step(Some(&lease("b", "2")), "a", seconds(28), at), Step::StandBy("b".to_owned()));
+        let spec = replaced(seen.step(Some(&lease("b", "2")), "a", seconds(29), at));
         assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("a"), Some(4)));
         assert_eq!(spec.acquire_time, Some(MicroTime(at)));
     }
 
     #[test]
     fn ours_is_renewed_and_a_free_one_taken_at_once() {
-        let (mut sight, now, at) = (Sight::default(), Instant::now(), Timestamp::now());
-        let spec = replaced(sight.step(Some(&lease("a", "1")), "a", now, at));
+        let (mut seen, now, at) = (LeaseSeen::default(), Instant::now(), Timestamp::now());
+        let spec = replaced(seen.step(Some(&lease("a", "1")), "a", now, at));
         assert_eq!((spec.lease_transitions, spec.acquire_time), (Some(3), Some(MicroTime(Timestamp::UNIX_EPOCH))));
-        let spec = replaced(sight.step(Some(&lease("", "2")), "a", now, at));
+        let spec = replaced(seen.step(Some(&lease("", "2")), "a", now, at));
         assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("a"), Some(4)));
-        let Step::Create(spec) = sight.step(None, "a", now, at) else { panic!() };
+        let Step::Create(spec) = seen.step(None, "a", now, at) else { panic!() };
         assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("a"), Some(0)));
     }
 }

@@ -17,7 +17,7 @@ use kube::{
 use tracing::warn;
 
 use super::{
-    IssuerKey, LoadedIssuer, Refusal,
+    IssuerFault, IssuerKey, LoadedIssuer,
     atlas_objects::{Place, Project, check_project_beside_secret, find_project, project_credentials},
     credentials::SecretReference,
     endpoint_of, load, secret_of,
@@ -107,8 +107,8 @@ fn after_error<K: IssuerObject>(issuer: Arc<Received<K>>, error: &ReconcileError
 async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let key = IssuerKey { kind: K::KIND, namespace: issuer.namespace().unwrap_or_default(), name: issuer.name_any() };
     if let Some(unreadable) = issuer.unreadable_object() {
-        let refusal = Refusal::new(Reason::ObjectUnreadable, unreadable.to_string());
-        if context.issuers.set(key.clone(), Err(refusal)) {
+        let fault = IssuerFault::new(Reason::ObjectUnreadable, unreadable.to_string());
+        if context.issuers.set(key.clone(), Err(fault)) {
             wake_users(&context, &key);
         }
         report_unreadable(&context, &Waiting::Issuer(key), &issuer).await;
@@ -123,8 +123,8 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
     };
     let next = next_look(&loaded, now(&context));
     if context.issuers.set(key.clone(), loaded.clone()) {
-        if let Err(refusal) = &loaded {
-            refusal.log_detail(&key.namespace, &key.name);
+        if let Err(fault) = &loaded {
+            fault.log_detail(&key.namespace, &key.name);
         }
         wake_users(&context, &key);
     }
@@ -146,7 +146,7 @@ const REFUSED_LOOK: Duration = Duration::from_mins(1);
 fn ready(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, String) {
     let loaded = match loaded {
         Ok(loaded) => loaded,
-        Err(refusal) => return (false, refusal.reason, refusal.message.clone()),
+        Err(fault) => return (false, fault.reason, fault.message.clone()),
     };
     let users = context.certificate_store.state_filter(|certificate| issuer_key(certificate).as_ref() == Some(key));
     match refused_credentials(&loaded.facts, users.iter().map(|user| &***user)) {
@@ -194,12 +194,12 @@ fn next_look(loaded: &Loaded, now: Timestamp) -> Action {
             Some(Ok(until)) => Action::requeue((until + Duration::from_secs(1)).min(hour)),
             _ => Action::await_change(),
         },
-        Err(refusal) if refusal.reason == Reason::CaNotInDate => Action::requeue(hour),
+        Err(fault) if fault.reason == Reason::CaNotInDate => Action::requeue(hour),
         Err(_) => Action::await_change(),
     }
 }
 
-type Loaded = Result<Arc<LoadedIssuer>, Refusal>;
+type Loaded = Result<Arc<LoadedIssuer>, IssuerFault>;
 
 /// The beginning of the version of each issuer that was loaded with this spec.
 fn spec_version<K: IssuerObject>(issuer: &K) -> String {
@@ -212,12 +212,12 @@ async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -
     let (project_id, reference) = match parts(spec, key, context) {
         Ok(Some(parts)) => parts,
         Ok(None) => return Ok(None),
-        Err(refusal) => return Ok(Some(Err(refusal))),
+        Err(fault) => return Ok(Some(Err(fault))),
     };
     let seen = match reference.seen(context, &Waiting::Issuer(key.clone())) {
         Ok(Some(seen)) => seen,
         Ok(None) => return Ok(None),
-        Err(refusal) => return Ok(Some(Err(refusal))),
+        Err(fault) => return Ok(Some(Err(fault))),
     };
     let version = format!(
         "{}{}/{}/{}",
@@ -234,11 +234,11 @@ async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -
         return Ok(Some(Ok(known)));
     }
     Ok(Some(match reference.read(context).await? {
-        Ok(secret) => load(key, spec, version, project_id, &secret, &context.atlas, now).map(Arc::new).map_err(|refusal| {
+        Ok(secret) => load(key, spec, version, project_id, &secret, &context.atlas, now).map(Arc::new).map_err(|fault| {
             // Any other refusal is about the spec of the issuer itself.
-            if refusal.reason == Reason::CredentialsInvalid { reference.place.hide(refusal) } else { refusal }
+            if fault.reason == Reason::CredentialsInvalid { reference.place.hide(fault) } else { fault }
         }),
-        Err(refusal) => Err(refusal),
+        Err(fault) => Err(fault),
     }))
 }
 
@@ -246,7 +246,11 @@ async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -
 /// known yet.
 ///
 /// Nothing is watched for an endpoint that is not allowed, because only another spec changes that.
-fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option<(Option<String>, SecretReference)>, Refusal> {
+fn parts(
+    spec: &IssuerSpec,
+    key: &IssuerKey,
+    context: &Context,
+) -> Result<Option<(Option<String>, SecretReference)>, IssuerFault> {
     let waiting = Waiting::Issuer(key.clone());
     if let Some(atlas) = &spec.atlas {
         endpoint_of(key.kind, atlas, &context.atlas).inspect_err(|_| forget_watches(context, key))?;
@@ -263,26 +267,26 @@ fn parts(spec: &IssuerSpec, key: &IssuerKey, context: &Context) -> Result<Option
         None => (Reason::CaNotFound, Reason::CaInvalid),
     };
     if let Some(name) = secret_of(spec) {
-        let namespace = match (&context.scope, key.kind) {
+        let namespace = match (&context.settings.scope, key.kind) {
             (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace.clone(),
             _ => key.namespace.clone(),
         };
         if let Some((at, _)) = &project {
-            check_project_beside_secret(&context.atlas_defaults.lending, &at.0, &namespace)?;
+            check_project_beside_secret(&context.settings.atlas_defaults.lending, &at.0, &namespace)?;
         }
         let secret = SecretReference { name: (namespace, name.to_owned()), place: Place::Own, missing, unusable };
         return Ok(Some((project.map(|(_, project)| project.id), secret)));
     }
     match project {
         Some((at, Project { id, credentials: Some(secret) })) => {
-            let place = project_credentials(&context.atlas_defaults.lending, &key.namespace, &at.0, &secret)?;
+            let place = project_credentials(&context.settings.atlas_defaults.lending, &key.namespace, &at.0, &secret)?;
             Ok(Some((Some(id), SecretReference { name: secret, place, missing, unusable })))
         }
-        Some(_) => Err(Refusal::new(
+        Some(_) => Err(IssuerFault::new(
             Reason::CredentialsNotFound,
             "the AtlasProject names no Secret with credentials: name one in spec.atlas.credentialsSecretRef",
         )),
-        None => Err(Refusal::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca")),
+        None => Err(IssuerFault::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca")),
     }
 }
 
@@ -307,7 +311,7 @@ async fn report<K: IssuerObject>(
         .await
         .map_err(|error| RequestError::from(error).of_object())?;
     for (reason, message) in new_warnings(&old.conditions, &status.conditions) {
-        context.metrics.warned(reason);
+        context.settings.metrics.warned(reason);
         context.events.publish(issuer, reason, &message).await;
     }
     Ok(())
@@ -326,7 +330,7 @@ fn forget(context: &Context, key: &IssuerKey) {
 }
 
 fn wake_users(context: &Context, key: &IssuerKey) {
-    let secrets_in = match (&context.scope, key.kind) {
+    let secrets_in = match (&context.settings.scope, key.kind) {
         (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace,
         _ => &key.namespace,
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, core::PartialObjectMeta};
 
-use super::{Refusal, atlas_objects::Place};
+use super::{IssuerFault, atlas_objects::Place};
 use crate::{
     Context, Received,
     api::Reason,
@@ -29,9 +29,9 @@ pub(crate) struct SecretReference {
 }
 
 impl SecretReference {
-    fn refuse(&self, reason: Reason, why: &str) -> Refusal {
+    fn refuse(&self, reason: Reason, why: &str) -> IssuerFault {
         let (namespace, name) = &self.name;
-        self.place.hide(Refusal::new(reason, format!("the Secret {name} in namespace {namespace} {why}")))
+        self.place.hide(IssuerFault::new(reason, format!("the Secret {name} in namespace {namespace} {why}")))
     }
 
     /// The metadata of the Secret. `Ok(None)` if its watch has shown nothing yet; `who` is woken when it has.
@@ -42,9 +42,9 @@ impl SecretReference {
         &self,
         context: &Context,
         who: &Waiting,
-    ) -> Result<Option<Arc<Received<PartialObjectMeta<Secret>>>>, Refusal> {
-        let sighting = context.secret_watches.watch(who, &self.name);
-        let Some(seen) = sighting.known(NO_SECRET).map_err(|why| self.refuse(self.missing, &why))? else { return Ok(None) };
+    ) -> Result<Option<Arc<Received<PartialObjectMeta<Secret>>>>, IssuerFault> {
+        let presence = context.secret_watches.watch(who, &self.name);
+        let Some(seen) = presence.known(NO_SECRET).map_err(|why| self.refuse(self.missing, &why))? else { return Ok(None) };
         self.place.check_label(&seen.metadata).map_err(|why| self.refuse(self.unusable, why))?;
         Ok(Some(seen))
     }
@@ -53,7 +53,7 @@ impl SecretReference {
     ///
     /// # Errors
     /// The outer error: the request failed. The inner one: the Secret does not exist any more, is not lent, or cannot be read.
-    pub(crate) async fn read(&self, context: &Context) -> Result<Result<Received<Secret>, Refusal>, KubernetesError> {
+    pub(crate) async fn read(&self, context: &Context) -> Result<Result<Received<Secret>, IssuerFault>, KubernetesError> {
         let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &self.name.0);
         let found = match request("read the issuer's Secret", api.get_opt(&self.name.1)).await {
             Ok(Some(found)) => found,

@@ -55,7 +55,7 @@ pub struct LoadedIssuer {
 
 /// Why an issuer cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct IssuerFault {
     /// The reason of its Ready condition.
     pub reason: Reason,
     /// What to change.
@@ -64,7 +64,7 @@ pub struct Refusal {
     pub detail: Option<String>,
 }
 
-impl Refusal {
+impl IssuerFault {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), detail: None }
     }
@@ -77,7 +77,7 @@ impl Refusal {
     }
 }
 
-type Loaded = Result<Arc<LoadedIssuer>, Refusal>;
+type Loaded = Result<Arc<LoadedIssuer>, IssuerFault>;
 
 /// All issuers that were loaded, or that could not be.
 pub struct IssuerDirectory<K = IssuerKey>(RwLock<HashMap<K, Loaded>>);
@@ -143,7 +143,7 @@ pub fn load(
     secret: &Secret,
     access: &AtlasAccess,
     now: Timestamp,
-) -> Result<LoadedIssuer, Refusal> {
+) -> Result<LoadedIssuer, IssuerFault> {
     let allow = match key.kind {
         IssuerKind::CertificateIssuer => Allow::of_namespaced_issuer(spec.allow.as_ref()),
         IssuerKind::ClusterCertificateIssuer => Allow::of_cluster_issuer(spec.allow.as_ref()),
@@ -151,14 +151,14 @@ pub fn load(
     let forbidden = spec.ca.as_ref().map_or(&[][..], |ca| &ca.forbidden_subjects);
     let allow = allow
         .and_then(|allow| allow.with_forbidden(forbidden))
-        .map_err(|error| Refusal::new(Reason::InvalidSpec, error.to_string()))?;
+        .map_err(|error| IssuerFault::new(Reason::InvalidSpec, error.to_string()))?;
     match (&spec.atlas, &spec.ca) {
         (Some(atlas), None) => {
             let source = AtlasSource {
                 endpoint: endpoint_of(key.kind, atlas, access)?,
                 project_id: project_id
                     .or_else(|| atlas.project_id.clone())
-                    .ok_or_else(|| Refusal::new(Reason::InvalidSpec, "name a project: projectId or projectRef"))?,
+                    .ok_or_else(|| IssuerFault::new(Reason::InvalidSpec, "name a project: projectId or projectRef"))?,
                 api_version: atlas.api_version,
                 months_until_expiration: atlas.months_until_expiration,
                 username: None,
@@ -166,7 +166,7 @@ pub fn load(
             load_atlas(source, allow, version, secret, &access.client)
         }
         (None, Some(ca)) => load_ca(ca, allow, version, secret, now),
-        _ => Err(Refusal::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca")),
+        _ => Err(IssuerFault::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca")),
     }
 }
 
@@ -186,13 +186,15 @@ pub(crate) struct Endpoint {
 ///
 /// # Errors
 /// The endpoint is not a URL, or not allowed.
-pub(crate) fn endpoint_of(kind: IssuerKind, spec: &AtlasIssuerSpec, access: &AtlasAccess) -> Result<Endpoint, Refusal> {
-    let url: Url =
-        spec.endpoint.parse().map_err(|error| Refusal::new(Reason::InvalidSpec, format!("spec.atlas.endpoint: {error}")))?;
+pub(crate) fn endpoint_of(kind: IssuerKind, spec: &AtlasIssuerSpec, access: &AtlasAccess) -> Result<Endpoint, IssuerFault> {
+    let url: Url = spec
+        .endpoint
+        .parse()
+        .map_err(|error| IssuerFault::new(Reason::InvalidSpec, format!("spec.atlas.endpoint: {error}")))?;
     let words = access.words_of(&url);
     match kind {
         IssuerKind::CertificateIssuer if (access.is_allowed)(&url) => Ok(Endpoint { url, allow_plain_http: true, words }),
-        IssuerKind::CertificateIssuer => Err(Refusal::new(
+        IssuerKind::CertificateIssuer => Err(IssuerFault::new(
             Reason::EndpointNotAllowed,
             "spec.atlas.endpoint is not among those that the administrator allows CertificateIssuers: correct it, or ask the administrator to add it to the chart's value atlas.allowedEndpoints (--allowed-atlas-endpoint) or to make a ClusterCertificateIssuer",
         )),
@@ -219,10 +221,10 @@ pub(crate) fn load_atlas(
     version: String,
     secret: &Secret,
     client: &AtlasClient,
-) -> Result<LoadedIssuer, Refusal> {
+) -> Result<LoadedIssuer, IssuerFault> {
     let data = data(secret);
     let credentials = AtlasCredentials::from_secret(|key| data.get(key).copied())
-        .map_err(|error| Refusal::new(Reason::CredentialsInvalid, format!("the Secret {}: {error}", secret.name_any())))?;
+        .map_err(|error| IssuerFault::new(Reason::CredentialsInvalid, format!("the Secret {}: {error}", secret.name_any())))?;
     let settings = AtlasSettings {
         endpoint: source.endpoint.url,
         project_id: source.project_id,
@@ -250,12 +252,12 @@ fn load_ca(
     version: String,
     secret: &Secret,
     now: Timestamp,
-) -> Result<LoadedIssuer, Refusal> {
-    let invalid = |error: crate::decide::InvalidSpec| Refusal::new(Reason::InvalidSpec, error.0);
+) -> Result<LoadedIssuer, IssuerFault> {
+    let invalid = |error: crate::decide::InvalidSpec| IssuerFault::new(Reason::InvalidSpec, error.0);
     let parse = |field, text: &Option<String>| text.as_deref().map(|text| parse_duration(field, text)).transpose();
     let data = data(secret);
     let ca = CaIssuer::from_secret(data.get(TLS_CERTIFICATE).copied(), data.get(TLS_PRIVATE_KEY).copied(), now)
-        .map_err(|error| Refusal::new(error.reason(), format!("the Secret {}: {error}", secret.name_any())))?;
+        .map_err(|error| IssuerFault::new(error.reason(), format!("the Secret {}: {error}", secret.name_any())))?;
     let facts = IssuerFacts {
         method: IssuingMethod::Sign(CaFacts {
             duration: parse("spec.ca.duration", &spec.duration).map_err(invalid)?,

@@ -67,7 +67,7 @@ fn user_of(context: &Context, object: &DatabaseUserCertificate) -> Option<UserKe
 
 /// What is known of a user, if Atlas was asked for it within the hour.
 pub fn recall(context: &Context, user: &UserKey, now: Timestamp) -> Option<RecalledUser> {
-    let record = context.users.get(user, now)?;
+    let record = context.settings.users.get(user, now)?;
     let objects = context.certificate_store.state_filter(|object| {
         object.spec.username.as_ref().is_none_or(|name| *name == user.1) && user_of(context, object).as_ref() == Some(user)
     });

@@ -47,7 +47,7 @@ pub(super) async fn reconcile(
     }
     context.lists.filled().await;
     // A process that was paused may know all that it decides by from before.
-    if !context.leadership.may_act() {
+    if !context.settings.leadership.may_act() {
         return Err(PassError::NotLeading.into());
     }
     report_unreadable(&context, &Waiting::Certificate(name_of(&object)), &object).await;
@@ -56,7 +56,7 @@ pub(super) async fn reconcile(
     let started = std::time::Instant::now();
     let run = Box::pin(run(&context, &object, Purpose::Certificate));
     let ended = tokio::time::timeout(PASS_LIMIT, run).await;
-    context.metrics.reconciled(started.elapsed());
+    context.settings.metrics.reconciled(started.elapsed());
     match ended.map_err(|_| ReconcileError::TooLong)?.0 {
         End::Sleep(duration) => Ok(Action::requeue(observe::until_echo(&context, &object, duration))),
         End::AwaitChange => Ok(Action::await_change()),

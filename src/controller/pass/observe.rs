@@ -19,7 +19,7 @@ use crate::{
     issuers::{IssuerKey, LoadedIssuer, atlas_objects::user_issuer, secret_of},
     kubernetes::{KubernetesError, request},
     memory::{ECHO_LIMIT, NamespacedName},
-    watches::{by_name::Sighting, triggers::Waiting},
+    watches::{by_name::Presence, triggers::Waiting},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -99,14 +99,14 @@ async fn issuer_state(
     }
     Ok(match context.issuers.get(&key) {
         Some(Ok(loaded)) => (IssuerState::Usable(Box::new(loaded.facts.clone())), Some(loaded)),
-        Some(Err(refusal)) => {
+        Some(Err(fault)) => {
             let why = match key.kind {
-                IssuerKind::CertificateIssuer => refusal.message.as_str(),
+                IssuerKind::CertificateIssuer => fault.message.as_str(),
                 // It would name the administrator's objects in other namespaces.
                 IssuerKind::ClusterCertificateIssuer => "cannot be used: its own condition Ready tells the administrator why",
             };
             let message = format!("{} {}: {why}", key.kind.as_str(), key.name);
-            (IssuerState::Unusable(refusal.reason, message), None)
+            (IssuerState::Unusable(fault.reason, message), None)
         }
         None => (state, None),
     })
@@ -178,12 +178,12 @@ async fn unlabelled(
     name: &NamespacedName,
 ) -> Result<SecretState, KubernetesError> {
     let had_certificate = object.status.as_ref().is_some_and(|status| status.serial_number.is_some());
-    let sighting = context.secret_watches.sighting(name);
+    let presence = context.secret_watches.presence(name);
     // It was there: it may have lost its label alone.
-    let may_be_there = had_certificate && matches!(sighting, Sighting::Unknown);
-    match (secret_source(context, object, name, None, may_be_there), sighting) {
+    let may_be_there = had_certificate && matches!(presence, Presence::Unknown);
+    match (secret_source(context, object, name, None, may_be_there), presence) {
         ((_, Some(view)), _) => Ok(SecretState::Ours(Box::new(view))),
-        (_, Sighting::Present(seen)) => match foreign(context, object, name, &seen) {
+        (_, Presence::Present(seen)) => match foreign(context, object, name, &seen) {
             Some(foreign) => Ok(foreign),
             None => read(context, object, name).await,
         },
@@ -236,13 +236,13 @@ fn issuer_that_needs(context: &Context, name: &NamespacedName) -> Option<String>
     if let Some(issuer) = in_namespace {
         return Some(format!("the CertificateIssuer {}", issuer.name_any()));
     }
-    if let (Scope::Cluster { operator_namespace }, Some(issuers)) = (&context.scope, &context.cluster_issuer_store)
+    if let (Scope::Cluster { operator_namespace }, Some(issuers)) = (&context.settings.scope, &context.cluster_issuer_store)
         && operator_namespace == namespace
         && let Some(issuer) = issuers.find(|issuer| names_it(&issuer.spec.0))
     {
         return Some(format!("the ClusterCertificateIssuer {}", issuer.name_any()));
     }
-    let is_lent = context.atlas_defaults.credentials.as_ref() == Some(name);
+    let is_lent = context.settings.atlas_defaults.credentials.as_ref() == Some(name);
     let is_awaited = context.secret_watches.waiting(name).iter().any(|who| !matches!(who, Waiting::Certificate(_)));
     (is_lent || is_awaited).then(|| "an issuer that uses an object of the Atlas Kubernetes Operator".to_owned())
 }
@@ -259,5 +259,5 @@ fn namespace_labels(
 
 /// Now, by the clock that this process goes by.
 pub(crate) fn now(context: &Context) -> Timestamp {
-    (context.clock)()
+    (context.settings.clock)()
 }

@@ -60,7 +60,7 @@ impl<'a> Performer<'a> {
     }
 
     pub(super) fn now(&self) -> Now {
-        Now { time: now(self.context), may_act: self.context.leadership.may_act() }
+        Now { time: now(self.context), may_act: self.context.settings.leadership.may_act() }
     }
 
     pub(super) fn remember(&self, memory: &ObjectMemory) {
@@ -68,10 +68,10 @@ impl<'a> Performer<'a> {
     }
 
     pub(super) fn change(&mut self, change: Change) {
-        let users = &self.context.users;
+        let users = &self.context.settings.users;
         match change {
             Change::EndTurn => self.turn = None,
-            Change::LeaveQueue => self.context.turns.forget(&self.name()),
+            Change::LeaveQueue => self.context.settings.turns.forget(&self.name()),
             Change::QueueAgain { calls, expiry } => {
                 // A turn would be of no use before the time that Atlas asked for.
                 self.take_turn(calls, expiry);
@@ -143,7 +143,7 @@ impl<'a> Performer<'a> {
     fn take_turn(&mut self, calls: u32, expiry: jiff::Timestamp) -> bool {
         let Some(key) = self.issuer.as_ref().and_then(|loaded| loaded.issuer.limit_key()) else { return true };
         let context = self.context;
-        self.turn = context.turns.ask(&key, &self.name(), expiry, calls, &context.triggers);
+        self.turn = context.settings.turns.ask(&key, &self.name(), expiry, calls, &context.triggers);
         self.turn.is_some()
     }
 
@@ -155,7 +155,7 @@ impl<'a> Performer<'a> {
         if listed.is_none() {
             info!(username, "the credentials may not list certificates: what was made elsewhere is not known");
         }
-        self.context.users.listed((loaded.facts.identity.clone(), username.to_owned()), listed, now);
+        self.context.settings.users.listed((loaded.facts.identity.clone(), username.to_owned()), listed, now);
         Ok(())
     }
 
@@ -208,7 +208,7 @@ impl<'a> Performer<'a> {
     /// Has the certificate made. What was minted is kept before anything else happens.
     async fn request(&mut self, pass: &Pass, desired: &Desired, cause: Reason) -> Found {
         let Some(loaded) = self.issuer.clone() else { return Found::Begun };
-        let leadership = self.context.leadership.clone();
+        let leadership = self.context.settings.leadership.clone();
         let permit = MintPermit::new(move || leadership.may_act());
         let issued = match loaded.issuer.issue(desired, now(self.context), &permit).await {
             Ok(issued) => issued,
@@ -216,7 +216,7 @@ impl<'a> Performer<'a> {
         };
         let facts = issued.pair.facts().clone();
         info!(serial_number = facts.serial_number, cause = cause.as_str(), "a certificate was issued");
-        self.context.metrics.issued(loaded.issuer.label(), cause);
+        self.context.settings.metrics.issued(loaded.issuer.label(), cause);
         let content = SecretContent {
             pair: issued.pair,
             ca_certificate: issued.ca_certificate,

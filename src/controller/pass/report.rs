@@ -57,7 +57,7 @@ pub(super) async fn report(
     if let Some(IssueError { reason, message, .. }) = &told.failure {
         warn!(reason = reason.as_str(), message, "no certificate was issued");
         if let Some(loaded) = issuer {
-            context.metrics.failed(loaded.issuer.label(), *reason);
+            context.settings.metrics.failed(loaded.issuer.label(), *reason);
         }
     }
     watch_by_name(context, object, told.watch_by_name);
@@ -66,9 +66,9 @@ pub(super) async fn report(
         None => Ok(pass.observed().status.unaccounted_certificates.as_ref()),
     };
     if let Ok(unaccounted) = written {
-        context.metrics.unaccounted(&name_of(object), unaccounted);
+        context.settings.metrics.unaccounted(&name_of(object), unaccounted);
         for (reason, message) in &told.warnings {
-            context.metrics.warned(*reason);
+            context.settings.metrics.warned(*reason);
             context.events.publish(pass.object(), *reason, message).await;
         }
     }
@@ -102,7 +102,7 @@ where
 {
     let Some(unreadable) = object.unreadable() else { return context.memory.forget_unreadable(who) };
     if context.memory.tells_unreadable(who, object.meta().resource_version.as_deref().unwrap_or_default()) {
-        context.metrics.warned(Reason::ObjectUnreadable);
+        context.settings.metrics.warned(Reason::ObjectUnreadable);
         context.events.publish(object, Reason::ObjectUnreadable, &format!("{unreadable}: correct what stands there")).await;
     }
 }
@@ -110,7 +110,7 @@ where
 async fn report_unaccounted(context: &Context, object: &DatabaseUserCertificate, new: &DatabaseUserCertificateStatus) {
     let old = object.status.as_ref().and_then(|status| status.unaccounted_certificates.as_ref()).map_or(0, |found| found.count);
     if let Some(unaccounted) = new.unaccounted_certificates.as_ref().filter(|found| found.count > old) {
-        context.metrics.warned(Reason::UnaccountedCertificates);
+        context.settings.metrics.warned(Reason::UnaccountedCertificates);
         context.events.publish(object, Reason::UnaccountedCertificates, &unaccounted_sentence(unaccounted)).await;
     }
 }

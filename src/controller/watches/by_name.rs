@@ -32,7 +32,7 @@ use crate::{FromMetadata, Received, memory::NamespacedName};
 
 /// What a watch of one object has shown.
 #[derive(Clone)]
-pub(crate) enum Sighting<K> {
+pub(crate) enum Presence<K> {
     /// Nothing yet. Whoever waits is woken when it has shown something.
     Unknown,
     /// There is no such object.
@@ -42,12 +42,12 @@ pub(crate) enum Sighting<K> {
     /// It exists.
     Present(Arc<Received<K>>),
     /// The API server refuses to show it.
-    Refused(String),
+    Denied(String),
 }
 
 struct Entry<K> {
     waiting: HashSet<Waiting>,
-    sighting: Sighting<K>,
+    presence: Presence<K>,
     task: AbortHandle,
 }
 
@@ -85,7 +85,7 @@ where
 
     /// Wakes `who` from now on whenever this object changes, and no longer for any other object of this kind. Returns what is
     /// known of it.
-    pub fn watch(&self, who: &Waiting, name: &NamespacedName) -> Sighting<K> {
+    pub fn watch(&self, who: &Waiting, name: &NamespacedName) -> Presence<K> {
         let mut entries = self.lock();
         if entries.by_waiting.get(who) != Some(name) {
             entries.remove(who);
@@ -95,13 +95,13 @@ where
                 .entry(name.clone())
                 .or_insert_with(|| Entry {
                     waiting: HashSet::new(),
-                    sighting: Sighting::Unknown,
+                    presence: Presence::Unknown,
                     task: self.spawn(name.clone()),
                 })
                 .waiting
                 .insert(who.clone());
         }
-        entries.sighting(name)
+        entries.presence(name)
     }
 
     /// Stops waking `who`.
@@ -125,8 +125,8 @@ where
 
     /// What is known of an object that somebody waits for.
     #[must_use]
-    pub fn sighting(&self, name: &NamespacedName) -> Sighting<K> {
-        self.lock().sighting(name)
+    pub fn presence(&self, name: &NamespacedName) -> Presence<K> {
+        self.lock().presence(name)
     }
 
     fn spawn(&self, name: NamespacedName) -> AbortHandle {
@@ -137,7 +137,7 @@ where
         tokio::spawn(async move {
             let mut listed = None;
             while let Some(event) = events.next().await {
-                let sighting = match event {
+                let presence = match event {
                     Ok(watcher::Event::Init) => {
                         listed = None;
                         continue;
@@ -146,15 +146,15 @@ where
                         listed = Some(found);
                         continue;
                     }
-                    Ok(watcher::Event::InitDone) => listed.take().map_or(Sighting::Absent, present),
+                    Ok(watcher::Event::InitDone) => listed.take().map_or(Presence::Absent, present),
                     Ok(watcher::Event::Apply(found)) => present(found),
-                    Ok(watcher::Event::Delete(_)) => Sighting::Absent,
+                    Ok(watcher::Event::Delete(_)) => Presence::Absent,
                     Err(error) => match refusal(&error) {
                         Some(refusal) => refusal,
                         None => continue,
                     },
                 };
-                for who in lock(&entries).update(&name, sighting) {
+                for who in lock(&entries).update(&name, presence) {
                     triggers.wake(&who);
                 }
             }
@@ -172,8 +172,8 @@ impl<K> Drop for NameWatches<K> {
 }
 
 impl<K: Resource + Clone> Entries<K> {
-    fn sighting(&self, name: &NamespacedName) -> Sighting<K> {
-        self.by_name.get(name).map_or(Sighting::Unknown, |entry| entry.sighting.clone())
+    fn presence(&self, name: &NamespacedName) -> Presence<K> {
+        self.by_name.get(name).map_or(Presence::Unknown, |entry| entry.presence.clone())
     }
 
     fn remove(&mut self, who: &Waiting) {
@@ -187,15 +187,15 @@ impl<K: Resource + Clone> Entries<K> {
     }
 
     /// Notes what was seen. Returns who must be woken.
-    fn update(&mut self, name: &NamespacedName, sighting: Sighting<K>) -> Vec<Waiting> {
+    fn update(&mut self, name: &NamespacedName, presence: Presence<K>) -> Vec<Waiting> {
         let Some(entry) = self.by_name.get_mut(name) else { return Vec::new() };
-        let changed = !entry.sighting.is_same(&sighting);
-        entry.sighting = sighting;
+        let changed = !entry.presence.is_same(&presence);
+        entry.presence = presence;
         if changed { entry.waiting.iter().cloned().collect() } else { Vec::new() }
     }
 }
 
-impl<K: Resource> Sighting<K> {
+impl<K: Resource> Presence<K> {
     /// The object. `None` if nothing is known of it yet.
     ///
     /// # Errors
@@ -207,7 +207,7 @@ impl<K: Resource> Sighting<K> {
             Self::NotServed => {
                 Err("cannot exist, for this cluster does not serve its kind: install the Atlas Kubernetes Operator".to_owned())
             }
-            Self::Refused(message) => Err(format!("cannot be read: {message}")),
+            Self::Denied(message) => Err(format!("cannot be read: {message}")),
             Self::Present(object) => Ok(Some(object)),
         }
     }
@@ -217,7 +217,7 @@ impl<K: Resource> Sighting<K> {
             (Self::Unknown, Self::Unknown)
             | (Self::Absent, Self::Absent)
             | (Self::NotServed, Self::NotServed)
-            | (Self::Refused(_), Self::Refused(_)) => true,
+            | (Self::Denied(_), Self::Denied(_)) => true,
             (Self::Present(one), Self::Present(two)) => {
                 one.meta().uid == two.meta().uid && one.meta().resource_version == two.meta().resource_version
             }
@@ -230,21 +230,21 @@ fn lock<K>(entries: &Mutex<Entries<K>>) -> MutexGuard<'_, Entries<K>> {
     entries.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn present<K>(found: Received<K>) -> Sighting<K> {
-    Sighting::Present(Arc::new(found))
+fn present<K>(found: Received<K>) -> Presence<K> {
+    Presence::Present(Arc::new(found))
 }
 
 /// What an error of a watch shows. A missing permission stays missing, and a kind that is not served stays so. `None` for other
 /// errors, which pass: what was seen last stands.
-fn refusal<K>(error: &watcher::Error) -> Option<Sighting<K>> {
+fn refusal<K>(error: &watcher::Error) -> Option<Presence<K>> {
     let (watcher::Error::InitialListFailed(kube::Error::Api(status))
     | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error
     else {
         return None;
     };
     match status.code {
-        403 => Some(Sighting::Refused(status.message.clone())),
-        404 => Some(Sighting::NotServed),
+        403 => Some(Presence::Denied(status.message.clone())),
+        404 => Some(Presence::NotServed),
         _ => None,
     }
 }

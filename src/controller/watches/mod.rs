@@ -86,14 +86,8 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         secret_watches,
         atlas_projects: NameWatches::new(client.clone(), atlas_objects::projects, relists.clone(), Arc::clone(&triggers)),
         atlas_users: NameWatches::new(client.clone(), atlas_objects::users, relists.clone(), Arc::clone(&triggers)),
-        clock: Arc::clone(&settings.clock),
-        scope: scope.clone(),
+        settings: settings.clone(),
         atlas: settings.atlas_access(),
-        atlas_defaults: settings.atlas_defaults.clone(),
-        turns: settings.turns.clone(),
-        users: Arc::clone(&settings.users),
-        metrics: Arc::clone(&settings.metrics),
-        leadership: settings.leadership.clone(),
         memory,
         lists,
         issuers: IssuerDirectory::default(),
@@ -163,8 +157,8 @@ impl Context {
     fn forget(&self, name: &NamespacedName) {
         self.memory.forget(name);
         self.memory.forget_unreadable(&Waiting::Certificate(name.clone()));
-        self.turns.forget(name);
-        self.metrics.forget(name);
+        self.settings.turns.forget(name);
+        self.settings.metrics.forget(name);
         self.forget_user(name);
         self.secret_watches.forget(&Waiting::Certificate(name.clone()));
     }

@@ -86,21 +86,21 @@ struct Held {
 }
 
 /// What a caller that needs a token does.
-enum Finding {
+enum TokenState {
     Use(SecretString),
     /// Ask for a token. The old one serves meanwhile, if there is one.
     Refresh(Option<SecretString>),
-    Refused(IssueError),
+    Failed(IssueError),
 }
 
 impl State {
-    fn find(&self, now: Instant) -> Finding {
+    fn find(&self, now: Instant) -> TokenState {
         let valid = self.token.as_ref().filter(|token| now < token.expires_at);
         match (valid, &self.refusal) {
-            (Some(token), _) if now < token.refresh_at => Finding::Use(token.value.clone()),
-            (Some(token), Some((until, _))) if now < *until => Finding::Use(token.value.clone()),
-            (None, Some((until, error))) if now < *until => Finding::Refused(error.clone()),
-            (token, _) => Finding::Refresh(token.map(|token| token.value.clone())),
+            (Some(token), _) if now < token.refresh_at => TokenState::Use(token.value.clone()),
+            (Some(token), Some((until, _))) if now < *until => TokenState::Use(token.value.clone()),
+            (None, Some((until, error))) if now < *until => TokenState::Failed(error.clone()),
+            (token, _) => TokenState::Refresh(token.map(|token| token.value.clone())),
         }
     }
 }
@@ -136,20 +136,20 @@ impl Tokens {
         let slot = self.slot(AccountKey::new(settings, account));
         let found = slot.lock().find(Instant::now());
         let refresh = match found {
-            Finding::Use(value) => return Ok(Token { value, is_new: false }),
-            Finding::Refused(error) => return Err(error),
-            Finding::Refresh(Some(old)) => match slot.refresh.try_lock() {
+            TokenState::Use(value) => return Ok(Token { value, is_new: false }),
+            TokenState::Failed(error) => return Err(error),
+            TokenState::Refresh(Some(old)) => match slot.refresh.try_lock() {
                 Ok(refresh) => refresh,
                 Err(_) => return Ok(Token { value: old, is_new: false }),
             },
-            Finding::Refresh(None) => slot.refresh.lock().await,
+            TokenState::Refresh(None) => slot.refresh.lock().await,
         };
         // Another caller may have asked for a token while this one waited.
         let found = slot.lock().find(Instant::now());
         let old = match found {
-            Finding::Use(value) => return Ok(Token { value, is_new: true }),
-            Finding::Refused(error) => return Err(error),
-            Finding::Refresh(old) => old,
+            TokenState::Use(value) => return Ok(Token { value, is_new: true }),
+            TokenState::Failed(error) => return Err(error),
+            TokenState::Refresh(old) => old,
         };
         let answer = ask(http, settings, account, now).await;
         drop(refresh);
@@ -296,10 +296,10 @@ mod tests {
     fn what_a_caller_does(#[case] refresh: u64, #[case] expires: u64, #[case] refused: Option<u64>, #[case] expected: &str) {
         let now = Instant::now();
         let found = match state(refresh, expires, refused, now).find(now) {
-            Finding::Use(_) => "use",
-            Finding::Refresh(Some(_)) => "refresh with the old one",
-            Finding::Refresh(None) => "refresh",
-            Finding::Refused(_) => "refused",
+            TokenState::Use(_) => "use",
+            TokenState::Refresh(Some(_)) => "refresh with the old one",
+            TokenState::Refresh(None) => "refresh",
+            TokenState::Failed(_) => "refused",
         };
         assert_eq!(found, expected);
     }

@@ -3,7 +3,7 @@
 use kube::{ResourceExt, api::DynamicObject};
 use serde::Deserialize;
 
-use crate::{api::Reason, issuers::Refusal, memory::NamespacedName};
+use crate::{api::Reason, issuers::IssuerFault, memory::NamespacedName};
 
 /// What an `AtlasProject` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,17 +99,17 @@ struct ForeignCondition {
 }
 
 /// Checks the id of a project, because it becomes a part of a URL.
-fn checked_id(id: &str, of: &str) -> Result<String, Refusal> {
+fn checked_id(id: &str, of: &str) -> Result<String, IssuerFault> {
     if id.len() == 24 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')) {
         Ok(id.to_owned())
     } else {
-        Err(Refusal::new(Reason::AtlasObjectNotReady, format!("{of} has a project id that is not 24 hexadecimal digits")))
+        Err(IssuerFault::new(Reason::AtlasObjectNotReady, format!("{of} has a project id that is not 24 hexadecimal digits")))
     }
 }
 
 /// The namespace and name that a reference leads to. `None` if it names nothing. They are checked here because the definitions of
 /// these kinds do not check them, and they become parts of paths and selectors.
-fn within(reference: Reference, namespace: &str, of: &str) -> Result<Option<NamespacedName>, Refusal> {
+fn within(reference: Reference, namespace: &str, of: &str) -> Result<Option<NamespacedName>, IssuerFault> {
     if reference.name.is_empty() {
         return Ok(None);
     }
@@ -117,7 +117,7 @@ fn within(reference: Reference, namespace: &str, of: &str) -> Result<Option<Name
     if is_label(&namespace) && reference.name.len() <= 253 && reference.name.split('.').all(is_label) {
         return Ok(Some((namespace, reference.name)));
     }
-    Err(Refusal::new(Reason::AtlasObjectNotReady, format!("{of} refers to something whose name no object can have")))
+    Err(IssuerFault::new(Reason::AtlasObjectNotReady, format!("{of} refers to something whose name no object can have")))
 }
 
 /// Whether this is a label of a DNS name (RFC 1123). Names and namespaces of objects consist of such labels.
@@ -127,15 +127,15 @@ fn is_label(text: &str) -> bool {
 }
 
 /// The fields of an object that are used here. An object that is being deleted is refused.
-fn data<T: for<'de> Deserialize<'de>>(object: &DynamicObject, of: &str) -> Result<T, Refusal> {
+fn data<T: for<'de> Deserialize<'de>>(object: &DynamicObject, of: &str) -> Result<T, IssuerFault> {
     if object.metadata.deletion_timestamp.is_some() {
         let message = format!("{of} is being deleted: create it anew once it is gone, or correct the reference");
-        return Err(Refusal::new(Reason::AtlasObjectNotReady, message));
+        return Err(IssuerFault::new(Reason::AtlasObjectNotReady, message));
     }
     // The error of the reader would quote what stands there, at any length.
     T::deserialize(&object.data).map_err(|_| {
         let message = format!("{of} is not as the Atlas Kubernetes Operator has it: compare its fields with its definition");
-        Refusal::new(Reason::AtlasObjectNotReady, message)
+        IssuerFault::new(Reason::AtlasObjectNotReady, message)
     })
 }
 
@@ -143,12 +143,12 @@ fn data<T: for<'de> Deserialize<'de>>(object: &DynamicObject, of: &str) -> Resul
 ///
 /// # Errors
 /// What has to happen to the object before it can be used.
-pub fn read_project(object: &DynamicObject) -> Result<Project, Refusal> {
+pub fn read_project(object: &DynamicObject) -> Result<Project, IssuerFault> {
     let namespace = object.namespace().unwrap_or_default();
     let of = format!("the AtlasProject {} in namespace {namespace}", object.name_any());
     let ProjectData { spec, status } = data(object, &of)?;
     let id = status.id.filter(|id| !id.is_empty()).ok_or_else(|| {
-        Refusal::new(
+        IssuerFault::new(
             Reason::AtlasObjectNotReady,
             format!(
                 "{of} has no id in its status yet: see whether the Atlas Kubernetes Operator runs and what its conditions say"
@@ -166,7 +166,7 @@ pub fn read_project(object: &DynamicObject) -> Result<Project, Refusal> {
 ///
 /// # Errors
 /// What has to happen to the object before it can be used.
-pub fn read_user(object: &DynamicObject) -> Result<User, Refusal> {
+pub fn read_user(object: &DynamicObject) -> Result<User, IssuerFault> {
     let namespace = object.namespace().unwrap_or_default();
     let of = format!("the AtlasDatabaseUser {}", object.name_any());
     let UserData { spec, status } = data(object, &of)?;
@@ -174,7 +174,7 @@ pub fn read_user(object: &DynamicObject) -> Result<User, Refusal> {
         let found =
             spec.x509_type.filter(|found| matches!(found.as_str(), "CUSTOMER" | "NONE")).unwrap_or_else(|| "NONE".to_owned());
         let message = format!("{of} has the x509Type {found}: Atlas makes certificates for the x509Type MANAGED only");
-        return Err(Refusal::new(Reason::AtlasUserNotManaged, message));
+        return Err(IssuerFault::new(Reason::AtlasUserNotManaged, message));
     }
     // Without the generation that was looked at, the condition may be about another spec.
     let is_current = status.observed_generation.is_some() && status.observed_generation == object.metadata.generation;
@@ -182,13 +182,13 @@ pub fn read_user(object: &DynamicObject) -> Result<User, Refusal> {
     if !(is_current && is_ready) {
         let message =
             format!("{of} is not Ready yet: see whether the Atlas Kubernetes Operator runs and what its conditions say");
-        return Err(Refusal::new(Reason::AtlasObjectNotReady, message));
+        return Err(IssuerFault::new(Reason::AtlasObjectNotReady, message));
     }
     let length = spec.username.chars().count();
     if length == 0 || length > 1024 || spec.username.chars().any(char::is_control) {
-        return Err(Refusal::new(Reason::InvalidSpec, format!("{of} has a user name that no certificate can have")));
+        return Err(IssuerFault::new(Reason::InvalidSpec, format!("{of} has a user name that no certificate can have")));
     }
-    let no_project = || Refusal::new(Reason::AtlasObjectNotReady, format!("{of} names no project"));
+    let no_project = || IssuerFault::new(Reason::AtlasObjectNotReady, format!("{of} names no project"));
     let project = match (spec.external_project_ref, spec.project_ref) {
         (Some(external), _) => UserProject::Id(checked_id(&external.id, &of)?),
         (None, Some(project)) => UserProject::Object(within(project, &namespace, &of)?.ok_or_else(no_project)?),
@@ -255,17 +255,17 @@ mod tests {
         assert!(read_project(&project).is_ok());
         let (project, user) =
             (read_project(&deleted(project)).unwrap_err(), read_user(&deleted(object(user_data()))).unwrap_err());
-        for refusal in [project, user] {
-            assert_eq!(refusal.reason, Reason::AtlasObjectNotReady);
-            assert!(refusal.message.contains("is being deleted"), "{}", refusal.message);
+        for fault in [project, user] {
+            assert_eq!(fault.reason, Reason::AtlasObjectNotReady);
+            assert!(fault.message.contains("is being deleted"), "{}", fault.message);
         }
     }
 
     #[test]
     fn what_cannot_be_read_is_not_quoted() {
-        let refusal = read_project(&object(json!({ "status": { "id": { "words": "x".repeat(5000) } } }))).unwrap_err();
+        let fault = read_project(&object(json!({ "status": { "id": { "words": "x".repeat(5000) } } }))).unwrap_err();
         let other = read_project(&object(json!({ "status": "very-private" }))).unwrap_err();
-        assert!(refusal.message.len() < 200 && !other.message.contains("very-private"), "{refusal:?} {other:?}");
+        assert!(fault.message.len() < 200 && !other.message.contains("very-private"), "{fault:?} {other:?}");
     }
 
     fn user_data() -> serde_json::Value {
@@ -275,7 +275,7 @@ mod tests {
         })
     }
 
-    fn user(change: &serde_json::Value) -> Result<User, Refusal> {
+    fn user(change: &serde_json::Value) -> Result<User, IssuerFault> {
         let mut value = user_data();
         for (part, fields) in change.as_object().unwrap() {
             for (key, field) in fields.as_object().unwrap() {

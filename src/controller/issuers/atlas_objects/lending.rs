@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::{api::Reason, issuers::Refusal, memory::NamespacedName};
+use crate::{api::Reason, issuers::IssuerFault, memory::NamespacedName};
 
 /// The label by which the Atlas Kubernetes Operator itself recognises a Secret with credentials.
 const CREDENTIALS_LABEL: (&str, &str) = ("atlas.mongodb.com/type", "credentials");
@@ -34,12 +34,14 @@ pub enum Place {
 impl Place {
     /// The refusal as it may be told. A refusal about another namespace gets the one message, so that nobody learns what is
     /// there; its own message is for the log.
-    pub(crate) fn hide(self, refusal: Refusal) -> Refusal {
+    pub(crate) fn hide(self, fault: IssuerFault) -> IssuerFault {
         match self {
-            Self::Own => refusal,
-            Self::Elsewhere => {
-                Refusal { reason: Reason::LentCredentialsUnusable, message: UNUSABLE.to_owned(), detail: Some(refusal.message) }
-            }
+            Self::Own => fault,
+            Self::Elsewhere => IssuerFault {
+                reason: Reason::LentCredentialsUnusable,
+                message: UNUSABLE.to_owned(),
+                detail: Some(fault.message),
+            },
         }
     }
 
@@ -74,7 +76,7 @@ impl Lending {
     ///
     /// # Errors
     /// It is another namespace, and nothing is lent to `own`.
-    pub(crate) fn place(&self, own: &str, named: &str) -> Result<Place, Refusal> {
+    pub(crate) fn place(&self, own: &str, named: &str) -> Result<Place, IssuerFault> {
         if named == own {
             Ok(Place::Own)
         } else if self.0.contains(own) {
@@ -83,7 +85,7 @@ impl Lending {
             let message = format!(
                 "this leads from namespace {own} to another one, whose AtlasProjects and credentials are not lent to it: name an AtlasProject and a Secret of namespace {own}, or ask the administrator to add {own} to the chart's value atlas.lendCredentialsTo (--lend-credentials-to)"
             );
-            Err(Refusal::new(Reason::CredentialsNotLent, message))
+            Err(IssuerFault::new(Reason::CredentialsNotLent, message))
         }
     }
 
@@ -101,7 +103,7 @@ impl Lending {
         of_user: Option<NamespacedName>,
         (of_project, project_place): (Option<NamespacedName>, Place),
         global: Option<&NamespacedName>,
-    ) -> Result<(NamespacedName, Place), Refusal> {
+    ) -> Result<(NamespacedName, Place), IssuerFault> {
         if let Some(secret) = of_user {
             return Ok((secret, Place::Own));
         }
@@ -111,7 +113,7 @@ impl Lending {
         }
         match global {
             Some(secret) if self.0.contains(own) => Ok((secret.clone(), Place::Elsewhere)),
-            _ => Err(project_place.hide(Refusal::new(
+            _ => Err(project_place.hide(IssuerFault::new(
                 Reason::CredentialsNotFound,
                 format!(
                     "neither the AtlasDatabaseUser nor its AtlasProject names a Secret with credentials: give spec.connectionSecret or spec.connectionSecretRef, or ask the administrator to lend namespace {own} the Atlas Kubernetes Operator's own (the chart's values atlas.operatorSecret and atlas.lendCredentialsTo)"
@@ -140,9 +142,9 @@ mod tests {
     #[test]
     fn nothing_is_lent_unless_the_namespace_is_listed() {
         assert_eq!(Lending::default().place("shop", "shop"), Ok(Place::Own));
-        let refusal = Lending::default().place("shop", "bank").unwrap_err();
-        assert_eq!(refusal.reason, Reason::CredentialsNotLent);
-        assert!(refusal.message.contains("atlas.lendCredentialsTo"), "{}", refusal.message);
+        let fault = Lending::default().place("shop", "bank").unwrap_err();
+        assert_eq!(fault.reason, Reason::CredentialsNotLent);
+        assert!(fault.message.contains("atlas.lendCredentialsTo"), "{}", fault.message);
         assert_eq!(lending(&[" shop ", ""]).place("shop", "bank"), Ok(Place::Elsewhere));
         assert!(lending(&["bank", "shop-eu", "sho", ""]).place("shop", "bank").is_err(), "to lend is not to borrow");
         assert!(lending(&[""]).place("", "bank").is_err());
@@ -163,7 +165,7 @@ mod tests {
     ) {
         let global = name("system", "key");
         let found = lending(lent_to).credentials("shop", of_user, (of_project, Place::Own), Some(&global));
-        assert_eq!(found.map_err(|refusal| refusal.reason), expected);
+        assert_eq!(found.map_err(|fault| fault.reason), expected);
     }
 
     #[test]
@@ -184,12 +186,12 @@ mod tests {
     #[test]
     fn whatever_is_wrong_elsewhere_is_told_alike_and_the_rest_is_for_the_log() {
         let told = [Reason::CredentialsNotFound, Reason::CredentialsInvalid, Reason::AtlasObjectNotReady].map(|reason| {
-            let refusal = Place::Elsewhere.hide(Refusal::new(reason, format!("the Secret victim {reason:?}")));
-            assert!(refusal.detail.is_some_and(|detail| detail.contains("victim")));
-            (refusal.reason, refusal.message)
+            let fault = Place::Elsewhere.hide(IssuerFault::new(reason, format!("the Secret victim {reason:?}")));
+            assert!(fault.detail.is_some_and(|detail| detail.contains("victim")));
+            (fault.reason, fault.message)
         });
         assert!(told.iter().all(|one| *one == told[0] && !one.1.contains("victim")), "{told:?}");
-        let own = Refusal::new(Reason::CredentialsNotFound, "the Secret a does not exist");
+        let own = IssuerFault::new(Reason::CredentialsNotFound, "the Secret a does not exist");
         assert_eq!(Place::Own.hide(own.clone()), own);
     }
 

@@ -23,7 +23,7 @@ pub use self::{
     content::{Project, User, UserProject, read_project, read_user},
     lending::{Lending, Place},
 };
-use super::{AtlasSource, Endpoint, LoadedIssuer, Refusal, credentials::SecretReference, load_atlas};
+use super::{AtlasSource, Endpoint, IssuerFault, LoadedIssuer, credentials::SecretReference, load_atlas};
 use crate::{
     Context, Received, Scope,
     api::{AtlasApiVersion, DatabaseUserCertificate, ProjectReference, Reason},
@@ -31,7 +31,7 @@ use crate::{
     issuer::atlas::Words,
     kubernetes::KubernetesError,
     memory::NamespacedName,
-    watches::{by_name::Sighting, triggers::Waiting},
+    watches::{by_name::Presence, triggers::Waiting},
 };
 
 /// Validity in months of a certificate with a `userRef` whose spec does not give one.
@@ -53,18 +53,18 @@ fn api(client: &Client, namespace: &str, kind: &str, plural: &str) -> Api<Receiv
 }
 
 /// Reads the object that a reference leads to. `Ok(None)` if its watch has shown nothing yet.
-fn sighted<T>(
-    sighting: Sighting<DynamicObject>,
+fn present<T>(
+    presence: Presence<DynamicObject>,
     kind: &str,
     (namespace, name): &NamespacedName,
-    read: impl FnOnce(&DynamicObject) -> Result<T, Refusal>,
-) -> Result<Option<T>, Refusal> {
-    let object = sighting.known("does not exist: create it, or correct the reference").map_err(|why| {
-        Refusal::new(Reason::AtlasObjectNotFound, format!("the {kind} {name} in namespace {namespace} {why}"))
+    read: impl FnOnce(&DynamicObject) -> Result<T, IssuerFault>,
+) -> Result<Option<T>, IssuerFault> {
+    let object = presence.known("does not exist: create it, or correct the reference").map_err(|why| {
+        IssuerFault::new(Reason::AtlasObjectNotFound, format!("the {kind} {name} in namespace {namespace} {why}"))
     })?;
     let Some(object) = object else { return Ok(None) };
     match object.unreadable() {
-        Some(unreadable) => Err(Refusal::new(
+        Some(unreadable) => Err(IssuerFault::new(
             Reason::AtlasObjectNotReady,
             format!("the {kind} {name} in namespace {namespace} cannot be read ({})", unreadable.fault()),
         )),
@@ -78,12 +78,12 @@ pub(crate) fn find_project(
     who: &Waiting,
     reference: &ProjectReference,
     namespace: &str,
-) -> Result<Option<(NamespacedName, Project)>, Refusal> {
+) -> Result<Option<(NamespacedName, Project)>, IssuerFault> {
     let is_cluster_issuer = namespace.is_empty();
     let name = match (&reference.namespace, is_cluster_issuer) {
         (Some(other), true) => (other.clone(), reference.name.clone()),
         (None, true) => {
-            return Err(Refusal::new(
+            return Err(IssuerFault::new(
                 Reason::InvalidSpec,
                 "give spec.atlas.projectRef.namespace: a cluster issuer has none of its own",
             ));
@@ -92,10 +92,10 @@ pub(crate) fn find_project(
         (Some(other), false) if other == namespace => (namespace.to_owned(), reference.name.clone()),
         (Some(_), false) => {
             let message = "spec.atlas.projectRef must not lead to another namespace, whose credentials are not this one's: use a ClusterCertificateIssuer";
-            return Err(Refusal::new(Reason::InvalidSpec, message));
+            return Err(IssuerFault::new(Reason::InvalidSpec, message));
         }
     };
-    let project = sighted(context.atlas_projects.watch(who, &name), "AtlasProject", &name, read_project)?;
+    let project = present(context.atlas_projects.watch(who, &name), "AtlasProject", &name, read_project)?;
     Ok(project.map(|project| (name, project)))
 }
 
@@ -112,9 +112,9 @@ pub(crate) fn project_credentials(
     issuer_namespace: &str,
     project_namespace: &str,
     secret: &NamespacedName,
-) -> Result<Place, Refusal> {
+) -> Result<Place, IssuerFault> {
     if !issuer_namespace.is_empty() && secret.0 != issuer_namespace {
-        return Err(Refusal::new(
+        return Err(IssuerFault::new(
             Reason::CredentialsInvalid,
             "the AtlasProject's credentials are in another namespace: name a Secret of this one in credentialsSecretRef, or use a ClusterCertificateIssuer",
         ));
@@ -130,12 +130,12 @@ pub(crate) fn check_project_beside_secret(
     lending: &Lending,
     project_namespace: &str,
     secret_namespace: &str,
-) -> Result<(), Refusal> {
-    lending.place(project_namespace, secret_namespace).map(|_| ()).map_err(|refusal| {
+) -> Result<(), IssuerFault> {
+    lending.place(project_namespace, secret_namespace).map(|_| ()).map_err(|fault| {
         let message = format!(
             "the AtlasProject is in namespace {project_namespace}, where its id could be changed to that of any project that spec.atlas.credentialsSecretRef is good for: give spec.atlas.projectId, or add {project_namespace} to the chart's value atlas.lendCredentialsTo (--lend-credentials-to)"
         );
-        Refusal { message, ..refusal }
+        IssuerFault { message, ..fault }
     })
 }
 
@@ -153,17 +153,17 @@ pub(crate) async fn user_issuer(
             (IssuerState::Usable(Box::new(loaded.facts.clone())), Some(loaded))
         }
         Ok(None) => (IssuerState::Unknown, None),
-        Err(refusal) => {
-            if context.user_issuers.set(name, Err(refusal.clone())) {
-                refusal.log_detail(namespace, user);
+        Err(fault) => {
+            if context.user_issuers.set(name, Err(fault.clone())) {
+                fault.log_detail(namespace, user);
             }
-            (IssuerState::Unusable(refusal.reason, refusal.message), None)
+            (IssuerState::Unusable(fault.reason, fault.message), None)
         }
     };
     Ok(found)
 }
 
-type Found = Result<Option<Arc<LoadedIssuer>>, Refusal>;
+type Found = Result<Option<Arc<LoadedIssuer>>, IssuerFault>;
 
 async fn find_user(
     context: &Context,
@@ -175,12 +175,12 @@ async fn find_user(
     let Parts { user, project_id, secret: reference } = match user_parts(context, &who, name) {
         Ok(Some(parts)) => parts,
         Ok(None) => return Ok(Ok(None)),
-        Err(refusal) => return Ok(Err(refusal)),
+        Err(fault) => return Ok(Err(fault)),
     };
     let seen = match reference.seen(context, &Waiting::Credentials(certificate)) {
         Ok(Some(seen)) => seen,
         Ok(None) => return Ok(Ok(None)),
-        Err(refusal) => return Ok(Err(refusal)),
+        Err(fault) => return Ok(Err(fault)),
     };
     let version = format!(
         "{}/{project_id}/{}/{}",
@@ -195,7 +195,7 @@ async fn find_user(
     }
     let secret = match reference.read(context).await? {
         Ok(secret) => secret,
-        Err(refusal) => return Ok(Err(refusal)),
+        Err(fault) => return Ok(Err(fault)),
     };
     let endpoint = context.atlas.endpoint.clone();
     let source = AtlasSource {
@@ -208,7 +208,7 @@ async fn find_user(
     };
     Ok(load_atlas(source, Allow::default(), version, &secret, &context.atlas.client)
         .map(|loaded| Some(Arc::new(loaded)))
-        .map_err(|refusal| reference.place.hide(refusal)))
+        .map_err(|fault| reference.place.hide(fault)))
 }
 
 /// What an `AtlasDatabaseUser` leads to.
@@ -220,11 +220,11 @@ struct Parts {
 
 /// The user, the id of its project, and the Secret with the credentials. An object in another namespace is watched only if it is
 /// lent to the namespace of the user.
-fn user_parts(context: &Context, who: &Waiting, name: &NamespacedName) -> Result<Option<Parts>, Refusal> {
-    let Some(user) = sighted(context.atlas_users.watch(who, name), "AtlasDatabaseUser", name, read_user)? else {
+fn user_parts(context: &Context, who: &Waiting, name: &NamespacedName) -> Result<Option<Parts>, IssuerFault> {
+    let Some(user) = present(context.atlas_users.watch(who, name), "AtlasDatabaseUser", name, read_user)? else {
         return Ok(None);
     };
-    let lending = &context.atlas_defaults.lending;
+    let lending = &context.settings.atlas_defaults.lending;
     let (project, project_place) = match &user.project {
         UserProject::Id(id) => {
             context.atlas_projects.forget(who);
@@ -232,14 +232,19 @@ fn user_parts(context: &Context, who: &Waiting, name: &NamespacedName) -> Result
         }
         UserProject::Object(project) => {
             let place = lending.place(&name.0, &project.0).inspect_err(|_| context.atlas_projects.forget(who))?;
-            let found = sighted(context.atlas_projects.watch(who, project), "AtlasProject", project, read_project);
-            match found.map_err(|refusal| place.hide(refusal))? {
+            let found = present(context.atlas_projects.watch(who, project), "AtlasProject", project, read_project);
+            match found.map_err(|fault| place.hide(fault))? {
                 Some(project) => (project, place),
                 None => return Ok(None),
             }
         }
     };
-    let global = context.atlas_defaults.credentials.as_ref().filter(|_| matches!(context.scope, Scope::Cluster { .. }));
+    let global = context
+        .settings
+        .atlas_defaults
+        .credentials
+        .as_ref()
+        .filter(|_| matches!(context.settings.scope, Scope::Cluster { .. }));
     let of_project = (project.credentials, project_place);
     let (secret, place) = lending.credentials(&name.0, user.credentials.clone(), of_project, global)?;
     let secret =
@@ -270,7 +275,7 @@ mod tests {
     ) {
         let lending: Lending = lent_to.iter().map(|name| (*name).to_owned()).collect();
         let found = project_credentials(&lending, issuer, project, &(secret.to_owned(), "key".to_owned()));
-        assert_eq!(found.map_err(|refusal| refusal.reason), expected);
+        assert_eq!(found.map_err(|fault| fault.reason), expected);
     }
     #[rstest]
     #[case::of_a_namespace("shop", "shop", &[], true)]
@@ -287,7 +292,7 @@ mod tests {
         let lending: Lending = lent_to.iter().map(|name| (*name).to_owned()).collect();
         let found = check_project_beside_secret(&lending, project, secret);
         assert_eq!(found.is_ok(), expected);
-        let refused = |refusal: Refusal| refusal.reason == Reason::CredentialsNotLent && refusal.message.contains("projectId");
+        let refused = |fault: IssuerFault| fault.reason == Reason::CredentialsNotLent && fault.message.contains("projectId");
         assert!(found.err().is_none_or(refused));
     }
 }
