@@ -39,7 +39,8 @@ fn assert_is_usable(run: &RunArguments) {
         assert!(endpoint.has_host() && endpoint.join("/api").is_ok(), "{run:?}");
         assert!(endpoint.origin().is_tuple(), "an endpoint that equals no other: {run:?}");
     }
-    if let Some((namespace, name)) = &run.atlas_operator_secret {
+    if let Some(location) = &run.atlas_operator_secret {
+        let (namespace, name) = (&location.namespace, &location.name);
         assert!(!namespace.is_empty() && !name.is_empty(), "{run:?}");
     }
 }

@@ -9,6 +9,7 @@ use reqwest::{
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 use usercert_operator::{
+    api::NamespacedName,
     controller::{UserProject, read_project, read_user},
     issuer::{
         IssueError, Minted, Retry,
@@ -121,7 +122,7 @@ fn line(text: &[u8]) -> (&[u8], &[u8]) {
 pub fn atlas_object(data: &[u8]) -> Outcome {
     let Ok(object) = serde_json::from_slice::<DynamicObject>(data) else { return Outcome::Unread };
     // Of a path, and the value of a selector.
-    let is_path_segment = |(_, name): &(String, String)| {
+    let is_path_segment = |NamespacedName { name, .. }: &NamespacedName| {
         !name.is_empty()
             && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
             && !name.contains("..")
@@ -130,7 +131,7 @@ pub fn atlas_object(data: &[u8]) -> Outcome {
     match read_project(&object) {
         Ok(project) => {
             assert!(is_id(&project.id), "{project:?}");
-            assert!(project.credentials.iter().all(is_path_segment), "{project:?}");
+            assert!(project.credentials.iter().all(|location| is_path_segment(location)), "{project:?}");
         }
         Err(refusal) => assert!(!refusal.message.is_empty()),
     }
@@ -141,7 +142,7 @@ pub fn atlas_object(data: &[u8]) -> Outcome {
                 UserProject::Id(id) => assert!(is_id(id), "{user:?}"),
                 UserProject::Object(project) => assert!(is_path_segment(project), "{user:?}"),
             }
-            assert!(user.credentials.iter().all(is_path_segment), "{user:?}");
+            assert!(user.credentials.iter().all(|location| is_path_segment(location)), "{user:?}");
         }
         Err(refusal) => assert!(!refusal.message.is_empty()),
     }

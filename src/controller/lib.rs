@@ -17,7 +17,7 @@ use url::Url;
 use self::{
     events::Events,
     issuers::IssuerDirectory,
-    memory::{Memory, NamespacedName},
+    memory::Memory,
     watches::{by_name::NameWatches, lists::Lists, triggers::Triggers},
 };
 use usercert_operator_core::{api, certificate, decide};
@@ -25,7 +25,7 @@ use usercert_operator_issuer as issuer;
 use usercert_operator_runtime as runtime;
 
 use crate::{
-    api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate},
+    api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, NamespacedName, SecretLocation},
     decide::pass::PassError,
     issuer::atlas::{AtlasAccess, AtlasClient, EndpointRule},
     runtime::{Clock, Leadership, Metrics},
@@ -63,7 +63,7 @@ pub struct AtlasDefaults {
     /// The API's base URL.
     pub endpoint: Url,
     /// Namespace and name of the Secret with the Atlas Kubernetes Operator's own credentials, for users and projects that name none.
-    pub credentials: Option<NamespacedName>,
+    pub credentials: Option<SecretLocation>,
     /// Who may use these, and what other namespaces have.
     pub lending: Lending,
 }

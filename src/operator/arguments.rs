@@ -4,6 +4,7 @@ use std::{ffi::OsStr, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
 use url::Url;
+use usercert_operator_core::api::SecretLocation;
 
 /// Obtains X.509 client certificates for database users, keeps them in Kubernetes TLS Secrets, and renews them in time.
 #[derive(Clone, Debug, Parser)]
@@ -71,7 +72,7 @@ pub struct RunArguments {
     /// The Secret with the Atlas Kubernetes Operator's own credentials, as NAMESPACE/NAME. It is used for objects with a userRef
     /// whose user and project name no Secret, in the namespaces of --lend-credentials-to. Default: none.
     #[arg(long, env = "ATLAS_OPERATOR_SECRET", value_parser = namespaced_name, value_name = "NAMESPACE/NAME")]
-    pub atlas_operator_secret: Option<(String, String)>,
+    pub atlas_operator_secret: Option<SecretLocation>,
     /// Let the objects of this namespace use projects and credentials of other namespaces, as their userRef and its project name
     /// them; may be repeated. Whoever may write the Atlas Kubernetes Operator's users there then gets certificates for the users
     /// of every project. Default: none.
@@ -119,10 +120,10 @@ fn endpoint(text: &str) -> Result<Url, &'static str> {
     }
 }
 
-fn namespaced_name(text: &str) -> Result<(String, String), String> {
+fn namespaced_name(text: &str) -> Result<SecretLocation, String> {
     match text.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok((namespace.to_owned(), name.to_owned()))
+            Ok(SecretLocation::new(namespace, name))
         }
         _ => Err("give NAMESPACE/NAME".to_owned()),
     }

@@ -17,7 +17,7 @@ use prometheus_client::{
 };
 
 use super::Leadership;
-use crate::api::{Reason, UnaccountedCertificates};
+use crate::api::{ObjectKey, Reason, UnaccountedCertificates};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct IssuerLabels {
@@ -122,15 +122,15 @@ impl Metrics {
     }
 
     /// Notes the certificates of the database user of an object that no Secret of this operator holds. `None` removes the series.
-    pub fn unaccounted(&self, (namespace, name): &(String, String), found: Option<&UnaccountedCertificates>) {
-        let labels = ObjectLabels { namespace: namespace.clone(), name: name.clone() };
+    pub fn unaccounted(&self, object: &ObjectKey, found: Option<&UnaccountedCertificates>) {
+        let labels = ObjectLabels { namespace: object.namespace.clone(), name: object.name.clone() };
         let latest_expiry = found.and_then(|found| found.latest_expiry.as_ref());
         set(&self.unaccounted, &labels, found.map(|found| found.count));
         set(&self.unaccounted_expiry, &labels, latest_expiry.map(|latest| latest.0.as_second()));
     }
 
     /// Removes the series of an object that is gone.
-    pub fn forget(&self, object: &(String, String)) {
+    pub fn forget(&self, object: &ObjectKey) {
         self.unaccounted(object, None);
     }
 

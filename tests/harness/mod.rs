@@ -29,6 +29,7 @@ use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 use usercert_operator::{
+    api::SecretLocation,
     controller::{self, AtlasDefaults, DatabaseUsers, Scope, Settings, Turns},
     issuer::atlas::AtlasClient,
     operator::without_bodies,
@@ -185,7 +186,7 @@ impl Operator {
                 atlas: atlas.clone(),
                 atlas_defaults: AtlasDefaults {
                     endpoint: self.atlas_url.parse().unwrap(),
-                    credentials: Some(("mongodb-atlas-system".to_owned(), "mongodb-atlas-operator-api-key".to_owned())),
+                    credentials: Some(SecretLocation::new("mongodb-atlas-system", "mongodb-atlas-operator-api-key")),
                     lending: [LENT.to_owned()].into_iter().collect(),
                 },
                 // The stand-ins and the proxies before them listen on ports that nobody knows before.

@@ -26,7 +26,7 @@ use crate::{
     Context, FromMetadata, Received, ReconcileError, Scope,
     api::{
         CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKind, IssuerSpec, IssuerStatus,
-        READY, Reason, condition, names::CONTROLLER, set_condition, set_stalled,
+        ObjectKey, READY, Reason, SecretLocation, condition, names::CONTROLLER, set_condition, set_stalled,
     },
     decide::{
         new_warnings,
@@ -272,14 +272,14 @@ fn parts(
             _ => key.namespace.clone(),
         };
         if let Some((at, _)) = &project {
-            check_project_beside_secret(&context.settings.atlas_defaults.lending, &at.0, &namespace)?;
+            check_project_beside_secret(&context.settings.atlas_defaults.lending, &at.namespace, &namespace)?;
         }
-        let secret = SecretReference { name: (namespace, name.to_owned()), place: Place::Own, missing, unusable };
+        let secret = SecretReference { name: SecretLocation::new(namespace, name), place: Place::Own, missing, unusable };
         return Ok(Some((project.map(|(_, project)| project.id), secret)));
     }
     match project {
         Some((at, Project { id, credentials: Some(secret) })) => {
-            let place = project_credentials(&context.settings.atlas_defaults.lending, &key.namespace, &at.0, &secret)?;
+            let place = project_credentials(&context.settings.atlas_defaults.lending, &key.namespace, &at.namespace, &secret)?;
             Ok(Some((Some(id), SecretReference { name: secret, place, missing, unusable })))
         }
         Some(_) => Err(IssuerFault::new(
@@ -344,7 +344,6 @@ fn wake_users(context: &Context, key: &IssuerKey) {
         issuer_key(certificate).as_ref() == Some(key) || stands_aside(certificate)
     };
     for user in context.certificate_store.state_filter(is_concerned) {
-        let name = (user.namespace().unwrap_or_default(), user.name_any());
-        context.triggers.wake(&Waiting::Certificate(name));
+        context.triggers.wake(&Waiting::Certificate(ObjectKey::of(&user)));
     }
 }

@@ -9,9 +9,8 @@ use kube::{Api, core::PartialObjectMeta};
 use super::{IssuerFault, atlas_objects::Place};
 use crate::{
     Context, Received,
-    api::Reason,
+    api::{NamespacedName, Reason, SecretLocation},
     kubernetes::{KubernetesError, request},
-    memory::NamespacedName,
     watches::triggers::Waiting,
 };
 
@@ -21,7 +20,7 @@ const NO_SECRET: &str = "does not exist: create it";
 /// A Secret, and the reasons for a condition if it cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SecretReference {
-    pub(crate) name: NamespacedName,
+    pub(crate) name: SecretLocation,
     /// Where the Secret is, seen from the object with the reference.
     pub(crate) place: Place,
     pub(crate) missing: Reason,
@@ -30,7 +29,7 @@ pub(crate) struct SecretReference {
 
 impl SecretReference {
     fn refuse(&self, reason: Reason, why: &str) -> IssuerFault {
-        let (namespace, name) = &self.name;
+        let NamespacedName { namespace, name } = &*self.name;
         self.place.hide(IssuerFault::new(reason, format!("the Secret {name} in namespace {namespace} {why}")))
     }
 
@@ -54,8 +53,8 @@ impl SecretReference {
     /// # Errors
     /// The outer error: the request failed. The inner one: the Secret does not exist any more, is not lent, or cannot be read.
     pub(crate) async fn read(&self, context: &Context) -> Result<Result<Received<Secret>, IssuerFault>, KubernetesError> {
-        let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &self.name.0);
-        let found = match request("read the issuer's Secret", api.get_opt(&self.name.1)).await {
+        let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &self.name.namespace);
+        let found = match request("read the issuer's Secret", api.get_opt(&self.name.name)).await {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(Err(self.refuse(self.missing, NO_SECRET))),
             // A Secret in the own namespace is tried again, because the missing permission may be granted. For one in another

@@ -10,10 +10,8 @@ use std::{
 };
 
 use super::{pass::secret::SecretContent, watches::triggers::Waiting};
+use crate::api::{ObjectKey, SecretLocation};
 use crate::decide::{ObjectMemory, RememberedSecret, SecretSource, SecretVersion, SecretView, is_older, secret_source};
-
-/// A namespaced object's namespace and name.
-pub type NamespacedName = (String, String);
 
 /// A certificate that was minted and is not in its Secret yet, with its key.
 #[derive(Clone, Debug)]
@@ -29,8 +27,8 @@ pub(super) const ECHO_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
 struct Remembered {
-    objects: HashMap<NamespacedName, RememberedObject>,
-    secrets: HashMap<NamespacedName, SecretMemory>,
+    objects: HashMap<ObjectKey, RememberedObject>,
+    secrets: HashMap<SecretLocation, SecretMemory>,
     told_unreadable: HashMap<Waiting, String>,
 }
 
@@ -71,12 +69,12 @@ impl Memory {
 
     /// What is remembered of the object with this UID.
     #[must_use]
-    pub fn object(&self, name: &NamespacedName, uid: &str) -> ObjectMemory {
+    pub fn object(&self, name: &ObjectKey, uid: &str) -> ObjectMemory {
         self.lock().objects.get(name).filter(|object| object.uid == uid).map(|object| object.memory.clone()).unwrap_or_default()
     }
 
     /// Remembers this of the object with this UID. The key of a certificate that is not unsaved any more is forgotten.
-    pub fn remember(&self, name: &NamespacedName, uid: &str, memory: &ObjectMemory) {
+    pub fn remember(&self, name: &ObjectKey, uid: &str, memory: &ObjectMemory) {
         let mut remembered = self.lock();
         if *memory == ObjectMemory::default() {
             remembered.objects.remove(name);
@@ -90,19 +88,19 @@ impl Memory {
     }
 
     /// Keeps a certificate that was minted.
-    pub fn keep(&self, name: &NamespacedName, uid: &str, kept: Kept) {
+    pub fn keep(&self, name: &ObjectKey, uid: &str, kept: Kept) {
         self.lock().of(name, uid).kept = Some(kept);
     }
 
     /// The certificate that was minted for the object with this UID and is in no Secret yet.
     #[must_use]
-    pub fn kept(&self, name: &NamespacedName, uid: &str) -> Option<Kept> {
+    pub fn kept(&self, name: &ObjectKey, uid: &str) -> Option<Kept> {
         self.lock().objects.get(name).filter(|object| object.uid == uid)?.kept.clone()
     }
 
     /// The objects whose certificates are in no Secret yet, with the serial numbers.
     #[must_use]
-    pub fn all_kept(&self) -> Vec<(NamespacedName, String)> {
+    pub fn all_kept(&self) -> Vec<(ObjectKey, String)> {
         let remembered = self.lock();
         let kept = remembered.objects.iter().filter_map(|(name, object)| Some((name, object.kept.as_ref()?)));
         kept.map(|(name, kept)| (name.clone(), kept.content.pair.facts().serial_number.clone())).collect()
@@ -110,23 +108,23 @@ impl Memory {
 
     /// Counts a pass that failed for reasons of the API server; the number of failures in a row.
     #[must_use]
-    pub fn count_failure(&self, name: &NamespacedName, uid: &str) -> u32 {
+    pub fn count_failure(&self, name: &ObjectKey, uid: &str) -> u32 {
         self.lock().of(name, uid).memory.count_failure()
     }
 
     /// The object is gone.
-    pub fn forget(&self, name: &NamespacedName) {
+    pub fn forget(&self, name: &ObjectKey) {
         self.lock().objects.remove(name);
     }
 
     /// Remembers a Secret that was read.
-    pub fn read(&self, secret: NamespacedName, view: SecretView) {
+    pub fn read(&self, secret: SecretLocation, view: SecretView) {
         self.lock().secrets.insert(secret, SecretMemory { view, awaiting_echo: None });
     }
 
     /// Remembers a Secret that we wrote for the object with this UID; until the watch shows this version, it is newer than what the watch
     /// has shown.
-    pub fn wrote(&self, secret: NamespacedName, owner: String, view: SecretView) {
+    pub fn wrote(&self, secret: SecretLocation, owner: String, view: SecretView) {
         let awaiting_echo = Some(OwnWrite { since: Instant::now(), owner });
         self.lock().secrets.insert(secret, SecretMemory { view, awaiting_echo });
     }
@@ -135,7 +133,7 @@ impl Memory {
     #[must_use]
     pub fn secret_source(
         &self,
-        secret: &NamespacedName,
+        secret: &SecretLocation,
         owner: &str,
         shown: Option<SecretVersion<'_>>,
         verified: Option<SecretVersion<'_>>,
@@ -154,13 +152,13 @@ impl Memory {
 
     /// Whether the echo of our own write is awaited.
     #[must_use]
-    pub fn awaits_echo(&self, secret: &NamespacedName) -> bool {
+    pub fn awaits_echo(&self, secret: &SecretLocation) -> bool {
         let remembered = self.lock();
         remembered.secrets.get(secret).and_then(|memory| memory.awaiting_echo.as_ref()).is_some_and(OwnWrite::is_recent)
     }
 
     /// The watch has shown a version of a Secret.
-    pub fn saw(&self, secret: &NamespacedName, resource_version: &str) {
+    pub fn saw(&self, secret: &SecretLocation, resource_version: &str) {
         let mut remembered = self.lock();
         let Some(memory) = remembered.secrets.get_mut(secret) else { return };
         if !is_older(resource_version, &memory.view.resource_version) {
@@ -169,7 +167,7 @@ impl Memory {
     }
 
     /// The watch has shown that a Secret is gone, or has lost our label.
-    pub fn saw_deleted(&self, secret: &NamespacedName, uid: &str) {
+    pub fn saw_deleted(&self, secret: &SecretLocation, uid: &str) {
         let mut remembered = self.lock();
         if remembered.secrets.get(secret).is_some_and(|memory| memory.view.uid == uid) {
             remembered.secrets.remove(secret);
@@ -209,7 +207,7 @@ impl Memory {
 
 impl Remembered {
     /// What is remembered of the object with this UID; of another one under its name nothing is.
-    fn of(&mut self, name: &NamespacedName, uid: &str) -> &mut RememberedObject {
+    fn of(&mut self, name: &ObjectKey, uid: &str) -> &mut RememberedObject {
         let object = self.objects.entry(name.clone()).or_default();
         if object.uid != uid {
             *object = RememberedObject { uid: uid.to_owned(), ..RememberedObject::default() };

@@ -23,8 +23,8 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use super::NamespacedName;
 use crate::{
+    api::ObjectKey,
     issuer::atlas::{AtlasClient, LimitKey},
     watches::triggers::{Triggers, Waiting},
 };
@@ -42,14 +42,14 @@ const TURN_LASTS: Duration = Duration::from_mins(1);
 const LONGEST_NAP: Duration = Duration::from_secs(1);
 
 /// The order in which certificates wait: the one that expires soonest first.
-type Rank = (Timestamp, NamespacedName);
+type Rank = (Timestamp, ObjectKey);
 
 #[derive(Default)]
 struct Queue {
     waiting: BTreeMap<Rank, Waiter>,
-    expiries: HashMap<NamespacedName, Timestamp>,
+    expiries: HashMap<ObjectKey, Timestamp>,
     /// Turns that were given and not taken yet, with their cost.
-    given: HashMap<NamespacedName, (u32, Instant)>,
+    given: HashMap<ObjectKey, (u32, Instant)>,
     /// The number of passes under way that have a turn.
     under_way: u32,
     /// The number of calls that may still be made by turns that are given or under way.
@@ -109,14 +109,7 @@ impl Turns {
 
     /// A turn for `who` to make `cost` calls, if it is its turn. Otherwise `None`, and `who` is woken when it is.
     #[must_use]
-    pub fn ask(
-        &self,
-        key: &LimitKey,
-        who: &NamespacedName,
-        expiry: Timestamp,
-        cost: u32,
-        triggers: &Arc<Triggers>,
-    ) -> Option<Turn> {
+    pub fn ask(&self, key: &LimitKey, who: &ObjectKey, expiry: Timestamp, cost: u32, triggers: &Arc<Triggers>) -> Option<Turn> {
         let mut queues = self.0.lock();
         let Queues { by_key, busy } = &mut *queues;
         let queue = by_key.entry(key.clone()).or_default();
@@ -143,7 +136,7 @@ impl Turns {
     }
 
     /// Removes `who`, which needs no turn any more.
-    pub fn forget(&self, who: &NamespacedName) {
+    pub fn forget(&self, who: &ObjectKey) {
         let mut queues = self.0.lock();
         let Queues { by_key, busy } = &mut *queues;
         for queue in by_key.values_mut() {
@@ -170,7 +163,7 @@ impl Queue {
         shared.atlas.limits().wait(key, cost, self.promised, Instant::now())
     }
 
-    fn forget(&mut self, who: &NamespacedName, all_busy: &mut u32) {
+    fn forget(&mut self, who: &ObjectKey, all_busy: &mut u32) {
         if let Some(expiry) = self.expiries.remove(who) {
             self.waiting.remove(&(expiry, who.clone()));
         }
@@ -183,7 +176,7 @@ impl Queue {
 
     /// Gives turns to those who come first. Returns how long the next one has to wait. `None` if nobody waits.
     fn give(&mut self, shared: &Shared, all_busy: &mut u32, key: &LimitKey) -> Option<Duration> {
-        let lost: Vec<NamespacedName> =
+        let lost: Vec<ObjectKey> =
             self.given.iter().filter(|(_, (_, since))| since.elapsed() > TURN_LASTS).map(|(who, _)| who.clone()).collect();
         for who in lost {
             self.forget(&who, all_busy);
@@ -232,8 +225,8 @@ mod tests {
 
     use super::*;
 
-    fn name(name: &str) -> NamespacedName {
-        ("shop".to_owned(), name.to_owned())
+    fn name(name: &str) -> ObjectKey {
+        ObjectKey::new("shop", name)
     }
 
     fn at(second: i64) -> Timestamp {

@@ -8,13 +8,12 @@ use tracing::{error, info, warn};
 use super::{run, workable};
 use crate::{
     Context, Received, ReconcileError,
-    api::DatabaseUserCertificate,
+    api::{DatabaseUserCertificate, ObjectKey},
     decide::{
         Decision,
         pass::{End, Purpose},
     },
     kubernetes::{chain, request},
-    memory::NamespacedName,
 };
 
 const PERIOD: Duration = Duration::from_secs(2);
@@ -41,7 +40,7 @@ pub(crate) async fn drain(context: &Context, stopped: Instant, limit: Duration) 
                 break;
             }
             if let Err(error) = Box::pin(save(context, &name)).await {
-                warn!(namespace = name.0, name = name.1, error = chain(&error), "not saved yet");
+                warn!(namespace = name.namespace, name = name.name, error = chain(&error), "not saved yet");
             }
         }
         if !context.memory.all_kept().is_empty() {
@@ -51,9 +50,9 @@ pub(crate) async fn drain(context: &Context, stopped: Instant, limit: Duration) 
 }
 
 /// Looks at the object and its Secret as they are now, and does nothing but save.
-async fn save(context: &Context, name: &NamespacedName) -> Result<(), ReconcileError> {
-    let api = Api::<Received<DatabaseUserCertificate>>::namespaced(context.client.clone(), &name.0);
-    let found = request("read the object", api.get_opt(&name.1)).await?;
+async fn save(context: &Context, name: &ObjectKey) -> Result<(), ReconcileError> {
+    let api = Api::<Received<DatabaseUserCertificate>>::namespaced(context.client.clone(), &name.namespace);
+    let found = request("read the object", api.get_opt(&name.name)).await?;
     let wanted = found.filter(|object| context.memory.kept(name, &object.uid().unwrap_or_default()).is_some());
     let Some(object) = wanted.and_then(|object| workable(context, object)) else {
         context.memory.forget(name);
@@ -61,7 +60,7 @@ async fn save(context: &Context, name: &NamespacedName) -> Result<(), ReconcileE
     };
     let (end, pass) = Box::pin(run(context, &object, Purpose::SaveOnly)).await;
     if let Decision::Block { message, .. } = pass.decision() {
-        warn!(namespace = name.0, name = name.1, message, "not saved yet");
+        warn!(namespace = name.namespace, name = name.name, message, "not saved yet");
     }
     match end {
         End::Failed(error) => Err(error.into()),
@@ -69,8 +68,8 @@ async fn save(context: &Context, name: &NamespacedName) -> Result<(), ReconcileE
         End::AwaitChange => {
             if context.memory.kept(name, &object.uid().unwrap_or_default()).is_none() {
                 info!(
-                    namespace = name.0,
-                    name = name.1,
+                    namespace = name.namespace,
+                    name = name.name,
                     "given up: the Secret holds a newer certificate, or one for another user"
                 );
             }

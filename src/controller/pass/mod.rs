@@ -19,11 +19,10 @@ pub(super) use self::{
     report::{report_unreadable, status_patch},
 };
 use super::{
-    Context, Received, ReconcileError, issuers::controller::tell_issuer, kubernetes::chain, memory::NamespacedName,
-    watches::triggers::Waiting,
+    Context, Received, ReconcileError, issuers::controller::tell_issuer, kubernetes::chain, watches::triggers::Waiting,
 };
 use crate::{
-    api::DatabaseUserCertificate,
+    api::{DatabaseUserCertificate, ObjectKey},
     decide::pass::{End, Found, Next, Pass, PassError, Purpose, Step},
 };
 
@@ -50,7 +49,7 @@ pub(super) async fn reconcile(
     if !context.settings.leadership.may_act() {
         return Err(PassError::NotLeading.into());
     }
-    report_unreadable(&context, &Waiting::Certificate(name_of(&object)), &object).await;
+    report_unreadable(&context, &Waiting::Certificate(ObjectKey::of(&object)), &object).await;
     let Some(object) = workable(&context, Arc::unwrap_or_clone(object)) else { return Ok(Action::await_change()) };
     tell_issuer(&context, &object);
     let started = std::time::Instant::now();
@@ -89,7 +88,7 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
 /// was made for it before waits for its Secret, there is a pass all the same, which saves it under the name that the Secret had then.
 fn workable(context: &Context, mut object: Received<DatabaseUserCertificate>) -> Option<Received<DatabaseUserCertificate>> {
     if object.unreadable_object().is_some() {
-        let kept = context.memory.kept(&name_of(&object), &object.uid().unwrap_or_default())?;
+        let kept = context.memory.kept(&ObjectKey::of(&object), &object.uid().unwrap_or_default())?;
         object.spec.secret_name = Some(kept.secret_name);
     }
     Some(object)
@@ -107,10 +106,6 @@ pub(super) fn after_error(
         return Action::requeue(LOST_EVENT);
     }
     warn!(error = chain(error), "a pass failed and is repeated");
-    let doublings = context.memory.count_failure(&name_of(&object), &object.uid().unwrap_or_default()).min(DOUBLINGS);
+    let doublings = context.memory.count_failure(&ObjectKey::of(&object), &object.uid().unwrap_or_default()).min(DOUBLINGS);
     Action::requeue(Duration::from_secs(1 << doublings.saturating_sub(1)))
-}
-
-pub(super) fn name_of(object: &DatabaseUserCertificate) -> NamespacedName {
-    (object.namespace().unwrap_or_default(), object.name_any())
 }

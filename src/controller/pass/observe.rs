@@ -10,15 +10,15 @@ use kube::{
 
 use super::{
     adoption::{Holder, abandoned, check_adoptable, holder},
-    name_of, secret,
+    secret,
 };
 use crate::{
     Context, Received, Scope, SecretMetadata,
-    api::{DatabaseUserCertificate, IssuerKind, IssuerSpec, Reason},
+    api::{DatabaseUserCertificate, IssuerKind, IssuerSpec, NamespacedName, ObjectKey, Reason, SecretLocation},
     decide::{IssuerState, Observed, SecretSource, SecretState, SecretVersion, SecretView, pass::Look},
     issuers::{IssuerKey, LoadedIssuer, atlas_objects::user_issuer, secret_of},
     kubernetes::{KubernetesError, request},
-    memory::{ECHO_LIMIT, NamespacedName},
+    memory::ECHO_LIMIT,
     watches::{by_name::Presence, triggers::Waiting},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -29,7 +29,7 @@ pub(super) async fn observe(
     look: Look,
 ) -> Result<(Observed, Option<Arc<LoadedIssuer>>), KubernetesError> {
     let namespace = object.namespace().unwrap_or_default();
-    let secret_name = (namespace.clone(), object.secret_name());
+    let secret_name = SecretLocation::of(object);
     let (state, issuer) = issuer_state(context, object, &namespace).await?;
     let secret = match secret_state(context, object, &secret_name, look).await? {
         // What is put there later would be overwritten.
@@ -43,7 +43,7 @@ pub(super) async fn observe(
         secret,
         status: object.status.clone().unwrap_or_default(),
         unreadable: object.unreadable().map(ToString::to_string),
-        memory: context.memory.object(&name_of(object), &object.uid().unwrap_or_default()),
+        memory: context.memory.object(&ObjectKey::of(object), &object.uid().unwrap_or_default()),
         user: None,
         namespace_labels: namespace_labels(context.namespaces.as_ref(), &namespace),
         namespace,
@@ -54,7 +54,7 @@ pub(super) async fn observe(
 /// How long nothing has to be looked at: no longer than the echo of our own write is awaited, in case another changes the Secret before the
 /// watch has shown our write.
 pub(super) fn until_echo(context: &Context, object: &DatabaseUserCertificate, sleep: Duration) -> Duration {
-    let secret = (object.namespace().unwrap_or_default(), object.secret_name());
+    let secret = SecretLocation::of(object);
     if context.memory.awaits_echo(&secret) { sleep.min(ECHO_LIMIT) } else { sleep }
 }
 
@@ -75,7 +75,7 @@ impl Context {
     /// The issuer of an object, if it was looked at and can be used.
     pub(crate) fn loaded_issuer(&self, object: &DatabaseUserCertificate) -> Option<Arc<LoadedIssuer>> {
         let found = match &object.spec.user_ref {
-            Some(user) => self.user_issuers.get(&(object.namespace().unwrap_or_default(), user.name.clone())),
+            Some(user) => self.user_issuers.get(&NamespacedName::new(object.namespace().unwrap_or_default(), &user.name)),
             None => self.issuers.get(&issuer_key(object)?),
         };
         found?.ok()
@@ -90,7 +90,7 @@ async fn issuer_state(
     if let Some(user) = &object.spec.user_ref {
         return user_issuer(context, object, namespace, &user.name).await;
     }
-    context.forget_user(&(namespace.to_owned(), object.name_any()));
+    context.forget_user(&ObjectKey::of(object));
     let Some(key) = issuer_key(object) else { return Ok((IssuerState::Missing, None)) };
     // The store is asked first: an issuer that went while its watch was interrupted is forgotten by nobody.
     let state = unloaded(context, &key, namespace);
@@ -130,13 +130,13 @@ fn unloaded(context: &Context, key: &IssuerKey, namespace: &str) -> IssuerState 
 async fn secret_state(
     context: &Context,
     object: &DatabaseUserCertificate,
-    name: &NamespacedName,
+    name: &SecretLocation,
     look: Look,
 ) -> Result<SecretState, KubernetesError> {
     if look == Look::Live {
         return read(context, object, name).await;
     }
-    let reference = ObjectRef::<SecretMetadata>::new(&name.1).within(&name.0);
+    let reference = ObjectRef::<SecretMetadata>::new(&name.name).within(&name.namespace);
     let Some(seen) = context.secrets.get(&reference) else {
         return unlabelled(context, object, name).await;
     };
@@ -161,7 +161,7 @@ async fn secret_state(
 fn secret_source(
     context: &Context,
     object: &DatabaseUserCertificate,
-    name: &NamespacedName,
+    name: &SecretLocation,
     shown: Option<SecretVersion<'_>>,
     has_certificate: bool,
 ) -> (SecretSource, Option<SecretView>) {
@@ -175,7 +175,7 @@ fn secret_source(
 async fn unlabelled(
     context: &Context,
     object: &DatabaseUserCertificate,
-    name: &NamespacedName,
+    name: &SecretLocation,
 ) -> Result<SecretState, KubernetesError> {
     let had_certificate = object.status.as_ref().is_some_and(|status| status.serial_number.is_some());
     let presence = context.secret_watches.presence(name);
@@ -195,10 +195,10 @@ async fn unlabelled(
 async fn read(
     context: &Context,
     object: &DatabaseUserCertificate,
-    name: &NamespacedName,
+    name: &SecretLocation,
 ) -> Result<SecretState, KubernetesError> {
-    let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &name.0);
-    let Some(found) = request("read the Secret", api.get_opt(&name.1)).await? else {
+    let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &name.namespace);
+    let Some(found) = request("read the Secret", api.get_opt(&name.name)).await? else {
         return Ok(SecretState::Absent);
     };
     if let Some(foreign) = foreign(context, object, name, &found) {
@@ -220,7 +220,7 @@ async fn read(
 fn foreign<K: Resource>(
     context: &Context,
     object: &DatabaseUserCertificate,
-    name: &NamespacedName,
+    name: &SecretLocation,
     found: &Received<K>,
 ) -> Option<SecretState> {
     let Holder::Another(owner) = holder(object, found) else { return None };
@@ -228,8 +228,8 @@ fn foreign<K: Resource>(
 }
 
 /// The issuer that has its credentials or its CA in this Secret, whichever object's issuer it is.
-fn issuer_that_needs(context: &Context, name: &NamespacedName) -> Option<String> {
-    let (namespace, secret) = name;
+fn issuer_that_needs(context: &Context, name: &SecretLocation) -> Option<String> {
+    let NamespacedName { namespace, name: secret } = &**name;
     let names_it = |spec: &IssuerSpec| secret_of(spec) == Some(secret.as_str());
     let in_namespace =
         context.issuer_store.find(|issuer| issuer.namespace().as_ref() == Some(namespace) && names_it(&issuer.spec));

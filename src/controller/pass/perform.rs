@@ -13,14 +13,13 @@ use tracing::info;
 
 use super::{
     adoption::{Holder, adoption_patch, holder},
-    name_of,
     observe::{now, observe},
     report::{patch_status, report},
     secret::{self, SecretContent, placeholder, placeholder_patch},
 };
 use crate::{
     Context, Received,
-    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason, names::CONTROLLER},
+    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, SecretLocation, names::CONTROLLER},
     certificate::CertificatePair,
     decide::{
         self, Desired, IssueError, ObjectMemory, Order, SecretState, SecretView,
@@ -29,7 +28,7 @@ use crate::{
     issuer::MintPermit,
     issuers::LoadedIssuer,
     kubernetes::{chain, request},
-    memory::{Kept, NamespacedName, turns::Turn, users},
+    memory::{Kept, turns::Turn, users},
 };
 
 type RequestResult<T> = Result<T, RequestError>;
@@ -102,20 +101,20 @@ impl<'a> Performer<'a> {
         }
     }
 
-    fn name(&self) -> NamespacedName {
-        name_of(self.object)
+    fn name(&self) -> ObjectKey {
+        ObjectKey::of(self.object)
     }
 
     fn uid(&self) -> String {
         self.object.uid().unwrap_or_default()
     }
 
-    fn secret_name(&self) -> NamespacedName {
-        (self.object.namespace().unwrap_or_default(), self.object.secret_name())
+    fn secret_name(&self) -> SecretLocation {
+        SecretLocation::of(self.object)
     }
 
     fn secrets(&self) -> Api<Received<Secret>> {
-        Api::namespaced(self.context.client.clone(), &self.secret_name().0)
+        Api::namespaced(self.context.client.clone(), &self.secret_name().namespace)
     }
 
     async fn observe(&mut self, look: Look) -> Found {
@@ -172,7 +171,7 @@ impl<'a> Performer<'a> {
         let secrets = self.secrets();
         if let Some(seen) = pass.observed().secret.ours() {
             let patch = Patch::Merge(placeholder_patch(pass.object(), seen));
-            request("patch the Secret", secrets.patch(&self.secret_name().1, &parameters(true), &patch)).await?;
+            request("patch the Secret", secrets.patch(&self.secret_name().name, &parameters(true), &patch)).await?;
         } else {
             let parameters = PostParams { dry_run: true, field_manager: Some(CONTROLLER.to_owned()) };
             request("create the Secret", secrets.create(&parameters, &placeholder(pass.object()).into())).await?;
@@ -228,7 +227,7 @@ impl<'a> Performer<'a> {
         match desired.order {
             Order::Sign { .. } => self.signed = Some(SecretContent { issuance: None, ..content }),
             Order::Mint { .. } => {
-                let kept = Kept { secret_name: self.secret_name().1, content };
+                let kept = Kept { secret_name: self.secret_name().name.clone(), content };
                 self.context.memory.keep(&self.name(), &self.uid(), kept);
             }
         }
@@ -236,7 +235,7 @@ impl<'a> Performer<'a> {
     }
 
     async fn read_secret(&mut self) -> RequestResult<Option<String>> {
-        let found = request("read the Secret", self.secrets().get_opt(&self.secret_name().1)).await?;
+        let found = request("read the Secret", self.secrets().get_opt(&self.secret_name().name)).await?;
         let ours = found.filter(|found| holder(self.object, found) == Holder::ThisObject);
         self.read = ours.and_then(|found| {
             let (view, pair) = secret::read(self.object, &found);
@@ -249,7 +248,7 @@ impl<'a> Performer<'a> {
     /// nobody wants any more.
     async fn is_current(&self, pass: &Pass) -> RequestResult<bool> {
         type Metadata = Received<PartialObjectMeta<DatabaseUserCertificate>>;
-        let api = Api::<Metadata>::namespaced(self.context.client.clone(), &self.secret_name().0);
+        let api = Api::<Metadata>::namespaced(self.context.client.clone(), &self.secret_name().namespace);
         let found = request("read the object", api.get_opt(&self.object.name_any())).await?;
         let decided_on = &pass.object().metadata;
         Ok(found.is_some_and(|found| {
@@ -309,8 +308,8 @@ impl<'a> Performer<'a> {
             });
         };
         let patch = Patch::Merge(adoption_patch(pass.object(), found));
-        let name = self.secret_name().1;
-        let adopted = request("adopt the Secret", self.secrets().patch(&name, &parameters(false), &patch)).await?;
+        let location = self.secret_name();
+        let adopted = request("adopt the Secret", self.secrets().patch(&location.name, &parameters(false), &patch)).await?;
         Ok(self.wrote(secret::read(self.object, &adopted).0))
     }
 
@@ -323,7 +322,7 @@ impl<'a> Performer<'a> {
             return Ok(self.wrote(content.view(&written.metadata, None)));
         };
         let patch = Patch::Merge(content.to_patch(pass.object(), seen));
-        let written = request("patch the Secret", secrets.patch(&self.secret_name().1, &parameters(false), &patch)).await?;
+        let written = request("patch the Secret", secrets.patch(&self.secret_name().name, &parameters(false), &patch)).await?;
         Ok(self.wrote(content.view(&written.metadata, seen.wrong_type.clone())))
     }
 

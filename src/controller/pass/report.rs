@@ -9,10 +9,12 @@ use serde::Serialize;
 use serde_json::json;
 use tracing::warn;
 
-use super::name_of;
 use crate::{
     Context, Received,
-    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason, UnaccountedCertificates, names::CONTROLLER},
+    api::{
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, SecretLocation, UnaccountedCertificates,
+        names::CONTROLLER,
+    },
     decide::{
         IssueError,
         pass::{Pass, Report, RequestError, WatchByName},
@@ -66,7 +68,7 @@ pub(super) async fn report(
         None => Ok(pass.observed().status.unaccounted_certificates.as_ref()),
     };
     if let Ok(unaccounted) = written {
-        context.settings.metrics.unaccounted(&name_of(object), unaccounted);
+        context.settings.metrics.unaccounted(&ObjectKey::of(object), unaccounted);
         for (reason, message) in &told.warnings {
             context.settings.metrics.warned(*reason);
             context.events.publish(pass.object(), *reason, message).await;
@@ -80,9 +82,8 @@ pub(super) async fn report(
 
 /// Watches the Secret by its name if the rules want that, and stops doing so if not.
 fn watch_by_name(context: &Context, object: &DatabaseUserCertificate, wanted: WatchByName) {
-    let (waiting, secret) =
-        (Waiting::Certificate(name_of(object)), (object.namespace().unwrap_or_default(), object.secret_name()));
-    let is_shown = || context.secrets.get(&ObjectRef::new(&secret.1).within(&secret.0)).is_some();
+    let (waiting, secret) = (Waiting::Certificate(ObjectKey::of(object)), SecretLocation::of(object));
+    let is_shown = || context.secrets.get(&ObjectRef::new(&secret.name).within(&secret.namespace)).is_some();
     let is_wanted = match wanted {
         WatchByName::Yes => true,
         WatchByName::UnlessShown => !is_shown(),

@@ -28,7 +28,7 @@ use super::{
     relists::Relists,
     triggers::{Triggers, Waiting},
 };
-use crate::{FromMetadata, Received, memory::NamespacedName};
+use crate::{FromMetadata, Received, api::NamespacedName};
 
 /// What a watch of one object has shown.
 #[derive(Clone)]
@@ -130,8 +130,8 @@ where
     }
 
     fn spawn(&self, name: NamespacedName) -> AbortHandle {
-        let api = (self.api)(&self.client, &name.0);
-        let config = watcher::Config::default().fields(&format!("metadata.name={}", name.1));
+        let api = (self.api)(&self.client, &name.namespace);
+        let config = watcher::Config::default().fields(&format!("metadata.name={}", name.name));
         let (entries, triggers) = (Arc::clone(&self.entries), Arc::clone(&self.triggers));
         let mut events = self.relists.watch(api, config).boxed();
         tokio::spawn(async move {

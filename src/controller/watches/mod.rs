@@ -35,11 +35,11 @@ use super::{
     events::Events,
     issuers::{IssuerDirectory, atlas_objects, controller as issuer_controller},
     kubernetes::chain,
-    memory::{Memory, NamespacedName},
+    memory::Memory,
     pass::{after_error, drain, reconcile},
 };
 use crate::{
-    api::{DatabaseUserCertificate, names::CERTIFICATE_UID_LABEL},
+    api::{DatabaseUserCertificate, NamespacedName, ObjectKey, SecretLocation, names::CERTIFICATE_UID_LABEL},
     runtime::{Readiness, clock_jumps},
 };
 
@@ -154,7 +154,7 @@ async fn stopped_before_filled(stop: impl Future<Output = ()>, context: &Context
 
 impl Context {
     /// Forgets an object that is gone.
-    fn forget(&self, name: &NamespacedName) {
+    fn forget(&self, name: &ObjectKey) {
         self.memory.forget(name);
         self.memory.forget_unreadable(&Waiting::Certificate(name.clone()));
         self.settings.turns.forget(name);
@@ -164,7 +164,7 @@ impl Context {
     }
 
     /// Ends the watches for the `AtlasDatabaseUser` of an object that names none any more.
-    pub(crate) fn forget_user(&self, name: &NamespacedName) {
+    pub(crate) fn forget_user(&self, name: &ObjectKey) {
         self.secret_watches.forget(&Waiting::Credentials(name.clone()));
         for watches in [&self.atlas_users, &self.atlas_projects] {
             watches.forget(&Waiting::Certificate(name.clone()));
@@ -212,7 +212,7 @@ async fn run_certificates(controller: Controller<Received<DatabaseUserCertificat
         .for_each(move |result| {
             match result {
                 Err(ControllerError::ObjectNotFound(gone)) => {
-                    let name = (gone.namespace.unwrap_or_default(), gone.name);
+                    let name = ObjectKey::new(gone.namespace.unwrap_or_default(), gone.name);
                     context.forget(&name);
                 }
                 Err(ControllerError::QueueError(error)) => {
@@ -266,26 +266,26 @@ async fn watch_secrets(
                 filling.done();
             }
             watcher::Event::Apply(secret) | watcher::Event::InitApply(secret) => {
-                memory.saw(&name_of(secret), &secret.resource_version().unwrap_or_default());
+                memory.saw(&location_of(secret), &secret.resource_version().unwrap_or_default());
                 wake_owner(&triggers, secret);
             }
             watcher::Event::Delete(secret) => {
-                memory.saw_deleted(&name_of(secret), &secret.uid().unwrap_or_default());
+                memory.saw_deleted(&location_of(secret), &secret.uid().unwrap_or_default());
                 wake_owner(&triggers, secret);
-                secret_watches.wake_waiting(&name_of(secret));
+                secret_watches.wake_waiting(&location_of(secret));
             }
         }
     }
 }
 
-fn name_of(secret: &SecretMetadata) -> (String, String) {
-    (secret.namespace().unwrap_or_default(), secret.name_any())
+fn location_of(secret: &SecretMetadata) -> SecretLocation {
+    SecretLocation::from(NamespacedName::of(secret))
 }
 
 fn wake_owner(triggers: &Triggers, secret: &SecretMetadata) {
     let owners = secret.owner_references().iter().filter(|owner| owner.controller == Some(true));
     for owner in owners.filter(|owner| owner.kind == DatabaseUserCertificate::kind(&())) {
-        triggers.wake(&Waiting::Certificate((secret.namespace().unwrap_or_default(), owner.name.clone())));
+        triggers.wake(&Waiting::Certificate(ObjectKey::new(secret.namespace().unwrap_or_default(), &owner.name)));
     }
 }
 
@@ -315,7 +315,7 @@ async fn watch_namespaces(
         }
         let Some(namespace) = relabelled else { continue };
         for certificate in certificates.state_filter(|certificate| certificate.namespace().as_ref() == Some(&namespace)) {
-            triggers.wake(&Waiting::Certificate((namespace.clone(), certificate.name_any())));
+            triggers.wake(&Waiting::Certificate(ObjectKey::of(&certificate)));
         }
     }
 }

@@ -5,18 +5,17 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::{
     Received,
-    api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKind},
+    api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKind, ObjectKey},
     issuers::IssuerKey,
-    memory::NamespacedName,
 };
 
 /// An object that waits for something that the watches of its own controller do not show.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Waiting {
     /// A `DatabaseUserCertificate`.
-    Certificate(NamespacedName),
+    Certificate(ObjectKey),
     /// A `DatabaseUserCertificate` that waits for the credentials of its `AtlasDatabaseUser`.
-    Credentials(NamespacedName),
+    Credentials(ObjectKey),
     /// An issuer of either kind.
     Issuer(IssuerKey),
 }
@@ -58,8 +57,8 @@ impl Triggers {
     /// Has the object looked at again. A send fails only when its controller has stopped, and then nothing is left to do.
     pub fn wake(&self, who: &Waiting) {
         match who {
-            Waiting::Certificate((namespace, name)) | Waiting::Credentials((namespace, name)) => {
-                let _ = self.certificates.unbounded_send(ObjectRef::new(name).within(namespace));
+            Waiting::Certificate(object) | Waiting::Credentials(object) => {
+                let _ = self.certificates.unbounded_send(ObjectRef::new(&object.name).within(&object.namespace));
             }
             Waiting::Issuer(key) => self.wake_issuer(key),
         }

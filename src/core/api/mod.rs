@@ -3,6 +3,7 @@
 mod certificate;
 mod condition;
 mod issuer;
+mod keys;
 pub mod names;
 mod reason;
 
@@ -19,6 +20,7 @@ pub use issuer::{
     AllowedUse, AtlasApiVersion, AtlasIssuerSpec, CaIssuerSpec, CertificateIssuer, ClusterCertificateIssuer, ClusterIssuerSpec,
     IssuerSpec, IssuerStatus, NamespaceChoice, ProjectReference, SecretName,
 };
+pub use keys::{NamespacedName, ObjectKey, SecretLocation};
 pub use reason::{Reason, Remedy, Severity};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};

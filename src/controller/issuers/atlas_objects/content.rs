@@ -3,7 +3,10 @@
 use kube::{ResourceExt, api::DynamicObject};
 use serde::Deserialize;
 
-use crate::{api::Reason, issuers::IssuerFault, memory::NamespacedName};
+use crate::{
+    api::{NamespacedName, Reason, SecretLocation},
+    issuers::IssuerFault,
+};
 
 /// What an `AtlasProject` says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +14,7 @@ pub struct Project {
     /// The project's id.
     pub id: String,
     /// The Secret with credentials for the project. `None` for those of the Atlas Kubernetes Operator itself.
-    pub credentials: Option<NamespacedName>,
+    pub credentials: Option<SecretLocation>,
 }
 
 /// What an `AtlasDatabaseUser` says.
@@ -22,7 +25,7 @@ pub struct User {
     /// The project of the user.
     pub project: UserProject,
     /// The Secret with credentials for the project, if the user names one.
-    pub credentials: Option<NamespacedName>,
+    pub credentials: Option<SecretLocation>,
 }
 
 /// How an `AtlasDatabaseUser` names its project.
@@ -115,7 +118,7 @@ fn within(reference: Reference, namespace: &str, of: &str) -> Result<Option<Name
     }
     let namespace = reference.namespace.filter(|namespace| !namespace.is_empty()).unwrap_or_else(|| namespace.to_owned());
     if is_label(&namespace) && reference.name.len() <= 253 && reference.name.split('.').all(is_label) {
-        return Ok(Some((namespace, reference.name)));
+        return Ok(Some(NamespacedName::new(namespace, reference.name)));
     }
     Err(IssuerFault::new(Reason::AtlasObjectNotReady, format!("{of} refers to something whose name no object can have")))
 }
@@ -159,7 +162,7 @@ pub fn read_project(object: &DynamicObject) -> Result<Project, IssuerFault> {
         Some(reference) => within(reference, &namespace, &of)?,
         None => None,
     };
-    Ok(Project { id: checked_id(&id, &of)?, credentials })
+    Ok(Project { id: checked_id(&id, &of)?, credentials: credentials.map(Into::into) })
 }
 
 /// Reads an `AtlasDatabaseUser`.
@@ -199,7 +202,7 @@ pub fn read_user(object: &DynamicObject) -> Result<User, IssuerFault> {
         Some(Reference { name, .. }) => within(Reference { name, namespace: None }, &namespace, &of)?,
         None => None,
     };
-    Ok(User { username: spec.username, project, credentials })
+    Ok(User { username: spec.username, project, credentials: credentials.map(Into::into) })
 }
 
 #[cfg(test)]
@@ -237,11 +240,11 @@ mod tests {
         let project = object(
             json!({ "spec": { "name": "P", "connectionSecretRef": { "name": "key" } }, "status": { "id": ID, "conditions": [] } }),
         );
-        let expected = Project { id: ID.to_owned(), credentials: Some(("shop".to_owned(), "key".to_owned())) };
+        let expected = Project { id: ID.to_owned(), credentials: Some(SecretLocation::new("shop", "key")) };
         assert_eq!(read_project(&project), Ok(expected));
         let elsewhere =
             object(json!({ "spec": { "connectionSecretRef": { "name": "key", "namespace": "b" } }, "status": { "id": ID } }));
-        assert_eq!(read_project(&elsewhere).unwrap().credentials, Some(("b".to_owned(), "key".to_owned())));
+        assert_eq!(read_project(&elsewhere).unwrap().credentials, Some(SecretLocation::new("b", "key")));
     }
 
     #[test]
@@ -306,11 +309,11 @@ mod tests {
     #[test]
     fn a_user_names_its_project_and_its_credentials() {
         let found = user(&json!({})).unwrap();
-        assert_eq!(found.project, UserProject::Object(("b".to_owned(), "p".to_owned())));
+        assert_eq!(found.project, UserProject::Object(NamespacedName::new("b", "p")));
         assert_eq!(found.credentials, None);
         let found =
             user(&json!({ "spec": { "externalProjectRef": { "id": ID }, "connectionSecret": { "name": "own" } } })).unwrap();
         assert_eq!(found.project, UserProject::Id(ID.to_owned()));
-        assert_eq!(found.credentials, Some(("shop".to_owned(), "own".to_owned())));
+        assert_eq!(found.credentials, Some(SecretLocation::new("shop", "own")));
     }
 }

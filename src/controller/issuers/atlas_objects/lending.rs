@@ -14,7 +14,10 @@ use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::{api::Reason, issuers::IssuerFault, memory::NamespacedName};
+use crate::{
+    api::{Reason, SecretLocation},
+    issuers::IssuerFault,
+};
 
 /// The label by which the Atlas Kubernetes Operator itself recognises a Secret with credentials.
 const CREDENTIALS_LABEL: (&str, &str) = ("atlas.mongodb.com/type", "credentials");
@@ -100,15 +103,15 @@ impl Lending {
     pub(crate) fn credentials(
         &self,
         own: &str,
-        of_user: Option<NamespacedName>,
-        (of_project, project_place): (Option<NamespacedName>, Place),
-        global: Option<&NamespacedName>,
-    ) -> Result<(NamespacedName, Place), IssuerFault> {
+        of_user: Option<SecretLocation>,
+        (of_project, project_place): (Option<SecretLocation>, Place),
+        global: Option<&SecretLocation>,
+    ) -> Result<(SecretLocation, Place), IssuerFault> {
         if let Some(secret) = of_user {
             return Ok((secret, Place::Own));
         }
         if let Some(secret) = of_project {
-            let place = self.place(own, &secret.0)?.max(project_place);
+            let place = self.place(own, &secret.namespace)?.max(project_place);
             return Ok((secret, place));
         }
         match global {
@@ -135,8 +138,8 @@ mod tests {
         namespaces.iter().map(|name| (*name).to_owned()).collect()
     }
 
-    fn name(namespace: &str, name: &str) -> NamespacedName {
-        (namespace.to_owned(), name.to_owned())
+    fn name(namespace: &str, name: &str) -> SecretLocation {
+        SecretLocation::new(namespace, name)
     }
 
     #[test]
@@ -158,10 +161,10 @@ mod tests {
     #[case::global(None, None, &["shop"], Ok((name("system", "key"), Place::Elsewhere)))]
     #[case::global_not_lent(None, None, &[], Err(Reason::CredentialsNotFound))]
     fn the_user_s_secret_goes_before_the_project_s_before_the_operator_s(
-        #[case] of_user: Option<NamespacedName>,
-        #[case] of_project: Option<NamespacedName>,
+        #[case] of_user: Option<SecretLocation>,
+        #[case] of_project: Option<SecretLocation>,
         #[case] lent_to: &[&str],
-        #[case] expected: Result<(NamespacedName, Place), Reason>,
+        #[case] expected: Result<(SecretLocation, Place), Reason>,
     ) {
         let global = name("system", "key");
         let found = lending(lent_to).credentials("shop", of_user, (of_project, Place::Own), Some(&global));
@@ -224,7 +227,7 @@ mod tests {
             let global = global.map(|namespace| name(&namespace, "g"));
             let found = lending.credentials(&own, of_user, (of_project, Place::Own), global.as_ref());
             if let Ok((secret, place)) = found && !listed.contains(&own) {
-                prop_assert_eq!((secret.0, place), (own, Place::Own));
+                prop_assert_eq!((secret.namespace.clone(), place), (own, Place::Own));
             }
         }
     }

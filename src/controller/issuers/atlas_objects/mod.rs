@@ -26,11 +26,10 @@ pub use self::{
 use super::{AtlasSource, Endpoint, IssuerFault, LoadedIssuer, credentials::SecretReference, load_atlas};
 use crate::{
     Context, Received, Scope,
-    api::{AtlasApiVersion, DatabaseUserCertificate, ProjectReference, Reason},
+    api::{AtlasApiVersion, DatabaseUserCertificate, NamespacedName, ObjectKey, ProjectReference, Reason, SecretLocation},
     decide::{Allow, IssuerState},
     issuer::atlas::Words,
     kubernetes::KubernetesError,
-    memory::NamespacedName,
     watches::{by_name::Presence, triggers::Waiting},
 };
 
@@ -56,7 +55,7 @@ fn api(client: &Client, namespace: &str, kind: &str, plural: &str) -> Api<Receiv
 fn present<T>(
     presence: Presence<DynamicObject>,
     kind: &str,
-    (namespace, name): &NamespacedName,
+    NamespacedName { namespace, name }: &NamespacedName,
     read: impl FnOnce(&DynamicObject) -> Result<T, IssuerFault>,
 ) -> Result<Option<T>, IssuerFault> {
     let object = presence.known("does not exist: create it, or correct the reference").map_err(|why| {
@@ -81,15 +80,15 @@ pub(crate) fn find_project(
 ) -> Result<Option<(NamespacedName, Project)>, IssuerFault> {
     let is_cluster_issuer = namespace.is_empty();
     let name = match (&reference.namespace, is_cluster_issuer) {
-        (Some(other), true) => (other.clone(), reference.name.clone()),
+        (Some(other), true) => NamespacedName::new(other, &reference.name),
         (None, true) => {
             return Err(IssuerFault::new(
                 Reason::InvalidSpec,
                 "give spec.atlas.projectRef.namespace: a cluster issuer has none of its own",
             ));
         }
-        (None, false) => (namespace.to_owned(), reference.name.clone()),
-        (Some(other), false) if other == namespace => (namespace.to_owned(), reference.name.clone()),
+        (None, false) => NamespacedName::new(namespace, &reference.name),
+        (Some(other), false) if other == namespace => NamespacedName::new(namespace, &reference.name),
         (Some(_), false) => {
             let message = "spec.atlas.projectRef must not lead to another namespace, whose credentials are not this one's: use a ClusterCertificateIssuer";
             return Err(IssuerFault::new(Reason::InvalidSpec, message));
@@ -111,15 +110,15 @@ pub(crate) fn project_credentials(
     lending: &Lending,
     issuer_namespace: &str,
     project_namespace: &str,
-    secret: &NamespacedName,
+    secret: &SecretLocation,
 ) -> Result<Place, IssuerFault> {
-    if !issuer_namespace.is_empty() && secret.0 != issuer_namespace {
+    if !issuer_namespace.is_empty() && secret.namespace != issuer_namespace {
         return Err(IssuerFault::new(
             Reason::CredentialsInvalid,
             "the AtlasProject's credentials are in another namespace: name a Secret of this one in credentialsSecretRef, or use a ClusterCertificateIssuer",
         ));
     }
-    lending.place(project_namespace, &secret.0)
+    lending.place(project_namespace, &secret.namespace)
 }
 
 /// Whether the issuer's own Secret may be used together with a project in this namespace.
@@ -146,7 +145,7 @@ pub(crate) async fn user_issuer(
     namespace: &str,
     user: &str,
 ) -> Result<(IssuerState, Option<Arc<LoadedIssuer>>), KubernetesError> {
-    let name = (namespace.to_owned(), user.to_owned());
+    let name = NamespacedName::new(namespace, user);
     let found = match find_user(context, object, &name).await? {
         Ok(Some(loaded)) => {
             context.user_issuers.set(name, Ok(Arc::clone(&loaded)));
@@ -170,7 +169,7 @@ async fn find_user(
     object: &DatabaseUserCertificate,
     name: &NamespacedName,
 ) -> Result<Found, KubernetesError> {
-    let certificate = (name.0.clone(), object.name_any());
+    let certificate = ObjectKey::of(object);
     let who = Waiting::Certificate(certificate.clone());
     let Parts { user, project_id, secret: reference } = match user_parts(context, &who, name) {
         Ok(Some(parts)) => parts,
@@ -231,7 +230,8 @@ fn user_parts(context: &Context, who: &Waiting, name: &NamespacedName) -> Result
             (Project { id: id.clone(), credentials: None }, Place::Own)
         }
         UserProject::Object(project) => {
-            let place = lending.place(&name.0, &project.0).inspect_err(|_| context.atlas_projects.forget(who))?;
+            let place =
+                lending.place(&name.namespace, &project.namespace).inspect_err(|_| context.atlas_projects.forget(who))?;
             let found = present(context.atlas_projects.watch(who, project), "AtlasProject", project, read_project);
             match found.map_err(|fault| place.hide(fault))? {
                 Some(project) => (project, place),
@@ -246,7 +246,7 @@ fn user_parts(context: &Context, who: &Waiting, name: &NamespacedName) -> Result
         .as_ref()
         .filter(|_| matches!(context.settings.scope, Scope::Cluster { .. }));
     let of_project = (project.credentials, project_place);
-    let (secret, place) = lending.credentials(&name.0, user.credentials.clone(), of_project, global)?;
+    let (secret, place) = lending.credentials(&name.namespace, user.credentials.clone(), of_project, global)?;
     let secret =
         SecretReference { name: secret, place, missing: Reason::CredentialsNotFound, unusable: Reason::CredentialsInvalid };
     Ok(Some(Parts { user, project_id: project.id, secret }))
@@ -274,7 +274,7 @@ mod tests {
         #[case] expected: Result<Place, Reason>,
     ) {
         let lending: Lending = lent_to.iter().map(|name| (*name).to_owned()).collect();
-        let found = project_credentials(&lending, issuer, project, &(secret.to_owned(), "key".to_owned()));
+        let found = project_credentials(&lending, issuer, project, &SecretLocation::new(secret, "key"));
         assert_eq!(found.map_err(|fault| fault.reason), expected);
     }
     #[rstest]

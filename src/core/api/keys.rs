@@ -1,0 +1,94 @@
+//! Names and identities, each with a type of its own, so that none can stand in for another.
+
+use std::{fmt, ops::Deref};
+
+use kube_core::{Resource, ResourceExt};
+
+use super::DatabaseUserCertificate;
+
+/// The namespace and the name of a namespaced object of any kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NamespacedName {
+    /// The namespace.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl NamespacedName {
+    /// From both.
+    #[must_use]
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+
+    /// Those of this object.
+    #[must_use]
+    pub fn of<K: Resource>(object: &K) -> Self {
+        Self::new(object.namespace().unwrap_or_default(), object.name_any())
+    }
+}
+
+impl fmt::Display for NamespacedName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// Which `DatabaseUserCertificate`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey(NamespacedName);
+
+/// Where a Secret is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SecretLocation(NamespacedName);
+
+impl ObjectKey {
+    /// From namespace and name.
+    #[must_use]
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self(NamespacedName::new(namespace, name))
+    }
+
+    /// Those of this object.
+    #[must_use]
+    pub fn of(object: &DatabaseUserCertificate) -> Self {
+        Self(NamespacedName::of(object))
+    }
+}
+
+impl SecretLocation {
+    /// From namespace and name.
+    #[must_use]
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self(NamespacedName::new(namespace, name))
+    }
+
+    /// The Secret of this object.
+    #[must_use]
+    pub fn of(object: &DatabaseUserCertificate) -> Self {
+        Self::new(object.namespace().unwrap_or_default(), object.secret_name())
+    }
+}
+
+impl Deref for ObjectKey {
+    type Target = NamespacedName;
+
+    fn deref(&self) -> &NamespacedName {
+        &self.0
+    }
+}
+
+impl Deref for SecretLocation {
+    type Target = NamespacedName;
+
+    fn deref(&self) -> &NamespacedName {
+        &self.0
+    }
+}
+
+impl From<NamespacedName> for SecretLocation {
+    fn from(name: NamespacedName) -> Self {
+        Self(name)
+    }
+}
