@@ -1,9 +1,8 @@
 //! When a failed issue is tried again.
 
-use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Desired, IssuerFacts, Minted, Retry, renewal::share};
+use super::{Minted, Retry, renewal::share};
 use crate::api::{CertificateFailure, Reason, truncated_to_second};
 
 const FIRST_DELAY: SignedDuration = SignedDuration::from_secs(30);
@@ -56,22 +55,4 @@ pub(super) fn waits_in_any_case(reason: Option<Reason>) -> bool {
         reason,
         Some(Reason::AtlasRateLimited | Reason::AtlasAnswerLost | Reason::AtlasAnswerUnusable | Reason::AtlasCertificateLimit)
     )
-}
-
-/// Digest of what an attempt depends on: while it stays the same, trying again early is pointless. Its first half is that of the
-/// database user.
-#[must_use]
-pub fn inputs_digest(desired: &Desired, issuer: &IssuerFacts) -> String {
-    let user = format!("{}\n{}", issuer.identity, desired.username);
-    let rest = format!("{}\n{}\n{}", desired.generation, issuer.version, desired.renew_request.as_deref().unwrap_or_default());
-    format!("{}-{}", short_digest(&user), short_digest(&rest))
-}
-
-fn short_digest(text: &str) -> String {
-    hex::encode(&digest::digest(&digest::SHA256, text.as_bytes()).as_ref()[..8])
-}
-
-/// Whether two digests are of the same database user; one that is not known is taken for the same.
-pub(super) fn is_same_user(one: &str, other: &str) -> bool {
-    one.is_empty() || one.split_once('-').map(|(user, _)| user) == other.split_once('-').map(|(user, _)| user)
 }

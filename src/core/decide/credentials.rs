@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Desired, IssuerFacts, inputs_digest};
+use super::{Desired, Inputs, IssuerFacts};
 use crate::api::{CertificateFailure, DatabaseUserCertificate, IssuedCertificate, Reason};
 
 /// Why Atlas refuses the credentials of an issuer, according to the certificates that use it.
@@ -38,7 +38,7 @@ fn refusal<'a>(issuer: &IssuerFacts, user: &'a DatabaseUserCertificate) -> Optio
     let failure = user.status.as_ref()?.failure.as_ref()?;
     let reason = Reason::from_name(&failure.reason).filter(|reason| reason.is_about_credentials())?;
     let desired = Desired::new(user, issuer).ok()?;
-    (failure.inputs == inputs_digest(&desired, issuer)).then_some((failure, reason))
+    (Inputs::of(failure)? == Inputs::new(&desired, issuer)).then_some((failure, reason))
 }
 
 fn newest<'a>(issuer: &IssuerFacts, user: &'a DatabaseUserCertificate) -> Option<&'a IssuedCertificate> {

@@ -3,8 +3,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Decision, Desired, IssuerFacts, IssuingMethod, Observed, SecretView,
-    backoff::{inputs_digest, is_same_user, is_waited_for, waits_in_any_case},
+    Decision, Desired, Inputs, IssuerFacts, IssuingMethod, Observed, SecretView,
+    backoff::{is_waited_for, waits_in_any_case},
     brake::Brake,
     desired::is_renewal_requested,
     user::over_budget,
@@ -84,15 +84,18 @@ fn is_for_refused_write(decision: &Decision) -> bool {
 fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {
     let failure = observed.status.failure.as_ref()?;
     let reason = Reason::from_name(&failure.reason);
-    let inputs = inputs_digest(desired, issuer);
-    if reason == Some(Reason::AtlasAnswerUnusable) && failure.count >= UNUSABLE_ANSWERS && failure.inputs == inputs {
+    let (inputs, before) = (Inputs::new(desired, issuer), Inputs::of(failure));
+    let depends_on_the_same = before.as_ref() == Some(&inputs);
+    if reason == Some(Reason::AtlasAnswerUnusable) && failure.count >= UNUSABLE_ANSWERS && depends_on_the_same {
         let message = format!(
             "{}; this happened {} times, so no more is asked for until the spec, the issuer or its credentials change, or the annotation {RENEW_REQUESTED_ANNOTATION}",
             failure.message, failure.count
         );
         return Some(Decision::block(Reason::AtlasAnswerUnusable, message));
     }
-    let waits = failure.inputs == inputs || waits_in_any_case(reason) && is_same_user(&failure.inputs, &inputs);
+    // A failure of which nobody knows what it depended on is taken for one of this user.
+    let is_of_this_user = before.is_none_or(|before| before.is_same_user(&inputs));
+    let waits = depends_on_the_same || waits_in_any_case(reason) && is_of_this_user;
     if !is_waited_for(failure, now) || !waits {
         return None;
     }

@@ -10,6 +10,7 @@ mod credentials;
 mod decision;
 mod desired;
 mod hold;
+mod inputs;
 mod issuer;
 mod memory;
 mod observed;
@@ -25,10 +26,11 @@ mod user;
 mod warnings;
 
 pub use allow::{Allow, AllowError};
-pub use backoff::{inputs_digest, next_attempt};
+pub use backoff::next_attempt;
 pub use credentials::refused_credentials;
 pub use decision::Decision;
 pub use desired::{Desired, InvalidSpec, Order, RenewBefore, parse_duration};
+pub use inputs::Inputs;
 pub use issuer::{CaFacts, IssuerFacts, IssuerState, IssuingMethod};
 pub use memory::{
     FailedRequest, ObjectMemory, RememberedSecret, SaveFailure, SecretSource, SecretVersion, UnsavedCertificate, is_older,

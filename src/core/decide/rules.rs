@@ -3,8 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Decision, Desired, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView, UnsavedCertificate,
-    backoff::inputs_digest,
+    Decision, Desired, Inputs, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView, UnsavedCertificate,
     desired::{is_renewal_requested, username, wanted_subject},
     hold::{after_refused_write, contested, hold, write_was_refused},
     renewal_time,
@@ -180,7 +179,7 @@ fn cannot_be_rebuilt(view: &SecretView, desired: &Desired, issuer: &IssuerFacts,
     let is_about_it = |failure: &CertificateFailure| {
         let is_chain_broken = |reason: &str| reason == Reason::ChainBroken.as_str();
         (is_chain_broken(&failure.reason) || failure.cause.as_deref().is_some_and(is_chain_broken))
-            && failure.inputs == inputs_digest(desired, issuer)
+            && Inputs::of(failure) == Some(Inputs::new(desired, issuer))
     };
     observed.status.failure.as_ref().is_some_and(is_about_it) && !view.has_current_chain(issuer, &observed.status)
 }

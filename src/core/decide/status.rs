@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Desired, IssueError, IssuerFacts, Minted, Observed, Retry,
+    Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry,
     backoff::is_waited_for,
-    desired, inputs_digest, next_attempt,
+    desired, next_attempt,
     renewal::unheeded_renew_before,
     rules::{ready_certificate, serves_as_it_is},
     user::{count_lost, drop_expired},
@@ -74,12 +74,12 @@ pub fn record_failure(
     error: &IssueError,
     now: Timestamp,
 ) {
-    let inputs = inputs_digest(desired, issuer);
+    let inputs = Inputs::new(desired, issuer);
     let count = status
         .failure
         .as_ref()
         // Whoever counted a lost claim did not know what it was made from.
-        .filter(|old| old.inputs == inputs || old.inputs.is_empty() || error.minted == Minted::Possibly)
+        .filter(|old| error.minted == Minted::Possibly || Inputs::of(old).is_none_or(|old| old == inputs))
         .map_or(0, |old| old.count)
         .saturating_add(1);
     status.issuance = None;
@@ -92,7 +92,7 @@ pub fn record_failure(
         message: printable(&error.message, MESSAGE_CHARACTERS),
         last_time: Time(truncated_to_second(now)),
         next_attempt: Time(next_attempt(error.retry, error.minted, count, &desired.uid, now)),
-        inputs,
+        inputs: inputs.to_string(),
         cause: cause.map(|cause| cause.as_str().to_owned()),
     });
 }
