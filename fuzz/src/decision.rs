@@ -246,7 +246,7 @@ impl IssuerCase {
             },
             allow: Allow::default(),
             username: self.username.clone(),
-            identity: self.identity.clone().unwrap_or_else(|| "ca/1".to_owned()),
+            identity: self.identity.as_deref().unwrap_or("ca/1").into(),
             version: "1".to_owned(),
         }
     }
@@ -273,7 +273,7 @@ fn record(case: &Case, decision: &Decision, status: &mut DatabaseUserCertificate
 
 fn listed(second: i64) -> ListedCertificate {
     ListedCertificate {
-        serial_number: format!("{second:X}"),
+        serial_number: format!("{second:X}").into(),
         made_at: at(second),
         not_after: at(second.saturating_add(86_400)),
     }

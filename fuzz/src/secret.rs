@@ -68,7 +68,7 @@ fn assert_is_read_as_written(certificate: &DatabaseUserCertificate, pair: Certif
     let content = SecretContent {
         pair,
         ca_certificate: Some("-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n".to_owned()),
-        issuer: Some("ca/1".to_owned()),
+        issuer: Some("ca/1".into()),
         issue_reason: None,
         issuance: Some("1".to_owned()),
         renew_request: None,

@@ -100,7 +100,7 @@ fn subject_of(username: &str) -> Result<Subject, String> {
         }),
         allow: Allow::default(),
         username: None,
-        identity: "ca/1".to_owned(),
+        identity: "ca/1".into(),
         version: "1".to_owned(),
     };
     Desired::new(&object, &facts).map(|desired| desired.subject).map_err(|invalid| invalid.0)

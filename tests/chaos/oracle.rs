@@ -105,7 +105,7 @@ async fn is_usable(world: &World, object: &DatabaseUserCertificate, secret: &Sec
             let serial_number = &pair.facts().serial_number;
             let minted = world.shop.atlas.mints();
             let made = |mint: &Mint| {
-                mint.project_id == project && mint.username == user && mint.serial_hexadecimal() == *serial_number
+                mint.project_id == project && mint.username == user && mint.serial_hexadecimal() == serial_number.as_str()
             };
             if minted.iter().any(made) { Ok(()) } else { Err(format!("{serial_number} was not made in project {issuer}")) }
         }

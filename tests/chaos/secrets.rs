@@ -151,7 +151,7 @@ fn content(secret: &Secret) -> Result<Certificate, String> {
         return Err(format!("tls.crt is {}, tls-combined.pem is {}", facts.serial_number, combined.facts().serial_number));
     }
     Ok(Certificate {
-        serial_number: facts.serial_number.clone(),
+        serial_number: facts.serial_number.to_string(),
         subject: facts.subject.to_string(),
         issuer: facts.issuer.clone(),
         not_after: facts.not_after,

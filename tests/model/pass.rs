@@ -294,7 +294,7 @@ fn real_user(user: &Recalled, ledger: &[Time]) -> RecalledUser {
     let list = |list: &List| RecalledList {
         listed: listed(ledger, list.count),
         asked_at: at(list.asked_at),
-        accounted: list.accounted.iter().map(|serial| serial_number(*serial)).collect(),
+        accounted: list.accounted.iter().map(|serial| serial_number(*serial).into()).collect(),
     };
     RecalledUser {
         certificates: UserCertificates { made: user.made.iter().map(|time| at(*time)).collect(), objects: 1 },

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use usercert_operator::{
     api::Reason,
+    certificate::SerialNumber,
     decide::{RememberedSecret, SecretSource, SecretVersion, UserRecord, secret_source},
 };
 
@@ -333,9 +334,10 @@ fn recall(world: &World, who: usize) -> Option<Recalled> {
     let shown = replica.view.secret.iter().map(|secret| secret.content.serial);
     let read = replica.memory.secret.iter().map(|(secret, _)| secret.content.serial);
     let kept = replica.memory.object.unsaved.iter().map(|unsaved| unsaved.content.serial);
-    let held: BTreeSet<String> = shown.chain(read).chain(kept).map(serial_number).collect();
+    let held = shown.chain(read).chain(kept).map(|serial| serial_number(serial).into()).collect();
     let recalled = record.recalled(&[Some(&real_status(&replica.view.object.status, &world.ledger))], held);
-    let accounted = |accounted: BTreeSet<String>| accounted.iter().map(|number| serial(number)).collect::<Vec<Serial>>();
+    let accounted =
+        |accounted: BTreeSet<SerialNumber>| accounted.iter().map(|number| serial(number.as_str())).collect::<Vec<Serial>>();
     Some(Recalled {
         made: recalled.certificates.made.into_iter().map(time).collect(),
         list: recalled.list.map(|list| List {

@@ -35,7 +35,7 @@ pub static FACTS: LazyLock<IssuerFacts> = LazyLock::new(|| IssuerFacts {
     method: IssuingMethod::Mint { months_until_expiration: 3 },
     allow: Allow::default(),
     username: None,
-    identity: ISSUER.to_owned(),
+    identity: ISSUER.into(),
     version: "1".to_owned(),
 });
 
@@ -65,7 +65,7 @@ const KEY: PrivateKeySpec = PrivateKeySpec { algorithm: KeyAlgorithm::Rsa, size:
 pub fn certificate(ledger: &[Time], serial: Serial) -> CertificateFacts {
     let made_at = at(ledger[usize::from(serial)]);
     CertificateFacts {
-        serial_number: serial_number(serial),
+        serial_number: serial_number(serial).into(),
         subject: SUBJECT.clone(),
         issuer: AUTHORITY.to_owned(),
         not_before: made_at,
@@ -138,7 +138,7 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         certificate: Ok(certificate(ledger, secret.content.serial)),
         wrong_type: None,
         complete: true,
-        issuer: Some(ISSUER.to_owned()),
+        issuer: Some(ISSUER.into()),
         issuance: secret.content.claim.map(|claim| claim.to_string()),
         issue_reason: Some(Reason::Issued.as_str().to_owned()),
         renew_request: secret.content.renewal.map(|renewal| renewal.to_string()),
@@ -201,7 +201,7 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
     DatabaseUserCertificateStatus {
         observed_generation: Some(1),
         secret_name: Some("orders".to_owned()),
-        serial_number: facts.as_ref().map(|facts| facts.serial_number.clone()),
+        serial_number: facts.as_ref().map(|facts| facts.serial_number.to_string()),
         subject: facts.as_ref().map(|_| SUBJECT_NAME.clone()),
         not_before: facts.as_ref().map(|facts| KubernetesTime(facts.not_before)),
         not_after: facts.as_ref().map(|facts| KubernetesTime(facts.not_after)),

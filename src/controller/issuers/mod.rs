@@ -18,7 +18,7 @@ use url::Url;
 
 use crate::{
     api::{
-        AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerKind, IssuerSpec, Reason,
+        AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerIdentity, IssuerKind, IssuerSpec, Reason,
         names::{TLS_CERTIFICATE, TLS_PRIVATE_KEY},
     },
     decide::{Allow, CaFacts, IssuerFacts, IssuingMethod, parse_duration},
@@ -269,7 +269,7 @@ fn load_ca(
         }),
         allow,
         username: None,
-        identity: format!("ca/{}", ca.key_id()),
+        identity: IssuerIdentity::of_ca(ca.key_id()),
         version,
     };
     Ok(LoadedIssuer { facts, reread_at: ca.next_change(), issuer: Issuer::Ca(Arc::new(ca)) })

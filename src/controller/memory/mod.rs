@@ -10,8 +10,11 @@ use std::{
 };
 
 use super::{pass::secret::SecretContent, watches::triggers::Waiting};
-use crate::api::{ObjectKey, SecretLocation};
 use crate::decide::{ObjectMemory, RememberedSecret, SecretSource, SecretVersion, SecretView, is_older, secret_source};
+use crate::{
+    api::{ObjectKey, SecretLocation},
+    certificate::SerialNumber,
+};
 
 /// A certificate that was minted and is not in its Secret yet, with its key.
 #[derive(Clone, Debug)]
@@ -100,7 +103,7 @@ impl Memory {
 
     /// The objects whose certificates are in no Secret yet, with the serial numbers.
     #[must_use]
-    pub fn all_kept(&self) -> Vec<(ObjectKey, String)> {
+    pub fn all_kept(&self) -> Vec<(ObjectKey, SerialNumber)> {
         let remembered = self.lock();
         let kept = remembered.objects.iter().filter_map(|(name, object)| Some((name, object.kept.as_ref()?)));
         kept.map(|(name, kept)| (name.clone(), kept.content.pair.facts().serial_number.clone())).collect()
@@ -185,7 +188,7 @@ impl Memory {
 
     /// Those of these serial numbers whose certificates this process has read, written, or keeps until they can be written.
     #[must_use]
-    pub fn serial_numbers_among(&self, wanted: &BTreeSet<&str>) -> BTreeSet<String> {
+    pub fn serial_numbers_among(&self, wanted: &BTreeSet<&str>) -> BTreeSet<SerialNumber> {
         let remembered = self.lock();
         let kept = remembered.objects.values().filter_map(|object| Some(object.kept.as_ref()?.content.pair.facts()));
         let seen = remembered.secrets.values().filter_map(|secret| secret.view.certificate.as_ref().ok());

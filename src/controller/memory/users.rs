@@ -11,14 +11,21 @@ use kube::ResourceExt;
 use crate::{
     Context,
     api::{
-        DatabaseUserCertificate,
+        DatabaseUserCertificate, IssuerIdentity,
         names::{ISSUER_ANNOTATION, SERIAL_NUMBER_ANNOTATION},
     },
+    certificate::SerialNumber,
     decide::{ListedCertificate, RecalledUser, UserRecord},
 };
 
-/// A database user: the identity of its project's issuer, and its name.
-pub type UserKey = (String, String);
+/// A database user, at its issuer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UserKey {
+    /// The issuer.
+    pub issuer: IssuerIdentity,
+    /// The name of the user.
+    pub username: String,
+}
 
 /// The users that certificates were made for within the hour.
 #[derive(Default)]
@@ -62,21 +69,22 @@ impl DatabaseUsers {
 fn user_of(context: &Context, object: &DatabaseUserCertificate) -> Option<UserKey> {
     let loaded = context.loaded_issuer(object)?;
     let username = object.spec.username.clone().or_else(|| loaded.facts.username.clone())?;
-    Some((loaded.facts.identity.clone(), username))
+    Some(UserKey { issuer: loaded.facts.identity.clone(), username })
 }
 
 /// What is known of a user, if Atlas was asked for it within the hour.
 pub fn recall(context: &Context, user: &UserKey, now: Timestamp) -> Option<RecalledUser> {
     let record = context.settings.users.get(user, now)?;
     let objects = context.certificate_store.state_filter(|object| {
-        object.spec.username.as_ref().is_none_or(|name| *name == user.1) && user_of(context, object).as_ref() == Some(user)
+        object.spec.username.as_ref().is_none_or(|name| *name == user.username)
+            && user_of(context, object).as_ref() == Some(user)
     });
     let statuses: Vec<_> = objects.iter().map(|object| object.status.as_ref()).collect();
-    Some(record.recalled(&statuses, held(context, &user.0, &record.serial_numbers())))
+    Some(record.recalled(&statuses, held(context, &user.issuer, &record.serial_numbers())))
 }
 
 /// Which of these serial numbers Secrets of ours hold: by the Secrets that the watch shows, and by what this process read, wrote or keeps.
-fn held(context: &Context, identity: &str, listed: &BTreeSet<&str>) -> BTreeSet<String> {
+fn held(context: &Context, issuer: &IssuerIdentity, listed: &BTreeSet<&str>) -> BTreeSet<SerialNumber> {
     if listed.is_empty() {
         return BTreeSet::new();
     }
@@ -84,7 +92,7 @@ fn held(context: &Context, identity: &str, listed: &BTreeSet<&str>) -> BTreeSet<
     for secret in context.secrets.state() {
         let annotation = |name: &str| secret.annotations().get(name).map(String::as_str);
         let serial_number = annotation(SERIAL_NUMBER_ANNOTATION).filter(|serial_number| listed.contains(serial_number));
-        held.extend(serial_number.filter(|_| annotation(ISSUER_ANNOTATION) == Some(identity)).map(ToOwned::to_owned));
+        held.extend(serial_number.filter(|_| annotation(ISSUER_ANNOTATION) == Some(issuer.as_str())).map(SerialNumber::from));
     }
     held
 }

@@ -27,7 +27,7 @@ pub(crate) async fn drain(context: &Context, stopped: Instant, limit: Duration) 
             return;
         }
         if stopped.elapsed() >= limit {
-            let serial_numbers: Vec<String> = unsaved.into_iter().map(|(_, serial_number)| serial_number).collect();
+            let serial_numbers: Vec<String> = unsaved.into_iter().map(|(_, serial_number)| serial_number.into()).collect();
             error!(
                 serial_numbers = serial_numbers.join(", "),
                 "these certificates were made and could not be saved: they are lost, and counted at the next start"

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     Context, Received,
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, SecretLocation, names::CONTROLLER},
-    certificate::CertificatePair,
+    certificate::{CertificatePair, SerialNumber},
     decide::{
         self, Desired, IssueError, ObjectMemory, Order, SecretState, SecretView,
         pass::{Change, ClaimedObject, Found, Look, Now, Pass, RequestError, RequestErrorKind, Step, Write},
@@ -129,13 +129,13 @@ impl<'a> Performer<'a> {
 
     fn for_user(&self, username: String, change: impl FnOnce(&users::UserKey)) {
         if let Some(loaded) = &self.issuer {
-            change(&(loaded.facts.identity.clone(), username));
+            change(&users::UserKey { issuer: loaded.facts.identity.clone(), username });
         }
     }
 
     fn recall(&self, username: &str) -> Option<decide::RecalledUser> {
-        let identity = self.issuer.as_ref()?.facts.identity.clone();
-        users::recall(self.context, &(identity, username.to_owned()), now(self.context))
+        let issuer = self.issuer.as_ref()?.facts.identity.clone();
+        users::recall(self.context, &users::UserKey { issuer, username: username.to_owned() }, now(self.context))
     }
 
     /// Whether it is this object's turn to ask Atlas. If not, it is woken when it is.
@@ -154,7 +154,11 @@ impl<'a> Performer<'a> {
         if listed.is_none() {
             info!(username, "the credentials may not list certificates: what was made elsewhere is not known");
         }
-        self.context.settings.users.listed((loaded.facts.identity.clone(), username.to_owned()), listed, now);
+        self.context.settings.users.listed(
+            users::UserKey { issuer: loaded.facts.identity.clone(), username: username.to_owned() },
+            listed,
+            now,
+        );
         Ok(())
     }
 
@@ -214,7 +218,7 @@ impl<'a> Performer<'a> {
             Err(error) => return Found::NotIssued(error),
         };
         let facts = issued.pair.facts().clone();
-        info!(serial_number = facts.serial_number, cause = cause.as_str(), "a certificate was issued");
+        info!(serial_number = %facts.serial_number, cause = cause.as_str(), "a certificate was issued");
         self.context.settings.metrics.issued(loaded.issuer.label(), cause);
         let content = SecretContent {
             pair: issued.pair,
@@ -234,7 +238,7 @@ impl<'a> Performer<'a> {
         Found::Issued(Box::new(facts))
     }
 
-    async fn read_secret(&mut self) -> RequestResult<Option<String>> {
+    async fn read_secret(&mut self) -> RequestResult<Option<SerialNumber>> {
         let found = request("read the Secret", self.secrets().get_opt(&self.secret_name().name)).await?;
         let ours = found.filter(|found| holder(self.object, found) == Holder::ThisObject);
         self.read = ours.and_then(|found| {

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        DatabaseUserCertificate, DatabaseUserCertificateStatus, VerifiedSecret,
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerIdentity, VerifiedSecret,
         names::{
             CA_CERTIFICATE, CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, CONTROLLER, ISSUANCE_ANNOTATION,
             ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION, NOT_AFTER_ANNOTATION, RENEW_REQUESTED_ANNOTATION,
@@ -34,7 +34,7 @@ pub struct SecretContent {
     /// PEM for `ca.crt`.
     pub ca_certificate: Option<String>,
     /// Who issued it, where that is known.
-    pub issuer: Option<String>,
+    pub issuer: Option<IssuerIdentity>,
     /// Why it was issued.
     pub issue_reason: Option<String>,
     /// The claim under which it was issued.
@@ -53,9 +53,9 @@ impl SecretContent {
     fn annotations(&self) -> BTreeMap<String, Option<String>> {
         let facts = self.pair.facts();
         [
-            (SERIAL_NUMBER_ANNOTATION, Some(facts.serial_number.clone())),
+            (SERIAL_NUMBER_ANNOTATION, Some(facts.serial_number.to_string())),
             (NOT_AFTER_ANNOTATION, Some(facts.not_after.to_string())),
-            (ISSUER_ANNOTATION, self.issuer.clone()),
+            (ISSUER_ANNOTATION, self.issuer.as_ref().map(ToString::to_string)),
             (ISSUE_REASON_ANNOTATION, self.issue_reason.clone()),
             (ISSUANCE_ANNOTATION, self.issuance.clone()),
             (RENEW_REQUESTED_ANNOTATION, self.renew_request.clone()),
@@ -218,13 +218,13 @@ pub fn chain_digest(intermediates: &[CertificateDer<'_>], ca_certificate: &[u8])
 
 /// Certificates of Atlas have nothing above them in their Secret, whatever `ca.crt` others put there.
 fn is_from_ca(view: &SecretView) -> bool {
-    view.issuer.as_ref().map_or(view.ca_digest.is_some(), |issuer| issuer.starts_with("ca/"))
+    view.issuer.as_ref().map_or(view.ca_digest.is_some(), |issuer| issuer.is_ca())
 }
 
 /// Who issued the certificate, as the status remembers it.
-fn issuer_in_history(object: &DatabaseUserCertificate, certificate: &CertificateFacts) -> Option<String> {
+fn issuer_in_history(object: &DatabaseUserCertificate, certificate: &CertificateFacts) -> Option<IssuerIdentity> {
     let history = &object.status.as_ref()?.history;
-    history.iter().find(|issued| issued.serial_number == certificate.serial_number)?.issuer.clone()
+    history.iter().find(|issued| issued.serial_number == certificate.serial_number.as_str())?.issuer.clone().map(Into::into)
 }
 
 /// PEM of `ca.crt` as the Secret has it.
@@ -259,7 +259,7 @@ pub fn recall(
         return None;
     }
     let facts = CertificateFacts {
-        serial_number: status.serial_number.clone()?,
+        serial_number: status.serial_number.clone()?.into(),
         subject: Subject::parse(status.subject.as_deref()?).ok()?,
         issuer: verified.issuer.clone(),
         not_before: status.not_before.as_ref()?.0,
@@ -280,7 +280,7 @@ fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>)
         certificate,
         wrong_type: None,
         complete: false,
-        issuer: annotation(ISSUER_ANNOTATION),
+        issuer: annotation(ISSUER_ANNOTATION).map(Into::into),
         issuance: annotation(ISSUANCE_ANNOTATION),
         issue_reason: annotation(ISSUE_REASON_ANNOTATION),
         renew_request: annotation(RENEW_REQUESTED_ANNOTATION),
@@ -295,7 +295,7 @@ fn has_own_metadata(object: &DatabaseUserCertificate, metadata: &ObjectMeta, fac
     let annotation = |name: &str| metadata.annotations.as_ref().and_then(|annotations| annotations.get(name));
     let not_after = annotation(NOT_AFTER_ANNOTATION).and_then(|text| text.parse::<Timestamp>().ok());
     metadata.labels.as_ref().and_then(|labels| labels.get(CERTIFICATE_UID_LABEL)) == object.metadata.uid.as_ref()
-        && annotation(SERIAL_NUMBER_ANNOTATION) == Some(&facts.serial_number)
+        && annotation(SERIAL_NUMBER_ANNOTATION).map(String::as_str) == Some(facts.serial_number.as_str())
         && annotation(ISSUER_ANNOTATION).is_some()
         && not_after == Some(facts.not_after)
 }

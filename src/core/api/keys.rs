@@ -92,3 +92,52 @@ impl From<NamespacedName> for SecretLocation {
         Self(name)
     }
 }
+
+/// Who issues: `atlas/` and the project's id, or `ca/` and a digest of the CA's name and key. A certificate of another identity does not fit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IssuerIdentity(String);
+
+impl IssuerIdentity {
+    /// Of an Atlas project. Ids of projects are unique, whichever endpoint or proxy leads to them.
+    #[must_use]
+    pub fn of_atlas_project(id: &str) -> Self {
+        Self(format!("atlas/{id}"))
+    }
+
+    /// Of a CA with this digest of its name and key.
+    #[must_use]
+    pub fn of_ca(digest: &str) -> Self {
+        Self(format!("ca/{digest}"))
+    }
+
+    /// As it stands in the annotation of a Secret.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether the issuer is a CA.
+    #[must_use]
+    pub fn is_ca(&self) -> bool {
+        self.0.starts_with("ca/")
+    }
+}
+
+impl From<String> for IssuerIdentity {
+    /// As an annotation or a status has it.
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl From<&str> for IssuerIdentity {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl fmt::Display for IssuerIdentity {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}

@@ -6,6 +6,7 @@ mod key;
 mod name_constraints;
 mod pair;
 mod pem;
+mod serial_number;
 mod signature;
 mod subject;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub use key::{KeyAlgorithm, KeyError, PrivateKey, PrivateKeySpec};
 pub use name_constraints::{NameConstraints, NameConstraintsError, NameViolation};
 pub use pair::{CertificateFacts, CertificatePair, PairError};
 pub use pem::PemError;
+pub use serial_number::SerialNumber;
 pub use subject::{Subject, SubjectError};
 
 pub use chain::{Reached, check_leads_to};

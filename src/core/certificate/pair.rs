@@ -16,13 +16,13 @@ use x509_cert::{
     time::Time,
 };
 
-use super::{Certificate, KeyError, Kind, PemError, PrivateKey, PrivateKeySpec, Subject, pem_text, read_blocks};
+use super::{Certificate, KeyError, Kind, PemError, PrivateKey, PrivateKeySpec, SerialNumber, Subject, pem_text, read_blocks};
 
 /// What decisions need to know of a certificate. Nothing in it is secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFacts {
     /// Serial number, upper-case hexadecimal as `openssl x509 -serial` prints it.
-    pub serial_number: String,
+    pub serial_number: SerialNumber,
     /// The subject.
     pub subject: Subject,
     /// The issuer as an RFC 4514 string.
@@ -196,7 +196,7 @@ fn facts(leaf: &Certificate, private_key: PrivateKeySpec) -> CertificateFacts {
     let serial = hex::encode_upper(fields.serial_number().as_bytes());
     let digits = serial.trim_start_matches("00");
     CertificateFacts {
-        serial_number: if digits.is_empty() { "00".to_owned() } else { digits.to_owned() },
+        serial_number: if digits.is_empty() { "00" } else { digits }.into(),
         subject: fields.subject().clone().into(),
         issuer: Subject::from(fields.issuer().clone()).to_string(),
         not_before: time_of(fields.validity().not_before),

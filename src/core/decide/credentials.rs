@@ -43,5 +43,5 @@ fn refusal<'a>(issuer: &IssuerFacts, user: &'a DatabaseUserCertificate) -> Optio
 
 fn newest<'a>(issuer: &IssuerFacts, user: &'a DatabaseUserCertificate) -> Option<&'a IssuedCertificate> {
     let newest = user.status.as_ref()?.history.first()?;
-    (newest.issuer.as_ref() == Some(&issuer.identity)).then_some(newest)
+    (newest.issuer.as_deref() == Some(issuer.identity.as_str())).then_some(newest)
 }

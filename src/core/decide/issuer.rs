@@ -3,7 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Allow;
-use crate::{api::Reason, certificate::NameConstraints};
+use crate::{
+    api::{IssuerIdentity, Reason},
+    certificate::NameConstraints,
+};
 
 /// How an issuer is asked for a certificate.
 ///
@@ -47,7 +50,7 @@ pub struct IssuerFacts {
     /// The database user that an `AtlasDatabaseUser` names, for objects with a `userRef`.
     pub username: Option<String>,
     /// `atlas/<project id>` or `ca/<key id>`: certificates of another identity do not fit.
-    pub identity: String,
+    pub identity: IssuerIdentity,
     /// Changes with anything that could turn a failure into a success: the spec, the credentials, the CA.
     pub version: String,
 }

@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::{IssuerFacts, IssuerState, ObjectMemory, UserCertificates};
-use crate::{api::DatabaseUserCertificateStatus, certificate::CertificateFacts};
+use crate::{
+    api::{DatabaseUserCertificateStatus, IssuerIdentity},
+    certificate::CertificateFacts,
+};
 
 /// A Secret of ours.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +25,7 @@ pub struct SecretView {
     /// Whether all derived keys, labels and annotations are as we write them.
     pub complete: bool,
     /// The annotation that says who issued the certificate.
-    pub issuer: Option<String>,
+    pub issuer: Option<IssuerIdentity>,
     /// The annotation that says which claim the certificate answers.
     pub issuance: Option<String>,
     /// The annotation that says why it was issued.

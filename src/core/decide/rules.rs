@@ -9,7 +9,7 @@ use super::{
     renewal_time,
 };
 use crate::{
-    api::{CertificateFailure, DatabaseUserCertificate, Reason, names::ADOPT_SECRET_ANNOTATION},
+    api::{CertificateFailure, DatabaseUserCertificate, IssuerIdentity, Reason, names::ADOPT_SECRET_ANNOTATION},
     certificate::CertificateFacts,
 };
 
@@ -113,7 +113,7 @@ fn is_superseded(object: &DatabaseUserCertificate, observed: &Observed, unsaved:
         return true;
     }
     let is_claimed = status.issuance.as_ref().is_some_and(|claim| unsaved.claim.as_ref() == Some(&claim.id));
-    if is_claimed && status.serial_number.as_ref() == Some(&ready.serial_number) {
+    if is_claimed && status.serial_number.as_deref() == Some(ready.serial_number.as_str()) {
         return false;
     }
     let begins_together = ready.not_before == certificate.not_before && ready.serial_number != certificate.serial_number;
@@ -246,7 +246,11 @@ pub fn ready_certificate<'a>(
     match issuer {
         Some(issuer) if from_other_issuer(view, issuer) => Err((
             Reason::IssuerChanged,
-            format!("the certificate is from {}, not from {}", view.issuer.as_deref().unwrap_or_default(), issuer.identity),
+            format!(
+                "the certificate is from {}, not from {}",
+                view.issuer.as_ref().map_or("an unknown issuer", IssuerIdentity::as_str),
+                issuer.identity
+            ),
         )),
         _ => Ok(certificate),
     }

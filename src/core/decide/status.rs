@@ -126,7 +126,7 @@ fn awaits_lost_answer(failure: &CertificateFailure, now: Timestamp) -> bool {
 fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Observed, now: Timestamp) {
     let view = observed.secret.ours();
     let certificate = observed.secret.certificate();
-    status.serial_number = certificate.map(|certificate| certificate.serial_number.clone());
+    status.serial_number = certificate.map(|certificate| certificate.serial_number.clone().into());
     status.subject = certificate.map(|certificate| certificate.subject.mongodb_user_name());
     status.not_before = certificate.map(|certificate| Time(certificate.not_before));
     status.not_after = certificate.map(|certificate| Time(certificate.not_after));
@@ -157,9 +157,9 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
         status.history.insert(
             0,
             IssuedCertificate {
-                serial_number: certificate.serial_number.clone(),
+                serial_number: certificate.serial_number.clone().into(),
                 reason,
-                issuer: view.issuer.clone(),
+                issuer: view.issuer.as_ref().map(ToString::to_string),
                 recorded_at: Time(truncated_to_second(now)),
                 not_after: Time(certificate.not_after),
             },

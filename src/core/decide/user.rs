@@ -9,9 +9,12 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Decision, brake::Brake};
-use crate::api::{
-    DatabaseUserCertificateStatus, Reason, UnaccountedCertificate, UnaccountedCertificates, names::RENEW_REQUESTED_ANNOTATION,
-    truncated_to_second,
+use crate::{
+    api::{
+        DatabaseUserCertificateStatus, Reason, UnaccountedCertificate, UnaccountedCertificates,
+        names::RENEW_REQUESTED_ANNOTATION, truncated_to_second,
+    },
+    certificate::SerialNumber,
 };
 
 /// A day allows one certificate for each object that names the user, and this many more: answers get lost, Secrets get deleted.
@@ -31,7 +34,7 @@ const SAME_CERTIFICATE: SignedDuration = SignedDuration::from_mins(1);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedCertificate {
     /// Serial number, upper-case hexadecimal as `openssl x509 -serial` prints it.
-    pub serial_number: String,
+    pub serial_number: SerialNumber,
     /// When it was asked for.
     pub made_at: Timestamp,
     /// End of its validity.
@@ -75,7 +78,7 @@ pub struct RecalledList {
     /// When it was asked for.
     pub asked_at: Timestamp,
     /// The serial numbers in it that a Secret of ours holds or has held.
-    pub accounted: BTreeSet<String>,
+    pub accounted: BTreeSet<SerialNumber>,
 }
 
 impl UserRecord {
@@ -102,7 +105,7 @@ impl UserRecord {
     /// A certificate counts once: by its serial number where Atlas lists it or a status has it, by its time where only this process
     /// knows that it had it made. Without a list the answers count that the objects take for lost.
     #[must_use]
-    pub fn recalled(&self, objects: &[Option<&DatabaseUserCertificateStatus>], held: BTreeSet<String>) -> RecalledUser {
+    pub fn recalled(&self, objects: &[Option<&DatabaseUserCertificateStatus>], held: BTreeSet<SerialNumber>) -> RecalledUser {
         let statuses = || objects.iter().copied().flatten();
         let history = || statuses().flat_map(|status| &status.history);
         let mut made: BTreeMap<&str, Timestamp> =
@@ -119,7 +122,7 @@ impl UserRecord {
         let list = self.listed.as_ref().map(|listed| {
             let serial_numbers = self.serial_numbers();
             let in_history = history().map(|issued| issued.serial_number.as_str());
-            let in_history = in_history.filter(|serial_number| serial_numbers.contains(serial_number)).map(ToOwned::to_owned);
+            let in_history = in_history.filter(|serial_number| serial_numbers.contains(serial_number)).map(SerialNumber::from);
             RecalledList {
                 accounted: held.into_iter().chain(in_history).collect(),
                 listed: listed.clone(),
@@ -162,7 +165,7 @@ pub(super) fn count_lost(status: &mut DatabaseUserCertificateStatus) {
 pub fn record_list(
     status: &mut DatabaseUserCertificateStatus,
     listed: &[ListedCertificate],
-    accounted: &BTreeSet<String>,
+    accounted: &BTreeSet<SerialNumber>,
     now: Timestamp,
 ) {
     let mut unaccounted: Vec<&ListedCertificate> =
@@ -176,7 +179,7 @@ pub fn record_list(
             .iter()
             .take(NAMED)
             .map(|listed| UnaccountedCertificate {
-                serial_number: listed.serial_number.clone(),
+                serial_number: listed.serial_number.clone().into(),
                 not_after: Time(listed.not_after),
             })
             .collect(),
@@ -211,7 +214,7 @@ mod tests {
     }
 
     fn listed(serial: &str, hours: i64) -> ListedCertificate {
-        ListedCertificate { serial_number: serial.to_owned(), made_at: at(0), not_after: at(hours) }
+        ListedCertificate { serial_number: serial.into(), made_at: at(0), not_after: at(hours) }
     }
 
     #[test]
@@ -235,7 +238,7 @@ mod tests {
         count_lost(&mut status);
         count_lost(&mut status);
         assert_eq!(status.unaccounted_certificates.as_ref().map(|found| (found.count, found.presumed)), Some((2, 2)));
-        let accounted = BTreeSet::from(["0A".to_owned()]);
+        let accounted = BTreeSet::from(["0A".into()]);
         record_list(&mut status, &[listed("0A", 9), listed("0B", 5), listed("0C", 7), listed("0D", -1)], &accounted, at(1));
         let found = status.unaccounted_certificates.clone().unwrap();
         assert_eq!((found.count, found.presumed, found.latest_expiry.unwrap().0), (2, 0, at(7)));

@@ -47,7 +47,7 @@ use self::{
     resources::{is_json, unreadable},
 };
 use super::{IssueError, Issued, MintPermit};
-use crate::{certificate::Subject, decide::ListedCertificate};
+use crate::{api::IssuerIdentity, certificate::Subject, decide::ListedCertificate};
 
 /// The longest answer with a certificate, in bytes: ten times what Atlas sends (a certificate of 1.8 kB and a key of 3.2 kB).
 const CERTIFICATE_LIMIT: usize = 64 * 1024;
@@ -91,8 +91,8 @@ impl AtlasIssuer {
 
     /// `atlas/<project id>`. Project ids are unique, whatever endpoint or proxy leads to the project.
     #[must_use]
-    pub fn identity(&self) -> String {
-        format!("atlas/{}", self.settings.project_id)
+    pub fn identity(&self) -> IssuerIdentity {
+        IssuerIdentity::of_atlas_project(&self.settings.project_id)
     }
 
     /// The rate limit that its calls count against.

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde::Deserialize;
 
-use crate::{IssueError, Minted, Retry, api::Reason, decide::ListedCertificate};
+use crate::{IssueError, Minted, Retry, api::Reason, certificate::SerialNumber, decide::ListedCertificate};
 
 /// Atlas dates a certificate one hour before the request that made it.
 const BACKDATING: SignedDuration = SignedDuration::from_hours(1);
@@ -41,14 +41,14 @@ enum Id {
 }
 
 impl Id {
-    fn serial_number(&self) -> Option<String> {
+    fn serial_number(&self) -> Option<SerialNumber> {
         let number = match self {
             Self::Number(number) => number.cast_unsigned(),
             Self::Unsigned(number) => *number,
             Self::Text(text) => text.parse().ok()?,
         };
         let text = format!("{number:X}");
-        Some(if text.len() % 2 == 0 { text } else { format!("0{text}") })
+        Some(if text.len() % 2 == 0 { text } else { format!("0{text}") }.into())
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
     fn a_recorded_list_is_read_and_its_ids_are_serial_numbers() {
         let body = br#"{"links":[],"results":[{"_id":1976722359483124370,"createdAt":"2026-08-10T02:06:35Z","groupId":"5efda6aea3f2ed2e7dd6ce05","notAfter":"2026-11-10T03:06:35Z","subject":"CN=user389"}],"totalCount":1}"#;
         let expected = ListedCertificate {
-            serial_number: "1B6EBA8348904A92".to_owned(),
+            serial_number: "1B6EBA8348904A92".into(),
             made_at: "2026-08-10T03:06:35Z".parse().unwrap(),
             not_after: "2026-11-10T03:06:35Z".parse().unwrap(),
         };

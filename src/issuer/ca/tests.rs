@@ -128,7 +128,7 @@ fn a_leaf_is_backdated_has_a_random_serial_and_does_not_outlive_its_ca() {
     assert_eq!(first.facts().not_before.as_second(), (now - SignedDuration::from_mins(5)).as_second());
     assert_eq!(first.facts().not_after, ca.not_after());
     assert_ne!(first.facts().serial_number, second.facts().serial_number);
-    assert_eq!(first.facts().serial_number.len(), 32, "sixteen bytes");
+    assert_eq!(first.facts().serial_number.as_str().len(), 32, "sixteen bytes");
     let short = SignRequest { now, duration: SignedDuration::from_hours(1), ..request(PrivateKeySpec::default()) };
     let not_after = ca.issue(&short).unwrap().pair.facts().not_after;
     assert_eq!(not_after.as_second(), (now + SignedDuration::from_hours(1)).as_second());

@@ -49,7 +49,7 @@ fn written_with(issuer: &str, has_ca: bool, years: &[i32]) -> Written {
     let content = SecretContent {
         pair: CertificatePair::parse(certificates.as_bytes(), key.serialize_pem().as_bytes()).unwrap(),
         ca_certificate: has_ca.then(|| root.pem()),
-        issuer: Some(issuer.to_owned()),
+        issuer: Some(issuer.into()),
         issue_reason: None,
         issuance: None,
         renew_request: None,
@@ -164,7 +164,7 @@ fn ca_of_a_stranger() -> String {
 fn status_of(view: &SecretView, chain: Option<&str>) -> DatabaseUserCertificateStatus {
     let facts = view.certificate.clone().unwrap();
     DatabaseUserCertificateStatus {
-        serial_number: Some(facts.serial_number),
+        serial_number: Some(facts.serial_number.into()),
         subject: Some("CN=orders".to_owned()),
         not_before: Some(Time(facts.not_before)),
         not_after: Some(Time(facts.not_after)),

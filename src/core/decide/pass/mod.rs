@@ -45,7 +45,7 @@ use super::{
 };
 use crate::{
     api::{DatabaseUserCertificate, Reason},
-    certificate::CertificateFacts,
+    certificate::{CertificateFacts, SerialNumber},
 };
 
 /// How often a pass looks, live after the first time, before it takes an answer of the API server for what it says, or leaves the rest to
@@ -510,7 +510,7 @@ impl Pass {
         self.finish(Outcome::Failed(error), now)
     }
 
-    fn secret_read(&mut self, with_issuer: bool, read: Result<Option<String>, RequestError>, now: Now) -> Next {
+    fn secret_read(&mut self, with_issuer: bool, read: Result<Option<SerialNumber>, RequestError>, now: Now) -> Next {
         let decided_on = self.observed.secret.certificate().map(|certificate| &certificate.serial_number);
         match read {
             Err(error) => PassError::Request(error).into(),

@@ -8,7 +8,7 @@ use kube_core::ObjectMeta;
 use super::super::{Desired, IssueError, Observed, RecalledUser, SecretView};
 use crate::{
     api::{DatabaseUserCertificateStatus, Reason},
-    certificate::CertificateFacts,
+    certificate::{CertificateFacts, SerialNumber},
 };
 
 /// What is done next.
@@ -226,7 +226,7 @@ pub enum Found {
     /// The certificate was not made, or nobody knows whether it was.
     NotIssued(IssueError),
     /// Whether the Secret still is the object's and holds the certificate with this serial number.
-    SecretRead(Result<Option<String>, RequestError>),
+    SecretRead(Result<Option<SerialNumber>, RequestError>),
     /// Whether the object is as it was when it was decided on.
     ObjectRead(Result<bool, RequestError>),
     /// The Secret as it was written.

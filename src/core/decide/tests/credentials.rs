@@ -21,7 +21,7 @@ fn issued_at(second: i64) -> DatabaseUserCertificate {
     let issued = IssuedCertificate {
         serial_number: "0A".into(),
         reason: "NoCertificate".into(),
-        issuer: Some(atlas().identity),
+        issuer: Some(atlas().identity.to_string()),
         recorded_at: Time(at(second)),
         not_after: Time(at(second + DAY)),
     };
