@@ -218,7 +218,7 @@ pub fn chain_digest(intermediates: &[CertificateDer<'_>], ca_certificate: &[u8])
 
 /// Certificates of Atlas have nothing above them in their Secret, whatever `ca.crt` others put there.
 fn is_from_ca(view: &SecretView) -> bool {
-    view.issuer.as_ref().map_or(view.ca_digest.is_some(), |issuer| issuer.is_ca())
+    view.issuer.as_ref().map_or(view.ca_digest.is_some(), IssuerIdentity::is_ca)
 }
 
 /// Who issued the certificate, as the status remembers it.
