@@ -245,7 +245,7 @@ fn assert_sleeps_until(end: &pass::Step, pass: &pass::Pass, now: Time) {
 fn ended(end: &End) -> Ended {
     match end {
         End::Failed(PassError::Request(_)) => Ended::Failed,
-        End::Failed(PassError::OutOfOrder(what)) => panic!("{what} is out of order"),
+        End::Failed(PassError::OutOfOrder) => panic!("{end}"),
         End::Failed(PassError::Superseded | PassError::NotLeading) | End::AwaitChange => Ended::Early,
         End::Sleep(_) => unreachable!("a pass that sleeps has reported"),
     }

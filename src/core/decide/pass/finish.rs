@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{CALLS, Change, End, Next, Now, Pass, PassError, Report, RequestError, State, Step, WatchByName};
+use super::{Change, End, Next, Now, Pass, PassError, Report, RequestError, State, Step, WatchByName, issue::CALLS};
 use crate::{
     api::{Reason, truncated_to_second},
     certificate::CertificateFacts,
@@ -181,6 +181,18 @@ impl Pass {
             _ if self.observed.secret.ours().is_some_and(|view| !view.complete) => WatchByName::UnlessShown,
             _ => WatchByName::No,
         }
+    }
+
+    pub(super) fn reported(&mut self, end: End, failures_end: bool, reported: Result<(), RequestError>) -> Next {
+        if let Err(error) = reported {
+            return error.of_object().into();
+        }
+        // An API server that fails at everything fails at the report too, and is asked less and less often.
+        if failures_end {
+            self.observed.memory.failures = 0;
+        }
+        self.observed.memory.failed_request = None;
+        Step::End(end).into()
     }
 }
 

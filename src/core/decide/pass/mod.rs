@@ -20,7 +20,7 @@
 //!   twice under one claim.
 //! - Each write of the Secret but that of an unsaved certificate follows a look at the leadership and at the newest version of the object.
 //! - A certificate that was minted is forgotten only when its Secret was written, or when the Secret holds a better one.
-//! - [`Pass::next`] is total: it panics at nothing, and answers what cannot be found with [`PassError::OutOfOrder`].
+//! - [`Pass::next`] is total: it panics at nothing, and answers what a step cannot find with [`PassError::OutOfOrder`].
 //!
 //! # Assumptions
 //!
@@ -28,36 +28,24 @@
 //! - There is one pass over an object at a time.
 
 mod finish;
+mod issue;
 mod step;
 #[cfg(test)]
 mod tests;
+mod write;
 
-use jiff::{SignedDuration, Timestamp};
-use kube_core::ResourceExt;
+use jiff::Timestamp;
 
 pub use self::step::{
     ClaimedObject, End, Found, Look, PassError, Report, RequestError, RequestErrorKind, Step, WatchByName, Write,
 };
 use self::{finish::Outcome, step::Found as F};
-use super::{
-    Decision, Desired, FailedRequest, IssueError, Minted, ObjectMemory, Observed, Order, RecalledUser, Retry, SecretView,
-    UnsavedCertificate, decide, record_list,
-};
-use crate::{
-    api::{DatabaseUserCertificate, Reason},
-    certificate::{CertificateFacts, SerialNumber},
-};
+use super::{Decision, Desired, IssueError, ObjectMemory, Observed, decide};
+use crate::api::{DatabaseUserCertificate, Reason};
 
 /// How often a pass looks, live after the first time, before it takes an answer of the API server for what it says, or leaves the rest to
 /// the next pass.
 const LOOKS: u32 = 3;
-
-/// Calls that count against the limit of a project: the list, and the request for the certificate.
-const CALLS_WITH_LIST: u32 = 2;
-const CALLS: u32 = 1;
-
-/// After an expiry that was waited for, Atlas may take a while to notice it.
-const AFTER_EXPIRY: SignedDuration = SignedDuration::from_mins(1);
 
 /// The time and the leadership, when a step has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -276,7 +264,7 @@ impl Pass {
             (State::Writing(write), F::Written(written)) => self.written(write, written, now),
             (State::Writing(_), F::NotRebuilt(error)) => self.finish(Outcome::Failed(error), now),
             (State::Reporting { end, failures_end }, F::Reported(reported)) => self.reported(end, failures_end, reported),
-            (_, found) => PassError::OutOfOrder(found.name()).into(),
+            _ => PassError::OutOfOrder.into(),
         }
     }
 
@@ -352,258 +340,6 @@ impl Pass {
             _ if self.looks < LOOKS => self.observe(),
             Some(answer) => self.finish(answer, now),
             None => PassError::Superseded.into(),
-        }
-    }
-
-    fn recall_user(&mut self, username: String, is_fresh: bool) -> Next {
-        self.go(State::RecallingUser { username: username.clone(), is_fresh }, Step::RecallUser { username })
-    }
-
-    fn recalled(&mut self, username: String, is_fresh: bool, user: Option<Box<RecalledUser>>, now: Now) -> Next {
-        match user {
-            Some(user) => self.learn(*user),
-            None if is_fresh => {}
-            None => {
-                let step = Step::TakeTurn { calls: CALLS_WITH_LIST, expiry: self.expiry() };
-                return self.go(State::TakingTurnToList { username }, step);
-            }
-        }
-        self.decision = decide(&self.object, &self.observed, now.time);
-        match self.decision {
-            Decision::LookUpUser { .. } => self.finish(Outcome::Nothing, now),
-            _ => self.act(now),
-        }
-    }
-
-    /// Records what nobody holds. The pass that asked for the list may have come to nothing before it could report.
-    fn learn(&mut self, user: RecalledUser) {
-        if let Some(list) = user.list {
-            record_list(&mut self.observed.status, &list.listed, &list.accounted, list.asked_at);
-        }
-        self.observed.user = Some(user.certificates);
-    }
-
-    fn turn_to_list(&mut self, username: String, is_given: bool, now: Now) -> Next {
-        if !is_given {
-            return self.finish(Outcome::Queued, now);
-        }
-        self.has_turn = true;
-        self.go(State::Listing { username: username.clone() }, Step::ListCertificates { username })
-    }
-
-    /// Without a usable certificate an object counts as expiring when it was created: before all that are in service, the oldest first.
-    fn expiry(&self) -> Timestamp {
-        let created = || self.object.creation_timestamp().map_or(Timestamp::MIN, |created| created.0);
-        self.observed.secret.certificate().map_or_else(created, |certificate| certificate.not_after)
-    }
-
-    fn issue(&mut self, wanted: Wanted) -> Next {
-        match wanted.desired.order {
-            Order::Sign { .. } => self.request(wanted),
-            // What is minted cannot be taken back. So it is proven first that the Secret can be written and that the user is one that
-            // certificates are made for; then the claim is written.
-            Order::Mint { .. } => self.go(State::Trying(wanted), Step::TryWrite),
-        }
-    }
-
-    fn tried(&mut self, wanted: Wanted, tried: Result<(), RequestError>, now: Now) -> Next {
-        match tried {
-            Err(error) => self.write_failed(error, now),
-            Ok(()) if self.has_turn => self.check_user(wanted),
-            Ok(()) => {
-                let step = Step::TakeTurn { calls: CALLS, expiry: self.expiry() };
-                self.go(State::TakingTurnToMint(wanted), step)
-            }
-        }
-    }
-
-    fn turn_to_mint(&mut self, wanted: Wanted, is_given: bool, now: Now) -> Next {
-        if !is_given {
-            return self.finish(Outcome::Queued, now);
-        }
-        self.has_turn = true;
-        self.check_user(wanted)
-    }
-
-    fn check_user(&mut self, wanted: Wanted) -> Next {
-        let username = wanted.desired.username.clone();
-        self.go(State::CheckingUser(wanted), Step::CheckUser { username })
-    }
-
-    fn user_checked(&mut self, wanted: Wanted, checked: Result<(), IssueError>, now: Now) -> Next {
-        match checked {
-            Err(error) => self.finish(Outcome::Failed(error), now),
-            Ok(()) if !now.may_act => PassError::NotLeading.into(),
-            Ok(()) => {
-                let cause = wanted.cause;
-                self.go(State::Claiming(wanted), Step::WriteClaim { cause })
-            }
-        }
-    }
-
-    fn claimed(&mut self, wanted: Wanted, claimed: Result<Box<ClaimedObject>, RequestError>) -> Next {
-        let ClaimedObject { claim, metadata, status } = match claimed {
-            Ok(claimed) => *claimed,
-            Err(error) => return error.of_object().into(),
-        };
-        self.object.metadata = metadata;
-        self.object.status = Some(status.clone());
-        self.observed.status = status;
-        self.request(Wanted { claim: Some(claim), ..wanted })
-    }
-
-    fn request(&mut self, wanted: Wanted) -> Next {
-        let step = Step::RequestCertificate { desired: wanted.desired.clone(), cause: wanted.cause };
-        self.go(State::Requesting(wanted), step)
-    }
-
-    fn issued(&mut self, wanted: Wanted, certificate: CertificateFacts, now: Now) -> Next {
-        let Wanted { desired, cause, claim } = wanted;
-        if matches!(desired.order, Order::Sign { .. }) {
-            return self.confirm(Write::Signed { cause }, now);
-        }
-        self.observed.memory.unsaved = Some(UnsavedCertificate { certificate, claim, cause, failure: None });
-        let mut next = self.confirm(Write::Unsaved, now);
-        next.changes.push(Change::CountMinted { username: desired.username });
-        next
-    }
-
-    /// A request that failed. Under a claim it is remembered how, until the status says so: the report may meet a newer object.
-    fn not_issued(&mut self, wanted: Wanted, error: IssueError, now: Now) -> Next {
-        if error.minted == Minted::No && !now.may_act {
-            // Nothing was asked for under the claim: it need not be taken for lost, unless the leader has done so already.
-            return match wanted.claim {
-                Some(_) => self.go(State::Withdrawing, Step::WithdrawClaim),
-                None => PassError::NotLeading.into(),
-            };
-        }
-        let username = wanted.desired.username.clone();
-        let lost = (error.minted == Minted::Possibly).then(|| Change::ForgetUser { username: username.clone() });
-        let mut next = if error.reason == Reason::AtlasCertificateLimit {
-            self.go(State::ListingAtLimit(wanted, error), Step::ListCertificates { username })
-        } else {
-            self.failed_to_issue(&wanted, error, now)
-        };
-        next.changes.splice(0..0, lost);
-        next
-    }
-
-    /// Atlas makes no more certificates for the user until one expires: that is waited for.
-    fn listed_at_limit(&mut self, wanted: &Wanted, mut error: IssueError, user: Option<Box<RecalledUser>>, now: Now) -> Next {
-        if let Some(user) = user {
-            let listed = user.list.as_ref().map(|list| list.listed.as_slice()).unwrap_or_default();
-            let expiries = listed.iter().map(|listed| listed.not_after).filter(|not_after| *not_after > now.time);
-            if let Some(first) = expiries.min() {
-                let count = listed.len();
-                error.message = format!("{}; the first of {count} certificates expires at {first}", error.message);
-                error.retry = Retry::At(first.saturating_add(AFTER_EXPIRY).unwrap_or(first));
-            }
-            self.learn(*user);
-        }
-        self.failed_to_issue(wanted, error, now)
-    }
-
-    fn failed_to_issue(&mut self, wanted: &Wanted, error: IssueError, now: Now) -> Next {
-        if let Some(claim) = wanted.claim.clone() {
-            self.observed.memory.failed_request = Some(FailedRequest { claim, error: error.clone() });
-        }
-        self.finish(Outcome::Failed(error), now)
-    }
-
-    fn secret_read(&mut self, with_issuer: bool, read: Result<Option<SerialNumber>, RequestError>, now: Now) -> Next {
-        let decided_on = self.observed.secret.certificate().map(|certificate| &certificate.serial_number);
-        match read {
-            Err(error) => PassError::Request(error).into(),
-            Ok(serial_number) if serial_number.is_some() && serial_number.as_ref() == decided_on => {
-                self.confirm(Write::Repaired { with_issuer }, now)
-            }
-            Ok(_) => self.look_again(None, now),
-        }
-    }
-
-    /// Before a write of the Secret. An unsaved certificate is written also by a process that stops or does not lead any more: this process
-    /// alone has the key, and the write has a precondition.
-    fn confirm(&mut self, write: Write, now: Now) -> Next {
-        if write != Write::Unsaved && !now.may_act {
-            return PassError::NotLeading.into();
-        }
-        self.go(State::ReadingObject(write), Step::ReadObject)
-    }
-
-    fn object_read(&mut self, write: Write, read: Result<bool, RequestError>, now: Now) -> Next {
-        match read {
-            Ok(true) => self.go(State::Writing(write), Step::WriteSecret(write)),
-            // The newer spec may not want the certificate any more that is about to be replaced. The next pass decides.
-            Ok(false) => PassError::Superseded.into(),
-            Err(error) if write == Write::Unsaved => self.finish(Outcome::not_saved(&error), now),
-            Err(error) => PassError::Request(error).into(),
-        }
-    }
-
-    fn written(&mut self, write: Write, written: Result<Box<SecretView>, RequestError>, now: Now) -> Next {
-        let view = match (written, write) {
-            (Ok(view), _) => view,
-            (Err(error), Write::Unsaved) if error.kind == RequestErrorKind::Conflict => {
-                return self.look_again(Some(Outcome::not_saved(&error)), now);
-            }
-            (Err(error), Write::Unsaved) => return self.finish(Outcome::not_saved(&error), now),
-            (Err(error), _) => return self.write_failed(error, now),
-        };
-        let reason = match write {
-            Write::Signed { cause } => cause,
-            Write::Unsaved => self.observed.memory.unsaved.take().map_or(Reason::Issued, |unsaved| unsaved.cause),
-            Write::Repaired { .. } => Reason::SecretRepaired,
-            Write::Adopted => Reason::SecretAdopted,
-        };
-        self.finish(Outcome::Written(view, reason), now)
-    }
-
-    /// A write of the Secret failed, and nothing that it held is worth keeping. Without an answer nobody can say what came of it: then the
-    /// pass fails and is repeated.
-    fn write_failed(&mut self, error: RequestError, now: Now) -> Next {
-        let failed = Outcome::Failed(IssueError {
-            reason: error.reason(),
-            message: error.message.clone(),
-            retry: Retry::Backoff,
-            minted: Minted::No,
-        });
-        match error.kind {
-            RequestErrorKind::Unanswered => PassError::Request(error).into(),
-            RequestErrorKind::Conflict | RequestErrorKind::NotFound => self.look_again(Some(failed), now),
-            _ => self.finish(failed, now),
-        }
-    }
-
-    fn reported(&mut self, end: End, failures_end: bool, reported: Result<(), RequestError>) -> Next {
-        if let Err(error) = reported {
-            return error.of_object().into();
-        }
-        // An API server that fails at everything fails at the report too, and is asked less and less often.
-        if failures_end {
-            self.observed.memory.failures = 0;
-        }
-        self.observed.memory.failed_request = None;
-        Step::End(end).into()
-    }
-}
-
-impl Found {
-    const fn name(&self) -> &'static str {
-        match self {
-            Self::Begun => "the beginning",
-            Self::Observed(_) => "a look",
-            Self::Recalled(_) => "a database user",
-            Self::Turn(_) => "a turn",
-            Self::Listed(_) => "a list",
-            Self::Tried(_) => "a write that was tried",
-            Self::UserChecked(_) => "a user that was checked",
-            Self::Claimed(_) => "a claim",
-            Self::Withdrawn => "a claim that was withdrawn",
-            Self::Issued(_) | Self::NotIssued(_) => "the end of a request",
-            Self::SecretRead(_) => "a Secret",
-            Self::ObjectRead(_) => "an object",
-            Self::Written(_) | Self::NotRebuilt(_) => "the end of a write",
-            Self::Reported(_) => "a report",
         }
     }
 }

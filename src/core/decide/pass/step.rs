@@ -146,8 +146,8 @@ pub enum PassError {
     #[error("this process does not lead any more, or is stopping")]
     NotLeading,
     /// A step was answered with what it cannot find. It is a fault of this program.
-    #[error("the pass cannot go on: {0} was found where it cannot be")]
-    OutOfOrder(&'static str),
+    #[error("the pass cannot go on: a step found what it cannot find")]
+    OutOfOrder,
 }
 
 /// A request to the API server that failed, as far as the order of steps depends on it.

@@ -1,0 +1,183 @@
+//! The steps on the way to a certificate.
+
+use jiff::{SignedDuration, Timestamp};
+use kube_core::ResourceExt;
+
+use super::{Change, ClaimedObject, Next, Now, Pass, PassError, RequestError, State, Step, Wanted, Write, finish::Outcome};
+use crate::{
+    api::Reason,
+    certificate::CertificateFacts,
+    decide::{
+        Decision, FailedRequest, IssueError, Minted, Order, RecalledUser, Retry, UnsavedCertificate, decide, record_list,
+    },
+};
+
+/// Calls that count against the limit of a project: the list, and the request for the certificate.
+const CALLS_WITH_LIST: u32 = 2;
+pub(super) const CALLS: u32 = 1;
+
+/// After an expiry that was waited for, Atlas may take a while to notice it.
+const AFTER_EXPIRY: SignedDuration = SignedDuration::from_mins(1);
+
+impl Pass {
+    pub(super) fn recall_user(&mut self, username: String, is_fresh: bool) -> Next {
+        self.go(State::RecallingUser { username: username.clone(), is_fresh }, Step::RecallUser { username })
+    }
+
+    pub(super) fn recalled(&mut self, username: String, is_fresh: bool, user: Option<Box<RecalledUser>>, now: Now) -> Next {
+        match user {
+            Some(user) => self.learn(*user),
+            None if is_fresh => {}
+            None => {
+                let step = Step::TakeTurn { calls: CALLS_WITH_LIST, expiry: self.expiry() };
+                return self.go(State::TakingTurnToList { username }, step);
+            }
+        }
+        self.decision = decide(&self.object, &self.observed, now.time);
+        match self.decision {
+            Decision::LookUpUser { .. } => self.finish(Outcome::Nothing, now),
+            _ => self.act(now),
+        }
+    }
+
+    /// Records what nobody holds. The pass that asked for the list may have come to nothing before it could report.
+    pub(super) fn learn(&mut self, user: RecalledUser) {
+        if let Some(list) = user.list {
+            record_list(&mut self.observed.status, &list.listed, &list.accounted, list.asked_at);
+        }
+        self.observed.user = Some(user.certificates);
+    }
+
+    pub(super) fn turn_to_list(&mut self, username: String, is_given: bool, now: Now) -> Next {
+        if !is_given {
+            return self.finish(Outcome::Queued, now);
+        }
+        self.has_turn = true;
+        self.go(State::Listing { username: username.clone() }, Step::ListCertificates { username })
+    }
+
+    /// Without a usable certificate an object counts as expiring when it was created: before all that are in service, the oldest first.
+    pub(super) fn expiry(&self) -> Timestamp {
+        let created = || self.object.creation_timestamp().map_or(Timestamp::MIN, |created| created.0);
+        self.observed.secret.certificate().map_or_else(created, |certificate| certificate.not_after)
+    }
+
+    pub(super) fn issue(&mut self, wanted: Wanted) -> Next {
+        match wanted.desired.order {
+            Order::Sign { .. } => self.request(wanted),
+            // What is minted cannot be taken back. So it is proven first that the Secret can be written and that the user is one that
+            // certificates are made for; then the claim is written.
+            Order::Mint { .. } => self.go(State::Trying(wanted), Step::TryWrite),
+        }
+    }
+
+    pub(super) fn tried(&mut self, wanted: Wanted, tried: Result<(), RequestError>, now: Now) -> Next {
+        match tried {
+            Err(error) => self.write_failed(error, now),
+            Ok(()) if self.has_turn => self.check_user(wanted),
+            Ok(()) => {
+                let step = Step::TakeTurn { calls: CALLS, expiry: self.expiry() };
+                self.go(State::TakingTurnToMint(wanted), step)
+            }
+        }
+    }
+
+    pub(super) fn turn_to_mint(&mut self, wanted: Wanted, is_given: bool, now: Now) -> Next {
+        if !is_given {
+            return self.finish(Outcome::Queued, now);
+        }
+        self.has_turn = true;
+        self.check_user(wanted)
+    }
+
+    pub(super) fn check_user(&mut self, wanted: Wanted) -> Next {
+        let username = wanted.desired.username.clone();
+        self.go(State::CheckingUser(wanted), Step::CheckUser { username })
+    }
+
+    pub(super) fn user_checked(&mut self, wanted: Wanted, checked: Result<(), IssueError>, now: Now) -> Next {
+        match checked {
+            Err(error) => self.finish(Outcome::Failed(error), now),
+            Ok(()) if !now.may_act => PassError::NotLeading.into(),
+            Ok(()) => {
+                let cause = wanted.cause;
+                self.go(State::Claiming(wanted), Step::WriteClaim { cause })
+            }
+        }
+    }
+
+    pub(super) fn claimed(&mut self, wanted: Wanted, claimed: Result<Box<ClaimedObject>, RequestError>) -> Next {
+        let ClaimedObject { claim, metadata, status } = match claimed {
+            Ok(claimed) => *claimed,
+            Err(error) => return error.of_object().into(),
+        };
+        self.object.metadata = metadata;
+        self.object.status = Some(status.clone());
+        self.observed.status = status;
+        self.request(Wanted { claim: Some(claim), ..wanted })
+    }
+
+    pub(super) fn request(&mut self, wanted: Wanted) -> Next {
+        let step = Step::RequestCertificate { desired: wanted.desired.clone(), cause: wanted.cause };
+        self.go(State::Requesting(wanted), step)
+    }
+
+    pub(super) fn issued(&mut self, wanted: Wanted, certificate: CertificateFacts, now: Now) -> Next {
+        let Wanted { desired, cause, claim } = wanted;
+        if matches!(desired.order, Order::Sign { .. }) {
+            return self.confirm(Write::Signed { cause }, now);
+        }
+        self.observed.memory.unsaved = Some(UnsavedCertificate { certificate, claim, cause, failure: None });
+        let mut next = self.confirm(Write::Unsaved, now);
+        next.changes.push(Change::CountMinted { username: desired.username });
+        next
+    }
+
+    /// A request that failed. Under a claim it is remembered how, until the status says so: the report may meet a newer object.
+    pub(super) fn not_issued(&mut self, wanted: Wanted, error: IssueError, now: Now) -> Next {
+        if error.minted == Minted::No && !now.may_act {
+            // Nothing was asked for under the claim: it need not be taken for lost, unless the leader has done so already.
+            return match wanted.claim {
+                Some(_) => self.go(State::Withdrawing, Step::WithdrawClaim),
+                None => PassError::NotLeading.into(),
+            };
+        }
+        let username = wanted.desired.username.clone();
+        let lost = (error.minted == Minted::Possibly).then(|| Change::ForgetUser { username: username.clone() });
+        let mut next = if error.reason == Reason::AtlasCertificateLimit {
+            self.go(State::ListingAtLimit(wanted, error), Step::ListCertificates { username })
+        } else {
+            self.failed_to_issue(&wanted, error, now)
+        };
+        next.changes.splice(0..0, lost);
+        next
+    }
+
+    /// Atlas makes no more certificates for the user until one expires: that is waited for.
+    pub(super) fn listed_at_limit(
+        &mut self,
+        wanted: &Wanted,
+        mut error: IssueError,
+        user: Option<Box<RecalledUser>>,
+        now: Now,
+    ) -> Next {
+        if let Some(user) = user {
+            let listed = user.list.as_ref().map(|list| list.listed.as_slice()).unwrap_or_default();
+            let expiries = listed.iter().map(|listed| listed.not_after).filter(|not_after| *not_after > now.time);
+            if let Some(first) = expiries.min() {
+                let count = listed.len();
+                error.message = format!("{}; the first of {count} certificates expires at {first}", error.message);
+                error.retry = Retry::At(first.saturating_add(AFTER_EXPIRY).unwrap_or(first));
+            }
+            self.learn(*user);
+        }
+        self.failed_to_issue(wanted, error, now)
+    }
+
+    pub(super) fn failed_to_issue(&mut self, wanted: &Wanted, error: IssueError, now: Now) -> Next {
+        if let Some(claim) = wanted.claim.clone() {
+            self.observed.memory.failed_request = Some(FailedRequest { claim, error: error.clone() });
+        }
+        self.finish(Outcome::Failed(error), now)
+    }
+}

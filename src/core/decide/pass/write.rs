@@ -1,0 +1,79 @@
+//! The steps on the way to the Secret.
+
+use super::{Next, Now, Pass, PassError, RequestError, RequestErrorKind, State, Step, Write, finish::Outcome};
+use crate::{
+    api::Reason,
+    certificate::SerialNumber,
+    decide::{IssueError, Minted, Retry, SecretView},
+};
+
+impl Pass {
+    pub(super) fn secret_read(
+        &mut self,
+        with_issuer: bool,
+        read: Result<Option<SerialNumber>, RequestError>,
+        now: Now,
+    ) -> Next {
+        let decided_on = self.observed.secret.certificate().map(|certificate| &certificate.serial_number);
+        match read {
+            Err(error) => PassError::Request(error).into(),
+            Ok(serial_number) if serial_number.is_some() && serial_number.as_ref() == decided_on => {
+                self.confirm(Write::Repaired { with_issuer }, now)
+            }
+            Ok(_) => self.look_again(None, now),
+        }
+    }
+
+    /// Before a write of the Secret. An unsaved certificate is written also by a process that stops or does not lead any more: this process
+    /// alone has the key, and the write has a precondition.
+    pub(super) fn confirm(&mut self, write: Write, now: Now) -> Next {
+        if write != Write::Unsaved && !now.may_act {
+            return PassError::NotLeading.into();
+        }
+        self.go(State::ReadingObject(write), Step::ReadObject)
+    }
+
+    pub(super) fn object_read(&mut self, write: Write, read: Result<bool, RequestError>, now: Now) -> Next {
+        match read {
+            Ok(true) => self.go(State::Writing(write), Step::WriteSecret(write)),
+            // The newer spec may not want the certificate any more that is about to be replaced. The next pass decides.
+            Ok(false) => PassError::Superseded.into(),
+            Err(error) if write == Write::Unsaved => self.finish(Outcome::not_saved(&error), now),
+            Err(error) => PassError::Request(error).into(),
+        }
+    }
+
+    pub(super) fn written(&mut self, write: Write, written: Result<Box<SecretView>, RequestError>, now: Now) -> Next {
+        let view = match (written, write) {
+            (Ok(view), _) => view,
+            (Err(error), Write::Unsaved) if error.kind == RequestErrorKind::Conflict => {
+                return self.look_again(Some(Outcome::not_saved(&error)), now);
+            }
+            (Err(error), Write::Unsaved) => return self.finish(Outcome::not_saved(&error), now),
+            (Err(error), _) => return self.write_failed(error, now),
+        };
+        let reason = match write {
+            Write::Signed { cause } => cause,
+            Write::Unsaved => self.observed.memory.unsaved.take().map_or(Reason::Issued, |unsaved| unsaved.cause),
+            Write::Repaired { .. } => Reason::SecretRepaired,
+            Write::Adopted => Reason::SecretAdopted,
+        };
+        self.finish(Outcome::Written(view, reason), now)
+    }
+
+    /// A write of the Secret failed, and nothing that it held is worth keeping. Without an answer nobody can say what came of it: then the
+    /// pass fails and is repeated.
+    pub(super) fn write_failed(&mut self, error: RequestError, now: Now) -> Next {
+        let failed = Outcome::Failed(IssueError {
+            reason: error.reason(),
+            message: error.message.clone(),
+            retry: Retry::Backoff,
+            minted: Minted::No,
+        });
+        match error.kind {
+            RequestErrorKind::Unanswered => PassError::Request(error).into(),
+            RequestErrorKind::Conflict | RequestErrorKind::NotFound => self.look_again(Some(failed), now),
+            _ => self.finish(failed, now),
+        }
+    }
+}
