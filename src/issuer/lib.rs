@@ -157,7 +157,9 @@ impl Issuer {
                 let signed = tokio::task::spawn_blocking(move || ca.issue(&request)).await;
                 signed.unwrap_or_else(|error| Err(failure(format!("the signing task stopped: {error}"))))
             }
-            _ => Err(failure("the issuer was replaced by one of another kind".to_owned())),
+            (Self::Atlas(_), Order::Sign { .. }) | (Self::Ca(_), Order::Mint { .. }) => {
+                Err(failure("the issuer was replaced by one of another kind".to_owned()))
+            }
         }
     }
 }
