@@ -20,13 +20,13 @@ use super::{
     IssuerFault, IssuerKey, LoadedIssuer,
     atlas_objects::{Place, Project, check_project_beside_secret, find_project, project_credentials},
     credentials::SecretReference,
-    endpoint_of, load, secret_of,
+    endpoint_of, load, not_one_issuer, secret_of,
 };
 use crate::{
     Context, FromMetadata, Received, ReconcileError, Scope,
     api::{
-        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKind, IssuerSpec, IssuerStatus,
-        ObjectKey, READY, Reason, SecretLocation, condition, names::CONTROLLER, set_condition, set_stalled,
+        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKind, IssuerSource, IssuerSpec,
+        IssuerStatus, ObjectKey, READY, Reason, SecretLocation, condition, names::CONTROLLER, set_condition, set_stalled,
     },
     decide::{
         new_warnings,
@@ -262,9 +262,9 @@ fn parts(
         context.atlas_projects.forget(&waiting);
         None
     };
-    let (missing, unusable) = match &spec.atlas {
-        Some(_) => (Reason::CredentialsNotFound, Reason::CredentialsInvalid),
-        None => (Reason::CaNotFound, Reason::CaInvalid),
+    let (missing, unusable) = match spec.source().ok_or_else(not_one_issuer)? {
+        IssuerSource::Atlas(_) => (Reason::CredentialsNotFound, Reason::CredentialsInvalid),
+        IssuerSource::Ca(_) => (Reason::CaNotFound, Reason::CaInvalid),
     };
     if let Some(name) = secret_of(spec) {
         let namespace = match (&context.settings.scope, key.kind) {
@@ -286,7 +286,10 @@ fn parts(
             Reason::CredentialsNotFound,
             "the AtlasProject names no Secret with credentials: name one in spec.atlas.credentialsSecretRef",
         )),
-        None => Err(IssuerFault::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca")),
+        None => Err(IssuerFault::new(
+            Reason::InvalidSpec,
+            "name the Secret with the credentials: spec.atlas.credentialsSecretRef, or a projectRef that leads to one",
+        )),
     }
 }
 

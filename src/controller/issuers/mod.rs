@@ -18,7 +18,8 @@ use url::Url;
 
 use crate::{
     api::{
-        AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerIdentity, IssuerKind, IssuerSpec, Reason,
+        AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerIdentity, IssuerKind, IssuerSource, IssuerSpec,
+        Reason,
         names::{TLS_CERTIFICATE, TLS_PRIVATE_KEY},
     },
     decide::{Allow, CaFacts, IssuerFacts, IssuingMethod, parse_duration},
@@ -121,7 +122,11 @@ impl<K: Eq + Hash> IssuerDirectory<K> {
     }
 }
 
-/// The name of the Secret that the spec itself names.
+pub(crate) fn not_one_issuer() -> IssuerFault {
+    IssuerFault::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca")
+}
+
+/// The name of the Secret that the spec itself names. A spec that names two issuers needs a Secret too: nobody may overwrite that.
 #[must_use]
 pub fn secret_of(spec: &IssuerSpec) -> Option<&str> {
     match (&spec.atlas, &spec.ca) {
@@ -144,16 +149,20 @@ pub fn load(
     access: &AtlasAccess,
     now: Timestamp,
 ) -> Result<LoadedIssuer, IssuerFault> {
+    let source = spec.source().ok_or_else(not_one_issuer)?;
     let allow = match key.kind {
         IssuerKind::CertificateIssuer => Allow::of_namespaced_issuer(spec.allow.as_ref()),
         IssuerKind::ClusterCertificateIssuer => Allow::of_cluster_issuer(spec.allow.as_ref()),
     };
-    let forbidden = spec.ca.as_ref().map_or(&[][..], |ca| &ca.forbidden_subjects);
+    let forbidden = match source {
+        IssuerSource::Atlas(_) => &[][..],
+        IssuerSource::Ca(ca) => &ca.forbidden_subjects,
+    };
     let allow = allow
         .and_then(|allow| allow.with_forbidden(forbidden))
         .map_err(|error| IssuerFault::new(Reason::InvalidSpec, error.to_string()))?;
-    match (&spec.atlas, &spec.ca) {
-        (Some(atlas), None) => {
+    match source {
+        IssuerSource::Atlas(atlas) => {
             let source = AtlasSource {
                 endpoint: endpoint_of(key.kind, atlas, access)?,
                 project_id: project_id
@@ -165,8 +174,7 @@ pub fn load(
             };
             load_atlas(source, allow, version, secret, &access.client)
         }
-        (None, Some(ca)) => load_ca(ca, allow, version, secret, now),
-        _ => Err(IssuerFault::new(Reason::InvalidSpec, "name exactly one issuer in the spec: atlas or ca")),
+        IssuerSource::Ca(ca) => load_ca(ca, allow, version, secret, now),
     }
 }
 

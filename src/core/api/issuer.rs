@@ -40,6 +40,27 @@ pub struct IssuerSpec {
     pub allow: Option<AllowedUse>,
 }
 
+/// The issuer that a spec names.
+#[derive(Clone, Copy, Debug)]
+pub enum IssuerSource<'a> {
+    /// MongoDB Atlas.
+    Atlas(&'a AtlasIssuerSpec),
+    /// A CA.
+    Ca(&'a CaIssuerSpec),
+}
+
+impl IssuerSpec {
+    /// The issuer that the spec names; `None` if it does not name exactly one, which only an old definition admits.
+    #[must_use]
+    pub const fn source(&self) -> Option<IssuerSource<'_>> {
+        match (&self.atlas, &self.ca) {
+            (Some(atlas), None) => Some(IssuerSource::Atlas(atlas)),
+            (None, Some(ca)) => Some(IssuerSource::Ca(ca)),
+            _ => None,
+        }
+    }
+}
+
 /// The cluster-scoped twin of `CertificateIssuer`.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq)]
 #[kube(

@@ -18,7 +18,7 @@ pub use condition::{
 };
 pub use issuer::{
     AllowedUse, AtlasApiVersion, AtlasIssuerSpec, CaIssuerSpec, CertificateIssuer, ClusterCertificateIssuer, ClusterIssuerSpec,
-    IssuerSpec, IssuerStatus, NamespaceChoice, ProjectReference, SecretName,
+    IssuerSource, IssuerSpec, IssuerStatus, NamespaceChoice, ProjectReference, SecretName,
 };
 pub use keys::{IssuerIdentity, NamespacedName, ObjectKey, SecretLocation};
 pub use reason::{Reason, Remedy, Severity};
