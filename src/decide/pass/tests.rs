@@ -7,9 +7,10 @@
 mod faults;
 mod order;
 mod properties;
+mod situations;
 mod world;
 
-use self::world::{Fault, IssuerType, Move, World};
+use self::world::{Fault, Move, World};
 use super::*;
 use crate::api::{DatabaseUserCertificateStatus, ISSUING, READY, condition};
 

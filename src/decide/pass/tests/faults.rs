@@ -1,17 +1,12 @@
 //! What a pass does when one step meets a fault: each fault that the step can meet, for each step.
 //!
-//! The tables are text. Below each step stand the faults, and what the pass does after them. `as before` means as without the fault: `as
-//! before up to` a step, or `as before from` a step on. If a table has changed, the test prints the new one: read it, and put it here if it
-//! is right.
+//! The tables are text files. Below each step stand the faults, and what the pass does after them. `as before` means as without the
+//! fault: all of it, `as before up to` a step, or `as before from` a step on. If a table has changed, the test prints the new one: read it,
+//! and put it in place of the old one if it is right.
 
 use rstest::rstest;
 
-use super::{
-    world::{Atlas, Ca, refusal, renew_ca},
-    *,
-};
-
-const TWO_MONTHS: SignedDuration = SignedDuration::from_hours(60 * 24);
+use super::{situations::*, world::refusal, *};
 
 /// So many equal steps are worth an `as before`.
 const WORTH_LEAVING_OUT: usize = 3;
@@ -108,11 +103,11 @@ fn faults_of(step: &Step) -> Vec<(&'static str, Fault)> {
         Step::Observe(_) | Step::TryWrite | Step::ReadSecret => faults.extend(answers()),
         Step::WriteClaim { .. } | Step::Report(_) => {
             faults.extend(answers());
-            faults.push(("done without an answer", Fault::AnswerLost));
+            faults.push(("answer lost", Fault::AnswerLost));
         }
         Step::WriteSecret(write) => {
             faults.extend(answers());
-            faults.push(("done without an answer", Fault::AnswerLost));
+            faults.push(("answer lost", Fault::AnswerLost));
             if let Write::Repaired { .. } = write {
                 faults.push(("ChainBroken", refused(Reason::ChainBroken)));
             }
@@ -176,8 +171,13 @@ fn faults_of(step: &Step) -> Vec<(&'static str, Fault)> {
      > write unsaved > observe live > read object > write unsaved > report [not Ready, SecretNotWritable] \
      > end: the object has changed (claim in status, certificate in memory)"
 )]
-#[case::write_repaired(World::settled(Ca).with(renew_ca), "write repaired", RequestErrorKind::Conflict, "observe > read Secret > read object > write repaired > observe live > read Secret > read object > write repaired \
-     > observe live > read Secret > read object > write repaired > report [Ready, SecretNotWritable] > sleep 31 s")]
+#[case::write_repaired(
+    World::settled(Ca).with(renew_ca),
+    "write repaired",
+    RequestErrorKind::Conflict,
+    "observe > read Secret > read object > write repaired > observe live > read Secret > read object > write repaired \
+     > observe live > read Secret > read object > write repaired > report [Ready, SecretNotWritable] > sleep 31 s"
+)]
 fn what_is_answered_after_three_looks_is_believed(
     #[case] mut world: World,
     #[case] name: &str,

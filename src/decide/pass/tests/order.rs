@@ -2,92 +2,12 @@
 
 use rstest::rstest;
 
-use super::{
-    world::{Atlas, Ca, OTHER_USER, ask_for_renewal, refusal, renew_ca},
-    *,
-};
-use crate::{
-    api::names::ADOPT_SECRET_ANNOTATION,
-    decide::{IssuerState, SecretState},
-};
-
-const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
-const TWO_MONTHS: SignedDuration = SignedDuration::from_hours(60 * 24);
+use super::{situations::*, *};
+use crate::decide::{IssuerState, SecretState};
 
 fn assert_steps(mut world: World, expected: &str) {
     let moves = world.run();
     assert_eq!(steps(&moves, &world).join(" > "), expected);
-}
-
-fn change_spec(world: &mut World) {
-    world.edit(|object| object.spec.username = Some(OTHER_USER.into()));
-}
-
-fn change_issuer(world: &mut World) {
-    world.edit(|_| ());
-    world.edit_issuer(|facts| facts.identity.push_str("-other"));
-}
-
-fn delete_secret(world: &mut World) {
-    world.secret = SecretState::Absent;
-}
-
-fn spoil_certificate_of_secret(world: &mut World) {
-    world.edit_secret(|view| {
-        view.complete = false;
-        view.spoilt = Some("tls.crt holds no certificate".into());
-    });
-}
-
-fn spoil_all_of_secret(world: &mut World) {
-    world.edit_secret(|view| {
-        view.complete = false;
-        view.certificate = Err("there is no certificate in PEM form".into());
-    });
-}
-
-fn take_label_away(world: &mut World) {
-    world.edit_secret(|view| view.complete = false);
-}
-
-/// A certificate was made, and its Secret could not be written.
-fn unsaved() -> World {
-    World::new(Atlas).with(|world| world.meet("write unsaved", &Fault::Answer(RequestErrorKind::Refused)))
-}
-
-/// Another process has meanwhile made and saved a certificate.
-fn put_newer_certificate(world: &mut World) {
-    world.now += HALF_AN_HOUR;
-    let mut other = World::new(Atlas).after(HALF_AN_HOUR);
-    other.run();
-    world.secret = other.secret;
-}
-
-/// The claim was written, and the process ended before it asked for the certificate.
-fn claimed() -> World {
-    World::new(Atlas).with(|world| world.meet("write claim", &Fault::AnswerLost)).restarted()
-}
-
-/// The report of a request that failed met a newer version of the object.
-fn unreported() -> World {
-    World::new(Atlas).with(|world| {
-        world.run_with(|_, step| match step {
-            Step::RequestCertificate { .. } => Some(Fault::Issuer(refusal(Reason::AtlasForbidden, Minted::No))),
-            Step::Report(_) => Some(Fault::ObjectChanged),
-            _ => None,
-        });
-    })
-}
-
-fn asks_to_adopt(world: &mut World) {
-    world.find_abandoned_secret();
-    world.annotate(ADOPT_SECRET_ANNOTATION, "true");
-}
-
-/// What a process does that stops.
-fn stopping(world: &mut World) {
-    world.purpose = Purpose::SaveOnly;
-    world.leads = false;
 }
 
 /// The scenarios of `tests/chaos`: what happens to an object whose certificate was issued a day ago. A deleted object has no pass.

@@ -1,7 +1,7 @@
 //! A small world that answers the steps of a pass: one object, its Secret, one issuer, and what this process remembers.
 //!
-//! Each answer is the one of a healthy world, unless a [`Fault`] is put in its place. Writes have the preconditions of the real ones: a claim
-//! and a report fail if the object has changed, and a write of the Secret fails if the Secret is not as the pass has seen it.
+//! Each answer is the one of a healthy world, unless a [`Fault`] is put in its place. Writes have the preconditions of the real ones: a
+//! claim and a report fail if the object has changed, and a write of the Secret fails if the Secret is not as the pass has seen it.
 
 mod answers;
 
@@ -12,7 +12,7 @@ use kube::api::ObjectMeta;
 
 use super::*;
 use crate::{
-    api::{DatabaseUserCertificateSpec, IssuerKind, IssuerReference, names::RENEW_REQUESTED_ANNOTATION},
+    api::{DatabaseUserCertificateSpec, IssuerKind, IssuerReference},
     certificate::{KeyAlgorithm, NameConstraints, PrivateKeySpec, Subject},
     decide::{
         AbandonedSecret, Allow, CaFacts, IssuerFacts, IssuerState, IssuingMethod, ListedCertificate, SecretState, UserRecord,
@@ -54,6 +54,10 @@ pub enum Fault {
     CertificateChanged,
     /// Somebody deletes the Secret before the step.
     SecretDeleted,
+    /// Another process makes a certificate for the user and saves it, before the step.
+    OtherSaved,
+    /// Time passes before the step.
+    TimePasses(SignedDuration),
 }
 
 /// One step, and what it found.
@@ -178,6 +182,10 @@ impl World {
     pub fn after(mut self, time: SignedDuration) -> Self {
         self.now += time;
         self
+    }
+
+    fn is_atlas(&self) -> bool {
+        self.issuer.usable().is_some_and(|facts| facts.ca().is_none())
     }
 
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
@@ -315,17 +323,4 @@ pub fn error(kind: RequestErrorKind) -> RequestError {
 
 pub fn refusal(reason: Reason, minted: Minted) -> IssueError {
     IssueError { reason, message: "a fault".into(), retry: Retry::Backoff, minted }
-}
-
-/// Asks for a renewal.
-pub fn ask_for_renewal(world: &mut World) {
-    world.annotate(RENEW_REQUESTED_ANNOTATION, "now");
-}
-
-/// The CA gets a new certificate for the same key.
-pub fn renew_ca(world: &mut World) {
-    world.edit_issuer(|facts| match &mut facts.method {
-        IssuingMethod::Sign(ca) => ca.chain_digest.push_str("-renewed"),
-        IssuingMethod::Mint { .. } => panic!("it is no CA"),
-    });
 }

@@ -42,6 +42,20 @@ impl World {
                 });
                 self.perform(pass, step)
             }
+            Some(Fault::OtherSaved) => {
+                let mut other = Self::new(if self.is_atlas() { Atlas } else { Ca });
+                other.now = self.now;
+                other.made = self.made + 1;
+                other.run();
+                self.made += 2;
+                self.secret = other.secret;
+                self.edit_secret(|_| ());
+                self.perform(pass, step)
+            }
+            Some(Fault::TimePasses(time)) => {
+                self.now += time;
+                self.perform(pass, step)
+            }
             Some(Fault::SecretDeleted) => {
                 self.secret = SecretState::Absent;
                 self.perform(pass, step)
