@@ -203,7 +203,9 @@ mod tests {
     fn the_last_eight_repairs_are_remembered() {
         let mut memory = ObjectMemory::default();
         let times: Vec<Timestamp> = (0..10).map(|second| Timestamp::from_second(second).unwrap()).collect();
-        times.iter().for_each(|time| memory.repaired(*time));
+        for time in &times {
+            memory.repaired(*time);
+        }
         assert_eq!(memory.repairs, times[2..]);
     }
 

@@ -71,7 +71,6 @@ pub struct Move {
     pub now: Now,
     /// What is remembered of the object before the step.
     pub memory: Option<ObjectMemory>,
-    pub decision: Decision,
     pub observed: Observed,
 }
 
@@ -265,7 +264,6 @@ impl World {
                 found: None,
                 now,
                 memory: pass.memory().cloned(),
-                decision: pass.decision().clone(),
                 observed: pass.observed().clone(),
             };
             if let Step::End(_) = step {

@@ -7,42 +7,38 @@ use crate::decide::{ChainView, claimed};
 
 impl World {
     pub(super) fn answer(&mut self, pass: &Pass, step: &Step, fault: Option<Fault>) -> Found {
+        let Some(fault) = fault else { return self.perform(pass, step) };
+        self.happens(&fault);
+        let instead = match &fault {
+            Fault::Answer(kind) => failed(step, error(*kind)),
+            Fault::Issuer(error) => refused(step, error.clone()),
+            Fault::NoTurn => matches!(step, Step::TakeTurn { .. }).then_some(Found::Turn(false)),
+            _ => None,
+        };
+        let found = instead.unwrap_or_else(|| self.perform(pass, step));
         match fault {
-            None => self.perform(pass, step),
-            Some(Fault::Answer(kind)) => failed(step, error(kind)).unwrap_or_else(|| self.perform(pass, step)),
-            Some(Fault::AnswerLost) => {
-                let found = self.perform(pass, step);
-                failed(step, error(RequestErrorKind::Unanswered)).unwrap_or(found)
-            }
-            Some(Fault::Issuer(error)) => refused(step, error).unwrap_or_else(|| self.perform(pass, step)),
-            Some(Fault::NoTurn) if matches!(step, Step::TakeTurn { .. }) => Found::Turn(false),
-            Some(Fault::NoTurn) => self.perform(pass, step),
-            Some(Fault::StopsLeading) => {
-                let found = self.perform(pass, step);
+            Fault::AnswerLost => failed(step, error(RequestErrorKind::Unanswered)).unwrap_or(found),
+            Fault::StopsLeading => {
                 self.leads = false;
                 found
             }
-            Some(Fault::NoPermit) => {
-                self.leads = false;
-                self.perform(pass, step)
-            }
-            Some(Fault::ObjectChanged) => {
-                self.edit(|_| ());
-                self.perform(pass, step)
-            }
-            Some(Fault::SecretChanged) => {
-                self.edit_secret(|_| ());
-                self.perform(pass, step)
-            }
-            Some(Fault::CertificateChanged) => {
-                self.edit_secret(|view| {
-                    if let Ok(certificate) = &mut view.certificate {
-                        certificate.serial_number.push('F');
-                    }
-                });
-                self.perform(pass, step)
-            }
-            Some(Fault::OtherSaved) => {
+            _ => found,
+        }
+    }
+
+    /// What happens before the step.
+    fn happens(&mut self, fault: &Fault) {
+        match fault {
+            Fault::NoPermit => self.leads = false,
+            Fault::ObjectChanged => self.edit(|_| ()),
+            Fault::SecretChanged => self.edit_secret(|_| ()),
+            Fault::CertificateChanged => self.edit_secret(|view| {
+                if let Ok(certificate) = &mut view.certificate {
+                    certificate.serial_number.push('F');
+                }
+            }),
+            Fault::SecretDeleted => self.secret = SecretState::Absent,
+            Fault::OtherSaved => {
                 let mut other = Self::new(if self.is_atlas() { Atlas } else { Ca });
                 other.now = self.now;
                 other.made = self.made + 1;
@@ -50,16 +46,9 @@ impl World {
                 self.made += 2;
                 self.secret = other.secret;
                 self.edit_secret(|_| ());
-                self.perform(pass, step)
             }
-            Some(Fault::TimePasses(time)) => {
-                self.now += time;
-                self.perform(pass, step)
-            }
-            Some(Fault::SecretDeleted) => {
-                self.secret = SecretState::Absent;
-                self.perform(pass, step)
-            }
+            Fault::TimePasses(time) => self.now += *time,
+            Fault::Answer(_) | Fault::AnswerLost | Fault::Issuer(_) | Fault::NoTurn | Fault::StopsLeading => {}
         }
     }
 
