@@ -252,7 +252,6 @@ mod tests {
         assert_eq!(status.unaccounted_certificates, None);
     }
 
-    /// Names for times: hours since the beginning.
     fn made_at(hours: &[i64]) -> Vec<Timestamp> {
         hours.iter().copied().map(at).collect()
     }

@@ -4,6 +4,7 @@
 //! the object is Ready, and the reason of its condition Issuing. The end says when the object is looked at again, and what is left behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod aftermath;
 mod faults;
 mod order;
 mod properties;

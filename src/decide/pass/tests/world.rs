@@ -252,6 +252,7 @@ impl World {
         let mut moves: Vec<Move> = Vec::new();
         let mut found = Found::Begun;
         loop {
+            assert!(moves.len() < 100, "the pass does not end");
             let now = Now { time: self.now, may_act: self.leads };
             let Next { changes, step } = pass.next(found, now);
             self.remember(&pass);
