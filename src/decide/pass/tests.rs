@@ -1,7 +1,8 @@
 //! Statements about the order of steps, without a cluster.
 //!
-//! A row is what a pass does, one step after the other. Between the steps stands in brackets what is done in memory. A report says whether
-//! the object is Ready, and the reason of its condition Issuing. The end says when the object is looked at again, and what is left behind.
+//! A row is what a pass does, one step after the other. Between the steps stands in brackets what is done in memory. A report
+//! says whether the object is Ready, and the reason of its condition Issuing. The end says when the object is looked at again,
+//! and what is left behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod aftermath;

@@ -1,8 +1,8 @@
 //! What a pass does when one step meets a fault: each fault that the step can meet, for each step.
 //!
-//! The tables are text files. Below each step stand the faults, and what the pass does after them. `as before` means as without the
-//! fault: all of it, `as before up to` a step, or `as before from` a step on. If a table has changed, the test prints the new one: read
-//! it, and put it in place of the old one if it is right.
+//! The tables are text files. Below each step stand the faults, and what the pass does after them. `as before` means as
+//! without the fault: all of it, `as before up to` a step, or `as before from` a step on. If a table has changed, the test
+//! prints the new one: read it, and put it in place of the old one if it is right.
 
 use rstest::rstest;
 

@@ -14,9 +14,9 @@ use crate::{
     decide::{IssuerState, ListedCertificate, RecalledList, SecretState, UserCertificates, ready_certificate},
 };
 
-/// No pass has more steps than this, its end included. It looks three times at most. A look that leads to another has up to eleven
-/// steps: the last of them is the write of the Secret that met a conflict. The last look has up to thirteen: the report and the end are
-/// added.
+/// No pass has more steps than this, its end included. It looks three times at most. A look that leads to another has up to
+/// eleven steps: the last of them is the write of the Secret that met a conflict. The last look has up to thirteen: the report
+/// and the end are added.
 const MOST_STEPS: usize = 11 + 11 + 13;
 
 fn begun() -> impl Strategy<Value = World> {

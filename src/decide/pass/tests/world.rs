@@ -1,7 +1,8 @@
 //! A small world that answers the steps of a pass: one object, its Secret, one issuer, and what this process remembers.
 //!
-//! Each answer is the one of a healthy world, unless a [`Fault`] is put in its place. Writes have the preconditions of the real ones: a
-//! claim and a report fail if the object has changed, and a write of the Secret fails if the Secret is not as the pass has seen it.
+//! Each answer is the one of a healthy world, unless a [`Fault`] is put in its place. Writes have the preconditions of the
+//! real ones: a claim and a report fail if the object has changed, and a write of the Secret fails if the Secret is not as the
+//! pass has seen it.
 
 mod answers;
 
