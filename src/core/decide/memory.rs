@@ -141,3 +141,79 @@ pub fn secret_source(
 pub fn is_older(one: &str, other: &str) -> bool {
     matches!((one.parse::<u64>(), other.parse::<u64>()), (Ok(one), Ok(other)) if one < other)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    const fn version<'a>(uid: &'a str, resource_version: &'a str) -> SecretVersion<'a> {
+        SecretVersion { uid, resource_version }
+    }
+
+    const fn remembered<'a>(uid: &'a str, resource_version: &'a str) -> RememberedSecret<'a> {
+        RememberedSecret { version: version(uid, resource_version), is_awaited: false }
+    }
+
+    /// A write of our own, which the watch has not shown yet.
+    const fn awaited<'a>(uid: &'a str, resource_version: &'a str) -> RememberedSecret<'a> {
+        RememberedSecret { version: version(uid, resource_version), is_awaited: true }
+    }
+
+    #[test]
+    fn the_secret_is_read_only_where_neither_this_process_nor_the_status_knows_it() {
+        use SecretSource::{Absent, Memory, Read, Status};
+        let (shown, newer) = (version("a", "7"), version("a", "8"));
+        // What the watch shows, what this process remembers, what the status verified, whether the status names a certificate.
+        let rows = [
+            (None, Some(awaited("a", "7")), None, false, Memory),
+            (None, Some(awaited("a", "7")), Some(shown), true, Memory),
+            (None, None, None, true, Read),
+            (None, Some(remembered("a", "7")), Some(shown), true, Read),
+            (None, None, None, false, Absent),
+            (None, Some(remembered("a", "7")), None, false, Absent),
+            (Some(shown), Some(remembered("a", "7")), None, true, Memory),
+            (Some(shown), Some(awaited("a", "7")), Some(shown), true, Memory),
+            (Some(shown), Some(awaited("a", "10")), Some(shown), true, Memory),
+            (Some(shown), Some(remembered("a", "6")), Some(shown), true, Status),
+            (Some(shown), Some(awaited("b", "8")), Some(shown), true, Status),
+            (Some(shown), None, Some(shown), true, Status),
+            (Some(shown), None, Some(newer), true, Read),
+            (Some(shown), None, Some(version("b", "7")), true, Read),
+            (Some(shown), None, None, false, Read),
+            (Some(shown), Some(remembered("a", "8")), None, true, Read),
+            (Some(shown), Some(awaited("a", "6")), None, true, Read),
+            (Some(shown), Some(awaited("b", "8")), None, true, Read),
+            (Some(version("a", "x")), Some(awaited("a", "y")), None, true, Read),
+        ];
+        for (shown, remembered, verified, has_certificate, source) in rows {
+            let found = secret_source(shown, remembered, verified, has_certificate);
+            assert_eq!(found, source, "{shown:?}, {remembered:?}, {verified:?}, {has_certificate}");
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers_and_by_nothing_else() {
+        assert!(is_older("9", "10"));
+        assert!(!is_older("10", "9") && !is_older("9", "9"));
+        assert!(!is_older("a", "b") && !is_older("9", "b") && !is_older("", "1"));
+    }
+
+    #[test]
+    fn the_last_eight_repairs_are_remembered() {
+        let mut memory = ObjectMemory::default();
+        let times: Vec<Timestamp> = (0..10).map(|second| Timestamp::from_second(second).unwrap()).collect();
+        for time in &times {
+            memory.repaired(*time);
+        }
+        assert_eq!(memory.repairs, times[2..]);
+    }
+
+    #[test]
+    fn failures_are_counted_from_one_and_stop_at_the_largest_number() {
+        let mut memory = ObjectMemory::default();
+        assert_eq!((memory.count_failure(), memory.count_failure()), (1, 2));
+        memory.failures = u32::MAX;
+        assert_eq!(memory.count_failure(), u32::MAX);
+    }
+}

@@ -207,7 +207,10 @@ pub(super) fn drop_expired(status: &mut DatabaseUserCertificateStatus, now: Time
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 mod tests {
+    use rstest::rstest;
+
     use super::*;
+    use crate::api::{CertificateFailure, IssuedCertificate};
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + hours * 3600).unwrap()
@@ -250,5 +253,91 @@ mod tests {
         assert_eq!(status.unaccounted_certificates.as_ref().unwrap().count, 1, "the presumed one");
         record_list(&mut status, &[listed("0A", 9)], &accounted, at(8));
         assert_eq!(status.unaccounted_certificates, None);
+    }
+
+    fn made_at(hours: &[i64]) -> Vec<Timestamp> {
+        hours.iter().copied().map(at).collect()
+    }
+
+    /// The status of an object to which these certificates were issued, at these hours.
+    fn issued(history: &[(&str, i64)]) -> DatabaseUserCertificateStatus {
+        let issued = |(serial_number, hours): &(&str, i64)| IssuedCertificate {
+            serial_number: (*serial_number).to_owned(),
+            reason: "RenewalDue".to_owned(),
+            issuer: None,
+            recorded_at: Time(at(*hours)),
+            not_after: Time(at(1000)),
+        };
+        DatabaseUserCertificateStatus { history: history.iter().map(issued).collect(), ..Default::default() }
+    }
+
+    /// The status of an object that takes so many answers for lost, the last of them at this hour.
+    fn lost(count: i64, hours: i64) -> DatabaseUserCertificateStatus {
+        let failure = CertificateFailure {
+            count,
+            reason: "AtlasAnswerLost".to_owned(),
+            message: String::new(),
+            last_time: Time(at(hours)),
+            next_attempt: Time(at(hours + 1)),
+            inputs: String::new(),
+            cause: None,
+        };
+        let mut status = DatabaseUserCertificateStatus { failure: Some(failure), ..Default::default() };
+        (0..count).for_each(|_| count_lost(&mut status));
+        status
+    }
+
+    /// Atlas's list, with the hours at which the certificates were asked for.
+    fn list(certificates: &[(&str, i64)]) -> Vec<ListedCertificate> {
+        certificates.iter().map(|(serial, hours)| ListedCertificate { made_at: at(*hours), ..listed(serial, 1000) }).collect()
+    }
+
+    #[rstest]
+    #[case::nothing(Some(list(&[])), &[], &[], &[])]
+    #[case::in_the_list_alone(Some(list(&[("0A", 1)])), &[], &[], &[1])]
+    #[case::in_the_list_and_in_a_status_by_the_time_of_the_list(Some(list(&[("0A", 1)])), &[], &[issued(&[("0A", 2)])], &[1])]
+    #[case::in_a_status_alone(Some(list(&[])), &[], &[issued(&[("0A", 2)])], &[2])]
+    #[case::in_two_statuses(Some(list(&[])), &[], &[issued(&[("0A", 2)]), issued(&[("0A", 2)])], &[2])]
+    #[case::made_since_and_in_no_status_yet(Some(list(&[])), &[3], &[], &[3])]
+    #[case::made_since_and_in_a_status(Some(list(&[])), &[3], &[issued(&[("0A", 3)])], &[3])]
+    #[case::made_since_and_another_in_a_status(Some(list(&[])), &[3], &[issued(&[("0A", 1)])], &[1, 3])]
+    #[case::two_made_since_of_which_one_is_in_a_status(Some(list(&[])), &[3, 4], &[issued(&[("0A", 3)])], &[3, 4])]
+    #[case::lost_answers_are_in_the_list(Some(list(&[])), &[], &[lost(2, 5)], &[])]
+    #[case::without_a_list_lost_answers_count(None, &[], &[lost(2, 5)], &[5, 5])]
+    #[case::without_a_list_statuses_count(None, &[6], &[issued(&[("0A", 1)]), lost(1, 5)], &[1, 6, 5])]
+    fn a_certificate_counts_once(
+        #[case] listed: Option<Vec<ListedCertificate>>,
+        #[case] made_since: &[i64],
+        #[case] statuses: &[DatabaseUserCertificateStatus],
+        #[case] made: &[i64],
+    ) {
+        let record = UserRecord { made_since: made_at(made_since), ..UserRecord::new(at(0), listed) };
+        let mut objects: Vec<Option<&DatabaseUserCertificateStatus>> = statuses.iter().map(Some).collect();
+        objects.push(None);
+        let recalled = record.recalled(&objects, BTreeSet::new());
+        let expected = UserCertificates { made: made_at(made), objects: statuses.len() + 1 };
+        assert_eq!(recalled.certificates, expected, "an object without a status names the user too");
+    }
+
+    #[test]
+    fn the_list_is_told_with_what_secrets_hold_and_have_held() {
+        let record = UserRecord::new(at(0), Some(list(&[("0A", 1), ("0B", 2), ("0C", 3)])));
+        let status = issued(&[("0A", 1), ("0F", 1)]);
+        let recalled = record.recalled(&[Some(&status)], BTreeSet::from(["0C".to_owned()]));
+        let found = recalled.list.unwrap();
+        assert_eq!((found.listed.len(), found.asked_at), (3, at(0)));
+        assert_eq!(found.accounted, BTreeSet::from(["0A".to_owned(), "0C".to_owned()]), "0F is not listed");
+        assert_eq!(UserRecord::new(at(0), None).recalled(&[Some(&status)], BTreeSet::new()).list, None);
+    }
+
+    #[rstest]
+    #[case::just_asked(0, true)]
+    #[case::nearly_an_hour_ago(3599, true)]
+    #[case::an_hour_ago(3600, false)]
+    #[case::the_clock_was_set_back_a_little(-3599, true)]
+    #[case::the_clock_was_set_back_an_hour(-3600, false)]
+    fn a_list_is_believed_for_an_hour(#[case] seconds: i64, #[case] is_believed: bool) {
+        let now = at(0) + SignedDuration::from_secs(seconds);
+        assert_eq!(UserRecord::new(at(0), None).is_believed(now), is_believed);
     }
 }

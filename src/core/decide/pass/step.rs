@@ -275,7 +275,8 @@ impl fmt::Display for Write {
         formatter.write_str(match self {
             Self::Signed { .. } => "signed",
             Self::Unsaved => "unsaved",
-            Self::Repaired { .. } => "repaired",
+            Self::Repaired { with_issuer: true } => "repaired",
+            Self::Repaired { with_issuer: false } => "repaired without the issuer",
             Self::Adopted => "adopted",
         })
     }

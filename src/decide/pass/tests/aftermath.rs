@@ -1,0 +1,139 @@
+//! What a pass leaves behind besides its steps: the place in the queue, counters, waits, and what its report tells.
+
+use rstest::rstest;
+
+use super::{situations::*, world::refusal, *};
+use crate::decide::SecretState;
+
+fn changes(moves: &[Move]) -> Vec<&Change> {
+    moves.iter().flat_map(|moved| &moved.changes).collect()
+}
+
+fn report(moves: &[Move]) -> &Report {
+    moves
+        .iter()
+        .find_map(|moved| match &moved.step {
+            Step::Report(report) => Some(report.as_ref()),
+            _ => None,
+        })
+        .expect("a report")
+}
+
+#[rstest]
+#[case::with_a_certificate(World::new(Atlas), None, true)]
+#[case::with_nothing_to_do(World::settled(Atlas), None, true)]
+#[case::with_a_refusal(World::new(Atlas), Some(("check user", Fault::Issuer(refusal(Reason::AtlasForbidden, Minted::No)))), true)]
+#[case::not_while_others_go_first(World::new(Atlas), Some(("take turn for 2", Fault::NoTurn)), false)]
+#[case::not_while_a_429_is_waited_for(rate_limited(), None, false)]
+fn an_object_leaves_the_queue(#[case] mut world: World, #[case] fault: Option<(&str, Fault)>, #[case] leaves: bool) {
+    let moves =
+        world.run_with(|_, step| fault.as_ref().filter(|(name, _)| step.to_string() == *name).map(|(_, fault)| fault.clone()));
+    assert_eq!(changes(&moves).contains(&&Change::LeaveQueue), leaves);
+}
+
+/// Atlas has answered 429.
+fn rate_limited() -> World {
+    let error = IssueError { retry: Retry::NotBefore(HALF_AN_HOUR), ..refusal(Reason::AtlasRateLimited, Minted::No) };
+    World::new(Atlas).with(|world| world.meet("check user", &Fault::Issuer(error)))
+}
+
+#[test]
+fn after_a_429_the_object_takes_a_new_place_for_one_call() {
+    let mut world = World::settled(Atlas).after(TWO_MONTHS);
+    let expiry = world.secret.certificate().unwrap().not_after;
+    let limited = refusal(Reason::AtlasRateLimited, Minted::No);
+    let moves = world.run_with(|_, step| matches!(step, Step::CheckUser { .. }).then(|| Fault::Issuer(limited.clone())));
+    let last: Vec<&Change> = changes(&moves);
+    assert_eq!(last, [&Change::EndTurn, &Change::LeaveQueue, &Change::QueueAgain { calls: 1, expiry }]);
+}
+
+#[test]
+fn whoever_has_no_certificate_goes_first_and_the_oldest_object_before_the_others() {
+    let turn = |world: &mut World| {
+        let moves = world.run();
+        moves.iter().find_map(|moved| match moved.step {
+            Step::TakeTurn { expiry, .. } => Some(expiry),
+            _ => None,
+        })
+    };
+    let created = World::new(Atlas).now;
+    assert_eq!(turn(&mut World::new(Atlas).after(HALF_AN_HOUR)), Some(created));
+    assert!(turn(&mut World::settled(Atlas).after(TWO_MONTHS)) > Some(created + TWO_MONTHS));
+}
+
+#[test]
+fn at_the_limit_the_first_expiry_of_the_user_s_certificates_is_waited_for() {
+    let mut world = World::settled(Atlas).after(TWO_MONTHS);
+    let first = world.secret.certificate().unwrap().not_after;
+    let refused = Fault::Issuer(refusal(Reason::AtlasCertificateLimit, Minted::No));
+    world.meet("request certificate (RenewalDue)", &refused);
+    let failure = world.object.status.unwrap().failure.unwrap();
+    assert_eq!(failure.next_attempt.0, first + SignedDuration::from_mins(1));
+    assert_eq!(failure.message, format!("a fault; the first of 1 certificates expires at {first}"));
+}
+
+#[rstest]
+#[case::a_pass_that_reports(World::settled(Ca), 0)]
+#[case::a_certificate_that_still_waits_for_its_secret(unsaved(), 3)]
+#[case::a_certificate_that_was_saved(unsaved().after(HALF_AN_HOUR), 0)]
+fn failures_of_the_api_server_are_forgotten_after(#[case] mut world: World, #[case] left: u32) {
+    world.memory.failures = 3;
+    world.run();
+    assert_eq!(world.memory.failures, left);
+}
+
+#[test]
+fn a_report_that_fails_keeps_the_count_of_failures() {
+    let mut world = World::settled(Ca).with(delete_secret);
+    world.memory.failures = 3;
+    world.run_with(|_, step| matches!(step, Step::Report(_)).then_some(Fault::Answer(RequestErrorKind::Failed)));
+    assert_eq!(world.memory.failures, 3);
+}
+
+#[test]
+fn each_failed_write_of_a_certificate_in_memory_doubles_the_wait() {
+    let mut world = unsaved();
+    let mut waits = Vec::new();
+    for _ in 0..11 {
+        let failure = world.memory.unsaved.as_ref().unwrap().failure.as_ref().unwrap();
+        waits.push(failure.until.duration_since(world.now).as_secs());
+        world.now = failure.until;
+        world.meet("write unsaved", &Fault::Answer(RequestErrorKind::Failed));
+    }
+    assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 512, 512, 512]);
+}
+
+/// Another leader has counted the claim, and its own certificate is in the Secret.
+#[test]
+fn an_outrun_certificate_stays_in_memory_while_the_secret_is_put_right() {
+    let mut world = unsaved().with(put_newer_certificate).with(take_label_away);
+    world.object.status.as_mut().unwrap().issuance = None;
+    let moves = world.run();
+    assert_eq!(
+        steps(&moves, &world).join(" > "),
+        "observe > read Secret > read object > write repaired > report [Ready, Issued] > sleep 3600 s (certificate in memory)"
+    );
+}
+
+#[rstest]
+#[case::in_order(World::settled(Ca), WatchByName::No)]
+#[case::without_its_label(World::settled(Ca).with(take_label_away), WatchByName::UnlessShown)]
+#[case::of_another(World::new(Ca).with(|world| world.secret = SecretState::NotOurs("belongs to a Pod".into())), WatchByName::Yes)]
+#[case::of_an_object_that_is_gone(World::new(Ca).with(World::find_abandoned_secret), WatchByName::Yes)]
+fn a_secret_that_the_watch_of_our_label_does_not_show_is_watched_by_name(#[case] mut world: World, #[case] watch: WatchByName) {
+    let refused = |_, step: &Step| matches!(step, Step::WriteSecret(_)).then_some(Fault::Answer(RequestErrorKind::Refused));
+    assert_eq!(report(&world.run_with(refused)).watch_by_name, watch);
+}
+
+#[rstest]
+#[case::issued(
+    World::new(Atlas),
+    "Issued: issued certificate 01 for CN=orders, valid until 2027-04-15T08:00:00Z; cause: NoCertificate"
+)]
+#[case::repaired(World::settled(Ca).with(take_label_away), "SecretRepaired: the Secret of certificate 01 is complete again")]
+#[case::adopted(World::new(Ca).with(asks_to_adopt), "SecretAdopted: the Secret with certificate A0 was taken over as it is")]
+fn what_was_written_is_told_in_an_event(#[case] mut world: World, #[case] expected: &str) {
+    let moves = world.run();
+    let events: Vec<String> = report(&moves).events.iter().map(|(reason, text)| format!("{reason}: {text}")).collect();
+    assert_eq!(events, [expected]);
+}

@@ -1,0 +1,107 @@
+//! What may have happened to an object before a pass.
+
+pub use super::world::{Atlas, Ca};
+use super::{
+    world::{Fault, OTHER_USER, refusal},
+    *,
+};
+use crate::{
+    api::names::{ADOPT_SECRET_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
+    certificate::Subject,
+    decide::{IssuingMethod, SecretState},
+};
+
+pub const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
+pub const TWO_MONTHS: SignedDuration = SignedDuration::from_hours(60 * 24);
+
+pub fn ask_for_renewal(world: &mut World) {
+    world.annotate(RENEW_REQUESTED_ANNOTATION, "now");
+}
+
+/// The CA gets a new certificate for the same key.
+pub fn renew_ca(world: &mut World) {
+    world.edit_issuer(|facts| match &mut facts.method {
+        IssuingMethod::Sign(ca) => ca.chain_digest.push_str("-renewed"),
+        IssuingMethod::Mint { .. } => panic!("it is no CA"),
+    });
+}
+
+pub fn change_spec(world: &mut World) {
+    world.edit(|object| object.spec.username = Some(OTHER_USER.into()));
+}
+
+pub fn change_issuer(world: &mut World) {
+    world.edit(|_| ());
+    world.edit_issuer(|facts| facts.identity.push_str("-other"));
+}
+
+pub fn delete_secret(world: &mut World) {
+    world.secret = SecretState::Absent;
+}
+
+pub fn spoil_certificate_of_secret(world: &mut World) {
+    world.edit_secret(|view| {
+        view.complete = false;
+        view.spoilt = Some("tls.crt holds no certificate".into());
+    });
+}
+
+pub fn spoil_all_of_secret(world: &mut World) {
+    world.edit_secret(|view| {
+        view.complete = false;
+        view.certificate = Err("there is no certificate in PEM form".into());
+    });
+}
+
+pub fn take_label_away(world: &mut World) {
+    world.edit_secret(|view| view.complete = false);
+}
+
+/// A certificate was made, and its Secret could not be written.
+pub fn unsaved() -> World {
+    World::new(Atlas).with(|world| world.meet("write unsaved", &Fault::Answer(RequestErrorKind::Refused)))
+}
+
+/// Another process has meanwhile made and saved a certificate.
+pub fn put_newer_certificate(world: &mut World) {
+    world.now += HALF_AN_HOUR;
+    let mut other = World::new(Atlas).after(HALF_AN_HOUR);
+    other.run();
+    world.secret = other.secret;
+}
+
+/// The certificate of the time when the spec named another user.
+pub fn put_certificate_of_other_user(world: &mut World) {
+    world.edit_secret(|view| {
+        if let Ok(certificate) = &mut view.certificate {
+            certificate.subject = Subject::for_user(OTHER_USER).unwrap();
+        }
+    });
+}
+
+/// The claim was written, and the process ended before it asked for the certificate.
+pub fn claimed() -> World {
+    World::new(Atlas).with(|world| world.meet("write claim", &Fault::AnswerLost)).restarted()
+}
+
+/// The report of a request that failed met a newer version of the object.
+pub fn unreported() -> World {
+    World::new(Atlas).with(|world| {
+        world.run_with(|_, step| match step {
+            Step::RequestCertificate { .. } => Some(Fault::Issuer(refusal(Reason::AtlasForbidden, Minted::No))),
+            Step::Report(_) => Some(Fault::ObjectChanged),
+            _ => None,
+        });
+    })
+}
+
+pub fn asks_to_adopt(world: &mut World) {
+    world.find_abandoned_secret();
+    world.annotate(ADOPT_SECRET_ANNOTATION, "true");
+}
+
+/// What a process does that stops.
+pub fn stopping(world: &mut World) {
+    world.purpose = Purpose::SaveOnly;
+    world.leads = false;
+}
