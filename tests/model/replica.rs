@@ -116,6 +116,7 @@ impl<'a> Turn<'a> {
     /// A look begins the pass anew.
     fn observe(&mut self, live: bool) -> Found {
         self.log.looks += u8::from(!self.log.found.is_empty());
+        self.log.object = self.log.newest().clone();
         self.log.found.clear();
         let status = self.log.object.status.clone();
         let secret = if live { read(self.world, self.who) } else { observe(self.world, self.who, &status) };

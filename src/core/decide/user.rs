@@ -323,10 +323,10 @@ mod tests {
     fn the_list_is_told_with_what_secrets_hold_and_have_held() {
         let record = UserRecord::new(at(0), Some(list(&[("0A", 1), ("0B", 2), ("0C", 3)])));
         let status = issued(&[("0A", 1), ("0F", 1)]);
-        let recalled = record.recalled(&[Some(&status)], BTreeSet::from(["0C".to_owned()]));
+        let recalled = record.recalled(&[Some(&status)], BTreeSet::from(["0C".into()]));
         let found = recalled.list.unwrap();
         assert_eq!((found.listed.len(), found.asked_at), (3, at(0)));
-        assert_eq!(found.accounted, BTreeSet::from(["0A".to_owned(), "0C".to_owned()]), "0F is not listed");
+        assert_eq!(found.accounted, BTreeSet::from(["0A".into(), "0C".into()]), "0F is not listed");
         assert_eq!(UserRecord::new(at(0), None).recalled(&[Some(&status)], BTreeSet::new()).list, None);
     }
 

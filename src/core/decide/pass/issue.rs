@@ -113,6 +113,8 @@ impl Pass {
         };
         self.object.metadata = metadata;
         self.object.status = Some(status.clone());
+        // A further look of this pass starts from the object with the claim.
+        self.begun_with.clone_from(&self.object);
         self.observed.status = status;
         self.request(Wanted { claim: Some(claim), ..wanted })
     }

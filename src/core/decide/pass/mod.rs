@@ -125,6 +125,7 @@ pub struct Pass {
     observed: Observed,
     decision: Decision,
     looks: u32,
+    has_looked: bool,
     has_turn: bool,
     state: State,
 }
@@ -184,6 +185,7 @@ impl Pass {
             observed: Observed::default(),
             decision: Decision::Await,
             looks: 0,
+            has_looked: false,
             has_turn: false,
             state: State::New,
         }
@@ -208,13 +210,10 @@ impl Pass {
         &self.observed
     }
 
-    /// What is to be remembered of the object; `None` before the first look.
+    /// What is to be remembered of the object; `None` until a look has succeeded, for before that the pass knows nothing of what was remembered.
     #[must_use]
-    pub const fn memory(&self) -> Option<&ObjectMemory> {
-        match self.state {
-            State::New | State::Observing => None,
-            _ => Some(&self.observed.memory),
-        }
+    pub fn memory(&self) -> Option<&ObjectMemory> {
+        self.has_looked.then_some(&self.observed.memory)
     }
 
     /// How often the pass has looked.
@@ -285,6 +284,7 @@ impl Pass {
 
     fn looked(&mut self, observed: Observed, now: Now) -> Next {
         self.observed = observed;
+        self.has_looked = true;
         match self.purpose {
             Purpose::Certificate => {
                 self.decision = decide(&self.object, &self.observed, now.time);
@@ -302,7 +302,7 @@ impl Pass {
         }
         self.decision = decide(&self.object, &self.observed, now.time);
         match &self.decision {
-            // A Secret that is adopted now takes the certificate with the next look.
+            // To adopt takes the lead, which a process that stops may have no more: then it is tried again until the grace period ends.
             Decision::Save | Decision::Adopt => self.act(now),
             Decision::Block { reason: Reason::SecretNotOwned, .. } => Step::End(End::AwaitChange).into(),
             _ => {

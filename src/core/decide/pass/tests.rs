@@ -12,9 +12,15 @@ mod properties;
 mod situations;
 mod world;
 
+use jiff::SignedDuration;
+
 use self::world::{Fault, Move, World};
 use super::*;
-use crate::api::{DatabaseUserCertificateStatus, ISSUING, READY, condition};
+use crate::{
+    api::{DatabaseUserCertificateStatus, ISSUING, READY, condition},
+    certificate::{CertificateFacts, SerialNumber},
+    decide::{Minted, Order, RecalledUser, Retry, SecretView, UnsavedCertificate},
+};
 
 impl World {
     /// A pass of which one step, which is given by its name, meets a fault. Returns the steps after it.

@@ -35,6 +35,7 @@ impl Pass {
 
     pub(super) fn object_read(&mut self, write: Write, read: Result<bool, RequestError>, now: Now) -> Next {
         match read {
+            Ok(true) if write != Write::Unsaved && !now.may_act => PassError::NotLeading.into(),
             Ok(true) => self.go(State::Writing(write), Step::WriteSecret(write)),
             // The newer spec may not want the certificate any more that is about to be replaced. The next pass decides.
             Ok(false) => PassError::Superseded.into(),

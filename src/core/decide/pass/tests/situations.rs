@@ -32,7 +32,7 @@ pub fn change_spec(world: &mut World) {
 
 pub fn change_issuer(world: &mut World) {
     world.edit(|_| ());
-    world.edit_issuer(|facts| facts.identity.push_str("-other"));
+    world.edit_issuer(|facts| facts.identity = format!("{}-other", facts.identity).into());
 }
 
 pub fn delete_secret(world: &mut World) {

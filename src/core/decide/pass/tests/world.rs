@@ -9,7 +9,7 @@ mod answers;
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::api::ObjectMeta;
+use kube_core::ObjectMeta;
 
 use super::*;
 use crate::{
@@ -302,13 +302,13 @@ impl World {
     }
 
     fn user_key(&self, username: &str) -> UserKey {
-        (self.issuer.usable().map(|facts| facts.identity.clone()).unwrap_or_default(), username.to_owned())
+        (self.issuer.usable().map(|facts| facts.identity.to_string()).unwrap_or_default(), username.to_owned())
     }
 }
 
 pub fn certificate(number: u8, subject: Subject, not_before: Timestamp) -> CertificateFacts {
     CertificateFacts {
-        serial_number: format!("{number:02X}"),
+        serial_number: format!("{number:02X}").into(),
         subject,
         issuer: "CN=CA".into(),
         not_before,

@@ -196,3 +196,10 @@ fn others_go_first_and_the_queue_wakes_the_object() {
     let mut world = World::new(Atlas).with(|world| drop(world.run())).after(HALF_AN_HOUR).with(delete_secret);
     assert_eq!(world.after_fault("take turn for 1", &Fault::NoTurn), "report [not Ready, AtlasQueued] > sleep 3600 s");
 }
+
+#[test]
+fn a_look_that_fails_forgets_nothing() {
+    let mut world = unsaved();
+    let moves = world.run_with(|number, _| (number == 0).then_some(Fault::Answer(RequestErrorKind::Unanswered)));
+    assert_eq!(steps(&moves, &world).join(" > "), "observe > fail (claim in status, certificate in memory)");
+}

@@ -169,7 +169,7 @@ fn faults_of(step: &Step) -> Vec<(&'static str, Fault)> {
     "observe > recall user > take turn for 2 > list certificates > recall user > try write > check user > write claim \
      > request certificate (NoCertificate) > (count minted) > read object > write unsaved > observe live > read object \
      > write unsaved > observe live > read object > write unsaved > report [not Ready, SecretNotWritable] \
-     > end: the object has changed (claim in status, certificate in memory)"
+     > sleep 3 s (claim in status, certificate in memory)"
 )]
 #[case::write_repaired(
     World::settled(Ca).with(renew_ca),

@@ -34,7 +34,7 @@ impl World {
             Fault::SecretChanged => self.edit_secret(|_| ()),
             Fault::CertificateChanged => self.edit_secret(|view| {
                 if let Ok(certificate) = &mut view.certificate {
-                    certificate.serial_number.push('F');
+                    certificate.serial_number = format!("{}F", certificate.serial_number).into();
                 }
             }),
             Fault::SecretDeleted => self.secret = SecretState::Absent,
@@ -98,7 +98,8 @@ impl World {
 
     fn recall(&self, username: &str) -> Option<RecalledUser> {
         let record = self.users.get(&self.user_key(username)).filter(|record| record.is_believed(self.now))?;
-        let held: BTreeSet<String> = self.secret.certificate().map(|facts| facts.serial_number.clone()).into_iter().collect();
+        let held: BTreeSet<SerialNumber> =
+            self.secret.certificate().map(|facts| facts.serial_number.clone()).into_iter().collect();
         let held = held.into_iter().filter(|serial_number| record.serial_numbers().contains(serial_number.as_str())).collect();
         Some(record.recalled(&[self.object.status.as_ref()], held))
     }
@@ -128,7 +129,7 @@ impl World {
         let certificate = certificate(self.made, desired.subject.clone(), self.now);
         let content = Content {
             certificate: certificate.clone(),
-            issuer: self.issuer.usable().map(|facts| facts.identity.clone()).unwrap_or_default(),
+            issuer: self.issuer.usable().map(|facts| facts.identity.to_string()).unwrap_or_default(),
             reason: cause,
             claim: pass.observed().status.issuance.as_ref().map(|claim| claim.id.clone()).filter(|_| is_minted),
             renew_request: desired.renew_request.clone(),
@@ -191,7 +192,7 @@ impl World {
             certificate: Ok(content.certificate),
             wrong_type: None,
             complete: true,
-            issuer: Some(content.issuer),
+            issuer: Some(content.issuer.into()),
             issuance: content.claim,
             issue_reason: Some(content.reason.as_str().to_owned()),
             renew_request: content.renew_request,
@@ -218,7 +219,7 @@ impl World {
     fn adopted(&self) -> SecretView {
         self.view(Content {
             certificate: certificate(0xA0, Subject::for_user(USER).unwrap(), self.now),
-            issuer: self.issuer.usable().map(|facts| facts.identity.clone()).unwrap_or_default(),
+            issuer: self.issuer.usable().map(|facts| facts.identity.to_string()).unwrap_or_default(),
             reason: Reason::NoCertificate,
             claim: None,
             renew_request: None,
