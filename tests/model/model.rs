@@ -64,6 +64,8 @@ pub enum Action {
     Begin(usize),
     /// A process that ends looks live whether what it has is wanted, to save it.
     Save(usize),
+    /// Either of them looks, and the Secret cannot be read.
+    LookFails(usize),
     List(usize),
     TryWrite(usize, Write),
     Claim(usize, Write),
@@ -107,6 +109,9 @@ impl Model for Operator {
                 step_actions(who, step, world.left.faults > 0, actions);
             } else if begins(replica, world.now) {
                 actions.push(Action::Begin(who));
+                if world.left.faults > 0 {
+                    actions.push(Action::LookFails(who));
+                }
             }
         }
         environment_actions(world, actions);
@@ -151,6 +156,9 @@ fn process_actions(world: &World, who: usize, actions: &mut Vec<Action>) {
         Role::Lapsed { saves_left } if replica.pass.is_none() => {
             let saves = saves_left > 0 && replica.memory.object.unsaved.is_some();
             actions.push(if saves { Action::Save(who) } else { Action::End(who) });
+            if saves && world.left.faults > 0 {
+                actions.push(Action::LookFails(who));
+            }
         }
         Role::Leading | Role::Lapsed { .. } => {}
     }
@@ -244,6 +252,7 @@ impl Operator {
             Action::ShowSecret(who) => show_secret(&mut world.replicas[who]),
             Action::Begin(who) => replica::begin(world, who, self.mutation),
             Action::Save(who) => self.save(world, who),
+            Action::LookFails(who) => self.look_fails(world, who),
             Action::TakeOver(who) => take_over(world, who),
             Action::End(who) => world.replicas[who] = Replica::default(),
             Action::Crash(who) => crash(world, who),
@@ -290,6 +299,14 @@ impl Operator {
             }
             (action, step) => unreachable!("{action:?} at {step:?}"),
         }
+    }
+
+    fn look_fails(self, world: &mut World, who: usize) {
+        world.left.faults -= 1;
+        if let Role::Lapsed { saves_left } = &mut world.replicas[who].role {
+            *saves_left -= 1;
+        }
+        replica::look_fails(world, who, self.mutation);
     }
 
     /// As `controller::pass::drain` does.

@@ -30,6 +30,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Found {
     Observed { secret: Option<Secret>, memory: ObjectMemory },
+    NotObserved(Problem),
     Recalled(Option<Recalled>),
     Turn,
     Listed,
@@ -272,6 +273,7 @@ fn real_found(found: &Found, begun_with: &Object, ledger: &[Time]) -> pass::Foun
         Found::Observed { secret, memory } => {
             Real::Observed(Ok(Box::new(real_observed(&begun_with.status, secret.as_ref(), memory, ledger))))
         }
+        Found::NotObserved(problem) => Real::Observed(Err(request_error(*problem))),
         Found::Recalled(user) => Real::Recalled(user.as_ref().map(|user| Box::new(real_user(user, ledger)))),
         Found::Turn => Real::Turn(true),
         Found::Listed => Real::Listed(Ok(())),

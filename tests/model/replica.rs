@@ -67,6 +67,16 @@ pub fn save(world: &mut World, who: usize, mutation: Option<Mutation>) {
     Turn { world, who, log, mutation }.goes_on();
 }
 
+/// The same, or the beginning of a pass, with a Secret that cannot be read.
+pub fn look_fails(world: &mut World, who: usize, mutation: Option<Mutation>) {
+    let replica = &mut world.replicas[who];
+    (replica.is_woken, replica.wake) = (false, None);
+    let saves_only = replica.is_lapsed();
+    let object = if saves_only { world.object.clone() } else { replica.view.object.clone() };
+    let log = Log { object, saves_only, looks: 0, found: Vec::new() };
+    Turn { world, who, log, mutation }.finds(Found::NotObserved(Problem::Unanswered));
+}
+
 impl<'a> Turn<'a> {
     /// The pass in flight of this replica.
     pub fn new(world: &'a mut World, who: usize, mutation: Option<Mutation>) -> Self {
