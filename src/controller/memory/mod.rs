@@ -134,7 +134,7 @@ impl Memory {
 
     /// From where the Secret of the object with this UID is known; and the Secret, if that is this memory. See [`secret_source`].
     #[must_use]
-    pub fn secret_source(
+    pub fn known_secret(
         &self,
         secret: &SecretLocation,
         owner: &str,

@@ -148,7 +148,7 @@ async fn secret_state(
     }
     let (uid, version) = (seen.uid().unwrap_or_default(), seen.resource_version().unwrap_or_default());
     let shown = SecretVersion { uid: &uid, resource_version: &version };
-    let known = match secret_source(context, object, name, Some(shown), true) {
+    let known = match known_secret(context, object, name, Some(shown), true) {
         (SecretSource::Status, _) => object.status.as_ref().and_then(|status| secret::recall(object, &seen.metadata, status)),
         (_, known) => known,
     };
@@ -158,7 +158,7 @@ async fn secret_state(
     }
 }
 
-fn secret_source(
+fn known_secret(
     context: &Context,
     object: &DatabaseUserCertificate,
     name: &SecretLocation,
@@ -167,7 +167,7 @@ fn secret_source(
 ) -> (SecretSource, Option<SecretView>) {
     let verified = object.status.as_ref().and_then(|status| status.verified.as_ref());
     let verified = verified.map(|verified| SecretVersion { uid: &verified.uid, resource_version: &verified.resource_version });
-    context.memory.secret_source(name, &object.uid().unwrap_or_default(), shown, verified, has_certificate)
+    context.memory.known_secret(name, &object.uid().unwrap_or_default(), shown, verified, has_certificate)
 }
 
 /// A Secret that the label-selected watch does not show: none, one that we wrote just now, or one without our label that was
@@ -181,7 +181,7 @@ async fn unlabelled(
     let presence = context.secret_watches.presence(name);
     // It was there: it may have lost its label alone.
     let may_be_there = had_certificate && matches!(presence, Presence::Unknown);
-    match (secret_source(context, object, name, None, may_be_there), presence) {
+    match (known_secret(context, object, name, None, may_be_there), presence) {
         ((_, Some(view)), _) => Ok(SecretState::Ours(Box::new(view))),
         (_, Presence::Present(seen)) => match foreign(context, object, name, &seen) {
             Some(foreign) => Ok(foreign),

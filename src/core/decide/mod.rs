@@ -11,13 +11,13 @@ mod decision;
 mod desired;
 mod hold;
 mod inputs;
+mod issue_error;
 mod issuer;
 mod memory;
 mod observed;
 pub mod pass;
 mod pattern;
 mod renewal;
-mod request;
 mod rules;
 mod status;
 #[cfg(test)]
@@ -31,6 +31,7 @@ pub use credentials::refused_credentials;
 pub use decision::Decision;
 pub use desired::{Desired, InvalidSpec, Order, RenewBefore, parse_duration};
 pub use inputs::Inputs;
+pub use issue_error::{IssueError, Minted, Retry};
 pub use issuer::{CaFacts, IssuerFacts, IssuerState, IssuingMethod};
 pub use memory::{
     FailedRequest, ObjectMemory, RememberedSecret, SaveFailure, SecretSource, SecretVersion, UnsavedCertificate, is_older,
@@ -39,7 +40,6 @@ pub use memory::{
 pub use observed::{AbandonedSecret, ChainView, Observed, SecretState, SecretView};
 pub use pattern::PatternError;
 pub use renewal::{renew_before, renewal_time};
-pub use request::{IssueError, Minted, Retry};
 pub use rules::{decide, ready_certificate};
 pub use status::{claimed, long_name_warning, next_look, next_status, record_failure, record_lost_claim};
 pub use user::{ListedCertificate, RecalledList, RecalledUser, UserCertificates, UserRecord, record_list};

@@ -21,7 +21,7 @@ const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 const SOON: Duration = Duration::from_secs(30);
 
 /// Waits for the API server double up to this many times: 512 seconds.
-const DOUBLINGS: u32 = 9;
+const LONGEST_WAIT_DOUBLINGS: u32 = 9;
 
 /// The wait where it is not known what a failure depends on has this many doublings: 32 seconds.
 const DOUBLINGS_OF_UNKNOWN: u32 = 5;
@@ -231,6 +231,6 @@ fn sleep(next: Option<Timestamp>, decision: &Decision, now: Timestamp) -> Durati
 }
 
 fn later(now: Timestamp, failures: u32) -> Timestamp {
-    let delay = SignedDuration::from_secs(1 << failures.min(DOUBLINGS));
+    let delay = SignedDuration::from_secs(1 << failures.min(LONGEST_WAIT_DOUBLINGS));
     truncated_to_second(now.saturating_add(delay).unwrap_or(now))
 }
