@@ -1,7 +1,8 @@
 //! Database user certificates for Kubernetes: X.509 client certificates from MongoDB Atlas or an in-cluster CA, kept in TLS
 //! Secrets and renewed in time.
 //!
-//! Each folder of `src` is a crate of its own, so that none can use what is above it; this one is the process, and has them all:
+//! The other folders of `src` are crates of their own, so that none can use what is above it; this crate is the process
+//! (`operator`), and has them all:
 //!
 //! - [`api`], [`certificate`], [`decide`]: the pure part (`src/core`).
 //! - [`issuer`]: who makes certificates.

@@ -1,4 +1,4 @@
-//! The controllers: observe → decide → act → report for certificates, and the loading of issuers.
+//! The controllers: observe → decide → steps → report for certificates, and the loading of issuers.
 
 mod events;
 mod issuers;
@@ -57,7 +57,7 @@ pub enum Scope {
     Namespace(String),
 }
 
-/// What objects with a `userRef`, which name no issuer, take for granted.
+/// Defaults for objects with a `userRef`, which have no issuer of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AtlasDefaults {
     /// The API's base URL.
@@ -91,7 +91,7 @@ pub struct Settings {
     pub metrics: Arc<Metrics>,
     /// Whether certificates may be made.
     pub leadership: Leadership,
-    /// How long, once the process stops, certificates are kept trying to be saved that are in memory alone.
+    /// How long a stopping process tries to save certificates that are in memory alone.
     pub stop_limit: Duration,
 }
 
@@ -127,7 +127,7 @@ struct Context {
     certificate_store: Store<Received<DatabaseUserCertificate>>,
 }
 
-/// Why an object is looked at again.
+/// Why a pass failed. It is repeated.
 #[derive(Debug, thiserror::Error)]
 enum ReconcileError {
     /// A request to the API server failed.

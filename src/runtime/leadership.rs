@@ -2,9 +2,9 @@
 //!
 //! # Guarantees
 //!
-//! - [`Leadership::may_act`] is true only if the lease was renewed less than 10 seconds ago by both clocks
-//!   (`lease::RENEW_DEADLINE`). One clock is not enough: the monotonic clock stands still while a machine is suspended, and the
-//!   wall clock may be set back.
+//! - [`Leadership::may_act`] is true only if the lease was renewed less than 10 seconds ago by both clocks ([`RENEW_DEADLINE`]).
+//!   Without an election it is always true, until the process stops. One clock is not enough: the monotonic clock stands still
+//!   while a machine is suspended, and the wall clock may be set back.
 //! - Once the process stops or has lost the lead, it is never true again.
 //!
 //! # Assumptions
@@ -19,7 +19,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-/// How long a leader tries to renew its lease before it stops, counted from the beginning of the last request that renewed it.
+/// For how long a renewal counts, from the beginning of its request.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What the election has found out. The election, the controllers, health and metrics share it.

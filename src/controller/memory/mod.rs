@@ -1,4 +1,4 @@
-//! What this process remembers between two looks. Losing it costs reads and waits, never a certificate that is in its Secret.
+//! What this process remembers between two looks. Losing it costs reads, waits, and any certificate not yet in its Secret.
 
 pub mod turns;
 pub mod users;
@@ -25,7 +25,7 @@ pub struct Kept {
     pub content: SecretContent,
 }
 
-/// How long the echo of our own write is awaited on the watch. Only reads depend on it: every write has a precondition.
+/// How long our own write is expected on the watch. Being wrong costs reads only: every write has a precondition.
 pub(super) const ECHO_LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Default)]
@@ -76,7 +76,7 @@ impl Memory {
         self.lock().objects.get(name).filter(|object| object.uid == uid).map(|object| object.memory.clone()).unwrap_or_default()
     }
 
-    /// Remembers this of the object with this UID. The key of a certificate that is not unsaved any more is forgotten.
+    /// Remembers this of the object with this UID. The key is dropped once `unsaved` is empty.
     pub fn remember(&self, name: &ObjectKey, uid: &str, memory: &ObjectMemory) {
         let mut remembered = self.lock();
         if *memory == ObjectMemory::default() {
@@ -186,7 +186,7 @@ impl Memory {
         }
     }
 
-    /// Those of these serial numbers whose certificates this process has read, written, or keeps until they can be written.
+    /// Which of `wanted` this process has read, written or keeps.
     #[must_use]
     pub fn serial_numbers_among(&self, wanted: &BTreeSet<&str>) -> BTreeSet<SerialNumber> {
         let remembered = self.lock();
@@ -196,7 +196,7 @@ impl Memory {
         known.filter(|serial_number| wanted.contains(serial_number.as_str())).cloned().collect()
     }
 
-    /// Whether it is still to be told that this version of an object cannot be read; it counts as told then.
+    /// Notes that this version is unreadable; true if that is new.
     #[must_use]
     pub fn tells_unreadable(&self, who: &Waiting, resource_version: &str) -> bool {
         self.lock().told_unreadable.insert(who.clone(), resource_version.to_owned()).as_deref() != Some(resource_version)
@@ -209,7 +209,7 @@ impl Memory {
 }
 
 impl Remembered {
-    /// What is remembered of the object with this UID; of another one under its name nothing is.
+    /// What is remembered of the object with this UID. Creates the entry, and empties that of an object with another UID.
     fn of(&mut self, name: &ObjectKey, uid: &str) -> &mut RememberedObject {
         let object = self.objects.entry(name.clone()).or_default();
         if object.uid != uid {

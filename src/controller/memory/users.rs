@@ -27,7 +27,7 @@ pub struct UserKey {
     pub username: String,
 }
 
-/// The users that certificates were made for within the hour.
+/// The users whose list was asked for within the hour.
 #[derive(Default)]
 pub struct DatabaseUsers(Mutex<HashMap<UserKey, UserRecord>>);
 

@@ -18,8 +18,7 @@ use crate::{
 
 const PERIOD: Duration = Duration::from_secs(2);
 
-/// Writes what could not be written so far, until all of it is in its Secrets or the time since the process was told to stop is up. Nothing is
-/// minted any more.
+/// Saves what is in memory until all is saved, or `limit` has passed since `stopped`. Mints nothing.
 pub(crate) async fn drain(context: &Context, stopped: Instant, limit: Duration) {
     loop {
         let unsaved = context.memory.all_kept();

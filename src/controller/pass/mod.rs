@@ -29,11 +29,11 @@ use crate::{
 /// The longest time for one pass. It is longer than all the time limits inside it, so that it cuts nothing off that may mint.
 const PASS_LIMIT: Duration = Duration::from_mins(12);
 
-/// After a pass that ended because another version of the object, or another leader, is on its way: for the event that gets lost.
+/// After a pass that ended early: the event that should repeat it may get lost.
 const LOST_EVENT: Duration = Duration::from_secs(5);
 
-/// The waits after a pass that failed double up to this many times: 256 seconds.
-const DOUBLINGS: u32 = 9;
+/// The waits after failed passes grow from 1 s to 256 s: the exponent is the number of failures, at most this, less one.
+const MOST_FAILURES_COUNTED: u32 = 9;
 
 /// Reconciles one object.
 pub(super) async fn reconcile(
@@ -45,7 +45,7 @@ pub(super) async fn reconcile(
         return Ok(Action::await_change());
     }
     context.lists.filled().await;
-    // A process that was paused may know all that it decides by from before.
+    // A process that was paused may see an old state.
     if !context.settings.leadership.may_act() {
         return Err(PassError::NotLeading.into());
     }
@@ -84,8 +84,8 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
     }
 }
 
-/// The object as a pass may work on it; `None` if its spec cannot be read, for then it is not known what it asks for. If a certificate that
-/// was made for it before waits for its Secret, there is a pass all the same, which saves it under the name that the Secret had then.
+/// The object as a pass may work on it. `None` if the spec cannot be read, unless a certificate waits to be saved: then under the
+/// Secret name of that time.
 fn workable(context: &Context, mut object: Received<DatabaseUserCertificate>) -> Option<Received<DatabaseUserCertificate>> {
     if object.unreadable_object().is_some() {
         let kept = context.memory.kept(&ObjectKey::of(&object), &object.uid().unwrap_or_default())?;
@@ -94,7 +94,8 @@ fn workable(context: &Context, mut object: Received<DatabaseUserCertificate>) ->
     Some(object)
 }
 
-/// After a failure of the API server: again, after a delay that doubles.
+/// After a pass that failed (API server, time limit, fault of the program): again, after a delay that doubles. After one that only
+/// ended early: in 5 s.
 #[allow(clippy::needless_pass_by_value, reason = "the signature is kube's")]
 pub(super) fn after_error(
     object: Arc<Received<DatabaseUserCertificate>>,
@@ -106,6 +107,6 @@ pub(super) fn after_error(
         return Action::requeue(LOST_EVENT);
     }
     warn!(error = chain(error), "a pass failed and is repeated");
-    let doublings = context.memory.count_failure(&ObjectKey::of(&object), &object.uid().unwrap_or_default()).min(DOUBLINGS);
-    Action::requeue(Duration::from_secs(1 << doublings.saturating_sub(1)))
+    let failures = context.memory.count_failure(&ObjectKey::of(&object), &object.uid().unwrap_or_default());
+    Action::requeue(Duration::from_secs(1 << failures.min(MOST_FAILURES_COUNTED).saturating_sub(1)))
 }

@@ -1,4 +1,4 @@
-//! Observe: what is there, read only where it is not known already.
+//! What is there, read only if it is not known.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -32,7 +32,7 @@ pub(super) async fn observe(
     let secret_name = SecretLocation::of(object);
     let (state, issuer) = issuer_state(context, object, &namespace).await?;
     let secret = match secret_state(context, object, &secret_name, look).await? {
-        // What is put there later would be overwritten.
+        // The issuer's Secret may come later: ours must not take its name.
         SecretState::Absent => {
             issuer_that_needs(context, &secret_name).map_or(SecretState::Absent, SecretState::NeededByIssuer)
         }
@@ -51,7 +51,7 @@ pub(super) async fn observe(
     Ok((observed, issuer))
 }
 
-/// How long nothing has to be looked at: no longer than the echo of our own write is awaited, in case another changes the Secret before the
+/// How long the object may rest: no longer than our own write's echo is awaited, in case another changes the Secret before the
 /// watch has shown our write.
 pub(super) fn until_echo(context: &Context, object: &DatabaseUserCertificate, sleep: Duration) -> Duration {
     let secret = SecretLocation::of(object);
@@ -92,7 +92,7 @@ async fn issuer_state(
     }
     context.forget_user(&ObjectKey::of(object));
     let Some(key) = issuer_key(object) else { return Ok((IssuerState::Missing, None)) };
-    // The store is asked first: an issuer that went while its watch was interrupted is forgotten by nobody.
+    // The store first: if an issuer goes while its watch is interrupted, no event removes it from the directory.
     let state = unloaded(context, &key, namespace);
     if state != IssuerState::Unknown {
         return Ok((state, None));
@@ -170,8 +170,7 @@ fn known_secret(
     context.memory.known_secret(name, &object.uid().unwrap_or_default(), shown, verified, has_certificate)
 }
 
-/// A Secret that the label-selected watch does not show: none, one that we wrote just now, or one without our label that was
-/// met before.
+/// A Secret that the watch of our label does not show: it is absent, or we have just written it, or it has no label.
 async fn unlabelled(
     context: &Context,
     object: &DatabaseUserCertificate,
@@ -179,7 +178,7 @@ async fn unlabelled(
 ) -> Result<SecretState, KubernetesError> {
     let had_certificate = object.status.as_ref().is_some_and(|status| status.serial_number.is_some());
     let presence = context.secret_watches.presence(name);
-    // It was there: it may have lost its label alone.
+    // It had a certificate, so it may have lost only its label.
     let may_be_there = had_certificate && matches!(presence, Presence::Unknown);
     match (known_secret(context, object, name, None, may_be_there), presence) {
         ((_, Some(view)), _) => Ok(SecretState::Ours(Box::new(view))),
@@ -227,7 +226,7 @@ fn foreign<K: Resource>(
     Some(issuer_that_needs(context, name).map_or(SecretState::NotOurs(owner), SecretState::NeededByIssuer))
 }
 
-/// The issuer that has its credentials or its CA in this Secret, whichever object's issuer it is.
+/// The issuer whose credentials or CA are in this Secret, no matter which certificates use it.
 fn issuer_that_needs(context: &Context, name: &SecretLocation) -> Option<String> {
     let NamespacedName { namespace, name: secret } = &**name;
     let names_it = |spec: &IssuerSpec| secret_of(spec) == Some(secret.as_str());

@@ -33,7 +33,7 @@ use crate::{
 
 type RequestResult<T> = Result<T, RequestError>;
 
-/// What performs the steps of one pass, and what it holds between two of them that no rule may see: keys above all.
+/// Performs the steps of one pass. Holds what rules must not see, such as keys.
 pub(super) struct Performer<'a> {
     context: &'a Context,
     object: &'a Received<DatabaseUserCertificate>,
@@ -42,7 +42,7 @@ pub(super) struct Performer<'a> {
     turn: Option<Turn>,
     /// What a CA has signed.
     signed: Option<SecretContent>,
-    /// What the Secret holds that is put right.
+    /// The content of the Secret that is being repaired.
     read: Option<SecretContentRead>,
 }
 
@@ -183,7 +183,7 @@ impl<'a> Performer<'a> {
         Ok(())
     }
 
-    /// Persists the intent. It fails if the object has changed or gone since it was observed, which proves that it was seen live.
+    /// Writes the claim. A conflict means that the object changed or went; so success proves that the newest version was seen.
     async fn claim(&self, pass: &Pass, cause: Reason) -> RequestResult<ClaimedObject> {
         let mut bytes = [0_u8; 8];
         rand::fill(&mut bytes).map_err(|_| RequestError {
@@ -194,7 +194,7 @@ impl<'a> Performer<'a> {
         let claim = hex::encode(bytes);
         let status = decide::claimed(pass.object(), &pass.observed().status, &claim, cause, now(self.context));
         let written = patch_status(self.context, pass.object(), &status).await?;
-        // What was written stands, whatever of the answer can be read.
+        // The claim stands even if the answer cannot be read in full.
         let read = written.status.clone().filter(|_| written.unreadable().is_none());
         Ok(ClaimedObject { claim, metadata: written.metadata.clone(), status: read.unwrap_or(status) })
     }
@@ -282,7 +282,8 @@ impl<'a> Performer<'a> {
         Found::Written(written.map(Box::new))
     }
 
-    /// The pair that the Secret holds, with all that belongs to it. What only the issuer could tell stays as it is while there is none.
+    /// The pair that the Secret holds, with all that belongs to it. What only the issuer knows stays as it is if there is no
+    /// issuer.
     fn repaired(&mut self, with_issuer: bool) -> Option<Result<(SecretContent, SecretView), IssueError>> {
         let SecretContentRead { view, pair, ca_certificate } = self.read.take()?;
         let issuer = self.issuer.as_deref().filter(|_| with_issuer);

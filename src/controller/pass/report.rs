@@ -40,7 +40,7 @@ pub(super) async fn patch_status(
     Ok(written)
 }
 
-/// The body of a status patch for exactly this version of the object. Absent values are null, which removes them.
+/// The body of a status patch for the object in exactly this version. Null removes a value.
 pub(crate) fn status_patch<K: Resource, S: Serialize>(object: &K, status: &S) -> serde_json::Value {
     json!({
         "metadata": { "uid": object.meta().uid, "resourceVersion": object.meta().resource_version },

@@ -125,7 +125,7 @@ pub fn placeholder(object: &DatabaseUserCertificate) -> Secret {
     }
 }
 
-/// The same for a Secret as it was seen. It touches the data, for one that is marked immutable takes new labels all the same.
+/// The same as a patch. It touches the data, because an immutable Secret still takes labels.
 #[must_use]
 pub fn placeholder_patch(object: &DatabaseUserCertificate, seen: &SecretView) -> Value {
     json!({
@@ -162,7 +162,7 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
     view.wrong_type = secret.type_.clone().filter(|type_| type_ != TLS_SECRET_TYPE);
     view.complete = pair.as_ref().is_some_and(|pair| {
         fault.is_none()
-            // More can be read here than databases read.
+            // Databases read less than is read here.
             && certificates == pair.certificates_pem().as_bytes()
             && key == pair.key_pem().expose_secret().as_bytes()
             && combined == pair.combined_pem().expose_secret().as_bytes()
@@ -173,8 +173,8 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
     (view, pair)
 }
 
-/// The pair in `tls.crt` and `tls.key`, unless it cannot be used, or only the one in `tls-combined.pem` leads to `ca.crt`; and what is wrong
-/// with the first.
+/// The pair of `tls.crt` and `tls.key`; that of `tls-combined.pem` if the first is unusable, or if only that one leads to
+/// `ca.crt`. And the fault of the first, if the second is used or none is usable.
 fn best_pair(
     certificates: &[u8],
     key: &[u8],
@@ -242,7 +242,7 @@ fn last_other_manager(metadata: &ObjectMeta) -> Option<String> {
     Some(format!("the field manager {manager:?} ({})", last.operation.as_deref().unwrap_or("unknown operation")))
 }
 
-/// The Secret whose metadata is as it was when it was verified, rebuilt without reading it.
+/// The Secret rebuilt from metadata and status, if it has the version that was verified.
 #[must_use]
 pub fn recall(
     object: &DatabaseUserCertificate,

@@ -8,14 +8,15 @@ use crate::api::{CertificateFailure, Reason, truncated_to_second};
 const FIRST_DELAY: SignedDuration = SignedDuration::from_secs(30);
 const LONGEST_DELAY: SignedDuration = SignedDuration::from_hours(1);
 
-/// By so much may the clocks of two replicas differ.
+/// The difference between the clocks of two replicas that is allowed for.
 const CLOCK_DIFFERENCE: SignedDuration = SignedDuration::from_mins(5);
 
-/// After a request that may have minted: each further one may cost another certificate that cannot be revoked.
+/// After a request that may have minted: a new one may cost another certificate.
 const FIRST_DELAY_AFTER_MINT: SignedDuration = SignedDuration::from_mins(5);
 const LONGEST_DELAY_AFTER_MINT: SignedDuration = SignedDuration::from_hours(6);
 
-/// The next attempt after the `count`-th failure in a row, counted from `now`; spread by the object's UID by up to a tenth.
+/// The next attempt after the `count`-th failure in a row, counted from `now`. Up to a tenth of the wait (of an hour at most) is
+/// added by the UID, except to [`Retry::At`].
 #[must_use]
 pub fn next_attempt(retry: Retry, minted: Minted, count: i64, uid: &str, now: Timestamp) -> Timestamp {
     let backoff = match minted {
@@ -39,16 +40,16 @@ fn doubled(first: SignedDuration, longest: SignedDuration, count: i64) -> Signed
     first.checked_mul(1 << doublings).unwrap_or(longest).min(longest)
 }
 
-/// Whether the wait after a failure is not over. A failure of the future tells that the clock was set back, by more than the clocks of two
-/// machines differ: then its times say nothing, and waiting for them could outlast the certificate.
+/// Whether the wait is not over. If the failure lies in the future by more than clocks differ, the clock was set back, and the
+/// wait does not count.
 #[must_use]
 pub(super) fn is_waited_for(failure: &CertificateFailure, now: Timestamp) -> bool {
     let latest = now.saturating_add(CLOCK_DIFFERENCE).unwrap_or(Timestamp::MAX);
     now < failure.next_attempt.0 && failure.last_time.0 <= latest
 }
 
-/// Whether a changed spec or issuer does not shorten the wait after this failure: the other side set the time, or each
-/// attempt may cost a certificate.
+/// Whether the wait holds even if the spec or the issuer changes. (Not for another user:
+/// [`Inputs::is_same_user`](super::Inputs::is_same_user).)
 #[must_use]
 pub(super) fn waits_in_any_case(reason: Option<Reason>) -> bool {
     matches!(

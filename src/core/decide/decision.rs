@@ -19,7 +19,7 @@ pub enum Decision {
     },
     /// The certificate is good, and something else in the Secret is not.
     Repair {
-        /// When it is renewed; `None` while the spec is invalid or the issuer unusable, so that nobody can say.
+        /// When it is renewed; `None` if the spec is invalid or the issuer unusable.
         renewal_time: Option<Timestamp>,
     },
     /// A certificate is needed from an issuer that mints. First it is looked up what was made for the database user.
@@ -42,8 +42,8 @@ pub enum Decision {
     Adopt,
     /// A certificate was issued and is in memory alone: it is written to the Secret.
     Save,
-    /// The status holds a claim and the Secret not its certificate. The process that claimed may have minted before it stopped: the
-    /// certificate is counted as lost, and there is a wait.
+    /// The status holds a claim, and the Secret does not hold its certificate. The process that claimed may have minted before it
+    /// stopped: the certificate is counted as lost, and there is a wait.
     CountLostClaim,
     /// Nothing is done before a time.
     Wait {
@@ -68,7 +68,7 @@ impl Decision {
         Self::Block { reason, message: message.into() }
     }
 
-    /// One word for the log, or the reason.
+    /// A few words for the log: what is decided, or its reason.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {

@@ -11,7 +11,7 @@ use crate::{
 /// Validity of a CA's certificate when neither the object nor the issuer says: 90 days.
 const DEFAULT_DURATION: SignedDuration = SignedDuration::from_hours(2160);
 
-/// The days of the shortest calendar month, for what must hold of every month.
+/// The hours of the shortest calendar month (28 days): what holds of it holds of every month.
 const SHORTEST_MONTH_HOURS: i64 = 28 * 24;
 
 /// A renewal request longer than this counts by its beginning only: it is copied to the Secret and to the status.
@@ -111,8 +111,8 @@ impl Desired {
         }
     }
 
-    /// A user name that is a distinguished name would become a common name, which no database user has. One that begins with `CN=` is
-    /// the subject.
+    /// A distinguished name that does not begin with `CN=` would become a common name, which no database user has: refused. One
+    /// that begins with `CN=` is the subject.
     fn check_username(&self, object: &DatabaseUserCertificate) -> Result<(), InvalidSpec> {
         let is_subject =
             object.spec.subject.is_some() || Subject::for_user(&self.username) != Subject::common_name(&self.username);
@@ -228,8 +228,8 @@ pub fn parse_duration(field: &str, text: &str) -> Result<SignedDuration, Invalid
         .ok_or_else(|| InvalidSpec(format!("{field} ({text:?}) must be a duration such as 2160h")))
 }
 
-/// Each at most once and in this order. Not by kube's `Duration`, which panics at what does not fit into one and at a negative part, nor by
-/// jiff's, which reads more than the schema admits: spaces and words (`2 hours`), fractions, ISO 8601 (`PT2H`), signs and `ago`.
+/// Hours, minutes, seconds, each at most once, in this order. kube's `Duration` panics at large and negative values; jiff's takes
+/// more than the schema: spaces and words (`2 hours`), fractions, ISO 8601 (`PT2H`), signs and `ago`.
 fn hours_minutes_seconds(text: &str) -> Option<SignedDuration> {
     let (mut seconds, mut rest) = (0_i64, text);
     for (unit, length) in [('h', 3600), ('m', 60), ('s', 1)] {

@@ -1,4 +1,4 @@
-//! Why a certificate that is needed is not issued now, and a Secret not put right: failures, brakes, and what would gain nothing.
+//! Why a needed certificate is not issued now, or a Secret not repaired: failures, limits, no gain.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -11,16 +11,16 @@ use super::{
 };
 use crate::api::{Reason, names::RENEW_REQUESTED_ANNOTATION};
 
-/// So many certificates for one object cannot be right.
+/// The most certificates for one object in an hour.
 const ISSUES: Brake = Brake { allowed: 5, window: SignedDuration::from_hours(1) };
 
-/// After so many answers in a row that could not be used, the next one would be no better.
+/// After this many failures an unusable answer is no chance.
 const UNUSABLE_ANSWERS: i64 = 3;
 
-/// So many repairs of one Secret are a fight with whatever undoes them.
+/// The most repairs of one Secret in ten minutes.
 const REPAIRS: Brake = Brake { allowed: 5, window: SignedDuration::from_mins(10) };
 
-/// A Secret that was put right again and again is left alone for a while: its pair is good.
+/// A Secret that was repaired again and again is left alone for a while: its pair is good.
 pub(super) fn contested(view: &SecretView, observed: &Observed, now: Timestamp) -> Option<Decision> {
     let (recent, until) = REPAIRS.hold(observed.memory.repairs.iter().copied(), now)?;
     Some(Decision::Wait {
@@ -68,7 +68,7 @@ pub(super) fn after_refused_write(
     after_failure(desired, issuer, observed, now).filter(is_for_refused_write)
 }
 
-/// The same where no issuer tells whether trying again earlier is worth it.
+/// As above, without an issuer: what the failure depended on cannot be compared, so its wait holds.
 pub(super) fn write_was_refused(observed: &Observed, now: Timestamp) -> Option<Decision> {
     let failure = observed.status.failure.as_ref().filter(|failure| is_waited_for(failure, now))?;
     let reason = Reason::from_name(&failure.reason)?;
@@ -93,7 +93,7 @@ fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, n
         );
         return Some(Decision::block(Reason::AtlasAnswerUnusable, message));
     }
-    // A failure of which nobody knows what it depended on is taken for one of this user.
+    // If it is not known what a failure depended on, it counts as this user's.
     let is_of_this_user = before.is_none_or(|before| before.is_same_user(&inputs));
     let waits = depends_on_the_same || waits_in_any_case(reason) && is_of_this_user;
     if !is_waited_for(failure, now) || !waits {

@@ -28,7 +28,7 @@ impl Inputs {
         }
     }
 
-    /// What the attempt depended on that failed; `None` for a claim that was lost, for whoever counted it did not know.
+    /// What the failed attempt depended on. `None` for a lost claim, of which that is not known.
     #[must_use]
     pub fn of(failure: &CertificateFailure) -> Option<Self> {
         let (user, rest) = failure.inputs.split_once('-')?;

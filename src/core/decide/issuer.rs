@@ -14,16 +14,18 @@ use crate::{
 /// see "Adding an issuer" in docs/architecture.md.
 #[derive(Clone, Debug, PartialEq)]
 pub enum IssuingMethod {
-    /// This process signs, at once, and again whenever a certificate is needed: a CA. A certificate that comes to nothing is not missed.
+    /// This process signs, at once, and again whenever a certificate is needed: a CA. A certificate that is not used costs
+    /// nothing.
     Sign(CaFacts),
-    /// A service makes the certificate and its key, and tells both once: Atlas. The certificate is claimed before, and never asked for twice.
+    /// A service makes the certificate and its key, and returns both once: Atlas. A claim is written before the request, and none
+    /// is sent twice under it.
     Mint {
         /// Validity in calendar months where the object does not say, 1..=24.
         months_until_expiration: u8,
     },
 }
 
-/// What a CA adds to a spec that is silent, and what it hands on.
+/// The defaults of a CA, and digests and dates of what it puts into Secrets.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CaFacts {
     /// Validity.
@@ -49,7 +51,7 @@ pub struct IssuerFacts {
     pub allow: Allow,
     /// The database user that an `AtlasDatabaseUser` names, for objects with a `userRef`.
     pub username: Option<String>,
-    /// `atlas/<project id>` or `ca/<key id>`: certificates of another identity do not fit.
+    /// `atlas/<project id>` or `ca/<digest of the CA's name and key>`: certificates of another identity do not fit.
     pub identity: IssuerIdentity,
     /// Changes with anything that could turn a failure into a success: the spec, the credentials, the CA.
     pub version: String,

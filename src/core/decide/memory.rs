@@ -1,11 +1,12 @@
-//! What this process remembers of one object between two passes. Losing it costs reads and waits, never a certificate that is in its Secret.
+//! What this process remembers of one object between two passes. Losing it costs reads, waits, and any certificate not yet in its
+//! Secret.
 
 use jiff::Timestamp;
 
 use super::IssueError;
 use crate::{api::Reason, certificate::CertificateFacts};
 
-/// More repairs than any rule looks at.
+/// How many repairs are remembered: more than any rule needs.
 const REPAIRS: usize = 8;
 
 /// What is remembered of one object.
@@ -17,7 +18,7 @@ pub struct ObjectMemory {
     pub failed_request: Option<FailedRequest>,
     /// How many passes in a row failed for reasons of the API server.
     pub failures: u32,
-    /// When the Secret was put right without a new certificate, the last ones.
+    /// The times of the last repairs.
     pub repairs: Vec<Timestamp>,
 }
 
@@ -30,16 +31,16 @@ pub struct UnsavedCertificate {
     pub claim: Option<String>,
     /// Why it was needed.
     pub cause: Reason,
-    /// The last write that came to nothing.
+    /// How the last attempt to write it failed.
     pub failure: Option<SaveFailure>,
 }
 
-/// A write of a certificate that is in memory alone, which came to nothing.
+/// A failed attempt to write a certificate that is in memory alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaveFailure {
     /// When it is tried again.
     pub until: Timestamp,
-    /// Why it came to nothing.
+    /// Why it failed.
     pub reason: Reason,
     /// What the API server said.
     pub message: String,
@@ -55,7 +56,7 @@ pub struct FailedRequest {
 }
 
 impl ObjectMemory {
-    /// Remembers that the Secret was put right; of earlier times some.
+    /// Remembers a repair; only the last 8 are kept.
     pub fn repaired(&mut self, now: Timestamp) {
         self.repairs.push(now);
         let surplus = self.repairs.len().saturating_sub(REPAIRS);
@@ -83,7 +84,7 @@ pub struct SecretVersion<'a> {
 pub struct RememberedSecret<'a> {
     /// Its version.
     pub version: SecretVersion<'a>,
-    /// Whether it is a write of our own for this object which the watch has not shown yet, and which is not long ago.
+    /// Whether we wrote it for this object a short time ago and the watch has not shown it yet.
     pub is_awaited: bool,
 }
 
@@ -105,8 +106,8 @@ pub enum SecretSource {
 /// | the watch shows | this process remembers | the status | source |
 /// | --- | --- | --- | --- |
 /// | nothing | a write of its own, not shown yet | any | memory |
-/// | nothing | nothing of the kind | names a certificate | read: the Secret may have lost its label |
-/// | nothing | nothing of the kind | names none | absent |
+/// | nothing | no such write | names a certificate | read: the Secret may have lost its label |
+/// | nothing | no such write | names none | absent |
 /// | a version | this version | any | memory |
 /// | a version | a newer write of its own, same UID, not shown yet | any | memory |
 /// | a version | another | verified this version | status |
@@ -136,7 +137,7 @@ pub fn secret_source(
 }
 
 /// Whether one version of a resource is older than another. Versions are numbers that grow (Kubernetes API concepts, "Resource
-/// versions"). Where they are no numbers, the answer is no, which costs a read.
+/// versions"). If either is no number: false, which costs a read.
 #[must_use]
 pub fn is_older(one: &str, other: &str) -> bool {
     matches!((one.parse::<u64>(), other.parse::<u64>()), (Ok(one), Ok(other)) if one < other)

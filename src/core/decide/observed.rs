@@ -36,7 +36,7 @@ pub struct SecretView {
     pub ca_digest: Option<String>,
     /// CA: what stands above the certificate. Empty for certificates of Atlas.
     pub chain: ChainView,
-    /// Who else than this operator changed the Secret last, by its managed fields; known when it was just read.
+    /// The last field manager other than this operator; known only if the Secret was just read.
     pub changed_by: Option<String>,
 }
 
@@ -69,12 +69,13 @@ pub struct AbandonedSecret {
 /// The Secret that the spec names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum SecretState {
-    /// None is known. That one exists which carries no label of ours shows when it is created.
+    /// None is known. One without our label is noticed only when ours is created.
     #[default]
     Absent,
     /// One that this object does not control; the text names its owner.
     NotOurs(String),
-    /// One that an issuer, which the text names, has its credentials or its CA in. It is never adopted, and nobody is told to delete it.
+    /// One that holds an issuer's credentials or CA; the text names the issuer. It is never adopted, and nobody is told to delete
+    /// it.
     NeededByIssuer(String),
     /// One of ours whose object is gone. It may be adopted.
     Abandoned(Box<AbandonedSecret>),
@@ -91,11 +92,11 @@ pub struct Observed {
     pub secret: SecretState,
     /// The status as it was read.
     pub status: DatabaseUserCertificateStatus,
-    /// What of the object cannot be read, as a sentence; then the status may hold more than is known of it, a claim for one.
+    /// What of the object cannot be read, as a sentence. The status may then hold what is not known here, such as a claim.
     pub unreadable: Option<String>,
     /// What this process remembers of the object.
     pub memory: ObjectMemory,
-    /// The certificates of the database user, once they were looked up. They are only when a certificate is to be minted.
+    /// The certificates of the database user. Looked up only when a certificate is to be minted; `None` before.
     pub user: Option<UserCertificates>,
     /// The object's namespace and that namespace's labels, for the issuer's `allow`.
     pub namespace: String,
@@ -104,8 +105,8 @@ pub struct Observed {
 }
 
 impl SecretView {
-    /// Whether the Secret hands on what the issuer hands on now. What another release wrote is left as it is if it verifies; it may be put
-    /// together otherwise. From then on the issuer's chain is compared with the one that it was found good for.
+    /// Whether the Secret has the issuer's present chain. One from an earlier release may be arranged differently: it stays if it
+    /// verifies, and later chains are compared with the one it was found good for.
     #[must_use]
     pub fn has_current_chain(&self, issuer: &IssuerFacts, status: &DatabaseUserCertificateStatus) -> bool {
         let ca = issuer.ca();

@@ -13,7 +13,7 @@ use crate::{
     certificate::CertificateFacts,
 };
 
-/// How long a write of a certificate that is kept in memory waits at most.
+/// The longest wait before a certificate in memory is written again; a longer one means that the clock was set back.
 const LONGEST_SAVE_WAIT: SignedDuration = SignedDuration::from_mins(10);
 
 /// Decides about one object.
@@ -65,7 +65,7 @@ fn wanted(object: &DatabaseUserCertificate, issuer: &IssuerFacts, observed: &Obs
     Ok(desired)
 }
 
-/// While no new certificate can be had, the present one is kept in order all the same, with what the Secret itself tells.
+/// Repairs a damaged Secret from its own content while no new certificate can be had; otherwise returns `decision`.
 fn repaired_first(decision: Decision, observed: &Observed, now: Timestamp) -> Decision {
     let damaged = observed
         .secret
@@ -80,7 +80,7 @@ fn repaired_first(decision: Decision, observed: &Observed, now: Timestamp) -> De
 /// A certificate that is in memory alone is written now, or after the wait that follows a failed write.
 fn save(unsaved: &UnsavedCertificate, now: Timestamp) -> Decision {
     match &unsaved.failure {
-        // This process waits no longer than that: a longer wait tells that the clock was set back.
+        // A longer wait means that the clock was set back.
         Some(SaveFailure { until, reason, message }) if now < *until && until.duration_since(now) <= LONGEST_SAVE_WAIT => {
             let serial_number = &unsaved.certificate.serial_number;
             Decision::Wait {
@@ -93,14 +93,14 @@ fn save(unsaved: &UnsavedCertificate, now: Timestamp) -> Decision {
     }
 }
 
-/// Whether the certificate in memory is given up for the one in the Secret. It is counted as unaccounted then.
+/// Whether the certificate in memory is given up for the one in the Secret. If so, the one in memory is counted as unaccounted.
 ///
 /// The certificate in the Secret must work for what the spec asks for. The first line that fits decides:
 ///
 /// | The certificate in the Secret | The one in memory |
 /// | --- | --- |
 /// | has another subject: the spec was changed back meanwhile | is given up |
-/// | stood in the Secret when the one in memory was claimed, and the claim still stands | is kept: where it begins earlier, the issuer's clock was set back |
+/// | stood in the Secret when the one in memory was claimed, and the claim still stands | is kept, even if it begins earlier (the issuer's clock was set back) |
 /// | begins later: another process made it while this one was paused | is given up |
 /// | begins in the same second (RFC 5280 section 4.1.2.5 knows no less), and nothing asks for a new one | is given up |
 /// | begins earlier | is kept |
@@ -172,9 +172,8 @@ fn certificate_in_service<'a>(
     if renewal_time <= now { Err(Reason::RenewalDue) } else { Ok((view, renewal_time)) }
 }
 
-/// Whether it was tried to hand on the issuer's chain with this certificate, and the two do not verify together. The CA has another key
-/// identifier now, or the certificate is another CA's and the Secret has lost the annotation that says so. A new certificate is needed then,
-/// also after an attempt to issue one has failed.
+/// Whether a repair has shown that this certificate does not verify with the issuer's chain: the CA's key identifier changed, or
+/// another CA made it and the annotation is lost. The failure or its cause tells, so it holds after a failed attempt too.
 fn cannot_be_rebuilt(view: &SecretView, desired: &Desired, issuer: &IssuerFacts, observed: &Observed) -> bool {
     let is_about_it = |failure: &CertificateFailure| {
         let is_chain_broken = |reason: &str| reason == Reason::ChainBroken.as_str();
@@ -197,8 +196,7 @@ fn has_unanswered_claim(observed: &Observed) -> bool {
 
 /// The certificate that makes the object Ready: it parses, fits its key, is for this user and issuer, and is in date.
 ///
-/// While the issuer cannot be looked at, the one that made the certificate is taken to be the right one: Ready goes False
-/// only when pods would fail.
+/// If the issuer is not usable, the certificate counts as from the right one: Ready becomes False only when Pods would fail.
 ///
 /// # Errors
 /// The reason why there is none, and a sentence.

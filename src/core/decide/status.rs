@@ -64,8 +64,8 @@ pub fn claimed(
     status
 }
 
-/// Records a failed attempt to put a certificate into the Secret, which was needed for this cause: when the next attempt is due, and what may
-/// have been minted.
+/// Records a failed attempt to issue or to write: when the next is due, and whether a certificate may exist. `cause` is why it was
+/// needed.
 pub fn record_failure(
     status: &mut DatabaseUserCertificateStatus,
     desired: &Desired,
@@ -78,7 +78,7 @@ pub fn record_failure(
     let count = status
         .failure
         .as_ref()
-        // Whoever counted a lost claim did not know what it was made from.
+        // A lost claim has no inputs, so a failure after it continues its count.
         .filter(|old| error.minted == Minted::Possibly || Inputs::of(old).is_none_or(|old| old == inputs))
         .map_or(0, |old| old.count)
         .saturating_add(1);
@@ -117,8 +117,8 @@ pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, 
     });
 }
 
-/// Whether an answer that was taken for lost may still come to a process that was paused. The wait for it stands though the certificate is
-/// good, for the Secret may be deleted before it has passed.
+/// Whether an answer counted as lost may still reach a paused process. The wait outlives a good Secret, which may be deleted
+/// before it is over.
 fn awaits_lost_answer(failure: &CertificateFailure, now: Timestamp) -> bool {
     failure.reason == Reason::AtlasAnswerLost.as_str() && is_waited_for(failure, now)
 }
@@ -130,8 +130,8 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
     status.subject = certificate.map(|certificate| certificate.subject.mongodb_user_name());
     status.not_before = certificate.map(|certificate| Time(certificate.not_before));
     status.not_after = certificate.map(|certificate| Time(certificate.not_after));
-    // What is incomplete is read again after a restart, and so repaired.
     let found_good_for = found_good_for(status, observed);
+    // What is incomplete is read again after a restart, and so repaired.
     let verified = view.filter(|view| view.complete && view.chain.fault.is_none());
     status.verified = verified.zip(certificate).map(|(view, certificate)| VerifiedSecret {
         uid: view.uid.clone(),
@@ -168,7 +168,7 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
     }
 }
 
-/// The issuer's chain, if the Secret is in order with it; else the one with which it was.
+/// The digest of the issuer's chain if the Secret fits it; else the one stored before.
 fn found_good_for(status: &DatabaseUserCertificateStatus, observed: &Observed) -> Option<String> {
     let before = || status.verified.as_ref().and_then(|verified| verified.chain.clone());
     let (Some(issuer), Some(view)) = (observed.issuer.usable(), observed.secret.ours()) else { return before() };
@@ -216,8 +216,8 @@ fn set_conditions(
     }
 }
 
-/// Whether no certificate can be had in place of the one that works; `None` while an attempt is under way. A Secret whose certificate
-/// serves, and which cannot be put right for another reason, is no matter of renewal.
+/// True if a working certificate cannot be replaced; `None` while that is tried. If the certificate need not be replaced, a failed
+/// repair does not count.
 fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision: &Decision, now: Timestamp) -> Option<bool> {
     match decision {
         Decision::Wait { reason, .. } | Decision::Block { reason, .. } => {
@@ -233,7 +233,7 @@ fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision
     }
 }
 
-/// Where the spec asks for an earlier renewal than this certificate's lifetime leaves room for.
+/// A note if `renewBefore` does not fit into the lifetime.
 fn renewal_note(object: &DatabaseUserCertificate, observed: &Observed) -> String {
     let wanted = desired::renew_before(object).ok().zip(observed.secret.certificate());
     let unheeded = wanted.and_then(|(wanted, certificate)| unheeded_renew_before(certificate, wanted));

@@ -1,7 +1,7 @@
-//! The certificates that were made for a database user, and those of them that nobody holds.
+//! The certificates that were made for a database user, and which of them are in no Secret.
 //!
-//! Atlas can neither revoke nor return what it made, and limits how many certificates a user may have. So the operator counts what was made, by
-//! Atlas's own list where it may read that, and has no more made in a day than the objects that name the user can need.
+//! Atlas can neither revoke nor return what it made, and limits how many certificates a user may have. So the operator counts
+//! them, by Atlas's list if it may read that, and asks for no more in a day than the objects that name the user can need.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,13 +21,13 @@ use crate::{
 const SPARE_MINTS: usize = 4;
 const BUDGET_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 
-/// The status names this many; it counts all.
+/// How many the status names. Its count covers all.
 const NAMED: usize = 20;
 
 /// Atlas's list is believed for this long. It is asked for again no sooner, except after a lost answer.
 const BELIEVED: SignedDuration = SignedDuration::from_hours(1);
 
-/// Two times that are less apart than this are of one certificate: when this process had it made, and when a status recorded it.
+/// A certificate made here and one recorded in a status within this time are the same one.
 const SAME_CERTIFICATE: SignedDuration = SignedDuration::from_mins(1);
 
 /// A certificate that Atlas lists. It has not expired.
@@ -44,7 +44,7 @@ pub struct ListedCertificate {
 /// What rules need to know of the certificates of one database user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserCertificates {
-    /// When each certificate was made that is known of, or may have been made.
+    /// The time of each certificate that was or may have been made.
     pub made: Vec<Timestamp>,
     /// How many objects name the user.
     pub objects: usize,
@@ -88,7 +88,7 @@ impl UserRecord {
         Self { asked_at, listed, made_since: Vec::new() }
     }
 
-    /// Whether the record may still be used. A record of the future tells that the clock was set back.
+    /// Whether the record may still be used. A record from the future means that the clock was set back.
     #[must_use]
     pub fn is_believed(&self, now: Timestamp) -> bool {
         now.duration_since(self.asked_at).abs() < BELIEVED
@@ -102,8 +102,8 @@ impl UserRecord {
 
     /// What is known of the user, with the statuses of the objects that name it and the serial numbers that Secrets of ours hold.
     ///
-    /// A certificate counts once: by its serial number where Atlas lists it or a status has it, by its time where only this process
-    /// knows that it had it made. Without a list the answers count that the objects take for lost.
+    /// Each certificate counts once: by serial number if Atlas or a status names it, else by its time. Without a list, answers
+    /// counted as lost are added.
     #[must_use]
     pub fn recalled(&self, objects: &[Option<&DatabaseUserCertificateStatus>], held: BTreeSet<SerialNumber>) -> RecalledUser {
         let statuses = || objects.iter().copied().flatten();
@@ -115,7 +115,7 @@ impl UserRecord {
             |time: &&Timestamp| self.made_since.iter().any(|since| time.duration_since(*since).abs() < SAME_CERTIFICATE);
         let recorded = made.values().filter(is_recorded).count();
         made.extend(self.listed.iter().flatten().map(|listed| (listed.serial_number.as_str(), listed.made_at)));
-        // What was made since the list is in a status by now, unless its answer was lost or its status is on the way.
+        // Made since the list and in no status: the answer was lost, or the status is not written yet.
         let unrecorded = self.made_since.iter().copied().skip(recorded);
         let certificates =
             UserCertificates { made: made.into_values().chain(unrecorded).chain(presumed).collect(), objects: objects.len() };
@@ -133,7 +133,7 @@ impl UserRecord {
     }
 }
 
-/// When the answers were lost that an object counts.
+/// One time for each lost answer: that of the last failure.
 fn presumed(status: &DatabaseUserCertificateStatus) -> impl Iterator<Item = Timestamp> + use<> {
     let count = status.unaccounted_certificates.as_ref().map_or(0, |found| found.presumed);
     let when = status.failure.as_ref().map(|failure| failure.last_time.0);

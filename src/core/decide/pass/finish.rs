@@ -17,13 +17,13 @@ use crate::{
 /// An object is looked at again after this time at the latest, in memory and without a request.
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 
-/// What is to be done next is looked at again after this time, whatever wakes the object.
+/// If something is due and no time is known for it, the object is looked at again after this time.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Waits for the API server double up to this many times: 512 seconds.
 const LONGEST_WAIT_DOUBLINGS: u32 = 9;
 
-/// The wait where it is not known what a failure depends on has this many doublings: 32 seconds.
+/// The exponent of the wait if the issuer or the spec is unknown: 32 seconds.
 const DOUBLINGS_OF_UNKNOWN: u32 = 5;
 
 /// What the steps came to.
@@ -112,7 +112,8 @@ impl Pass {
                 report.events.extend(warning.map(|warning| (Reason::CommonNameTooLong, warning)));
             }
         }
-        // A certificate in memory that the Secret's has outrun says nothing about what to do next. It is kept all the same.
+        // If the Secret's certificate is newer than the one in memory, the latter must not decide what is next; it stays in
+        // memory.
         let unsaved = self.observed.memory.unsaved.take();
         let decision = decide(&self.object, &self.observed, now);
         self.observed.memory.unsaved = unsaved;
@@ -143,9 +144,8 @@ impl Pass {
         decision
     }
 
-    /// A claim without its certificate. If this process knows how the request ended, and only the report of it met a newer object, that is what
-    /// happened. Otherwise the certificate must be taken for lost. Only the leader may say so: it may be the claim of a process that has taken
-    /// over.
+    /// A claim without its certificate. If this process remembers how the request failed, that is recorded. Otherwise the
+    /// certificate counts as lost. Only the leader may count it: the claim may belong to another process that leads now.
     fn count_lost_claim(&mut self, report: &mut Report, changes: &mut Vec<Change>, now: Now) -> Result<Decision, PassError> {
         let claim = self.observed.status.issuance.as_ref().map(|claim| claim.id.as_str());
         let ended = self.observed.memory.failed_request.as_ref().filter(|failed| Some(failed.claim.as_str()) == claim);
@@ -155,7 +155,7 @@ impl Pass {
         if !now.may_act {
             return Err(PassError::NotLeading);
         }
-        // What is in memory for this claim is for another subject than the Secret's, whose certificate works.
+        // What is in memory was given up for the certificate in the Secret.
         self.observed.memory.unsaved = None;
         changes.push(Change::ForgetAllUsers);
         record_lost_claim(&mut self.observed.status, self.object.metadata.uid.as_deref().unwrap_or_default(), now.time);
@@ -173,8 +173,7 @@ impl Pass {
         report.status = Some(Box::new(status));
     }
 
-    /// Changes and the deletion of a Secret are to be seen that the watch of our label does not show: of another's that is in the way, and of
-    /// ours if its label was taken away and cannot be put back now.
+    /// The label's watch shows neither another's Secret nor ours without its label. These are watched by name.
     fn watch_by_name(&self) -> WatchByName {
         match &self.decision {
             Decision::Block { reason: Reason::SecretNotOwned, .. } | Decision::Adopt => WatchByName::Yes,
@@ -214,7 +213,7 @@ fn written(certificate: &Result<CertificateFacts, String>, reason: Reason) -> (R
     }
 }
 
-/// How long nothing has to be looked at.
+/// How long the object may rest.
 fn sleep(next: Option<Timestamp>, decision: &Decision, now: Timestamp) -> Duration {
     let is_due = matches!(
         decision,

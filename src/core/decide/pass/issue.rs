@@ -12,11 +12,13 @@ use crate::{
     },
 };
 
-/// Calls that count against the limit of a project: the list, and the request for the certificate.
+/// Calls that count against the limit of a project, with the list: one for it, one for the certificate.
 const CALLS_WITH_LIST: u32 = 2;
+
+/// Without the list: the request for the certificate.
 pub(super) const CALLS: u32 = 1;
 
-/// After an expiry that was waited for, Atlas may take a while to notice it.
+/// How long after an expiry Atlas may need to notice it.
 const AFTER_EXPIRY: SignedDuration = SignedDuration::from_mins(1);
 
 impl Pass {
@@ -40,7 +42,7 @@ impl Pass {
         }
     }
 
-    /// Records what nobody holds. The pass that asked for the list may have come to nothing before it could report.
+    /// Takes over the list. It is recorded here, because the pass that asked for it may have failed before its report.
     pub(super) fn learn(&mut self, user: RecalledUser) {
         if let Some(list) = user.list {
             record_list(&mut self.observed.status, &list.listed, &list.accounted, list.asked_at);
@@ -56,7 +58,7 @@ impl Pass {
         self.go(State::Listing { username: username.clone() }, Step::ListCertificates { username })
     }
 
-    /// Without a usable certificate an object counts as expiring when it was created: before all that are in service, the oldest first.
+    /// Without a usable certificate the object ranks by its creation: before all that have one, the oldest first.
     pub(super) fn expiry(&self) -> Timestamp {
         let created = || self.object.creation_timestamp().map_or(Timestamp::MIN, |created| created.0);
         self.observed.secret.certificate().map_or_else(created, |certificate| certificate.not_after)
@@ -135,7 +137,8 @@ impl Pass {
         next
     }
 
-    /// A request that failed. Under a claim it is remembered how, until the status says so: the report may meet a newer object.
+    /// A request that failed. If it had a claim, the failure is remembered until the status has it, because the report may meet a
+    /// newer object.
     pub(super) fn not_issued(&mut self, wanted: Wanted, error: IssueError, now: Now) -> Next {
         if error.minted == Minted::No && !now.may_act {
             // Nothing was asked for under the claim: it need not be taken for lost, unless the leader has done so already.
@@ -155,7 +158,7 @@ impl Pass {
         next
     }
 
-    /// Atlas makes no more certificates for the user until one expires: that is waited for.
+    /// Atlas's limit for the user is reached: wait until the first certificate expires.
     pub(super) fn listed_at_limit(
         &mut self,
         wanted: &Wanted,

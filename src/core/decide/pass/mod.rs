@@ -1,9 +1,9 @@
-//! The order of a pass over one object: a pure function of what the last step found names the next step.
+//! The order of a pass: what the last step found decides the next. Pure.
 //!
 //! [`Pass::next`] alone decides what comes next. The operator performs the steps (`controller::pass`), and the model check answers them from
 //! an abstract world (`tests/model`).
 //!
-//! | Decision | Steps, while each one finds what it hopes for |
+//! | Decision | Steps, if each one succeeds |
 //! | --- | --- |
 //! | any | observe |
 //! | look up the user | recall user; where nothing is known: take turn, list certificates, recall user; then decide again |
@@ -18,9 +18,10 @@
 //!
 //! - Nothing is minted without a claim in the status of the newest version of the object, nor before the API server would take the Secret, nor
 //!   twice under one claim.
-//! - Each write of the Secret but that of an unsaved certificate follows a look at the leadership and at the newest version of the object.
-//! - A certificate that was minted is forgotten only when its Secret was written, or when the Secret holds a better one.
-//! - [`Pass::next`] is total: it panics at nothing, and answers what a step cannot find with [`PassError::OutOfOrder`].
+//! - Before each write of the Secret the object is read live. Before each but that of an unsaved certificate the process leads.
+//! - A certificate that was minted is forgotten only when its Secret was written, when the Secret holds a better one, when the
+//!   Secret holds one that works for another subject that is wanted now, or when the object is gone.
+//! - [`Pass::next`] never panics; an answer that a step cannot have gives [`PassError::OutOfOrder`].
 //!
 //! # Assumptions
 //!
@@ -43,8 +44,8 @@ use self::{finish::Outcome, step::Found as F};
 use super::{Decision, Desired, IssueError, ObjectMemory, Observed, decide};
 use crate::api::{DatabaseUserCertificate, Reason};
 
-/// How often a pass looks, live after the first time, before it takes an answer of the API server for what it says, or leaves the rest to
-/// the next pass.
+/// How many looks a pass takes, all live but the first of an ordinary pass. After the last, a refusal counts as final, or the next
+/// pass goes on.
 const LOOKS: u32 = 3;
 
 /// The time and the leadership, when a step has ended.
@@ -59,13 +60,13 @@ pub struct Now {
 /// What a pass is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// The certificate is as the object wants it.
+    /// An ordinary pass: the Secret becomes what the object wants.
     Certificate,
     /// What is in memory alone is saved, by a process that stops. Nothing is begun, and the Secret is looked at live.
     SaveOnly,
 }
 
-/// What is done at once, in memory, before the step.
+/// A change of what is in memory, made before the step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// The turn has ended: others may ask the issuer.
@@ -120,7 +121,7 @@ pub struct Pass {
     purpose: Purpose,
     /// The object as the pass began. Each further look starts from it.
     begun_with: DatabaseUserCertificate,
-    /// The object; its claim replaces it by its newer version.
+    /// The object. After a claim, its newer version.
     object: DatabaseUserCertificate,
     observed: Observed,
     decision: Decision,
@@ -191,8 +192,7 @@ impl Pass {
         }
     }
 
-    /// The same after so many looks, each of which met something else than it had seen. The model check keeps a pass in flight as what it found
-    /// since its last look.
+    /// A pass that has looked so many times already. The model check begins passes in their middle.
     #[must_use]
     pub fn after_looks(object: DatabaseUserCertificate, purpose: Purpose, looks: u32) -> Self {
         Self { looks, ..Self::new(object, purpose) }
@@ -332,8 +332,8 @@ impl Pass {
         }
     }
 
-    /// Something was met that is not as it was observed: the pass looks again, live. If the API server answers so again and again, though
-    /// nothing is other than it was just read, that is taken for its answer, for a webhook may answer 404 and 409 too.
+    /// Something differs from what was observed: look again, live. After the last look the refusal is taken for final, because a
+    /// webhook may answer 404 or 409 too.
     fn look_again(&mut self, answer: Option<Outcome>, now: Now) -> Next {
         match answer {
             _ if self.purpose == Purpose::SaveOnly => Step::End(End::AwaitChange).into(),

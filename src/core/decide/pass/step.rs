@@ -23,7 +23,7 @@ pub enum Step {
     },
     /// Take a turn to ask the issuer, or a place in the queue of those who wait for one. Found: [`Found::Turn`].
     TakeTurn {
-        /// How many calls the turn is for that count against the limit of the project.
+        /// How many metered calls the turn covers.
         calls: u32,
         /// Whoever expires first goes first.
         expiry: Timestamp,
@@ -55,7 +55,7 @@ pub enum Step {
         /// Why it is needed.
         cause: Reason,
     },
-    /// Read the Secret, to put it right with its own key. Found: [`Found::SecretRead`].
+    /// Read the Secret, to repair it with the key that it holds. Found: [`Found::SecretRead`].
     ReadSecret,
     /// Read the object: whether it still wants what was decided, and still exists. Watches may lag. Found: [`Found::ObjectRead`].
     ReadObject,
@@ -72,7 +72,7 @@ pub enum Step {
 pub enum Look {
     /// By what the watches and this process know. The Secret is read only if that does not suffice.
     Known,
-    /// Read, for a write met something else than what was known.
+    /// Read live: a write met something else than was known, or the process stops.
     Live,
 }
 
@@ -118,7 +118,7 @@ pub enum WatchByName {
     No,
     /// Only if the watch of our label does not show it.
     UnlessShown,
-    /// Yes: it is another's.
+    /// Yes: it is another's, or is being adopted.
     Yes,
 }
 
@@ -145,7 +145,7 @@ pub enum PassError {
     /// Another process may lead by now, or this one stops.
     #[error("this process does not lead any more, or is stopping")]
     NotLeading,
-    /// A step was answered with what it cannot find. It is a fault of this program.
+    /// A step was answered with something that it cannot find: a fault of this program.
     #[error("the pass cannot go on: a step found what it cannot find")]
     OutOfOrder,
 }
@@ -225,13 +225,13 @@ pub enum Found {
     Issued(Box<CertificateFacts>),
     /// The certificate was not made, or nobody knows whether it was.
     NotIssued(IssueError),
-    /// Whether the Secret still is the object's and holds the certificate with this serial number.
+    /// The serial number in the Secret; `None` if it is not the object's or holds no usable pair.
     SecretRead(Result<Option<SerialNumber>, RequestError>),
     /// Whether the object is as it was when it was decided on.
     ObjectRead(Result<bool, RequestError>),
     /// The Secret as it was written.
     Written(Result<Box<SecretView>, RequestError>),
-    /// The CA does not hand on a chain that the certificate in the Secret verifies with.
+    /// The certificate does not verify with the chain that the CA has now.
     NotRebuilt(IssueError),
     /// Whether the status was written, if there was one to write.
     Reported(Result<(), RequestError>),

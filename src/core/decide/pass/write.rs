@@ -37,7 +37,7 @@ impl Pass {
         match read {
             Ok(true) if write != Write::Unsaved && !now.may_act => PassError::NotLeading.into(),
             Ok(true) => self.go(State::Writing(write), Step::WriteSecret(write)),
-            // The newer spec may not want the certificate any more that is about to be replaced. The next pass decides.
+            // The newer spec may want to keep the certificate that this write would replace. The next pass decides.
             Ok(false) => PassError::Superseded.into(),
             Err(error) if write == Write::Unsaved => self.finish(Outcome::not_saved(&error), now),
             Err(error) => PassError::Request(error).into(),
@@ -62,8 +62,8 @@ impl Pass {
         self.finish(Outcome::Written(view, reason), now)
     }
 
-    /// A write of the Secret failed, and nothing that it held is worth keeping. Without an answer nobody can say what came of it: then the
-    /// pass fails and is repeated.
+    /// A write of the Secret failed, and what was to be written need not be kept. Without an answer nobody can say what came of
+    /// it: then the pass fails and is repeated.
     pub(super) fn write_failed(&mut self, error: RequestError, now: Now) -> Next {
         let failed = Outcome::Failed(IssueError {
             reason: error.reason(),
