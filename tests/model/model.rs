@@ -294,8 +294,8 @@ impl Operator {
             (Action::Withdraw(_), _) => turn.withdraw(),
             (Action::Post(_, post), _) => turn.post(post),
             (Action::Write(_, write), _) => turn.write(write),
-            (Action::Report(_, write), Step::Report { status, rest, failures_end }) => {
-                turn.report(status.map(|status| *status), rest, failures_end, write);
+            (Action::Report(_, write), Step::Report { status, rest, failures }) => {
+                turn.report(status.map(|status| *status), rest, failures, write);
             }
             (action, step) => unreachable!("{action:?} at {step:?}"),
         }

@@ -14,10 +14,15 @@ use usercert_operator::{
 
 use crate::{
     translation::{
-        abstract_status, at, certificate, issue_error, listed, real_object, real_observed, real_view, serial_number, time,
+        NO_CLAIM, abstract_status, at, certificate, issue_error, listed, real_object, real_observed, real_view, serial_number,
+        time,
     },
     world::{Content, Failed, Object, ObjectMemory, Secret, Serial, Status, Time, Wake},
 };
+
+/// The longest sleep, and that of what is due, in seconds.
+const LONGEST_SLEEP: Time = 3600;
+const SOON: Time = 30;
 
 /// What a step found, and what it is asked with then.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -116,7 +121,7 @@ pub enum Step {
     Report {
         status: Option<Box<Status>>,
         rest: Rest,
-        failures_end: bool,
+        failures: u8,
     },
     /// The pass has ended.
     End(Ended),
@@ -184,7 +189,7 @@ fn fold(log: &Log, ledger: &[Time]) -> (pass::Pass, Next) {
     let mut pass = pass::Pass::after_looks(real_object(&log.object, ledger), purpose, u32::from(log.looks));
     let mut next = pass.next(pass::Found::Begun, Now { time: at(0), may_act: true });
     for entry in &log.found {
-        next = pass.next(real_found(&entry.found, &log.object, ledger), Now { time: at(entry.now), may_act: entry.leads });
+        next = pass.next(real_found(&entry.found, ledger), Now { time: at(entry.now), may_act: entry.leads });
     }
     (pass, next)
 }
@@ -215,32 +220,38 @@ fn abstract_step(step: pass::Step, mut pass: pass::Pass, now: Time) -> Step {
         pass::Step::WriteSecret(pass::Write::Unsaved) => Step::Write,
         pass::Step::ReadSecret | pass::Step::WriteSecret(_) => unreachable!("{step}: nothing is signed, spoilt or abandoned"),
         pass::Step::Report(report) => {
-            let rest = rest(&pass, now);
+            assert_report_fails_without_effect(&pass, now);
             let status = report.status.map(|status| Box::new(abstract_status(&status)));
             let end = pass.next(pass::Found::Reported(Ok(())), Now { time: at(now), may_act: true }).step;
-            assert_sleeps_until(&end, &pass, now);
-            Step::Report { status, rest, failures_end: pass.memory().is_some_and(|memory| memory.failures == 0) }
+            let memory = pass.memory().unwrap();
+            let (failures, ends) = (u8::try_from(memory.failures).unwrap(), memory.failed_request.is_none());
+            assert!(ends, "the status tells how the request failed");
+            Step::Report { status, rest: rest(&end, &pass, now), failures }
         }
         pass::Step::End(end) => Step::End(ended(&end)),
     }
 }
 
-fn rest(pass: &pass::Pass, now: Time) -> Rest {
-    let next = next_look(pass.observed(), pass.decision(), at(now)).map(time);
-    let is_good = matches!(pass.decision(), Decision::Keep { .. });
-    let soon = matches!(
-        pass.decision(),
-        Decision::Issue { .. } | Decision::LookUpUser { .. } | Decision::Save | Decision::CountLostClaim
-    );
-    Rest { wake: next.map(if is_good { Wake::Renewal } else { Wake::Retry }), soon }
+/// A report that fails ends the pass, and nothing is forgotten.
+fn assert_report_fails_without_effect(pass: &pass::Pass, now: Time) {
+    for problem in [Problem::Unanswered, Problem::Conflict, Problem::NotFound, Problem::Refused] {
+        let mut failed = pass.clone();
+        let next = failed.next(pass::Found::Reported(Err(request_error(problem))), Now { time: at(now), may_act: true });
+        assert_eq!(failed.memory(), pass.memory());
+        let pass::Step::End(end) = next.step else { panic!("{}", next.step) };
+        assert_eq!(ended(&end), not_reported(problem));
+    }
 }
 
-/// The object sleeps until the next look, and a second longer.
-fn assert_sleeps_until(end: &pass::Step, pass: &pass::Pass, now: Time) {
-    let pass::Step::End(End::Sleep(duration)) = end else { panic!("{end}") };
+/// The object sleeps until its next look and a second longer, an hour at most; what is due is looked at within half a minute.
+fn rest(end: &pass::Step, pass: &pass::Pass, now: Time) -> Rest {
+    let pass::Step::End(End::Sleep(sleep)) = end else { panic!("{end}") };
+    let sleep = Time::try_from(sleep.as_secs()).unwrap();
     let next = next_look(pass.observed(), pass.decision(), at(now)).map(time);
-    assert!(next.is_none_or(|next| duration.as_secs() <= u64::from(next - now) + 1), "{duration:?}");
-    assert!(!rest(pass, now).soon || duration.as_secs() <= 31 || next.is_some(), "{duration:?}");
+    let until = next.map_or(LONGEST_SLEEP, |next| (next - now + 1).min(LONGEST_SLEEP));
+    assert!(sleep == until || sleep == SOON && sleep < until, "{sleep} s, and the next look is due in {until} s");
+    let is_good = matches!(pass.decision(), Decision::Keep { .. });
+    Rest { wake: next.map(if is_good { Wake::Renewal } else { Wake::Retry }), soon: sleep < until }
 }
 
 fn ended(end: &End) -> Ended {
@@ -267,12 +278,10 @@ fn request_error(problem: Problem) -> RequestError {
     RequestError { operation: "write", kind, message: String::new() }
 }
 
-fn real_found(found: &Found, begun_with: &Object, ledger: &[Time]) -> pass::Found {
+fn real_found(found: &Found, ledger: &[Time]) -> pass::Found {
     use pass::Found as Real;
     match found {
-        Found::Observed { secret, memory } => {
-            Real::Observed(Ok(Box::new(real_observed(&begun_with.status, secret.as_ref(), memory, ledger))))
-        }
+        Found::Observed { secret, memory } => Real::Observed(Ok(Box::new(real_observed(secret.as_ref(), memory, ledger)))),
         Found::NotObserved(problem) => Real::Observed(Err(request_error(*problem))),
         Found::Recalled(user) => Real::Recalled(user.as_ref().map(|user| Box::new(real_user(user, ledger)))),
         Found::Turn => Real::Turn(true),
@@ -307,7 +316,7 @@ fn real_user(user: &Recalled, ledger: &[Time]) -> RecalledUser {
 fn real_claim(object: &Object, ledger: &[Time]) -> ClaimedObject {
     let real = real_object(object, ledger);
     ClaimedObject {
-        claim: object.status.claim.as_ref().map_or_else(|| "255".to_owned(), |claim| claim.id.to_string()),
+        claim: object.status.claim.as_ref().map_or(NO_CLAIM, |claim| claim.id).to_string(),
         metadata: real.metadata,
         status: real.status.unwrap(),
     }

@@ -111,7 +111,7 @@ impl<'a> Turn<'a> {
                 Step::TakeTurn => Found::Turn,
                 Step::CheckUser => Found::UserChecked,
                 Step::ReadObject => Found::ObjectRead,
-                Step::Report { status, rest, failures_end } => return self.comes_to_report(status, rest, failures_end),
+                Step::Report { status, rest, failures } => return self.comes_to_report(status, rest, failures),
                 Step::End(ended) => return self.ends(ended),
                 Step::Claim(_) if self.mutation == Some(Mutation::NoClaim) => Found::Claimed(Ok(self.log.object.clone())),
                 step => {
@@ -263,7 +263,7 @@ impl<'a> Turn<'a> {
     }
 
     /// A status that says nothing new is not written. What is left of a pass that reports is its report.
-    fn comes_to_report(mut self, status: Option<Box<Status>>, mut rest: Rest, failures_end: bool) {
+    fn comes_to_report(mut self, status: Option<Box<Status>>, mut rest: Rest, failures: u8) {
         let newest = self.log.newest().clone();
         let status = status.map(|status| self.mutated(*status, &mut rest)).filter(|status| *status != newest.status);
         if self.mutation == Some(Mutation::NoRest) {
@@ -273,11 +273,11 @@ impl<'a> Turn<'a> {
             rest.wake = rest.wake.filter(|wake| matches!(wake, Wake::Renewal(_)));
         }
         if status.is_none() {
-            return self.has_reported(rest, failures_end);
+            return self.has_reported(rest, failures);
         }
         let object = Object { version: newest.version, ..Object::default() };
         self.log = Log { object, saves_only: false, looks: 0, found: Vec::new() };
-        let step = Step::Report { status: status.map(Box::new), rest, failures_end };
+        let step = Step::Report { status: status.map(Box::new), rest, failures };
         self.world.replicas[self.who].pass = Some(Box::new(Pass { log: self.log, step }));
     }
 
@@ -293,7 +293,7 @@ impl<'a> Turn<'a> {
     }
 
     /// The status is written; a newer object makes the pass void.
-    pub fn report(self, status: Option<Status>, rest: Rest, failures_end: bool, write: Write) {
+    pub fn report(self, status: Option<Status>, rest: Rest, failures: u8, write: Write) {
         if write == Write::Refused {
             return self.ends(pass::not_reported(Problem::Refused));
         }
@@ -303,16 +303,13 @@ impl<'a> Turn<'a> {
         }
         match write {
             Write::AnswerLost => self.ends(pass::not_reported(Problem::Unanswered)),
-            _ => self.has_reported(rest, failures_end),
+            _ => self.has_reported(rest, failures),
         }
     }
 
-    fn has_reported(self, rest: Rest, failures_end: bool) {
+    fn has_reported(self, rest: Rest, failures: u8) {
         let memory = &mut self.world.replicas[self.who].memory.object;
-        memory.failed_request = None;
-        if failures_end {
-            memory.failures = 0;
-        }
+        (memory.failed_request, memory.failures) = (None, failures);
         self.ends(Ended::Rest(rest));
     }
 

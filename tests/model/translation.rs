@@ -59,6 +59,9 @@ fn number(text: &str) -> u8 {
     text.parse().unwrap()
 }
 
+/// What stands for the claim where a mutation writes none.
+pub const NO_CLAIM: u8 = u8::MAX;
+
 const KEY: PrivateKeySpec = PrivateKeySpec { algorithm: KeyAlgorithm::Rsa, size: 4096 };
 
 /// A certificate of the ledger.
@@ -149,11 +152,10 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
 }
 
 /// What was observed, as `controller::pass` puts it together.
-pub fn real_observed(status: &Status, secret: Option<&Secret>, memory: &ObjectMemory, ledger: &[Time]) -> Observed {
+pub fn real_observed(secret: Option<&Secret>, memory: &ObjectMemory, ledger: &[Time]) -> Observed {
     Observed {
         issuer: IssuerState::Usable(Box::new(FACTS.clone())),
         secret: secret.map_or(SecretState::Absent, |secret| SecretState::Ours(Box::new(real_view(secret, ledger)))),
-        status: real_status(status, ledger),
         memory: real_memory(memory, ledger),
         namespace: "shop".to_owned(),
         ..Observed::default()
@@ -184,11 +186,13 @@ pub fn abstract_memory(memory: &decide::ObjectMemory, kept: Option<&Content>) ->
         Reason::AtlasUnavailable => Failed::NotConnected,
         _ => Failed::NotWritable,
     };
+    let unsaved = |unsaved: &UnsavedCertificate| {
+        let content = kept.unwrap().clone();
+        assert_eq!(unsaved.claim.as_deref().map(number).filter(|claim| *claim != NO_CLAIM), content.claim);
+        Unsaved { content, refused_until: unsaved.failure.as_ref().map(|failure| time(failure.until)) }
+    };
     ObjectMemory {
-        unsaved: memory.unsaved.as_ref().map(|unsaved| Unsaved {
-            content: kept.unwrap().clone(),
-            refused_until: unsaved.failure.as_ref().map(|failure| time(failure.until)),
-        }),
+        unsaved: memory.unsaved.as_ref().map(unsaved),
         failed_request: memory.failed_request.as_ref().map(|request| (number(&request.claim), failed(&request.error))),
         failures: u8::try_from(memory.failures).unwrap(),
     }

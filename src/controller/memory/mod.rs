@@ -73,14 +73,22 @@ impl Memory {
     /// What is remembered of the object with this UID.
     #[must_use]
     pub fn object(&self, name: &ObjectKey, uid: &str) -> ObjectMemory {
-        self.lock().objects.get(name).filter(|object| object.uid == uid).map(|object| object.memory.clone()).unwrap_or_default()
+        let remembered = self.lock();
+        let Some(object) = remembered.objects.get(name).filter(|object| object.uid == uid) else {
+            return ObjectMemory::default();
+        };
+        // Without its key a certificate cannot be saved.
+        let unsaved = object.memory.unsaved.clone().filter(|_| object.kept.is_some());
+        ObjectMemory { unsaved, ..object.memory.clone() }
     }
 
     /// Remembers this of the object with this UID. The key is dropped once `unsaved` is empty.
     pub fn remember(&self, name: &ObjectKey, uid: &str, memory: &ObjectMemory) {
         let mut remembered = self.lock();
         if *memory == ObjectMemory::default() {
-            remembered.objects.remove(name);
+            if remembered.objects.get(name).is_some_and(|object| object.uid == uid) {
+                remembered.objects.remove(name);
+            }
             return;
         }
         let object = remembered.of(name, uid);
@@ -218,3 +226,6 @@ impl Remembered {
         object
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -60,7 +60,7 @@ impl DatabaseUsers {
         self.lock().clear();
     }
 
-    fn get(&self, user: &UserKey, now: Timestamp) -> Option<UserRecord> {
+    pub(super) fn get(&self, user: &UserKey, now: Timestamp) -> Option<UserRecord> {
         self.lock().get(user).filter(|record| record.is_believed(now)).cloned()
     }
 }

@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use super::{run, workable};
 use crate::{
     Context, Received, ReconcileError,
-    api::{DatabaseUserCertificate, ObjectKey},
+    api::{DatabaseUserCertificate, ObjectKey, Reason},
     decide::{
         Decision,
         pass::{End, Purpose},
@@ -58,21 +58,17 @@ async fn save(context: &Context, name: &ObjectKey) -> Result<(), ReconcileError>
         return Ok(());
     };
     let (end, pass) = Box::pin(run(context, &object, Purpose::SaveOnly)).await;
-    if let Decision::Block { message, .. } = pass.decision() {
-        warn!(namespace = name.namespace, name = name.name, message, "not saved yet");
-    }
-    match end {
-        End::Failed(error) => Err(error.into()),
-        End::Sleep(_) => Ok(()),
-        End::AwaitChange => {
-            if context.memory.kept(name, &object.uid().unwrap_or_default()).is_none() {
-                info!(
-                    namespace = name.namespace,
-                    name = name.name,
-                    "given up: the Secret holds a newer certificate, or one for another user"
-                );
-            }
-            Ok(())
+    let is_kept = context.memory.kept(name, &object.uid().unwrap_or_default()).is_some();
+    let (namespace, name) = (&name.namespace, &name.name);
+    match (end, pass.decision()) {
+        (End::Failed(error), _) => return Err(error.into()),
+        (_, Decision::Block { reason: Reason::SecretNotOwned, message }) if is_kept => {
+            warn!(namespace, name, message, "not saved yet");
         }
+        (End::AwaitChange, decision) if !is_kept && *decision != Decision::Await => {
+            info!(namespace, name, "given up: the Secret holds a newer certificate, or one for another user");
+        }
+        _ => {}
     }
+    Ok(())
 }

@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     Context, Received, Scope, SecretMetadata,
-    api::{DatabaseUserCertificate, IssuerKind, IssuerSpec, NamespacedName, ObjectKey, Reason, SecretLocation},
+    api::{
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerKind, IssuerSpec, NamespacedName, ObjectKey, Reason,
+        SecretLocation,
+    },
     decide::{IssuerState, Observed, SecretSource, SecretState, SecretVersion, SecretView, pass::Look},
     issuers::{IssuerKey, LoadedIssuer, atlas_objects::user_issuer, secret_of},
     kubernetes::{KubernetesError, request},
@@ -41,7 +44,8 @@ pub(super) async fn observe(
     let observed = Observed {
         issuer: state,
         secret,
-        status: object.status.clone().unwrap_or_default(),
+        // The pass knows the newest one.
+        status: DatabaseUserCertificateStatus::default(),
         unreadable: object.unreadable().map(ToString::to_string),
         memory: context.memory.object(&ObjectKey::of(object), &object.uid().unwrap_or_default()),
         user: None,

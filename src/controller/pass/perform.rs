@@ -92,7 +92,7 @@ impl<'a> Performer<'a> {
             Step::CheckUser { username } => Found::UserChecked(self.check_user(&username).await),
             Step::WriteClaim { cause } => Found::Claimed(self.claim(pass, cause).await.map(Box::new)),
             Step::WithdrawClaim => self.withdraw_claim(pass).await,
-            Step::RequestCertificate { desired, cause } => self.request(pass, &desired, cause).await,
+            Step::RequestCertificate { desired, cause, claim } => self.request(&desired, cause, claim).await,
             Step::ReadSecret => Found::SecretRead(self.read_secret().await),
             Step::ReadObject => Found::ObjectRead(self.is_current(pass).await),
             Step::WriteSecret(write) => self.write(pass, write).await,
@@ -209,7 +209,7 @@ impl<'a> Performer<'a> {
     }
 
     /// Has the certificate made. What was minted is kept before anything else happens.
-    async fn request(&mut self, pass: &Pass, desired: &Desired, cause: Reason) -> Found {
+    async fn request(&mut self, desired: &Desired, cause: Reason, claim: Option<String>) -> Found {
         let Some(loaded) = self.issuer.clone() else { return Found::Begun };
         let leadership = self.context.settings.leadership.clone();
         let permit = MintPermit::new(move || leadership.may_act());
@@ -225,11 +225,11 @@ impl<'a> Performer<'a> {
             ca_certificate: issued.ca_certificate,
             issuer: Some(loaded.facts.identity.clone()),
             issue_reason: Some(cause.as_str().to_owned()),
-            issuance: pass.observed().status.issuance.as_ref().map(|claim| claim.id.clone()),
+            issuance: claim,
             renew_request: desired.renew_request.clone(),
         };
         match desired.order {
-            Order::Sign { .. } => self.signed = Some(SecretContent { issuance: None, ..content }),
+            Order::Sign { .. } => self.signed = Some(content),
             Order::Mint { .. } => {
                 let kept = Kept { secret_name: self.secret_name().name.clone(), content };
                 self.context.memory.keep(&self.name(), &self.uid(), kept);

@@ -63,12 +63,12 @@ pub(super) async fn report(
         }
     }
     watch_by_name(context, object, told.watch_by_name);
+    context.settings.metrics.unaccounted(&ObjectKey::of(object), told.unaccounted.as_ref());
     let written = match &told.status {
-        Some(status) => patch_status(context, pass.object(), status).await.map(|_| status.unaccounted_certificates.as_ref()),
-        None => Ok(pass.observed().status.unaccounted_certificates.as_ref()),
+        Some(status) => patch_status(context, pass.object(), status).await.map(|_| ()),
+        None => Ok(()),
     };
-    if let Ok(unaccounted) = written {
-        context.settings.metrics.unaccounted(&ObjectKey::of(object), unaccounted);
+    if written.is_ok() {
         for (reason, message) in &told.warnings {
             context.settings.metrics.warned(*reason);
             context.events.publish(pass.object(), *reason, message).await;
@@ -77,7 +77,7 @@ pub(super) async fn report(
     for (reason, message) in &told.events {
         context.events.publish(pass.object(), *reason, message).await;
     }
-    written.map(|_| ()).map_err(Into::into)
+    written.map_err(Into::into)
 }
 
 /// Watches the Secret by its name if the rules want that, and stops doing so if not.

@@ -53,7 +53,8 @@ impl IssuerSpec {
     /// The issuer that the spec names; `None` if it does not name exactly one, which only an old definition admits.
     #[must_use]
     pub const fn source(&self) -> Option<IssuerSource<'_>> {
-        match (&self.atlas, &self.ca) {
+        let Self { atlas, ca, allow: _ } = self;
+        match (atlas, ca) {
             (Some(atlas), None) => Some(IssuerSource::Atlas(atlas)),
             (None, Some(ca)) => Some(IssuerSource::Ca(ca)),
             _ => None,

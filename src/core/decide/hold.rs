@@ -54,7 +54,7 @@ pub(super) fn hold(
         .or_else(|| match (&issuer.method, &observed.user) {
             (IssuingMethod::Mint { .. }, None) => Some(Decision::LookUpUser { username: desired.username.clone(), cause }),
             (IssuingMethod::Mint { .. }, Some(user)) if !forced => over_budget(user, &desired.username, now),
-            _ => None,
+            (IssuingMethod::Mint { .. }, Some(_)) | (IssuingMethod::Sign(_), _) => None,
         })
 }
 

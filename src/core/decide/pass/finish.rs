@@ -65,6 +65,7 @@ impl Pass {
             Err(error) => return Next { changes, step: Step::End(End::Failed(error)) },
         }
         report.watch_by_name = self.watch_by_name();
+        report.unaccounted.clone_from(&self.observed.status.unaccounted_certificates);
         let end = if self.decision == Decision::Await {
             End::AwaitChange
         } else {
@@ -166,6 +167,7 @@ impl Pass {
     fn report_status(&mut self, report: &mut Report, now: Timestamp) {
         let old = self.object.status.as_ref();
         let status = next_status(&self.object, &self.observed, &self.decision, now);
+        report.unaccounted.clone_from(&status.unaccounted_certificates);
         if self.observed.unreadable.is_some() || old == Some(&status) {
             return;
         }
@@ -185,6 +187,10 @@ impl Pass {
     pub(super) fn reported(&mut self, end: End, failures_end: bool, reported: Result<(), RequestError>) -> Next {
         if let Err(error) = reported {
             return error.of_object().into();
+        }
+        // A pass that only awaits a change has reported nothing.
+        if end == End::AwaitChange {
+            return Step::End(end).into();
         }
         // An API server that fails at everything fails at the report too, and is asked less and less often.
         if failures_end {
@@ -215,18 +221,15 @@ fn written(certificate: &Result<CertificateFacts, String>, reason: Reason) -> (R
 
 /// How long the object may rest.
 fn sleep(next: Option<Timestamp>, decision: &Decision, now: Timestamp) -> Duration {
-    let is_due = matches!(
-        decision,
-        Decision::Issue { .. }
-            | Decision::LookUpUser { .. }
-            | Decision::Wait { .. }
-            | Decision::Save
-            | Decision::CountLostClaim
-    );
+    let is_due = match decision {
+        Decision::Issue { .. } | Decision::LookUpUser { .. } | Decision::Save | Decision::CountLostClaim => true,
+        Decision::Wait { .. } => next.is_none(),
+        _ => false,
+    };
     let until = next.and_then(|next| Duration::try_from(next.duration_since(now)).ok());
     // Times are compared in whole seconds: a second later all of it has come.
     let until = until.map(|until| until + Duration::from_secs(1));
-    until.or(is_due.then_some(SOON)).unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
+    [until, is_due.then_some(SOON)].into_iter().flatten().min().unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
 }
 
 fn later(now: Timestamp, failures: u32) -> Timestamp {

@@ -122,19 +122,22 @@ impl Pass {
     }
 
     pub(super) fn request(&mut self, wanted: Wanted) -> Next {
-        let step = Step::RequestCertificate { desired: wanted.desired.clone(), cause: wanted.cause };
+        let step =
+            Step::RequestCertificate { desired: wanted.desired.clone(), cause: wanted.cause, claim: wanted.claim.clone() };
         self.go(State::Requesting(wanted), step)
     }
 
     pub(super) fn issued(&mut self, wanted: Wanted, certificate: CertificateFacts, now: Now) -> Next {
         let Wanted { desired, cause, claim } = wanted;
-        if matches!(desired.order, Order::Sign { .. }) {
-            return self.confirm(Write::Signed { cause }, now);
+        match desired.order {
+            Order::Sign { .. } => self.confirm(Write::Signed { cause }, now),
+            Order::Mint { .. } => {
+                self.observed.memory.unsaved = Some(UnsavedCertificate { certificate, claim, cause, failure: None });
+                let mut next = self.confirm(Write::Unsaved, now);
+                next.changes.push(Change::CountMinted { username: desired.username });
+                next
+            }
         }
-        self.observed.memory.unsaved = Some(UnsavedCertificate { certificate, claim, cause, failure: None });
-        let mut next = self.confirm(Write::Unsaved, now);
-        next.changes.push(Change::CountMinted { username: desired.username });
-        next
     }
 
     /// A request that failed. If it had a claim, the failure is remembered until the status has it, because the report may meet a

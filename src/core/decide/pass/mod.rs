@@ -261,7 +261,7 @@ impl Pass {
             (State::ReadingSecret { with_issuer }, F::SecretRead(read)) => self.secret_read(with_issuer, read, now),
             (State::ReadingObject(write), F::ObjectRead(read)) => self.object_read(write, read, now),
             (State::Writing(write), F::Written(written)) => self.written(write, written, now),
-            (State::Writing(_), F::NotRebuilt(error)) => self.finish(Outcome::Failed(error), now),
+            (State::Writing(Write::Repaired { .. }), F::NotRebuilt(error)) => self.finish(Outcome::Failed(error), now),
             (State::Reporting { end, failures_end }, F::Reported(reported)) => self.reported(end, failures_end, reported),
             _ => PassError::OutOfOrder.into(),
         }
@@ -283,7 +283,9 @@ impl Pass {
     }
 
     fn looked(&mut self, observed: Observed, now: Now) -> Next {
-        self.observed = observed;
+        // The status is that of the object which the pass goes on with: a claim of this pass stands in it.
+        let status = self.object.status.clone().unwrap_or_default();
+        self.observed = Observed { status, ..observed };
         self.has_looked = true;
         match self.purpose {
             Purpose::Certificate => {

@@ -7,7 +7,7 @@ use kube_core::ObjectMeta;
 
 use super::super::{Desired, IssueError, Observed, RecalledUser, SecretView};
 use crate::{
-    api::{DatabaseUserCertificateStatus, Reason},
+    api::{DatabaseUserCertificateStatus, Reason, UnaccountedCertificates},
     certificate::{CertificateFacts, SerialNumber},
 };
 
@@ -54,6 +54,8 @@ pub enum Step {
         desired: Box<Desired>,
         /// Why it is needed.
         cause: Reason,
+        /// The claim under which it is minted.
+        claim: Option<String>,
     },
     /// Read the Secret, to repair it with the key that it holds. Found: [`Found::SecretRead`].
     ReadSecret,
@@ -106,6 +108,8 @@ pub struct Report {
     pub events: Vec<(Reason, String)>,
     /// Why no certificate was issued, for the log and the counter.
     pub failure: Option<IssueError>,
+    /// What is unaccounted for, for the gauge.
+    pub unaccounted: Option<UnaccountedCertificates>,
     /// Whether the Secret has to be watched by its name.
     pub watch_by_name: WatchByName,
 }
@@ -152,7 +156,6 @@ pub enum PassError {
 
 /// A request to the API server that failed, as far as the order of steps depends on it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("could not {operation}: {message}")]
 pub struct RequestError {
     /// What was tried.
     pub operation: &'static str,
@@ -205,7 +208,7 @@ impl RequestError {
 pub enum Found {
     /// Nothing yet: the pass begins.
     Begun,
-    /// What is there, or why it could not be read.
+    /// What is there, or why it could not be read. Its status is not looked at: the pass has that of the newest object that it knows.
     Observed(Result<Box<Observed>, RequestError>),
     /// What is known of the database user; `None` if Atlas has to be asked.
     Recalled(Option<Box<RecalledUser>>),
@@ -246,6 +249,16 @@ pub struct ClaimedObject {
     pub metadata: ObjectMeta,
     /// The object's status.
     pub status: DatabaseUserCertificateStatus,
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.kind {
+            // Why there was no answer says what was tried.
+            RequestErrorKind::Unanswered => formatter.write_str(&self.message),
+            _ => write!(formatter, "could not {}: {}", self.operation, self.message),
+        }
+    }
 }
 
 impl fmt::Display for Step {

@@ -203,3 +203,20 @@ fn a_look_that_fails_forgets_nothing() {
     let moves = world.run_with(|number, _| (number == 0).then_some(Fault::Answer(RequestErrorKind::Unanswered)));
     assert_eq!(steps(&moves, &world).join(" > "), "observe > fail (claim in status, certificate in memory)");
 }
+
+/// The claim tells a successor that a certificate may have been made.
+#[test]
+fn a_claim_stands_while_its_certificate_cannot_be_saved_because_the_secret_has_become_another_s() {
+    let mut world = World::new(Atlas);
+    let mut is_met = false;
+    let moves = world.run_with(|_, step| {
+        let meets = !is_met && step.to_string() == "write unsaved";
+        is_met |= meets;
+        meets.then_some(Fault::SecretTaken)
+    });
+    let rows = steps(&moves, &world).join(" > ");
+    assert!(
+        rows.ends_with("report [not Ready, SecretNotOwned] > sleep 3600 s (claim in status, certificate in memory)"),
+        "{rows}"
+    );
+}

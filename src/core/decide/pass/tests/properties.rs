@@ -242,7 +242,8 @@ fn fits(step: &Step, found: &Found) -> bool {
             | (Step::RequestCertificate { .. }, Found::Issued(_) | Found::NotIssued(_))
             | (Step::ReadSecret, Found::SecretRead(_))
             | (Step::ReadObject, Found::ObjectRead(_))
-            | (Step::WriteSecret(_), Found::Written(_) | Found::NotRebuilt(_))
+            | (Step::WriteSecret(_), Found::Written(_))
+            | (Step::WriteSecret(Write::Repaired { .. }), Found::NotRebuilt(_))
             | (Step::Report(_), Found::Reported(_))
     )
 }

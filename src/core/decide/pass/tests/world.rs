@@ -55,6 +55,8 @@ pub enum Fault {
     CertificateChanged,
     /// Somebody deletes the Secret before the step.
     SecretDeleted,
+    /// Somebody creates the Secret as another's before the step.
+    SecretTaken,
     /// Another process makes a certificate for the user and saves it, before the step.
     OtherSaved,
     /// Time passes before the step.

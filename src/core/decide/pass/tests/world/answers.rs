@@ -38,6 +38,7 @@ impl World {
                 }
             }),
             Fault::SecretDeleted => self.secret = SecretState::Absent,
+            Fault::SecretTaken => self.secret = SecretState::NotOurs("belongs to nobody".into()),
             Fault::OtherSaved => {
                 let mut other = Self::new(if self.is_atlas() { Atlas } else { Ca });
                 other.now = self.now;
@@ -57,7 +58,6 @@ impl World {
             Step::Observe(_) => Found::Observed(Ok(Box::new(Observed {
                 issuer: self.issuer.clone(),
                 secret: self.secret.clone(),
-                status: pass.object().status.clone().unwrap_or_default(),
                 memory: self.memory.clone(),
                 namespace: "shop".into(),
                 ..Observed::default()
@@ -78,7 +78,7 @@ impl World {
                 let _ = self.write_status(pass, status);
                 Found::Withdrawn
             }
-            Step::RequestCertificate { desired, cause } => self.request(pass, desired, *cause),
+            Step::RequestCertificate { desired, cause, claim } => self.request(desired, *cause, claim.clone()),
             Step::ReadSecret => {
                 self.read = self.secret.clone();
                 Found::SecretRead(Ok(self.secret.certificate().map(|facts| facts.serial_number.clone())))
@@ -120,7 +120,7 @@ impl World {
         Ok(())
     }
 
-    fn request(&mut self, pass: &Pass, desired: &Desired, cause: Reason) -> Found {
+    fn request(&mut self, desired: &Desired, cause: Reason, claim: Option<String>) -> Found {
         let is_minted = matches!(desired.order, Order::Mint { .. });
         if is_minted && !self.leads {
             return Found::NotIssued(refusal(Reason::AtlasUnavailable, Minted::No));
@@ -131,7 +131,7 @@ impl World {
             certificate: certificate.clone(),
             issuer: self.issuer.usable().map(|facts| facts.identity.to_string()).unwrap_or_default(),
             reason: cause,
-            claim: pass.observed().status.issuance.as_ref().map(|claim| claim.id.clone()).filter(|_| is_minted),
+            claim,
             renew_request: desired.renew_request.clone(),
         };
         if is_minted {

@@ -1,0 +1,96 @@
+//! Statements about what a process remembers.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+use jiff::Timestamp;
+use rcgen::{CertificateParams, KeyPair};
+
+use super::*;
+use crate::{
+    api::Reason,
+    certificate::CertificatePair,
+    decide::{ListedCertificate, UnsavedCertificate},
+    memory::users::{DatabaseUsers, UserKey},
+};
+
+fn orders() -> ObjectKey {
+    ObjectKey::new("shop", "orders")
+}
+
+fn kept() -> Kept {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::default().self_signed(&key).unwrap();
+    let content = SecretContent {
+        pair: CertificatePair::parse(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap(),
+        ca_certificate: None,
+        issuer: None,
+        issue_reason: None,
+        issuance: None,
+        renew_request: None,
+    };
+    Kept { secret_name: "orders".to_owned(), content }
+}
+
+fn unsaved(kept: &Kept) -> ObjectMemory {
+    let certificate = kept.content.pair.facts().clone();
+    let unsaved = UnsavedCertificate { certificate, claim: Some("1".into()), cause: Reason::RenewalDue, failure: None };
+    ObjectMemory { unsaved: Some(unsaved), ..ObjectMemory::default() }
+}
+
+#[test]
+fn a_key_is_kept_until_its_certificate_is_not_unsaved_any_more() {
+    let (memory, kept) = (Memory::default(), kept());
+    let unsaved = unsaved(&kept);
+    memory.keep(&orders(), "uid-1", kept);
+    memory.remember(&orders(), "uid-1", &unsaved);
+    assert_eq!(memory.object(&orders(), "uid-1"), unsaved);
+    assert_eq!(memory.all_kept().len(), 1);
+    memory.remember(&orders(), "uid-1", &ObjectMemory { failures: 3, ..unsaved });
+    assert!(memory.kept(&orders(), "uid-1").is_some());
+    memory.remember(&orders(), "uid-1", &ObjectMemory::default());
+    assert!(memory.kept(&orders(), "uid-1").is_none() && memory.all_kept().is_empty());
+}
+
+#[test]
+fn nothing_is_known_of_another_object_under_the_name_and_nothing_is_forgotten_for_it() {
+    let (memory, kept) = (Memory::default(), kept());
+    let unsaved = unsaved(&kept);
+    memory.keep(&orders(), "uid-1", kept);
+    memory.remember(&orders(), "uid-1", &unsaved);
+    assert_eq!(memory.object(&orders(), "uid-2"), ObjectMemory::default());
+    assert!(memory.kept(&orders(), "uid-2").is_none());
+    memory.remember(&orders(), "uid-2", &ObjectMemory::default());
+    assert!(memory.kept(&orders(), "uid-1").is_some());
+    memory.forget(&orders());
+    assert!(memory.kept(&orders(), "uid-1").is_none());
+}
+
+#[test]
+fn a_certificate_without_its_key_is_not_unsaved() {
+    let memory = Memory::default();
+    memory.remember(&orders(), "uid-1", &unsaved(&kept()));
+    assert_eq!(memory.object(&orders(), "uid-1").unsaved, None);
+}
+
+#[test]
+fn failures_are_counted_for_one_object() {
+    let memory = Memory::default();
+    assert_eq!([memory.count_failure(&orders(), "uid-1"), memory.count_failure(&orders(), "uid-1")], [1, 2]);
+    assert_eq!(memory.count_failure(&orders(), "uid-2"), 1);
+}
+
+#[test]
+fn a_list_is_known_for_an_hour_or_until_an_answer_is_lost() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let (users, user) = (DatabaseUsers::default(), UserKey { issuer: "atlas/1".into(), username: "orders".into() });
+    let listed = ListedCertificate { serial_number: "0A".into(), made_at: at(0), not_after: at(9000) };
+    users.listed(user.clone(), Some(vec![listed]), at(0));
+    users.made(&user, at(10));
+    let record = users.get(&user, at(3599)).unwrap();
+    assert_eq!((record.serial_numbers().len(), record.made_since), (1, vec![at(10)]));
+    assert_eq!(users.get(&user, at(3600)), None);
+    users.forget(&user);
+    assert_eq!(users.get(&user, at(20)), None);
+    users.listed(user.clone(), None, at(30));
+    users.forget_all();
+    assert_eq!(users.get(&user, at(30)), None);
+}
