@@ -14,6 +14,10 @@
 //! | adopt | read object, write adopted |
 //! | any | report, end |
 //!
+//! Where a step does not succeed, the tables in `tests` say what follows. Three cases add steps: a request that was not sent because the process
+//! does not lead any more (withdraw claim), Atlas's limit of certificates for a user (list certificates, recall user), and a write that met
+//! something else than was observed (observe again, live). A process that stops ([`Purpose::SaveOnly`]) saves, and does nothing else.
+//!
 //! # Guarantees
 //!
 //! - Nothing is minted without a claim in the status of the newest version of the object, nor before the API server would take the Secret, nor
