@@ -8,9 +8,9 @@ use std::{
 use k8s_openapi::api::core::v1::Secret;
 use serde::Deserialize;
 use usercert_operator::{
-    api::{IssuerKind, IssuerSpec},
+    api::{IssuerKey, IssuerKind, IssuerSpec},
     certificate::Subject,
-    controller::{IssuerKey, Received, load},
+    controller::{Received, load},
     issuer::{
         Issuer,
         atlas::{AtlasAccess, AtlasApiVersion, AtlasSettings, Words},

@@ -1,46 +1,55 @@
 //! The controllers: observe → decide → steps → report for certificates, and the loading of issuers.
 
+pub mod adoption;
 mod events;
 mod issuers;
 mod kubernetes;
 mod memory;
 mod pass;
 mod received;
+pub mod secret;
+mod status;
+mod triggers;
 mod watches;
+mod wiring;
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::{Client, api::DynamicObject, core::PartialObjectMeta, runtime::reflector::Store};
+use kube::{Client, ResourceExt, api::DynamicObject, core::PartialObjectMeta, runtime::reflector::Store};
 use url::Url;
 
 use self::{
     events::Events,
     issuers::IssuerDirectory,
     memory::Memory,
-    watches::{by_name::NameWatches, lists::Lists, triggers::Triggers},
+    triggers::{Triggers, Waiting},
+    watches::{by_name::NameWatches, lists::Lists},
 };
 use usercert_operator_core::{api, certificate, decide};
 use usercert_operator_issuer as issuer;
 use usercert_operator_runtime as runtime;
 
 use crate::{
-    api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, NamespacedName, SecretLocation},
+    api::{
+        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKey, NamespacedName, ObjectKey,
+        SecretLocation,
+    },
     decide::pass::PassError,
     issuer::atlas::{AtlasAccess, AtlasClient, EndpointRule},
     runtime::{Clock, Leadership, Metrics},
 };
 
 pub use issuers::{
-    IssuerFault, IssuerKey, LoadedIssuer,
+    IssuerFault, LoadedIssuer,
     atlas_objects::{Lending, Project, User, UserProject, read_project, read_user},
     load,
 };
 pub use kubernetes::{KubernetesError, REQUEST_LIMIT, chain, request};
 pub use memory::{turns::Turns, users::DatabaseUsers};
-pub use pass::{adoption, secret};
 pub use received::{FromMetadata, Received, Unreadable};
-pub use watches::run;
+pub use wiring::run;
 
 /// What a watch of Secrets shows.
 type SecretMetadata = Received<PartialObjectMeta<Secret>>;
@@ -125,6 +134,40 @@ struct Context {
     issuer_store: Store<Received<CertificateIssuer>>,
     cluster_issuer_store: Option<Store<Received<ClusterCertificateIssuer>>>,
     certificate_store: Store<Received<DatabaseUserCertificate>>,
+}
+
+impl Context {
+    /// Now, by the clock that this process goes by.
+    fn now(&self) -> Timestamp {
+        (self.settings.clock)()
+    }
+
+    /// The issuer of an object, if it was looked at and can be used.
+    fn loaded_issuer(&self, object: &DatabaseUserCertificate) -> Option<Arc<LoadedIssuer>> {
+        let found = match &object.spec.user_ref {
+            Some(user) => self.user_issuers.get(&NamespacedName::new(object.namespace().unwrap_or_default(), &user.name)),
+            None => self.issuers.get(&IssuerKey::of(object)?),
+        };
+        found?.ok()
+    }
+
+    /// Forgets an object that is gone.
+    fn forget(&self, name: &ObjectKey) {
+        self.memory.forget(name);
+        self.memory.forget_unreadable(&Waiting::Certificate(name.clone()));
+        self.settings.turns.forget(name);
+        self.settings.metrics.forget(name);
+        self.forget_user(name);
+        self.secret_watches.forget(&Waiting::Certificate(name.clone()));
+    }
+
+    /// Ends the watches for the `AtlasDatabaseUser` of an object that names none any more.
+    fn forget_user(&self, name: &ObjectKey) {
+        self.secret_watches.forget(&Waiting::Credentials(name.clone()));
+        for watches in [&self.atlas_users, &self.atlas_projects] {
+            watches.forget(&Waiting::Certificate(name.clone()));
+        }
+    }
 }
 
 /// Why a pass failed. It is repeated.

@@ -36,7 +36,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     controller::{KubernetesError, chain, request},
     decide::pass::RequestErrorKind,
-    runtime::{Leadership, RENEW_DEADLINE},
+    runtime::{LeadershipTeller, RENEW_DEADLINE},
 };
 
 /// How long a lease holds after its last renewal.
@@ -145,18 +145,18 @@ fn spec_of(old: Option<&LeaseSpec>, identity: &str, at: Timestamp) -> LeaseSpec 
 pub struct Election {
     leases: Api<Lease>,
     candidate: Candidate,
-    leadership: Leadership,
+    teller: LeadershipTeller,
     seen: LeaseSeen,
     /// When the last request began that renewed the lease.
     renewed: Instant,
 }
 
 impl Election {
-    /// An election for this candidate. Nothing is requested yet. `leadership` is told of each outcome.
+    /// An election for this candidate. Nothing is requested yet. `teller` is told of each outcome.
     #[must_use]
-    pub fn new(client: Client, candidate: Candidate, leadership: Leadership) -> Self {
+    pub fn new(client: Client, candidate: Candidate, teller: LeadershipTeller) -> Self {
         let leases = Api::namespaced(client, &candidate.namespace);
-        Self { leases, candidate, leadership, seen: LeaseSeen::default(), renewed: Instant::now() }
+        Self { leases, candidate, teller, seen: LeaseSeen::default(), renewed: Instant::now() }
     }
 
     /// Waits until this process leads.
@@ -169,7 +169,7 @@ impl Election {
                     return;
                 }
                 Ok(Ok(Some(holder))) => {
-                    self.leadership.is_with(&holder);
+                    self.teller.is_with(&holder);
                     if told.as_ref() != Some(&holder) {
                         info!(holder, "another process leads: standing by");
                         told = Some(holder);
@@ -198,13 +198,13 @@ impl Election {
                 Err(_) => warn!("the API server does not answer about the lease"),
             }
         };
-        self.leadership.ended();
+        self.teller.ended();
         lost
     }
 
     /// Gives up the lease, so that another process need not wait until it expires.
     pub async fn release(&mut self) {
-        self.leadership.ended();
+        self.teller.ended();
         match timeout(RENEW_DEADLINE, self.clear_holder()).await {
             Ok(Ok(())) => info!("the lease was released"),
             Ok(Err(error)) => warn!(error = chain(&error), "the lease was not released: it ends by itself"),
@@ -240,7 +240,7 @@ impl Election {
         debug!(resource_version = written.metadata.resource_version, "the lease is ours");
         self.seen = LeaseSeen { resource_version: written.metadata.resource_version, since: Some(begun) };
         self.renewed = begun;
-        self.leadership.renewed(&self.candidate.identity, begun.into_std(), at);
+        self.teller.renewed(&self.candidate.identity, begun.into_std(), at);
         Ok(None)
     }
 

@@ -28,7 +28,7 @@ use crate::{
     api::custom_resource_definitions,
     controller::{self, AtlasDefaults, DatabaseUsers, Scope, Settings, Turns, chain},
     issuer::atlas::{AllowedEndpoints, AtlasClient},
-    runtime::{Leadership, Metrics, Readiness, system_clock},
+    runtime::{Leadership, LeadershipTeller, Metrics, Readiness, system_clock},
 };
 
 /// Why the process cannot run.
@@ -97,7 +97,12 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     // HTTPS_PROXY is for Atlas. The API server is reached directly.
     config.proxy_url = None;
     let client = Client::try_from(config).map_err(OperatorError::Client)?;
-    let leadership = if arguments.leader_elect { Leadership::standing_by() } else { Leadership::alone() };
+    let (leadership, teller) = if arguments.leader_elect {
+        let (leadership, teller) = Leadership::standing_by();
+        (leadership, Some(teller))
+    } else {
+        (Leadership::alone(), None)
+    };
     tokio::spawn(stop_on_signal(leadership.clone()).map_err(OperatorError::Signal)?);
     let scopes = scopes(arguments);
     let readiness = Readiness::awaiting(scopes.len());
@@ -131,7 +136,7 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     let server =
         serve(arguments.http_address, readiness.clone(), leadership.clone(), Arc::clone(&metrics), std::future::pending());
     tokio::select! {
-        result = lead(client.clone(), arguments, leadership, work) => result?,
+        result = lead(client.clone(), arguments, leadership, teller, work) => result?,
         result = server => result.map_err(OperatorError::Http)?,
     }
     info!("usercert-operator has stopped");
@@ -144,15 +149,16 @@ async fn lead(
     client: Client,
     arguments: &RunArguments,
     leadership: Leadership,
+    teller: Option<LeadershipTeller>,
     work: impl Future<Output = ()>,
 ) -> Result<(), OperatorError> {
-    if !arguments.leader_elect {
+    let Some(teller) = teller else {
         work.await;
         return Ok(());
-    }
+    };
     let host = arguments.pod_name.clone().or_else(host_name).unwrap_or_else(|| "usercert-operator".to_owned());
     let candidate = Candidate::new(&arguments.operator_namespace, &arguments.lease_name, &host);
-    let mut election = Election::new(client, candidate, leadership.clone());
+    let mut election = Election::new(client, candidate, teller);
     tokio::select! {
         () = election.acquire() => {}
         () = leadership.end() => return Ok(()),

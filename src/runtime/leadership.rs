@@ -51,39 +51,16 @@ impl Leadership {
         Self::new(Role::Alone)
     }
 
-    /// Not leading until the election is won.
+    /// Not leading until the election is won, which tells so through the second value.
     #[must_use]
-    pub fn standing_by() -> Self {
-        Self::new(Role::StandingBy)
+    pub fn standing_by() -> (Self, LeadershipTeller) {
+        let leadership = Self::new(Role::StandingBy);
+        let teller = LeadershipTeller(leadership.clone());
+        (leadership, teller)
     }
 
     fn new(role: Role) -> Self {
         Self(Arc::new(watch::Sender::new(State { role, holder: None, has_ended: false })))
-    }
-
-    /// Notes that the lease is ours, by a request that began at these times.
-    pub fn renewed(&self, identity: &str, renewed: Instant, at: Timestamp) {
-        self.0.send_modify(|state| {
-            state.role = Role::Leading { renewed, at };
-            state.holder = Some(identity.to_owned());
-        });
-    }
-
-    /// Notes that another process leads.
-    pub fn is_with(&self, holder: &str) {
-        self.0.send_modify(|state| {
-            state.role = Role::StandingBy;
-            state.holder = Some(holder.to_owned());
-        });
-    }
-
-    /// Notes that the lease was released or lost. Who leads now is not known.
-    pub fn ended(&self) {
-        self.0.send_modify(|state| {
-            state.role = Role::StandingBy;
-            state.holder = None;
-            state.has_ended = true;
-        });
     }
 
     /// Notes that the process stops: nothing new is begun.
@@ -121,6 +98,37 @@ impl Leadership {
     }
 }
 
+/// What tells the [`Leadership`] who leads. The election alone has it.
+#[derive(Debug)]
+pub struct LeadershipTeller(Leadership);
+
+impl LeadershipTeller {
+    /// Notes that the lease is ours, by a request that began at these times.
+    pub fn renewed(&self, identity: &str, renewed: Instant, at: Timestamp) {
+        self.0.0.send_modify(|state| {
+            state.role = Role::Leading { renewed, at };
+            state.holder = Some(identity.to_owned());
+        });
+    }
+
+    /// Notes that another process leads.
+    pub fn is_with(&self, holder: &str) {
+        self.0.0.send_modify(|state| {
+            state.role = Role::StandingBy;
+            state.holder = Some(holder.to_owned());
+        });
+    }
+
+    /// Notes that the lease was released or lost. Who leads now is not known.
+    pub fn ended(&self) {
+        self.0.0.send_modify(|state| {
+            state.role = Role::StandingBy;
+            state.holder = None;
+            state.has_ended = true;
+        });
+    }
+}
+
 fn is_in_time(renewed: Instant, at: Timestamp, now: Instant, wall: Timestamp) -> bool {
     let deadline = SignedDuration::try_from(RENEW_DEADLINE).unwrap_or_default();
     now.saturating_duration_since(renewed) < RENEW_DEADLINE && wall.duration_since(at) < deadline
@@ -145,13 +153,13 @@ mod tests {
 
     #[test]
     fn nothing_is_begun_while_standing_by_or_stopping() {
-        let leadership = Leadership::standing_by();
+        let (leadership, teller) = Leadership::standing_by();
         assert!(!leadership.may_act());
-        leadership.renewed("a", Instant::now(), Timestamp::now());
+        teller.renewed("a", Instant::now(), Timestamp::now());
         assert!(leadership.may_act());
         leadership.stop();
         assert!(leadership.leads() && !leadership.may_act());
-        leadership.is_with("b");
+        teller.is_with("b");
         assert!(!leadership.leads());
         assert_eq!(leadership.holder().as_deref(), Some("b"));
         assert!(Leadership::alone().may_act());

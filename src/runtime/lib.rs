@@ -6,7 +6,7 @@ mod metrics;
 mod readiness;
 
 pub use clock::{Clock, clock_jumps, periods, system_clock};
-pub use leadership::{Leadership, RENEW_DEADLINE};
+pub use leadership::{Leadership, LeadershipTeller, RENEW_DEADLINE};
 pub use metrics::Metrics;
 pub use readiness::Readiness;
 

@@ -17,7 +17,7 @@ use kube::{
 use tracing::warn;
 
 use super::{
-    IssuerFault, IssuerKey, LoadedIssuer,
+    IssuerFault, LoadedIssuer,
     atlas_objects::{Place, Project, check_project_beside_secret, find_project, project_credentials},
     credentials::SecretReference,
     endpoint_of, load, not_one_issuer, secret_of,
@@ -25,8 +25,9 @@ use super::{
 use crate::{
     Context, FromMetadata, Received, ReconcileError, Scope,
     api::{
-        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKind, IssuerSource, IssuerSpec,
-        IssuerStatus, ObjectKey, READY, Reason, SecretLocation, condition, names::CONTROLLER, set_condition, set_stalled,
+        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKey, IssuerKind, IssuerSource,
+        IssuerSpec, IssuerStatus, ObjectKey, READY, Reason, SecretLocation, condition, names::CONTROLLER, set_condition,
+        set_stalled,
     },
     decide::{
         new_warnings,
@@ -34,8 +35,8 @@ use crate::{
         refused_credentials,
     },
     kubernetes::{chain, request},
-    pass::{issuer_key, now, report_unreadable, status_patch},
-    watches::triggers::Waiting,
+    status::{report_unreadable, status_patch},
+    triggers::Waiting,
 };
 
 /// Either kind of issuer.
@@ -121,7 +122,7 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
         // The watch of the Secret has shown nothing yet. It wakes us when it has.
         return Ok(Action::await_change());
     };
-    let next = next_look(&loaded, now(&context));
+    let next = next_look(&loaded, context.now());
     if context.issuers.set(key.clone(), loaded.clone()) {
         if let Err(fault) = &loaded {
             fault.log_detail(&key.namespace, &key.name);
@@ -148,7 +149,7 @@ fn ready(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, 
         Ok(loaded) => loaded,
         Err(fault) => return (false, fault.reason, fault.message.clone()),
     };
-    let users = context.certificate_store.state_filter(|certificate| issuer_key(certificate).as_ref() == Some(key));
+    let users = context.certificate_store.state_filter(|certificate| IssuerKey::of(certificate).as_ref() == Some(key));
     match refused_credentials(&loaded.facts, users.iter().map(|user| &***user)) {
         // The words of Atlas are only in the status of the certificate: whoever may read the issuer may not be allowed to read
         // that.
@@ -159,7 +160,7 @@ fn ready(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, 
 
 /// Wakes the issuer of a certificate if their two statuses say different things about the credentials of the issuer.
 pub(crate) fn tell_issuer(context: &Context, object: &DatabaseUserCertificate) {
-    let Some(key) = issuer_key(object) else { return };
+    let Some(key) = IssuerKey::of(object) else { return };
     let about_credentials = |reason: &str| Reason::from_name(reason).filter(|reason| reason.is_about_credentials());
     let met = object.status.as_ref().and_then(|status| about_credentials(&status.failure.as_ref()?.reason));
     let told = issuer_status(context, &key);
@@ -226,7 +227,7 @@ async fn find<K: IssuerObject>(issuer: &K, key: &IssuerKey, context: &Context) -
         seen.uid().unwrap_or_default(),
         seen.resource_version().unwrap_or_default()
     );
-    let now = now(context);
+    let now = context.now();
     if let Some(Ok(known)) = context.issuers.get(key)
         && known.facts.version == version
         && known.reread_at.is_none_or(|at| at > now)
@@ -302,8 +303,8 @@ async fn report<K: IssuerObject>(
     let old = issuer.issuer_status().cloned().unwrap_or_default();
     let mut status = old.clone();
     status.observed_generation = issuer.meta().generation;
-    set_condition(&mut status.conditions, READY, ready, reason, &message, issuer.meta().generation, now(context));
-    set_stalled(&mut status.conditions, now(context));
+    set_condition(&mut status.conditions, READY, ready, reason, &message, issuer.meta().generation, context.now());
+    set_stalled(&mut status.conditions, context.now());
     if status == old && issuer.unreadable().is_none() {
         return Ok(());
     }
@@ -344,7 +345,7 @@ fn wake_users(context: &Context, key: &IssuerKey) {
         issuing && certificate.namespace().as_ref() == Some(secrets_in)
     };
     let is_concerned = |certificate: &Received<DatabaseUserCertificate>| {
-        issuer_key(certificate).as_ref() == Some(key) || stands_aside(certificate)
+        IssuerKey::of(certificate).as_ref() == Some(key) || stands_aside(certificate)
     };
     for user in context.certificate_store.state_filter(is_concerned) {
         context.triggers.wake(&Waiting::Certificate(ObjectKey::of(&user)));

@@ -11,7 +11,7 @@ use crate::{
     Context, Received,
     api::{NamespacedName, Reason, SecretLocation},
     kubernetes::{KubernetesError, request},
-    watches::triggers::Waiting,
+    triggers::Waiting,
 };
 
 /// The message about a Secret that does not exist.

@@ -18,8 +18,8 @@ use url::Url;
 
 use crate::{
     api::{
-        AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerIdentity, IssuerKind, IssuerSource, IssuerSpec,
-        Reason,
+        AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerIdentity, IssuerKey, IssuerKind, IssuerSource,
+        IssuerSpec, Reason,
         names::{TLS_CERTIFICATE, TLS_PRIVATE_KEY},
     },
     decide::{Allow, CaFacts, IssuerFacts, IssuingMethod, parse_duration},
@@ -28,19 +28,8 @@ use crate::{
         atlas::{AtlasAccess, AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words},
         ca::CaIssuer,
     },
-    pass::secret::{chain_digest, sha256},
+    secret::{chain_digest, sha256},
 };
-
-/// The key of an issuer: its kind, its namespace (empty for a cluster issuer), its name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct IssuerKey {
-    /// The kind.
-    pub kind: IssuerKind,
-    /// The namespace; empty for a cluster issuer.
-    pub namespace: String,
-    /// The name.
-    pub name: String,
-}
 
 /// An issuer that can issue, with what decisions need to know of it.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{pass::secret::SecretContent, watches::triggers::Waiting};
+use super::{secret::SecretContent, triggers::Waiting};
 use crate::decide::{ObjectMemory, RememberedSecret, SecretSource, SecretVersion, SecretView, is_older, secret_source};
 use crate::{
     api::{ObjectKey, SecretLocation},

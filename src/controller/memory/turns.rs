@@ -26,7 +26,7 @@ use tokio::sync::Notify;
 use crate::{
     api::ObjectKey,
     issuer::atlas::{AtlasClient, LimitKey},
-    watches::triggers::{Triggers, Waiting},
+    triggers::{Triggers, Waiting},
 };
 
 /// How many passes of one project ask Atlas at once: enough to use its limit, too few to take all workers.

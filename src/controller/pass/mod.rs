@@ -1,29 +1,22 @@
 //! One pass over one object. [`Pass::next`] names the steps, and [`Performer`] performs them.
 
-pub mod adoption;
 mod drain;
 mod observe;
 mod perform;
 mod report;
-pub mod secret;
 
 use std::{sync::Arc, time::Duration};
 
 use kube::{ResourceExt, runtime::controller::Action};
 use tracing::{debug, warn};
 
+pub(super) use self::drain::drain;
 use self::perform::Performer;
-pub(super) use self::{
-    drain::drain,
-    observe::{issuer_key, now},
-    report::{report_unreadable, status_patch},
-};
-use super::{
-    Context, Received, ReconcileError, issuers::controller::tell_issuer, kubernetes::chain, watches::triggers::Waiting,
-};
+use super::{Context, Received, ReconcileError, issuers::controller::tell_issuer, kubernetes::chain, triggers::Waiting};
 use crate::{
     api::{DatabaseUserCertificate, ObjectKey},
     decide::pass::{End, Found, Next, Pass, PassError, Purpose, Step},
+    status::report_unreadable,
 };
 
 /// The longest time for one pass. It is longer than all the time limits inside it, so that it cuts nothing off that may mint.

@@ -1,6 +1,5 @@
 //! What is there, read only if it is not known.
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
     Api, Resource, ResourceExt,
@@ -8,21 +7,20 @@ use kube::{
     runtime::reflector::{ObjectRef, Store},
 };
 
-use super::{
-    adoption::{Holder, abandoned, check_adoptable, holder},
-    secret,
-};
 use crate::{
     Context, Received, Scope, SecretMetadata,
+    adoption::{Holder, abandoned, check_adoptable, holder},
     api::{
-        DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerKind, IssuerSpec, NamespacedName, ObjectKey, Reason,
-        SecretLocation,
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerKey, IssuerKind, IssuerSpec, NamespacedName, ObjectKey,
+        Reason, SecretLocation,
     },
     decide::{IssuerState, Observed, SecretSource, SecretState, SecretVersion, SecretView, pass::Look},
-    issuers::{IssuerKey, LoadedIssuer, atlas_objects::user_issuer, secret_of},
+    issuers::{LoadedIssuer, atlas_objects::user_issuer, secret_of},
     kubernetes::{KubernetesError, request},
     memory::ECHO_LIMIT,
-    watches::{by_name::Presence, triggers::Waiting},
+    secret,
+    triggers::Waiting,
+    watches::by_name::Presence,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -62,30 +60,6 @@ pub(super) fn until_echo(context: &Context, object: &DatabaseUserCertificate, sl
     if context.memory.awaits_echo(&secret) { sleep.min(ECHO_LIMIT) } else { sleep }
 }
 
-/// The issuer that an object names, unless it names an `AtlasDatabaseUser`.
-pub(crate) fn issuer_key(object: &DatabaseUserCertificate) -> Option<IssuerKey> {
-    let reference = object.spec.issuer_ref.as_ref()?;
-    Some(IssuerKey {
-        kind: reference.kind,
-        namespace: match reference.kind {
-            IssuerKind::CertificateIssuer => object.namespace().unwrap_or_default(),
-            IssuerKind::ClusterCertificateIssuer => String::new(),
-        },
-        name: reference.name.clone(),
-    })
-}
-
-impl Context {
-    /// The issuer of an object, if it was looked at and can be used.
-    pub(crate) fn loaded_issuer(&self, object: &DatabaseUserCertificate) -> Option<Arc<LoadedIssuer>> {
-        let found = match &object.spec.user_ref {
-            Some(user) => self.user_issuers.get(&NamespacedName::new(object.namespace().unwrap_or_default(), &user.name)),
-            None => self.issuers.get(&issuer_key(object)?),
-        };
-        found?.ok()
-    }
-}
-
 async fn issuer_state(
     context: &Context,
     object: &DatabaseUserCertificate,
@@ -95,7 +69,7 @@ async fn issuer_state(
         return user_issuer(context, object, namespace, &user.name).await;
     }
     context.forget_user(&ObjectKey::of(object));
-    let Some(key) = issuer_key(object) else { return Ok((IssuerState::Missing, None)) };
+    let Some(key) = IssuerKey::of(object) else { return Ok((IssuerState::Missing, None)) };
     // The store first: if an issuer goes while its watch is interrupted, no event removes it from the directory.
     let state = unloaded(context, &key, namespace);
     if state != IssuerState::Unknown {
@@ -258,9 +232,4 @@ fn namespace_labels(
         .and_then(|store| store.get(&ObjectRef::new(namespace)))
         .and_then(|found| found.metadata.labels.clone())
         .unwrap_or_default()
-}
-
-/// Now, by the clock that this process goes by.
-pub(crate) fn now(context: &Context) -> Timestamp {
-    (context.settings.clock)()
 }

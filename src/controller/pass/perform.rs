@@ -12,13 +12,12 @@ use kube::{
 use tracing::info;
 
 use super::{
-    adoption::{Holder, adoption_patch, holder},
-    observe::{now, observe},
+    observe::observe,
     report::{patch_status, report},
-    secret::{self, SecretContent, placeholder, placeholder_patch},
 };
 use crate::{
     Context, Received,
+    adoption::{Holder, adoption_patch, holder},
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, SecretLocation, names::CONTROLLER},
     certificate::{CertificatePair, SerialNumber},
     decide::{
@@ -29,6 +28,7 @@ use crate::{
     issuers::LoadedIssuer,
     kubernetes::{chain, request},
     memory::{Kept, turns::Turn, users},
+    secret::{self, SecretContent, placeholder, placeholder_patch},
 };
 
 type RequestResult<T> = Result<T, RequestError>;
@@ -59,7 +59,7 @@ impl<'a> Performer<'a> {
     }
 
     pub(super) fn now(&self) -> Now {
-        Now { time: now(self.context), may_act: self.context.settings.leadership.may_act() }
+        Now { time: self.context.now(), may_act: self.context.settings.leadership.may_act() }
     }
 
     pub(super) fn remember(&self, memory: &ObjectMemory) {
@@ -76,7 +76,7 @@ impl<'a> Performer<'a> {
                 self.take_turn(calls, expiry);
                 self.turn = None;
             }
-            Change::CountMinted { username } => self.for_user(username, |user| users.made(user, now(self.context))),
+            Change::CountMinted { username } => self.for_user(username, |user| users.made(user, self.context.now())),
             Change::ForgetUser { username } => self.for_user(username, |user| users.forget(user)),
             Change::ForgetAllUsers => users.forget_all(),
         }
@@ -135,7 +135,7 @@ impl<'a> Performer<'a> {
 
     fn recall(&self, username: &str) -> Option<decide::RecalledUser> {
         let issuer = self.issuer.as_ref()?.facts.identity.clone();
-        users::recall(self.context, &users::UserKey { issuer, username: username.to_owned() }, now(self.context))
+        users::recall(self.context, &users::UserKey { issuer, username: username.to_owned() }, self.context.now())
     }
 
     /// Whether it is this object's turn to ask Atlas. If not, it is woken when it is.
@@ -149,7 +149,7 @@ impl<'a> Performer<'a> {
     /// Asks for the list, and remembers it. Without the role for it, what the cluster knows must do.
     async fn list(&self, username: &str) -> Result<(), IssueError> {
         let Some(loaded) = &self.issuer else { return Ok(()) };
-        let now = now(self.context);
+        let now = self.context.now();
         let listed = loaded.issuer.list(username, now).await?;
         if listed.is_none() {
             info!(username, "the credentials may not list certificates: what was made elsewhere is not known");
@@ -164,7 +164,7 @@ impl<'a> Performer<'a> {
 
     async fn check_user(&self, username: &str) -> Result<(), IssueError> {
         match &self.issuer {
-            Some(loaded) => loaded.issuer.check_user(username, now(self.context)).await,
+            Some(loaded) => loaded.issuer.check_user(username, self.context.now()).await,
             None => Ok(()),
         }
     }
@@ -192,7 +192,7 @@ impl<'a> Performer<'a> {
             message: "the system gives no random bytes".to_owned(),
         })?;
         let claim = hex::encode(bytes);
-        let status = decide::claimed(pass.object(), &pass.observed().status, &claim, cause, now(self.context));
+        let status = decide::claimed(pass.object(), &pass.observed().status, &claim, cause, self.context.now());
         let written = patch_status(self.context, pass.object(), &status).await?;
         // The claim stands even if the answer cannot be read in full.
         let read = written.status.clone().filter(|_| written.unreadable().is_none());
@@ -213,7 +213,7 @@ impl<'a> Performer<'a> {
         let Some(loaded) = self.issuer.clone() else { return Found::Begun };
         let leadership = self.context.settings.leadership.clone();
         let permit = MintPermit::new(move || leadership.may_act());
-        let issued = match loaded.issuer.issue(desired, now(self.context), &permit).await {
+        let issued = match loaded.issuer.issue(desired, self.context.now(), &permit).await {
             Ok(issued) => issued,
             Err(error) => return Found::NotIssued(error),
         };

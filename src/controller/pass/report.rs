@@ -1,12 +1,10 @@
 //! Tells what a pass came to: the status, and Events.
 
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, ResourceExt,
     api::{Patch, PatchParams},
     runtime::reflector::ObjectRef,
 };
-use serde::Serialize;
-use serde_json::json;
 use tracing::warn;
 
 use crate::{
@@ -21,7 +19,8 @@ use crate::{
     },
     issuers::LoadedIssuer,
     kubernetes::{KubernetesError, request},
-    watches::triggers::Waiting,
+    status::status_patch,
+    triggers::Waiting,
 };
 
 /// Writes the status of the object as it was seen; it fails with a conflict on a newer one. An Event tells of certificates that have
@@ -38,14 +37,6 @@ pub(super) async fn patch_status(
     let written = request("patch the status", api.patch_status(&object.name_any(), &parameters, &patch)).await?;
     report_unaccounted(context, object, status).await;
     Ok(written)
-}
-
-/// The body of a status patch for the object in exactly this version. Null removes a value.
-pub(crate) fn status_patch<K: Resource, S: Serialize>(object: &K, status: &S) -> serde_json::Value {
-    json!({
-        "metadata": { "uid": object.meta().uid, "resourceVersion": object.meta().resource_version },
-        "status": status,
-    })
 }
 
 /// Tells what a pass came to: the log and the metrics, the status, and Events.
@@ -93,18 +84,6 @@ fn watch_by_name(context: &Context, object: &DatabaseUserCertificate, wanted: Wa
         context.secret_watches.watch(&waiting, &secret);
     } else {
         context.secret_watches.forget(&waiting);
-    }
-}
-
-/// Tells of an object that cannot be read, once for each of its versions.
-pub(crate) async fn report_unreadable<K>(context: &Context, who: &Waiting, object: &Received<K>)
-where
-    K: Resource<DynamicType = ()>,
-{
-    let Some(unreadable) = object.unreadable() else { return context.memory.forget_unreadable(who) };
-    if context.memory.tells_unreadable(who, object.meta().resource_version.as_deref().unwrap_or_default()) {
-        context.settings.metrics.warned(Reason::ObjectUnreadable);
-        context.events.publish(object, Reason::ObjectUnreadable, &format!("{unreadable}: correct what stands there")).await;
     }
 }
 

@@ -24,11 +24,12 @@ use futures::StreamExt;
 use kube::{Api, Client, Resource, runtime::watcher};
 use tokio::task::AbortHandle;
 
-use super::{
-    relists::Relists,
+use super::relists::Relists;
+use crate::{
+    FromMetadata, Received,
+    api::NamespacedName,
     triggers::{Triggers, Waiting},
 };
-use crate::{FromMetadata, Received, api::NamespacedName};
 
 /// What a watch of one object has shown.
 #[derive(Clone)]

@@ -4,7 +4,7 @@ use std::{fmt, ops::Deref};
 
 use kube_core::{Resource, ResourceExt};
 
-use super::DatabaseUserCertificate;
+use super::{DatabaseUserCertificate, IssuerKind};
 
 /// The namespace and the name of a namespaced object of any kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -139,5 +139,29 @@ impl From<&str> for IssuerIdentity {
 impl fmt::Display for IssuerIdentity {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
+    }
+}
+
+/// The key of an issuer: its kind, its namespace (empty for a cluster issuer), its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct IssuerKey {
+    /// The kind.
+    pub kind: IssuerKind,
+    /// The namespace; empty for a cluster issuer.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl IssuerKey {
+    /// The issuer that an object names, unless it names an `AtlasDatabaseUser`.
+    #[must_use]
+    pub fn of(object: &DatabaseUserCertificate) -> Option<Self> {
+        let reference = object.spec.issuer_ref.as_ref()?;
+        let namespace = match reference.kind {
+            IssuerKind::CertificateIssuer => object.namespace().unwrap_or_default(),
+            IssuerKind::ClusterCertificateIssuer => String::new(),
+        };
+        Some(Self { kind: reference.kind, namespace, name: reference.name.clone() })
     }
 }

@@ -20,7 +20,7 @@ pub use issuer::{
     AllowedUse, AtlasApiVersion, AtlasIssuerSpec, CaIssuerSpec, CertificateIssuer, ClusterCertificateIssuer, ClusterIssuerSpec,
     IssuerSource, IssuerSpec, IssuerStatus, NamespaceChoice, ProjectReference, SecretName,
 };
-pub use keys::{IssuerIdentity, NamespacedName, ObjectKey, SecretLocation};
+pub use keys::{IssuerIdentity, IssuerKey, NamespacedName, ObjectKey, SecretLocation};
 pub use reason::{Reason, Remedy, Severity};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};

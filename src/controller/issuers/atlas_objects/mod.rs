@@ -30,7 +30,8 @@ use crate::{
     decide::{Allow, IssuerState},
     issuer::atlas::Words,
     kubernetes::KubernetesError,
-    watches::{by_name::Presence, triggers::Waiting},
+    triggers::Waiting,
+    watches::by_name::Presence,
 };
 
 /// Validity in months of a certificate with a `userRef` whose spec does not give one.

@@ -5,8 +5,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use crate::{
     Received,
-    api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKind, ObjectKey},
-    issuers::IssuerKey,
+    api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKey, IssuerKind, ObjectKey},
 };
 
 /// An object that waits for something that the watches of its own controller do not show.

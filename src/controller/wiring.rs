@@ -1,0 +1,296 @@
+//! The watches, what they wake, and the controllers: how everything is put together.
+
+use std::{pin::pin, sync::Arc, time::Instant};
+
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    api::core::v1::{Namespace, Secret},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    core::PartialObjectMeta,
+    runtime::{
+        Controller, WatchStreamExt,
+        controller::{Config, Error as ControllerError},
+        reflector::{self, Store, store::Writer},
+        watcher,
+    },
+};
+use tracing::{info, warn};
+
+use super::{
+    Context, FromMetadata, Received, Scope, SecretMetadata, Settings,
+    events::Events,
+    issuers::{IssuerDirectory, atlas_objects, controller as issuer_controller},
+    kubernetes::chain,
+    memory::Memory,
+    pass::{after_error, drain, reconcile},
+    triggers::{Triggered, Triggers, Waiting},
+    watches::{
+        by_name::NameWatches,
+        lists::{Filling, Lists},
+        relists::Relists,
+    },
+};
+use crate::{
+    api::{DatabaseUserCertificate, NamespacedName, ObjectKey, SecretLocation, names::CERTIFICATE_UID_LABEL},
+    runtime::{Readiness, clock_jumps},
+};
+
+/// Runs the controllers of one scope until the process stops or has lost the lead. Passes that are under way are finished first,
+/// and certificates that are only in memory are saved.
+pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
+    let leadership = settings.leadership.clone();
+    let stop = async move { leadership.end().await }.shared();
+    let (triggers, triggered) = Triggers::new();
+    let triggers = Arc::new(triggers);
+    let memory = Arc::new(Memory::default());
+    let (lists, relists) = (Lists::new(), Relists::default());
+    let scope = &settings.scope;
+
+    let secret_watches = Arc::new(NameWatches::new(client.clone(), secrets_of, relists.clone(), Arc::clone(&triggers)));
+
+    let (secrets, secret_writer) = reflector::store();
+    let secret_config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
+    let secret_events = watch_secrets(
+        metadata_events(relists.watch(scoped(&client, scope), secret_config), "Secrets"),
+        secret_writer,
+        Arc::clone(&memory),
+        Arc::clone(&triggers),
+        Arc::clone(&secret_watches),
+        lists.expect(),
+    );
+    let certificates = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect());
+    let certificate_store = certificates.store();
+    let issuers = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect());
+    let cluster_issuers = matches!(scope, Scope::Cluster { .. })
+        .then(|| controller(Api::all(client.clone()), &relists, settings.max_concurrent, lists.expect()));
+    let (namespace_store, namespace_writer) = reflector::store();
+    let namespace_events = match scope {
+        Scope::Cluster { .. } => {
+            let filling = lists.expect();
+            let events = metadata_events(relists.watch(Api::all(client.clone()), watcher::Config::default()), "namespaces");
+            watch_namespaces(events, namespace_writer, certificate_store.clone(), Arc::clone(&triggers), filling).boxed()
+        }
+        Scope::Namespace(_) => futures::future::pending().boxed(),
+    };
+
+    let context = Arc::new(Context {
+        events: Events::new(client.clone()),
+        secret_watches,
+        atlas_projects: NameWatches::new(client.clone(), atlas_objects::projects, relists.clone(), Arc::clone(&triggers)),
+        atlas_users: NameWatches::new(client.clone(), atlas_objects::users, relists.clone(), Arc::clone(&triggers)),
+        settings: settings.clone(),
+        atlas: settings.atlas_access(),
+        memory,
+        lists,
+        issuers: IssuerDirectory::default(),
+        user_issuers: IssuerDirectory::default(),
+        triggers,
+        secrets,
+        namespaces: matches!(scope, Scope::Cluster { .. }).then_some(namespace_store),
+        issuer_store: issuers.store(),
+        cluster_issuer_store: cluster_issuers.as_ref().map(Controller::store),
+        certificate_store,
+        client,
+    });
+
+    // A list after an interruption of a watch does not tell which objects went meanwhile, and does not wake those that depend on
+    // what came. So all objects are looked at again, which costs no request.
+    let all_again = || stream::select(clock_jumps(Arc::clone(&settings.clock)), context.lists.come());
+    let Triggered { certificates: wake_certificates, issuers: wake_issuers, cluster_issuers: wake_cluster_issuers } = triggered;
+    let certificate_controller = run_certificates(
+        certificates.reconcile_on(wake_certificates).reconcile_all_on(all_again()).graceful_shutdown_on(stop.clone()),
+        Arc::clone(&context),
+    );
+    let issuer_controller = issuer_controller::run(
+        issuers.reconcile_on(wake_issuers).reconcile_all_on(all_again()).graceful_shutdown_on(stop.clone()),
+        Arc::clone(&context),
+    );
+    let cluster_issuer_controller = match cluster_issuers {
+        Some(controller) => issuer_controller::run(
+            controller.reconcile_on(wake_cluster_issuers).reconcile_all_on(all_again()).graceful_shutdown_on(stop.clone()),
+            Arc::clone(&context),
+        )
+        .boxed(),
+        None => stop.clone().boxed(),
+    };
+    let ready = async {
+        context.lists.filled().await;
+        info!(scope = ?settings.scope, "the caches are filled");
+        readiness.set_ready();
+        std::future::pending::<()>().await;
+    };
+
+    let work = async {
+        let stopped = stop.clone().map(|()| Instant::now());
+        let ((), (), (), stopped) = tokio::join!(certificate_controller, issuer_controller, cluster_issuer_controller, stopped);
+        drain(&context, stopped, settings.stop_limit).await;
+    };
+    tokio::select! {
+        () = work => {}
+        () = stopped_before_filled(stop.clone(), &context) => {}
+        () = secret_events => {}
+        () = namespace_events => {}
+        () = relists.run(Arc::clone(&settings.clock)) => {}
+        () = ready => {}
+    }
+}
+
+/// Ends when the process stops before all lists have come. It is needed because no controller ends before its first list. No pass
+/// was begun by then, so nothing waits to be saved.
+async fn stopped_before_filled(stop: impl Future<Output = ()>, context: &Context) {
+    stop.await;
+    if context.lists.are_filled() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The API for watches of Secrets by name.
+fn secrets_of(client: &Client, namespace: &str) -> Api<SecretMetadata> {
+    Api::namespaced(client.clone(), namespace)
+}
+
+/// The API for a namespaced kind in the scope.
+fn scoped<K>(client: &Client, scope: &Scope) -> Api<Received<K>>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match scope {
+        Scope::Cluster { .. } => Api::all(client.clone()),
+        Scope::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+    }
+}
+
+/// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told.
+fn controller<K>(api: Api<Received<K>>, relists: &Relists, max_concurrent: u16, filling: Filling) -> Controller<Received<K>>
+where
+    K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let objects = relists
+        .watch(api, watcher::Config::default())
+        .reflect(writer)
+        .inspect_ok(move |event| {
+            if matches!(event, watcher::Event::InitDone) {
+                filling.done();
+            }
+        })
+        .touched_objects();
+    Controller::for_stream(objects, store).with_config(Config::default().concurrency(max_concurrent))
+}
+
+async fn run_certificates(controller: Controller<Received<DatabaseUserCertificate>>, context: Arc<Context>) {
+    controller
+        .run(reconcile, after_error, Arc::clone(&context))
+        .for_each(move |result| {
+            match result {
+                Err(ControllerError::ObjectNotFound(gone)) => {
+                    let name = ObjectKey::new(gone.namespace.unwrap_or_default(), gone.name);
+                    context.forget(&name);
+                }
+                Err(ControllerError::QueueError(error)) => {
+                    warn!(error = chain(&error), "the watch of certificates failed and goes on");
+                }
+                Ok(_) | Err(_) => {}
+            }
+            futures::future::ready(())
+        })
+        .await;
+}
+
+/// The events of a watch of metadata. A watch that fails goes on by itself, and the log tells.
+fn metadata_events<K>(
+    events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
+    what: &'static str,
+) -> impl Stream<Item = watcher::Event<K>> + Send
+where
+    K: Send + 'static,
+{
+    events.filter_map(move |event| {
+        let event = event.inspect_err(|error| warn!(error = chain(error), "the watch of {what} failed and goes on"));
+        futures::future::ready(event.ok())
+    })
+}
+
+/// Keeps the metadata of our Secrets in the cache, and wakes whoever a change concerns.
+async fn watch_secrets(
+    events: impl Stream<Item = watcher::Event<SecretMetadata>> + Send,
+    mut writer: Writer<SecretMetadata>,
+    memory: Arc<Memory>,
+    triggers: Arc<Triggers>,
+    secret_watches: Arc<NameWatches<PartialObjectMeta<Secret>>>,
+    filling: Filling,
+) {
+    let store = writer.as_reader();
+    let mut events = pin!(events);
+    let mut list_began = Instant::now();
+    while let Some(event) = events.next().await {
+        if let watcher::Event::Apply(secret) = &event
+            && let Some(before) = store.get(&reflector::ObjectRef::from_obj(secret))
+        {
+            // A Secret that has lost its owner concerns whoever owned it before.
+            wake_owner(&triggers, &before);
+        }
+        writer.apply_watcher_event(&event);
+        match &event {
+            watcher::Event::Init => list_began = Instant::now(),
+            watcher::Event::InitDone => {
+                memory.saw_everything_since(list_began);
+                filling.done();
+            }
+            watcher::Event::Apply(secret) | watcher::Event::InitApply(secret) => {
+                memory.saw(&location_of(secret), &secret.resource_version().unwrap_or_default());
+                wake_owner(&triggers, secret);
+            }
+            watcher::Event::Delete(secret) => {
+                memory.saw_deleted(&location_of(secret), &secret.uid().unwrap_or_default());
+                wake_owner(&triggers, secret);
+                secret_watches.wake_waiting(&location_of(secret));
+            }
+        }
+    }
+}
+
+fn location_of(secret: &SecretMetadata) -> SecretLocation {
+    SecretLocation::from(NamespacedName::of(secret))
+}
+
+fn wake_owner(triggers: &Triggers, secret: &SecretMetadata) {
+    let owners = secret.owner_references().iter().filter(|owner| owner.controller == Some(true));
+    for owner in owners.filter(|owner| owner.kind == DatabaseUserCertificate::kind(&())) {
+        triggers.wake(&Waiting::Certificate(ObjectKey::new(secret.namespace().unwrap_or_default(), &owner.name)));
+    }
+}
+
+/// Keeps the labels of namespaces in the cache, for `allow.namespaces.selector`. Wakes the certificates of a namespace whose
+/// labels change.
+async fn watch_namespaces(
+    events: impl Stream<Item = watcher::Event<Received<PartialObjectMeta<Namespace>>>> + Send,
+    mut writer: Writer<Received<PartialObjectMeta<Namespace>>>,
+    certificates: Store<Received<DatabaseUserCertificate>>,
+    triggers: Arc<Triggers>,
+    filling: Filling,
+) {
+    let store = writer.as_reader();
+    let mut events = pin!(events);
+    while let Some(event) = events.next().await {
+        let relabelled = match &event {
+            // A namespace that is new here may have come after its first certificate.
+            watcher::Event::Apply(namespace) => store
+                .get(&reflector::ObjectRef::from_obj(namespace))
+                .is_none_or(|old| old.labels() != namespace.labels())
+                .then(|| namespace.name_any()),
+            _ => None,
+        };
+        writer.apply_watcher_event(&event);
+        if matches!(event, watcher::Event::InitDone) {
+            filling.done();
+        }
+        let Some(namespace) = relabelled else { continue };
+        for certificate in certificates.state_filter(|certificate| certificate.namespace().as_ref() == Some(&namespace)) {
+            triggers.wake(&Waiting::Certificate(ObjectKey::of(&certificate)));
+        }
+    }
+}
