@@ -14,11 +14,17 @@
 //! - Blocks without a line break between them.
 //! - White space anywhere, because it has no other meaning (RFC 7468 section 2).
 
+mod lines;
+
 use der::pem::{LineEnding, decode_vec, encode_string};
 use zeroize::Zeroizing;
 
+use self::lines::{
+    character_at, contains, end_of_line, is_blank, is_blank_or_mark, is_comment, is_invisible, line_ends, line_of,
+    start_of_line,
+};
+
 const HYPHENS: &[u8] = b"-----";
-const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
 /// The longest label. Longer text is not a label.
 const LONGEST_LABEL: usize = 64;
@@ -385,59 +391,4 @@ fn decode(base64: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     }
     text.extend_from_slice(b"-----END BLOCK-----\n");
     decode_vec(&text).ok().map(|(_, content)| Zeroizing::new(content))
-}
-
-const fn is_blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t'..=b'\r')
-}
-
-fn is_blank_or_mark(line: &[u8]) -> bool {
-    let mut rest = line;
-    while let Some(after) = rest
-        .strip_prefix(BYTE_ORDER_MARK)
-        .or_else(|| rest.split_first().filter(|(byte, _)| is_blank(**byte)).map(|(_, rest)| rest))
-    {
-        rest = after;
-    }
-    rest.is_empty()
-}
-
-const fn is_invisible(character: char) -> bool {
-    matches!(character, '\u{200B}'..='\u{200F}' | '\u{2060}' | '\u{FEFF}')
-}
-
-fn is_comment(line: &[u8]) -> bool {
-    line.trim_ascii_start().starts_with(b"#")
-}
-
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
-}
-
-fn is_line_end(byte: u8) -> bool {
-    matches!(byte, b'\n' | b'\r')
-}
-
-fn start_of_line(text: &[u8], from: usize, at: usize) -> usize {
-    text[from..at].iter().rposition(|byte| is_line_end(*byte)).map_or(from, |end| from + end + 1)
-}
-
-fn end_of_line(text: &[u8], at: usize, to: usize) -> usize {
-    text[at..to].iter().position(|byte| is_line_end(*byte)).map_or(to, |length| at + length)
-}
-
-/// Counted from 1.
-fn line_of(text: &[u8], at: usize) -> usize {
-    line_ends(text, 0, at) + 1
-}
-
-/// The number of lines that end in this range, with LF, CR or both.
-fn line_ends(text: &[u8], from: usize, to: usize) -> usize {
-    let ends = |at: &usize| text[*at] == b'\n' || text[*at] == b'\r' && text.get(at + 1) != Some(&b'\n');
-    (from..to).filter(ends).count()
-}
-
-fn character_at(text: &[u8], at: usize) -> char {
-    let end = text.len().min(at + 4);
-    String::from_utf8_lossy(&text[at..end]).chars().next().unwrap_or(char::REPLACEMENT_CHARACTER)
 }
