@@ -43,7 +43,8 @@ use crate::{
 
 pub use issuers::{
     IssuerFault, LoadedIssuer,
-    atlas_objects::{Lending, Project, User, UserProject, read_project, read_user},
+    atlas_objects::{Project, User, UserProject, read_project, read_user},
+    lending::Lending,
     load,
 };
 pub use kubernetes::{KubernetesError, REQUEST_LIMIT, chain, request};

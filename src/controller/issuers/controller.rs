@@ -18,9 +18,11 @@ use tracing::warn;
 
 use super::{
     IssuerFault, LoadedIssuer,
-    atlas_objects::{Place, Project, check_project_beside_secret, find_project, project_credentials},
+    atlas_objects::{Project, check_project_beside_secret, find_project, project_credentials},
     credentials::SecretReference,
-    endpoint_of, load, not_one_issuer, secret_of,
+    endpoint_of,
+    lending::Place,
+    load, not_one_issuer, secret_of,
 };
 use crate::{
     Context, FromMetadata, Received, ReconcileError, Scope,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, core::PartialObjectMeta};
 
-use super::{IssuerFault, atlas_objects::Place};
+use super::{IssuerFault, lending::Place};
 use crate::{
     Context, Received,
     api::{NamespacedName, Reason, SecretLocation},

@@ -3,6 +3,7 @@
 pub mod atlas_objects;
 pub mod controller;
 mod credentials;
+pub mod lending;
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -85,9 +85,9 @@ impl<'a> Performer<'a> {
     pub(super) async fn perform(&mut self, pass: &Pass, step: Step) -> Found {
         match step {
             Step::Observe(look) => self.observe(look).await,
-            Step::RecallUser { username } => Found::Recalled(self.recall(&username).map(Box::new)),
+            Step::RecallUser { username } => Found::Recalled(self.recall(username).map(Box::new)),
             Step::TakeTurn { calls, expiry } => Found::Turn(self.take_turn(calls, expiry)),
-            Step::ListCertificates { username } => Found::Listed(self.list(&username).await),
+            Step::ListCertificates { username } => Found::Listed(self.list(username).await),
             Step::TryWrite => Found::Tried(self.try_write(pass).await),
             Step::CheckUser { username } => Found::UserChecked(self.check_user(&username).await),
             Step::WriteClaim { cause } => Found::Claimed(self.claim(pass, cause).await.map(Box::new)),
@@ -127,15 +127,19 @@ impl<'a> Performer<'a> {
         }
     }
 
+    /// The database user at the issuer of the object.
+    fn user(&self, username: String) -> Option<users::UserKey> {
+        self.issuer.as_ref().map(|loaded| users::UserKey { issuer: loaded.facts.identity.clone(), username })
+    }
+
     fn for_user(&self, username: String, change: impl FnOnce(&users::UserKey)) {
-        if let Some(loaded) = &self.issuer {
-            change(&users::UserKey { issuer: loaded.facts.identity.clone(), username });
+        if let Some(user) = self.user(username) {
+            change(&user);
         }
     }
 
-    fn recall(&self, username: &str) -> Option<decide::RecalledUser> {
-        let issuer = self.issuer.as_ref()?.facts.identity.clone();
-        users::recall(self.context, &users::UserKey { issuer, username: username.to_owned() }, self.context.now())
+    fn recall(&self, username: String) -> Option<decide::RecalledUser> {
+        users::recall(self.context, &self.user(username)?, self.context.now())
     }
 
     /// Whether it is this object's turn to ask Atlas. If not, it is woken when it is.
@@ -147,18 +151,14 @@ impl<'a> Performer<'a> {
     }
 
     /// Asks for the list, and remembers it. Without the role for it, what the cluster knows must do.
-    async fn list(&self, username: &str) -> Result<(), IssueError> {
-        let Some(loaded) = &self.issuer else { return Ok(()) };
+    async fn list(&self, username: String) -> Result<(), IssueError> {
+        let (Some(loaded), Some(user)) = (&self.issuer, self.user(username)) else { return Ok(()) };
         let now = self.context.now();
-        let listed = loaded.issuer.list(username, now).await?;
+        let listed = loaded.issuer.list(&user.username, now).await?;
         if listed.is_none() {
-            info!(username, "the credentials may not list certificates: what was made elsewhere is not known");
+            info!(username = user.username, "the credentials may not list certificates: what was made elsewhere is not known");
         }
-        self.context.settings.users.listed(
-            users::UserKey { issuer: loaded.facts.identity.clone(), username: username.to_owned() },
-            listed,
-            now,
-        );
+        self.context.settings.users.listed(user, listed, now);
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! The pure core: what to do about one `DatabaseUserCertificate`, as a function of (desired, observed, now).
 //!
-//! No clock, no IO, no client. [`decide`] is total: every input has a decision, and its [`Reason`] is the reason of the
+//! No clock, no IO, no client. [`decide`] is total: every input has a decision, and its [`Reason`](crate::api::Reason) is the reason of the
 //! condition, of the Event and of the metric.
 
 mod allow;

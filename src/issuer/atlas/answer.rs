@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
-use super::{Words, client::ReadError};
+use super::{Words, body::ReadError};
 use crate::{
     IssueError, Issued, Minted, Retry,
     api::{Reason, printable},

@@ -5,7 +5,6 @@
 //! - Each request has a time limit, and each answer a limit of bytes.
 //! - Only a request that was certainly not carried out is sent again: after a stale nonce, and after a 401 for a token.
 //! - Credentials go only to the endpoint that the issuer names: redirects are not followed.
-//! - The buffer for an answer, which may hold a key, is zeroized on drop. It never grows, so it leaves no copies behind.
 //!
 //! # Errors
 //!
@@ -29,7 +28,9 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    AtlasCredentials, AtlasSettings, Limits, Words, digest,
+    AtlasCredentials, AtlasSettings, Limits, Words,
+    body::{self, ReadError},
+    digest,
     errors::{Unanswered, retry_after},
     token::Tokens,
 };
@@ -92,17 +93,6 @@ pub struct Answer {
     pub body: Result<Zeroizing<Vec<u8>>, ReadError>,
     /// Whether it answers a request with credentials. Without credentials nothing can be made.
     pub authenticated: bool,
-}
-
-/// An answer that could not be read to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// It is longer than its limit.
-    #[error("it is too long")]
-    TooLong,
-    /// It was cut off.
-    #[error("it did not end in time, or the connection broke")]
-    Broken,
 }
 
 impl AtlasClient {
@@ -176,7 +166,7 @@ impl AtlasClient {
         } else if metered {
             self.limits.answered(&key, &headers, Instant::now());
         }
-        Ok(Answer { status, headers, body: read(response, body_limit).await, authenticated })
+        Ok(Answer { status, headers, body: body::read(response, body_limit).await, authenticated })
     }
 
     fn request(&self, settings: &AtlasSettings, call: Call) -> RequestBuilder {
@@ -206,20 +196,6 @@ async fn with_token(
     let request = request.try_clone().filter(|_| permit.is_none_or(MintPermit::is_given)).ok_or_else(not_sent)?;
     let answer = request.bearer_auth(token.expose_secret()).send().await;
     answer.map_err(|error| Unanswered::of(&error).classify(permit.is_some(), words))
-}
-
-/// Reads a body of at most `limit` bytes.
-pub(super) async fn read(mut response: Response, limit: usize) -> Result<Zeroizing<Vec<u8>>, ReadError> {
-    // The buffer has its full size from the start. A buffer that grows would leave copies of a key behind.
-    let mut body = Zeroizing::new(Vec::with_capacity(limit));
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > limit => return Err(ReadError::TooLong),
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return Ok(body),
-            Err(_) => return Err(ReadError::Broken),
-        }
-    }
 }
 
 fn announce_deprecation(headers: &HeaderMap) {

@@ -19,6 +19,7 @@
 //!   is a success that cannot be used.
 
 mod answer;
+mod body;
 mod client;
 mod credentials;
 mod digest;
@@ -35,7 +36,8 @@ use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-pub use client::{Answer, AtlasClient, AtlasClientError, ReadError};
+pub use body::ReadError;
+pub use client::{Answer, AtlasClient, AtlasClientError};
 pub use credentials::{ApiKey, AtlasCredentials, CredentialsError, ServiceAccount};
 pub use endpoint::{AllowedEndpoints, AtlasAccess, EndpointRule, Words};
 pub use limits::{LimitKey, Limits};

@@ -20,8 +20,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{
-    AtlasSettings, ServiceAccount,
-    client::read,
+    AtlasSettings, ServiceAccount, body,
     errors::{Unanswered, retry_after},
     resources::is_json,
 };
@@ -211,7 +210,7 @@ async fn ask(
         .await
         .map_err(|error| Unanswered::of(&error).classify(false, settings.words))?;
     let (status, headers) = (response.status(), response.headers().clone());
-    let body = read(response, BODY_LIMIT).await;
+    let body = body::read(response, BODY_LIMIT).await;
     if status != StatusCode::OK {
         return Err(refused(status, &headers, &body.unwrap_or_default(), now));
     }

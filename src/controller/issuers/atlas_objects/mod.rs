@@ -3,14 +3,13 @@
 //! # Guarantees
 //!
 //! - They are only read, one by one and by name.
-//! - Nothing outside of the namespace of a tenant's object is watched or read for it unless [`lending`] allows it.
+//! - Nothing outside of the namespace of a tenant's object is watched or read for it unless [`lending`](super::lending) allows it.
 //!
 //! # Assumptions
 //!
 //! - The cluster need not serve their kinds.
 
 mod content;
-mod lending;
 
 use std::sync::Arc;
 
@@ -19,11 +18,13 @@ use kube::{
     api::{ApiResource, DynamicObject, GroupVersionKind},
 };
 
-pub use self::{
-    content::{Project, User, UserProject, read_project, read_user},
+pub use self::content::{Project, User, UserProject, read_project, read_user};
+use super::{
+    AtlasSource, Endpoint, IssuerFault, LoadedIssuer,
+    credentials::SecretReference,
     lending::{Lending, Place},
+    load_atlas,
 };
-use super::{AtlasSource, Endpoint, IssuerFault, LoadedIssuer, credentials::SecretReference, load_atlas};
 use crate::{
     Context, Received, Scope,
     api::{AtlasApiVersion, DatabaseUserCertificate, NamespacedName, ObjectKey, ProjectReference, Reason, SecretLocation},

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Change, End, Next, Now, Pass, PassError, Report, RequestError, State, Step, WatchByName, issue::CALLS};
+use super::{CALLS, Change, End, Next, Now, Pass, PassError, Report, RequestError, State, Step, WatchByName};
 use crate::{
     api::{Reason, truncated_to_second},
     certificate::CertificateFacts,
@@ -17,7 +17,7 @@ use crate::{
 /// An object is looked at again after this time at the latest, in memory and without a request.
 const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 
-/// If something is due and no time is known for it, the object is looked at again after this time.
+/// If something is due, the object is looked at again after this time at the latest.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Waits for the API server double up to this many times: 512 seconds.

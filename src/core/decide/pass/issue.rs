@@ -3,7 +3,10 @@
 use jiff::{SignedDuration, Timestamp};
 use kube_core::ResourceExt;
 
-use super::{Change, ClaimedObject, Next, Now, Pass, PassError, RequestError, State, Step, Wanted, Write, finish::Outcome};
+use super::{
+    CALLS, CALLS_WITH_LIST, Change, ClaimedObject, Next, Now, Pass, PassError, RequestError, State, Step, Wanted, Write,
+    finish::Outcome,
+};
 use crate::{
     api::Reason,
     certificate::CertificateFacts,
@@ -11,12 +14,6 @@ use crate::{
         Decision, FailedRequest, IssueError, Minted, Order, RecalledUser, Retry, UnsavedCertificate, decide, record_list,
     },
 };
-
-/// Calls that count against the limit of a project, with the list: one for it, one for the certificate.
-const CALLS_WITH_LIST: u32 = 2;
-
-/// Without the list: the request for the certificate.
-pub(super) const CALLS: u32 = 1;
 
 /// How long after an expiry Atlas may need to notice it.
 const AFTER_EXPIRY: SignedDuration = SignedDuration::from_mins(1);

@@ -52,6 +52,12 @@ use crate::api::{DatabaseUserCertificate, Reason};
 /// pass goes on.
 const LOOKS: u32 = 3;
 
+/// Calls that count against the limit of a project, with the list: one for it, one for the certificate.
+const CALLS_WITH_LIST: u32 = 2;
+
+/// Without the list: the request for the certificate.
+const CALLS: u32 = 1;
+
 /// The time and the leadership, when a step has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Now {
