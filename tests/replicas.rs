@@ -145,6 +145,21 @@ fn signal(process: u32, signal: &str) {
     assert!(Command::new("kill").args([format!("-{signal}"), process.to_string()]).status().unwrap().success());
 }
 
+/// Stops the process as SIGSTOP does, and waits until each of its threads stands still. The signal wakes one thread, which stops the
+/// others when it gets a processor: until then they go on.
+fn pause(process: u32) {
+    signal(process, "STOP");
+    let stands_still = |thread: std::fs::DirEntry| {
+        let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        status.lines().any(|line| line.starts_with("State:\tT"))
+    };
+    let since = Instant::now();
+    while !std::fs::read_dir(format!("/proc/{process}/task")).unwrap().flatten().all(stands_still) {
+        assert!(since.elapsed() < Duration::from_secs(10), "the process does not stop");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// A namespace with an Atlas issuer, and no operator but those that the test starts.
 async fn open(name: &str) -> Shop {
     let shop = Shop::open(&CLUSTER, name).await;
@@ -233,7 +248,7 @@ async fn a_leader_that_was_paused_before_its_request_mints_nothing_when_it_wakes
     let user = shop.name("paused");
     let leader = first.child.id();
     // The claim is written, and the challenge is on its way: only the request that mints is missing.
-    when(&shop, Point::Challenge, &user, move || signal(leader, "STOP"));
+    when(&shop, Point::Challenge, &user, move || pause(leader));
     create(&shop, &user).await;
     second.until_leading(Duration::from_secs(30)).await;
     eventually("the new leader takes the claim for lost", || async { (shop.unaccounted(&user).await == 1).then_some(()) })
