@@ -157,7 +157,7 @@ impl Case {
     }
 
     fn unsaved_certificate(&self) -> Option<CertificateFacts> {
-        secret::read(&self.certificate, self.unsaved_secret.as_ref()?).0.certificate.ok()
+        secret::read(&self.certificate, self.unsaved_secret.as_ref()?, &NamedPassword::default()).view.certificate.ok()
     }
 
     fn secret_state(&self) -> SecretState {
@@ -172,7 +172,7 @@ impl Case {
         }
         let status = self.certificate.status.as_ref().filter(|_| self.recalled);
         let recalled = status.and_then(|status| secret::recall(&self.certificate, &found.metadata, status));
-        SecretState::Ours(Box::new(recalled.unwrap_or_else(|| secret::read(&self.certificate, found).0)))
+        SecretState::Ours(Box::new(recalled.unwrap_or_else(|| secret::read(&self.certificate, found, &NamedPassword::default()).view)))
     }
 
     /// Nothing of the key is where everybody reads.

@@ -6,6 +6,8 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::formats::{SecretFormat, SecretTemplate, key_of, keys_are_unique};
+
 /// A DNS subdomain (RFC 1123), the form of object names.
 pub(super) const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
@@ -123,6 +125,21 @@ pub struct DatabaseUserCertificateSpec {
     /// For CA issuers: the key to generate. Default: ECDSA 256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
+    /// Further entries of the Secret, for programs that read other formats or names. What is taken out of this list is taken
+    /// out of the Secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new(keys_are_unique!()).message("two formats have the same key: give one of them another key"))]
+    #[x_kube(validation = Rule::new("self.filter(f, f.type == 'PKCS12').size() <= 1").message("formats may have one PKCS12 at most"))]
+    pub formats: Vec<SecretFormat>,
+    /// Labels and annotations for the Secret. What is taken out of this template is taken out of the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_template: Option<SecretTemplate>,
+    /// Whether a renewal keeps the former certificate and key in the entries `previous-tls.crt`, `previous-tls.key` and
+    /// `previous-tls-combined.pem`, until they expire. They are not kept if they are of no use any more, because the issuer or
+    /// the subject has changed or the pair is damaged. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_previous: bool,
 }
 
 /// An object of another operator by name.
@@ -356,6 +373,9 @@ pub struct VerifiedSecret {
     /// For CA issuers: when the first of the certificates above this one expires. From then on databases refuse this one.
     #[serde(default)]
     pub chain_not_after: Option<Time>,
+    /// The UID and resourceVersion of the Secret with the password with which the keystore was verified, if one is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keystore_password: Option<String>,
 }
 
 impl DatabaseUserCertificate {

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod condition;
+mod formats;
 mod issuer;
 mod keys;
 pub mod names;
@@ -16,6 +17,7 @@ pub use condition::{
     ISSUING, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, STALLED, condition, printable, remove_condition, set_condition,
     set_stalled, truncated_to_second,
 };
+pub use formats::{FormatType, SecretFormat, SecretKeyReference, SecretTemplate};
 pub use issuer::{
     AllowedUse, AtlasApiVersion, AtlasIssuerSpec, CaIssuerSpec, CertificateIssuer, ClusterCertificateIssuer, ClusterIssuerSpec,
     IssuerSource, IssuerSpec, IssuerStatus, NamespaceChoice, ProjectReference, SecretName,

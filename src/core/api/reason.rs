@@ -136,6 +136,8 @@ reasons! {
     SecretNotOwned, Warning, Person;
     /// The Secret is ours but not of type kubernetes.io/tls, which cannot be changed; its content is kept up to date all the same.
     SecretTypeWrong, Warning, Person;
+    /// The password for the keystore cannot be had, so the keystore is left out; the certificate is issued and renewed all the same.
+    KeystorePasswordUnusable, Warning, Person;
     /// The API server refused the write of the Secret (permission, quota, admission).
     SecretNotWritable, Warning, Person;
     /// The API server, or a webhook that it asks, failed at the write of the Secret (answers 5xx and 429); the write is repeated later.

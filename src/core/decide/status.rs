@@ -1,6 +1,6 @@
 //! What the status says after a decision: a pure function of the old status, what was found, and the decision.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
@@ -21,6 +21,9 @@ use crate::{
 };
 
 const HISTORY_LENGTH: usize = 5;
+
+/// When a keystore's password that could not be read is read again.
+const PASSWORD_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// The status to report. Equal to the old one if nothing changed.
 #[must_use]
@@ -132,7 +135,7 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
     status.not_after = certificate.map(|certificate| Time(certificate.not_after));
     let found_good_for = found_good_for(status, observed);
     // What is incomplete is read again after a restart, and so repaired.
-    let verified = view.filter(|view| view.complete && view.chain.fault.is_none());
+    let verified = view.filter(|view| view.complete && view.chain.fault.is_none() && view.keystore.fault.is_none());
     status.verified = verified.zip(certificate).map(|(view, certificate)| VerifiedSecret {
         uid: view.uid.clone(),
         resource_version: view.resource_version.clone(),
@@ -140,6 +143,7 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
         private_key: certificate.private_key.to_string(),
         chain: found_good_for,
         chain_not_after: view.chain.not_after.map(Time),
+        keystore_password: view.keystore.password.clone(),
     });
     if certificate.is_none() {
         status.renewal_time = None;
@@ -183,7 +187,11 @@ fn set_conditions(
     now: Timestamp,
 ) {
     let generation = object.metadata.generation;
-    let (issuing, reason, mut message) = issuing(decision);
+    let (issuing, mut reason, mut message) = issuing(decision);
+    let keystore_fault = observed.secret.ours().and_then(|view| view.keystore.fault.as_ref());
+    if let Some(fault) = keystore_fault.filter(|_| reason == Reason::Issued) {
+        (reason, message) = (Reason::KeystorePasswordUnusable, fault.clone());
+    }
     if reason == Reason::Issued {
         message.push_str(&renewal_note(object, observed));
         if let Some(warning) = long_name_warning(observed) {
@@ -312,6 +320,10 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
     let validity = observed.secret.certificate().map(|certificate| [certificate.not_before, certificate.not_after]);
     let lost_answer = observed.status.failure.as_ref().filter(|failure| awaits_lost_answer(failure, now));
     let over = lost_answer.map(|failure| failure.next_attempt.0);
-    let chain = observed.secret.ours().and_then(|view| view.chain.not_after);
-    next.into_iter().chain(validity.into_iter().flatten()).chain(chain).chain(over).filter(|next| *next > now).min()
+    let secret = observed.secret.ours();
+    let chain = secret.and_then(|view| view.chain.not_after);
+    let previous = secret.and_then(|view| view.previous_not_after);
+    let password = secret.filter(|view| view.keystore.is_passing).and_then(|_| now.checked_add(PASSWORD_AGAIN).ok());
+    let others = [chain, over, previous, password].into_iter().flatten();
+    next.into_iter().chain(validity.into_iter().flatten()).chain(others).filter(|next| *next > now).min()
 }

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::decide::{ChainView, claimed};
+use crate::{
+    decide::{ChainView, KeystoreView, claimed},
+    layout::LayoutRecord,
+};
 
 impl World {
     pub(super) fn answer(&mut self, pass: &Pass, step: &Step, fault: Option<Fault>) -> Found {
@@ -187,6 +190,9 @@ impl World {
         let view = SecretView {
             changed_by: None,
             spoilt: None,
+            layout: LayoutRecord::default(),
+            previous_not_after: None,
+            keystore: KeystoreView::default(),
             uid,
             resource_version: String::new(),
             certificate: Ok(content.certificate),
