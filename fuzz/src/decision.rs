@@ -172,7 +172,9 @@ impl Case {
         }
         let status = self.certificate.status.as_ref().filter(|_| self.recalled);
         let recalled = status.and_then(|status| secret::recall(&self.certificate, &found.metadata, status));
-        SecretState::Ours(Box::new(recalled.unwrap_or_else(|| secret::read(&self.certificate, found, &NamedPassword::default()).view)))
+        SecretState::Ours(Box::new(
+            recalled.unwrap_or_else(|| secret::read(&self.certificate, found, &NamedPassword::default()).view),
+        ))
     }
 
     /// Nothing of the key is where everybody reads.

@@ -55,7 +55,7 @@ pub struct SecretFormat {
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9]([-._a-z0-9]*[a-z0-9])?$"))]
     pub alias: Option<String>,
     /// PKCS12: the password, as an entry of another Secret of the same namespace. By default the operator makes one and keeps
-    /// it in the entry `keystore-password` of the certificate's Secret. A password has 1 to 1024 printable
+    /// it in the entry `keystore-password` of the certificate's Secret. A password has 1 to 512 printable
     /// ASCII characters. A change of it is followed, without a new certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password_secret_ref: Option<SecretKeyReference>,

@@ -73,6 +73,8 @@ reasons! {
     Issued, Normal, Time;
     /// The Secret's pair was good; lost labels, annotations or derived keys were put back without a new certificate.
     SecretRepaired, Normal, Time;
+    /// The further entries, labels and annotations of the Secret were brought to what the spec asks for now, without a new certificate.
+    SecretUpdated, Normal, Time;
     /// A Secret of a former object was taken over as it is, as `usercert.dev/adopt-secret` asked.
     SecretAdopted, Normal, Time;
     /// The issuer can be used.

@@ -16,8 +16,8 @@ use crate::{
     certificate::{CertificatePair, encode_keystore},
 };
 
-/// The longest password of a keystore, in bytes.
-const PASSWORD_BYTES: usize = 1024;
+/// The longest password of a keystore, in bytes: the `openssl` command cuts passwords of 1024 bytes and more.
+const PASSWORD_BYTES: usize = 512;
 
 /// What the entries are made from.
 #[derive(Clone, Copy)]
@@ -142,7 +142,7 @@ pub fn check_keystore_password(password: &[u8]) -> Result<SecretString, &'static
         return Err("is empty");
     }
     if password.len() > PASSWORD_BYTES {
-        return Err("has more than 1024 bytes");
+        return Err("has more than 512 characters");
     }
     // Java takes no other characters in the password of a keystore.
     let text = str::from_utf8(password).ok().filter(|text| text.bytes().all(|byte| matches!(byte, b' '..=b'~')));
