@@ -16,6 +16,7 @@ mod atlas_operator;
 mod ca;
 mod chart;
 mod endpoints;
+mod formats;
 mod gitops;
 mod schema;
 mod secrecy;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kube_derive::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::certificate::NAME_PATTERN;
 
@@ -95,13 +95,13 @@ pub struct SecretKeyReference {
 #[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq, Eq)]
 pub struct SecretTemplate {
     /// Labels. Those that others put on the Secret stay.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "null_as_empty", skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "label_values")]
     #[x_kube(validation = key_rule!())]
     #[x_kube(validation = prefix_rule!())]
     pub labels: BTreeMap<String, String>,
     /// Annotations. Those that others put on the Secret stay.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "null_as_empty", skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "annotation_values")]
     #[x_kube(validation = key_rule!())]
     #[x_kube(validation = prefix_rule!())]
@@ -126,10 +126,16 @@ macro_rules! prefix_rule {
 
 use {key_rule, prefix_rule};
 
+/// Server-side apply makes null of an empty map that was not empty before.
+fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    Option::<BTreeMap<String, String>>::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
 /// At most 16 values of labels.
 fn label_values(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
+        "nullable": true,
         "maxProperties": 16,
         "additionalProperties": { "type": "string", "maxLength": 63, "pattern": "^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$" },
     })
@@ -137,7 +143,8 @@ fn label_values(_: &mut SchemaGenerator) -> Schema {
 
 /// At most 16 values of annotations, which together leave room for those of others: Kubernetes takes 256 KiB in all.
 fn annotation_values(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "maxProperties": 16, "additionalProperties": { "type": "string", "maxLength": 4096 } })
+    let value = json_schema!({ "type": "string", "maxLength": 4096 });
+    json_schema!({ "type": "object", "nullable": true, "maxProperties": 16, "additionalProperties": value })
 }
 
 impl FormatType {

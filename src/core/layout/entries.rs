@@ -181,13 +181,13 @@ fn keystore(content: &Content<'_>, alias: &str) -> Entry {
     }
 }
 
-/// The password that this operator made. It stays beside a keystore that cannot be made anew.
+/// The password that this operator made; a named one takes its place. It stays beside a keystore that cannot be made anew.
 fn made_password(content: &Content<'_>) -> Option<(String, Entry)> {
     let is_named = keystore_format(content.spec)?.password_secret_ref.is_some();
     let entry = match content.keystore_password {
         Some(KeystorePassword::Unusable(why)) => Entry::Unavailable(why.clone()),
         Some(KeystorePassword::Made(password)) if !is_named => Entry::text(password.expose_secret()),
-        Some(KeystorePassword::Named(_) | KeystorePassword::Made(_)) => return None,
+        Some(KeystorePassword::Named(_) | KeystorePassword::Made(_)) => Entry::Absent,
         None => Entry::Untouched,
     };
     Some((KEYSTORE_PASSWORD.to_owned(), entry))

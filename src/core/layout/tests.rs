@@ -64,7 +64,7 @@ fn words(entries: &BTreeMap<String, Entry>) -> Vec<String> {
 #[case::a_keystore(json!([{ "type": "PKCS12" }]), &["keystore-password value", "keystore.p12 value"])]
 #[case::a_named_password(
     json!([{ "type": "PKCS12", "key": "a.p12", "passwordSecretRef": { "name": "a", "key": "b" } }]),
-    &["a.p12 value"],
+    &["a.p12 value", "keystore-password absent"],
 )]
 fn each_format_is_an_entry_of_its_name(#[case] asked_for: Value, #[case] expected: &[&str]) {
     let spec = formats(asked_for);
@@ -95,7 +95,7 @@ fn each_format_holds_what_its_type_says() {
 #[case::made_and_not_known(false, None, &["keystore-password untouched", "keystore.p12 untouched"])]
 #[case::made(false, Some(made()), &["keystore-password value", "keystore.p12 value"])]
 #[case::not_made(false, Some(KeystorePassword::Unusable(String::new())), &["keystore-password unavailable", "keystore.p12 unavailable"])]
-#[case::named(true, Some(KeystorePassword::Named("named".into())), &["keystore.p12 value"])]
+#[case::named(true, Some(KeystorePassword::Named("named".into())), &["keystore-password absent", "keystore.p12 value"])]
 #[case::named_and_missing(true, Some(KeystorePassword::Unusable(String::new())), &["keystore-password unavailable", "keystore.p12 unavailable"])]
 fn without_a_password_the_keystore_stays_as_it_is(
     #[case] is_named: bool,
