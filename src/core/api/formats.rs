@@ -38,13 +38,13 @@ pub(super) use {key_of, keys_are_unique};
 #[x_kube(validation = Rule::new("self.type == 'PKCS12' || !(has(self.alias) || has(self.passwordSecretRef))").message("alias and passwordSecretRef are for type PKCS12"))]
 pub struct SecretFormat {
     /// `PKCS12`: a keystore with the key and all certificates of `tls.crt`. It trusts no CA: `ca.crt` signed the client
-    /// certificate, and a database may have its certificate from another CA. `PKCS8DER`: the key in binary form, for PostgreSQL's JDBC driver. `CombinedPEM`: a copy of `tls-combined.pem`. `Chain`:
-    /// the certificates of `tls.crt` after the first; there is no entry if there are none. `CA`: a copy of `ca.crt`; there is
-    /// no entry if there is no `ca.crt`.
+    /// certificate, and a database may have its certificate from another CA. `PKCS8DER`: the key in binary form, for the
+    /// JDBC driver of PostgreSQL. `CombinedPEM`: a copy of `tls-combined.pem`. `Chain`: the certificates of `tls.crt` after
+    /// the first; there is no entry if there are none. `CA`: a copy of `ca.crt`; there is no entry if there is no `ca.crt`.
     #[serde(rename = "type")]
     pub type_: FormatType,
-    /// The name of the entry. Default: `keystore.p12` (PKCS12), `tls.pk8` (PKCS8DER), `mongodb.pem` (CombinedPEM), `chain.pem`
-    /// (Chain), `root.crt` (CA).
+    /// The name of the entry. Default: `keystore.p12` (`PKCS12`), `tls.pk8` (`PKCS8DER`), `mongodb.pem`
+    /// (`CombinedPEM`), `chain.pem` (`Chain`), `root.crt` (`CA`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-._a-zA-Z0-9]+$"))]
     #[x_kube(validation = Rule::new("self != '.' && !self.startsWith('..')").message("key must not be '.' and not begin with '..'"))]

@@ -25,12 +25,12 @@ static PAIRS: LazyLock<[CertificatePair; 2]> = LazyLock::new(|| {
     })
 });
 
-fn spec(value: Value) -> DatabaseUserCertificateSpec {
-    serde_json::from_value(value).unwrap()
+fn spec(value: &Value) -> DatabaseUserCertificateSpec {
+    serde::Deserialize::deserialize(value).unwrap()
 }
 
-fn formats(formats: Value) -> DatabaseUserCertificateSpec {
-    spec(json!({ "formats": formats }))
+fn formats(formats: &Value) -> DatabaseUserCertificateSpec {
+    spec(&json!({ "formats": formats }))
 }
 
 fn content(spec: &DatabaseUserCertificateSpec) -> Content<'_> {
@@ -67,7 +67,7 @@ fn words(entries: &BTreeMap<String, Entry>) -> Vec<String> {
     &["a.p12 value", "keystore-password absent"],
 )]
 fn each_format_is_an_entry_of_its_name(#[case] asked_for: Value, #[case] expected: &[&str]) {
-    let spec = formats(asked_for);
+    let spec = formats(&asked_for);
     let password = made();
     let found = entries(&Content { keystore_password: Some(&password), ..content(&spec) });
     assert_eq!(words(&found), expected);
@@ -76,7 +76,7 @@ fn each_format_is_an_entry_of_its_name(#[case] asked_for: Value, #[case] expecte
 
 #[test]
 fn each_format_holds_what_its_type_says() {
-    let spec = formats(json!([{ "type": "PKCS8DER" }, { "type": "CombinedPEM" }, { "type": "CA" }, { "type": "Chain" }]));
+    let spec = formats(&json!([{ "type": "PKCS8DER" }, { "type": "CombinedPEM" }, { "type": "CA" }, { "type": "Chain" }]));
     let pair = PAIRS[0].with_chain(PAIRS[1].certificates());
     let found = entries(&Content { pair: &pair, ..content(&spec) });
     let value = |name: &str| match &found[name] {
@@ -103,7 +103,7 @@ fn without_a_password_the_keystore_stays_as_it_is(
     #[case] expected: &[&str],
 ) {
     let reference = is_named.then(|| json!({ "name": "a", "key": "b" }));
-    let spec = formats(json!([{ "type": "PKCS12", "passwordSecretRef": reference }]));
+    let spec = formats(&json!([{ "type": "PKCS12", "passwordSecretRef": reference }]));
     let found = entries(&Content { keystore_password: password.as_ref(), ..content(&spec) });
     assert_eq!(words(&found), expected);
 }
@@ -113,7 +113,7 @@ fn without_a_password_the_keystore_stays_as_it_is(
 #[case::kept(Previous::Kept(&PAIRS[1]), &["previous-tls-combined.pem value", "previous-tls.crt value", "previous-tls.key value"])]
 #[case::unknown(Previous::Untouched, &["previous-tls-combined.pem untouched", "previous-tls.crt untouched", "previous-tls.key untouched"])]
 fn the_former_pair_stands_beside_the_present_one(#[case] previous: Previous<'static>, #[case] expected: &[&str]) {
-    let spec = spec(json!({ "keepPrevious": true }));
+    let spec = spec(&json!({ "keepPrevious": true }));
     assert_eq!(words(&entries(&Content { previous, ..content(&spec) })), expected);
 }
 
@@ -143,7 +143,7 @@ fn a_password_is_one_that_java_takes(#[case] password: &[u8], #[case] fault: Opt
 #[case::annotations(json!({ "secretTemplate": { "annotations": { "a": "b" } } }), false)]
 #[case::the_former_pair(json!({ "keepPrevious": true }), false)]
 fn a_spec_that_asks_for_nothing_more_leaves_no_trace(#[case] asked_for: Value, #[case] is_empty: bool) {
-    let spec = spec(asked_for);
+    let spec = spec(&asked_for);
     let record = LayoutRecord::of(&spec, &entries(&content(&spec)));
     assert_eq!(digest(&spec).is_empty(), is_empty);
     assert_eq!(record.to_annotation().is_none(), is_empty, "{record:?}");
@@ -163,7 +163,7 @@ fn whatever_changes_in_the_spec_has_another_digest() {
         json!({ "secretTemplate": { "annotations": { "a": "b" } } }),
         json!({ "keepPrevious": true }),
     ];
-    let digests: std::collections::BTreeSet<String> = specs.iter().map(|value| digest(&spec(value.clone()))).collect();
+    let digests: std::collections::BTreeSet<String> = specs.iter().map(|value| digest(&spec(value))).collect();
     assert_eq!(digests.len(), specs.len());
 }
 
@@ -172,7 +172,7 @@ fn a_record_that_is_damaged_is_that_of_no_spec() {
     assert_eq!(LayoutRecord::from_annotation(None), LayoutRecord::default());
     for damaged in ["", "{", "[]", "{\"digest\":7}"] {
         let record = LayoutRecord::from_annotation(Some(damaged));
-        assert_ne!(record.digest, digest(&spec(json!({}))), "{damaged}");
+        assert_ne!(record.digest, digest(&spec(&json!({}))), "{damaged}");
     }
 }
 
@@ -199,11 +199,11 @@ fn facts(serial_number: &str, subject: &str, days: i64) -> CertificateFacts {
 #[case::none(Reason::NoCertificate, false)]
 #[case::not_yet_valid(Reason::NotYetValid, false)]
 fn a_pair_is_kept_only_if_its_replacement_says_nothing_against_it(#[case] cause: Reason, #[case] is_kept: bool) {
-    let keep = spec(json!({ "keepPrevious": true }));
+    let keep = spec(&json!({ "keepPrevious": true }));
     let (former, new) = (facts("01", "orders", 10), facts("02", "orders", 90));
     let now = Timestamp::UNIX_EPOCH;
     assert_eq!(keeps_previous(&keep, cause, &former, &new, now), is_kept);
-    assert!(!keeps_previous(&spec(json!({})), cause, &former, &new, now), "unless it is asked for");
+    assert!(!keeps_previous(&spec(&json!({})), cause, &former, &new, now), "unless it is asked for");
     assert!(!keeps_previous(&keep, cause, &former, &new, former.not_after), "it has expired");
     assert!(!keeps_previous(&keep, cause, &former, &former, now), "it is the same");
     assert!(!keeps_previous(&keep, cause, &facts("01", "reports", 10), &new, now), "it is another user's");

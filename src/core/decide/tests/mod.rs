@@ -5,6 +5,7 @@ mod certificate;
 mod conditions;
 mod credentials;
 mod failure;
+mod layout;
 mod pattern;
 mod secret;
 mod unreadable;

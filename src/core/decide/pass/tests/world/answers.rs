@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::*;
 use crate::{
     decide::{ChainView, KeystoreView, claimed},
-    layout::LayoutRecord,
+    layout::{self, LayoutRecord},
 };
 
 impl World {
@@ -210,7 +210,9 @@ impl World {
 
     /// The same with all that belongs to it.
     fn repaired(&self, view: SecretView, with_issuer: bool) -> SecretView {
-        let view = SecretView { complete: true, spoilt: None, ..view };
+        let layout = LayoutRecord { digest: layout::digest(&self.object.spec), ..LayoutRecord::default() };
+        let previous_not_after = view.previous_not_after.filter(|not_after| *not_after > self.now);
+        let view = SecretView { complete: true, spoilt: None, layout, previous_not_after, ..view };
         match self.issuer.usable().and_then(IssuerFacts::ca).filter(|_| with_issuer) {
             Some(ca) => SecretView {
                 ca_digest: Some(ca.ca_digest.clone()),
