@@ -9,7 +9,7 @@ use usercert_operator::{
     controller::{
         Received,
         adoption::{Holder, abandoned, check_adoptable, holder},
-        secret,
+        secret::{self, NamedPassword},
     },
     decide::{
         Allow, CaFacts, Decision, Desired, IssueError, IssuerFacts, IssuerState, IssuingMethod, ListedCertificate, Minted,
@@ -166,7 +166,7 @@ impl Case {
             Holder::ThisObject => {}
             Holder::Another(owner) => return SecretState::NotOurs(owner),
             Holder::Nobody(whose) => {
-                let fault = check_adoptable(found).err();
+                let fault = check_adoptable(&self.certificate, found).err();
                 return SecretState::Abandoned(Box::new(abandoned(found, whose, fault)));
             }
         }

@@ -17,6 +17,7 @@ use usercert_operator::{
         ListedCertificate, Minted, Observed, RenewBefore, Retry, SaveFailure, SecretState, SecretView, UnsavedCertificate,
         renewal_time,
     },
+    layout::LayoutRecord,
 };
 
 use crate::world::{Claim, Content, Failed, Failure, Object, ObjectMemory, Secret, Serial, Status, Time, Unaccounted, Unsaved};

@@ -90,11 +90,11 @@ async fn read_former(
     let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &location.namespace);
     for attempt in 1..=ATTEMPTS {
         match tokio::time::timeout(LIMIT, request("read the Secret", api.get_opt(&location.name))).await {
+            Ok(Ok(Some(found))) if found.unreadable().is_some() => warn!(attempt, "the answer with the Secret is cut short"),
             Ok(Ok(found)) => {
-                let is_seen = |found: &Received<Secret>| {
+                let same = found.filter(|found| {
                     found.uid().as_ref() == Some(&seen.uid) && found.resource_version().as_ref() == Some(&seen.resource_version)
-                };
-                let same = found.filter(|found| found.unreadable().is_none() && is_seen(found));
+                });
                 return Ok(same.map(|found| secret::read(object, &found, named_password)));
             }
             Ok(Err(error)) => warn!(attempt, error = chain(&error), "the Secret that is to be replaced cannot be read"),
