@@ -2,11 +2,13 @@
 //!
 //! - [`api`]: the custom resources, conditions and reasons.
 //! - [`certificate`]: X.509 and PEM.
-//! - [`layout`]: what a Secret holds.
+//! - [`connection`]: what tells clients how to reach the database.
 //! - [`decide`]: the rules, and the order of the steps of a pass.
+//! - [`layout`]: what a Secret holds.
 
 pub mod api;
 pub mod certificate;
+pub mod connection;
 pub mod decide;
 pub mod layout;
 
