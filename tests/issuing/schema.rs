@@ -1,5 +1,7 @@
 //! What the API server refuses at `kubectl apply`, by schema and CEL.
 
+mod connection;
+
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
