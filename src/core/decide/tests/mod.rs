@@ -21,9 +21,9 @@ use rstest::rstest;
 use super::*;
 use crate::{
     api::{
-        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING,
-        Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, UnaccountedCertificates,
-        VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION,
+        CertificateFailure, Connection, DatabaseType, DatabaseUserCertificate, DatabaseUserCertificateSpec,
+        DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm,
+        READY, Reason, UnaccountedCertificates, VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION,
     },
     certificate::{CertificateFacts, KeyAlgorithm, NameConstraints, PrivateKeySpec, Subject},
     layout::LayoutRecord,
