@@ -13,6 +13,6 @@
 pub mod operator;
 
 pub use usercert_operator_controller as controller;
-pub use usercert_operator_core::{api, certificate, decide, layout};
+pub use usercert_operator_core::{api, certificate, connection, decide, layout};
 pub use usercert_operator_issuer as issuer;
 pub use usercert_operator_runtime as runtime;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use kube::{Api, ResourceExt};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use usercert_operator::connection::ENTRY_NAMES;
 use usercert_test_support::atlas::X509Type;
@@ -35,7 +35,8 @@ async fn entries_come_change_and_go_with_the_connection_and_cost_no_certificate(
     shop.patch_secret("orders", json!({ "stringData": { "theirs": "x" } })).await;
 
     shop.certificate("orders", "ca", json!({ "connection": postgresql() })).await;
-    eventually("the entries of the connection", || async { entries(&shop, "orders").await.contains_key("uri").then_some(()) }).await;
+    eventually("the entries of the connection", || async { entries(&shop, "orders").await.contains_key("uri").then_some(()) })
+        .await;
     let told = entries(&shop, "orders").await;
     assert_eq!(told.len(), ENTRY_NAMES.len(), "{:?}", told.keys());
     for (name, value) in [
@@ -54,7 +55,8 @@ async fn entries_come_change_and_go_with_the_connection_and_cost_no_certificate(
     ] {
         assert_eq!(told[name], value, "{name}");
     }
-    eventually("the binding", || async { shop.status("orders").await.binding.filter(|binding| binding.name == "orders") }).await;
+    eventually("the binding", || async { shop.status("orders").await.binding.filter(|binding| binding.name == "orders") })
+        .await;
 
     let mongodb = json!({ "hosts": ["a", "b"], "mountPath": "/certs" });
     shop.certificate("orders", "ca", json!({ "connection": mongodb })).await;
@@ -81,7 +83,7 @@ async fn entries_come_change_and_go_with_the_connection_and_cost_no_certificate(
 }
 
 #[tokio::test]
-async fn a_renewal_and_a_restart_leave_the_uri_and_bring_the_new_key() {
+async fn a_renewal_leaves_the_uri_and_brings_the_new_key() {
     let shop = open("reconnected").await;
     shop.ca_issuer(30).await;
     shop.certificate("orders", "ca", json!({ "connection": postgresql() })).await;
@@ -128,7 +130,8 @@ async fn while_no_certificate_for_the_new_user_can_be_had_the_uri_is_for_the_old
     connection["hosts"] = elsewhere["hosts"].clone();
     shop.certificate("orders", "ca", json!({ "username": "reports", "connection": connection })).await;
     shop.until("orders", "Issuing", "False IssuerNotAllowed").await;
-    eventually("the new host", || async { (entries(&shop, "orders").await["host"] == "elsewhere.example").then_some(()) }).await;
+    eventually("the new host", || async { (entries(&shop, "orders").await["host"] == "elsewhere.example").then_some(()) })
+        .await;
     let after = entries(&shop, "orders").await;
     assert_eq!((&after["username"], &after["private-key"]), (&before["username"], &before["private-key"]));
     assert!(after["uri"].starts_with("postgresql://orders@elsewhere.example/"), "{}", after["uri"]);
@@ -148,7 +151,10 @@ async fn a_certificate_from_atlas_comes_with_a_uri_and_not_for_other_databases()
     assert_eq!(told["username"], format!("CN={user}"));
     for (more, words) in [
         (json!({ "serverCAFile": "ca.crt" }), "remove spec.connection.serverCAFile"),
-        (json!({ "type": "postgresql", "hosts": ["a"], "srv": null, "serverCAFile": "/ca" }), "set spec.connection.type to mongodb"),
+        (
+            json!({ "type": "postgresql", "hosts": ["a"], "srv": null, "serverCAFile": "/ca" }),
+            "set spec.connection.type to mongodb",
+        ),
     ] {
         let mut wrong = connection.clone();
         for (name, value) in more.as_object().unwrap() {
@@ -156,7 +162,8 @@ async fn a_certificate_from_atlas_comes_with_a_uri_and_not_for_other_databases()
         }
         shop.certificate(&user, "atlas", json!({ "connection": wrong })).await;
         shop.until(&user, "Issuing", "False InvalidSpec").await;
-        eventually("the field to change", || async { shop.message(&user, "Issuing").await.contains(words).then_some(()) }).await;
+        eventually("the field to change", || async { shop.message(&user, "Issuing").await.contains(words).then_some(()) })
+            .await;
         assert_eq!(shop.condition(&user, "Ready").await, "True Issued", "the certificate works");
     }
     assert_eq!(shop.cluster.atlas.mints_of(&user).len(), 1);
@@ -171,7 +178,12 @@ async fn the_uris_of_the_page_are_those_of_its_examples() {
     let page = include_str!("../../docs/connection.md");
     let blocks: Vec<(&str, &str)> = page
         .split("\n```")
-        .filter_map(|block| block.strip_prefix("yaml\n").map(|yaml| ("yaml", yaml)).or_else(|| block.strip_prefix("text\n").map(|text| ("text", text))))
+        .filter_map(|block| {
+            block
+                .strip_prefix("yaml\n")
+                .map(|yaml| ("yaml", yaml))
+                .or_else(|| block.strip_prefix("text\n").map(|text| ("text", text)))
+        })
         .collect();
     let examples: Vec<(Value, &str)> = blocks
         .windows(2)

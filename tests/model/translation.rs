@@ -203,6 +203,7 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
     DatabaseUserCertificateStatus {
         observed_generation: Some(1),
         secret_name: Some("orders".to_owned()),
+        binding: None,
         serial_number: facts.as_ref().map(|facts| facts.serial_number.to_string()),
         subject: facts.as_ref().map(|_| SUBJECT_NAME.clone()),
         not_before: facts.as_ref().map(|facts| KubernetesTime(facts.not_before)),

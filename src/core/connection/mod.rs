@@ -20,7 +20,10 @@ use uri::uri;
 
 /// The names of all entries that [`entries`] may give.
 pub const ENTRY_NAMES: [&str; 9] =
-    ["type", "provider", "host", "port", "database", "username", "uri", "certificates", "private-key"];
+    ["type", "provider", "host", "port", "database", "username", URI, "certificates", "private-key"];
+
+/// The entry with the connection string. It is there whenever any of them is.
+pub const URI: &str = "uri";
 
 /// The value of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub fn entries(spec: &DatabaseUserCertificateSpec, subject: &Subject) -> BTreeMa
         ("host", host.and_then(text)),
         ("port", port.and_then(text)),
         ("database", connection.database.as_deref().and_then(text)),
-        ("uri", text(&uri(connection, &username))),
+        (URI, text(&uri(connection, &username))),
         ("username", text(&username)),
         // servicebinding.io means the CAs to trust. Which these are is known only if they are the CA of the users too.
         (

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry,
+    Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry, SecretView,
     backoff::is_waited_for,
     desired, next_attempt,
     renewal::unheeded_renew_before,
@@ -14,10 +14,11 @@ use super::{
 use crate::{
     api::{
         CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate,
-        MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, Reason, Severity, VerifiedSecret, printable, remove_condition,
-        set_condition, set_stalled, truncated_to_second,
+        MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, Reason, SecretBinding, Severity, VerifiedSecret, printable,
+        remove_condition, set_condition, set_stalled, truncated_to_second,
     },
     certificate::CertificateFacts,
+    connection,
 };
 
 const HISTORY_LENGTH: usize = 5;
@@ -37,6 +38,7 @@ pub fn next_status(
     status.observed_generation = object.metadata.generation;
     status.secret_name = Some(object.secret_name());
     record_certificate(&mut status, observed, now);
+    status.binding = binding(object, observed);
     drop_expired(&mut status, now);
     if let Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time: Some(renewal_time) } = decision {
         status.renewal_time = Some(Time(*renewal_time));
@@ -44,6 +46,13 @@ pub fn next_status(
     }
     set_conditions(&mut status, object, observed, decision, now);
     status
+}
+
+/// The Secret, for service bindings: once it holds the entries of the connection, and while they are asked for.
+fn binding(object: &DatabaseUserCertificate, observed: &Observed) -> Option<SecretBinding> {
+    let has_entries = |view: &&SecretView| view.certificate.is_ok() && view.layout.entries.contains(connection::URI);
+    observed.secret.ours().filter(has_entries).filter(|_| object.spec.connection.is_some())?;
+    Some(SecretBinding { name: object.secret_name() })
 }
 
 /// The status that claims one certificate, written before it is asked for.

@@ -14,6 +14,7 @@ use crate::{
         },
     },
     certificate::{CertificatePair, encode_keystore},
+    connection,
 };
 
 /// The longest password of a keystore, in bytes: the `openssl` command cuts passwords of 1024 bytes and more.
@@ -116,6 +117,7 @@ pub fn entries(content: &Content<'_>) -> BTreeMap<String, Entry> {
     all.extend(previous(content));
     all.extend(ca);
     all.extend(always);
+    all.extend(of_connection(content, &all));
     all
 }
 
@@ -124,7 +126,8 @@ pub fn entries(content: &Content<'_>) -> BTreeMap<String, Entry> {
 pub fn wanted_keys(spec: &DatabaseUserCertificateSpec) -> Vec<&str> {
     let always = [TLS_CERTIFICATE, TLS_PRIVATE_KEY, TLS_COMBINED, CA_CERTIFICATE];
     let optional = [KEYSTORE_PASSWORD, PREVIOUS_CERTIFICATE, PREVIOUS_PRIVATE_KEY, PREVIOUS_COMBINED];
-    always.into_iter().chain(optional).chain(spec.formats.iter().map(SecretFormat::key)).collect()
+    let of_connection = spec.connection.iter().flat_map(|_| connection::ENTRY_NAMES);
+    always.into_iter().chain(optional).chain(spec.formats.iter().map(SecretFormat::key)).chain(of_connection).collect()
 }
 
 /// The keystore that the spec asks for; there is one at most.
@@ -191,6 +194,16 @@ fn made_password(content: &Content<'_>) -> Option<(String, Entry)> {
         None => Entry::Untouched,
     };
     Some((KEYSTORE_PASSWORD.to_owned(), entry))
+}
+
+/// What tells clients how to reach the database. Copies are of what the Secret holds besides.
+fn of_connection(content: &Content<'_>, others: &BTreeMap<String, Entry>) -> Vec<(String, Entry)> {
+    let entry = |told| match told {
+        connection::Entry::Text(text) => Entry::text(&text),
+        connection::Entry::CopyOf(name) => others.get(name).cloned().unwrap_or(Entry::Absent),
+    };
+    let told = connection::entries(content.spec, &content.pair.facts().subject);
+    told.into_iter().map(|(name, told)| (name.to_owned(), entry(told))).collect()
 }
 
 fn previous(content: &Content<'_>) -> Vec<(String, Entry)> {

@@ -32,10 +32,12 @@ pub struct LayoutRecord {
 #[must_use]
 pub fn digest(spec: &DatabaseUserCertificateSpec) -> String {
     let template = spec.secret_template.as_ref().filter(|template| **template != SecretTemplate::default());
-    if spec.formats.is_empty() && template.is_none() && !spec.keep_previous {
+    // The entries of the connection name the user too.
+    let connection = spec.connection.as_ref().map(|connection| (connection, &spec.username, &spec.subject));
+    if spec.formats.is_empty() && template.is_none() && !spec.keep_previous && connection.is_none() {
         return String::new();
     }
-    let asked_for = json!([spec.formats, template, spec.keep_previous]).to_string();
+    let asked_for = json!([spec.formats, template, spec.keep_previous, connection]).to_string();
     hex::encode(&hash(&SHA256, asked_for.as_bytes()).as_ref()[..8])
 }
 

@@ -3,6 +3,7 @@
 
 mod certificate;
 mod conditions;
+mod connection;
 mod credentials;
 mod failure;
 mod layout;
