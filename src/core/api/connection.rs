@@ -57,11 +57,11 @@ const OPTIONS_KEEP_THE_LOGIN_OF_MONGODB: &str = concat!(
     )
 );
 
-/// The same for clients of `PostgreSQL` and `MySQL`.
+/// The same for clients of PostgreSQL and MySQL.
 const OPTIONS_KEEP_THE_LOGIN_OF_OTHERS: &str = concat!(
     "self.type == 'mongodb' || ",
     each_option!(
-        "!(n in ['ssl', 'tls', 'usessl', 'requiressl', 'sslmode', 'sslca', 'sslcapath', 'sslcert', 'sslcertmode', 'sslkey', 'sslrootcert', 'gssencmode'])"
+        "!(n in ['ssl', 'tls', 'usessl', 'requiressl', 'sslmode', 'sslca', 'sslcapath', 'sslcert', 'sslcertmode', 'sslkey', 'sslrootcert'])"
     )
 );
 

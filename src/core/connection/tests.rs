@@ -14,8 +14,9 @@ use parsers::{Parsed, libpq, mongodb_driver, parsed};
 /// A spec as a user writes it.
 fn spec(connection: Value) -> DatabaseUserCertificateSpec {
     let mut spec = json!({ "username": "orders", "issuerRef": { "name": "ca" }, "connection": { "mountPath": "/certs" } });
-    for (key, value) in connection.as_object().unwrap() {
-        spec["connection"][key] = value.clone();
+    let Value::Object(connection) = connection else { panic!("{connection} is no object") };
+    for (key, value) in connection {
+        spec["connection"][key] = value;
     }
     serde_json::from_value(spec).unwrap()
 }

@@ -67,7 +67,7 @@ pub fn libpq<'a>(uris: impl Iterator<Item = &'a str>) -> Option<Vec<Parsed>> {
     python("Python and libpq", LIBPQ, uris)
 }
 
-/// What `PyMongo` reads, one of MongoDB's own drivers; `None` where it is missing.
+/// What PyMongo reads, one of MongoDB's own drivers; `None` where it is missing.
 pub fn mongodb_driver<'a>(uris: impl Iterator<Item = &'a str>) -> Option<Vec<Parsed>> {
     python("Python and PyMongo", PYMONGO, uris)
 }
