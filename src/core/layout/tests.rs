@@ -208,3 +208,17 @@ fn a_pair_is_kept_only_if_its_replacement_says_nothing_against_it(#[case] cause:
     assert!(!keeps_previous(&keep, cause, &former, &former, now), "it is the same");
     assert!(!keeps_previous(&keep, cause, &facts("01", "reports", 10), &new, now), "it is another user's");
 }
+
+#[rstest]
+#[case::one_ca(Some("CA"), Entry::Value(b"CA".to_vec().into()))]
+#[case::no_ca(None, Entry::Absent)]
+fn a_connection_adds_its_entries_with_copies_of_others(#[case] ca_certificate: Option<&str>, #[case] certificates: Entry) {
+    let spec = spec(json!({ "connection": { "hosts": ["a"], "mountPath": "/certs", "serverCAFile": "ca.crt" } }));
+    let found = entries(&Content { ca_certificate, ..content(&spec) });
+    assert_eq!(found["private-key"], found["tls.key"]);
+    assert_eq!(found["certificates"], certificates);
+    assert_eq!(found["username"], Entry::Value(b"CN=orders".to_vec().into()));
+    assert!(found.keys().all(|name| wanted_keys(&spec).contains(&name.as_str())), "{found:?}");
+    assert!(!digest(&spec).is_empty());
+    assert!(LayoutRecord::of(&spec, &found).entries.contains("uri"), "what is not asked for any more can be taken away");
+}
