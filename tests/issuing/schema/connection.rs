@@ -134,10 +134,9 @@ async fn a_connection_may_say_all_that_clients_understand() {
         json!({}),
         json!({ "hosts": null, "srv": "cluster0.ab1cd.mongodb.net", "provider": "atlas" }),
         json!({ "hosts": ["a", "a:27018", "10.0.0.1", "10.0.0.1:1", "[2001:db8::1]", "[2001:db8::1]:65535", "xn--mnchen-3ya.example"] }),
-        json!({ "hosts": hosts, "database": "orders-ä", "serverCAFile": "/etc/ssl/certs/ca.pem" }),
+        merged(json!({ "hosts": hosts, "database": "orders-ä", "serverCAFile": "/etc/ssl/certs/ca.pem" }), options(&many)),
         options(&[("readPreferenceTags", "dc:ny,rack:1"), ("readPreferenceTags", "dc:ny"), ("readPreferenceTags", "")]),
         options(&[("tlsDisableOCSPEndpointCheck", "true"), ("directConnection", "true"), ("appName", "a & b")]),
-        options(&many),
         merged(json!({ "hosts": null, "srv": "a.example.net" }), options(&[("srvMaxHosts", "2"), ("loadBalanced", "false")])),
         merged(
             json!({ "type": "postgresql", "serverCAFile": "ca.crt", "hosts": ["a", "b:5433"], "database": "a/b $" }),
