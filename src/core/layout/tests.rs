@@ -213,7 +213,7 @@ fn a_pair_is_kept_only_if_its_replacement_says_nothing_against_it(#[case] cause:
 #[case::one_ca(Some("CA"), Entry::Value(b"CA".to_vec().into()))]
 #[case::no_ca(None, Entry::Absent)]
 fn a_connection_adds_its_entries_with_copies_of_others(#[case] ca_certificate: Option<&str>, #[case] certificates: Entry) {
-    let spec = spec(json!({ "connection": { "hosts": ["a"], "mountPath": "/certs", "serverCAFile": "ca.crt" } }));
+    let spec = spec(&json!({ "connection": { "hosts": ["a"], "mountPath": "/certs", "serverCAFile": "ca.crt" } }));
     let found = entries(&Content { ca_certificate, ..content(&spec) });
     assert_eq!(found["private-key"], found["tls.key"]);
     assert_eq!(found["certificates"], certificates);
