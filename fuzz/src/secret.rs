@@ -5,14 +5,14 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use usercert_operator::{
     api::{
-        DatabaseUserCertificate,
+        DatabaseUserCertificate, FormatType,
         names::{TLS_COMBINED, TLS_PRIVATE_KEY},
     },
     certificate::CertificatePair,
     controller::{
         Received,
         adoption::{abandoned, check_adoptable, holder},
-        secret::{SecretContent, placeholder, placeholder_patch, read, recall},
+        secret::{Additions, NamedPassword, ReadSecret, SecretContent, placeholder, placeholder_patch, read, recall},
     },
 };
 
@@ -31,8 +31,8 @@ struct Case {
 /// A `certificate` and the `secret` that it finds, as JSON.
 pub fn secret(data: &[u8]) -> Outcome {
     let Ok(Case { certificate, secret }) = serde_json::from_slice(data) else { return Outcome::Unread };
-    let (view, pair) = read(&certificate, &secret);
-    let fault = check_adoptable(&secret).err();
+    let ReadSecret { view, pair, .. } = read(&certificate, &secret, &NamedPassword::default());
+    let fault = check_adoptable(&certificate, &secret).err();
     let found = abandoned(&secret, String::new(), fault);
     let said = format!("{view:?} {found:?} {:?}", holder(&certificate, &secret));
     for key in key_material(&secret) {
@@ -62,6 +62,13 @@ pub fn open_text(certificate: &DatabaseUserCertificate, secret: &Secret) -> Stri
     serde_json::to_string(&shown).expect("what was read is written")
 }
 
+/// The object without what takes more than the certificate to write: a keystore and its password.
+fn plain(certificate: &DatabaseUserCertificate) -> DatabaseUserCertificate {
+    let mut plain = certificate.clone();
+    plain.spec.formats.retain(|format| format.type_ != FormatType::Pkcs12);
+    plain
+}
+
 fn assert_is_read_as_written(certificate: &DatabaseUserCertificate, pair: CertificatePair) {
     let facts = pair.facts().clone();
     let key = pair.key_pem();
@@ -76,9 +83,10 @@ fn assert_is_read_as_written(certificate: &DatabaseUserCertificate, pair: Certif
     let shown = format!("{content:?}");
     assert_keeps_secret(&shown, key.expose_secret().as_bytes());
     assert!(!shown.contains("-----BEGIN"), "{shown}");
-    let (view, _) = read(certificate, &content.to_secret(certificate));
+    let plain = plain(certificate);
+    let view = read(&plain, &content.to_secret(&plain, &Additions::default()), &NamedPassword::default()).view;
     let has_identity = certificate.metadata.uid.is_some() && certificate.metadata.name.is_some();
     assert!(view.complete || !has_identity, "what was written is not complete: {view:?}");
     assert_eq!(view.certificate, Ok(facts));
-    let _ = content.to_patch(certificate, &view);
+    let _ = content.to_patch(certificate, Some(&Additions::default()), &view);
 }
