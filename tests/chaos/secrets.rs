@@ -150,6 +150,16 @@ fn content(secret: &Secret) -> Result<Certificate, String> {
     if combined.facts().serial_number != facts.serial_number {
         return Err(format!("tls.crt is {}, tls-combined.pem is {}", facts.serial_number, combined.facts().serial_number));
     }
+    if !entry("previous-tls.crt").is_empty() {
+        let previous = CertificatePair::parse(entry("previous-tls.crt"), entry("previous-tls.key"));
+        let previous = previous.map_err(|error| format!("the former pair: {error}"))?;
+        if previous.facts().serial_number == facts.serial_number {
+            return Err(format!("{} is its own former pair", facts.serial_number));
+        }
+    }
+    if !entry("tls.pk8").is_empty() && entry("tls.pk8") != pair.key_der().as_slice() {
+        return Err("tls.pk8 is another key than tls.key".to_owned());
+    }
     Ok(Certificate {
         serial_number: facts.serial_number.to_string(),
         subject: facts.subject.to_string(),
