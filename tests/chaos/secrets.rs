@@ -15,6 +15,7 @@ use kube::{
 };
 use tokio::task::AbortHandle;
 use usercert_operator::certificate::CertificatePair;
+use usercert_test_support::evidence;
 
 use crate::world::NAME;
 
@@ -149,6 +150,11 @@ fn content(secret: &Secret) -> Result<Certificate, String> {
     let facts = pair.facts();
     if combined.facts().serial_number != facts.serial_number {
         return Err(format!("tls.crt is {}, tls-combined.pem is {}", facts.serial_number, combined.facts().serial_number));
+    }
+    if let Ok(password) = std::str::from_utf8(entry("keystore-password"))
+        && !password.is_empty()
+    {
+        evidence::secret(password);
     }
     if !entry("previous-tls.crt").is_empty() {
         let previous = CertificatePair::parse(entry("previous-tls.crt"), entry("previous-tls.key"));
