@@ -6,7 +6,7 @@ use serde::Deserialize;
 use usercert_operator::{
     api::{
         DatabaseUserCertificate, FormatType,
-        names::{TLS_COMBINED, TLS_PRIVATE_KEY},
+        names::{GROUP, PREVIOUS_COMBINED, PREVIOUS_PRIVATE_KEY, TLS_COMBINED, TLS_PRIVATE_KEY},
     },
     certificate::CertificatePair,
     controller::{
@@ -14,6 +14,7 @@ use usercert_operator::{
         adoption::{abandoned, check_adoptable, holder},
         secret::{Additions, NamedPassword, ReadSecret, SecretContent, placeholder, placeholder_patch, read, recall},
     },
+    layout::{KeystorePassword, keystore_format},
 };
 
 use crate::{
@@ -53,7 +54,8 @@ pub fn secret(data: &[u8]) -> Outcome {
 /// What the Secret has that is secret, where it has it in the form in which it would be seen.
 pub fn key_material(secret: &Secret) -> impl Iterator<Item = &[u8]> {
     let data = secret.data.iter().flatten();
-    data.filter(|(key, _)| matches!(key.as_str(), TLS_PRIVATE_KEY | TLS_COMBINED)).map(|(_, value)| value.0.as_slice())
+    data.filter(|(key, _)| matches!(key.as_str(), TLS_PRIVATE_KEY | TLS_COMBINED | PREVIOUS_PRIVATE_KEY | PREVIOUS_COMBINED))
+        .map(|(_, value)| value.0.as_slice())
 }
 
 /// What stands where everybody reads it.
@@ -62,11 +64,21 @@ pub fn open_text(certificate: &DatabaseUserCertificate, secret: &Secret) -> Stri
     serde_json::to_string(&shown).expect("what was read is written")
 }
 
-/// The object without what takes more than the certificate to write: a keystore and its password.
-fn plain(certificate: &DatabaseUserCertificate) -> DatabaseUserCertificate {
-    let mut plain = certificate.clone();
-    plain.spec.formats.retain(|format| format.type_ != FormatType::Pkcs12);
-    plain
+/// The object as the API server would take it: with one keystore at most, whose password is made, and without labels and annotations that are
+/// this operator's own.
+fn acceptable(certificate: &DatabaseUserCertificate) -> DatabaseUserCertificate {
+    let mut object = certificate.clone();
+    let mut has_keystore = false;
+    object.spec.formats.retain(|format| {
+        let is_keystore = format.type_ == FormatType::Pkcs12;
+        !(is_keystore && (format.password_secret_ref.is_some() || std::mem::replace(&mut has_keystore, true)))
+    });
+    if let Some(template) = &mut object.spec.secret_template {
+        for values in [&mut template.labels, &mut template.annotations] {
+            values.retain(|key, _| !key.starts_with(GROUP));
+        }
+    }
+    object
 }
 
 fn assert_is_read_as_written(certificate: &DatabaseUserCertificate, pair: CertificatePair) {
@@ -83,10 +95,12 @@ fn assert_is_read_as_written(certificate: &DatabaseUserCertificate, pair: Certif
     let shown = format!("{content:?}");
     assert_keeps_secret(&shown, key.expose_secret().as_bytes());
     assert!(!shown.contains("-----BEGIN"), "{shown}");
-    let plain = plain(certificate);
-    let view = read(&plain, &content.to_secret(&plain, &Additions::default()), &NamedPassword::default()).view;
+    let object = acceptable(certificate);
+    let keystore_password = keystore_format(&object.spec).map(|_| KeystorePassword::Made("made".into()));
+    let additions = Additions { keystore_password, ..Additions::default() };
+    let view = read(&object, &content.to_secret(&object, &additions), &NamedPassword::default()).view;
     let has_identity = certificate.metadata.uid.is_some() && certificate.metadata.name.is_some();
     assert!(view.complete || !has_identity, "what was written is not complete: {view:?}");
     assert_eq!(view.certificate, Ok(facts));
-    let _ = content.to_patch(certificate, Some(&Additions::default()), &view);
+    let _ = content.to_patch(&object, Some(&additions), &view);
 }

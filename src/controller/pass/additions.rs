@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use aws_lc_rs::rand;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt};
 use tracing::warn;
@@ -17,12 +18,12 @@ use crate::{
     decide::SecretView,
     keystore_password,
     kubernetes::{chain, request},
-    layout::{KeystorePassword, keeps_previous, keystore_format},
+    layout::{FormerPair, KeystorePassword, former_pair, keystore_format},
     secret::{self, Additions, NamedPassword, PreviousPair, ReadSecret},
 };
 
 /// How often the Secret is read before the certificate is written without what only the Secret holds, and how long that may take. Together
-/// they hold a certificate up for 17 seconds at most.
+/// with the password, which is waited for up to five seconds, they hold a certificate up for 22 seconds at most.
 const ATTEMPTS: u32 = 3;
 const LIMIT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(1);
@@ -41,21 +42,20 @@ pub(super) async fn for_new_pair(
     if object.unreadable_object().is_some() {
         return None;
     }
-    let former = seen.and_then(|seen| seen.certificate.as_ref().ok());
-    let keeps = former.is_some_and(|former| keeps_previous(&object.spec, cause, former, new, context.now()));
+    let now = context.now();
+    let replaced = seen.and_then(|seen| seen.certificate.as_ref().ok());
+    let former = replaced.map_or(FormerPair::Nothing, |replaced| former_pair(&object.spec, cause, replaced, new, now));
     let makes_password = keystore_format(&object.spec).is_some_and(|format| format.password_secret_ref.is_none());
     let named_password = keystore_password::read(context, object).await;
-    let read = match seen.filter(|_| keeps || makes_password) {
-        Some(seen) => read_former(context, object, seen, &named_password).await,
+    let read = match seen.filter(|_| former != FormerPair::Nothing || makes_password) {
+        Some(seen) => read_replaced(context, object, seen, &named_password).await,
         None => Ok(None),
     };
-    let previous = match (&read, former) {
-        (Err(()), _) if keeps => PreviousPair::Untouched,
-        (Ok(Some(read)), Some(former)) if keeps => {
-            let pair = read.pair.clone().filter(|pair| pair.facts().serial_number == former.serial_number);
-            pair.map_or(PreviousPair::Nothing, PreviousPair::Kept)
-        }
-        _ => PreviousPair::Nothing,
+    let previous = match (former, &read) {
+        (FormerPair::Nothing, _) | (_, Ok(None)) => PreviousPair::Nothing,
+        (_, Err(())) => PreviousPair::Untouched,
+        (FormerPair::Replaced, Ok(Some(read))) => PreviousPair::from(read.pair.clone()),
+        (FormerPair::AsItIs, Ok(Some(read))) => still_valid(read, now),
     };
     let keystore_password = match read {
         Err(()) if makes_password => None,
@@ -72,15 +72,19 @@ pub(super) fn for_repair(
     read: &ReadSecret,
     named_password: NamedPassword,
 ) -> Additions {
-    let now = context.now();
-    let previous = read.previous.clone().filter(|pair| pair.facts().not_after > now);
+    let previous = still_valid(read, context.now());
     let format = keystore_format(&object.spec);
     let keystore_password = format.map(|_| read.keystore_password.clone().unwrap_or_else(new_password));
-    Additions { previous: previous.map_or(PreviousPair::Nothing, PreviousPair::Kept), keystore_password, named_password }
+    Additions { previous, keystore_password, named_password }
+}
+
+/// The former pair in the Secret, unless it has expired.
+fn still_valid(read: &ReadSecret, now: Timestamp) -> PreviousPair {
+    read.previous.clone().filter(|pair| pair.facts().not_after > now).into()
 }
 
 /// The Secret in the version that was seen; `None` if there is a newer one by now, which the write will meet as a conflict.
-async fn read_former(
+async fn read_replaced(
     context: &Context,
     object: &DatabaseUserCertificate,
     seen: &SecretView,

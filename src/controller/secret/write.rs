@@ -206,6 +206,12 @@ impl SecretContent {
     }
 }
 
+impl From<Option<CertificatePair>> for PreviousPair {
+    fn from(pair: Option<CertificatePair>) -> Self {
+        pair.map_or(Self::Nothing, Self::Kept)
+    }
+}
+
 impl PreviousPair {
     fn pair(&self) -> Option<&CertificatePair> {
         match self {

@@ -50,7 +50,7 @@ pub struct SecretFormat {
     #[x_kube(validation = Rule::new("self != '.' && !self.startsWith('..')").message("key must not be '.' and not begin with '..'"))]
     #[x_kube(validation = Rule::new("!self.startsWith('previous-') && !(self in ['tls.crt', 'tls.key', 'tls-combined.pem', 'ca.crt', 'keystore-password', 'type', 'provider', 'host', 'port', 'uri', 'username', 'password', 'database', 'certificates', 'private-key'])").message("key must be another name: the operator or service bindings use this one"))]
     pub key: Option<String>,
-    /// PKCS12: the alias (friendly name) of the key. Default: `certificate`.
+    /// PKCS12: the alias (friendly name) of the key, in lower case, as Java has it. Default: `certificate`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128), regex(pattern = r"^[a-z0-9]([-._a-z0-9]*[a-z0-9])?$"))]
     pub alias: Option<String>,
@@ -173,5 +173,21 @@ impl SecretFormat {
     #[must_use]
     pub fn alias(&self) -> &str {
         self.alias.as_deref().unwrap_or("certificate")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rule_for_unique_names_knows_the_default_of_each_type() {
+        use FormatType::{Ca, Chain, CombinedPem, Pkcs8Der, Pkcs12};
+        for (type_, name) in
+            [(Pkcs12, "PKCS12"), (Pkcs8Der, "PKCS8DER"), (CombinedPem, "CombinedPEM"), (Chain, "Chain"), (Ca, "CA")]
+        {
+            assert_eq!(serde_json::to_value(type_).ok(), Some(name.into()));
+            assert!(key_of!("f").contains(&format!("'{name}': '{}'", type_.default_key())), "{name}");
+        }
     }
 }

@@ -14,5 +14,5 @@ mod record;
 mod tests;
 
 pub use entries::{Content, Entry, KeystorePassword, Previous, check_keystore_password, entries, keystore_format, wanted_keys};
-pub use previous::keeps_previous;
+pub use previous::{FormerPair, former_pair};
 pub use record::{LayoutRecord, digest};

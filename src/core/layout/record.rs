@@ -29,6 +29,9 @@ pub struct LayoutRecord {
 }
 
 /// A digest of all that the spec asks for beside the certificate itself. Empty if that is nothing.
+///
+/// A field that is added to what is asked for must be left out of the JSON while it has its default, and a further part must not be named while
+/// it is empty: otherwise an upgrade rewrites every Secret.
 #[must_use]
 pub fn digest(spec: &DatabaseUserCertificateSpec) -> String {
     let template = spec.secret_template.as_ref().filter(|template| **template != SecretTemplate::default());

@@ -200,13 +200,22 @@ fn facts(serial_number: &str, subject: &str, days: i64) -> CertificateFacts {
 #[case::not_yet_valid(Reason::NotYetValid, false)]
 fn a_pair_is_kept_only_if_its_replacement_says_nothing_against_it(#[case] cause: Reason, #[case] is_kept: bool) {
     let keep = spec(&json!({ "keepPrevious": true }));
-    let (former, new) = (facts("01", "orders", 10), facts("02", "orders", 90));
+    let (replaced, new) = (facts("01", "orders", 10), facts("02", "orders", 90));
     let now = Timestamp::UNIX_EPOCH;
-    assert_eq!(keeps_previous(&keep, cause, &former, &new, now), is_kept);
-    assert!(!keeps_previous(&spec(&json!({})), cause, &former, &new, now), "unless it is asked for");
-    assert!(!keeps_previous(&keep, cause, &former, &new, former.not_after), "it has expired");
-    assert!(!keeps_previous(&keep, cause, &former, &former, now), "it is the same");
-    assert!(!keeps_previous(&keep, cause, &facts("01", "reports", 10), &new, now), "it is another user's");
+    let nothing = FormerPair::Nothing;
+    let expected = if is_kept { FormerPair::Replaced } else { nothing };
+    assert_eq!(former_pair(&keep, cause, &replaced, &new, now), expected);
+    assert_eq!(former_pair(&spec(&json!({})), cause, &replaced, &new, now), nothing, "unless it is asked for");
+    assert_eq!(former_pair(&keep, cause, &replaced, &new, replaced.not_after), nothing, "it has expired");
+    assert_eq!(former_pair(&keep, cause, &facts("01", "reports", 10), &new, now), nothing, "it is another user's");
+}
+
+#[test]
+fn a_write_that_is_repeated_keeps_the_pair_that_the_first_one_kept() {
+    let (keep, written) = (spec(&json!({ "keepPrevious": true })), facts("02", "orders", 90));
+    let again = |spec| former_pair(spec, Reason::RenewalDue, &written, &written, Timestamp::UNIX_EPOCH);
+    assert_eq!(again(&keep), FormerPair::AsItIs);
+    assert_eq!(again(&spec(&json!({}))), FormerPair::Nothing);
 }
 
 #[rstest]
