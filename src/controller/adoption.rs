@@ -1,10 +1,12 @@
-//! Adoption: taking over a Secret of ours whose object is gone, as a restored backup brings it back.
+//! Whose a Secret is, and adoption: taking over a Secret of ours whose object is gone. A restored backup brings such a Secret back,
+//! or `deletionPolicy: Retain` has kept it.
 //!
 //! # Guarantees
 //!
 //! - A Secret that another program made is never taken over, whoever asks for it. Otherwise its content would be overwritten at
 //!   the next renewal and deleted with the object.
-//! - Adoption changes only the label and the owner references, in exactly the version that was looked at.
+//! - Adoption changes only the label, the annotation `usercert.dev/retained-for` and the owner references, in exactly the version
+//!   that was looked at.
 //!
 //! Whose a Secret is ([`holder`]):
 //!
@@ -13,9 +15,26 @@
 //! | this object | this object's | this object's |
 //! | a former object with the name of this one | nobody's | another's |
 //! | any other | another's | another's |
-//! | none | nobody's | another's |
+//! | none, see below | this object's, left to it, or nobody's | another's |
+//!
+//! A Secret without a controller is told apart by the label with the UID of its object, and by the annotation that names the object
+//! for which it is retained:
+//!
+//! | Label | Retained for | Whose |
+//! | --- | --- | --- |
+//! | this UID | this name | this object's |
+//! | another UID, or none | this name | left to this object: it is adopted without being asked for |
+//! | this UID | nobody | left to this object if its policy is `Retain`, for somebody has removed the annotation; else nobody's |
+//! | any other combination | | nobody's |
 //!
 //! A Secret that cannot be read counts as another's in any case.
+//!
+//! # What a forged mark gains
+//!
+//! Label and annotation can be written by whoever may write the Secret. That person could as well write a controller reference, or
+//! the content. So what a mark makes ours must still be what this operator could have written ([`check_entries`]), must be in the way
+//! of no issuer, and must not have the UID of another object that exists. It need not be only where the status or this process knows
+//! the Secret by its own UID: then others may have added entries of theirs.
 
 use std::collections::BTreeMap;
 
@@ -23,13 +42,13 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Owne
 use kube::{Resource, api::ObjectMeta};
 use serde_json::{Value, json};
 
-use super::secret::{first_pair, labels};
+use super::secret::{first_pair, labels, other_owners, ownership};
 use crate::{
     Received,
     api::{
-        DatabaseUserCertificate,
+        DatabaseUserCertificate, DeletionPolicy,
         names::{
-            CA_CERTIFICATE, CERTIFICATE_UID_LABEL, GROUP, SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED,
+            CA_CERTIFICATE, CERTIFICATE_UID_LABEL, GROUP, RETAINED_FOR_ANNOTATION, SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED,
             TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
         },
     },
@@ -39,8 +58,10 @@ use crate::{
 /// Who controls a Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Holder {
-    /// This object controls it.
+    /// This object controls it, or nobody does and it is retained for this object.
     ThisObject,
+    /// Nobody controls it any more, and it was retained for an object of this name. The text is a sentence about the Secret.
+    LeftToThisObject(String),
     /// Nobody any more: the Secret has our label or annotation, and its controller is gone, as in a restored backup. Its
     /// reference names no controller, or a former object with the name of this one. The text is a sentence about the Secret.
     Nobody(String),
@@ -63,9 +84,46 @@ pub fn holder<K: Resource>(object: &DatabaseUserCertificate, secret: &Received<K
             Holder::Nobody(format!("belongs to a former {} {}", owner.kind, owner.name))
         }
         Some(owner) => Holder::Another(format!("belongs to {} {}", owner.kind, owner.name)),
-        None if is_marked(metadata) => Holder::Nobody("belongs to nobody any more".to_owned()),
-        None => Holder::Another("was not made by this operator".to_owned()),
+        None if !is_marked(metadata) => Holder::Another("was not made by this operator".to_owned()),
+        None => holder_without_controller(object, metadata),
     }
+}
+
+fn holder_without_controller(object: &DatabaseUserCertificate, metadata: &ObjectMeta) -> Holder {
+    let is_labelled = label_of(metadata) == object.metadata.uid.as_deref();
+    match retained_for(metadata) {
+        Some(name) if Some(name) == object.metadata.name.as_deref() => {
+            if is_labelled {
+                Holder::ThisObject
+            } else {
+                Holder::LeftToThisObject(format!("is retained for the {} {name}", DatabaseUserCertificate::kind(&())))
+            }
+        }
+        Some(name) => Holder::Nobody(format!("is retained for the {} {name}", DatabaseUserCertificate::kind(&()))),
+        None if is_labelled && object.spec.deletion_policy == DeletionPolicy::Retain => {
+            Holder::LeftToThisObject("has lost the annotation that says for whom it is retained".to_owned())
+        }
+        None => Holder::Nobody("belongs to nobody any more".to_owned()),
+    }
+}
+
+/// The UID of the object that a Secret is labelled with.
+#[must_use]
+pub fn label_of(metadata: &ObjectMeta) -> Option<&str> {
+    metadata.labels.as_ref()?.get(CERTIFICATE_UID_LABEL).map(String::as_str)
+}
+
+/// The name of the object that a Secret without a controller is retained for.
+#[must_use]
+pub fn retained_for(metadata: &ObjectMeta) -> Option<&str> {
+    let name = metadata.annotations.as_ref()?.get(RETAINED_FOR_ANNOTATION).map(String::as_str)?;
+    controller_of(metadata).is_none().then_some(name)
+}
+
+/// Whether the object controls the Secret, which no mark can pretend.
+#[must_use]
+pub fn is_controlled(metadata: &ObjectMeta) -> bool {
+    controller_of(metadata).is_some()
 }
 
 fn controller_of(metadata: &ObjectMeta) -> Option<&OwnerReference> {
@@ -81,15 +139,16 @@ fn is_former(object: &DatabaseUserCertificate, owner: &OwnerReference) -> bool {
 
 /// Whether the Secret carries our label, or our annotation that backups keep.
 fn is_marked(metadata: &ObjectMeta) -> bool {
-    metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(CERTIFICATE_UID_LABEL))
-        || metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(SERIAL_NUMBER_ANNOTATION))
+    let is_annotated =
+        |annotations: &BTreeMap<String, String>| annotations.contains_key(SERIAL_NUMBER_ANNOTATION) || retained_for(metadata).is_some();
+    label_of(metadata).is_some() || metadata.annotations.as_ref().is_some_and(is_annotated)
 }
 
-/// Checks that the Secret holds what this operator could have written, so that it may be adopted.
+/// Checks that the Secret has no other type and no other keys than this operator writes.
 ///
 /// # Errors
-/// What it holds instead, as the end of a sentence.
-pub fn check_adoptable(secret: &Secret) -> Result<(), String> {
+/// What it has instead, as the end of a sentence.
+pub fn check_entries(secret: &Secret) -> Result<(), String> {
     let type_ = secret.type_.as_deref().unwrap_or_default();
     if type_ != TLS_SECRET_TYPE {
         return Err(format!("its type is {type_:?}, and this operator writes {TLS_SECRET_TYPE}"));
@@ -98,6 +157,15 @@ pub fn check_adoptable(secret: &Secret) -> Result<(), String> {
     if let Some(key) = secret.data.iter().flat_map(BTreeMap::keys).find(|key| !own_keys.contains(&key.as_str())) {
         return Err(format!("it has the key {key:?}, which this operator does not write"));
     }
+    Ok(())
+}
+
+/// Checks that the Secret holds what this operator could have written, so that it may be adopted.
+///
+/// # Errors
+/// What it holds instead, as the end of a sentence.
+pub fn check_adoptable(secret: &Secret) -> Result<(), String> {
+    check_entries(secret)?;
     match first_pair(secret) {
         Ok(pair) if pair.is_for_clients() => Ok(()),
         Ok(_) => Err("its certificate is not a client certificate".to_owned()),
@@ -105,30 +173,32 @@ pub fn check_adoptable(secret: &Secret) -> Result<(), String> {
     }
 }
 
-/// The patch that takes over a Secret in exactly this version. Only its label and its owner references change.
+/// The patch that has a Secret in exactly this version belong to the object, as its `deletionPolicy` says. Only the label, the annotation
+/// `usercert.dev/retained-for` and the owner references change. It adopts a Secret, and it carries out a changed policy.
 #[must_use]
-pub fn adoption_patch(object: &DatabaseUserCertificate, found: &AbandonedSecret) -> Value {
-    let owners: Vec<_> = found.owners.iter().cloned().chain(object.controller_owner_ref(&())).collect();
-    json!({
-        "metadata": {
-            "uid": found.uid,
-            "resourceVersion": found.resource_version,
-            "labels": labels(object),
-            "ownerReferences": owners,
-        },
-    })
+pub fn ownership_patch(
+    object: &DatabaseUserCertificate,
+    uid: &str,
+    resource_version: &str,
+    other_owners: &[OwnerReference],
+) -> Value {
+    let mut metadata = ownership(object, other_owners);
+    metadata["uid"] = json!(uid);
+    metadata["resourceVersion"] = json!(resource_version);
+    metadata["labels"] = json!(labels(object));
+    json!({ "metadata": metadata })
 }
 
 /// What decisions need to know of a Secret that nobody controls any more.
 #[must_use]
-pub fn abandoned(secret: &Secret, whose: String, fault: Option<String>) -> AbandonedSecret {
+pub fn abandoned(secret: &Secret, whose: String, is_retained: bool, fault: Option<String>) -> AbandonedSecret {
     let metadata = &secret.metadata;
-    let owners = metadata.owner_references.iter().flatten().filter(|owner| owner.controller != Some(true)).cloned().collect();
     AbandonedSecret {
         uid: metadata.uid.clone().unwrap_or_default(),
         resource_version: metadata.resource_version.clone().unwrap_or_default(),
-        owners,
+        owners: other_owners(metadata),
         whose,
+        is_retained,
         fault,
     }
 }
@@ -169,6 +239,7 @@ mod tests {
     fn whose(metadata: &Value) -> &'static str {
         match holder(&object(), &received(&json!({ "metadata": metadata }))) {
             Holder::ThisObject => "this",
+            Holder::LeftToThisObject(_) => "left",
             Holder::Nobody(_) => "nobody",
             Holder::Another(_) => "another",
         }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt};
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
-use k8s_openapi::{ByteString, api::core::v1::Secret};
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::{Resource, ResourceExt, api::ObjectMeta};
 use rustls::pki_types::CertificateDer;
 use secrecy::ExposeSecret;
@@ -15,11 +15,11 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerIdentity, VerifiedSecret,
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, DeletionPolicy, IssuerIdentity, VerifiedSecret,
         names::{
             CA_CERTIFICATE, CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, CONTROLLER, ISSUANCE_ANNOTATION,
             ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION, NOT_AFTER_ANNOTATION, RENEW_REQUESTED_ANNOTATION,
-            SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
+            RETAINED_FOR_ANNOTATION, SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
         },
     },
     certificate::{CertificateFacts, CertificatePair, PairError, Subject, check_leads_to},
@@ -81,7 +81,7 @@ impl SecretContent {
     #[must_use]
     pub fn to_secret(&self, object: &DatabaseUserCertificate) -> Secret {
         Secret {
-            metadata: ObjectMeta { annotations: Some(present(self.annotations())), ..new_metadata(object) },
+            metadata: new_metadata(object, present(self.annotations())),
             type_: Some(TLS_SECRET_TYPE.to_owned()),
             data: Some(present(self.data())),
             ..Secret::default()
@@ -92,15 +92,15 @@ impl SecretContent {
     /// of others are not named in it and so survive.
     #[must_use]
     pub fn to_patch(&self, object: &DatabaseUserCertificate, seen: &SecretView) -> Value {
-        json!({
-            "metadata": {
-                "uid": seen.uid,
-                "resourceVersion": seen.resource_version,
-                "labels": labels(object),
-                "annotations": self.annotations(),
-            },
-            "data": self.data(),
-        })
+        let mut annotations = json!(self.annotations());
+        let mut metadata = json!({ "uid": seen.uid, "resourceVersion": seen.resource_version, "labels": labels(object) });
+        if seen.deletion_policy != Some(object.spec.deletion_policy) {
+            let owned = ownership(object, &seen.owners);
+            metadata["ownerReferences"] = owned["ownerReferences"].clone();
+            annotations[RETAINED_FOR_ANNOTATION] = owned["annotations"][RETAINED_FOR_ANNOTATION].clone();
+        }
+        metadata["annotations"] = annotations;
+        json!({ "metadata": metadata, "data": self.data() })
     }
 
     /// The Secret after the write that returned `written`, without looking at its data again.
@@ -118,7 +118,7 @@ impl SecretContent {
 pub fn placeholder(object: &DatabaseUserCertificate) -> Secret {
     let empty = || ByteString(Vec::new());
     Secret {
-        metadata: new_metadata(object),
+        metadata: new_metadata(object, BTreeMap::new()),
         type_: Some(TLS_SECRET_TYPE.to_owned()),
         data: Some([(TLS_CERTIFICATE.to_owned(), empty()), (TLS_PRIVATE_KEY.to_owned(), empty())].into()),
         ..Secret::default()
@@ -288,6 +288,56 @@ fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>)
         chain: ChainView::default(),
         changed_by: None,
         spoilt: None,
+        deletion_policy: applied_policy(metadata),
+        owners: other_owners(metadata),
+    }
+}
+
+/// Which deletion policy the metadata of a Secret of ours carry out. `None` if they contradict each other: a Secret that is retained
+/// and controlled, or one that the garbage collector would delete because its only owner is the object.
+fn applied_policy(metadata: &ObjectMeta) -> Option<DeletionPolicy> {
+    let is_retained =
+        metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(RETAINED_FOR_ANNOTATION));
+    let uid = metadata.labels.as_ref().and_then(|labels| labels.get(CERTIFICATE_UID_LABEL));
+    let owners = || metadata.owner_references.iter().flatten();
+    let is_controlled = owners().any(|owner| owner.controller == Some(true));
+    match (is_controlled, is_retained) {
+        (true, false) => Some(DeletionPolicy::Delete),
+        (false, true) if owners().all(|owner| Some(&owner.uid) != uid) => Some(DeletionPolicy::Retain),
+        _ => None,
+    }
+}
+
+/// The owner references of a Secret besides that of a controller.
+pub(super) fn other_owners(metadata: &ObjectMeta) -> Vec<OwnerReference> {
+    metadata.owner_references.iter().flatten().filter(|owner| owner.controller != Some(true)).cloned().collect()
+}
+
+/// The part of a merge patch that has a Secret belong to the object as its `deletionPolicy` says. Other owners stay.
+pub(super) fn ownership(object: &DatabaseUserCertificate, other_owners: &[OwnerReference]) -> Value {
+    let others = other_owners.iter().filter(|owner| Some(&owner.uid) != object.metadata.uid.as_ref()).cloned();
+    let owners: Vec<OwnerReference> = others.chain(controller_reference(object)).collect();
+    json!({ "ownerReferences": owners, "annotations": { RETAINED_FOR_ANNOTATION: retained_for(object) } })
+}
+
+/// The reference that makes the object the controller of its Secret, unless the Secret is to be retained.
+fn controller_reference(object: &DatabaseUserCertificate) -> Option<OwnerReference> {
+    object.controller_owner_ref(&()).filter(|_| object.spec.deletion_policy == DeletionPolicy::Delete)
+}
+
+/// For whom the Secret is retained.
+fn retained_for(object: &DatabaseUserCertificate) -> Option<String> {
+    object.metadata.name.clone().filter(|_| object.spec.deletion_policy == DeletionPolicy::Retain)
+}
+
+/// The Secret after a write that changed only its metadata.
+#[must_use]
+pub fn with_metadata(seen: &SecretView, written: &ObjectMeta) -> SecretView {
+    SecretView {
+        resource_version: written.resource_version.clone().unwrap_or_default(),
+        deletion_policy: applied_policy(written),
+        owners: other_owners(written),
+        ..seen.clone()
     }
 }
 
@@ -300,12 +350,14 @@ fn has_own_metadata(object: &DatabaseUserCertificate, metadata: &ObjectMeta, fac
         && not_after == Some(facts.not_after)
 }
 
-fn new_metadata(object: &DatabaseUserCertificate) -> ObjectMeta {
+fn new_metadata(object: &DatabaseUserCertificate, mut annotations: BTreeMap<String, String>) -> ObjectMeta {
+    annotations.extend(retained_for(object).map(|name| (RETAINED_FOR_ANNOTATION.to_owned(), name)));
     ObjectMeta {
         name: Some(object.secret_name()),
         namespace: object.namespace(),
         labels: Some(labels(object)),
-        owner_references: object.controller_owner_ref(&()).map(|owner| vec![owner]),
+        annotations: Some(annotations),
+        owner_references: controller_reference(object).map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }
 }

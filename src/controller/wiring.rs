@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use super::{
     Context, FromMetadata, Received, Scope, SecretMetadata, Settings,
+    adoption::retained_for,
     events::Events,
     issuers::{IssuerDirectory, atlas_objects, controller as issuer_controller},
     kubernetes::chain,
@@ -257,10 +258,12 @@ fn location_of(secret: &SecretMetadata) -> SecretLocation {
     SecretLocation::from(NamespacedName::of(secret))
 }
 
+/// Wakes the object that controls the Secret, or for which it is retained.
 fn wake_owner(triggers: &Triggers, secret: &SecretMetadata) {
     let owners = secret.owner_references().iter().filter(|owner| owner.controller == Some(true));
-    for owner in owners.filter(|owner| owner.kind == DatabaseUserCertificate::kind(&())) {
-        triggers.wake(&Waiting::Certificate(ObjectKey::new(secret.namespace().unwrap_or_default(), &owner.name)));
+    let of_kind = owners.filter(|owner| owner.kind == DatabaseUserCertificate::kind(&()));
+    for owner in of_kind.map(|owner| owner.name.as_str()).chain(retained_for(&secret.metadata)) {
+        triggers.wake(&Waiting::Certificate(ObjectKey::new(secret.namespace().unwrap_or_default(), owner)));
     }
 }
 

@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as KubernetesTime;
 use kube::api::ObjectMeta;
 use usercert_operator::{
     api::{
-        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, Issuance,
-        IssuedCertificate, IssuerKind, IssuerReference, READY, Reason, UnaccountedCertificate, UnaccountedCertificates,
+        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, DeletionPolicy,
+        Issuance, IssuedCertificate, IssuerKind, IssuerReference, READY, Reason, UnaccountedCertificate, UnaccountedCertificates,
         VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION, set_condition,
     },
     certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
@@ -120,14 +120,7 @@ pub fn real_object(object: &Object, ledger: &[Time]) -> DatabaseUserCertificate 
         spec: DatabaseUserCertificateSpec {
             username: Some("orders".to_owned()),
             issuer_ref: Some(IssuerReference { kind: IssuerKind::CertificateIssuer, name: "atlas".to_owned() }),
-            user_ref: None,
-            secret_name: None,
-            months_until_expiration: None,
-            duration: None,
-            renew_before: None,
-            renew_before_percentage: None,
-            subject: None,
-            private_key: None,
+            ..DatabaseUserCertificateSpec::default()
         },
         status: Some(real_status(&object.status, ledger)),
     }
@@ -148,6 +141,8 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         ca_digest: None,
         chain: ChainView::default(),
         changed_by: None,
+        deletion_policy: Some(DeletionPolicy::Delete),
+        owners: Vec::new(),
     }
 }
 

@@ -60,6 +60,7 @@ pub(super) use {duration_rule, is_duration};
     printcolumn = r#"{"name":"Issuer","type":"string","priority":1,"jsonPath":".spec.issuerRef.name"}"#,
     printcolumn = r#"{"name":"Serial","type":"string","priority":1,"jsonPath":".status.serialNumber"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Issuing\")].reason"}"#,
+    printcolumn = r#"{"name":"Suspended","type":"boolean","priority":1,"jsonPath":".spec.suspend"}"#,
     selectable = ".spec.issuerRef.name",
     selectable = ".spec.secretName",
     selectable = ".spec.username"
@@ -123,6 +124,26 @@ pub struct DatabaseUserCertificateSpec {
     /// For CA issuers: the key to generate. Default: ECDSA 256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
+    /// Whether the operator leaves the certificate as it is. While this is `true`, no certificate is requested and a damaged
+    /// Secret is not repaired. A certificate that was requested before is still written to the Secret. `Ready` goes on telling
+    /// whether the certificate in the Secret works, and it expires as any other. Everything that is due is done as soon as this
+    /// is `false` again.
+    #[serde(default)]
+    pub suspend: bool,
+    /// What becomes of the Secret when this object is deleted. It may be changed at any time, and takes effect for deletions
+    /// after the condition `Issuing` has this generation. It does not change the certificate.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// What becomes of a Secret when its `DatabaseUserCertificate` is deleted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq, Hash)]
+pub enum DeletionPolicy {
+    /// The Secret is deleted with the object: the object is its controller.
+    #[default]
+    Delete,
+    /// The Secret stays: it has no controller. An object of the same name with the same Secret takes it up again.
+    Retain,
 }
 
 /// An object of another operator by name.

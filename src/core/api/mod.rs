@@ -8,9 +8,9 @@ pub mod names;
 mod reason;
 
 pub use certificate::{
-    CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, Issuance,
-    IssuedCertificate, IssuerKind, IssuerReference, ObjectName, PrivateKey, PrivateKeyAlgorithm, UnaccountedCertificate,
-    UnaccountedCertificates, VerifiedSecret,
+    CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, DeletionPolicy,
+    Issuance, IssuedCertificate, IssuerKind, IssuerReference, ObjectName, PrivateKey, PrivateKeyAlgorithm,
+    UnaccountedCertificate, UnaccountedCertificates, VerifiedSecret,
 };
 pub use condition::{
     ISSUING, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, STALLED, condition, printable, remove_condition, set_condition,

@@ -32,6 +32,10 @@ pub const ISSUANCE_ANNOTATION: &str = "usercert.dev/issuance-id";
 /// On the Secret: the value that its certificate answered. So a status that is lost does not lead to a second renewal.
 pub const RENEW_REQUESTED_ANNOTATION: &str = "usercert.dev/renew-requested-at";
 
+/// Annotation of a Secret that `deletionPolicy: Retain` keeps: the name of the `DatabaseUserCertificate` that it is kept for. The
+/// object of this name takes the Secret up without [`ADOPT_SECRET_ANNOTATION`], because its author asked for that with the policy.
+pub const RETAINED_FOR_ANNOTATION: &str = "usercert.dev/retained-for";
+
 /// Annotation of a `DatabaseUserCertificate`, with the value `true`: take over the Secret of its name as it is. This is for
 /// restored backups, whose objects have new UIDs. All of this must hold:
 ///

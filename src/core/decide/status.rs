@@ -35,6 +35,9 @@ pub fn next_status(
     status.secret_name = Some(object.secret_name());
     record_certificate(&mut status, observed, now);
     drop_expired(&mut status, now);
+    if *decision == Decision::Suspend {
+        status.renewal_time = None;
+    }
     if let Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time: Some(renewal_time) } = decision {
         status.renewal_time = Some(Time(*renewal_time));
         status.failure = status.failure.filter(|failure| awaits_lost_answer(failure, now));
@@ -223,7 +226,11 @@ fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision
         Decision::Wait { reason, .. } | Decision::Block { reason, .. } => {
             Some(reason.severity() == Severity::Warning && !serves_as_it_is(object, observed, now))
         }
-        Decision::Keep { .. } | Decision::Repair { .. } | Decision::Adopt => Some(false),
+        Decision::Keep { .. }
+        | Decision::Repair { .. }
+        | Decision::Adopt
+        | Decision::ApplyDeletionPolicy
+        | Decision::Suspend => Some(false),
         Decision::Issue { .. }
         | Decision::LookUpUser { .. }
         | Decision::Queue
@@ -283,6 +290,14 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
             "waiting for its turn: certificates of this Atlas project that expire sooner go first".to_owned(),
         ),
         Decision::Adopt => (false, Reason::SecretAdopted, "the Secret is being taken over".to_owned()),
+        Decision::ApplyDeletionPolicy => {
+            (false, Reason::DeletionPolicyApplied, "the Secret's controller is being changed".to_owned())
+        }
+        Decision::Suspend => (
+            false,
+            Reason::Suspended,
+            "spec.suspend is true: nothing is issued, renewed or repaired until it is false".to_owned(),
+        ),
         Decision::Save => {
             (true, Reason::SecretNotWritable, "a certificate was issued and is being written to the Secret".to_owned())
         }
@@ -302,6 +317,8 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
         Decision::Block { .. }
         | Decision::Await
         | Decision::Adopt
+        | Decision::ApplyDeletionPolicy
+        | Decision::Suspend
         | Decision::LookUpUser { .. }
         | Decision::Queue
         | Decision::Issue { .. }

@@ -20,9 +20,9 @@ use rstest::rstest;
 use super::*;
 use crate::{
     api::{
-        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING,
-        Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, UnaccountedCertificates,
-        VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION,
+        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus,
+        DeletionPolicy, ISSUING, Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason,
+        UnaccountedCertificates, VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION,
     },
     certificate::{CertificateFacts, KeyAlgorithm, NameConstraints, PrivateKeySpec, Subject},
 };
@@ -45,14 +45,7 @@ fn object() -> DatabaseUserCertificate {
         spec: DatabaseUserCertificateSpec {
             username: Some("orders".into()),
             issuer_ref: Some(IssuerReference { kind: crate::api::IssuerKind::CertificateIssuer, name: "issuer".into() }),
-            user_ref: None,
-            secret_name: None,
-            months_until_expiration: None,
-            duration: None,
-            renew_before: None,
-            renew_before_percentage: None,
-            subject: None,
-            private_key: None,
+            ..DatabaseUserCertificateSpec::default()
         },
         status: None,
     }
@@ -101,6 +94,8 @@ fn certificate() -> CertificateFacts {
 fn view() -> SecretView {
     SecretView {
         changed_by: None,
+        deletion_policy: Some(DeletionPolicy::Delete),
+        owners: Vec::new(),
         spoilt: None,
         uid: "secret-uid".into(),
         resource_version: "7".into(),

@@ -147,14 +147,7 @@ impl World {
         let spec = DatabaseUserCertificateSpec {
             username: Some(USER.into()),
             issuer_ref: Some(IssuerReference { kind: IssuerKind::CertificateIssuer, name: "issuer".into() }),
-            user_ref: None,
-            secret_name: None,
-            months_until_expiration: None,
-            duration: None,
-            renew_before: None,
-            renew_before_percentage: None,
-            subject: None,
-            private_key: None,
+            ..DatabaseUserCertificateSpec::default()
         };
         Self {
             object: DatabaseUserCertificate { metadata, spec, status: None },
@@ -235,8 +228,17 @@ impl World {
             resource_version: "0".into(),
             owners: Vec::new(),
             whose: "belonged to an object that is gone".into(),
+            is_retained: false,
             fault: None,
         }));
+    }
+
+    /// An object of this name has left the Secret behind, as `deletionPolicy: Retain` asks.
+    pub fn find_retained_secret(&mut self) {
+        self.find_abandoned_secret();
+        if let SecretState::Abandoned(found) = &mut self.secret {
+            found.is_retained = true;
+        }
     }
 
     fn next_version(&mut self) {

@@ -174,6 +174,7 @@ impl World {
             Write::Unsaved => self.kept.clone().map(|content| self.view(content)),
             Write::Repaired { with_issuer } => self.secret.ours().cloned().map(|view| self.repaired(view, with_issuer)),
             Write::Adopted => Some(self.adopted()),
+            Write::DeletionPolicy => self.secret.ours().cloned().map(|view| self.owned(view)),
         };
         let mut view = view.expect("there is something to write");
         self.versions += 1;
@@ -185,6 +186,8 @@ impl World {
     fn view(&self, content: Content) -> SecretView {
         let uid = self.secret.ours().map_or_else(|| format!("secret-{}", self.versions), |view| view.uid.clone());
         let view = SecretView {
+            deletion_policy: None,
+            owners: Vec::new(),
             changed_by: None,
             spoilt: None,
             uid,
@@ -204,7 +207,7 @@ impl World {
 
     /// The same with all that belongs to it.
     fn repaired(&self, view: SecretView, with_issuer: bool) -> SecretView {
-        let view = SecretView { complete: true, spoilt: None, ..view };
+        let view = self.owned(SecretView { complete: true, spoilt: None, ..view });
         match self.issuer.usable().and_then(IssuerFacts::ca).filter(|_| with_issuer) {
             Some(ca) => SecretView {
                 ca_digest: Some(ca.ca_digest.clone()),
@@ -213,6 +216,11 @@ impl World {
             },
             None => view,
         }
+    }
+
+    /// The same, with the controller that the object asks for.
+    fn owned(&self, view: SecretView) -> SecretView {
+        SecretView { deletion_policy: Some(self.object.spec.deletion_policy), ..view }
     }
 
     /// The Secret of an object that is gone holds a certificate of the same user and issuer.
