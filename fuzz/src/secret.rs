@@ -33,7 +33,7 @@ pub fn secret(data: &[u8]) -> Outcome {
     let Ok(Case { certificate, secret }) = serde_json::from_slice(data) else { return Outcome::Unread };
     let (view, pair) = read(&certificate, &secret);
     let fault = check_adoptable(&secret).err();
-    let found = abandoned(&secret, String::new(), fault);
+    let found = abandoned(&secret, String::new(), false, fault);
     let said = format!("{view:?} {found:?} {:?}", holder(&certificate, &secret));
     for key in key_material(&secret) {
         assert_keeps_secret_beside(&said, key, &open_text(&certificate, &secret));

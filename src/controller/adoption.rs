@@ -48,8 +48,8 @@ use crate::{
     api::{
         DatabaseUserCertificate, DeletionPolicy,
         names::{
-            CA_CERTIFICATE, CERTIFICATE_UID_LABEL, GROUP, RETAINED_FOR_ANNOTATION, SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED,
-            TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
+            CA_CERTIFICATE, CERTIFICATE_UID_LABEL, GROUP, RETAINED_FOR_ANNOTATION, SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE,
+            TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
         },
     },
     decide::AbandonedSecret,
@@ -120,7 +120,7 @@ pub fn retained_for(metadata: &ObjectMeta) -> Option<&str> {
     controller_of(metadata).is_none().then_some(name)
 }
 
-/// Whether the object controls the Secret, which no mark can pretend.
+/// Whether the Secret names a controller.
 #[must_use]
 pub fn is_controlled(metadata: &ObjectMeta) -> bool {
     controller_of(metadata).is_some()
@@ -139,8 +139,9 @@ fn is_former(object: &DatabaseUserCertificate, owner: &OwnerReference) -> bool {
 
 /// Whether the Secret carries our label, or our annotation that backups keep.
 fn is_marked(metadata: &ObjectMeta) -> bool {
-    let is_annotated =
-        |annotations: &BTreeMap<String, String>| annotations.contains_key(SERIAL_NUMBER_ANNOTATION) || retained_for(metadata).is_some();
+    let is_annotated = |annotations: &BTreeMap<String, String>| {
+        annotations.contains_key(SERIAL_NUMBER_ANNOTATION) || retained_for(metadata).is_some()
+    };
     label_of(metadata).is_some() || metadata.annotations.as_ref().is_some_and(is_annotated)
 }
 

@@ -22,6 +22,7 @@ use tracing::{info, warn};
 use super::{
     Context, FromMetadata, Received, Scope, SecretMetadata, Settings,
     adoption::retained_for,
+    deletions::Deletions,
     events::Events,
     issuers::{IssuerDirectory, atlas_objects, controller as issuer_controller},
     kubernetes::chain,
@@ -62,11 +63,14 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         Arc::clone(&secret_watches),
         lists.expect(),
     );
-    let certificates = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect());
+    let (deletions, deleted) = Deletions::new();
+    let certificates = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect(), move |object| {
+        deletions.saw(object)
+    });
     let certificate_store = certificates.store();
-    let issuers = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect());
+    let issuers = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect(), |_| {});
     let cluster_issuers = matches!(scope, Scope::Cluster { .. })
-        .then(|| controller(Api::all(client.clone()), &relists, settings.max_concurrent, lists.expect()));
+        .then(|| controller(Api::all(client.clone()), &relists, settings.max_concurrent, lists.expect(), |_| {}));
     let (namespace_store, namespace_writer) = reflector::store();
     let namespace_events = match scope {
         Scope::Cluster { .. } => {
@@ -131,6 +135,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     };
     tokio::select! {
         () = work => {}
+        () = deleted.tell(&context) => {}
         () = stopped_before_filled(stop.clone(), &context) => {}
         () = secret_events => {}
         () = namespace_events => {}
@@ -164,8 +169,15 @@ where
     }
 }
 
-/// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told.
-fn controller<K>(api: Api<Received<K>>, relists: &Relists, max_concurrent: u16, filling: Filling) -> Controller<Received<K>>
+/// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told. Each deletion that the
+/// watch shows is handed to `deleted`.
+fn controller<K>(
+    api: Api<Received<K>>,
+    relists: &Relists,
+    max_concurrent: u16,
+    filling: Filling,
+    deleted: impl Fn(&Received<K>) + Send + 'static,
+) -> Controller<Received<K>>
 where
     K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
@@ -173,10 +185,10 @@ where
     let objects = relists
         .watch(api, watcher::Config::default())
         .reflect(writer)
-        .inspect_ok(move |event| {
-            if matches!(event, watcher::Event::InitDone) {
-                filling.done();
-            }
+        .inspect_ok(move |event| match event {
+            watcher::Event::InitDone => filling.done(),
+            watcher::Event::Delete(object) => deleted(object),
+            _ => {}
         })
         .touched_objects();
     Controller::for_stream(objects, store).with_config(Config::default().concurrency(max_concurrent))

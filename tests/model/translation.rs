@@ -7,9 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as KubernetesTime;
 use kube::api::ObjectMeta;
 use usercert_operator::{
     api::{
-        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, DeletionPolicy,
-        Issuance, IssuedCertificate, IssuerKind, IssuerReference, READY, Reason, UnaccountedCertificate, UnaccountedCertificates,
-        VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION, set_condition,
+        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus,
+        DeletionPolicy, Issuance, IssuedCertificate, IssuerKind, IssuerReference, READY, Reason, UnaccountedCertificate,
+        UnaccountedCertificates, VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION, set_condition,
     },
     certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
     decide::{

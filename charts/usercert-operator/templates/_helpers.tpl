@@ -57,6 +57,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch]
+# Listed once when a DatabaseUserCertificate was deleted: an Event names the pods that use its Secret.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
 # Objects of the Atlas Kubernetes Operator that projectRef and userRef name. They are only read, and need not be served.
 - apiGroups: [atlas.mongodb.com]
   resources: [atlasprojects, atlasdatabaseusers]

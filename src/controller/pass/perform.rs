@@ -318,8 +318,7 @@ impl<'a> Performer<'a> {
                 message: "there is none to adopt".to_owned(),
             });
         };
-        let patch =
-            Patch::Merge(ownership_patch(pass.object(), &found.uid, &found.resource_version, &found.owners));
+        let patch = Patch::Merge(ownership_patch(pass.object(), &found.uid, &found.resource_version, &found.owners));
         let location = self.secret_name();
         let adopted = request("adopt the Secret", self.secrets().patch(&location.name, &parameters(false), &patch)).await?;
         Ok(self.wrote(secret::read(self.object, &adopted).0))

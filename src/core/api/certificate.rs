@@ -130,8 +130,8 @@ pub struct DatabaseUserCertificateSpec {
     /// is `false` again.
     #[serde(default)]
     pub suspend: bool,
-    /// What becomes of the Secret when this object is deleted. It may be changed at any time, and takes effect for deletions
-    /// after the condition `Issuing` has this generation. It does not change the certificate.
+    /// What becomes of the Secret when this object is deleted. It may be changed at any time, without a new certificate. A change
+    /// counts once the operator has written it to the owner references of the Secret: the Event `DeletionPolicyApplied` tells.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }

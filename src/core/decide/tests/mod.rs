@@ -5,6 +5,7 @@ mod certificate;
 mod conditions;
 mod credentials;
 mod failure;
+mod lifecycle;
 mod pattern;
 mod secret;
 mod unreadable;
