@@ -263,6 +263,73 @@ mod tests {
         assert_eq!(whose(&metadata), expected);
     }
 
+    /// Metadata with this label and this annotation, without those that are empty.
+    fn marked(uid: &str, name: &str) -> Value {
+        let present = |key: &str, value: &str| if value.is_empty() { json!({}) } else { json!({ key: value }) };
+        json!({
+            "labels": present("usercert.dev/certificate-uid", uid), "annotations": present("usercert.dev/retained-for", name),
+        })
+    }
+
+    #[rstest]
+    #[case::retained(marked("new", "orders"), "this")]
+    #[case::of_a_former_object(marked("old", "orders"), "left")]
+    #[case::without_its_label(marked("", "orders"), "left")]
+    #[case::for_another(marked("new", "other"), "nobody")]
+    #[case::of_another_for_another(marked("old", "other"), "nobody")]
+    #[case::for_nobody(marked("new", ""), "nobody")]
+    #[case::neither(marked("", ""), "another")]
+    fn a_secret_without_a_controller_is_retained_for_whom_its_annotation_names(
+        #[case] mut metadata: Value,
+        #[case] expected: &str,
+    ) {
+        assert_eq!(whose(&metadata), expected);
+        metadata["ownerReferences"] = json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x" }]);
+        assert_eq!(whose(&metadata), expected, "an owner that does not control it changes nothing");
+        metadata["ownerReferences"] = owner("Deployment", "orders", "x");
+        assert_eq!(whose(&metadata), "another", "another controller decides");
+    }
+
+    #[test]
+    fn a_retained_secret_that_lost_its_annotation_is_taken_up_again() {
+        let secret = received(&json!({ "metadata": marked("new", "") }));
+        let mut object = object();
+        object.spec.deletion_policy = DeletionPolicy::Retain;
+        assert!(matches!(holder(&object, &secret), Holder::LeftToThisObject(_)));
+        let of_another = received(&json!({ "metadata": marked("old", "") }));
+        assert!(matches!(holder(&object, &of_another), Holder::Nobody(_)), "it may be the Secret of an object that is there");
+    }
+
+    #[test]
+    fn the_policy_is_carried_out_in_the_metadata_alone_and_owners_of_others_stay() {
+        let others: Vec<OwnerReference> = serde_json::from_value(json!([
+            { "apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x" },
+            { "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "name": "orders", "uid": "new" },
+        ]))
+        .unwrap();
+        let mut object = object();
+        let patch = ownership_patch(&object, "s", "7", &others);
+        assert_eq!(patch["metadata"]["annotations"], json!({ "usercert.dev/retained-for": null }));
+        let uids = |patch: &Value| {
+            patch["metadata"]["ownerReferences"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|owner| owner["uid"].clone())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            (uids(&patch), patch["metadata"]["ownerReferences"][1]["controller"].clone()),
+            (vec![json!("x"), json!("new")], json!(true))
+        );
+        object.spec.deletion_policy = DeletionPolicy::Retain;
+        let patch = ownership_patch(&object, "s", "7", &others);
+        assert_eq!(uids(&patch), [json!("x")], "any reference to the object would have the Secret deleted with it");
+        assert_eq!(patch["metadata"]["annotations"], json!({ "usercert.dev/retained-for": "orders" }));
+        assert_eq!(patch["metadata"]["resourceVersion"], "7");
+        assert_eq!(patch.as_object().unwrap().len(), 1);
+    }
+
     fn secret(type_: &str, data: &[(&str, &str)]) -> Secret {
         let data: BTreeMap<&str, &str> = data.iter().copied().collect();
         let encoded = data.into_iter().map(|(key, value)| (key.to_owned(), k8s_openapi::ByteString(value.as_bytes().to_vec())));

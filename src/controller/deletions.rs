@@ -171,3 +171,83 @@ fn sentence(secret: &str, users: &[String]) -> String {
         users.len()
     )
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(name: &str, spec: &Value, status: &Value) -> Received<Pod> {
+        let mut spec = spec.clone();
+        if spec.get("containers").is_none() {
+            spec["containers"] = json!([{ "name": "app" }]);
+        }
+        serde_json::from_value::<Pod>(json!({ "metadata": { "name": name }, "spec": spec, "status": status })).unwrap().into()
+    }
+
+    fn container(content: Value) -> Value {
+        let mut container = content;
+        container["name"] = json!("app");
+        json!([container])
+    }
+
+    #[rstest]
+    #[case::volume(json!({ "volumes": [{ "name": "v", "secret": { "secretName": "orders" } }] }), true)]
+    #[case::projected(
+        json!({ "volumes": [{ "name": "v", "projected": { "sources": [{ "configMap": { "name": "x" } }, { "secret": { "name": "orders" } }] } }] }),
+        true
+    )]
+    #[case::csi(json!({ "volumes": [{ "name": "v", "csi": { "driver": "d", "nodePublishSecretRef": { "name": "orders" } } }] }), true)]
+    #[case::variable(
+        json!({ "containers": container(json!({ "env": [{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "orders", "key": "k" } } }] })) }),
+        true
+    )]
+    #[case::all_variables(json!({ "initContainers": container(json!({ "envFrom": [{ "secretRef": { "name": "orders" } }] })) }), true)]
+    #[case::another_secret(json!({ "volumes": [{ "name": "v", "secret": { "secretName": "other" } }] }), false)]
+    #[case::config_map_of_that_name(json!({ "volumes": [{ "name": "v", "configMap": { "name": "orders" } }] }), false)]
+    #[case::nothing(json!({}), false)]
+    fn a_pod_uses_a_secret_wherever_it_names_it(#[case] spec: Value, #[case] uses_it: bool) {
+        let pods = [pod("a", &spec, &json!({ "phase": "Running" }))];
+        assert_eq!(users_of(&pods, "orders").len(), usize::from(uses_it));
+    }
+
+    #[test]
+    fn three_of_the_running_pods_are_named_and_all_are_counted() {
+        let volume = json!({ "volumes": [{ "name": "v", "secret": { "secretName": "orders" } }] });
+        let with_phase = |name: &str, phase: &str| pod(name, &volume, &json!({ "phase": phase }));
+        let mut pods = vec![
+            with_phase("d", "Running"),
+            with_phase("c", "Pending"),
+            with_phase("done", "Succeeded"),
+            with_phase("b", "Running"),
+            with_phase("failed", "Failed"),
+            with_phase("a", "Running"),
+        ];
+        let said = sentence("orders", &users_of(&pods, "orders"));
+        assert!(
+            said.starts_with("the Secret orders is deleted with this object, and 4 running pods use it: a, b, c and 1 more;"),
+            "{said}"
+        );
+        pods.truncate(1);
+        let said = sentence("orders", &users_of(&pods, "orders"));
+        assert!(said.contains("1 running pod uses it: d;"), "{said}");
+    }
+
+    #[test]
+    fn a_secret_that_has_lost_its_owner_or_has_another_stays() {
+        let object: DatabaseUserCertificate = serde_json::from_value(json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": "orders", "uid": "1" }, "spec": {},
+        }))
+        .unwrap();
+        let goes = |uids: &[&str]| {
+            let owners: Vec<Value> =
+                uids.iter().map(|uid| json!({ "apiVersion": "v1", "kind": "X", "name": "x", "uid": uid })).collect();
+            goes_with(&object, &serde_json::from_value(json!({ "ownerReferences": owners })).unwrap())
+        };
+        assert!(goes(&["1"]));
+        assert!(!goes(&[]) && !goes(&["2"]) && !goes(&["1", "2"]));
+    }
+}

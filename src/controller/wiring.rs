@@ -65,7 +65,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     );
     let (deletions, deleted) = Deletions::new();
     let certificates = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect(), move |object| {
-        deletions.saw(object)
+        deletions.saw(object);
     });
     let certificate_store = certificates.store();
     let issuers = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect(), |_| {});

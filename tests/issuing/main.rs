@@ -17,6 +17,7 @@ mod ca;
 mod chart;
 mod endpoints;
 mod gitops;
+mod lifecycle;
 mod schema;
 mod secrecy;
 mod secrets;
