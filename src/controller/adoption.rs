@@ -32,9 +32,10 @@
 //! # What a forged mark gains
 //!
 //! Label and annotation can be written by whoever may write the Secret. That person could as well write a controller reference, or
-//! the content. So what a mark makes ours must still be what this operator could have written ([`check_entries`]), must be in the way
-//! of no issuer, and must not have the UID of another object that exists. It need not be only where the status or this process knows
-//! the Secret by its own UID: then others may have added entries of theirs.
+//! the content. So a Secret without a controller is ours, or is taken up, only if it holds nothing but what this operator could
+//! have written ([`check_adoptable`]), no issuer needs it, and its label does not have the UID of another object that exists. One
+//! that the status or this process knows by its own UID is ours whatever it holds: it may be spoilt, and others may have added
+//! entries.
 
 use std::collections::BTreeMap;
 
@@ -145,11 +146,11 @@ fn is_marked(metadata: &ObjectMeta) -> bool {
     label_of(metadata).is_some() || metadata.annotations.as_ref().is_some_and(is_annotated)
 }
 
-/// Checks that the Secret has no other type and no other keys than this operator writes.
+/// Checks that the Secret holds what this operator could have written, so that it may be adopted.
 ///
 /// # Errors
-/// What it has instead, as the end of a sentence.
-pub fn check_entries(secret: &Secret) -> Result<(), String> {
+/// What it holds instead, as the end of a sentence.
+pub fn check_adoptable(secret: &Secret) -> Result<(), String> {
     let type_ = secret.type_.as_deref().unwrap_or_default();
     if type_ != TLS_SECRET_TYPE {
         return Err(format!("its type is {type_:?}, and this operator writes {TLS_SECRET_TYPE}"));
@@ -158,15 +159,6 @@ pub fn check_entries(secret: &Secret) -> Result<(), String> {
     if let Some(key) = secret.data.iter().flat_map(BTreeMap::keys).find(|key| !own_keys.contains(&key.as_str())) {
         return Err(format!("it has the key {key:?}, which this operator does not write"));
     }
-    Ok(())
-}
-
-/// Checks that the Secret holds what this operator could have written, so that it may be adopted.
-///
-/// # Errors
-/// What it holds instead, as the end of a sentence.
-pub fn check_adoptable(secret: &Secret) -> Result<(), String> {
-    check_entries(secret)?;
     match first_pair(secret) {
         Ok(pair) if pair.is_for_clients() => Ok(()),
         Ok(_) => Err("its certificate is not a client certificate".to_owned()),

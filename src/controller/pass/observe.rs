@@ -12,7 +12,7 @@ use kube::{
 
 use crate::{
     Context, Received, Scope, SecretMetadata,
-    adoption::{Holder, abandoned, check_adoptable, check_entries, holder, is_controlled, label_of},
+    adoption::{Holder, abandoned, check_adoptable, holder, is_controlled, label_of},
     api::{
         DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerKey, IssuerKind, IssuerSpec, NamespacedName, ObjectKey,
         Reason, SecretLocation,
@@ -200,12 +200,14 @@ fn left_behind(
     found: &Received<Secret>,
 ) -> Option<SecretState> {
     let uid = found.uid().unwrap_or_default();
-    let verified = object.status.as_ref().and_then(|status| status.verified.as_ref());
-    let is_known = || verified.is_some_and(|verified| verified.uid == uid) || context.memory.knows(name, &uid);
+    let is_known = || {
+        let in_status = object.status.as_ref().and_then(|status| status.retained_secret_uid.as_ref());
+        in_status == Some(&uid) || context.memory.knows(name, &uid)
+    };
     let (whose, is_retained, fault) = match holder(object, found) {
         Holder::ThisObject if is_controlled(&found.metadata) || is_known() => return None,
         // Its marks may be forged.
-        Holder::ThisObject => ("has the marks of this object".to_owned(), true, check_entries(found).err()),
+        Holder::ThisObject => ("has the marks of this object".to_owned(), true, check_adoptable(found).err()),
         Holder::LeftToThisObject(whose) => (whose, true, check_adoptable(found).err()),
         Holder::Nobody(whose) => (whose, false, check_adoptable(found).err()),
         Holder::Another(owner) => return Some(SecretState::NotOurs(owner)),

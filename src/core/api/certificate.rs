@@ -268,6 +268,11 @@ pub struct DatabaseUserCertificateStatus {
     /// The version of the Secret whose content was verified last. While the Secret has this version, it is not read again.
     #[serde(default)]
     pub verified: Option<VerifiedSecret>,
+    /// With `deletionPolicy: Retain`: the UID of the Secret that holds the certificate. Labels and annotations of a Secret without
+    /// a controller can be forged, so the operator takes another Secret for its own only if the content is what it could have
+    /// written.
+    #[serde(default)]
+    pub retained_secret_uid: Option<String>,
 }
 
 /// A claim: the intent to request one certificate from Atlas, stored before the request is sent.

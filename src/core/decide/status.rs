@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     api::{
-        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate,
-        MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, Reason, Severity, VerifiedSecret, printable, remove_condition,
-        set_condition, set_stalled, truncated_to_second,
+        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, DeletionPolicy, ISSUING, Issuance,
+        IssuedCertificate, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, Reason, Severity, VerifiedSecret, printable,
+        remove_condition, set_condition, set_stalled, truncated_to_second,
     },
     certificate::CertificateFacts,
 };
@@ -34,6 +34,8 @@ pub fn next_status(
     status.observed_generation = object.metadata.generation;
     status.secret_name = Some(object.secret_name());
     record_certificate(&mut status, observed, now);
+    status.retained_secret_uid =
+        observed.secret.ours().filter(|_| object.spec.deletion_policy == DeletionPolicy::Retain).map(|view| view.uid.clone());
     drop_expired(&mut status, now);
     if *decision == Decision::Suspend {
         status.renewal_time = None;
