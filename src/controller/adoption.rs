@@ -24,7 +24,7 @@
 //! | --- | --- | --- |
 //! | this UID | this name | this object's |
 //! | another UID, or none | this name | left to this object: it is adopted without being asked for |
-//! | this UID | nobody | left to this object if its policy is `Retain`, for somebody has removed the annotation; else nobody's |
+//! | this UID | another name, or nobody | left to this object if its policy is `Retain`, for somebody has changed the annotation; else nobody's |
 //! | any other combination | | nobody's |
 //!
 //! A Secret that cannot be read counts as another's in any case.
@@ -92,19 +92,17 @@ pub fn holder<K: Resource>(object: &DatabaseUserCertificate, secret: &Received<K
 
 fn holder_without_controller(object: &DatabaseUserCertificate, metadata: &ObjectMeta) -> Holder {
     let is_labelled = label_of(metadata) == object.metadata.uid.as_deref();
-    match retained_for(metadata) {
-        Some(name) if Some(name) == object.metadata.name.as_deref() => {
-            if is_labelled {
-                Holder::ThisObject
-            } else {
-                Holder::LeftToThisObject(format!("is retained for the {} {name}", DatabaseUserCertificate::kind(&())))
-            }
-        }
-        Some(name) => Holder::Nobody(format!("is retained for the {} {name}", DatabaseUserCertificate::kind(&()))),
-        None if is_labelled && object.spec.deletion_policy == DeletionPolicy::Retain => {
-            Holder::LeftToThisObject("has lost the annotation that says for whom it is retained".to_owned())
-        }
-        None => Holder::Nobody("belongs to nobody any more".to_owned()),
+    let retained_for = retained_for(metadata);
+    let is_named = retained_for.is_some() && retained_for == object.metadata.name.as_deref();
+    let whose = match retained_for {
+        Some(name) => format!("is retained for the {} {name}", DatabaseUserCertificate::kind(&())),
+        None => "belongs to nobody any more".to_owned(),
+    };
+    match (is_labelled, is_named) {
+        (true, true) => Holder::ThisObject,
+        (false, true) => Holder::LeftToThisObject(whose),
+        (true, false) if object.spec.deletion_policy == DeletionPolicy::Retain => Holder::LeftToThisObject(whose),
+        (_, false) => Holder::Nobody(whose),
     }
 }
 
@@ -288,6 +286,8 @@ mod tests {
         let mut object = object();
         object.spec.deletion_policy = DeletionPolicy::Retain;
         assert!(matches!(holder(&object, &secret), Holder::LeftToThisObject(_)));
+        let renamed = received(&json!({ "metadata": marked("new", "other") }));
+        assert!(matches!(holder(&object, &renamed), Holder::LeftToThisObject(_)));
         let of_another = received(&json!({ "metadata": marked("old", "") }));
         assert!(matches!(holder(&object, &of_another), Holder::Nobody(_)), "it may be the Secret of an object that is there");
     }

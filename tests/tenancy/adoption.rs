@@ -98,10 +98,13 @@ async fn live_secret_is_not_taken(shop: &Shop) -> String {
     shop.annotate("second", "usercert.dev/adopt-secret", "true").await;
     shop.patch_secret("first", json!({ "metadata": { "annotations": { RETAINED_FOR: "second" } } })).await;
     shop.until("second", "Ready", "False SecretNotOwned").await;
+    crate::harness::eventually("the annotation is put back", || async {
+        (shop.secret("first").await?.metadata.annotations?[RETAINED_FOR] == "first").then_some(())
+    })
+    .await;
     shop.assert_quiet().await;
     let label = shop.secret("first").await.unwrap().metadata.labels.unwrap()[LABEL].clone();
     assert_eq!(Some(label), shop.get("first").await.metadata.uid);
-    shop.patch_secret("first", json!({ "metadata": { "annotations": { RETAINED_FOR: "first" } } })).await;
     assert_eq!(shop.until_ready("first").await.serial_number, serial);
     "SecretNotOwned, the Secret stays its object's".to_owned()
 }
