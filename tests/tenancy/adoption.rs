@@ -50,7 +50,7 @@ pub async fn no_secret_of_another_is_taken_for_a_retained_one(stage: &'static St
     for (what, name, type_, data) in [
         ("an ingress's Secret", "ingress-tls", "kubernetes.io/tls", tls(&server)),
         (
-            "a TLS Secret that this operator cannot read",
+            "a TLS Secret that nobody can read",
             "unread",
             "kubernetes.io/tls",
             json!({ "tls.crt": "x", "tls.key": "y" }),

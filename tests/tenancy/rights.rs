@@ -73,7 +73,7 @@ async fn attempts(stage: &Stage, shop: &Shop, account: &Client, (whose, elsewher
         ("the CA of an issuer", "ca", theirs),
         ("our own Secret, its owner taken away", "orders", json!({ "metadata": { "ownerReferences": null } })),
         (
-            "our own Secret, retained for an object without our label",
+            "our own Secret, retained without our label",
             "orders",
             json!({ "metadata": {
                 "ownerReferences": null, "annotations": { "usercert.dev/retained-for": "x" },
