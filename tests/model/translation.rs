@@ -171,6 +171,7 @@ fn real_memory(memory: &ObjectMemory, ledger: &[Time]) -> decide::ObjectMemory {
         failed_request: memory.failed_request.map(failed_request),
         failures: u32::from(memory.failures),
         repairs: Vec::new(),
+        owner_failure: None,
     }
 }
 
@@ -219,6 +220,7 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
             chain: None,
             chain_not_after: None,
         }),
+        retained_secret_uid: None,
     }
 }
 
