@@ -61,7 +61,8 @@ use crate::{
 pub enum Holder {
     /// This object controls it, or nobody does and it is retained for this object.
     ThisObject,
-    /// Nobody controls it any more, and it was retained for an object of this name. The text is a sentence about the Secret.
+    /// Nobody controls it, and it was retained for an object of this name, or for this one and its marks were changed. The text is a
+    /// sentence about the Secret.
     LeftToThisObject(String),
     /// Nobody any more: the Secret has our label or annotation, and its controller is gone, as in a restored backup. Its
     /// reference names no controller, or a former object with the name of this one. The text is a sentence about the Secret.
@@ -91,7 +92,8 @@ pub fn holder<K: Resource>(object: &DatabaseUserCertificate, secret: &Received<K
 }
 
 fn holder_without_controller(object: &DatabaseUserCertificate, metadata: &ObjectMeta) -> Holder {
-    let is_labelled = label_of(metadata) == object.metadata.uid.as_deref();
+    let label = label_of(metadata);
+    let is_labelled = label.is_some() && label == object.metadata.uid.as_deref();
     let retained_for = retained_for(metadata);
     let is_named = retained_for.is_some() && retained_for == object.metadata.name.as_deref();
     let whose = match retained_for {

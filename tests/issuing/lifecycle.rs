@@ -299,6 +299,12 @@ async fn a_retained_secret_is_mended_as_any_other() {
     shop.annotate("orders", "usercert.dev/renew-requested-at", "1").await;
     shop.until_new_serial("orders", &serial.unwrap()).await;
     assert_eq!(shop.value("orders", "theirs").await, "x");
+    shop.patch_secret("orders", json!({ "metadata": { "annotations": { RETAINED_FOR: null } } })).await;
+    until_owned(&shop, false).await;
+    let emptied = shop.until_ready("orders").await.serial_number.unwrap();
+    shop.patch_secret("orders", json!({ "data": { "tls.crt": "", "tls.key": "", "tls-combined.pem": null } })).await;
+    shop.until_new_serial("orders", &emptied).await;
+    shop.until_ready("orders").await;
 }
 
 #[tokio::test]

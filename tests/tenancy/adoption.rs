@@ -49,12 +49,7 @@ pub async fn no_secret_of_another_is_taken_for_a_retained_one(stage: &'static St
     let tls = |data: &(String, String)| json!({ "tls.crt": data.0, "tls.key": data.1 });
     for (what, name, type_, data) in [
         ("an ingress's Secret", "ingress-tls", "kubernetes.io/tls", tls(&server)),
-        (
-            "a TLS Secret that nobody can read",
-            "unread",
-            "kubernetes.io/tls",
-            json!({ "tls.crt": "x", "tls.key": "y" }),
-        ),
+        ("a TLS Secret that nobody can read", "unread", "kubernetes.io/tls", json!({ "tls.crt": "x", "tls.key": "y" })),
         ("a password", "db-password", "Opaque", json!({ "password": "theirs" })),
         ("another CA", "other-ca", "kubernetes.io/tls", tls(&new_ca(30))),
     ] {

@@ -200,16 +200,13 @@ fn left_behind(
     found: &Received<Secret>,
 ) -> Option<SecretState> {
     let uid = found.uid().unwrap_or_default();
-    let is_known = || {
-        let in_status = object.status.as_ref().and_then(|status| status.retained_secret_uid.as_ref());
-        in_status == Some(&uid) || context.memory.knows(name, &uid)
-    };
-    let (whose, is_retained, fault) = match holder(object, found) {
-        Holder::ThisObject if is_controlled(&found.metadata) || is_known() => return None,
-        // Its marks may be forged.
-        Holder::ThisObject => ("has the marks of this object".to_owned(), true, check_adoptable(found).err()),
-        Holder::LeftToThisObject(whose) => (whose, true, check_adoptable(found).err()),
-        Holder::Nobody(whose) => (whose, false, check_adoptable(found).err()),
+    let in_status = object.status.as_ref().and_then(|status| status.retained_secret_uid.as_ref());
+    let is_known = in_status == Some(&uid) || context.memory.knows(name, &uid);
+    let (whose, is_retained) = match holder(object, found) {
+        Holder::ThisObject if is_known || is_controlled(&found.metadata) => return None,
+        Holder::ThisObject => ("has the marks of this object".to_owned(), true),
+        Holder::LeftToThisObject(whose) => (whose, true),
+        Holder::Nobody(whose) => (whose, false),
         Holder::Another(owner) => return Some(SecretState::NotOurs(owner)),
     };
     if let Some(issuer) = issuer_that_needs(context, name) {
@@ -218,7 +215,9 @@ fn left_behind(
     if let Some(other) = object_of_label(context, object, &found.metadata) {
         return Some(SecretState::NotOurs(format!("belongs to DatabaseUserCertificate {other}")));
     }
-    if holder(object, found) == Holder::ThisObject && fault.is_none() {
+    // One that is known may be spoilt, and others may have added entries.
+    let fault = check_adoptable(found).err().filter(|_| !(is_known && is_retained));
+    if fault.is_none() && holder(object, found) == Holder::ThisObject {
         return None;
     }
     Some(SecretState::Abandoned(Box::new(abandoned(found, whose, is_retained, fault))))

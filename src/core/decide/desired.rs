@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::{CaFacts, IssuerFacts, IssuingMethod, Observed};
 use crate::{
-    api::{DatabaseUserCertificate, DeletionPolicy, PrivateKeyAlgorithm, names::RENEW_REQUESTED_ANNOTATION},
+    api::{DatabaseUserCertificate, PrivateKeyAlgorithm, names::RENEW_REQUESTED_ANNOTATION},
     certificate::{KeyAlgorithm, PrivateKeySpec, Subject},
 };
 
@@ -62,8 +62,6 @@ pub struct Desired {
     pub renew_before: RenewBefore,
     /// The value of the annotation that asks for a renewal.
     pub renew_request: Option<String>,
-    /// What becomes of the Secret when the object is deleted.
-    pub deletion_policy: DeletionPolicy,
 }
 
 /// A spec that cannot be carried out with this issuer.
@@ -87,7 +85,6 @@ impl Desired {
             order: order(object, facts)?,
             renew_before: renew_before(object)?,
             renew_request: renew_request(object),
-            deletion_policy: object.spec.deletion_policy,
         };
         desired.check_username(object)?;
         desired.check_renew_before()?;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry,
+    Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry, SecretState,
     backoff::is_waited_for,
     desired, next_attempt,
     renewal::unheeded_renew_before,
@@ -34,8 +34,7 @@ pub fn next_status(
     status.observed_generation = object.metadata.generation;
     status.secret_name = Some(object.secret_name());
     record_certificate(&mut status, observed, now);
-    status.retained_secret_uid =
-        observed.secret.ours().filter(|_| object.spec.deletion_policy == DeletionPolicy::Retain).map(|view| view.uid.clone());
+    status.retained_secret_uid = retained_secret_uid(object, observed);
     drop_expired(&mut status, now);
     if *decision == Decision::Suspend {
         status.renewal_time = None;
@@ -46,6 +45,18 @@ pub fn next_status(
     }
     set_conditions(&mut status, object, observed, decision, now);
     status
+}
+
+/// The UID of the Secret that is retained. It stays while that Secret is there and has lost a mark.
+fn retained_secret_uid(object: &DatabaseUserCertificate, observed: &Observed) -> Option<String> {
+    if object.spec.deletion_policy != DeletionPolicy::Retain {
+        return None;
+    }
+    match &observed.secret {
+        SecretState::Ours(view) => Some(view.uid.clone()),
+        SecretState::Abandoned(_) => observed.status.retained_secret_uid.clone(),
+        SecretState::Absent | SecretState::NotOurs(_) | SecretState::NeededByIssuer(_) => None,
+    }
 }
 
 /// The status that claims one certificate, written before it is asked for.

@@ -196,6 +196,24 @@ fn a_controller_that_something_puts_back_again_and_again_is_left_alone_for_a_whi
     assert_eq!(reason(&decide(&retaining(), &contested, at(30 * DAY))), Some(Reason::SecretContested));
 }
 
+#[test]
+fn the_status_remembers_the_secret_that_is_retained_while_it_is_there() {
+    let uid = |object: &DatabaseUserCertificate, secret: SecretState, before: Option<&str>| {
+        let mut observed = Observed { secret, ..observed() };
+        observed.status.retained_secret_uid = before.map(ToOwned::to_owned);
+        next_status(object, &observed, &decide(object, &observed, at(DAY)), at(DAY)).retained_secret_uid
+    };
+    let known = Some("secret-uid".to_owned());
+    assert_eq!(uid(&retaining(), observed().secret, None), known);
+    assert_eq!(uid(&retaining(), emptied().secret, None), known, "whatever it holds");
+    assert_eq!(uid(&retaining(), left_behind().secret, Some("secret-uid")), known, "though it lost a mark");
+    assert_eq!(uid(&retaining(), left_behind().secret, None), None);
+    for gone in [SecretState::Absent, SecretState::NotOurs("belongs to a Pod".into())] {
+        assert_eq!(uid(&retaining(), gone, Some("secret-uid")), None);
+    }
+    assert_eq!(uid(&object(), observed().secret, Some("secret-uid")), None, "a controller needs no such evidence");
+}
+
 /// What stands there is not known for certain.
 #[test]
 fn the_policy_of_an_object_that_cannot_be_read_is_not_carried_out() {
