@@ -115,8 +115,6 @@ async fn the_secret_of_a_suspended_object_stays_as_it_is_and_ready_tells_what_it
 
     certificate(&shop, "ca", json!({})).await;
     assert_eq!(shop.until_ready("orders").await.serial_number, serial, "mended at once, without a new certificate");
-    shop.delete::<Secret>("orders").await;
-    shop.until_ready("orders").await;
 
     certificate(&shop, "ca", json!({ "suspend": true })).await;
     shop.until("orders", "Issuing", "False Suspended").await;

@@ -42,6 +42,7 @@ pub const RETAINED_FOR_ANNOTATION: &str = "usercert.dev/retained-for";
 /// - The Secret carries the label or annotations of this operator.
 /// - It holds a client certificate with its key and nothing else.
 /// - It has no controller, or its controller is a former object with the name of this one.
+/// - Its label does not have the UID of another object that exists.
 pub const ADOPT_SECRET_ANNOTATION: &str = "usercert.dev/adopt-secret";
 
 /// Key of a TLS Secret: the certificate, then intermediates.
