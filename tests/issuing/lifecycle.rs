@@ -267,6 +267,25 @@ async fn a_policy_is_carried_out_though_the_issuer_is_gone_and_the_object_is_sus
     until_owned(&shop, true).await;
 }
 
+/// There is no finalizer of ours that would wait for it.
+#[tokio::test]
+async fn a_policy_that_is_changed_while_the_object_is_being_deleted_comes_too_late() {
+    let shop = open("policy-late").await;
+    shop.ca_issuer(30).await;
+    let mut manifest = Shop::manifest("orders", "ca", &json!({}));
+    manifest["metadata"]["finalizers"] = json!(["test/wait"]);
+    shop.apply(manifest.clone()).await;
+    shop.until_ready("orders").await;
+    shop.delete::<DatabaseUserCertificate>("orders").await;
+    manifest["spec"]["deletionPolicy"] = json!("Retain");
+    shop.apply(manifest.clone()).await;
+    shop.assert_quiet().await;
+    assert_eq!(ownership(&shop).await, (true, None));
+    manifest["metadata"]["finalizers"] = json!([]);
+    shop.apply(manifest).await;
+    eventually("the garbage collector deletes it", || async { shop.secret("orders").await.is_none().then_some(()) }).await;
+}
+
 #[tokio::test]
 async fn a_retained_secret_is_mended_as_any_other() {
     let shop = open("retained-mended").await;
