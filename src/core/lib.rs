@@ -3,10 +3,12 @@
 //! - [`api`]: the custom resources, conditions and reasons.
 //! - [`certificate`]: X.509 and PEM.
 //! - [`decide`]: the rules, and the order of the steps of a pass.
+//! - [`rollout`]: which workload is moved next to a new certificate.
 
 pub mod api;
 pub mod certificate;
 pub mod decide;
+pub mod rollout;
 
 // The derive macros for custom resources name the crate `kube`. That one would bring a client along, so this crate stands in for it.
 extern crate self as kube;

@@ -120,14 +120,7 @@ pub fn real_object(object: &Object, ledger: &[Time]) -> DatabaseUserCertificate 
         spec: DatabaseUserCertificateSpec {
             username: Some("orders".to_owned()),
             issuer_ref: Some(IssuerReference { kind: IssuerKind::CertificateIssuer, name: "atlas".to_owned() }),
-            user_ref: None,
-            secret_name: None,
-            months_until_expiration: None,
-            duration: None,
-            renew_before: None,
-            renew_before_percentage: None,
-            subject: None,
-            private_key: None,
+            ..DatabaseUserCertificateSpec::default()
         },
         status: Some(real_status(&object.status, ledger)),
     }
@@ -224,6 +217,7 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
             chain: None,
             chain_not_after: None,
         }),
+        rollout: None,
     }
 }
 

@@ -6,6 +6,8 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{Rollout, RolloutStatus};
+
 /// A DNS subdomain (RFC 1123), the form of object names.
 pub(super) const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
@@ -56,6 +58,7 @@ pub(super) use {duration_rule, is_duration};
     printcolumn = r#"{"name":"Secret","type":"string","jsonPath":".status.secretName"}"#,
     printcolumn = r#"{"name":"Expires","type":"string","jsonPath":".status.notAfter"}"#,
     printcolumn = r#"{"name":"Renews","type":"string","jsonPath":".status.renewalTime"}"#,
+    printcolumn = r#"{"name":"Rollout","type":"string","jsonPath":".status.rollout.progress"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Issuer","type":"string","priority":1,"jsonPath":".spec.issuerRef.name"}"#,
     printcolumn = r#"{"name":"Serial","type":"string","priority":1,"jsonPath":".status.serialNumber"}"#,
@@ -123,6 +126,9 @@ pub struct DatabaseUserCertificateSpec {
     /// For CA issuers: the key to generate. Default: ECDSA 256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
+    /// Moves the pods of workloads to each new certificate: most drivers read a certificate once, when they start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
 }
 
 /// An object of another operator by name.
@@ -222,7 +228,7 @@ pub struct DatabaseUserCertificateStatus {
     /// `Ready` is True while the Secret holds a working certificate. `Issuing` is True while a certificate is being issued;
     /// its reason says why, or why not. Two more types are present only while they are True. `Stalled`: the object is not
     /// Ready, and only a change by a person helps. `RenewalFailed`: the object is Ready, but no new certificate can be
-    /// issued.
+    /// issued. `RolledOut` is there with `spec.rollout` alone: it is True while all workloads have the certificate.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -247,6 +253,9 @@ pub struct DatabaseUserCertificateStatus {
     /// The version of the Secret whose content was verified last. While the Secret has this version, it is not read again.
     #[serde(default)]
     pub verified: Option<VerifiedSecret>,
+    /// How far the workloads of `spec.rollout` are.
+    #[serde(default)]
+    pub rollout: Option<RolloutStatus>,
 }
 
 /// A claim: the intent to request one certificate from Atlas, stored before the request is sent.

@@ -45,14 +45,7 @@ fn object() -> DatabaseUserCertificate {
         spec: DatabaseUserCertificateSpec {
             username: Some("orders".into()),
             issuer_ref: Some(IssuerReference { kind: crate::api::IssuerKind::CertificateIssuer, name: "issuer".into() }),
-            user_ref: None,
-            secret_name: None,
-            months_until_expiration: None,
-            duration: None,
-            renew_before: None,
-            renew_before_percentage: None,
-            subject: None,
-            private_key: None,
+            ..DatabaseUserCertificateSpec::default()
         },
         status: None,
     }
