@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    Plan,
+    Plan, RolledCertificate,
     plan::{Gate, Input, MOST_NAMES},
     state::{State, Tracked},
 };
@@ -165,6 +165,17 @@ pub fn refused(
     now: Timestamp,
 ) -> (DatabaseUserCertificateStatus, Vec<(Reason, String)>) {
     told_in(object, object.status.clone().unwrap_or_default(), (false, reason, message), now)
+}
+
+/// Whether nothing is left to do for this certificate and this spec, as the status says. Then nothing is asked of the API server.
+#[must_use]
+pub fn is_at_rest(object: &DatabaseUserCertificate, certificate: &RolledCertificate) -> bool {
+    let rollout = object.status.as_ref().and_then(|status| status.rollout.as_ref());
+    rollout.is_some_and(|rollout| {
+        rollout.complete
+            && rollout.serial_number == certificate.serial_number
+            && rollout.observed_generation == object.metadata.generation
+    })
 }
 
 /// The status of the object if this operator moves no workloads.

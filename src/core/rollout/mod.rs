@@ -9,6 +9,7 @@
 
 mod certificate;
 mod condition;
+mod not_movable;
 mod plan;
 mod readiness;
 mod serial_numbers;
@@ -20,7 +21,8 @@ mod windows;
 mod workload;
 
 pub use certificate::{KUBELET_LAG, RolledCertificate};
-pub use condition::{next_status, not_enabled, refused, without_rollout};
+pub use condition::{is_at_rest, next_status, not_enabled, refused, without_rollout};
+pub use not_movable::not_movable;
 pub use plan::{Found, Input, Look, Move, Plan, plan};
 pub use readiness::{Readiness, readiness};
 pub use serial_numbers::SerialNumbers;

@@ -76,6 +76,8 @@ pub struct Input<'a> {
 pub struct Move {
     /// Which workload.
     pub workload: WorkloadReference,
+    /// The object with this UID.
+    pub uid: String,
     /// In exactly this version: so two certificates cannot take each other's entry away.
     pub resource_version: String,
     /// The new value of the annotation.
@@ -311,6 +313,7 @@ fn next_move(input: &Input<'_>, workload: &Workload) -> Option<Move> {
     }
     Some(Move {
         workload: workload.reference.clone(),
+        uid: workload.uid.clone(),
         resource_version: workload.resource_version.clone(),
         serial_numbers: serial_numbers.to_string(),
     })

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube_core::{Selector, SelectorExt};
 use serde_json::Value;
 
-use super::{Readiness, SerialNumbers, Uses, readiness};
+use super::{Readiness, RolledCertificate, SerialNumbers, Uses, readiness};
 use crate::api::{WorkloadReference, names::SERIAL_NUMBERS_ANNOTATION};
 
 /// Who replaces the pods of a workload when its template changes.
@@ -28,6 +28,8 @@ pub enum Updates {
 pub struct Workload {
     /// Which one.
     pub reference: WorkloadReference,
+    /// Its UID.
+    pub uid: String,
     /// Its resourceVersion.
     pub resource_version: String,
     /// Its labels.
@@ -77,6 +79,7 @@ impl Workload {
                 kind: kind.to_owned(),
                 name: metadata["name"].as_str()?.to_owned(),
             },
+            uid: metadata["uid"].as_str().unwrap_or_default().to_owned(),
             resource_version: metadata["resourceVersion"].as_str().unwrap_or_default().to_owned(),
             labels: texts(&metadata["labels"]),
             is_being_deleted: !metadata["deletionTimestamp"].is_null(),
@@ -88,6 +91,14 @@ impl Workload {
             updates: updates(object),
             pods: None,
         })
+    }
+
+    /// Whether its pods have to be known: they tell unless its annotation and its readiness do.
+    #[must_use]
+    pub fn needs_pods(&self, certificate: &RolledCertificate) -> bool {
+        self.serial_numbers.get(&certificate.name) != Some(certificate.serial_number.as_str())
+            || self.readiness != Readiness::Ready
+            || self.updates != Updates::Rolling
     }
 
     /// How its pods use a Secret.
@@ -163,7 +174,7 @@ fn matches(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool 
     Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
 }
 
-fn texts(value: &Value) -> BTreeMap<String, String> {
+pub(super) fn texts(value: &Value) -> BTreeMap<String, String> {
     let entries = value.as_object().into_iter().flatten();
     entries.filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
 }

@@ -41,6 +41,7 @@ fn reference(name: &str) -> WorkloadReference {
 fn deployment(name: &str) -> Workload {
     Workload {
         reference: reference(name),
+        uid: format!("uid-of-{name}"),
         resource_version: "1".to_owned(),
         labels: [("app".to_owned(), name.to_owned())].into(),
         is_being_deleted: false,
