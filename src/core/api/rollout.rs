@@ -79,10 +79,12 @@ pub struct RolloutWindow {
     #[schemars(length(min = 1, max = 7))]
     pub days: Option<Vec<Day>>,
     /// When it starts, such as `22:00`.
-    #[schemars(length(equal = 5), regex(pattern = r"^([01][0-9]|2[0-3]):[0-5][0-9]$"))]
+    #[schemars(length(max = 5))]
+    #[x_kube(validation = Rule::new("self.matches('^([01][0-9]|2[0-3]):[0-5][0-9]$')").message("from must be a time of the day such as 22:00"))]
     pub from: String,
     /// When it ends, such as `04:00`. If this is earlier than `from`, it ends on the next day. `24:00` is the end of the day.
-    #[schemars(length(equal = 5), regex(pattern = r"^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$"))]
+    #[schemars(length(max = 5))]
+    #[x_kube(validation = Rule::new("self.matches('^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$')").message("to must be a time of the day such as 04:00, or 24:00"))]
     pub to: String,
     /// IANA name of the time zone, such as `Europe/Berlin`. Default: `UTC`. Where clocks are put forward, a time that is
     /// skipped counts as much later as the clocks were put forward. Where they are put back, a time that comes twice counts
