@@ -10,6 +10,7 @@ mod harness;
 
 mod decisions;
 mod interruptions;
+mod kstatus;
 mod kubelet;
 mod others;
 mod rest;

@@ -45,51 +45,62 @@ fn deployment(object: &Value) -> Option<Readiness> {
     let wanted = count(object, "spec", "replicas").unwrap_or(1);
     let [replicas, updated, ready, available] =
         ["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"].map(|field| in_status(object, field));
-    if updated < wanted {
-        return in_progress(format!("{updated} of {wanted} pods are new"));
+    if replicas < wanted || updated < wanted {
+        return in_progress(format!("{} of {wanted} pods are new", updated.min(replicas)));
     }
-    if replicas > updated {
-        return in_progress(format!("{} old pods are still there", replicas - updated));
+    if replicas > wanted {
+        return in_progress(format!("{} old pods are still there", replicas - wanted));
     }
     if available < updated || ready < wanted {
         return in_progress(format!("{} of {wanted} pods are available", available.min(ready)));
     }
+    // Without a deadline its controller does not say whether it progresses. The largest number stands for no deadline.
+    let deadline = count(object, "spec", "progressDeadlineSeconds").filter(|seconds| *seconds != i64::from(i32::MAX));
+    let is_done =
+        progressing.is_some_and(|condition| condition["status"] == "True" && condition["reason"] == "NewReplicaSetAvailable");
+    if deadline.is_some() && !is_done {
+        return in_progress("its last change is not carried out yet".to_owned());
+    }
     let is_available = condition(object, "Available").is_some_and(|condition| condition["status"] == "True");
-    if is_available { observed_at_all(object) } else { in_progress("it is not available".to_owned()) }
+    if is_available { None } else { in_progress("it is not available".to_owned()) }
 }
 
 fn stateful_set(object: &Value) -> Option<Readiness> {
+    let strategy = &object["spec"]["updateStrategy"];
+    if strategy["type"] == "OnDelete" {
+        return None;
+    }
     let wanted = count(object, "spec", "replicas").unwrap_or(1);
-    let partition = object["spec"]["updateStrategy"]["rollingUpdate"]["partition"].as_i64().unwrap_or(0);
-    let [replicas, updated, ready] = ["replicas", "updatedReplicas", "readyReplicas"].map(|field| in_status(object, field));
-    if object["spec"]["updateStrategy"]["type"] != "OnDelete" {
-        let to_update = wanted.saturating_sub(partition).max(0);
-        let is_whole = partition == 0 && object["status"]["currentRevision"] == object["status"]["updateRevision"];
-        if updated < to_update && !is_whole {
-            return in_progress(format!("{updated} of {to_update} pods are new"));
-        }
-        if partition == 0 && !is_whole {
-            return in_progress("its last change is not carried out yet".to_owned());
-        }
-    }
+    let [replicas, updated, ready, current] =
+        ["replicas", "updatedReplicas", "readyReplicas", "currentReplicas"].map(|field| in_status(object, field));
     if replicas != wanted || ready < wanted {
-        return in_progress(format!("{ready} of {wanted} pods are ready"));
+        return in_progress(format!("{} of {wanted} pods are ready", ready.min(replicas)));
     }
-    observed_at_all(object)
+    // The API server sets it to 0 if it is not given.
+    if let Some(partition) = strategy["rollingUpdate"]["partition"].as_i64() {
+        let to_update = wanted.saturating_sub(partition);
+        return if updated < to_update { in_progress(format!("{updated} of {to_update} pods are new")) } else { None };
+    }
+    let is_done = current >= wanted && object["status"]["currentRevision"] == object["status"]["updateRevision"];
+    if is_done { None } else { in_progress("its last change is not carried out yet".to_owned()) }
 }
 
 fn daemon_set(object: &Value) -> Option<Readiness> {
-    let wanted = in_status(object, "desiredNumberScheduled");
+    let Some(wanted) =
+        count(object, "status", "desiredNumberScheduled").filter(|_| !object["status"]["observedGeneration"].is_null())
+    else {
+        return in_progress("its controller has not seen it yet".to_owned());
+    };
     let [scheduled, updated, available, ready] =
         ["currentNumberScheduled", "updatedNumberScheduled", "numberAvailable", "numberReady"]
             .map(|field| in_status(object, field));
-    if updated < wanted && object["spec"]["updateStrategy"]["type"] != "OnDelete" {
-        return in_progress(format!("{updated} of {wanted} pods are new"));
+    if scheduled < wanted || updated < wanted {
+        return in_progress(format!("{} of {wanted} pods are new", updated.min(scheduled)));
     }
-    if scheduled < wanted || available < wanted || ready < wanted {
+    if available < wanted || ready < wanted {
         return in_progress(format!("{} of {wanted} pods are available", available.min(ready)));
     }
-    observed_at_all(object)
+    None
 }
 
 /// kstatus's rules for any kind, the counts that all kinds with replicas have, and the phase of Argo Rollouts.
@@ -116,15 +127,6 @@ fn generic(object: &Value) -> Option<Readiness> {
         }
     }
     None
-}
-
-/// A workload whose controller has never written a status is on its way.
-fn observed_at_all(object: &Value) -> Option<Readiness> {
-    if object["status"]["observedGeneration"].is_null() {
-        in_progress("its controller has not seen it yet".to_owned())
-    } else {
-        None
-    }
 }
 
 #[allow(clippy::unnecessary_wraps, reason = "each rule gives what it found, or nothing")]
@@ -175,12 +177,13 @@ mod tests {
 
     fn deployed(status: Value) -> Value {
         let whole = json!({ "observedGeneration": 4, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 3,
-            "availableReplicas": 3, "conditions": [{ "type": "Available", "status": "True" }] });
-        object(json!({ "replicas": 3 }), with(whole, status))
+            "availableReplicas": 3, "conditions": [{ "type": "Available", "status": "True" },
+            { "type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable" }] });
+        object(json!({ "replicas": 3, "progressDeadlineSeconds": 600 }), with(whole, status))
     }
 
     fn set(spec: Value, status: Value) -> Value {
-        let whole = json!({ "observedGeneration": 4, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 3,
+        let whole = json!({ "observedGeneration": 4, "replicas": 3, "updatedReplicas": 3, "readyReplicas": 3, "currentReplicas": 3,
             "currentRevision": "b", "updateRevision": "b" });
         object(json!({ "replicas": 3, "updateStrategy": spec }), with(whole, status))
     }
