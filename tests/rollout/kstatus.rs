@@ -103,10 +103,12 @@ fn daemon_set(random: &mut Random) -> Value {
 }
 
 fn worker(random: &mut Random) -> Value {
-    let conditions: Vec<Value> = ["Ready", "Stalled", "Reconciling"]
-        .into_iter()
-        .filter_map(|type_| (random.below(3) == 0).then(|| random.condition(type_, &["r"])))
-        .collect();
+    let mut conditions = Vec::new();
+    for type_ in ["Ready", "Stalled", "Reconciling"] {
+        if random.below(3) == 0 {
+            conditions.push(random.condition(type_, &["r"]));
+        }
+    }
     json!({
         "apiVersion": "example.com/v1", "kind": "Worker", "metadata": { "name": "a", "generation": 4 }, "spec": {},
         "status": { "observedGeneration": random.observed(), "conditions": conditions },

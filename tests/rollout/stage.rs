@@ -36,7 +36,7 @@ pub const LAG: SignedDuration = SignedDuration::from_secs(31);
 /// Longer than the operator rests while workloads are on their way.
 const LOOK: SignedDuration = SignedDuration::from_secs(6);
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 pub struct Stage {
     pub shop: Shop,
