@@ -242,10 +242,12 @@ async fn install_chart(control_plane: &ControlPlane, namespaces: &[&str]) {
         create_namespace(&client, namespace).await;
     }
     let chart = repository().join("charts/usercert-operator");
+    let worker = json!({ "group": "example.com", "version": "v1", "kind": "Worker", "resource": "workers" });
     let output = Command::new(tool("helm").unwrap())
         .args(["install", "usercert-operator"])
         .arg(chart)
         .args(["--namespace", "usercert-system", "--create-namespace", "--set", "replicaCount=0,rollout.enabled=true"])
+        .arg(format!("--set-json=rollout.kinds={}", json!([worker])))
         .arg(format!("--set-json=watchNamespaces={}", json!(namespaces)))
         .env("KUBECONFIG", control_plane.kubeconfig())
         .output()

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     harness::Operator,
-    stage::{LAG, Stage},
+    stage::{LAG, Stage, grant, without_rights},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,12 +43,16 @@ async fn at_rest_and_without_a_rollout_nothing_is_asked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_rights_the_condition_names_the_one_that_is_missing_and_the_next_try_is_late() {
-    let stage = Stage::without_rights("forbidden").await;
+    let narrow = without_rights().await;
+    let stage = Stage::with("forbidden", |_| narrow, |operator| operator).await;
     stage.certificate("orders", json!({ "auto": true })).await;
     stage.until("orders", "False RolloutForbidden").await;
-    let message = stage.message("orders").await;
-    let expected = format!("the operator may not list deployments.apps in namespace {}", stage.shop.namespace);
-    assert!(message.contains(&expected) && message.contains("rollout.enabled"), "{message}");
+    let missing = async |verb: &str, resource: &str| {
+        let message = stage.message("orders").await;
+        let expected = format!("the operator may not {verb} {resource} in namespace {}", stage.shop.namespace);
+        assert!(message.contains(&expected) && message.contains("rollout.enabled"), "{message}");
+    };
+    missing("list", "deployments.apps").await;
     stage.shop.until_event("orders", "RolloutForbidden").await;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let before = stage.requests_for_workloads();
@@ -56,14 +60,28 @@ async fn without_rights_the_condition_names_the_one_that_is_missing_and_the_next
         stage.look("orders").await;
     }
     assert_eq!(stage.requests_for_workloads(), before);
-    stage.grant().await;
+    let apps = |verbs: &[&str]| json!({ "apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": verbs });
+    let pods = json!({ "apiGroups": ["", "batch"], "resources": ["pods", "jobs"], "verbs": ["list"] });
+    let workers = json!({ "apiGroups": ["example.com"], "resources": ["workers"], "verbs": ["list"] });
+    stage.workload("Deployment", "web", &["orders"], json!({})).await;
+    grant(&stage.shop, json!([apps(&["get", "list"]), pods, workers])).await;
+    stage.renew("orders").await;
+    stage.operator.advance(LAG);
+    crate::harness::eventually("patch is missing", || async {
+        stage.look_after("orders", SignedDuration::from_mins(10)).await;
+        stage.message("orders").await.contains("may not patch").then_some(())
+    })
+    .await;
+    missing("patch", "deployments.apps").await;
+    grant(&stage.shop, json!([apps(&["get", "list", "patch"]), pods, workers])).await;
     stage.operator.advance(SignedDuration::from_mins(10));
     stage.until_complete("orders").await;
+    assert_eq!(stage.changes("Deployment", "web").await, 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_without_the_argument_asks_for_nothing_and_says_so() {
-    let stage = Stage::with("off", Operator::without_rollout).await;
+    let stage = Stage::with("off", |config| config, Operator::without_rollout).await;
     stage.certificate("orders", json!({ "auto": true })).await;
     stage.until("orders", "False RolloutNotEnabled").await;
     assert!(stage.message("orders").await.contains("--rollout"));

@@ -6,7 +6,7 @@ use crate::{harness::Shop, stage::Stage};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollout_that_cannot_be_right_is_refused_with_what_to_change() {
-    let stage = Stage::without_rights("schema").await;
+    let stage = Stage::open("schema").await;
     let window = |from: &str, to: &str| json!({ "auto": true, "windows": [{ "from": from, "to": to }] });
     let names = |count: usize| -> Value {
         (0..count).map(|name| json!({ "kind": "Deployment", "name": format!("w{name}") })).collect()

@@ -9,8 +9,15 @@ use std::{
 };
 
 use jiff::SignedDuration;
+use k8s_openapi::{
+    api::{
+        core::v1::ServiceAccount,
+        rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule},
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
-    Api, Client,
+    Api, Client, Config,
     api::{DynamicObject, Patch, PatchParams, PostParams},
     core::GroupVersionKind,
     discovery::ApiResource,
@@ -20,7 +27,7 @@ use usercert_operator::{
     api::{DatabaseUserCertificateStatus, condition},
     controller::Scope,
 };
-use usercert_test_support::{atlas::DigestAlgorithm, fault_proxy::FaultProxy};
+use usercert_test_support::{atlas::DigestAlgorithm, control_plane::config_of, fault_proxy::FaultProxy};
 
 use crate::{
     harness::{self, Cluster, Operator, Options, Shop, create_namespace, eventually},
@@ -46,28 +53,27 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// One whose operator has the rights that it needs.
+    /// One whose operator has the rights that the chart gives it.
     pub async fn open(name: &str) -> Self {
-        let stage = Self::without_rights(name).await;
-        stage.grant().await;
-        stage
+        Self::with(name, |config| config, |operator| operator).await
     }
 
-    pub async fn without_rights(name: &str) -> Self {
-        Self::with(name, |operator| operator).await
-    }
-
-    pub async fn with(name: &str, change: impl FnOnce(Operator) -> Operator) -> Self {
+    /// One whose operator is changed before it starts, and may reach the API server by another configuration.
+    pub async fn with(
+        name: &str,
+        configured: impl FnOnce(Config) -> Config,
+        changed: impl FnOnce(Operator) -> Operator,
+    ) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let namespace = format!("{name}-{}", NEXT.fetch_add(1, Ordering::SeqCst));
         let shop = Shop::in_namespace(&CLUSTER, &namespace).await;
         create_namespace(&shop.client, &namespace).await;
-        let mut config = shop.cluster.operator_config();
+        let mut config = configured(shop.cluster.operator_config());
         let ca_certificate = std::fs::read(shop.cluster.control_plane.directory().join("apiserver.crt")).unwrap();
         let proxy = FaultProxy::start(&config.cluster_url.to_string(), Some(&ca_certificate)).await.unwrap();
         config.cluster_url = proxy.url().parse().unwrap();
         let operator = Operator::new(config, vec![Scope::Namespace(namespace.clone())], shop.cluster.atlas.url());
-        let operator = Arc::new(change(operator));
+        let operator = Arc::new(changed(operator));
         let killed = Arc::clone(&operator);
         proxy.on_kill(move || killed.kill());
         let clock = Arc::clone(&operator);
@@ -81,29 +87,6 @@ impl Stage {
     pub async fn start_operator(&self) {
         let readiness = self.operator.start(&tokio::runtime::Handle::current());
         eventually("the operator is ready", || async { readiness.is_ready().then_some(()) }).await;
-    }
-
-    /// The rights that docs/rollout.md names.
-    pub async fn grant(&self) {
-        let rules = json!([
-            { "apiGroups": ["apps"], "resources": ["deployments", "statefulsets", "daemonsets"], "verbs": ["get", "list", "patch"] },
-            { "apiGroups": ["example.com"], "resources": ["workers"], "verbs": ["get", "list", "patch"] },
-            { "apiGroups": [""], "resources": ["pods"], "verbs": ["list"] },
-            { "apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["list"] },
-        ]);
-        let api = "rbac.authorization.k8s.io";
-        self.shop
-            .apply(
-                json!({ "apiVersion": format!("{api}/v1"), "kind": "Role", "metadata": { "name": "rollout" }, "rules": rules }),
-            )
-            .await;
-        let account = json!({ "kind": "ServiceAccount", "namespace": "usercert-system", "name": "usercert-operator" });
-        self.shop
-            .apply(json!({
-                "apiVersion": format!("{api}/v1"), "kind": "RoleBinding", "metadata": { "name": "rollout" },
-                "roleRef": { "apiGroup": api, "kind": "Role", "name": "rollout" }, "subjects": [account],
-            }))
-            .await;
     }
 
     /// A certificate with a rollout. The workloads that are made after it have it.
@@ -275,6 +258,49 @@ impl Shop {
         );
         eventually("the kind is served", || async { workers.list(&Default::default()).await.ok() }).await;
     }
+}
+
+/// How an account reaches the API server that may do all that the operator may, but nothing about workloads.
+pub async fn without_rights() -> Config {
+    let cluster: &'static Cluster = tokio::task::spawn_blocking(|| &*CLUSTER).await.unwrap();
+    let client = cluster.client().await;
+    let roles: Api<ClusterRole> = Api::all(client.clone());
+    let mut role = roles.get("usercert-operator").await.unwrap();
+    let groups = |rule: &PolicyRule| rule.api_groups.clone().unwrap_or_default();
+    let is_about_workloads = |rule: &PolicyRule| {
+        let about_pods = rule.resources.iter().flatten().any(|resource| resource == "pods");
+        about_pods || groups(rule).iter().any(|group| ["apps", "batch", "example.com"].contains(&group.as_str()))
+    };
+    role.rules.as_mut().unwrap().retain(|rule| !is_about_workloads(rule));
+    role.metadata = ObjectMeta { name: Some("narrow".to_owned()), ..ObjectMeta::default() };
+    roles.create(&PostParams::default(), &role).await.unwrap();
+    let binding = json!({
+        "metadata": { "name": "narrow" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "narrow" },
+        "subjects": [{ "kind": "ServiceAccount", "namespace": "usercert-system", "name": "narrow" }],
+    });
+    let bindings: Api<ClusterRoleBinding> = Api::all(client.clone());
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding).unwrap()).await.unwrap();
+    let accounts: Api<ServiceAccount> = Api::namespaced(client, "usercert-system");
+    let account = serde_json::from_value(json!({ "metadata": { "name": "narrow" } })).unwrap();
+    accounts.create(&PostParams::default(), &account).await.unwrap();
+    let kubeconfig = cluster.control_plane.service_account_kubeconfig("usercert-system", "narrow").await.unwrap();
+    let mut config = config_of(&kubeconfig).await.unwrap();
+    config.default_retry = false;
+    config
+}
+
+/// Gives the account of [`without_rights`] the right to these resources of a namespace.
+pub async fn grant(shop: &Shop, rules: Value) {
+    let api = "rbac.authorization.k8s.io";
+    shop.apply(json!({ "apiVersion": format!("{api}/v1"), "kind": "Role", "metadata": { "name": "narrow" }, "rules": rules }))
+        .await;
+    let subject = json!({ "kind": "ServiceAccount", "namespace": "usercert-system", "name": "narrow" });
+    shop.apply(json!({
+        "apiVersion": format!("{api}/v1"), "kind": "RoleBinding", "metadata": { "name": "narrow" },
+        "roleRef": { "apiGroup": api, "kind": "Role", "name": "narrow" }, "subjects": [subject],
+    }))
+    .await;
 }
 
 /// A node, which `DaemonSets` need. It is the whole cluster's.
