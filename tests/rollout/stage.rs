@@ -38,7 +38,7 @@ static CLUSTER: LazyLock<Cluster> =
     LazyLock::new(|| harness::start_without_operator(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
 
 /// The lag of the kubelet, and a second.
-pub const LAG: SignedDuration = SignedDuration::from_secs(31);
+pub const LAG: SignedDuration = SignedDuration::from_secs(61);
 
 /// Longer than the operator rests while workloads are on their way.
 const LOOK: SignedDuration = SignedDuration::from_secs(6);

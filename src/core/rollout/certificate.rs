@@ -8,9 +8,9 @@ use crate::{
 };
 
 /// After this time a pod that starts can be trusted to get the new content of a Secret. The kubelet reads Secrets from a watch
-/// (`configMapAndSecretChangeDetectionStrategy: Watch`, the default), which begins anew after at most 30 s if it is interrupted
-/// (client-go's reflector). With the strategies `Get` and `Cache` a new pod has the Secret read anew.
-pub const KUBELET_LAG: SignedDuration = SignedDuration::from_secs(30);
+/// (`configMapAndSecretChangeDetectionStrategy: Watch`, the default). If it is interrupted, it begins anew after less than 60 s
+/// (the backoff of client-go's reflector). With the strategies `Get` and `Cache` a new pod has the Secret read anew.
+pub const KUBELET_LAG: SignedDuration = SignedDuration::from_secs(60);
 
 /// A certificate whose object has `spec.rollout`, as it is in its Secret.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,7 +5,7 @@ use rstest::rstest;
 use super::*;
 use crate::api::Reason;
 
-const NEW: &[SignedDuration] = &[SignedDuration::from_mins(-59)];
+const NEW: &[SignedDuration] = &[SignedDuration::from_mins(-58)];
 
 fn pods(workload: Workload, started: &[SignedDuration]) -> Workload {
     let pods = started.iter().map(|from_now| pod(Some(NOW + *from_now))).collect();
@@ -38,7 +38,7 @@ enum Becomes {
 #[case::restarted_by_another(pods(deployment("web"), NEW), Becomes::Moved)]
 #[case::restarted_by_another_and_not_ready(unready(pods(deployment("web"), NEW)), Becomes::Moved)]
 #[case::restarted_by_another_in_part(pods(deployment("web"), &[HOUR * -2, MINUTE * -5]), Becomes::Begun)]
-#[case::started_before_the_kubelet_could_have_it(pods(deployment("web"), &[MINUTE * -60 + SignedDuration::from_secs(29)]), Becomes::Begun)]
+#[case::started_before_the_kubelet_could_have_it(pods(deployment("web"), &[MINUTE * -60 + KUBELET_LAG - SignedDuration::from_secs(1)]), Becomes::Begun)]
 #[case::started_when_the_kubelet_could_have_it(pods(deployment("web"), &[MINUTE * -60 + KUBELET_LAG]), Becomes::Moved)]
 #[case::pod_that_has_not_started(Workload { pods: Some(vec![pod(None)]), ..deployment("web") }, Becomes::Moved)]
 #[case::old_pod_is_over(Workload { pods: Some(vec![Pod { is_over: true, ..pod(Some(NOW - HOUR * 2)) }, pod(Some(NOW))]), ..deployment("web") }, Becomes::Moved)]
@@ -100,8 +100,8 @@ fn the_lag_of_the_kubelet_is_waited_for() {
     let mut rolling = Rolling::auto([deployment("web")]);
     rolling.certificate.written = NOW - SignedDuration::from_secs(10);
     let plan = rolling.look();
-    assert_eq!((names(&plan), plan.look), (vec![], Look::At(NOW + SignedDuration::from_secs(20))));
-    rolling.pass(SignedDuration::from_secs(20));
+    assert_eq!((names(&plan), plan.look), (vec![], Look::At(NOW + KUBELET_LAG - SignedDuration::from_secs(10))));
+    rolling.pass(KUBELET_LAG - SignedDuration::from_secs(10));
     assert_eq!(rolling.step(), ["web"]);
 }
 

@@ -240,7 +240,7 @@ fn a_workload_waits_for_the_newest_of_its_secrets_and_others_do_not() {
     rolling.found.workloads.pop();
     let plan = rolling.look();
     assert_eq!((names(&plan), plan.look), (vec![], Look::At(NOW + SignedDuration::from_secs(5))));
-    rolling.pass(SignedDuration::from_secs(25));
+    rolling.pass(KUBELET_LAG);
     assert_eq!(rolling.look().moves[0].serial_numbers, "orders=B,payments=77");
 }
 
