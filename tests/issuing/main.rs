@@ -18,6 +18,7 @@ mod chart;
 mod endpoints;
 mod formats;
 mod gitops;
+mod layout;
 mod schema;
 mod secrecy;
 mod secrets;
