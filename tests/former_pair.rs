@@ -157,6 +157,23 @@ async fn reads_that_go_on_failing_do_not_hold_the_new_certificate_back() {
     assert_eq!(status.history.len(), 3, "each was asked for: {:?}", status.history);
 }
 
+#[tokio::test]
+async fn a_changed_password_holds_no_renewal_back_while_the_secret_cannot_be_read() {
+    let bench = Bench::open("changed-password").await;
+    let shop = &bench.shop;
+    shop.apply_secret("java", &[("password", "before-password-1Ab2")]).await;
+    let format = json!([{ "type": "PKCS12", "passwordSecretRef": { "name": "java", "key": "password" } }]);
+    let before = bench.renewed(json!({ "formats": format })).await;
+    bench.proxy.plan(|asked| is_read_of_secret(asked).then_some(Fault::Refuse(Moment::Before, 500)));
+    shop.apply_secret("java", &[("password", "after-password-3Cd4")]).await;
+    eventually("the change is noticed", || async { (!bench.proxy.played().is_empty()).then_some(()) }).await;
+    let renewed = bench.renew("2").await;
+    assert_ne!(renewed, before);
+    assert_eq!(bench.serial("").await, Some(renewed), "it is written, with the keystore for the new password");
+    bench.proxy.clear();
+    shop.until("orders", "Issuing", "False Issued").await;
+}
+
 #[rstest]
 #[case::cut("cut", Fault::Cut(Moment::Before))]
 #[case::refused("refused", Fault::Refuse(Moment::Before, 500))]
