@@ -1,7 +1,7 @@
 //! What a kubelet tells of the pods of a namespace: each is taken up at once, and ready unless it is broken.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,8 +16,19 @@ use serde_json::json;
 use tokio::task::AbortHandle;
 
 pub struct Kubelet {
-    broken: Arc<Mutex<BTreeSet<String>>>,
+    troubles: Troubles,
     task: AbortHandle,
+}
+
+/// What keeps the pods of an app, by its name, from being ready.
+type Troubles = Arc<Mutex<BTreeMap<String, Trouble>>>;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Trouble {
+    /// No new pod becomes ready; those that are stay so.
+    Broken,
+    /// New pods are taken up, and no container of them starts.
+    Waits,
 }
 
 impl Drop for Kubelet {
@@ -29,50 +40,61 @@ impl Drop for Kubelet {
 impl Kubelet {
     /// One whose clock is the operator's.
     pub fn start(client: Client, namespace: &str, now: impl Fn() -> Timestamp + Send + 'static) -> Self {
-        let broken = Arc::<Mutex<BTreeSet<String>>>::default();
-        let (pods, seen) = (Api::<Pod>::namespaced(client, namespace), Arc::clone(&broken));
+        let troubles = Troubles::default();
+        let (pods, seen) = (Api::<Pod>::namespaced(client, namespace), Arc::clone(&troubles));
         let run = async move {
             loop {
                 if let Ok(list) = pods.list(&ListParams::default()).await {
                     for pod in &list.items {
                         let app = pod.labels().get("app").cloned().unwrap_or_default();
-                        let is_ready = !seen.lock().unwrap().contains(&app);
-                        tell(&pods, pod, is_ready, now()).await;
+                        let trouble = seen.lock().unwrap().get(&app).copied();
+                        tell(&pods, pod, trouble, now()).await;
                     }
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        Self { broken, task: tokio::spawn(run).abort_handle() }
+        Self { troubles, task: tokio::spawn(run).abort_handle() }
     }
 
-    /// From now on no pod of this app becomes ready, and those that are stay so.
     pub fn break_new_pods(&self, app: &str) {
-        self.broken.lock().unwrap().insert(app.to_owned());
+        self.troubles.lock().unwrap().insert(app.to_owned(), Trouble::Broken);
+    }
+
+    pub fn have_new_pods_wait(&self, app: &str) {
+        self.troubles.lock().unwrap().insert(app.to_owned(), Trouble::Waits);
     }
 
     pub fn mend(&self, app: &str) {
-        self.broken.lock().unwrap().remove(app);
+        self.troubles.lock().unwrap().remove(app);
     }
 }
 
-async fn tell(pods: &Api<Pod>, pod: &Pod, is_ready: bool, now: Timestamp) {
+async fn tell(pods: &Api<Pod>, pod: &Pod, trouble: Option<Trouble>, now: Timestamp) {
     let status = pod.status.as_ref();
     let started = status.and_then(|status| status.start_time.as_ref()).map(|time| time.0);
     let was_ready = status
         .and_then(|status| status.conditions.as_ref())
         .is_some_and(|conditions| conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True"));
-    if started.is_some() && (was_ready || !is_ready) {
+    if started.is_some() && (was_ready || trouble.is_some()) {
         return;
     }
+    let (is_ready, runs) = (trouble.is_none(), trouble != Some(Trouble::Waits));
     let ready = if is_ready { "True" } else { "False" };
     // Controllers compare it with their own clock, which is not the operator's.
     let since = Timestamp::now().to_string();
-    let conditions = json!([
-        { "type": "Ready", "status": ready, "lastTransitionTime": since },
-        { "type": "ContainersReady", "status": ready, "lastTransitionTime": since },
-    ]);
-    let started = started.unwrap_or(now);
-    let patch = json!({ "status": { "phase": "Running", "startTime": started.to_string(), "conditions": conditions } });
-    let _ = pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await;
+    let conditions =
+        ["Ready", "ContainersReady"].map(|type_| json!({ "type": type_, "status": ready, "lastTransitionTime": since }));
+    let state = if runs {
+        json!({ "running": { "startedAt": now.to_string() } })
+    } else {
+        json!({ "waiting": { "reason": "ContainerCreating" } })
+    };
+    let container =
+        json!({ "name": "main", "image": "none", "imageID": "", "ready": is_ready, "restartCount": 0, "state": state });
+    let status = json!({
+        "phase": if runs { "Running" } else { "Pending" }, "startTime": started.unwrap_or(now).to_string(),
+        "conditions": conditions, "containerStatuses": [container],
+    });
+    let _ = pods.patch_status(&pod.name_any(), &PatchParams::default(), &Patch::Merge(json!({ "status": status }))).await;
 }

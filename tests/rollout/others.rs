@@ -93,3 +93,24 @@ async fn an_object_that_asks_for_a_rollout_no_more_tells_of_none() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workload_that_waited_for_its_first_certificate_is_not_restarted() {
+    let stage = Stage::open("first").await;
+    stage.kubelet.have_new_pods_wait("web");
+    stage.shop.apply(crate::stage::manifest("Deployment", "web", &["orders"], &json!({}))).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    // A kubelet tries again after a while.
+    stage.operator.advance(LAG);
+    stage.shop.certificate("orders", "ca", json!({ "rollout": { "auto": true } })).await;
+    stage.shop.until_ready("orders").await;
+    stage.kubelet.mend("web");
+    stage.until_rolled_out("Deployment", "web").await;
+    stage.operator.advance(LAG);
+    stage.until_complete("orders").await;
+    assert_eq!((stage.patches(), stage.changes("Deployment", "web").await), (vec![], 0));
+    stage.renew("orders").await;
+    stage.operator.advance(LAG);
+    stage.until_complete("orders").await;
+    assert_eq!(stage.changes("Deployment", "web").await, 1);
+}

@@ -16,6 +16,7 @@ pub(super) struct Version {
     pub(super) uid: String,
     pub(super) generation: Option<i64>,
     pub(super) serial_number: String,
+    pub(super) is_ready: bool,
     pub(super) resume: Option<String>,
 }
 

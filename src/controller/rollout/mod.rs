@@ -97,6 +97,7 @@ fn version(object: &Object, certificate: &RolledCertificate) -> Version {
         uid: object.uid().unwrap_or_default(),
         generation: object.metadata.generation,
         serial_number: certificate.serial_number.clone(),
+        is_ready: certificate.is_ready,
         resume: resume(object).map(ToOwned::to_owned),
     }
 }

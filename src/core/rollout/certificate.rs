@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{DatabaseUserCertificate, Reason, Rollout},
+    api::{DatabaseUserCertificate, READY, Reason, Rollout, condition},
     rollout::Workload,
 };
 
@@ -11,6 +11,9 @@ use crate::{
 /// (`configMapAndSecretChangeDetectionStrategy: Watch`, the default). If it is interrupted, it begins anew after less than 60 s
 /// (the backoff of client-go's reflector). With the strategies `Get` and `Cache` a new pod has the Secret read anew.
 pub const KUBELET_LAG: SignedDuration = SignedDuration::from_secs(60);
+
+/// So soon after the write of the Secret its time is noted.
+const NOTED_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 
 /// A certificate whose object has `spec.rollout`, as it is in its Secret.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +32,10 @@ pub struct RolledCertificate {
     pub cause: Option<Reason>,
     /// When the certificate before it expires.
     pub previous_not_after: Option<Timestamp>,
+    /// Whether it works: nobody is moved to one that does not, for the one before it may.
+    pub is_ready: bool,
+    /// Whether no other was before it, because there was no Secret.
+    pub is_first: bool,
     /// The serial numbers of it and of those before it, as far as the status has them.
     pub known: Vec<String>,
 }
@@ -51,6 +58,8 @@ impl RolledCertificate {
             written: newest.recorded_at.0,
             cause: Reason::from_name(&newest.reason),
             previous_not_after: status.history.get(1).map(|previous| previous.not_after.0),
+            is_ready: condition(&status.conditions, READY).is_some_and(|ready| ready.status == "True"),
+            is_first: status.history.len() == 1 && newest.reason == Reason::NoCertificate.as_str(),
             known: status.history.iter().map(|issued| issued.serial_number.clone()).collect(),
         })
     }
@@ -60,6 +69,13 @@ impl RolledCertificate {
     pub fn usable_from(&self, now: Timestamp) -> Timestamp {
         let usable_from = self.written.saturating_add(KUBELET_LAG).unwrap_or(self.written);
         if usable_from.duration_since(now) > KUBELET_LAG * 2 { now } else { usable_from }
+    }
+
+    /// Since when a container that needs the Secret cannot have run without this certificate, if no other was before it. The time of the
+    /// write was noted a moment after it.
+    #[must_use]
+    pub(super) fn first_seen(&self) -> Option<Timestamp> {
+        self.is_first.then(|| self.written.saturating_sub(NOTED_WITHIN).unwrap_or(self.written))
     }
 
     /// Whether pods that started before it may be refused already: with the certificate before it, or with the Secret as it was.

@@ -96,6 +96,7 @@ fn waiting(status: &RolloutStatus, gate: Gate) -> Option<String> {
     let next = match gate {
         Gate::Lag(until) => Some(format!("new pods have it from {until} on")),
         Gate::Window(_) => status.next_window.as_ref().map(|next| format!("the next window opens at {}", next.0)),
+        Gate::NotReady => Some("nobody is moved while the certificate is not Ready".to_owned()),
         Gate::Open | Gate::Stopped => None,
     };
     let latest = match (&status.regardless_of_windows_after, &status.old_not_after) {
@@ -150,7 +151,13 @@ pub fn next_status(
     if !plan.status.not_movable.is_empty() && plan.status.not_movable != before {
         events.extend(not_movable(&plan.status).map(|message| (Reason::PodsNotMovable, message)));
     }
+    let was_forbidden =
+        condition(&old.conditions, ROLLED_OUT).is_some_and(|condition| condition.reason == Reason::RolloutForbidden.as_str());
     let rollout = Some(plan.status.clone());
+    // Whether moves are allowed again is known once one was made.
+    if was_forbidden && !plan.moves.is_empty() {
+        return (DatabaseUserCertificateStatus { rollout, ..old }, events);
+    }
     let told = (plan.is_complete, plan.reason, plan.message.as_str());
     let (status, news) = told_in(object, DatabaseUserCertificateStatus { rollout, ..old }, told, now);
     (status, events.into_iter().chain(news).collect())

@@ -178,6 +178,8 @@ pub(super) enum Gate {
     Open,
     /// New pods may not have the certificate yet.
     Lag(Timestamp),
+    /// The certificate does not work.
+    NotReady,
     /// A workload is stuck.
     Stopped,
     /// No window is open before this time.
@@ -190,6 +192,9 @@ impl Gate {
         let usable_from = certificate.usable_from(now);
         if tracked.iter().any(|tracked| matches!(tracked.state, State::Stuck(_))) {
             return Self::Stopped;
+        }
+        if !certificate.is_ready {
+            return Self::NotReady;
         }
         if now < usable_from {
             return Self::Lag(usable_from);
@@ -297,7 +302,7 @@ fn next_move(input: &Input<'_>, workload: &Workload) -> Option<Move> {
     let mut serial_numbers: SerialNumbers = workload.serial_numbers.clone();
     serial_numbers.retain(|name| input.objects.contains(name));
     serial_numbers.set(&input.certificate.name, &input.certificate.serial_number);
-    for other in input.others.iter().filter(|other| other.covers(workload)) {
+    for other in input.others.iter().filter(|other| other.is_ready && other.covers(workload)) {
         let entry = serial_numbers.get(&other.name);
         if entry == Some(other.serial_number.as_str()) {
             continue;

@@ -46,7 +46,7 @@ impl<'a> Tracked<'a> {
         now: Timestamp,
     ) -> Self {
         let is_named = workload.serial_numbers.get(&certificate.name) == Some(certificate.serial_number.as_str());
-        let has_new_pods = workload.started_from(certificate.usable_from(now), now);
+        let has_new_pods = workload.started_from(certificate.usable_from(now), now) || has_first(workload, certificate);
         let is_ready = workload.readiness == Readiness::Ready;
         let begun = begun.map(|begun| seen(begun, is_named, now));
         let is_moved = match (is_named, &begun) {
@@ -86,6 +86,12 @@ impl<'a> Tracked<'a> {
             State::Moved | State::PassedOver | State::LeftToOthers(_) | State::LeftAlone => false,
         }
     }
+}
+
+/// Whether its pods waited for the first certificate: none starts without it, and there was no other.
+fn has_first(workload: &Workload, certificate: &RolledCertificate) -> bool {
+    let is_required = workload.uses(&certificate.secret_name).is_required();
+    certificate.first_seen().is_some_and(|first_seen| is_required && workload.ran_from(first_seen))
 }
 
 fn begin(workload: &Workload, changed: bool, now: Timestamp) -> BegunWorkload {

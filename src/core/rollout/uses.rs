@@ -4,11 +4,14 @@ use serde_json::Value;
 
 /// How the containers of a pod get at a Secret.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may hold together")]
 pub struct Uses {
     /// As files: a volume, a source of a projected volume, or a CSI driver that is given the Secret. Running pods get new ones.
     pub files: bool,
     /// As environment variables, by `env` or `envFrom`. A running container keeps those that it started with.
     pub env: bool,
+    /// One of these without which the containers start too.
+    pub optional: bool,
     /// As files by `subPath` or `subPathExpr`, which the kubelet does not update.
     pub sub_path: bool,
 }
@@ -17,12 +20,13 @@ impl Uses {
     /// How a pod with this `spec` uses the Secret. Whatever is not understood is no use; an optional use is one.
     #[must_use]
     pub fn of(pod_spec: &Value, secret: &str) -> Self {
-        let volumes: Vec<&Value> = list(pod_spec, "volumes").filter(|volume| holds(volume, secret)).collect();
+        let volumes: Vec<&Value> = list(pod_spec, "volumes").filter(|volume| !of_volume(volume, secret).is_empty()).collect();
         let names: Vec<&str> = volumes.iter().filter_map(|volume| volume["name"].as_str()).collect();
-        let mut uses = Self { files: !volumes.is_empty(), ..Self::default() };
+        let in_volumes = volumes.iter().flat_map(|volume| of_volume(volume, secret));
+        let variables: Vec<&Value> = containers(pod_spec).flat_map(|container| of_variables(container, secret)).collect();
+        let mut uses = Self { files: !volumes.is_empty(), env: !variables.is_empty(), ..Self::default() };
+        uses.optional = in_volumes.chain(variables).any(|reference| reference["optional"] == true);
         for container in containers(pod_spec) {
-            uses.env |= list(container, "env").any(|variable| names_it(&variable["valueFrom"]["secretKeyRef"], "name", secret))
-                || list(container, "envFrom").any(|source| names_it(&source["secretRef"], "name", secret));
             uses.sub_path |= list(container, "volumeMounts").any(|mount| {
                 let is_part = |field: &str| mount[field].as_str().is_some_and(|path| !path.is_empty());
                 mount["name"].as_str().is_some_and(|name| names.contains(&name))
@@ -38,6 +42,12 @@ impl Uses {
         self.files || self.env || self.sub_path
     }
 
+    /// Whether no container starts without the Secret.
+    #[must_use]
+    pub const fn is_required(self) -> bool {
+        self.any() && !self.optional
+    }
+
     /// What of it only a restart updates, as the API names it.
     #[must_use]
     pub const fn updated_by_restart_alone(self) -> Option<&'static str> {
@@ -50,14 +60,18 @@ impl Uses {
     }
 }
 
-fn holds(volume: &Value, secret: &str) -> bool {
-    names_it(&volume["secret"], "secretName", secret)
-        || list(&volume["projected"], "sources").any(|source| names_it(&source["secret"], "name", secret))
-        || names_it(&volume["csi"]["nodePublishSecretRef"], "name", secret)
+/// The references to the Secret in a volume.
+fn of_volume<'a>(volume: &'a Value, secret: &str) -> Vec<&'a Value> {
+    let sources = list(&volume["projected"], "sources").map(|source| (&source["secret"], "name"));
+    let own = [(&volume["secret"], "secretName"), (&volume["csi"]["nodePublishSecretRef"], "name")];
+    sources.chain(own).filter(|(reference, field)| reference[field] == secret).map(|(reference, _)| reference).collect()
 }
 
-fn names_it(reference: &Value, field: &str, secret: &str) -> bool {
-    reference[field].as_str() == Some(secret)
+/// The references to the Secret in the environment of a container.
+fn of_variables<'a>(container: &'a Value, secret: &str) -> Vec<&'a Value> {
+    let keys = list(container, "env").map(|variable| &variable["valueFrom"]["secretKeyRef"]);
+    let wholes = list(container, "envFrom").map(|source| &source["secretRef"]);
+    keys.chain(wholes).filter(|reference| reference["name"] == secret).collect()
 }
 
 fn containers(pod_spec: &Value) -> impl Iterator<Item = &Value> {
@@ -75,12 +89,12 @@ mod tests {
 
     use super::*;
 
-    const FILES: Uses = Uses { files: true, env: false, sub_path: false };
+    const FILES: Uses = Uses { files: true, env: false, optional: false, sub_path: false };
     const NONE: Uses = Uses { files: false, ..FILES };
 
     #[rstest]
     #[case::volume(json!({ "volumes": [{ "name": "v", "secret": { "secretName": "orders" } }] }), FILES)]
-    #[case::optional_volume(json!({ "volumes": [{ "name": "v", "secret": { "secretName": "orders", "optional": true } }] }), FILES)]
+    #[case::optional_volume(json!({ "volumes": [{ "name": "v", "secret": { "secretName": "orders", "optional": true } }] }), Uses { optional: true, ..FILES })]
     #[case::projected(json!({ "volumes": [{ "name": "v", "projected": { "sources": [{ "configMap": { "name": "orders" } }, { "secret": { "name": "orders" } }] } }] }), FILES)]
     #[case::csi(json!({ "volumes": [{ "name": "v", "csi": { "driver": "d", "nodePublishSecretRef": { "name": "orders" } } }] }), FILES)]
     #[case::env(json!({ "containers": [{ "env": [{ "name": "K", "valueFrom": { "secretKeyRef": { "name": "orders", "key": "tls.key" } } }] }] }), Uses { env: true, ..NONE })]

@@ -59,6 +59,8 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// When its kubelet took it up; `None` before.
     pub started: Option<Timestamp>,
+    /// Since when a container of it may have run; `None` if none has.
+    pub ran_since: Option<Timestamp>,
     /// Whether it runs no more, or is being deleted.
     pub is_over: bool,
 }
@@ -119,6 +121,13 @@ impl Workload {
         self.pods = Some(pods.into_iter().filter(|pod| matches(selector, &pod.labels)).cloned().collect());
     }
 
+    /// Whether no container of it can have run before this time.
+    pub(super) fn ran_from(&self, time: Timestamp) -> bool {
+        let Some(pods) = &self.pods else { return false };
+        let mut running = pods.iter().filter(|pod| !pod.is_over).peekable();
+        running.peek().is_some() && running.all(|pod| pod.ran_since.is_none_or(|since| since >= time))
+    }
+
     /// Whether each of its pods that runs was taken up at this time or later, or will be. Not so if its pods are not known.
     pub(super) fn started_from(&self, time: Timestamp, now: Timestamp) -> bool {
         let Some(pods) = &self.pods else { return false };
@@ -138,7 +147,8 @@ impl Pod {
         let is_finished = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
         Self {
             labels: texts(&metadata["labels"]),
-            started: status["startTime"].as_str().and_then(|time| time.parse().ok()),
+            started: time(&status["startTime"]),
+            ran_since: ran_since(status),
             is_over: is_finished || !metadata["deletionTimestamp"].is_null(),
         }
     }
@@ -153,6 +163,26 @@ impl Updates {
             Self::Rolling | Self::Partition(_) => None,
         }
     }
+}
+
+/// The earliest start of a container that is known, or that of the pod where earlier ones may be forgotten.
+fn ran_since(status: &Value) -> Option<Timestamp> {
+    let containers = ["initContainerStatuses", "containerStatuses"].into_iter();
+    let containers: Vec<&Value> = containers.flat_map(|field| status[field].as_array().into_iter().flatten()).collect();
+    let is_told = !containers.is_empty() || status["phase"] == "Pending";
+    // Only the last two runs of a container are told.
+    if !is_told || containers.iter().any(|container| container["restartCount"].as_i64().unwrap_or(0) > 1) {
+        return time(&status["startTime"]);
+    }
+    let runs = containers.iter().flat_map(|container| {
+        let (now, before) = (&container["state"], &container["lastState"]);
+        [&now["running"], &now["terminated"], &before["terminated"]].map(|run| time(&run["startedAt"]))
+    });
+    runs.flatten().min()
+}
+
+fn time(value: &Value) -> Option<Timestamp> {
+    value.as_str()?.parse().ok()
 }
 
 fn updates(object: &Value) -> Updates {

@@ -29,6 +29,8 @@ fn certificate(rollout: Value) -> RolledCertificate {
         written: NOW - HOUR,
         cause: Some(crate::api::Reason::RenewalDue),
         previous_not_after: Some(NOW + HOUR * 720),
+        is_ready: true,
+        is_first: false,
         known: vec!["B".to_owned(), "A".to_owned()],
     }
 }
@@ -56,7 +58,7 @@ fn deployment(name: &str) -> Workload {
 }
 
 fn pod(started: Option<Timestamp>) -> Pod {
-    Pod { labels: [].into(), started, is_over: false }
+    Pod { labels: [].into(), started, ran_since: started, is_over: false }
 }
 
 fn unready(workload: Workload) -> Workload {

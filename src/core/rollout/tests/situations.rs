@@ -194,3 +194,73 @@ fn jobs_and_pods_of_their_own_that_run_with_the_old_certificate_are_found() {
     let found = not_movable(&pods, &jobs, &certificate, &["Worker".to_owned()], NOW);
     assert_eq!(found, ["Job migrate", "Pod of-an-operator", "Pod shell"]);
 }
+
+#[rstest]
+#[case::waits_for_the_secret(None, false, "1/1")]
+#[case::started_with_the_first_certificate(Some(NOW - HOUR + MINUTE / 6), false, "1/1")]
+#[case::ran_before_it(Some(NOW - HOUR - MINUTE), false, "0/1")]
+#[case::may_have_started_without_it(Some(NOW - HOUR + MINUTE / 6), true, "0/1")]
+fn who_waited_for_the_first_certificate_is_not_restarted(
+    #[case] ran_since: Option<Timestamp>,
+    #[case] optional: bool,
+    #[case] progress: &str,
+) {
+    let pod_spec = json!({ "volumes": [{ "name": "v", "secret": { "secretName": "orders", "optional": optional } }] });
+    let pods = Some(vec![Pod { ran_since, ..pod(Some(NOW - HOUR * 2)) }]);
+    let mut rolling = Rolling::auto([Workload { pod_spec, pods, ..deployment("web") }]);
+    rolling.certificate.is_first = true;
+    assert_eq!(rolling.look().status.progress, progress);
+    rolling.certificate.is_first = false;
+    assert_eq!(rolling.look().status.progress, "0/1", "it may have another");
+}
+
+#[test]
+fn the_first_run_of_a_container_is_found_where_it_is_told() {
+    let old = (NOW - HOUR).to_string();
+    let pod = |phase: &str, statuses: Value| {
+        Pod::read(&json!({ "status": { "phase": phase, "startTime": old, "containerStatuses": statuses } })).ran_since
+    };
+    let run = json!({ "startedAt": NOW.to_string() });
+    let waiting = json!({ "state": { "waiting": { "reason": "ContainerCreating" } }, "restartCount": 0 });
+    assert_eq!(pod("Pending", json!([waiting])), None);
+    assert_eq!(pod("Pending", Value::Null), None);
+    assert_eq!(pod("Running", Value::Null), Some(NOW - HOUR), "nothing is told");
+    assert_eq!(pod("Running", json!([waiting, { "state": { "running": run }, "restartCount": 0 }])), Some(NOW));
+    let again = json!({ "state": { "running": run }, "lastState": { "terminated": { "startedAt": old } }, "restartCount": 1 });
+    assert_eq!(pod("Running", json!([again])), Some(NOW - HOUR));
+    assert_eq!(
+        pod("Running", json!([{ "state": { "running": run }, "restartCount": 2 }])),
+        Some(NOW - HOUR),
+        "the first is forgotten"
+    );
+}
+
+#[test]
+fn nobody_is_moved_to_a_certificate_that_does_not_work() {
+    let mut rolling = Rolling::auto([deployment("web")]);
+    rolling.certificate.is_ready = false;
+    let plan = rolling.look();
+    assert_eq!((plan.reason, names(&plan)), (Reason::RolloutInProgress, vec![]));
+    assert!(plan.message.contains("not Ready"), "{}", plan.message);
+    rolling.certificate.is_ready = true;
+    assert_eq!(rolling.step(), ["web"]);
+}
+
+#[test]
+fn a_missing_right_is_told_once_however_often_it_is_tried_again() {
+    let mut object = crate::api::DatabaseUserCertificate::new("orders", crate::api::DatabaseUserCertificateSpec::default());
+    let mut rolling = Rolling::auto([deployment("web")]);
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let (status, events) = next_status(&object, &rolling.look(), NOW);
+        object.status = Some(status);
+        told.extend(events);
+        let (status, events) = refused(&object, Reason::RolloutForbidden, "the operator may not patch deployments.apps", NOW);
+        object.status = Some(status);
+        told.extend(events);
+    }
+    assert_eq!(told, [(Reason::RolloutForbidden, "the operator may not patch deployments.apps".to_owned())]);
+    rolling.step();
+    let (status, _) = next_status(&object, &rolling.look(), NOW);
+    assert_eq!(crate::api::condition(&status.conditions, crate::api::ROLLED_OUT).unwrap().reason, "RolloutInProgress");
+}
