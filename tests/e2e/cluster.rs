@@ -58,6 +58,11 @@ impl Cluster {
         Ok(Self { node, atlas, client, directory })
     }
 
+    /// Where Pods find the stand-in, by its name.
+    pub fn atlas_url(&self) -> String {
+        self.atlas.url().replace(&node::network::NODE.to_string(), node::names::NAME)
+    }
+
     pub fn certificates(&self) -> Api<DatabaseUserCertificate> {
         Api::namespaced(self.client.clone(), SHOP)
     }
@@ -103,7 +108,9 @@ impl Cluster {
 
 fn build_images(operator: &std::path::Path, consumer: &std::path::Path) -> Result<()> {
     let config = ImageConfig::of_dockerfile(&fs::read_to_string(repository().join("Dockerfile"))?)?;
-    let released = repository().join("target/release");
+    let (built, released) = (std::env::current_exe()?, repository().join("target/release"));
+    // The tests' own programs are beside the folder that this one is in.
+    let consumers = built.ancestors().nth(2).context("this program is in no folder")?;
     let chart = fs::read_to_string(repository().join("charts/usercert-operator/Chart.yaml"))?;
     let version = chart.lines().find_map(|line| line.strip_prefix("appVersion: ")).context("the chart has no appVersion")?;
     image::build(&released.join("usercert-operator"), &[(format!("usercert-operator:{version}"), config)], operator)?;
@@ -113,7 +120,7 @@ fn build_images(operator: &std::path::Path, consumer: &std::path::Path) -> Resul
     };
     let images =
         [(CONSUMER_IMAGE.to_owned(), consumer_config(&[])), (node::PAUSE_IMAGE.to_owned(), consumer_config(&["pause"]))];
-    image::build(&released.join("secret-reader"), &images, consumer).map(|_| ())
+    image::build(&consumers.join("secret-reader"), &images, consumer).map(|_| ())
 }
 
 /// Asks again, five times a second, until there is an answer.

@@ -14,11 +14,30 @@ use crate::cluster::{CONSUMER_IMAGE, Cluster, SHOP, until};
 pub const ATLAS_SECRET: &str = "orders-mongodb";
 pub const CA_SECRET: &str = "reports-mongodb";
 
-/// Kind, name, replicas (a `DaemonSet` has as many as there are nodes), and the Secrets that are mounted.
-pub const WORKLOADS: [(&str, &str, u64, &[&str]); 3] = [
-    ("Deployment", "orders", 2, &[ATLAS_SECRET]),
-    ("StatefulSet", "ledger", 2, &[CA_SECRET]),
-    ("DaemonSet", "agent", 1, &[ATLAS_SECRET, CA_SECRET]),
+/// A workload that mounts Secrets.
+pub struct Workload {
+    pub kind: &'static str,
+    pub name: &'static str,
+    /// A `DaemonSet` has as many as there are nodes.
+    pub replicas: u64,
+    pub secrets: &'static [&'static str],
+    /// As sources of projected volumes, not as volumes of their own.
+    pub projected: bool,
+}
+
+impl Workload {
+    /// `KIND/NAME`, as kubectl takes it.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.kind, self.name)
+    }
+}
+
+/// All of them.
+pub const WORKLOADS: [Workload; 4] = [
+    Workload { kind: "Deployment", name: "orders", replicas: 2, secrets: &[ATLAS_SECRET], projected: false },
+    Workload { kind: "Deployment", name: "billing", replicas: 1, secrets: &[CA_SECRET], projected: true },
+    Workload { kind: "StatefulSet", name: "ledger", replicas: 2, secrets: &[CA_SECRET], projected: false },
+    Workload { kind: "DaemonSet", name: "agent", replicas: 1, secrets: &[ATLAS_SECRET, CA_SECRET], projected: false },
 ];
 
 /// A Pod has loaded a certificate.
@@ -35,15 +54,19 @@ pub struct Sighting {
 
 /// The manifests of all workloads.
 pub fn manifests() -> String {
-    let items = WORKLOADS.map(|(kind, name, replicas, secrets)| manifest(kind, name, replicas, secrets));
+    let items = WORKLOADS.iter().map(manifest).collect::<Vec<_>>();
     json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
 }
 
-fn manifest(kind: &str, name: &str, replicas: u64, secrets: &[&str]) -> Value {
+fn manifest(workload: &Workload) -> Value {
+    let Workload { kind, name, replicas, secrets, projected } = workload;
     let files: Vec<String> = secrets.iter().map(|secret| format!("/certificates/{secret}/tls-combined.pem")).collect();
     let command = |first: &[&str]| [first.iter().map(ToString::to_string).collect(), files.clone()].concat();
     let mounts = secrets.iter().map(|secret| json!({ "name": secret, "mountPath": format!("/certificates/{secret}") }));
-    let volumes = secrets.iter().map(|secret| json!({ "name": secret, "secret": { "secretName": secret } }));
+    let volumes = secrets.iter().map(|secret| match projected {
+        true => json!({ "name": secret, "projected": { "sources": [{ "secret": { "name": secret } }] } }),
+        false => json!({ "name": secret, "secret": { "secretName": secret } }),
+    });
     let labels = json!({ "app": name, "consumer": "true" });
     let mut spec = json!({
         "selector": { "matchLabels": { "app": name } },
@@ -72,11 +95,11 @@ fn manifest(kind: &str, name: &str, replicas: u64, secrets: &[&str]) -> Value {
             },
         },
     });
-    if kind != "DaemonSet" {
-        spec["replicas"] = replicas.into();
+    if *kind != "DaemonSet" {
+        spec["replicas"] = (*replicas).into();
     }
-    if kind == "StatefulSet" {
-        spec["serviceName"] = name.into();
+    if *kind == "StatefulSet" {
+        spec["serviceName"] = (*name).into();
     }
     json!({ "apiVersion": "apps/v1", "kind": kind, "metadata": { "name": name, "namespace": SHOP }, "spec": spec })
 }
@@ -115,14 +138,13 @@ pub async fn pods(cluster: &Cluster) -> Result<Vec<Pod>> {
 
 fn workload_of(pod: &Pod) -> Option<String> {
     let app = pod.labels().get("app")?;
-    WORKLOADS.iter().find(|(_, name, _, _)| name == app).map(|(kind, name, _, _)| format!("{kind}/{name}"))
+    WORKLOADS.iter().find(|workload| workload.name == app).map(Workload::path)
 }
 
 /// Waits until each Pod that mounts the Secret has loaded this certificate, and says when each did.
 pub async fn all_see(cluster: &Cluster, secret: &str, serial: &str, seconds: u64) -> Result<Vec<Sighting>> {
-    let of_workload =
-        |(_, _, replicas, secrets): &(&str, &str, u64, &[&str])| if secrets.contains(&secret) { *replicas } else { 0 };
-    let expected = WORKLOADS.iter().map(of_workload).sum::<u64>();
+    let users = WORKLOADS.iter().filter(|workload| workload.secrets.contains(&secret));
+    let expected: u64 = users.map(|workload| workload.replicas).sum();
     until(&format!("{expected} Pods see {serial}"), seconds, async || {
         let mut seen = sightings(cluster).await?;
         seen.retain(|sighting| sighting.secret == secret && sighting.serial == serial);

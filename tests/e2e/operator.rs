@@ -31,7 +31,7 @@ pub async fn install(cluster: &Cluster) -> Result<((), String)> {
     let from_file = format!("--from-file=ca.crt={}", ca.display());
     cluster.run("kubectl", &["--namespace", OPERATOR_NAMESPACE, "create", "configmap", "atlas-ca", &from_file])?;
     let chart = repository().join("charts/usercert-operator").display().to_string();
-    let endpoint = format!("atlas.allowedEndpoints={{{}}}", cluster.atlas.url());
+    let endpoint = format!("atlas.allowedEndpoints={{{}}}", cluster.atlas_url());
     let values = ["image.pullPolicy=Never", "atlas.caBundle.configMap=atlas-ca", &endpoint];
     let mut arguments = vec!["install", RELEASE, &chart, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "60s"];
     arguments.extend(values.iter().flat_map(|value| ["--set", *value]));
@@ -132,7 +132,7 @@ pub fn apply_examples(cluster: &Cluster) -> Result<()> {
     cluster.kubectl(&["create", "secret", "tls", "mongodb-users-ca", "--cert", &certificate, "--key", &key])?;
     let atlas = example("atlas.yaml")?;
     ensure!(atlas.contains("https://cloud.mongodb.com"), "examples/atlas.yaml names another endpoint than the real Atlas");
-    cluster.apply("atlas.yaml", &atlas.replace("https://cloud.mongodb.com", &cluster.atlas.url()))?;
+    cluster.apply("atlas.yaml", &atlas.replace("https://cloud.mongodb.com", &cluster.atlas_url()))?;
     cluster.apply("ca.yaml", &example("ca.yaml")?)
 }
 

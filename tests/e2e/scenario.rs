@@ -67,10 +67,11 @@ async fn consume(cluster: &Cluster) -> Result<((), String)> {
         let serial = until(&format!("{certificate} is Ready"), 60, async || ready_serial(cluster, certificate).await).await?;
         consumers::all_see(cluster, secret, &serial, 150).await?;
     }
-    for (kind, name, _, _) in consumers::WORKLOADS {
-        cluster.kubectl(&["rollout", "status", &format!("{kind}/{name}"), "--timeout=60s"])?;
+    for workload in &consumers::WORKLOADS {
+        cluster.kubectl(&["rollout", "status", &workload.path(), "--timeout=60s"])?;
     }
-    Ok(((), "2 of a Deployment, 2 of a StatefulSet and 1 of a DaemonSet read certificates whose keys fit".to_owned()))
+    let workloads = consumers::WORKLOADS.iter().map(|workload| format!("{} of {}", workload.replicas, workload.path()));
+    Ok(((), format!("{} read certificates whose keys fit", workloads.collect::<Vec<_>>().join(", "))))
 }
 
 async fn renew(cluster: &Cluster) -> Result<(Vec<Timeline>, String)> {
@@ -124,7 +125,7 @@ async fn delete_during_mint(cluster: &Cluster) -> Result<(Timeline, String)> {
     let serial = minted.last().context("nothing was minted")?.serial_hexadecimal();
     until("the certificate is in the Secret", 60, async || Ok(cluster.serial("orders").await?.filter(|now| *now == serial)))
         .await?;
-    timeline.mark(Timestamp::now(), "the certificate is in the Secret");
+    timeline.mark(Timestamp::now(), "the status names the certificate");
     let leader = until("another Pod leads", 60, async || {
         Ok(operator::leader(cluster).await?.filter(|leader| !leader.starts_with(&deleted)))
     });

@@ -1,9 +1,6 @@
 //! An admission webhook that denies every request with the code that its path ends in.
 
-use std::{
-    convert::Infallible,
-    net::{Ipv4Addr, SocketAddr},
-};
+use std::{convert::Infallible, net::SocketAddr};
 
 use anyhow::Result;
 use axum::{
@@ -32,7 +29,7 @@ impl DenyingWebhook {
     /// # Errors
     /// There is no free port, or no key can be made.
     pub async fn start() -> Result<Self> {
-        let tls = TlsFiles::new(Ipv4Addr::LOCALHOST.into())?;
+        let tls = TlsFiles::new()?;
         let acceptor = tls.acceptor()?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;

@@ -66,7 +66,7 @@ impl StandIn {
         let listener =
             TcpListener::bind(config.listen).await.with_context(|| format!("could not listen on {}", config.listen))?;
         let address = listener.local_addr()?;
-        let tls = config.tls.then(|| TlsFiles::new(address.ip())).transpose()?;
+        let tls = config.tls.then(TlsFiles::new).transpose()?;
         let acceptor = tls.as_ref().map(TlsFiles::acceptor).transpose()?;
         let task = tokio::spawn(accept(listener, acceptor, Arc::clone(&state))).abort_handle();
         Ok(Self { address, tls, state, _task: Arc::new(Task(task)) })

@@ -1,6 +1,6 @@
 //! TLS for the stand-in, with a CA of its own that no system trusts.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose};
@@ -10,7 +10,7 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// A CA and a certificate for `127.0.0.1`, `localhost` and the address that is listened on.
+/// A CA and a certificate for `127.0.0.1` and `localhost` from it.
 #[derive(Clone)]
 pub struct TlsFiles(Arc<Files>);
 
@@ -25,14 +25,14 @@ impl TlsFiles {
     ///
     /// # Errors
     /// The keys cannot be made.
-    pub fn new(address: IpAddr) -> Result<Self> {
+    pub fn new() -> Result<Self> {
         let mut ca = CertificateParams::default();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.key_usages = vec![KeyUsagePurpose::KeyCertSign];
         let ca_key = KeyPair::generate()?;
         let ca_pem = ca.self_signed(&ca_key)?.pem();
         let key = KeyPair::generate()?;
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned(), "atlas.test".to_owned(), address.to_string()];
+        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned(), "atlas.test".to_owned()];
         let certificate = CertificateParams::new(names)?.signed_by(&key, &Issuer::from_params(&ca, &ca_key))?;
         Ok(Self(Arc::new(Files { ca_pem, certificate: certificate.der().clone(), key: key.serialize_der() })))
     }

@@ -65,13 +65,10 @@ fn remove_folder(folder: &Path) -> std::io::Result<()> {
     fs::remove_dir(folder)
 }
 
-/// Where the hierarchies are mounted: one for each controller with version 1, one for all with version 2.
+/// Where the hierarchies are mounted: one for each controller with version 1, one for all with version 2. Where both are mounted, runc uses both.
 fn hierarchies() -> Result<Vec<PathBuf>> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let of_type = |wanted: &str| -> Vec<PathBuf> {
-        let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-        fields.filter(|fields| fields.get(2) == Some(&wanted)).map(|fields| PathBuf::from(fields[1])).collect()
-    };
-    let version_1 = of_type("cgroup");
-    Ok(if version_1.is_empty() { of_type("cgroup2") } else { version_1 })
+    let fields = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let of_cgroups = fields.filter(|fields| fields.get(2).is_some_and(|kind| matches!(*kind, "cgroup" | "cgroup2")));
+    Ok(of_cgroups.map(|fields| PathBuf::from(fields[1])).collect())
 }

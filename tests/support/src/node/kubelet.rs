@@ -16,8 +16,6 @@ use crate::control_plane::{ControlPlane, Supervised, free_ports, tool};
 /// Starts it. `cgroup` is the path of a cgroup below which all Pods are.
 pub(super) fn start(directory: &Path, cgroup: &str, kubeconfig: &Path) -> Result<Supervised> {
     let [port] = free_ports()?;
-    let resolver = directory.join("resolv.conf");
-    fs::write(&resolver, "")?;
     let configuration = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",
@@ -35,7 +33,9 @@ pub(super) fn start(directory: &Path, cgroup: &str, kubeconfig: &Path) -> Result
         // The machine's other users may have filled its disk.
         "evictionHard": { "memory.available": "10Mi", "nodefs.available": "1%", "nodefs.inodesFree": "1%", "imagefs.available": "1%" },
         "makeIPTablesUtilChains": false,
-        "resolvConf": resolver,
+        "clusterDNS": [network::NODE],
+        "clusterDomain": "cluster.local",
+        "resolvConf": "",
         "podLogsDir": pod_logs(directory),
         "volumePluginDir": directory.join("volume-plugins"),
     });

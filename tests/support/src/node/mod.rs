@@ -8,6 +8,7 @@ mod containerd;
 pub mod image;
 mod isolation;
 mod kubelet;
+pub mod names;
 pub mod network;
 
 use std::{
@@ -61,6 +62,7 @@ impl Node {
     pub async fn start(place: &Isolated, archives: &[&Path]) -> Result<Self> {
         let directory = place.directory().to_owned();
         network::set_up(&directory)?;
+        names::serve().await?;
         let containerd = containerd::start(&directory).await?;
         for archive in archives {
             containerd::import(archive)?;

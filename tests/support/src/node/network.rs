@@ -1,6 +1,6 @@
 //! The network of the node, inside a network namespace of its own. Its addresses are those that RFC 5737 reserves for examples.
 //!
-//! There is no kube-proxy. The API server itself listens on the address of the Service `kubernetes`, which is all that Pods need here. There is no DNS.
+//! There is no kube-proxy. The API server itself listens on the address of the Service `kubernetes`, which is all that Pods need here.
 
 use std::{fs, net::Ipv4Addr, path::Path, process::Command};
 
