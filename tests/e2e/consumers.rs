@@ -1,6 +1,6 @@
 //! Workloads whose Pods mount the Secrets and tell which certificate they see.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use jiff::Timestamp;
@@ -50,6 +50,8 @@ pub struct Sighting {
     /// The serial number, or what is wrong.
     pub serial: String,
     pub time: Timestamp,
+    /// Whether it is the first that the Pod saw of this Secret.
+    pub first: bool,
 }
 
 /// The manifests of all workloads.
@@ -104,16 +106,18 @@ fn manifest(workload: &Workload) -> Value {
     json!({ "apiVersion": "apps/v1", "kind": kind, "metadata": { "name": name, "namespace": SHOP }, "spec": spec })
 }
 
-/// Everything that the Pods that are there have told, in no order.
+/// Everything that the Pods that are there have told, each in its order.
 pub async fn sightings(cluster: &Cluster) -> Result<Vec<Sighting>> {
     let mut sightings = Vec::new();
     for pod in pods(cluster).await? {
         let workload = workload_of(&pod).with_context(|| format!("the Pod {} belongs to no workload", pod.name_any()))?;
         let folder = cluster.node.pod_logs(SHOP, &pod.name_any(), &pod.uid().unwrap_or_default());
-        // One file for each start of the container.
-        for entry in fs::read_dir(folder.join("consumer")).into_iter().flatten().flatten() {
-            let text = fs::read_to_string(entry.path())?;
-            sightings.extend(text.lines().filter_map(|line| read(line, &workload, &pod.name_any())));
+        // There is no file yet while the container has not started. No container is started twice.
+        let text = fs::read_to_string(folder.join("consumer/0.log")).unwrap_or_default();
+        let mut secrets = BTreeSet::new();
+        for mut sighting in text.lines().filter_map(|line| read(line, &workload, &pod.name_any())) {
+            sighting.first = secrets.insert(sighting.secret.clone());
+            sightings.push(sighting);
         }
     }
     Ok(sightings)
@@ -125,7 +129,7 @@ fn read(line: &str, workload: &str, pod: &str) -> Option<Sighting> {
     let time = words.next()?.parse().ok()?;
     let (_, _, file, serial) = (words.next()?, words.next()?, words.next()?, words.next()?);
     let secret = file.strip_prefix("/certificates/")?.split('/').next()?.to_owned();
-    Some(Sighting { workload: workload.to_owned(), pod: pod.to_owned(), secret, serial: serial.to_owned(), time })
+    Some(Sighting { workload: workload.to_owned(), pod: pod.to_owned(), secret, serial: serial.to_owned(), time, first: false })
 }
 
 /// The Pods of all workloads that are not on their way out.
@@ -141,14 +145,19 @@ fn workload_of(pod: &Pod) -> Option<String> {
     WORKLOADS.iter().find(|workload| workload.name == app).map(Workload::path)
 }
 
-/// Waits until each Pod that mounts the Secret has loaded this certificate, and says when each did.
+/// Waits until each Pod that mounts the Secret has loaded this certificate, those that are being replaced included, and says when each did.
 pub async fn all_see(cluster: &Cluster, secret: &str, serial: &str, seconds: u64) -> Result<Vec<Sighting>> {
-    let users = WORKLOADS.iter().filter(|workload| workload.secrets.contains(&secret));
-    let expected: u64 = users.map(|workload| workload.replicas).sum();
-    until(&format!("{expected} Pods see {serial}"), seconds, async || {
+    let users: Vec<&Workload> = WORKLOADS.iter().filter(|workload| workload.secrets.contains(&secret)).collect();
+    until(&format!("all Pods see {serial}"), seconds, async || {
         let mut seen = sightings(cluster).await?;
         seen.retain(|sighting| sighting.secret == secret && sighting.serial == serial);
-        Ok((seen.len() as u64 >= expected).then_some(seen))
+        let present = pods(cluster).await?.iter().filter_map(workload_of).collect::<Vec<_>>();
+        let complete = users.iter().all(|workload| {
+            let seeing = seen.iter().filter(|sighting| sighting.workload == workload.path()).count() as u64;
+            let present = present.iter().filter(|path| **path == workload.path()).count() as u64;
+            seeing >= workload.replicas && seeing >= present
+        });
+        Ok(complete.then_some(seen))
     })
     .await
 }

@@ -19,7 +19,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::{Parser, builder::FalseyValueParser};
 use usercert_test_support::{
     control_plane::repository,
     node::{self, Isolated},
@@ -30,6 +30,9 @@ struct Arguments {
     /// Run it; `cargo test` of all tests does not.
     #[arg(long)]
     run: bool,
+    /// Fail where something is missing, instead of skipping everything.
+    #[arg(long, env = "E2E_REQUIRED", value_parser = FalseyValueParser::new())]
+    required: bool,
     /// Taken and ignored, as cargo's own tests know it.
     #[arg(long, hide = true)]
     nocapture: bool,
@@ -45,7 +48,7 @@ async fn main() -> ExitCode {
     if let Some(missing) = node::missing() {
         println!("skipped: {missing}");
         println!("This is not a pass: nothing of the end-to-end tests has run.");
-        return ExitCode::SUCCESS;
+        return if arguments.required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
     match run().await {
         Ok(()) => ExitCode::SUCCESS,

@@ -30,6 +30,9 @@ const KUBELET_LAG: u64 = 120;
 /// The certificates of the examples with their Secrets.
 const CERTIFICATES: [(&str, &str); 2] = [("orders", ATLAS_SECRET), ("reports", CA_SECRET)];
 
+/// This one is restarted by hand as soon as the Secret is written; the others are left to read their files.
+const RESTARTED: &str = "Deployment/billing";
+
 pub async fn play(place: &Isolated) -> Result<()> {
     let mut report = Report::new();
     let played = steps(place, &mut report).await;
@@ -95,7 +98,15 @@ async fn rotation(cluster: &Cluster, certificate: &str, secret: &str) -> Result<
     });
     let serial = serial.await?;
     timeline.mark(Timestamp::now(), &format!("the status says {serial}"));
-    timeline.sightings(&consumers::all_see(cluster, secret, &serial, KUBELET_LAG).await?);
+    if secret == CA_SECRET {
+        cluster.kubectl(&["rollout", "restart", RESTARTED])?;
+        timeline.mark(Timestamp::now(), &format!("{RESTARTED} is restarted"));
+        cluster.kubectl(&["rollout", "status", RESTARTED, "--timeout=60s"])?;
+    }
+    let sightings = consumers::all_see(cluster, secret, &serial, KUBELET_LAG).await?;
+    let late = sightings.iter().find(|sighting| sighting.workload == RESTARTED && !sighting.first);
+    ensure!(late.is_none(), "a Pod that started after the write of the Secret saw the old one first: {late:?}");
+    timeline.sightings(&sightings);
     let seen = format!("{certificate}: last Pod {:.0} s after the Secret was written", timeline.seconds_since(written));
     Ok((timeline, seen))
 }

@@ -23,7 +23,8 @@ impl Timeline {
     /// Each Pod's first look at the new certificate.
     pub fn sightings(&mut self, sightings: &[Sighting]) {
         for sighting in sightings {
-            self.mark(sighting.time, &format!("{} of {} reads the new {}", sighting.pod, sighting.workload, sighting.secret));
+            let how = if sighting.first { "starts with" } else { "reads" };
+            self.mark(sighting.time, &format!("{} of {} {how} the new {}", sighting.pod, sighting.workload, sighting.secret));
         }
     }
 
