@@ -12,6 +12,9 @@ EVIDENCE := $(abspath target/test-evidence)
 IMAGE ?= usercert-operator:$(shell sed -n 's/^appVersion: "\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' $(CHART)/Chart.yaml)
 ARCHIVE ?= target/image.tar
 
+# As the Dockerfile does it: other packages beside it would give it other features. A test compares the two.
+BUILD_OPERATOR := cargo build --locked --release --package usercert-operator
+
 CARGO_FUZZ := target/tools/cargo-fuzz/bin/cargo-fuzz
 # Without sanitizers it runs on the stable toolchain, and there is no unsafe code here for them to find fault with. The release profile
 # strips and optimises across crates, which takes the symbols from a report and the counters of coverage from the fuzzer.
@@ -50,7 +53,8 @@ help: ## List the targets
 .PHONY: demo
 demo: tools ## From nothing to two certificates on a real API server; KEEP=1 leaves everything up
 	@echo "building the operator and the stand-in for Atlas in release mode (minutes the first time)"
-	@cargo build --release --workspace --bins
+	@$(BUILD_OPERATOR)
+	@cargo build --release --package usercert-test-support --bin demo --bin atlas-stand-in
 	@target/release/demo $(if $(KEEP),--keep)
 
 .PHONY: test
@@ -83,7 +87,7 @@ chaos: model tools ## Everything that can go wrong, at every point: the model, r
 .PHONY: e2e
 e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The chart with the operator's own image on a real node, with Pods that mount the Secrets; needs root and containerd
 	@echo "building the operator in release mode (minutes the first time)"
-	cargo build --locked --release --package usercert-operator
+	$(BUILD_OPERATOR)
 	cargo build --package usercert-test-support --bin secret-reader
 	cargo test --test e2e -- --run
 
@@ -106,7 +110,7 @@ image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:
 
 .PHONY: image-tar
 image-tar: ## Build the same image without docker, as an archive: IMAGE=name:tag ARCHIVE=target/image.tar
-	cargo build --locked --release --package usercert-operator
+	$(BUILD_OPERATOR)
 	@cargo run --quiet --package usercert-test-support --bin image-tar -- --name "$(IMAGE)" --archive "$(ARCHIVE)"
 
 .PHONY: fuzz

@@ -114,7 +114,7 @@ mod tests {
         let makefile = fs::read_to_string(repository().join("Makefile")).unwrap();
         let build = "cargo build --locked --release --package usercert-operator";
         assert!(dockerfile().contains(&format!("RUN {build}\n")));
-        assert!(makefile.contains(&format!("\t{build}\n")));
+        assert!(makefile.contains(&format!("\nBUILD_OPERATOR := {build}\n")));
         assert!(dockerfile().contains("RUN image/root.sh target/release/usercert-operator /root-of-image\n"));
     }
 
