@@ -35,12 +35,10 @@ pub async fn install(cluster: &Cluster) -> Result<((), String)> {
     let values = ["image.pullPolicy=Never", "atlas.caBundle.configMap=atlas-ca", &endpoint];
     let mut arguments = vec!["install", RELEASE, &chart, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "60s"];
     arguments.extend(values.iter().flat_map(|value| ["--set", *value]));
+    println!("$ helm {}", arguments.join(" "));
     cluster.run("helm", &arguments)?;
     let [pod] = pods(cluster).await?.try_into().ok().context("there is not exactly one Pod of the operator")?;
-    Ok((
-        (),
-        format!("{} runs; helm install --wait {}", pod.name_any(), values.map(|value| format!("--set '{value}'")).join(" ")),
-    ))
+    Ok(((), format!("{} is ready", pod.name_any())))
 }
 
 /// A Pod that says nothing of its security is refused.

@@ -1,4 +1,7 @@
 //! The steps, in their order.
+//!
+//! A step is a function that gives what the next steps need, and a sentence about what it saw. What belongs to one rotation goes into its timeline: it notes
+//! whatever Pods tell, also Pods that were started meanwhile, whoever restarted them.
 
 use std::{sync::Arc, time::Duration};
 

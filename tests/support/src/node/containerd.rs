@@ -16,7 +16,7 @@ pub(super) const SOCKET: &str = "/run/containerd/containerd.sock";
 /// Starts it, and waits until it answers.
 pub(super) async fn start(directory: &Path) -> Result<Supervised> {
     let file = directory.join("containerd.toml");
-    fs::write(&file, configuration(directory))?;
+    fs::write(&file, configuration(directory, &program("runc")?))?;
     let arguments = [format!("--config={}", file.display())];
     let mut containerd = Supervised::spawn(&program("containerd")?, &arguments, &[], &directory.join("containerd.log"))?;
     wait_until("an answer of containerd", &mut containerd, async || ctr().is_ok_and(|mut ctr| run(ctr.arg("version")).is_ok()))
@@ -35,10 +35,10 @@ fn ctr() -> Result<Command> {
     Ok(command)
 }
 
-fn configuration(directory: &Path) -> String {
+fn configuration(directory: &Path, runc: &Path) -> String {
     let folder = |name: &str| directory.join(name).display().to_string();
     let (root, optional, cni) = (folder("containerd"), folder("optional"), network::configuration(directory));
-    let (cni, plugins) = (cni.display(), network::PLUGINS);
+    let (cni, plugins, runc) = (cni.display(), network::PLUGINS, runc.display());
     // Without CAP_SYS_RESOURCE, as in many containers, runc must not lower an OOM score.
     format!(
         r#"version = 2
@@ -58,6 +58,7 @@ conf_dir = "{cni}"
 runtime_type = "io.containerd.runc.v2"
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
 SystemdCgroup = false
+BinaryName = "{runc}"
 "#
     )
 }
