@@ -10,6 +10,7 @@ mod operator;
 mod report;
 mod scenario;
 mod timeline;
+mod wave;
 
 use std::{
     ffi::OsString,

@@ -32,7 +32,7 @@ pub async fn install(cluster: &Cluster) -> Result<((), String)> {
     cluster.run("kubectl", &["--namespace", OPERATOR_NAMESPACE, "create", "configmap", "atlas-ca", &from_file])?;
     let chart = repository().join("charts/usercert-operator").display().to_string();
     let endpoint = format!("atlas.allowedEndpoints={{{}}}", cluster.atlas_url());
-    let values = ["image.pullPolicy=Never", "atlas.caBundle.configMap=atlas-ca", &endpoint];
+    let values = ["image.pullPolicy=Never", "atlas.caBundle.configMap=atlas-ca", "rollout.enabled=true", &endpoint];
     let mut arguments = vec!["install", RELEASE, &chart, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "60s"];
     arguments.extend(values.iter().flat_map(|value| ["--set", *value]));
     println!("$ helm {}", arguments.join(" "));

@@ -25,6 +25,7 @@ use crate::{
     operator,
     report::Report,
     timeline::Timeline,
+    wave,
 };
 
 /// The kubelet looks at the Secrets of a Pod about once a minute (`syncFrequency`), up to half of it later.
@@ -51,6 +52,8 @@ async fn steps(place: &Isolated, report: &mut Report) -> Result<()> {
     println!("\n$ kubectl get pods\n{}", cluster.kubectl(&["get", "pods"])?);
     let timelines = report.step("forced renewal, files change in running Pods", renew(cluster)).await?;
     timelines.into_iter().for_each(Timeline::print);
+    report.step("workloads follow a renewal, operator's Pod deleted", wave::play(cluster)).await?.print();
+    println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"])?);
     report.step("operator's Pod deleted in the middle of a mint", delete_during_mint(cluster)).await?.print();
     report.step("operator killed in the middle of a mint", kill_during_mint(cluster)).await?.print();
     println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"])?);
@@ -89,18 +92,8 @@ async fn renew(cluster: &Cluster) -> Result<(Vec<Timeline>, String)> {
 
 /// Renews one certificate, from the request to the last Pod.
 async fn rotation(cluster: &Cluster, certificate: &str, secret: &str) -> Result<(Timeline, String)> {
-    let before = cluster.serial(certificate).await?;
-    let version = cluster.secrets().get_metadata(secret).await?.resource_version().unwrap_or_default();
     let mut timeline = Timeline::new(&format!("the rotation of {certificate}:"));
-    timeline.mark(Timestamp::now(), "a renewal is requested by annotation");
-    cluster.renew(certificate, "now")?;
-    let written = secret_written(cluster, secret, &version).await?;
-    timeline.mark(written, &format!("the Secret {secret} is written"));
-    let serial = until("the status has the new serial number", 30, async || {
-        Ok(cluster.serial(certificate).await?.filter(|serial| Some(serial) != before.as_ref()))
-    });
-    let serial = serial.await?;
-    timeline.mark(Timestamp::now(), &format!("the status says {serial}"));
+    let (written, serial) = renewed(cluster, certificate, secret, "now", &mut timeline).await?;
     if secret == CA_SECRET {
         cluster.kubectl(&["rollout", "restart", RESTARTED])?;
         timeline.mark(Timestamp::now(), &format!("{RESTARTED} is restarted"));
@@ -112,6 +105,28 @@ async fn rotation(cluster: &Cluster, certificate: &str, secret: &str) -> Result<
     timeline.sightings(&sightings);
     let seen = format!("{certificate}: last Pod {:.0} s after the Secret was written", timeline.seconds_since(written));
     Ok((timeline, seen))
+}
+
+/// Renews one certificate. Gives when the Secret was written, and the serial number.
+pub async fn renewed(
+    cluster: &Cluster,
+    certificate: &str,
+    secret: &str,
+    request: &str,
+    timeline: &mut Timeline,
+) -> Result<(Timestamp, String)> {
+    let before = cluster.serial(certificate).await?;
+    let version = cluster.secrets().get_metadata(secret).await?.resource_version().unwrap_or_default();
+    timeline.mark(Timestamp::now(), "a renewal is requested by annotation");
+    cluster.renew(certificate, request)?;
+    let written = secret_written(cluster, secret, &version).await?;
+    timeline.mark(written, &format!("the Secret {secret} is written"));
+    let serial = until("the status has the new serial number", 30, async || {
+        Ok(cluster.serial(certificate).await?.filter(|serial| Some(serial) != before.as_ref()))
+    });
+    let serial = serial.await?;
+    timeline.mark(Timestamp::now(), &format!("the status says {serial}"));
+    Ok((written, serial))
 }
 
 /// When a watcher sees the Secret after this version.

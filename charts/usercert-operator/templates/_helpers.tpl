@@ -77,7 +77,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 # Which of them use a Secret. They are never restarted, and a warning names them. For Pods there is a rule above.
 - apiGroups: [batch]
-  resources: [jobs, cronjobs]
+  resources: [jobs]
   verbs: [list]
 {{- end }}
 {{- end }}

@@ -1,0 +1,101 @@
+//! Workloads follow a renewal one after the other, and the operator's Pod is deleted meanwhile.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use jiff::Timestamp;
+use serde_json::Value;
+use usercert_operator::api::DatabaseUserCertificate;
+
+use crate::{
+    cluster::{Cluster, until},
+    consumers::{self, CA_SECRET, Workload},
+    operator,
+    scenario::renewed,
+    timeline::Timeline,
+};
+
+const CERTIFICATE: &str = "reports";
+
+/// The kubelet's lag is waited for, and then each workload.
+const WAVE_SECONDS: u64 = 240;
+
+/// The workloads that use the Secret.
+fn followers() -> impl Iterator<Item = &'static Workload> {
+    consumers::WORKLOADS.iter().filter(|workload| workload.secrets.contains(&CA_SECRET))
+}
+
+pub async fn play(cluster: &Cluster) -> Result<(Timeline, String)> {
+    let mut timeline = Timeline::new("workloads follow the renewal of reports:");
+    cluster.kubectl(&["patch", "duc", CERTIFICATE, "--type=merge", "--patch", r#"{"spec":{"rollout":{"auto":true}}}"#])?;
+    let all = followers().count();
+    until("the running Pods have the present certificate", WAVE_SECONDS, async || is_rolled_out(cluster, all).await).await?;
+    let before = generations(cluster)?;
+    let (written, serial) = renewed(cluster, CERTIFICATE, CA_SECRET, "for the wave", &mut timeline).await?;
+    let first =
+        until("the first workload is moved", WAVE_SECONDS, async || Ok(moved(cluster, &before, &serial)?.pop())).await?;
+    timeline.mark(Timestamp::now(), &format!("{first} is moved"));
+    let deleted = operator::delete(cluster).await?;
+    timeline.mark(Timestamp::now(), &format!("{deleted} is deleted"));
+    let mut known = vec![first];
+    until("all workloads are moved", WAVE_SECONDS, async || {
+        for workload in
+            moved(cluster, &before, &serial)?.into_iter().filter(|workload| !known.contains(workload)).collect::<Vec<_>>()
+        {
+            timeline.mark(Timestamp::now(), &format!("{workload} is moved"));
+            known.push(workload);
+        }
+        is_rolled_out(cluster, all).await
+    })
+    .await?;
+    timeline.mark(Timestamp::now(), "the status says that all workloads are on the new certificate");
+    let sightings = consumers::all_see(cluster, CA_SECRET, &serial, 30).await?;
+    let late = sightings.iter().find(|sighting| !sighting.first);
+    ensure!(late.is_none(), "a Pod has the certificate without a restart: {late:?}");
+    timeline.sightings(&sightings);
+    for (workload, generation) in generations(cluster)? {
+        let changes = generation - before.get(&workload).context("a workload is new")?;
+        ensure!(changes == 1, "the template of {workload} was changed {changes} times");
+    }
+    let seconds = timeline.seconds_since(written);
+    Ok((timeline, format!("{all} workloads, each restarted once; the last Pod {seconds:.0} s after the Secret was written")))
+}
+
+/// The generation of each workload, which goes up with each change of its template.
+fn generations(cluster: &Cluster) -> Result<BTreeMap<String, i64>> {
+    followers()
+        .map(|workload| {
+            let generation = get(cluster, &workload.path())?["metadata"]["generation"].as_i64().context("no generation")?;
+            Ok((workload.path(), generation))
+        })
+        .collect()
+}
+
+/// The workloads whose templates name this certificate.
+fn moved(cluster: &Cluster, all: &BTreeMap<String, i64>, serial: &str) -> Result<Vec<String>> {
+    let mut moved = Vec::new();
+    for path in all.keys() {
+        let annotations = get(cluster, path)?["spec"]["template"]["metadata"]["annotations"].clone();
+        let expected = format!("{CERTIFICATE}={serial}");
+        if annotations["usercert.dev/serial-numbers"].as_str().is_some_and(|value| value.split(',').any(|one| one == expected))
+        {
+            moved.push(path.clone());
+        }
+    }
+    Ok(moved)
+}
+
+fn get(cluster: &Cluster, path: &str) -> Result<Value> {
+    Ok(serde_json::from_str(&cluster.kubectl(&["get", path, "--output=json"])?)?)
+}
+
+/// Whether the status says of the certificate in it that all workloads have it.
+async fn is_rolled_out(cluster: &Cluster, all: usize) -> Result<Option<()>> {
+    let object: DatabaseUserCertificate = cluster.certificates().get(CERTIFICATE).await?;
+    let status = object.status.unwrap_or_default();
+    let is_true = status.conditions.iter().any(|condition| condition.type_ == "RolledOut" && condition.status == "True");
+    let Some(rollout) = status.rollout else { return Ok(None) };
+    let is_present = Some(&rollout.serial_number) == status.serial_number.as_ref()
+        && rollout.observed_generation == object.metadata.generation;
+    Ok((is_true && is_present && rollout.progress == format!("{all}/{all}")).then_some(()))
+}
