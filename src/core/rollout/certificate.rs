@@ -34,6 +34,8 @@ pub struct RolledCertificate {
     pub previous_not_after: Option<Timestamp>,
     /// Whether it works: nobody is moved to one that does not, for the one before it may.
     pub is_ready: bool,
+    /// Whether its object is suspended: then no workload is begun.
+    pub is_suspended: bool,
     /// Whether no other was before it, because there was no Secret.
     pub is_first: bool,
     /// The serial numbers of it and of those before it, as far as the status has them.
@@ -59,6 +61,7 @@ impl RolledCertificate {
             cause: Reason::from_name(&newest.reason),
             previous_not_after: status.history.get(1).map(|previous| previous.not_after.0),
             is_ready: condition(&status.conditions, READY).is_some_and(|ready| ready.status == "True"),
+            is_suspended: object.spec.suspend,
             is_first: status.history.len() == 1 && newest.reason == Reason::NoCertificate.as_str(),
             known: status.history.iter().map(|issued| issued.serial_number.clone()).collect(),
         })

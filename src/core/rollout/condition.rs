@@ -50,6 +50,8 @@ fn reason(input: &Input<'_>, tracked: &[Tracked<'_>], gate: Gate) -> Reason {
         Reason::RolloutStopped
     } else if any(|state| *state == State::Moving) {
         Reason::RolloutInProgress
+    } else if waits && gate == Gate::Suspended {
+        Reason::Suspended
     } else if waits && matches!(gate, Gate::Window(_)) {
         Reason::RolloutWaitingForWindow
     } else if waits {
@@ -97,6 +99,7 @@ fn waiting(status: &RolloutStatus, gate: Gate) -> Option<String> {
         Gate::Lag(until) => Some(format!("new pods have it from {until} on")),
         Gate::Window(_) => status.next_window.as_ref().map(|next| format!("the next window opens at {}", next.0)),
         Gate::NotReady => Some("nobody is moved while the certificate is not Ready".to_owned()),
+        Gate::Suspended => Some("nobody is moved while spec.suspend is true".to_owned()),
         Gate::Open | Gate::Stopped => None,
     };
     let latest = match (&status.regardless_of_windows_after, &status.old_not_after) {

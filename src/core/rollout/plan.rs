@@ -176,6 +176,8 @@ fn regardless_after(old_not_after: Timestamp, ignore: Option<SignedDuration>, wr
 pub(super) enum Gate {
     /// One may be.
     Open,
+    /// The object is suspended.
+    Suspended,
     /// New pods may not have the certificate yet.
     Lag(Timestamp),
     /// The certificate does not work.
@@ -190,6 +192,9 @@ impl Gate {
     fn new(input: &Input<'_>, wanted: &Wanted, status: &RolloutStatus, tracked: &[Tracked<'_>]) -> Self {
         let Input { certificate, now, .. } = *input;
         let usable_from = certificate.usable_from(now);
+        if certificate.is_suspended {
+            return Self::Suspended;
+        }
         if tracked.iter().any(|tracked| matches!(tracked.state, State::Stuck(_))) {
             return Self::Stopped;
         }

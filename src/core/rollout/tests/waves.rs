@@ -273,3 +273,18 @@ fn a_workload_that_is_deleted_gives_up_its_place() {
     rolling.found.workloads.remove(0);
     assert_eq!(rolling.step(), ["b"]);
 }
+
+#[test]
+fn while_the_object_is_suspended_what_was_begun_is_finished_and_nobody_else_is_begun() {
+    let mut rolling = Rolling::auto([deployment("a"), deployment("b")]);
+    assert_eq!(rolling.step(), ["a"]);
+    rolling.certificate.is_suspended = true;
+    assert_eq!(rolling.look().reason, Reason::RolloutInProgress, "the first is on its way");
+    rolling.becomes_ready("a");
+    assert!(rolling.step().is_empty());
+    let plan = rolling.look();
+    assert_eq!((plan.reason, plan.status.progress.as_str()), (Reason::Suspended, "1/2"));
+    assert!(plan.message.contains("spec.suspend"), "{}", plan.message);
+    rolling.certificate.is_suspended = false;
+    assert_eq!(rolling.step(), ["b"]);
+}
