@@ -207,3 +207,51 @@ fn a_secret_whose_chain_was_not_looked_at_is_read_once() {
     assert!(recalled(&written("ca/1", true), Some("digest")));
     assert!(recalled(&written("atlas/1", false), None), "certificates of Atlas have no chain");
 }
+
+/// The Secret as it was written for this spec, and the patch of the next write for another.
+fn patched(before: serde_json::Value, after: serde_json::Value, additions: Option<&Additions>) -> serde_json::Value {
+    let with = |spec| DatabaseUserCertificate { spec: serde_json::from_value(spec).unwrap(), ..object() };
+    let written = written("ca/1", true);
+    let pair = first_pair(&written.secret).unwrap();
+    let content = SecretContent {
+        pair,
+        ca_certificate: ca_certificate(&written.secret),
+        issuer: Some("ca/1".into()),
+        issue_reason: None,
+        issuance: None,
+        renew_request: None,
+    };
+    let secret = content.to_secret(&with(before.clone()), &Additions::default());
+    let seen = read(&with(before), &secret, &NamedPassword::default()).view;
+    assert!(seen.complete, "{seen:?}");
+    content.to_patch(&with(after), additions, &seen)
+}
+
+fn much() -> serde_json::Value {
+    json!({
+        "formats": [{ "type": "CA", "key": "a" }, { "type": "PKCS8DER", "key": "b" }], "keepPrevious": true,
+        "secretTemplate": { "labels": { "team": "db" }, "annotations": { "note": "x" } },
+    })
+}
+
+#[test]
+fn what_the_spec_no_longer_asks_for_is_removed_and_nothing_else() {
+    let patch = patched(much(), json!({ "formats": [{ "type": "CA", "key": "b" }] }), Some(&Additions::default()));
+    let removed = |values: &serde_json::Value| -> Vec<String> {
+        let values = values.as_object().unwrap().iter().filter(|(_, value)| value.is_null());
+        values.map(|(key, _)| key.clone()).filter(|key| !key.starts_with("usercert.dev/")).collect()
+    };
+    assert_eq!(removed(&patch["data"]), ["a"], "b has another content");
+    assert_eq!(removed(&patch["metadata"]["labels"]), ["team"]);
+    assert_eq!(removed(&patch["metadata"]["annotations"]), ["note"]);
+}
+
+#[test]
+fn a_spec_that_cannot_be_read_takes_nothing_out_of_the_secret() {
+    let patch = patched(much(), json!({}), None);
+    let keys = |values: &serde_json::Value| values.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(keys(&patch["data"]), ["ca.crt", "tls-combined.pem", "tls.crt", "tls.key"]);
+    assert_eq!(keys(&patch["metadata"]["labels"]), ["usercert.dev/certificate-uid"]);
+    let annotations = keys(&patch["metadata"]["annotations"]);
+    assert!(annotations.iter().all(|key| !key.ends_with("layout") && !key.contains("previous") && key != "note"));
+}
