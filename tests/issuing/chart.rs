@@ -58,8 +58,8 @@ async fn an_upgrade_upgrades_the_definitions_and_keeps_them() {
     let stale = json!({ "spec": { "names": { "shortNames": ["duc", "stale"] } } });
     definitions.patch(name, &PatchParams::default(), &Patch::Merge(stale)).await.unwrap();
     let chart = repository().join("charts/usercert-operator").display().to_string();
-    let mut arguments =
-        vec!["upgrade", "usercert-operator", &chart, "--namespace", "usercert-system", "--set", "replicaCount=0"];
+    // The other tests go on with the rights that the release has.
+    let mut arguments = vec!["upgrade", "usercert-operator", &chart, "--namespace", "usercert-system", "--reuse-values"];
     // Helm 4 applies on the server's side, where the change above has another owner; Helm 3 does not ask.
     if helm(&shop, &["upgrade", "--help"]).contains("--force-conflicts") {
         arguments.push("--force-conflicts");

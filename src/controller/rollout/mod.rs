@@ -26,7 +26,7 @@ pub use self::memory::Rollouts;
 use self::{
     kinds::Kind,
     memory::Version,
-    observe::{Obstacle, observe},
+    observe::{Obstacle, look_for_not_movable, observe},
 };
 use crate::{
     Context, Received,
@@ -131,7 +131,14 @@ impl Turn<'_> {
             Ok(found) => found,
             Err(obstacle) => return self.hindered(obstacle, now).await,
         };
-        let planned = self.plan(&found, now);
+        let mut planned = self.plan(&found, now);
+        if found.not_movable.is_none() && has_moved_all_that_it_can(&planned) {
+            match look_for_not_movable(self.context, &self.object, &self.certificate, &kinds, now).await {
+                Ok(not_movable) => found.not_movable = Some(not_movable),
+                Err(obstacle) => return self.hindered(obstacle, now).await,
+            }
+            planned = self.plan(&found, now);
+        }
         if !self.tell(&planned, now).await? {
             return Ok(rest(&planned, AFTER_CONFLICT));
         }
@@ -251,6 +258,14 @@ impl Turn<'_> {
         let behind = rollout.map_or(0, |rollout| rollout.workloads - rollout.moved);
         Ok(Looked { rest: if is_written { AFTER_REFUSAL } else { AFTER_CONFLICT }, behind })
     }
+}
+
+/// Whether nothing is left to do for the operator, unless others act.
+const fn has_moved_all_that_it_can(planned: &Plan) -> bool {
+    matches!(
+        planned.reason,
+        Reason::RolloutComplete | Reason::RolloutLeftToOthers | Reason::RolloutContested | Reason::WorkloadNotFound
+    )
 }
 
 fn rest_of(planned: &Plan, now: Timestamp) -> Looked {

@@ -66,14 +66,22 @@ pub(super) async fn observe(
     for workload in &mut workloads {
         workload.take_pods(&read);
     }
-    let not_movable = if is_first {
-        let jobs = look.list(&Kind::jobs(), &ListParams::default()).await?;
-        let further: Vec<String> = kinds.iter().map(|kind| kind.0.kind.clone()).collect();
-        Some(not_movable(&pods, &jobs, certificate, &further, now))
-    } else {
-        None
-    };
+    let not_movable = if is_first { Some(look.not_movable(&pods, now).await?) } else { None };
     Ok(Found { workloads, missing, not_movable })
+}
+
+/// The Jobs and Pods that run with an older certificate and cannot be moved. They are looked for when a rollout begins, and when only
+/// they or others are left.
+pub(super) async fn look_for_not_movable(
+    context: &Context,
+    object: &Object,
+    certificate: &RolledCertificate,
+    kinds: &[Kind],
+    now: Timestamp,
+) -> Result<Vec<String>, Obstacle> {
+    let look = Observer { context, namespace: object.namespace().unwrap_or_default(), certificate, kinds };
+    let pods = look.list(&Kind::pods(), &ListParams::default()).await?;
+    look.not_movable(&pods, now).await
 }
 
 struct Observer<'a> {
@@ -91,6 +99,12 @@ impl Observer<'_> {
             RequestErrorKind::NotFound => Ok(Vec::new()),
             _ => Err(Obstacle::of(error, "list", kind, &self.namespace)),
         })
+    }
+
+    async fn not_movable(&self, pods: &[Value], now: Timestamp) -> Result<Vec<String>, Obstacle> {
+        let jobs = self.list(&Kind::jobs(), &ListParams::default()).await?;
+        let kinds: Vec<String> = self.kinds.iter().map(|kind| kind.0.kind.clone()).collect();
+        Ok(not_movable(pods, &jobs, self.certificate, &kinds, now))
     }
 
     async fn workloads(&self) -> Result<(Vec<Workload>, Vec<WorkloadReference>), Obstacle> {

@@ -49,7 +49,7 @@ fn deployment(object: &Value) -> Option<Readiness> {
         return in_progress(format!("{} of {wanted} pods are new", updated.min(replicas)));
     }
     if replicas > wanted {
-        return in_progress(format!("{} old pods are still there", replicas - wanted));
+        return in_progress(format!("{} old pods are still there", replicas.saturating_sub(wanted)));
     }
     if available < updated || ready < wanted {
         return in_progress(format!("{} of {wanted} pods are available", available.min(ready)));
