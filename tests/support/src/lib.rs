@@ -7,4 +7,5 @@ pub mod evidence;
 pub mod fault_proxy;
 pub mod openssl;
 pub mod proxy;
+pub mod tls;
 pub mod webhook;
