@@ -12,7 +12,10 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod drivers;
+mod formats;
 mod mariadb;
+mod mongodb;
 mod page;
 mod postgresql;
 mod process;
@@ -31,7 +34,7 @@ static CLUSTER: LazyLock<Cluster> =
     LazyLock::new(|| harness::start(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
 
 /// The trial of a client; an error is what it needs and does not find.
-type Trial = fn(&'static Stage) -> Pin<Box<dyn Future<Output = Result<(), &'static str>> + Send>>;
+type Trial = fn(&'static Stage) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>>;
 
 /// A trial by the name of its function.
 macro_rules! trial {
@@ -40,7 +43,16 @@ macro_rules! trial {
     };
 }
 
-const TRIALS: &[(&str, Trial)] = &[trial!(postgresql::psql), trial!(mariadb::client)];
+const TRIALS: &[(&str, Trial)] = &[
+    trial!(postgresql::psql),
+    trial!(postgresql::jdbc),
+    trial!(mariadb::client),
+    trial!(mongodb::python),
+    trial!(mongodb::node),
+    trial!(mongodb::go),
+    trial!(mongodb::rust),
+    trial!(mongodb::java),
+];
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -58,7 +70,7 @@ async fn main() -> ExitCode {
             }
             Ok(Err(needs)) => {
                 skipped += 1;
-                stage.table.lock().unwrap().skip(name, needs);
+                stage.table.lock().unwrap().skip(name, &needs);
                 format!("skipped: needs {needs}")
             }
             Err(_) => {

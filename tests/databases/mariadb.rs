@@ -28,7 +28,7 @@ struct Server {
 
 impl Server {
     /// One whose database and user are those of the page, and that trusts both CAs: so it is MariaDB's own rule that tells them apart.
-    async fn start(stage: &Stage) -> Result<Self, &'static str> {
+    async fn start(stage: &Stage) -> Result<Self, String> {
         let needs = "MariaDB (Debian: mariadb-server, mariadb-client)";
         let mariadbd = find("mariadbd", &["/usr/sbin"]).ok_or(needs)?;
         let install = find("mariadb-install-db", &[]).ok_or(needs)?;
@@ -100,7 +100,7 @@ impl Server {
 }
 
 /// The client logs in as the page says.
-pub async fn client(stage: &'static Stage) -> Result<(), &'static str> {
+pub async fn client(stage: &'static Stage) -> Result<(), String> {
     let server = Server::start(stage).await?;
     let volume = Volume::mount(&stage.certificate("mariadb").await);
     assert_eq!(server.asked(&volume, WHO).await.expect_success().trim(), "orders@%");

@@ -39,3 +39,12 @@ pub fn block(page: &str, language: &str) -> String {
     assert!(parts.next().is_none(), "{page} has more than one block for {language} to test");
     code.split("\n```").next().unwrap().to_owned() + "\n"
 }
+
+/// What the table of `docs/clients/README.md` says a driver does with a changed file.
+pub fn documented(driver: &str) -> String {
+    let file = repository().join("docs/clients/README.md");
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let row = text.lines().find(|line| line.contains(&format!("]({driver}.md)")) && line.starts_with('|'));
+    let row = row.unwrap_or_else(|| panic!("{} has no row for {driver}", file.display()));
+    row.split('|').nth(3).unwrap_or_default().trim().to_owned()
+}

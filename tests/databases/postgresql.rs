@@ -6,6 +6,8 @@ use tempfile::TempDir;
 use usercert_test_support::control_plane::Supervised;
 
 use crate::{
+    drivers::Program,
+    formats,
     page::{self, Places},
     process::{Conversation, Ended, as_user, find, free_port, in_pod, run},
     stage::{Entries, Stage, serial_number},
@@ -28,7 +30,7 @@ pub struct Server {
 
 impl Server {
     /// One whose database, user and `pg_hba.conf` are those of the page. What it needs, if that is not here.
-    pub async fn start(stage: &Stage) -> Result<Self, &'static str> {
+    pub async fn start(stage: &Stage) -> Result<Self, String> {
         let needs = "PostgreSQL (Debian: postgresql)";
         let binaries = server_folders();
         let folders: Vec<&str> = binaries.iter().map(String::as_str).collect();
@@ -110,7 +112,7 @@ impl Server {
 }
 
 /// psql logs in as the page says.
-pub async fn psql(stage: &'static Stage) -> Result<(), &'static str> {
+pub async fn psql(stage: &'static Stage) -> Result<(), String> {
     let server = Server::start(stage).await?;
     let first = stage.certificate("psql").await;
     let volume = Volume::mount(&first);
@@ -134,6 +136,43 @@ pub async fn psql(stage: &'static Stage) -> Result<(), &'static str> {
     stage.record(Row {
         client: format!("psql {}", version().await),
         format: "tls.crt, tls.key",
+        login: Cell::Yes,
+        renewed: Cell::Yes,
+        refused: Cell::Yes,
+        changed_file: Cell::Measured("reads per connection"),
+    });
+    Ok(())
+}
+
+/// The JDBC driver logs in as the page says.
+pub async fn jdbc(stage: &'static Stage) -> Result<(), String> {
+    let server = Server::start(stage).await?;
+    let program = Program::jdbc(stage, server.port).await?;
+    let mount = |entries: &Entries| {
+        program.mount(&formats::complete(entries.clone(), server.port, program.volume.path(), &program.server_ca));
+    };
+    let first = stage.certificate("jdbc").await;
+    mount(&first);
+    let mut client = program.start();
+    assert_eq!(client.answer().await, serial_number(&first).to_string());
+    let second = stage.renewed("jdbc").await;
+    mount(&second);
+    assert_eq!(client.ask("a new connection").await, serial_number(&second).to_string());
+    for (entries, words) in [
+        (&stage.refused.wrong_user, "certificate authentication failed for user \"orders\""),
+        (&stage.refused.expired, "certificate_expired"),
+        // The server names its CA, and the driver shows no certificate of another.
+        (&stage.refused.other_ca, "connection requires a valid client certificate"),
+    ] {
+        mount(entries);
+        let said = client.ask("a new connection").await;
+        assert!(said.starts_with("failed") && said.contains(words), "{words:?} is not in {said}");
+    }
+    mount(&second);
+    assert_eq!(client.ask("the right one again").await, serial_number(&second).to_string());
+    stage.record(Row {
+        client: "JDBC for PostgreSQL".to_owned(),
+        format: "tls.crt, tls.pk8",
         login: Cell::Yes,
         renewed: Cell::Yes,
         refused: Cell::Yes,

@@ -16,8 +16,15 @@ use crate::{
 /// The files are in a folder with a time in its name. The link `..data` leads to that folder, and a link for each file leads through
 /// `..data`. A change makes a new folder and renames a new link over `..data`, as the kubelet does.
 pub struct Volume {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
     mode: u32,
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        // What is left holds keys of the test's CA alone.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
 }
 
 impl Volume {
@@ -25,13 +32,20 @@ impl Volume {
     ///
     /// Without root nobody can give files away. Then the files are the user's own, and nobody else reads them.
     pub fn mount(entries: &Entries) -> Self {
-        Self::mount_with_mode(entries, if is_root() { 0o440 } else { 0o400 })
+        Self::mount_with_mode(entries, default_mode())
+    }
+
+    /// An empty one in a folder that is known before, for programs that are compiled with its name.
+    pub fn mount_at(folder: &Path) -> Self {
+        let _ = fs::remove_dir_all(folder);
+        fs::create_dir_all(folder).unwrap();
+        Self { folder: folder.to_owned(), mode: default_mode() }
     }
 
     /// A volume with another `defaultMode`.
     pub fn mount_with_mode(entries: &Entries, mode: u32) -> Self {
-        let folder = tempfile::Builder::new().prefix("secret-volume-").tempdir().unwrap();
-        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let folder = tempfile::Builder::new().prefix("secret-volume-").tempdir().unwrap().keep();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         let volume = Self { folder, mode };
         volume.update(entries);
         volume
@@ -39,12 +53,12 @@ impl Volume {
 
     /// Where it is mounted.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 
     /// Has the files hold these entries from now on.
     pub fn update(&self, entries: &Entries) {
-        let root = self.folder.path();
+        let root = &self.folder;
         let data = root.join("..data");
         let former = fs::read_link(&data).ok().map(|name| root.join(name));
         let time = jiff::Timestamp::now().strftime("%Y_%m_%d_%H_%M_%S");
@@ -71,4 +85,8 @@ impl Volume {
         }
         fs::set_permissions(file, fs::Permissions::from_mode(self.mode))
     }
+}
+
+fn default_mode() -> u32 {
+    if is_root() { 0o440 } else { 0o400 }
 }

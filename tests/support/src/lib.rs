@@ -1,10 +1,11 @@
-//! What the tests and the demo need around the operator: a stand-in for the Atlas Administration API, and a real Kubernetes
-//! control plane on loopback.
+//! What the tests and the demo need around the operator: stand-ins for the Atlas Administration API and for mongod, and a real
+//! Kubernetes control plane on loopback.
 
 pub mod atlas;
 pub mod control_plane;
 pub mod evidence;
 pub mod fault_proxy;
+pub mod mongodb;
 pub mod openssl;
 pub mod proxy;
 pub mod tls;

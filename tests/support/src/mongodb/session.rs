@@ -1,0 +1,59 @@
+//! A connection after its handshake: who is logged in on it.
+
+use std::{collections::BTreeSet, sync::Mutex};
+
+use bson::Document;
+
+use super::{
+    ledger::{Ledger, Login, Refusal, lock},
+    users::Identity,
+};
+
+/// What a connection knows.
+pub(super) struct Session<'a> {
+    pub(super) connection: u64,
+    pub(super) identity: Identity,
+    /// The client's driver and its version, as its hello tells them.
+    pub(super) driver: String,
+    /// The name of the user that is logged in.
+    pub(super) user: Option<String>,
+    pub(super) users: &'a Mutex<BTreeSet<String>>,
+    pub(super) ledger: &'a Ledger,
+}
+
+impl Session<'_> {
+    /// Logs in as this document asks, by itself or within a hello. The answer, or `None` for a refusal.
+    pub(super) fn authenticate(&mut self, asked: &Document, speculative: bool) -> Option<Document> {
+        if let Err(refusal) = self.may_log_in(asked) {
+            self.ledger.refuse(self.connection, refusal);
+            return None;
+        }
+        let subject = self.identity.subject.clone();
+        self.ledger.let_in(Login {
+            connection: self.connection,
+            subject: subject.clone(),
+            serial_number: self.identity.serial_number,
+            driver: self.driver.clone(),
+            speculative,
+        });
+        self.user = Some(subject.clone());
+        Some(bson::doc! { "dbname": "$external", "user": subject })
+    }
+
+    fn may_log_in(&self, asked: &Document) -> Result<(), Refusal> {
+        let text = |key: &str| asked.get_str(key).ok();
+        if text("mechanism") != Some("MONGODB-X509") {
+            return Err(Refusal::Protocol(format!("mechanism {:?}", asked.get("mechanism"))));
+        }
+        // In a hello the database is in the document, else it is that of the command.
+        if text("db").or(text("$db")) != Some("$external") {
+            return Err(Refusal::Protocol(format!("database {:?}", asked.get("db").or(asked.get("$db")))));
+        }
+        let subject = &self.identity.subject;
+        match text("user").filter(|user| !user.is_empty()) {
+            Some(user) if user != subject => Err(Refusal::OtherUser(user.to_owned())),
+            _ if !lock(self.users).contains(subject) => Err(Refusal::UnknownUser(subject.clone())),
+            _ => Ok(()),
+        }
+    }
+}
