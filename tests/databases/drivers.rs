@@ -42,6 +42,17 @@ impl Language {
         }
     }
 
+    /// Its name in the table of the clients.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Python => "Python",
+            Self::Node => "Node.js",
+            Self::Go => "Go",
+            Self::Rust => "Rust",
+            Self::Java => "Java",
+        }
+    }
+
     /// The mark of its blocks, and the file that such a block becomes with what has to stand before it.
     fn block(self) -> (&'static str, &'static str, &'static str) {
         match self {

@@ -19,6 +19,7 @@ mod mongodb;
 mod page;
 mod postgresql;
 mod process;
+mod server;
 mod stage;
 mod table;
 mod volume;
@@ -75,6 +76,7 @@ async fn main() -> ExitCode {
             }
             Err(_) => {
                 failed += 1;
+                stage.table.lock().unwrap().fail(name);
                 "FAILED".to_owned()
             }
         };

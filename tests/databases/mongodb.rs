@@ -8,7 +8,7 @@ use usercert_test_support::mongodb::{Login, Refusal, StandIn, StandInConfig};
 use crate::{
     drivers::{Language, Program},
     formats,
-    page::documented,
+    page::assert_documented,
     stage::{Entries, SUBJECT, Stage, serial_number},
     table::{Cell, Row},
 };
@@ -125,7 +125,7 @@ async fn log_in(stage: &'static Stage, language: Language) -> Result<(), String>
     place.assert_refused(&stage.refused.other_ca, &[Refusal::UnknownIssuer, Refusal::NoCertificate]).await;
 
     let measured = if reads_once { "reads once" } else { "reads per connection" };
-    assert_eq!(documented(language.name()), measured, "docs/clients/README.md says otherwise");
+    assert_documented(language.title(), measured);
     let format = if language == Language::Java { "keystore.p12, uri" } else { "tls-combined.pem, uri" };
     let client = logins[0].driver.clone();
     stage.record(Row {

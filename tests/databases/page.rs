@@ -40,11 +40,11 @@ pub fn block(page: &str, language: &str) -> String {
     code.split("\n```").next().unwrap().to_owned() + "\n"
 }
 
-/// What the table of `docs/clients/README.md` says a driver does with a changed file.
-pub fn documented(driver: &str) -> String {
+/// Asserts that the table of `docs/clients/README.md` says of a client what was measured when its file had changed.
+pub fn assert_documented(client: &str, measured: &str) {
     let file = repository().join("docs/clients/README.md");
     let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let row = text.lines().find(|line| line.contains(&format!("]({driver}.md)")) && line.starts_with('|'));
-    let row = row.unwrap_or_else(|| panic!("{} has no row for {driver}", file.display()));
-    row.split('|').nth(3).unwrap_or_default().trim().to_owned()
+    let row = text.lines().find(|line| line.starts_with(&format!("| [{client}](")));
+    let told = row.and_then(|row| row.split('|').nth(3)).unwrap_or_default().trim();
+    assert!(told.starts_with(measured), "docs/clients/README.md says {told:?} of {client}, and {measured:?} was measured");
 }

@@ -35,7 +35,7 @@ pub struct Row {
 #[derive(Default)]
 pub struct Table {
     rows: Vec<Row>,
-    missing: Vec<(String, String)>,
+    others: Vec<(String, String)>,
 }
 
 impl Table {
@@ -45,22 +45,27 @@ impl Table {
 
     /// A client that could not be tried, and what it needs.
     pub fn skip(&mut self, client: &str, needs: &str) {
-        self.missing.push((client.to_owned(), needs.to_owned()));
+        self.others.push((client.to_owned(), format!("skipped: needs {needs}")));
+    }
+
+    /// A client whose trial failed.
+    pub fn fail(&mut self, client: &str) {
+        self.others.push((client.to_owned(), "FAILED".to_owned()));
     }
 
     pub fn print(&self) {
         let line = |[client, format, login, renewed, refused, changed]: [&str; 6]| {
-            println!("{client:<42}{format:<30}{login:<8}{renewed:<22}{refused:<14}{changed}");
+            println!("{client:<28}{format:<26}{login:<8}{renewed:<22}{refused:<21}{changed}");
         };
         println!();
-        line(["client", "format", "login", "login after renewal", "refused", "a changed file"]);
+        line(["client", "format", "login", "login after renewal", "refused when wrong", "a changed file"]);
         for row in &self.rows {
             let [login, renewed, refused, changed] =
                 [&row.login, &row.renewed, &row.refused, &row.changed_file].map(ToString::to_string);
             line([&row.client, row.format, &login, &renewed, &refused, &changed]);
         }
-        for (client, needs) in &self.missing {
-            println!("{client:<42}skipped: needs {needs}");
+        for (client, what) in &self.others {
+            println!("{client:<28}{what}");
         }
         println!();
     }

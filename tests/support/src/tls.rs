@@ -12,7 +12,7 @@ use rustls::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// A CA and a certificate for `127.0.0.1` and `localhost` from it.
+/// A CA and a server's certificate from it.
 #[derive(Clone)]
 pub struct TlsFiles(Arc<Files>);
 
@@ -25,11 +25,19 @@ struct Files {
 }
 
 impl TlsFiles {
-    /// New ones.
+    /// New ones for `127.0.0.1` and `localhost`.
     ///
     /// # Errors
     /// The keys cannot be made.
     pub fn new() -> Result<Self> {
+        Self::for_names(["127.0.0.1", "localhost", "atlas.test"].map(ToOwned::to_owned).to_vec())
+    }
+
+    /// New ones for these names and addresses.
+    ///
+    /// # Errors
+    /// A name cannot be in a certificate, or the keys cannot be made.
+    pub fn for_names(names: Vec<String>) -> Result<Self> {
         let mut ca = CertificateParams::default();
         ca.distinguished_name.push(DnType::CommonName, "CA of the test's server");
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -37,7 +45,6 @@ impl TlsFiles {
         let ca_key = KeyPair::generate()?;
         let ca_pem = ca.self_signed(&ca_key)?.pem();
         let key = KeyPair::generate()?;
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned(), "atlas.test".to_owned()];
         let mut server = CertificateParams::new(names)?;
         server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         server.use_authority_key_identifier_extension = true;
