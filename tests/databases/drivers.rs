@@ -21,6 +21,15 @@ use crate::{
 /// How long it may take to fetch a driver and to compile a program.
 const LIMIT: Duration = Duration::from_mins(8);
 
+/// Which block of a driver's page is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The driver reads the files.
+    Plain,
+    /// The application hands the driver what the files hold at each connection.
+    Rereading,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
     Python,
@@ -39,17 +48,6 @@ impl Language {
             Self::Go => "go",
             Self::Rust => "rust",
             Self::Java => "java",
-        }
-    }
-
-    /// Its name in the table of the clients.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::Python => "Python",
-            Self::Node => "Node.js",
-            Self::Go => "Go",
-            Self::Rust => "Rust",
-            Self::Java => "Java",
         }
     }
 
@@ -74,12 +72,13 @@ pub struct Program {
 }
 
 impl Program {
-    /// Makes the program that uses MongoDB's driver for this language.
-    pub async fn mongodb(stage: &Stage, language: Language) -> Result<Self, String> {
+    /// Makes the program that uses MongoDB's driver for this language, in a folder of this name.
+    pub async fn mongodb(stage: &Stage, language: Language, way: Way, name: &str) -> Result<Self, String> {
         let (mark, file, before) = language.block();
-        let mut program = Self::prepare(stage, language, language.name());
+        let mark = format!("{mark} tested{}", if way == Way::Plain { "" } else { " rereading" });
+        let mut program = Self::prepare(stage, language, name);
         let places = program.places((0, 0));
-        let code = places.block(&format!("{}.md", language.name()), mark);
+        let code = places.block(&format!("{}.md", language.name()), &mark);
         fs::write(program.folder.join(file), format!("{before}{code}")).unwrap();
         program.command = program.build(language).await?;
         Ok(program)
@@ -88,7 +87,7 @@ impl Program {
     /// Makes the program that uses PostgreSQL's driver for Java.
     pub async fn jdbc(stage: &Stage, port: u16) -> Result<Self, String> {
         let mut program = Self::prepare(stage, Language::Java, "jdbc");
-        let code = program.places((5432, port)).block("postgresql.md", "java");
+        let code = program.places((5432, port)).block("postgresql.md", "java tested");
         fs::write(program.folder.join("ConnectPostgreSql.java"), code).unwrap();
         program.command = program.java("PostgreSqlProgram").await?;
         Ok(program)

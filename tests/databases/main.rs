@@ -51,8 +51,10 @@ const TRIALS: &[(&str, Trial)] = &[
     trial!(mongodb::python),
     trial!(mongodb::node),
     trial!(mongodb::go),
+    trial!(mongodb::go_rereading),
     trial!(mongodb::rust),
     trial!(mongodb::java),
+    trial!(mongodb::java_rereading),
 ];
 
 #[tokio::main]

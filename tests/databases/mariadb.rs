@@ -24,7 +24,7 @@ async fn start(stage: &Stage) -> Result<Server, String> {
     let mut command = server.command(&install);
     command.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
     run(command.arg(format!("--datadir={}", server.path("data"))), "").await.expect_success();
-    server.write("users.sql", &page::block(PAGE, "sql")).await;
+    server.write("users.sql", &page::block(PAGE, "sql tested")).await;
     let arguments = [
         "--no-defaults".to_owned(),
         format!("--datadir={}", server.path("data")),
@@ -50,7 +50,7 @@ async fn start(stage: &Stage) -> Result<Server, String> {
 async fn asked_by(server: &Server, volume: &Volume, option: &str, statement: &str) -> Ended {
     let ca_file = server.ca_file();
     let places = Places { secret: volume.path(), server_ca: &ca_file, ports: (3306, server.port) };
-    let script = places.block(PAGE, "sh").replace("mariadb ", &format!("mariadb --skip-column-names --batch {option} "));
+    let script = places.block(PAGE, "sh tested").replace("mariadb ", &format!("mariadb --skip-column-names --batch {option} "));
     run(in_pod("sh").arg("-c").arg(script), statement).await
 }
 

@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use usercert_test_support::mongodb::{Login, Refusal, StandIn, StandInConfig};
 
 use crate::{
-    drivers::{Language, Program},
+    drivers::{Language, Program, Way},
     formats,
     page::assert_documented,
     stage::{Entries, SUBJECT, Stage, serial_number},
@@ -14,23 +14,31 @@ use crate::{
 };
 
 pub async fn python(stage: &'static Stage) -> Result<(), String> {
-    log_in(stage, Language::Python).await
+    log_in(stage, Language::Python, Way::Plain, "Python").await
 }
 
 pub async fn node(stage: &'static Stage) -> Result<(), String> {
-    log_in(stage, Language::Node).await
+    log_in(stage, Language::Node, Way::Plain, "Node.js").await
 }
 
 pub async fn go(stage: &'static Stage) -> Result<(), String> {
-    log_in(stage, Language::Go).await
+    log_in(stage, Language::Go, Way::Plain, "Go").await
+}
+
+pub async fn go_rereading(stage: &'static Stage) -> Result<(), String> {
+    log_in(stage, Language::Go, Way::Rereading, "Go, rereading").await
 }
 
 pub async fn rust(stage: &'static Stage) -> Result<(), String> {
-    log_in(stage, Language::Rust).await
+    log_in(stage, Language::Rust, Way::Plain, "Rust").await
 }
 
 pub async fn java(stage: &'static Stage) -> Result<(), String> {
-    log_in(stage, Language::Java).await
+    log_in(stage, Language::Java, Way::Plain, "Java").await
+}
+
+pub async fn java_rereading(stage: &'static Stage) -> Result<(), String> {
+    log_in(stage, Language::Java, Way::Rereading, "Java, rereading").await
 }
 
 /// A driver before the stand-in.
@@ -40,8 +48,8 @@ struct Place {
 }
 
 impl Place {
-    async fn set(stage: &Stage, language: Language) -> Result<Self, String> {
-        let program = Program::mongodb(stage, language).await?;
+    async fn set(stage: &Stage, language: Language, way: Way, name: &str) -> Result<Self, String> {
+        let program = Program::mongodb(stage, language, way, name).await?;
         let (listen, tls, ca) = ("127.0.0.1:0".parse().unwrap(), stage.server.clone(), stage.ca.clone());
         let mongod = StandIn::start(StandInConfig { listen, tls, ca }).await.unwrap();
         mongod.add_user(SUBJECT);
@@ -79,9 +87,13 @@ impl Place {
     }
 }
 
-async fn log_in(stage: &'static Stage, language: Language) -> Result<(), String> {
-    let place = Place::set(stage, language).await?;
-    let name = language.name();
+async fn log_in(stage: &'static Stage, language: Language, way: Way, title: &str) -> Result<(), String> {
+    let name = match way {
+        Way::Plain => language.name().to_owned(),
+        Way::Rereading => format!("{}-rereading", language.name()),
+    };
+    let name = name.as_str();
+    let place = Place::set(stage, language, way, name).await?;
     let first = stage.certificate(name).await;
     place.mount(&first);
     let mut client = place.program.start();
@@ -125,9 +137,9 @@ async fn log_in(stage: &'static Stage, language: Language) -> Result<(), String>
     place.assert_refused(&stage.refused.other_ca, &[Refusal::UnknownIssuer, Refusal::NoCertificate]).await;
 
     let measured = if reads_once { "reads once" } else { "reads per connection" };
-    assert_documented(language.title(), measured);
+    assert_documented(title, measured);
     let format = if language == Language::Java { "keystore.p12, uri" } else { "tls-combined.pem, uri" };
-    let client = logins[0].driver.clone();
+    let client = format!("{}{}", logins[0].driver, if way == Way::Plain { "" } else { ", rereading" });
     stage.record(Row {
         client,
         format,

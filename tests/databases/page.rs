@@ -19,9 +19,9 @@ pub struct Places<'a> {
 
 impl Places<'_> {
     /// The block of a page that is marked as `LANGUAGE tested`, with these places in it.
-    pub fn block(&self, page: &str, language: &str) -> String {
+    pub fn block(&self, page: &str, mark: &str) -> String {
         let (told, port) = self.ports;
-        block(page, language)
+        block(page, mark)
             .replace(SECRET, &self.secret.display().to_string())
             .replace(SERVER_CA, &self.server_ca.display().to_string())
             .replace(&told.to_string(), &port.to_string())
@@ -29,14 +29,14 @@ impl Places<'_> {
     }
 }
 
-/// The block of a page that is marked as `LANGUAGE tested`, as it stands there.
-pub fn block(page: &str, language: &str) -> String {
+/// The block of a page with this mark, `LANGUAGE tested` and perhaps a further word, as it stands there.
+pub fn block(page: &str, mark: &str) -> String {
     let file = repository().join("docs/clients").join(page);
     let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let fence = format!("```{language} tested\n");
+    let fence = format!("```{mark}\n");
     let mut parts = text.split(&fence);
     let code = parts.nth(1).unwrap_or_else(|| panic!("{page} has no block that begins with {}", fence.trim()));
-    assert!(parts.next().is_none(), "{page} has more than one block for {language} to test");
+    assert!(parts.next().is_none(), "{page} has more than one block with the mark {mark}");
     code.split("\n```").next().unwrap().to_owned() + "\n"
 }
 

@@ -32,7 +32,7 @@ async fn start(stage: &Stage) -> Result<Server, String> {
     let mut command = server.command(&initdb);
     command.args(["--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--pgdata"]);
     run(command.arg(server.path("data")), "").await.expect_success();
-    server.write("data/pg_hba.conf", &format!("local all postgres trust\n{}", page::block(PAGE, "text"))).await;
+    server.write("data/pg_hba.conf", &format!("local all postgres trust\n{}", page::block(PAGE, "text tested"))).await;
     let settings = [
         "listen_addresses=127.0.0.1".to_owned(),
         format!("port={}", server.port),
@@ -47,7 +47,7 @@ async fn start(stage: &Stage) -> Result<Server, String> {
     arguments.extend(settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]));
     server.start(&postgres, &arguments);
     server.until_logged(1, "database system is ready to accept connections").await;
-    for statement in page::block(PAGE, "sql").lines() {
+    for statement in page::block(PAGE, "sql tested").lines() {
         let mut command = server.command(Path::new("psql"));
         command.args(["-h", &server.path(""), "-p", &server.port.to_string(), "-U", "postgres", "-c", statement]);
         run(&mut command, "").await.expect_success();
@@ -59,7 +59,7 @@ async fn start(stage: &Stage) -> Result<Server, String> {
 fn command(server: &Server, volume: &Volume, options: &str) -> tokio::process::Command {
     let ca_file = server.ca_file();
     let places = Places { secret: volume.path(), server_ca: &ca_file, ports: (5432, server.port) };
-    let script = places.block(PAGE, "sh").replace("psql ", &format!("{options} psql -qAt "));
+    let script = places.block(PAGE, "sh tested").replace("psql ", &format!("{options} psql -qAt "));
     let mut command = in_pod("sh");
     command.arg("-c").arg(script);
     command

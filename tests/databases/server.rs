@@ -36,7 +36,8 @@ impl Server {
         }
         let server = Self { process: None, user, port: free_port(), folder };
         server.write("users-ca.crt", users_ca).await;
-        server.write("server-ca.crt", &stage.server.ca_certificate()).await;
+        // Clients read this one.
+        fs::write(server.ca_file(), stage.server.ca_certificate()).unwrap();
         server.write("server.crt", &stage.server.certificate()).await;
         server.write("server.key", &stage.server.key()).await;
         server
@@ -52,10 +53,9 @@ impl Server {
         self.folder.path().join("server-ca.crt")
     }
 
-    /// Writes a file as the server's user. Others may read it unless it is a key.
+    /// Writes a file as the server's user, for that user alone.
     pub async fn write(&self, name: &str, text: &str) {
-        let mode = if name.ends_with(".key") { "600" } else { "644" };
-        let script = format!("umask 077; cat > '{0}'; chmod {mode} '{0}'", self.path(name));
+        let script = format!("umask 077; cat > '{}'", self.path(name));
         run(self.command(Path::new("sh")).args(["-c", &script]), text).await.expect_success();
     }
 

@@ -55,7 +55,7 @@ impl Table {
 
     pub fn print(&self) {
         let line = |[client, format, login, renewed, refused, changed]: [&str; 6]| {
-            println!("{client:<28}{format:<26}{login:<8}{renewed:<22}{refused:<21}{changed}");
+            println!("{client:<38}{format:<26}{login:<8}{renewed:<22}{refused:<21}{changed}");
         };
         println!();
         line(["client", "format", "login", "login after renewal", "refused when wrong", "a changed file"]);
@@ -65,7 +65,7 @@ impl Table {
             line([&row.client, row.format, &login, &renewed, &refused, &changed]);
         }
         for (client, what) in &self.others {
-            println!("{client:<28}{what}");
+            println!("{client:<38}{what}");
         }
         println!();
     }
