@@ -2,17 +2,16 @@
 //!
 //! Until it writes them, OpenSSL makes them from the Secret's own pair, here and nowhere else. Whoever merges asks for them in the
 //! spec of `stage::certificate` (`PKCS8DER` as `tls.pk8`, the keystore with its password, `connection` for `uri`), and has `complete`
-//! add no more than what only a test knows: the options of `OPTIONS` below.
+//! add to the URI no more than what only a test wants: `serverSelectionTimeoutMS`.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use crate::{harness::openssl, stage::Entries};
 
-/// What the tests add to the URI, so that a refusal does not take half a minute.
-const OPTIONS: &str = "serverSelectionTimeoutMS=1500";
-
 /// The entries with `tls.pk8`, `keystore.p12`, `keystore-password` and `uri`.
-pub fn complete(mut entries: Entries, port: u16, mount: &Path, server_ca: &Path) -> Entries {
+///
+/// A client that finds no server that takes it gives up after this time.
+pub fn complete(mut entries: Entries, port: u16, mount: &Path, server_ca: &Path, patience: Duration) -> Entries {
     let text = |name: &str| String::from_utf8(entries[name].clone()).unwrap();
     let (password, pair, key) = ("a-password-of-the-test".to_owned(), text("tls-combined.pem"), text("tls.key"));
     let folder = tempfile::tempdir().unwrap();
@@ -31,16 +30,16 @@ pub fn complete(mut entries: Entries, port: u16, mount: &Path, server_ca: &Path)
         made("tls.pk8", &["pkcs8", "-topk8", "-nocrypt", "-outform", "DER"], &key),
         made("keystore.p12", &keystore, ""),
         ("keystore-password".to_owned(), password.into_bytes()),
-        ("uri".to_owned(), uri(port, mount, server_ca).into_bytes()),
+        ("uri".to_owned(), uri(port, mount, server_ca, patience).into_bytes()),
     ];
     entries.extend(made);
     entries
 }
 
-fn uri(port: u16, mount: &Path, server_ca: &Path) -> String {
-    let (mount, server_ca) = (mount.display(), server_ca.display());
+fn uri(port: u16, mount: &Path, server_ca: &Path, patience: Duration) -> String {
+    let (mount, server_ca, patience) = (mount.display(), server_ca.display(), patience.as_millis());
     format!(
         "mongodb://127.0.0.1:{port}/?authMechanism=MONGODB-X509&authSource=%24external&tls=true\
-         &tlsCertificateKeyFile={mount}/tls-combined.pem&tlsCAFile={server_ca}&{OPTIONS}"
+         &tlsCertificateKeyFile={mount}/tls-combined.pem&tlsCAFile={server_ca}&serverSelectionTimeoutMS={patience}"
     )
 }

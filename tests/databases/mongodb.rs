@@ -57,8 +57,13 @@ impl Place {
     }
 
     fn mount(&self, entries: &Entries) {
+        self.mount_for(entries, Duration::from_secs(3));
+    }
+
+    /// Mounts a Secret for a client that gives up after this time.
+    fn mount_for(&self, entries: &Entries, patience: Duration) {
         let (port, mount) = (self.mongod.address().port(), self.program.volume.path());
-        self.program.mount(&formats::complete(entries.clone(), port, mount, &self.program.server_ca));
+        self.program.mount(&formats::complete(entries.clone(), port, mount, &self.program.server_ca, patience));
     }
 
     /// Closes the connections, and gives the client the time to notice.
@@ -77,7 +82,7 @@ impl Place {
     /// A program that starts now is refused, and for one of these reasons.
     async fn assert_refused(&self, entries: &Entries, reasons: &[Refusal]) {
         let (logins, refusals) = (self.mongod.logins().len(), self.mongod.refusals().len());
-        self.mount(entries);
+        self.mount_for(entries, Duration::from_millis(1500));
         let said = self.program.once().await;
         assert!(said.starts_with("failed"), "{said}");
         let refusals = self.mongod.refusals().split_off(refusals);

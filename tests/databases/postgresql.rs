@@ -1,6 +1,6 @@
 //! PostgreSQL with `cert` in `pg_hba.conf`: psql and JDBC with the files of the Secret.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use crate::{
     drivers::Program,
@@ -102,7 +102,13 @@ pub async fn jdbc(stage: &'static Stage) -> Result<(), String> {
     let server = start(stage).await?;
     let program = Program::jdbc(stage, server.port).await?;
     let mount = |entries: &Entries| {
-        program.mount(&formats::complete(entries.clone(), server.port, program.volume.path(), &program.server_ca));
+        program.mount(&formats::complete(
+            entries.clone(),
+            server.port,
+            program.volume.path(),
+            &program.server_ca,
+            Duration::ZERO,
+        ));
     };
     let first = stage.certificate("jdbc").await;
     mount(&first);

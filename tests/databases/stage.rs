@@ -93,8 +93,13 @@ async fn certificate(shop: &Shop, name: &str, issuer: &str, spec: Value) {
 async fn entries(shop: &Shop, name: &str) -> Entries {
     let data = shop.secret(name).await.unwrap().data.unwrap();
     let entries: Entries = data.into_iter().map(|(key, value)| (key, value.0)).collect();
-    evidence::secret(std::str::from_utf8(&entries["tls.key"]).unwrap());
+    note_key(std::str::from_utf8(&entries["tls.key"]).unwrap());
     entries
+}
+
+/// Notes a key for the check that no log holds it: each line by itself, for these keys have few.
+fn note_key(pem: &str) {
+    pem.lines().filter(|line| !line.starts_with("-----")).for_each(evidence::secret);
 }
 
 /// An issuer with a CA that was valid already days ago; returns the CA's certificate.
@@ -110,7 +115,7 @@ async fn issuer(shop: &Shop, name: &str, common_name: &str) -> String {
     parameters.not_after = (SystemTime::now() + days(30)).into();
     let ca = CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
     let (certificate, key) = (ca.pem().replace("\r\n", "\n"), ca.key().serialize_pem().replace("\r\n", "\n"));
-    evidence::secret(&key);
+    note_key(&key);
     shop.apply(json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "name": format!("{name}-key") },
         "stringData": { "tls.crt": certificate, "tls.key": key },
