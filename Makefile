@@ -136,8 +136,11 @@ check-chart: $(HELM) ## Lint and render the chart, and see that bad values are r
 	  --set atlas.caBundle.configMap=bundle --set atlas.operatorSecret=mongodb-atlas-system/key \
 	  --set 'atlas.allowedEndpoints={http://atlas.proxy:3128}' --set 'atlas.lendCredentialsTo={a}' \
 	  | awk '/^kind: (ClusterRole|ValidatingAdmissionPolicy)/ { found = 1 } END { if (found) { print "namespaced mode must have nothing that is cluster-wide"; exit 1 } }'
+	@$(HELM) template usercert-operator $(CHART) | awk '/"apps"|\[pods\]|ROLLOUT/ { found = 1 } END { if (found) { print "without rollout.enabled the operator must have no right to workloads"; exit 1 } }'
+	@$(HELM) template usercert-operator $(CHART) --set rollout.enabled=true --set 'rollout.kinds[0].group=argoproj.io,rollout.kinds[0].version=v1alpha1,rollout.kinds[0].kind=Rollout,rollout.kinds[0].resource=rollouts' \
+	  | awk '/apiGroups: \["argoproj.io"\]/ { found++ } END { if (found != 2) { print "a kind of rollout.kinds needs a right and a place in the policy"; exit 1 } }'
 	@$(HELM) template usercert-operator $(CHART) --set admissionPolicy.enabled=false | grep -q '^kind: ValidatingAdmissionPolicy' && { echo "admissionPolicy.enabled=false must have no policy"; exit 1; } || true
-	@for bad in serviceAccount.create=false 'podLabels.app\.kubernetes\.io/name=x' rbac.aggregate=yes admissionPolicy.enabled=yes replicaCount=2,leaderElection.enabled=false replicaCount=-1 unknown=1 'watchNamespaces={UPPER}' image.digest=sha256:1 log.format=xml atlas.timeoutSeconds=61 atlas.operatorSecret=key \
+	@for bad in serviceAccount.create=false 'podLabels.app\.kubernetes\.io/name=x' rbac.aggregate=yes admissionPolicy.enabled=yes replicaCount=2,leaderElection.enabled=false replicaCount=-1 unknown=1 'watchNamespaces={UPPER}' image.digest=sha256:1 log.format=xml atlas.timeoutSeconds=61 atlas.operatorSecret=key rollout.enabled=yes 'rollout.kinds[0].kind=Rollout' \
 	  'atlas.allowedEndpoints={https://host/path}' 'atlas.lendCredentialsTo={UPPER}'; do \
 	  if $(HELM) template usercert-operator $(CHART) --set "$$bad" > /dev/null 2>&1; then echo "the chart takes $$bad"; exit 1; fi; \
 	done
@@ -160,7 +163,7 @@ endif
 $(TOOLS)/kube-controller-manager: $(TOOL_SOURCES)/control-plane/go.mod
 	$(call go_build,control-plane,k8s.io/kubernetes/cmd/kube-controller-manager,kube-controller-manager)
 
-$(TOOLS)/gitops: $(TOOL_SOURCES)/gitops/go.mod $(TOOL_SOURCES)/gitops/main.go
+$(TOOLS)/gitops: $(TOOL_SOURCES)/gitops/go.mod $(wildcard $(TOOL_SOURCES)/gitops/*.go)
 	$(call go_build,gitops,.,gitops)
 
 ifeq ($(shell $(call on_path,kubectl,--client) && echo yes),yes)

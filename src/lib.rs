@@ -4,7 +4,7 @@
 //! The other folders of `src` are crates of their own, so that none can use what is above it; this crate is the process
 //! (`operator`), and has them all:
 //!
-//! - [`api`], [`certificate`], [`decide`]: the pure part (`src/core`).
+//! - [`api`], [`certificate`], [`decide`], [`layout`]: the pure part (`src/core`).
 //! - [`issuer`]: who makes certificates.
 //! - [`runtime`]: clock, leadership, metrics.
 //! - [`controller`]: watches, and the passes over certificates.
@@ -13,6 +13,6 @@
 pub mod operator;
 
 pub use usercert_operator_controller as controller;
-pub use usercert_operator_core::{api, certificate, decide};
+pub use usercert_operator_core::{api, certificate, connection, decide, layout};
 pub use usercert_operator_issuer as issuer;
 pub use usercert_operator_runtime as runtime;

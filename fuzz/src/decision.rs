@@ -9,7 +9,7 @@ use usercert_operator::{
     controller::{
         Received,
         adoption::{Holder, abandoned, check_adoptable, holder},
-        secret,
+        secret::{self, NamedPassword},
     },
     decide::{
         Allow, CaFacts, Decision, Desired, IssueError, IssuerFacts, IssuerState, IssuingMethod, ListedCertificate, Minted,
@@ -157,7 +157,7 @@ impl Case {
     }
 
     fn unsaved_certificate(&self) -> Option<CertificateFacts> {
-        secret::read(&self.certificate, self.unsaved_secret.as_ref()?).0.certificate.ok()
+        secret::read(&self.certificate, self.unsaved_secret.as_ref()?, &NamedPassword::default()).view.certificate.ok()
     }
 
     fn secret_state(&self) -> SecretState {
@@ -166,13 +166,15 @@ impl Case {
             Holder::ThisObject => {}
             Holder::Another(owner) => return SecretState::NotOurs(owner),
             Holder::Nobody(whose) => {
-                let fault = check_adoptable(found).err();
+                let fault = check_adoptable(&self.certificate, found).err();
                 return SecretState::Abandoned(Box::new(abandoned(found, whose, fault)));
             }
         }
         let status = self.certificate.status.as_ref().filter(|_| self.recalled);
         let recalled = status.and_then(|status| secret::recall(&self.certificate, &found.metadata, status));
-        SecretState::Ours(Box::new(recalled.unwrap_or_else(|| secret::read(&self.certificate, found).0)))
+        SecretState::Ours(Box::new(
+            recalled.unwrap_or_else(|| secret::read(&self.certificate, found, &NamedPassword::default()).view),
+        ))
     }
 
     /// Nothing of the key is where everybody reads.

@@ -5,15 +5,16 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use usercert_operator::{
     api::{
-        DatabaseUserCertificate,
-        names::{TLS_COMBINED, TLS_PRIVATE_KEY},
+        DatabaseUserCertificate, FormatType,
+        names::{GROUP, PREVIOUS_COMBINED, PREVIOUS_PRIVATE_KEY, TLS_COMBINED, TLS_PRIVATE_KEY},
     },
     certificate::CertificatePair,
     controller::{
         Received,
         adoption::{abandoned, check_adoptable, holder},
-        secret::{SecretContent, placeholder, placeholder_patch, read, recall},
+        secret::{Additions, NamedPassword, ReadSecret, SecretContent, placeholder, placeholder_patch, read, recall},
     },
+    layout::{KeystorePassword, keystore_format},
 };
 
 use crate::{
@@ -31,8 +32,8 @@ struct Case {
 /// A `certificate` and the `secret` that it finds, as JSON.
 pub fn secret(data: &[u8]) -> Outcome {
     let Ok(Case { certificate, secret }) = serde_json::from_slice(data) else { return Outcome::Unread };
-    let (view, pair) = read(&certificate, &secret);
-    let fault = check_adoptable(&secret).err();
+    let ReadSecret { view, pair, .. } = read(&certificate, &secret, &NamedPassword::default());
+    let fault = check_adoptable(&certificate, &secret).err();
     let found = abandoned(&secret, String::new(), fault);
     let said = format!("{view:?} {found:?} {:?}", holder(&certificate, &secret));
     for key in key_material(&secret) {
@@ -53,13 +54,31 @@ pub fn secret(data: &[u8]) -> Outcome {
 /// What the Secret has that is secret, where it has it in the form in which it would be seen.
 pub fn key_material(secret: &Secret) -> impl Iterator<Item = &[u8]> {
     let data = secret.data.iter().flatten();
-    data.filter(|(key, _)| matches!(key.as_str(), TLS_PRIVATE_KEY | TLS_COMBINED)).map(|(_, value)| value.0.as_slice())
+    data.filter(|(key, _)| matches!(key.as_str(), TLS_PRIVATE_KEY | TLS_COMBINED | PREVIOUS_PRIVATE_KEY | PREVIOUS_COMBINED))
+        .map(|(_, value)| value.0.as_slice())
 }
 
 /// What stands where everybody reads it.
 pub fn open_text(certificate: &DatabaseUserCertificate, secret: &Secret) -> String {
     let shown = (certificate, &secret.metadata, &secret.type_);
     serde_json::to_string(&shown).expect("what was read is written")
+}
+
+/// The object as the API server would take it: with one keystore at most, whose password is made, and without labels and annotations that are
+/// this operator's own.
+fn acceptable(certificate: &DatabaseUserCertificate) -> DatabaseUserCertificate {
+    let mut object = certificate.clone();
+    let mut has_keystore = false;
+    object.spec.formats.retain(|format| {
+        let is_keystore = format.type_ == FormatType::Pkcs12;
+        !(is_keystore && (format.password_secret_ref.is_some() || std::mem::replace(&mut has_keystore, true)))
+    });
+    if let Some(template) = &mut object.spec.secret_template {
+        for values in [&mut template.labels, &mut template.annotations] {
+            values.retain(|key, _| !key.starts_with(GROUP));
+        }
+    }
+    object
 }
 
 fn assert_is_read_as_written(certificate: &DatabaseUserCertificate, pair: CertificatePair) {
@@ -76,9 +95,12 @@ fn assert_is_read_as_written(certificate: &DatabaseUserCertificate, pair: Certif
     let shown = format!("{content:?}");
     assert_keeps_secret(&shown, key.expose_secret().as_bytes());
     assert!(!shown.contains("-----BEGIN"), "{shown}");
-    let (view, _) = read(certificate, &content.to_secret(certificate));
+    let object = acceptable(certificate);
+    let keystore_password = keystore_format(&object.spec).map(|_| KeystorePassword::Made("made".into()));
+    let additions = Additions { keystore_password, ..Additions::default() };
+    let view = read(&object, &content.to_secret(&object, &additions), &NamedPassword::default()).view;
     let has_identity = certificate.metadata.uid.is_some() && certificate.metadata.name.is_some();
     assert!(view.complete || !has_identity, "what was written is not complete: {view:?}");
     assert_eq!(view.certificate, Ok(facts));
-    let _ = content.to_patch(certificate, &view);
+    let _ = content.to_patch(&object, Some(&additions), &view);
 }

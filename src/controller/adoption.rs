@@ -28,12 +28,10 @@ use crate::{
     Received,
     api::{
         DatabaseUserCertificate,
-        names::{
-            CA_CERTIFICATE, CERTIFICATE_UID_LABEL, GROUP, SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED,
-            TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
-        },
+        names::{CERTIFICATE_UID_LABEL, GROUP, SERIAL_NUMBER_ANNOTATION, TLS_SECRET_TYPE},
     },
     decide::AbandonedSecret,
+    layout::wanted_keys,
 };
 
 /// Who controls a Secret.
@@ -85,18 +83,18 @@ fn is_marked(metadata: &ObjectMeta) -> bool {
         || metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(SERIAL_NUMBER_ANNOTATION))
 }
 
-/// Checks that the Secret holds what this operator could have written, so that it may be adopted.
+/// Checks that the Secret holds what this operator could have written for the object, so that it may be adopted.
 ///
 /// # Errors
 /// What it holds instead, as the end of a sentence.
-pub fn check_adoptable(secret: &Secret) -> Result<(), String> {
+pub fn check_adoptable(object: &DatabaseUserCertificate, secret: &Secret) -> Result<(), String> {
     let type_ = secret.type_.as_deref().unwrap_or_default();
     if type_ != TLS_SECRET_TYPE {
         return Err(format!("its type is {type_:?}, and this operator writes {TLS_SECRET_TYPE}"));
     }
-    let own_keys = [TLS_CERTIFICATE, TLS_PRIVATE_KEY, TLS_COMBINED, CA_CERTIFICATE];
+    let own_keys = wanted_keys(&object.spec);
     if let Some(key) = secret.data.iter().flat_map(BTreeMap::keys).find(|key| !own_keys.contains(&key.as_str())) {
-        return Err(format!("it has the key {key:?}, which this operator does not write"));
+        return Err(format!("it has the key {key:?}, which is none that the spec asks for"));
     }
     match first_pair(secret) {
         Ok(pair) if pair.is_for_clients() => Ok(()),
@@ -209,10 +207,10 @@ mod tests {
     fn only_what_this_operator_could_have_written_is_adopted() {
         let (certificate, key) = pair(&[ExtendedKeyUsagePurpose::ClientAuth], IsCa::ExplicitNoCa);
         let good = [("tls.crt", certificate.as_str()), ("tls.key", key.as_str())];
-        assert_eq!(check_adoptable(&secret("kubernetes.io/tls", &good)), Ok(()));
+        assert_eq!(check_adoptable(&object(), &secret("kubernetes.io/tls", &good)), Ok(()));
         let combined = certificate.clone() + &key;
-        assert_eq!(check_adoptable(&secret("kubernetes.io/tls", &[("tls-combined.pem", &combined)])), Ok(()));
-        let refused = |found: &Secret| check_adoptable(found).unwrap_err();
+        assert_eq!(check_adoptable(&object(), &secret("kubernetes.io/tls", &[("tls-combined.pem", &combined)])), Ok(()));
+        let refused = |found: &Secret| check_adoptable(&object(), found).unwrap_err();
         assert!(refused(&secret("Opaque", &good)).contains("type"));
         let with_password = [good.as_slice(), &[("password", "x")]].concat();
         assert!(refused(&secret("kubernetes.io/tls", &with_password)).contains("\"password\""));
@@ -226,6 +224,6 @@ mod tests {
     fn no_other_certificate_than_a_client_s_is_adopted(#[case] uses: &[ExtendedKeyUsagePurpose], #[case] is_ca: IsCa) {
         let (certificate, key) = pair(uses, is_ca);
         let found = secret("kubernetes.io/tls", &[("tls.crt", &certificate), ("tls.key", &key)]);
-        assert!(check_adoptable(&found).unwrap_err().contains("not a client certificate"));
+        assert!(check_adoptable(&object(), &found).unwrap_err().contains("not a client certificate"));
     }
 }

@@ -3,6 +3,7 @@
 pub mod adoption;
 mod events;
 mod issuers;
+mod keystore_password;
 mod kubernetes;
 mod memory;
 mod pass;
@@ -27,7 +28,7 @@ use self::{
     triggers::{Triggers, Waiting},
     watches::{by_name::NameWatches, lists::Lists},
 };
-use usercert_operator_core::{api, certificate, decide};
+use usercert_operator_core::{api, certificate, decide, layout};
 use usercert_operator_issuer as issuer;
 use usercert_operator_runtime as runtime;
 
@@ -160,6 +161,7 @@ impl Context {
         self.settings.metrics.forget(name);
         self.forget_user(name);
         self.secret_watches.forget(&Waiting::Certificate(name.clone()));
+        self.secret_watches.forget(&Waiting::KeystorePassword(name.clone()));
     }
 
     /// Ends the watches for the `AtlasDatabaseUser` of an object that names none any more.

@@ -15,6 +15,8 @@ pub enum Waiting {
     Certificate(ObjectKey),
     /// A `DatabaseUserCertificate` that waits for the credentials of its `AtlasDatabaseUser`.
     Credentials(ObjectKey),
+    /// A `DatabaseUserCertificate` that takes the password of its keystore from a Secret.
+    KeystorePassword(ObjectKey),
     /// An issuer of either kind.
     Issuer(IssuerKey),
 }
@@ -56,7 +58,7 @@ impl Triggers {
     /// Has the object looked at again. A send fails only when its controller has stopped, and then nothing is left to do.
     pub fn wake(&self, who: &Waiting) {
         match who {
-            Waiting::Certificate(object) | Waiting::Credentials(object) => {
+            Waiting::Certificate(object) | Waiting::Credentials(object) | Waiting::KeystorePassword(object) => {
                 let _ = self.certificates.unbounded_send(ObjectRef::new(&object.name).within(&object.namespace));
             }
             Waiting::Issuer(key) => self.wake_issuer(key),

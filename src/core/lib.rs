@@ -2,11 +2,15 @@
 //!
 //! - [`api`]: the custom resources, conditions and reasons.
 //! - [`certificate`]: X.509 and PEM.
+//! - [`connection`]: what tells clients how to reach the database.
 //! - [`decide`]: the rules, and the order of the steps of a pass.
+//! - [`layout`]: what a Secret holds.
 
 pub mod api;
 pub mod certificate;
+pub mod connection;
 pub mod decide;
+pub mod layout;
 
 // The derive macros for custom resources name the crate `kube`. That one would bring a client along, so this crate stands in for it.
 extern crate self as kube;

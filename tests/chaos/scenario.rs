@@ -20,6 +20,8 @@ pub enum Scenario {
     FirstIssue,
     Renewal,
     ForcedRenewal,
+    RenewalBesideFormer,
+    FormatsChange,
     SpecChange,
     IssuerChange,
     SecretDeleted,
@@ -29,10 +31,12 @@ pub enum Scenario {
 }
 
 impl Scenario {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::FirstIssue,
         Self::Renewal,
         Self::ForcedRenewal,
+        Self::RenewalBesideFormer,
+        Self::FormatsChange,
         Self::SpecChange,
         Self::IssuerChange,
         Self::SecretDeleted,
@@ -46,6 +50,8 @@ impl Scenario {
             Self::FirstIssue => "first-issue",
             Self::Renewal => "renewal",
             Self::ForcedRenewal => "forced-renewal",
+            Self::RenewalBesideFormer => "renewal-beside-former",
+            Self::FormatsChange => "formats-change",
             Self::SpecChange => "spec-change",
             Self::IssuerChange => "issuer-change",
             Self::SecretDeleted => "secret-deleted",
@@ -65,7 +71,8 @@ impl Scenario {
         if self == Self::FirstIssue {
             return Ok(Before::default());
         }
-        world.shop.certificate(NAME, world.issuer_name(), json!({})).await;
+        let spec = if self == Self::RenewalBesideFormer { formats() } else { json!({}) };
+        world.shop.certificate(NAME, world.issuer_name(), spec).await;
         world.shop.until_ready(NAME).await;
         world.calm().await;
         Ok(Before { serial_number: world.shop.status(NAME).await.serial_number })
@@ -77,7 +84,8 @@ impl Scenario {
         match self {
             Self::FirstIssue => shop.certificate(NAME, world.issuer_name(), json!({})).await,
             Self::Renewal => world.advance(SignedDuration::from_hours(60 * 24)),
-            Self::ForcedRenewal => shop.annotate(NAME, RENEW_REQUESTED_ANNOTATION, "now").await,
+            Self::ForcedRenewal | Self::RenewalBesideFormer => shop.annotate(NAME, RENEW_REQUESTED_ANNOTATION, "now").await,
+            Self::FormatsChange => change_spec(shop, formats()).await?,
             Self::SpecChange => change_spec(shop, json!({ "username": OTHER_USER })).await?,
             Self::IssuerChange => {
                 change_spec(shop, json!({ "issuerRef": { "name": world.other_issuer_name() } })).await?;
@@ -96,9 +104,21 @@ impl Scenario {
         if self == Self::ObjectDeleted {
             return Ok(object.is_none() && secret.is_none());
         }
-        let (Some(object), Some(_)) = (object, secret) else { return Ok(false) };
+        let (Some(object), Some(secret)) = (object, secret) else { return Ok(false) };
+        if self == Self::FormatsChange {
+            return Ok(is_settled(&object) && secret.data.is_some_and(|data| data.contains_key("keystore.p12")));
+        }
         Ok(is_settled(&object) && object.status.as_ref().is_some_and(|status| status.serial_number != before.serial_number))
     }
+}
+
+/// A spec with all that a Secret may hold besides.
+pub fn formats() -> serde_json::Value {
+    json!({
+        "formats": [{ "type": "PKCS12" }, { "type": "PKCS8DER" }, { "type": "CA" }],
+        "secretTemplate": { "labels": { "team": "db" } },
+        "keepPrevious": true,
+    })
 }
 
 /// What was there before.

@@ -15,6 +15,7 @@ use kube::{
 };
 use tokio::task::AbortHandle;
 use usercert_operator::certificate::CertificatePair;
+use usercert_test_support::evidence;
 
 use crate::world::NAME;
 
@@ -149,6 +150,21 @@ fn content(secret: &Secret) -> Result<Certificate, String> {
     let facts = pair.facts();
     if combined.facts().serial_number != facts.serial_number {
         return Err(format!("tls.crt is {}, tls-combined.pem is {}", facts.serial_number, combined.facts().serial_number));
+    }
+    if let Ok(password) = std::str::from_utf8(entry("keystore-password"))
+        && !password.is_empty()
+    {
+        evidence::secret(password);
+    }
+    if !entry("previous-tls.crt").is_empty() {
+        let previous = CertificatePair::parse(entry("previous-tls.crt"), entry("previous-tls.key"));
+        let previous = previous.map_err(|error| format!("the former pair: {error}"))?;
+        if previous.facts().serial_number == facts.serial_number {
+            return Err(format!("{} is its own former pair", facts.serial_number));
+        }
+    }
+    if !entry("tls.pk8").is_empty() && entry("tls.pk8") != pair.key_der().as_slice() {
+        return Err("tls.pk8 is another key than tls.key".to_owned());
     }
     Ok(Certificate {
         serial_number: facts.serial_number.to_string(),

@@ -16,7 +16,7 @@ use crate::{
     harness::{PRIVATE_API_KEY, Shop},
     oracle::{EndState, Mints, judge_readiness},
     plan::Random,
-    scenario::{change_spec, is_settled, make_again, spoil_secret},
+    scenario::{change_spec, formats, is_settled, make_again, spoil_secret},
     schedule::Outcome,
     world::{IssuerType, NAME, OTHER_USER, World},
 };
@@ -62,12 +62,13 @@ enum Step {
     SpoilCredentials,
     CutChain,
     RewriteAuthority,
+    AskForFormats,
     MakeAgain,
     Restart,
 }
 
 impl Step {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 24] = [
         Self::OtherUser,
         Self::InvalidUser,
         Self::FieldOfOtherIssuer,
@@ -89,6 +90,7 @@ impl Step {
         Self::SpoilCredentials,
         Self::CutChain,
         Self::RewriteAuthority,
+        Self::AskForFormats,
         Self::MakeAgain,
         Self::Restart,
     ];
@@ -112,6 +114,7 @@ impl Step {
                 | Self::SpoilCredentials
                 | Self::CutChain
                 | Self::RewriteAuthority
+                | Self::AskForFormats
                 | Self::Restart
         )
     }
@@ -130,6 +133,7 @@ impl Step {
             Self::RenewLater => edit_spec(shop, json!({ "renewBefore": "240h" })).await,
             Self::OtherIssuer => edit_spec(shop, json!({ "issuerRef": { "name": world.other_issuer_name() } })).await,
             Self::MissingIssuer => edit_spec(shop, json!({ "issuerRef": { "name": "nowhere" } })).await,
+            Self::AskForFormats => edit_spec(shop, formats()).await,
             Self::RefusedByServer => refused_edits(world).await,
             Self::RequestRenewal => {
                 shop.annotate(NAME, RENEW_REQUESTED_ANNOTATION, &format!("request {number}")).await;

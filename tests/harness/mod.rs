@@ -237,7 +237,7 @@ async fn install_chart(control_plane: &ControlPlane, namespaces: &[&str]) {
     let output = Command::new(tool("helm").unwrap())
         .args(["install", "usercert-operator"])
         .arg(chart)
-        .args(["--namespace", "usercert-system", "--create-namespace", "--set", "replicaCount=0"])
+        .args(["--namespace", "usercert-system", "--create-namespace", "--set", "replicaCount=0,rollout.enabled=true"])
         .arg(format!("--set-json=watchNamespaces={}", json!(namespaces)))
         .env("KUBECONFIG", control_plane.kubeconfig())
         .output()

@@ -138,15 +138,18 @@ async fn roles_for_users_are_made_in_namespaced_mode_and_for_cluster_issuers_if_
     let shop = open("roles").await;
     let fenced = ["watchNamespaces={a}"];
     assert!(!rendered(&shop, &fenced).contains("kind: ClusterRole"));
-    let asked = rendered(&shop, &[fenced[0], "rbac.aggregate=true", "rbac.clusterIssuerRoles=true"]);
+    let asked =
+        rendered(&shop, &[fenced[0], "rbac.aggregate=true", "rbac.clusterIssuerRoles=true", "rbac.serviceBinding=true"]);
     for name in [
         "tried-usercert-operator-view",
         "tried-usercert-operator-edit",
         "tried-usercert-operator-admin",
         "tried-usercert-operator-cluster-issuers-view",
+        "tried-usercert-operator-service-binding",
     ] {
         assert!(asked.contains(&format!("name: {name}\n")), "{name}");
     }
+    assert!(asked.contains("servicebinding.io/controller: \"true\"\n"));
 }
 
 #[tokio::test]

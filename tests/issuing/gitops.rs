@@ -5,9 +5,10 @@ use std::{
     process::{Command, Stdio},
 };
 
+use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
-    Api,
-    api::{DynamicObject, PostParams},
+    Api, Client,
+    api::{DynamicObject, Patch, PatchParams, PostParams},
     core::GroupVersionKind,
     discovery::ApiResource,
 };
@@ -183,4 +184,51 @@ async fn the_action_of_argo_cd_renews() {
     assert!(string(asked).parse::<jiff::Timestamp>().is_ok(), "{asked}");
     shop.annotate("orders", "usercert.dev/renew-requested-at", string(asked)).await;
     shop.until_new_serial("orders", &serial).await;
+}
+
+/// Applies an object as Flux does in each round. Returns what that did.
+fn applied_by_flux(shop: &Shop, object: &Value) -> String {
+    let mut child = Command::new(tool("gitops").unwrap())
+        .arg("apply")
+        .env("KUBECONFIG", shop.cluster.control_plane.kubeconfig())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn flux_does_not_undo_the_restart_of_a_workload() {
+    let shop = open("flux").await;
+    let in_git = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": "orders", "namespace": shop.namespace },
+        "spec": {
+            "selector": { "matchLabels": { "app": "orders" } },
+            "template": {
+                "metadata": { "labels": { "app": "orders" }, "annotations": { "in-git": "stays" } },
+                "spec": { "containers": [{ "name": "app", "image": "orders:1" }] },
+            },
+        },
+    });
+    assert_eq!(applied_by_flux(&shop, &in_git), "created");
+    let deployments = Api::<Deployment>::namespaced(Client::try_from(shop.cluster.operator_config()).unwrap(), &shop.namespace);
+    let moved = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "spec": { "template": { "metadata": { "annotations": { "usercert.dev/serial-numbers": "orders=1" } } } },
+    });
+    let parameters = PatchParams::apply("usercert-operator-rollout").force();
+    deployments.patch("orders", &parameters, &Patch::Apply(moved)).await.unwrap();
+    assert_eq!(applied_by_flux(&shop, &in_git), "unchanged");
+
+    let mut changed = in_git;
+    changed["spec"]["template"]["spec"]["containers"][0]["image"] = json!("orders:2");
+    assert_eq!(applied_by_flux(&shop, &changed), "configured");
+    let found = deployments.get("orders").await.unwrap().spec.unwrap().template;
+    let annotations = found.metadata.unwrap().annotations.unwrap();
+    assert_eq!(annotations["usercert.dev/serial-numbers"], "orders=1");
+    assert_eq!(found.spec.unwrap().containers[0].image.as_deref(), Some("orders:2"));
 }

@@ -1,5 +1,7 @@
 //! What the API server refuses at `kubectl apply`, by schema and CEL.
 
+mod connection;
+
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
@@ -56,6 +58,102 @@ async fn specs_that_cannot_be_right_are_refused_with_what_to_change() {
     assert!(
         shop.api::<usercert_operator::api::DatabaseUserCertificate>().list(&Default::default()).await.unwrap().items.is_empty()
     );
+}
+
+#[tokio::test]
+async fn what_a_secret_may_hold_besides_is_checked_at_apply() {
+    let shop = open("schema-formats").await;
+    let format = |type_: &str, more: Value| {
+        let mut format = json!({ "type": type_ });
+        for (key, value) in more.as_object().unwrap() {
+            format[key] = value.clone();
+        }
+        json!({ "formats": [format] })
+    };
+    let key = |key: &str| format("CA", json!({ "key": key }));
+    let label = |key: &str, value: &str| json!({ "secretTemplate": { "labels": { key: value } } });
+    let annotation = |key: &str, value: &str| json!({ "secretTemplate": { "annotations": { key: value } } });
+    let many = |count: usize| (0..count).map(|number| (format!("k{number}"), json!("v"))).collect::<serde_json::Map<_, _>>();
+    let same = "two formats have the same key";
+    let reserved = "key must be another name";
+    let prefix = "are not for the template";
+    let name = "a key is a name of at most 63";
+    let mut cases = vec![
+        (format("JKS", json!({})), "PKCS12"),
+        (json!({ "formats": [{ "key": "a" }] }), "type"),
+        (json!({ "formats": vec![json!({ "type": "CA" }); 17] }), "16"),
+        (key(""), "key"),
+        (key("a/b"), "key"),
+        (key("a b"), "key"),
+        (key("."), "must not be '.'"),
+        (key("..a"), "must not be '.'"),
+        (key(&"k".repeat(254)), "253"),
+        (json!({ "formats": [{ "type": "CA", "key": "a" }, { "type": "Chain", "key": "a" }] }), same),
+        (json!({ "formats": [{ "type": "CA" }, { "type": "CA" }] }), same),
+        (json!({ "formats": [{ "type": "CA" }, { "type": "Chain", "key": "root.crt" }] }), same),
+        (json!({ "formats": [{ "type": "PKCS12" }, { "type": "PKCS12", "key": "a" }] }), "one PKCS12 at most"),
+        (format("CA", json!({ "alias": "a" })), "are for type PKCS12"),
+        (format("CA", json!({ "passwordSecretRef": { "name": "a", "key": "b" } })), "are for type PKCS12"),
+        (format("PKCS12", json!({ "alias": "A" })), "alias"),
+        (format("PKCS12", json!({ "alias": "" })), "alias"),
+        (format("PKCS12", json!({ "passwordSecretRef": { "name": "../a", "key": "b" } })), "passwordSecretRef"),
+        (format("PKCS12", json!({ "passwordSecretRef": { "name": "a" } })), "key"),
+        (json!({ "secretTemplate": { "labels": many(17) } }), "16"),
+        (json!({ "secretTemplate": { "annotations": many(17) } }), "16"),
+        (label("a", &"v".repeat(64)), "63"),
+        (label("a", "no spaces"), "labels"),
+        (annotation("a", &"v".repeat(4097)), "4096"),
+    ];
+    for taken in [
+        "tls.crt",
+        "tls.key",
+        "tls-combined.pem",
+        "ca.crt",
+        "previous-tls.crt",
+        "previous-anything",
+        "keystore-password",
+        "type",
+        "provider",
+        "host",
+        "port",
+        "uri",
+        "username",
+        "password",
+        "database",
+        "certificates",
+        "private-key",
+    ] {
+        cases.push((key(taken), reserved));
+    }
+    for prefixed in ["", "app.", "a.b."] {
+        for domain in ["kubernetes.io", "k8s.io", "usercert.dev", "atlas.mongodb.com"] {
+            cases.push((label(&format!("{prefixed}{domain}/a"), "v"), prefix));
+            cases.push((annotation(&format!("{prefixed}{domain}/a"), "v"), prefix));
+        }
+    }
+    let long = format!("{}/a", "a.".repeat(127));
+    for wrong in ["", "/a", "a/", "a/b/c", "A.example/a", "-a", "a-", "a..b/c", "ä", &"k".repeat(64), &long] {
+        cases.push((label(wrong, "v"), name));
+        cases.push((annotation(wrong, "v"), name));
+    }
+    for (spec, words) in cases {
+        let message = refusal(&shop, Shop::manifest("refused", "ca", &spec)).await;
+        assert!(message.contains(words), "{spec} is refused without {words:?}: {message}");
+        assert!(!message.contains("evaluation error") && !message.contains("no such overload"), "{message}");
+    }
+    let every = json!({
+        "formats": [
+            { "type": "PKCS12", "alias": "orders-1", "passwordSecretRef": { "name": "a.b", "key": "p_W.d-1" } }, { "type": "PKCS8DER" },
+            { "type": "CombinedPEM" }, { "type": "Chain" }, { "type": "CA" }, { "type": "CA", "key": "2024_CA.pem" },
+        ],
+        "secretTemplate": {
+            "labels": { "team": "db", "mongodb.com/a": "", "notkubernetes.io/A_b.c": "v", "example.com/x": "V_1.a" },
+            "annotations": { "reloader.stakater.com/match": "true", "note": "any text, with spaces\nand lines" },
+        },
+        "keepPrevious": true,
+    });
+    let made = shop.apply(Shop::manifest("accepted", "ca", &every)).await;
+    assert_eq!(made.data["spec"]["formats"][5]["key"], "2024_CA.pem");
 }
 
 #[tokio::test]

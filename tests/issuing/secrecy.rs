@@ -6,14 +6,18 @@ use serde_json::json;
 use usercert_operator::{
     api::{CertificateIssuer, DatabaseUserCertificate},
     certificate::{PrivateKey, PrivateKeySpec, Subject},
-    controller::secret::SecretContent,
+    controller::secret::{Additions, NamedPassword, PreviousPair, SecretContent},
     issuer::{
         Issuer,
         atlas::{AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words},
         ca::{CaIssuer, SignRequest},
     },
+    layout::KeystorePassword,
 };
-use usercert_test_support::atlas::{Fault, X509Type};
+use usercert_test_support::{
+    atlas::{Fault, X509Type},
+    evidence,
+};
 
 use crate::{
     harness::{PRIVATE_API_KEY, new_ca},
@@ -37,9 +41,12 @@ async fn nothing_secret_is_logged_reported_or_counted() {
         }
         shop.certificate(name, "atlas", json!({})).await;
     }
-    shop.certificate("signed", "ca", json!({})).await;
+    let more = json!({ "formats": [{ "type": "PKCS12" }, { "type": "PKCS8DER" }, { "type": "CA" }], "keepPrevious": true });
+    shop.certificate("signed", "ca", more).await;
     shop.until_ready("good").await;
-    shop.until_ready("signed").await;
+    let former = shop.until_ready("signed").await.serial_number.unwrap();
+    shop.annotate("signed", "usercert.dev/renew-requested-at", "1").await;
+    shop.until_new_serial("signed", &former).await;
     for name in ["bad", "cut", "double"] {
         shop.until(name, "Ready", "False AtlasAnswerUnusable").await;
     }
@@ -70,9 +77,13 @@ async fn nothing_secret_is_logged_reported_or_counted() {
         secrets.extend(lines_of(&mint.key_pem));
         secrets.extend(lines_of(&mint.certificate_pem));
     }
-    for name in ["signed", "ca"] {
-        secrets.extend(lines_of(&shop.value(name, "tls.key").await));
+    for (name, entry) in [("signed", "tls.key"), ("ca", "tls.key"), ("signed", "previous-tls.key")] {
+        secrets.extend(lines_of(&shop.value(name, entry).await));
     }
+    let password = shop.value("signed", "keystore-password").await;
+    assert_eq!(password.len(), 48);
+    evidence::secret(&password);
+    secrets.push(password);
     for (place, text) in &places {
         for secret in &secrets {
             assert!(!text.contains(secret.as_str()), "{place}: {secret}");
@@ -123,7 +134,14 @@ fn the_debug_of_every_public_type_that_holds_a_secret_shows_none() {
         issuance: None,
         renew_request: None,
     };
+    let password = || KeystorePassword::Made("the-keystore-password".into());
+    let additions = Additions {
+        previous: PreviousPair::Kept(issued.pair.clone()),
+        keystore_password: Some(password()),
+        named_password: NamedPassword { password: Some(password()), ..NamedPassword::default() },
+    };
     let shown = [
+        format!("{additions:?} {additions:#?}"),
         format!("{key:?} {account:?} {api_key:?} {service_account:?}"),
         format!("{atlas:?} {:?} {client:?}", Issuer::Atlas(std::sync::Arc::new(atlas.clone()))),
         format!(
@@ -134,7 +152,9 @@ fn the_debug_of_every_public_type_that_holds_a_secret_shows_none() {
         format!("{atlas:#?} {issued:#?} {content:#?} {private_key:#?}"),
     ];
     let mut secrets: Vec<String> =
-        ["the-public-key", "the-private-key", "the-client-id", "the-client-secret", "-----BEGIN"].map(ToOwned::to_owned).into();
+        ["the-public-key", "the-private-key", "the-client-id", "the-client-secret", "the-keystore-password", "-----BEGIN"]
+            .map(ToOwned::to_owned)
+            .into();
     for pem in [&ca_key, &pair_key, &private_key_pem] {
         secrets.extend(lines_of(pem));
     }

@@ -13,9 +13,11 @@ use usercert_operator::{
     },
     certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
     decide::{
-        self, Allow, ChainView, FailedRequest, IssueError, IssuerFacts, IssuerState, IssuingMethod, ListedCertificate, Minted,
-        Observed, RenewBefore, Retry, SaveFailure, SecretState, SecretView, UnsavedCertificate, renewal_time,
+        self, Allow, ChainView, FailedRequest, IssueError, IssuerFacts, IssuerState, IssuingMethod, KeystoreView,
+        ListedCertificate, Minted, Observed, RenewBefore, Retry, SaveFailure, SecretState, SecretView, UnsavedCertificate,
+        renewal_time,
     },
+    layout::LayoutRecord,
 };
 
 use crate::world::{Claim, Content, Failed, Failure, Object, ObjectMemory, Secret, Serial, Status, Time, Unaccounted, Unsaved};
@@ -120,14 +122,7 @@ pub fn real_object(object: &Object, ledger: &[Time]) -> DatabaseUserCertificate 
         spec: DatabaseUserCertificateSpec {
             username: Some("orders".to_owned()),
             issuer_ref: Some(IssuerReference { kind: IssuerKind::CertificateIssuer, name: "atlas".to_owned() }),
-            user_ref: None,
-            secret_name: None,
-            months_until_expiration: None,
-            duration: None,
-            renew_before: None,
-            renew_before_percentage: None,
-            subject: None,
-            private_key: None,
+            ..DatabaseUserCertificateSpec::default()
         },
         status: Some(real_status(&object.status, ledger)),
     }
@@ -136,6 +131,9 @@ pub fn real_object(object: &Object, ledger: &[Time]) -> DatabaseUserCertificate 
 pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
     SecretView {
         spoilt: None,
+        layout: LayoutRecord::default(),
+        previous_not_after: None,
+        keystore: KeystoreView::default(),
         uid: secret.uid.to_string(),
         resource_version: secret.version.to_string(),
         certificate: Ok(certificate(ledger, secret.content.serial)),
@@ -205,6 +203,7 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
     DatabaseUserCertificateStatus {
         observed_generation: Some(1),
         secret_name: Some("orders".to_owned()),
+        binding: None,
         serial_number: facts.as_ref().map(|facts| facts.serial_number.to_string()),
         subject: facts.as_ref().map(|_| SUBJECT_NAME.clone()),
         not_before: facts.as_ref().map(|facts| KubernetesTime(facts.not_before)),
@@ -217,6 +216,7 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
         unaccounted_certificates: status.unaccounted.as_ref().map(|unaccounted| real_unaccounted(unaccounted, ledger)),
         renew_request_handled: status.renewal_handled.map(|renewal| renewal.to_string()),
         verified: status.verified.map(|(uid, version)| VerifiedSecret {
+            keystore_password: None,
             uid: uid.to_string(),
             resource_version: version.to_string(),
             issuer: AUTHORITY.to_owned(),

@@ -85,7 +85,7 @@ async fn attempts(stage: &Stage, shop: &Shop, account: &Client, (whose, elsewher
 }
 
 /// The policy's refusal.
-fn denied<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> String {
+pub fn denied<T: std::fmt::Debug>(result: Result<T, kube::Error>) -> String {
     let refusal = result.unwrap_err().to_string();
     assert!(refusal.contains("ValidatingAdmissionPolicy"), "{refusal}");
     "denied by the admission policy".to_owned()

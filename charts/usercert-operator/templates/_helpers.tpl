@@ -64,6 +64,31 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
+{{- if .Values.rollout.enabled }}
+# To restart workloads: the annotation usercert.dev/serial-numbers of their pod templates. RBAC cannot say so; the admission policy does.
+{{- range include "usercert-operator.rolloutResources" . | fromYamlArray }}
+- apiGroups: {{ toJson .apiGroups }}
+  resources: {{ toJson .resources }}
+  verbs: [get, list, patch]
+{{- end }}
+# Since when Pods run, and what uses a Secret without ever being restarted.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+- apiGroups: [batch]
+  resources: [jobs, cronjobs]
+  verbs: [list]
+{{- end }}
+{{- end }}
+
+{{- /* The kinds of workloads that may be restarted, as a list of apiGroups and resources. */}}
+{{- define "usercert-operator.rolloutResources" -}}
+- apiGroups: [apps]
+  resources: [deployments, statefulsets, daemonsets]
+{{- range .Values.rollout.kinds }}
+- apiGroups: [{{ .group | quote }}]
+  resources: [{{ .resource | quote }}]
+{{- end }}
 {{- end }}
 
 {{- /* Not empty if a value is true, or auto in whole-cluster mode. */}}
@@ -106,6 +131,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 - {name: LOG_FORMAT, value: {{ .Values.log.format | quote }}}
 - {name: RUST_LOG, value: {{ .Values.log.filter | quote }}}
+{{- if .Values.rollout.enabled }}
+- {name: ROLLOUT, value: "true"}
+{{- with .Values.rollout.kinds }}
+{{- $kinds := list }}
+{{- range . }}{{ $kinds = append $kinds (printf "%s/%s/%s" .group .version .kind) }}{{ end }}
+- {name: ROLLOUT_KINDS, value: {{ join "," $kinds | quote }}}
+{{- end }}
+{{- end }}
 {{- with .Values.watchNamespaces }}
 - {name: WATCH_NAMESPACES, value: {{ join "," . | quote }}}
 {{- end }}

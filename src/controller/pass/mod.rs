@@ -1,5 +1,6 @@
 //! One pass over one object. [`Pass::next`] names the steps, and [`Performer`] performs them.
 
+mod additions;
 mod drain;
 mod observe;
 mod perform;

@@ -16,6 +16,7 @@ use crate::{
     },
     decide::{IssuerState, Observed, SecretSource, SecretState, SecretVersion, SecretView, pass::Look},
     issuers::{LoadedIssuer, atlas_objects::user_issuer, secret_of},
+    keystore_password,
     kubernetes::{KubernetesError, request},
     memory::ECHO_LIMIT,
     secret,
@@ -32,7 +33,13 @@ pub(super) async fn observe(
     let namespace = object.namespace().unwrap_or_default();
     let secret_name = SecretLocation::of(object);
     let (state, issuer) = issuer_state(context, object, &namespace).await?;
-    let secret = match secret_state(context, object, &secret_name, look).await? {
+    let known = match secret_state(context, object, &secret_name, look).await? {
+        SecretState::Ours(view) if !keystore_password::is_current(context, object, &view) => {
+            read(context, object, &secret_name).await?
+        }
+        known => known,
+    };
+    let secret = match known {
         // The issuer's Secret may come later: ours must not take its name.
         SecretState::Absent => {
             issuer_that_needs(context, &secret_name).map_or(SecretState::Absent, SecretState::NeededByIssuer)
@@ -185,10 +192,11 @@ async fn read(
         if let Some(issuer) = issuer_that_needs(context, name) {
             return Ok(SecretState::NeededByIssuer(issuer));
         }
-        let fault = check_adoptable(&found).err();
+        let fault = check_adoptable(object, &found).err();
         return Ok(SecretState::Abandoned(Box::new(abandoned(&found, whose, fault))));
     }
-    let (view, _) = secret::read(object, &found);
+    let named = keystore_password::read(context, object).await;
+    let view = secret::read(object, &found, &named).view;
     context.memory.read(name.clone(), view.clone());
     Ok(SecretState::Ours(Box::new(view)))
 }
@@ -220,7 +228,8 @@ fn issuer_that_needs(context: &Context, name: &SecretLocation) -> Option<String>
         return Some(format!("the ClusterCertificateIssuer {}", issuer.name_any()));
     }
     let is_lent = context.settings.atlas_defaults.credentials.as_ref() == Some(name);
-    let is_awaited = context.secret_watches.waiting(name).iter().any(|who| !matches!(who, Waiting::Certificate(_)));
+    let is_awaited =
+        context.secret_watches.waiting(name).iter().any(|who| matches!(who, Waiting::Credentials(_) | Waiting::Issuer(_)));
     (is_lent || is_awaited).then(|| "an issuer that uses an object of the Atlas Kubernetes Operator".to_owned())
 }
 

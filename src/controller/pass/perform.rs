@@ -12,6 +12,7 @@ use kube::{
 use tracing::info;
 
 use super::{
+    additions,
     observe::observe,
     report::{patch_status, report},
 };
@@ -19,16 +20,17 @@ use crate::{
     Context, Received,
     adoption::{Holder, adoption_patch, holder},
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, SecretLocation, names::CONTROLLER},
-    certificate::{CertificatePair, SerialNumber},
+    certificate::SerialNumber,
     decide::{
         self, Desired, IssueError, ObjectMemory, Order, SecretState, SecretView,
         pass::{Change, ClaimedObject, Found, Look, Now, Pass, RequestError, RequestErrorKind, Step, Write},
     },
     issuer::MintPermit,
     issuers::LoadedIssuer,
+    keystore_password,
     kubernetes::{chain, request},
     memory::{Kept, turns::Turn, users},
-    secret::{self, SecretContent, placeholder, placeholder_patch},
+    secret::{self, Additions, NamedPassword, ReadSecret, SecretContent, placeholder, placeholder_patch},
 };
 
 type RequestResult<T> = Result<T, RequestError>;
@@ -43,19 +45,15 @@ pub(super) struct Performer<'a> {
     /// What a CA has signed.
     signed: Option<SecretContent>,
     /// The content of the Secret that is being repaired.
-    read: Option<SecretContentRead>,
-}
-
-/// A Secret of this object as it was read.
-struct SecretContentRead {
-    view: SecretView,
-    pair: CertificatePair,
-    ca_certificate: Option<String>,
+    read: Option<ReadSecret>,
+    /// The password that it was compared with, if the spec names one.
+    named_password: NamedPassword,
 }
 
 impl<'a> Performer<'a> {
-    pub(super) const fn new(context: &'a Context, object: &'a Received<DatabaseUserCertificate>) -> Self {
-        Self { context, object, issuer: None, turn: None, signed: None, read: None }
+    pub(super) fn new(context: &'a Context, object: &'a Received<DatabaseUserCertificate>) -> Self {
+        let named_password = NamedPassword::default();
+        Self { context, object, issuer: None, turn: None, signed: None, read: None, named_password }
     }
 
     pub(super) fn now(&self) -> Now {
@@ -241,11 +239,10 @@ impl<'a> Performer<'a> {
     async fn read_secret(&mut self) -> RequestResult<Option<SerialNumber>> {
         let found = request("read the Secret", self.secrets().get_opt(&self.secret_name().name)).await?;
         let ours = found.filter(|found| holder(self.object, found) == Holder::ThisObject);
-        self.read = ours.and_then(|found| {
-            let (view, pair) = secret::read(self.object, &found);
-            Some(SecretContentRead { view, pair: pair?, ca_certificate: secret::ca_certificate(&found) })
-        });
-        Ok(self.read.as_ref().map(|read| read.pair.facts().serial_number.clone()))
+        let named = keystore_password::read(self.context, self.object).await;
+        self.read = ours.map(|found| secret::read(self.object, &found, &named));
+        self.named_password = named;
+        Ok(self.read.as_ref().and_then(|read| Some(read.pair.as_ref()?.facts().serial_number.clone())))
     }
 
     /// Reads the object live: whether it is there and wants what was decided. Watches may lag, so that a Secret could be written for what
@@ -265,16 +262,19 @@ impl<'a> Performer<'a> {
         let seen = pass.observed().secret.ours();
         let written = match write {
             Write::Adopted => self.adopt(pass).await,
-            Write::Signed { .. } => match self.signed.take() {
-                Some(content) => self.put(pass, &content, seen).await,
+            Write::Signed { cause } => match self.signed.take() {
+                Some(content) => self.put_new(pass, &content, cause, seen).await,
                 None => return Found::Begun,
             },
             Write::Unsaved => match self.context.memory.kept(&self.name(), &self.uid()) {
-                Some(kept) => self.put(pass, &kept.content, seen).await,
+                Some(kept) => {
+                    let cause = pass.observed().memory.unsaved.as_ref().map_or(Reason::Issued, |unsaved| unsaved.cause);
+                    self.put_new(pass, &kept.content, cause, seen).await
+                }
                 None => return Found::Begun,
             },
             Write::Repaired { with_issuer } => match self.repaired(with_issuer) {
-                Some(Ok((content, view))) => self.put(pass, &content, Some(&view)).await,
+                Some(Ok((content, additions, view))) => self.put(pass, &content, Some(&additions), Some(&view)).await,
                 Some(Err(error)) => return Found::NotRebuilt(error),
                 None => return Found::Begun,
             },
@@ -284,8 +284,11 @@ impl<'a> Performer<'a> {
 
     /// The pair that the Secret holds, with all that belongs to it. What only the issuer knows stays as it is if there is no
     /// issuer.
-    fn repaired(&mut self, with_issuer: bool) -> Option<Result<(SecretContent, SecretView), IssueError>> {
-        let SecretContentRead { view, pair, ca_certificate } = self.read.take()?;
+    fn repaired(&mut self, with_issuer: bool) -> Option<Result<(SecretContent, Additions, SecretView), IssueError>> {
+        let read = self.read.take()?;
+        let additions = additions::for_repair(self.context, self.object, &read, std::mem::take(&mut self.named_password));
+        let ReadSecret { view, pair, ca_certificate, .. } = read;
+        let pair = pair?;
         let issuer = self.issuer.as_deref().filter(|_| with_issuer);
         let (pair, ca_certificate) = match issuer.map(|loaded| loaded.issuer.rebuilt(&pair)) {
             Some(Ok(rebuilt)) => (rebuilt.pair, rebuilt.ca_certificate),
@@ -300,7 +303,7 @@ impl<'a> Performer<'a> {
             issuance: view.issuance.clone(),
             renew_request: view.renew_request.clone(),
         };
-        Some(Ok((content, view)))
+        Some(Ok((content, additions, view)))
     }
 
     /// Takes over the Secret of an object that is gone, as it is.
@@ -315,20 +318,39 @@ impl<'a> Performer<'a> {
         let patch = Patch::Merge(adoption_patch(pass.object(), found));
         let location = self.secret_name();
         let adopted = request("adopt the Secret", self.secrets().patch(&location.name, &parameters(false), &patch)).await?;
-        Ok(self.wrote(secret::read(self.object, &adopted).0))
+        let named = keystore_password::read(self.context, self.object).await;
+        Ok(self.wrote(secret::read(self.object, &adopted, &named).view))
     }
 
-    async fn put(&self, pass: &Pass, content: &SecretContent, seen: Option<&SecretView>) -> RequestResult<SecretView> {
-        let secrets = self.secrets();
+    /// Writes a new certificate, with what belongs beside it.
+    async fn put_new(
+        &self,
+        pass: &Pass,
+        content: &SecretContent,
+        cause: Reason,
+        seen: Option<&SecretView>,
+    ) -> RequestResult<SecretView> {
+        let additions = additions::for_new_pair(self.context, self.object, content.pair.facts(), cause, seen).await;
+        self.put(pass, content, additions.as_ref(), seen).await
+    }
+
+    async fn put(
+        &self,
+        pass: &Pass,
+        content: &SecretContent,
+        additions: Option<&Additions>,
+        seen: Option<&SecretView>,
+    ) -> RequestResult<SecretView> {
+        let (secrets, object) = (self.secrets(), pass.object());
         let Some(seen) = seen else {
             let parameters = PostParams { field_manager: Some(CONTROLLER.to_owned()), ..PostParams::default() };
-            let new = Received::from(content.to_secret(pass.object()));
+            let new = Received::from(content.to_secret(object, additions.unwrap_or(&Additions::default())));
             let written = request("create the Secret", secrets.create(&parameters, &new)).await?;
-            return Ok(self.wrote(content.view(&written.metadata, None)));
+            return Ok(self.wrote(content.view(object, additions, &written.metadata, None)));
         };
-        let patch = Patch::Merge(content.to_patch(pass.object(), seen));
+        let patch = Patch::Merge(content.to_patch(object, additions, seen));
         let written = request("patch the Secret", secrets.patch(&self.secret_name().name, &parameters(false), &patch)).await?;
-        Ok(self.wrote(content.view(&written.metadata, seen.wrong_type.clone())))
+        Ok(self.wrote(content.view(object, additions, &written.metadata, seen.wrong_type.clone())))
     }
 
     fn wrote(&self, view: SecretView) -> SecretView {

@@ -1,10 +1,21 @@
 //! Statements about the chain in a Secret.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use jiff::Timestamp;
+use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Time};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
 
+use serde_json::json;
+
 use super::*;
+use crate::{
+    api::{
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, VerifiedSecret,
+        names::{CA_CERTIFICATE, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY},
+    },
+    certificate::CertificatePair,
+    decide::SecretView,
+};
 
 /// A Secret as it is written, of a certificate below an intermediate and a root; and the certificates, the leaf first.
 struct Written {
@@ -54,7 +65,7 @@ fn written_with(issuer: &str, has_ca: bool, years: &[i32]) -> Written {
         issuance: None,
         renew_request: None,
     };
-    let mut secret = content.to_secret(&object());
+    let mut secret = content.to_secret(&object(), &Additions::default());
     (secret.metadata.uid, secret.metadata.resource_version) = (Some("1".to_owned()), Some("7".to_owned()));
     Written { secret, leaf: leaf.pem(), intermediate: all, root: root.pem() }
 }
@@ -67,6 +78,11 @@ fn object() -> DatabaseUserCertificate {
     .unwrap()
 }
 
+/// The Secret as it is read for an object that asks for nothing more.
+fn seen(secret: &Secret) -> ReadSecret {
+    read(&object(), secret, &NamedPassword::default())
+}
+
 impl Written {
     /// With another text for the certificates, in `tls.crt` and where it is asked for in `tls-combined.pem` too.
     fn with(&self, certificates: &str, in_both: bool) -> SecretView {
@@ -77,7 +93,7 @@ impl Written {
             let key = String::from_utf8(data[TLS_PRIVATE_KEY].0.clone()).unwrap();
             data.insert(TLS_COMBINED.to_owned(), ByteString((certificates.to_owned() + &key).into_bytes()));
         }
-        read(&object(), &secret).0
+        seen(&secret).view
     }
 }
 
@@ -101,7 +117,7 @@ fn what_is_missing_in_a_chain_is_taken_from_the_other_file_or_named() {
 fn what_ends_first_above_the_certificate_is_known_after_a_restart_too() {
     let written = written_until("ca/1", true, 2031);
     let end: Timestamp = "2031-12-31T00:00:00Z".parse().unwrap();
-    let (view, _) = read(&object(), &written.secret);
+    let view = seen(&written.secret).view;
     assert_eq!(view.chain.not_after, Some(end));
     let recalled = recall(&object(), &written.secret.metadata, &status_of(&view, Some("digest"))).unwrap();
     assert_eq!(recalled.chain.not_after, Some(end));
@@ -118,7 +134,7 @@ fn what_ends_first_above_the_certificate_is_known_after_a_restart_too() {
 #[case(&[2031, 2035])]
 #[case(&[2035, 2031])]
 fn of_two_certificates_of_an_intermediate_the_one_that_lasts_longer_counts(#[case] years: &[i32]) {
-    let (view, _) = read(&object(), &written_with("ca/1", true, years).secret);
+    let view = seen(&written_with("ca/1", true, years).secret).view;
     assert_eq!(view.chain.not_after, Some("2035-12-31T00:00:00Z".parse().unwrap()));
 }
 
@@ -130,8 +146,8 @@ fn what_databases_may_read_otherwise_is_written_anew() {
     let mut secret = written.secret.clone();
     let key = secret.data.as_mut().unwrap().get_mut(TLS_PRIVATE_KEY).unwrap();
     key.0.insert(0, b'\n');
-    assert!(!read(&object(), &secret).0.complete);
-    assert!(read(&object(), &written.secret).0.complete);
+    assert!(!seen(&secret).view.complete);
+    assert!(seen(&written.secret).view.complete);
 }
 
 #[test]
@@ -139,7 +155,7 @@ fn a_certificate_of_atlas_has_no_chain_whatever_stands_in_ca_crt() {
     let mut written = written("atlas/1", false);
     let data = written.secret.data.as_mut().unwrap();
     data.insert(CA_CERTIFICATE.to_owned(), ByteString(ca_of_a_stranger().into_bytes()));
-    let (view, pair) = read(&object(), &written.secret);
+    let ReadSecret { view, pair, .. } = seen(&written.secret);
     assert_eq!((view.complete, view.chain.fault), (false, None));
     // As it is repaired while the issuer cannot be used.
     let content = SecretContent {
@@ -150,8 +166,8 @@ fn a_certificate_of_atlas_has_no_chain_whatever_stands_in_ca_crt() {
         issuance: None,
         renew_request: None,
     };
-    let repaired = content.to_secret(&object());
-    for view in [content.view(&repaired.metadata, None), read(&object(), &repaired).0] {
+    let repaired = content.to_secret(&object(), &Additions::default());
+    for view in [content.view(&object(), Some(&Additions::default()), &repaired.metadata, None), seen(&repaired).view] {
         assert_eq!((view.complete, view.chain.digest, view.chain.fault), (true, None, None));
     }
 }
@@ -175,6 +191,7 @@ fn status_of(view: &SecretView, chain: Option<&str>) -> DatabaseUserCertificateS
             private_key: facts.private_key.to_string(),
             chain: chain.map(ToOwned::to_owned),
             chain_not_after: view.chain.not_after.map(Time),
+            keystore_password: None,
         }),
         ..DatabaseUserCertificateStatus::default()
     }
@@ -183,7 +200,7 @@ fn status_of(view: &SecretView, chain: Option<&str>) -> DatabaseUserCertificateS
 #[test]
 fn a_secret_whose_chain_was_not_looked_at_is_read_once() {
     let recalled = |written: &Written, chain: Option<&str>| {
-        let (view, _) = read(&object(), &written.secret);
+        let view = seen(&written.secret).view;
         recall(&object(), &written.secret.metadata, &status_of(&view, chain)).is_some()
     };
     assert!(!recalled(&written("ca/1", true), None), "as 0.1.0 left it");

@@ -6,6 +6,11 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{
+    Connection,
+    formats::{SecretFormat, SecretTemplate, key_of, keys_are_unique},
+};
+
 /// A DNS subdomain (RFC 1123), the form of object names.
 pub(super) const NAME_PATTERN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
 
@@ -50,6 +55,8 @@ pub(super) use {duration_rule, is_duration};
     status = "DatabaseUserCertificateStatus",
     doc = "An X.509 client certificate for one database user, kept in a TLS Secret and renewed in time.",
     derive = "PartialEq",
+    // For whoever looks for Provisioned Services (servicebinding.io).
+    label("servicebinding.io/provisioned-service", "true"),
     validation = Rule::new("(has(self.spec.secretName) ? self.spec.secretName : self.metadata.name) == \
          (has(oldSelf.spec.secretName) ? oldSelf.spec.secretName : oldSelf.metadata.name)").message("secretName cannot be changed, for pods would go on using the old Secret, which nobody renews: make a new DatabaseUserCertificate, move the pods, then delete this one"),
     printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
@@ -71,6 +78,7 @@ pub(super) use {duration_rule, is_duration};
 #[x_kube(validation = Rule::new("!has(self.monthsUntilExpiration) || !(has(self.duration) || has(self.subject) || has(self.privateKey))").message("monthsUntilExpiration is for Atlas issuers; duration, subject and privateKey are for CA issuers"))]
 #[x_kube(validation = Rule::new(concat!("!has(self.renewBefore) || !has(self.duration) || !", is_duration!("self.renewBefore"), " || !", is_duration!("self.duration"), " || duration(self.renewBefore) < duration(self.duration)")).message("renewBefore must be shorter than duration"))]
 #[x_kube(validation = Rule::new(concat!("!has(self.renewBefore) || !has(self.monthsUntilExpiration) || !", is_duration!("self.renewBefore"), " || duration(self.renewBefore).getHours() < self.monthsUntilExpiration * 672")).message("renewBefore must be shorter than monthsUntilExpiration months of 28 days"))]
+#[x_kube(validation = Rule::new("!has(self.userRef) || !has(self.connection) || self.connection.type == 'mongodb' && (!has(self.connection.serverCAFile) || self.connection.serverCAFile != 'ca.crt')").message("userRef is for Atlas: connection.type must be mongodb, and serverCAFile must not be ca.crt, which certificates from Atlas come without"))]
 pub struct DatabaseUserCertificateSpec {
     /// The name of the database user, as the database knows it. A CA issuer signs the subject `CN=<username>`, with two
     /// exceptions: if `subject` is given, it signs that one; if the name begins with `CN=`, the name is the whole subject.
@@ -123,6 +131,25 @@ pub struct DatabaseUserCertificateSpec {
     /// For CA issuers: the key to generate. Default: ECDSA 256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_key: Option<PrivateKey>,
+    /// Further entries of the Secret, for programs that read other formats or names. What is taken out of this list is taken
+    /// out of the Secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(validation = Rule::new(keys_are_unique!()).message("two formats have the same key: give one of them another key"))]
+    #[x_kube(validation = Rule::new("self.filter(f, f.type == 'PKCS12').size() <= 1").message("formats may have one PKCS12 at most"))]
+    pub formats: Vec<SecretFormat>,
+    /// Labels and annotations for the Secret. What is taken out of this template is taken out of the Secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_template: Option<SecretTemplate>,
+    /// Whether a renewal keeps the former certificate and key in the entries `previous-tls.crt`, `previous-tls.key` and
+    /// `previous-tls-combined.pem`, until they expire. They are not kept if they are of no use any more, because the issuer or
+    /// the subject has changed or the pair is damaged. Default: false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keep_previous: bool,
+    /// Where the database is. If it is given, the Secret also has `uri` and the entries of servicebinding.io, and
+    /// `status.binding` names the Secret. A change takes effect at once and needs no new certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Connection>,
 }
 
 /// An object of another operator by name.
@@ -247,6 +274,17 @@ pub struct DatabaseUserCertificateStatus {
     /// The version of the Secret whose content was verified last. While the Secret has this version, it is not read again.
     #[serde(default)]
     pub verified: Option<VerifiedSecret>,
+    /// The Secret that tells workloads how to reach the database: with it this object is a Provisioned Service
+    /// (servicebinding.io). Present while `spec.connection` is given and the Secret holds a certificate.
+    #[serde(default)]
+    pub binding: Option<SecretBinding>,
+}
+
+/// A Secret in the namespace of the object.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub struct SecretBinding {
+    /// The name of the Secret.
+    pub name: String,
 }
 
 /// A claim: the intent to request one certificate from Atlas, stored before the request is sent.
@@ -356,6 +394,9 @@ pub struct VerifiedSecret {
     /// For CA issuers: when the first of the certificates above this one expires. From then on databases refuse this one.
     #[serde(default)]
     pub chain_not_after: Option<Time>,
+    /// The UID and resourceVersion of the Secret with the password with which the keystore was verified, if one is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keystore_password: Option<String>,
 }
 
 impl DatabaseUserCertificate {

@@ -2,6 +2,8 @@
 
 mod certificate;
 mod condition;
+mod connection;
+mod formats;
 mod issuer;
 mod keys;
 pub mod names;
@@ -9,13 +11,15 @@ mod reason;
 
 pub use certificate::{
     CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, Issuance,
-    IssuedCertificate, IssuerKind, IssuerReference, ObjectName, PrivateKey, PrivateKeyAlgorithm, UnaccountedCertificate,
-    UnaccountedCertificates, VerifiedSecret,
+    IssuedCertificate, IssuerKind, IssuerReference, ObjectName, PrivateKey, PrivateKeyAlgorithm, SecretBinding,
+    UnaccountedCertificate, UnaccountedCertificates, VerifiedSecret,
 };
 pub use condition::{
     ISSUING, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, STALLED, condition, printable, remove_condition, set_condition,
     set_stalled, truncated_to_second,
 };
+pub use connection::{Connection, ConnectionOption, DatabaseType};
+pub use formats::{FormatType, SecretFormat, SecretKeyReference, SecretTemplate};
 pub use issuer::{
     AllowedUse, AtlasApiVersion, AtlasIssuerSpec, CaIssuerSpec, CertificateIssuer, ClusterCertificateIssuer, ClusterIssuerSpec,
     IssuerSource, IssuerSpec, IssuerStatus, NamespaceChoice, ProjectReference, SecretName,

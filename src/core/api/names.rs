@@ -28,6 +28,13 @@ pub const ISSUE_REASON_ANNOTATION: &str = "usercert.dev/issue-reason";
 /// Annotation of a Secret: the claim (`status.issuance.id`) under which its certificate was issued.
 pub const ISSUANCE_ANNOTATION: &str = "usercert.dev/issuance-id";
 
+/// Annotation of a Secret: which of its entries, labels and annotations are there because the spec asked for them, as JSON. It is
+/// absent if there are none. What the spec no longer asks for is removed by it.
+pub const LAYOUT_ANNOTATION: &str = "usercert.dev/layout";
+
+/// Annotation of a Secret: when the certificate in `previous-tls.crt` expires, RFC 3339.
+pub const PREVIOUS_NOT_AFTER_ANNOTATION: &str = "usercert.dev/previous-not-after";
+
 /// Annotation of a `DatabaseUserCertificate`: any new value asks for one renewal.
 /// On the Secret: the value that its certificate answered. So a status that is lost does not lead to a second renewal.
 pub const RENEW_REQUESTED_ANNOTATION: &str = "usercert.dev/renew-requested-at";
@@ -48,5 +55,13 @@ pub const TLS_PRIVATE_KEY: &str = "tls.key";
 pub const TLS_COMBINED: &str = "tls-combined.pem";
 /// Key of a TLS Secret: the CA that signed the client certificate.
 pub const CA_CERTIFICATE: &str = "ca.crt";
+/// Key of our Secrets: the password of the keystore, if the operator has made it.
+pub const KEYSTORE_PASSWORD: &str = "keystore-password";
+/// Key of our Secrets: the certificate before the present one, then its intermediates.
+pub const PREVIOUS_CERTIFICATE: &str = "previous-tls.crt";
+/// Key of our Secrets: the private key of the certificate before the present one.
+pub const PREVIOUS_PRIVATE_KEY: &str = "previous-tls.key";
+/// Key of our Secrets: both in one file.
+pub const PREVIOUS_COMBINED: &str = "previous-tls-combined.pem";
 /// The type of our Secrets.
 pub const TLS_SECRET_TYPE: &str = "kubernetes.io/tls";

@@ -73,6 +73,8 @@ reasons! {
     Issued, Normal, Time;
     /// The Secret's pair was good; lost labels, annotations or derived keys were put back without a new certificate.
     SecretRepaired, Normal, Time;
+    /// The further entries, labels and annotations of the Secret were brought to what the spec asks for now, without a new certificate.
+    SecretUpdated, Normal, Time;
     /// A Secret of a former object was taken over as it is, as `usercert.dev/adopt-secret` asked.
     SecretAdopted, Normal, Time;
     /// The issuer can be used.
@@ -136,6 +138,8 @@ reasons! {
     SecretNotOwned, Warning, Person;
     /// The Secret is ours but not of type kubernetes.io/tls, which cannot be changed; its content is kept up to date all the same.
     SecretTypeWrong, Warning, Person;
+    /// The password for the keystore cannot be had, so the keystore is left out; the certificate is issued and renewed all the same.
+    KeystorePasswordUnusable, Warning, Person;
     /// The API server refused the write of the Secret (permission, quota, admission).
     SecretNotWritable, Warning, Person;
     /// The API server, or a webhook that it asks, failed at the write of the Secret (answers 5xx and 429); the write is repeated later.

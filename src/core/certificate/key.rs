@@ -228,6 +228,12 @@ impl PrivateKey {
         Ok(Self { pkcs8, signing_key })
     }
 
+    /// PKCS#8 in DER.
+    #[must_use]
+    pub fn to_pkcs8_der(&self) -> Zeroizing<Vec<u8>> {
+        self.pkcs8.clone()
+    }
+
     /// PKCS#8 as PEM.
     #[must_use]
     pub fn to_pkcs8_pem(&self) -> SecretString {

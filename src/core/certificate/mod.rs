@@ -3,6 +3,7 @@
 mod canonical;
 mod chain;
 mod key;
+mod keystore;
 mod name_constraints;
 mod pair;
 mod pem;
@@ -14,6 +15,7 @@ mod tests;
 
 pub use chain::ChainError;
 pub use key::{KeyAlgorithm, KeyError, PrivateKey, PrivateKeySpec};
+pub use keystore::{KeystoreError, encode_keystore};
 pub use name_constraints::{NameConstraints, NameConstraintsError, NameViolation};
 pub use pair::{CertificateFacts, CertificatePair, PairError};
 pub use pem::PemError;

@@ -15,6 +15,7 @@ use x509_cert::{
     ext::pkix::{BasicConstraints, ExtendedKeyUsage},
     time::Time,
 };
+use zeroize::Zeroizing;
 
 use super::{Certificate, KeyError, Kind, PemError, PrivateKey, PrivateKeySpec, SerialNumber, Subject, pem_text, read_blocks};
 
@@ -180,6 +181,18 @@ impl CertificatePair {
     #[must_use]
     pub fn key_pem(&self) -> SecretString {
         self.key.to_pkcs8_pem()
+    }
+
+    /// The key as PKCS#8 in DER.
+    #[must_use]
+    pub fn key_der(&self) -> Zeroizing<Vec<u8>> {
+        self.key.to_pkcs8_der()
+    }
+
+    /// The certificates above the leaf as PEM. Empty if there are none.
+    #[must_use]
+    pub fn intermediates_pem(&self) -> String {
+        self.chain.iter().skip(1).map(|certificate| pem_text("CERTIFICATE", certificate)).collect()
     }
 
     /// Certificates, then key, in one text.

@@ -1,6 +1,7 @@
 //! Statements about names, keys and pairs. Each is compared with what OpenSSL says.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod keystore;
 mod pem;
 
 use der::Encode;

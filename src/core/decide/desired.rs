@@ -4,7 +4,10 @@ use jiff::SignedDuration;
 
 use super::{CaFacts, IssuerFacts, IssuingMethod, Observed};
 use crate::{
-    api::{DatabaseUserCertificate, PrivateKeyAlgorithm, names::RENEW_REQUESTED_ANNOTATION},
+    api::{
+        DatabaseType, DatabaseUserCertificate, PrivateKeyAlgorithm,
+        names::{CA_CERTIFICATE, RENEW_REQUESTED_ANNOTATION},
+    },
     certificate::{KeyAlgorithm, PrivateKeySpec, Subject},
 };
 
@@ -88,6 +91,7 @@ impl Desired {
         };
         desired.check_username(object)?;
         desired.check_renew_before()?;
+        desired.check_connection(object)?;
         Ok(desired)
     }
 
@@ -126,6 +130,21 @@ impl Desired {
             "spec.username ({:?}) reads as a distinguished name, and one that does not begin with CN= is taken for a common name: write the name in spec.subject",
             self.username
         )))
+    }
+
+    /// Users of Atlas log in to MongoDB, and their certificates come without the CA that signed them.
+    fn check_connection(&self, object: &DatabaseUserCertificate) -> Result<(), InvalidSpec> {
+        let Some(connection) = object.spec.connection.as_ref().filter(|_| matches!(self.order, Order::Mint { .. })) else {
+            return Ok(());
+        };
+        if connection.database_type != DatabaseType::MongoDb {
+            return Err(InvalidSpec("set spec.connection.type to mongodb: the issuer is Atlas".to_owned()));
+        }
+        if connection.server_ca_file.as_deref() == Some(CA_CERTIFICATE) {
+            let message = "remove spec.connection.serverCAFile: the issuer is Atlas, whose certificates come without ca.crt and whose servers have certificates of public CAs";
+            return Err(InvalidSpec(message.to_owned()));
+        }
+        Ok(())
     }
 
     fn check_renew_before(&self) -> Result<(), InvalidSpec> {

@@ -37,7 +37,7 @@ pub use memory::{
     FailedRequest, ObjectMemory, RememberedSecret, SaveFailure, SecretSource, SecretVersion, UnsavedCertificate, is_older,
     secret_source,
 };
-pub use observed::{AbandonedSecret, ChainView, Observed, SecretState, SecretView};
+pub use observed::{AbandonedSecret, ChainView, KeystoreView, Observed, SecretState, SecretView};
 pub use pattern::PatternError;
 pub use renewal::{renew_before, renewal_time};
 pub use rules::{decide, ready_certificate};

@@ -5,8 +5,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::{IssuerFacts, IssuerState, ObjectMemory, UserCertificates};
 use crate::{
-    api::{DatabaseUserCertificateStatus, IssuerIdentity},
+    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerIdentity},
     certificate::CertificateFacts,
+    layout::{self, LayoutRecord},
 };
 
 /// A Secret of ours.
@@ -22,8 +23,14 @@ pub struct SecretView {
     pub spoilt: Option<String>,
     /// The Secret's type, where it is not the one that we give.
     pub wrong_type: Option<String>,
-    /// Whether all derived keys, labels and annotations are as we write them.
+    /// Whether all derived entries, labels and annotations are as we write them, for the spec that `layout` is of.
     pub complete: bool,
+    /// The annotation that says what is there because the spec asked for it.
+    pub layout: LayoutRecord,
+    /// The annotation that says when the certificate before this one expires, if that one is kept.
+    pub previous_not_after: Option<Timestamp>,
+    /// The keystore's password, as it was when the Secret was last read or written.
+    pub keystore: KeystoreView,
     /// The annotation that says who issued the certificate.
     pub issuer: Option<IssuerIdentity>,
     /// The annotation that says which claim the certificate answers.
@@ -49,6 +56,17 @@ pub struct ChainView {
     pub fault: Option<String>,
     /// When the first of the certificates above expires; databases refuse the certificate from then on.
     pub not_after: Option<Timestamp>,
+}
+
+/// What is known of the password of the keystore, and of a keystore that could not be written. Empty if the spec asks for no keystore.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeystoreView {
+    /// The UID and resourceVersion of the Secret that holds the password, if one is named and was found.
+    pub password: Option<String>,
+    /// Why the keystore could not be written: what to change.
+    pub fault: Option<String>,
+    /// Whether the password could not be read, for a cause that passes by itself.
+    pub is_passing: bool,
 }
 
 /// A Secret that carries a mark of this operator and that nobody controls any more, as a backup brings it back.
@@ -105,6 +123,14 @@ pub struct Observed {
 }
 
 impl SecretView {
+    /// Whether the Secret holds all that the object asks for, and nothing that it no longer asks for.
+    #[must_use]
+    pub fn is_settled(&self, object: &DatabaseUserCertificate, now: Timestamp) -> bool {
+        self.complete
+            && self.layout.digest == layout::digest(&object.spec)
+            && self.previous_not_after.is_none_or(|not_after| not_after > now)
+    }
+
     /// Whether the Secret has the issuer's present chain. One from an earlier release may be arranged differently: it stays if it
     /// verifies, and later chains are compared with the one it was found good for.
     #[must_use]

@@ -30,7 +30,7 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
     }
     if let Some(unreadable) = &observed.unreadable {
         let message = format!("{unreadable}: correct what stands there; until then no certificate is issued");
-        return repaired_first(Decision::block(Reason::ObjectUnreadable, message), observed, now);
+        return repaired_first(object, Decision::block(Reason::ObjectUnreadable, message), observed, now);
     }
     if has_unanswered_claim(observed) {
         return Decision::CountLostClaim;
@@ -39,16 +39,16 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
         IssuerState::Unknown => return Decision::Await,
         IssuerState::Missing => {
             let refusal = Decision::block(Reason::IssuerNotFound, missing_issuer(object));
-            return repaired_first(refusal, observed, now);
+            return repaired_first(object, refusal, observed, now);
         }
         IssuerState::Unusable(reason, message) => {
-            return repaired_first(Decision::block(*reason, message), observed, now);
+            return repaired_first(object, Decision::block(*reason, message), observed, now);
         }
         IssuerState::Usable(issuer) => issuer,
     };
     match wanted(object, issuer, observed) {
-        Ok(desired) => decide_certificate(desired, issuer, observed, now),
-        Err((reason, message)) => repaired_first(Decision::block(reason, message), observed, now),
+        Ok(desired) => decide_certificate(object, desired, issuer, observed, now),
+        Err((reason, message)) => repaired_first(object, Decision::block(reason, message), observed, now),
     }
 }
 
@@ -66,11 +66,10 @@ fn wanted(object: &DatabaseUserCertificate, issuer: &IssuerFacts, observed: &Obs
 }
 
 /// Repairs a damaged Secret from its own content while no new certificate can be had; otherwise returns `decision`.
-fn repaired_first(decision: Decision, observed: &Observed, now: Timestamp) -> Decision {
-    let damaged = observed
-        .secret
-        .ours()
-        .filter(|view| view.certificate.is_ok() && !view.complete && (view.spoilt.is_some() || view.issuer.is_some()));
+fn repaired_first(object: &DatabaseUserCertificate, decision: Decision, observed: &Observed, now: Timestamp) -> Decision {
+    let damaged = observed.secret.ours().filter(|view| {
+        view.certificate.is_ok() && !view.is_settled(object, now) && (view.spoilt.is_some() || view.issuer.is_some())
+    });
     let Some(view) = damaged else { return decision };
     contested(view, observed, now)
         .or_else(|| write_was_refused(observed, now))
@@ -126,16 +125,22 @@ pub(super) fn serves_as_it_is(object: &DatabaseUserCertificate, observed: &Obser
     Desired::new(object, issuer).is_ok_and(|desired| certificate_in_service(&desired, issuer, observed, now).is_ok())
 }
 
-fn decide_certificate(desired: Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Decision {
+fn decide_certificate(
+    object: &DatabaseUserCertificate,
+    desired: Desired,
+    issuer: &IssuerFacts,
+    observed: &Observed,
+    now: Timestamp,
+) -> Decision {
     match certificate_in_service(&desired, issuer, observed, now) {
-        Ok((view, renewal_time)) if view.complete && view.has_current_chain(issuer, &observed.status) => {
+        Ok((view, renewal_time)) if view.is_settled(object, now) && view.has_current_chain(issuer, &observed.status) => {
             Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() }
         }
         Ok((view, renewal_time)) => contested(view, observed, now)
             .or_else(|| after_refused_write(&desired, issuer, observed, now))
             .unwrap_or(Decision::Repair { renewal_time: Some(renewal_time) }),
         Err(cause) => match hold(&desired, issuer, observed, cause, now) {
-            Some(held) => repaired_first(held, observed, now),
+            Some(held) => repaired_first(object, held, observed, now),
             None => Decision::Issue { desired: Box::new(desired), cause },
         },
     }

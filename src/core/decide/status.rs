@@ -1,10 +1,10 @@
 //! What the status says after a decision: a pure function of the old status, what was found, and the decision.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry,
+    Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry, SecretView,
     backoff::is_waited_for,
     desired, next_attempt,
     renewal::unheeded_renew_before,
@@ -14,13 +14,17 @@ use super::{
 use crate::{
     api::{
         CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate,
-        MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, Reason, Severity, VerifiedSecret, printable, remove_condition,
-        set_condition, set_stalled, truncated_to_second,
+        MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, Reason, SecretBinding, Severity, VerifiedSecret, printable,
+        remove_condition, set_condition, set_stalled, truncated_to_second,
     },
     certificate::CertificateFacts,
+    connection,
 };
 
 const HISTORY_LENGTH: usize = 5;
+
+/// When a keystore's password that could not be read is read again.
+const PASSWORD_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
 /// The status to report. Equal to the old one if nothing changed.
 #[must_use]
@@ -34,6 +38,7 @@ pub fn next_status(
     status.observed_generation = object.metadata.generation;
     status.secret_name = Some(object.secret_name());
     record_certificate(&mut status, observed, now);
+    status.binding = binding(object, observed);
     drop_expired(&mut status, now);
     if let Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time: Some(renewal_time) } = decision {
         status.renewal_time = Some(Time(*renewal_time));
@@ -41,6 +46,13 @@ pub fn next_status(
     }
     set_conditions(&mut status, object, observed, decision, now);
     status
+}
+
+/// The Secret, for service bindings: once it holds the entries of the connection, and while they are asked for.
+fn binding(object: &DatabaseUserCertificate, observed: &Observed) -> Option<SecretBinding> {
+    let has_entries = |view: &&SecretView| view.certificate.is_ok() && view.layout.entries.contains(connection::URI);
+    observed.secret.ours().filter(has_entries).filter(|_| object.spec.connection.is_some())?;
+    Some(SecretBinding { name: object.secret_name() })
 }
 
 /// The status that claims one certificate, written before it is asked for.
@@ -132,7 +144,7 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
     status.not_after = certificate.map(|certificate| Time(certificate.not_after));
     let found_good_for = found_good_for(status, observed);
     // What is incomplete is read again after a restart, and so repaired.
-    let verified = view.filter(|view| view.complete && view.chain.fault.is_none());
+    let verified = view.filter(|view| view.complete && view.chain.fault.is_none() && view.keystore.fault.is_none());
     status.verified = verified.zip(certificate).map(|(view, certificate)| VerifiedSecret {
         uid: view.uid.clone(),
         resource_version: view.resource_version.clone(),
@@ -140,6 +152,7 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
         private_key: certificate.private_key.to_string(),
         chain: found_good_for,
         chain_not_after: view.chain.not_after.map(Time),
+        keystore_password: view.keystore.password.clone(),
     });
     if certificate.is_none() {
         status.renewal_time = None;
@@ -183,7 +196,11 @@ fn set_conditions(
     now: Timestamp,
 ) {
     let generation = object.metadata.generation;
-    let (issuing, reason, mut message) = issuing(decision);
+    let (issuing, mut reason, mut message) = issuing(decision);
+    let keystore_fault = observed.secret.ours().and_then(|view| view.keystore.fault.as_ref());
+    if let Some(fault) = keystore_fault.filter(|_| reason == Reason::Issued) {
+        (reason, message) = (Reason::KeystorePasswordUnusable, fault.clone());
+    }
     if reason == Reason::Issued {
         message.push_str(&renewal_note(object, observed));
         if let Some(warning) = long_name_warning(observed) {
@@ -312,6 +329,10 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
     let validity = observed.secret.certificate().map(|certificate| [certificate.not_before, certificate.not_after]);
     let lost_answer = observed.status.failure.as_ref().filter(|failure| awaits_lost_answer(failure, now));
     let over = lost_answer.map(|failure| failure.next_attempt.0);
-    let chain = observed.secret.ours().and_then(|view| view.chain.not_after);
-    next.into_iter().chain(validity.into_iter().flatten()).chain(chain).chain(over).filter(|next| *next > now).min()
+    let secret = observed.secret.ours();
+    let chain = secret.and_then(|view| view.chain.not_after);
+    let previous = secret.and_then(|view| view.previous_not_after);
+    let password = secret.filter(|view| view.keystore.is_passing).and_then(|_| now.checked_add(PASSWORD_AGAIN).ok());
+    let others = [chain, over, previous, password].into_iter().flatten();
+    next.into_iter().chain(validity.into_iter().flatten()).chain(others).filter(|next| *next > now).min()
 }

@@ -33,7 +33,7 @@ pub(super) enum Outcome {
     Nothing,
     /// Others go first.
     Queued,
-    /// The Secret was written, for this reason: a cause of issue, `SecretRepaired` or `SecretAdopted`.
+    /// The Secret was written, for this reason: a cause of issue, `SecretRepaired`, `SecretUpdated` or `SecretAdopted`.
     Written(Box<SecretView>, Reason),
     /// There is no certificate.
     Failed(IssueError),
@@ -108,6 +108,7 @@ impl Pass {
             // What waits to be saved goes into a Secret that was adopted with the next pass.
             Reason::SecretAdopted => return decide(&self.object, &self.observed, now),
             Reason::SecretRepaired => self.observed.memory.repaired(now),
+            Reason::SecretUpdated => {}
             _ => {
                 let warning = long_name_warning(&self.observed);
                 report.events.extend(warning.map(|warning| (Reason::CommonNameTooLong, warning)));
@@ -206,6 +207,9 @@ fn written(certificate: &Result<CertificateFacts, String>, reason: Reason) -> (R
     match (certificate, reason) {
         (Ok(facts), Reason::SecretRepaired) => {
             (reason, format!("the Secret of certificate {} is complete again", facts.serial_number))
+        }
+        (Ok(facts), Reason::SecretUpdated) => {
+            (reason, format!("the Secret of certificate {} has what the spec asks for now", facts.serial_number))
         }
         (Ok(facts), Reason::SecretAdopted) => {
             (reason, format!("the Secret with certificate {} was taken over as it is", facts.serial_number))

@@ -5,6 +5,7 @@ use crate::{
     api::Reason,
     certificate::SerialNumber,
     decide::{IssueError, Minted, Retry, SecretView},
+    layout,
 };
 
 impl Pass {
@@ -56,10 +57,24 @@ impl Pass {
         let reason = match write {
             Write::Signed { cause } => cause,
             Write::Unsaved => self.observed.memory.unsaved.take().map_or(Reason::Issued, |unsaved| unsaved.cause),
-            Write::Repaired { .. } => Reason::SecretRepaired,
+            Write::Repaired { .. } => self.repair_reason(now),
             Write::Adopted => Reason::SecretAdopted,
         };
         self.finish(Outcome::Written(view, reason), now)
+    }
+
+    /// Whether the Secret was spoilt, or the object asks for something else now. Only the first counts against whoever keeps spoiling it, so it
+    /// is the answer unless something other than the Secret has changed.
+    fn repair_reason(&self, now: Now) -> Reason {
+        let Some(view) = self.observed.secret.ours() else { return Reason::SecretRepaired };
+        let (object, status) = (&self.object, &self.observed.status);
+        let has_new_spec =
+            object.metadata.generation != status.observed_generation && view.layout.digest != layout::digest(&object.spec);
+        let former_password = status.verified.as_ref().and_then(|verified| verified.keystore_password.as_ref());
+        let password = view.keystore.password.as_ref().filter(|_| view.keystore.fault.is_none());
+        let has_new_password = password.is_some() && password != former_password;
+        let has_expired = view.previous_not_after.is_some_and(|not_after| not_after <= now.time);
+        if has_new_spec || has_new_password || has_expired { Reason::SecretUpdated } else { Reason::SecretRepaired }
     }
 
     /// A write of the Secret failed, and what was to be written need not be kept. Without an answer nobody can say what came of

@@ -106,6 +106,10 @@ fn a_status_that_was_wiped_is_rebuilt_and_then_stays() {
 #[case::late_renewal(IssuerType::Atlas, |spec: &mut DatabaseUserCertificateSpec| spec.renew_before = Some("2016h".into()), "renewBefore")]
 #[case::no_duration(IssuerType::Ca, |spec: &mut DatabaseUserCertificateSpec| spec.duration = Some("soon".into()), "duration")]
 #[case::no_subject(IssuerType::Ca, |spec: &mut DatabaseUserCertificateSpec| spec.subject = Some("orders".into()), "subject")]
+#[case::atlas_for_postgresql(IssuerType::Atlas, |spec: &mut DatabaseUserCertificateSpec|
+    spec.connection = Some(Connection { database_type: DatabaseType::PostgreSql, ..Connection::default() }), "connection.type")]
+#[case::atlas_with_own_ca(IssuerType::Atlas, |spec: &mut DatabaseUserCertificateSpec|
+    spec.connection = Some(Connection { server_ca_file: Some("ca.crt".into()), ..Connection::default() }), "connection.serverCAFile")]
 fn a_spec_that_the_issuer_cannot_honour_names_the_field(
     #[case] issuer_type: IssuerType,
     #[case] change: impl FnOnce(&mut DatabaseUserCertificateSpec),

@@ -3,8 +3,10 @@
 
 mod certificate;
 mod conditions;
+mod connection;
 mod credentials;
 mod failure;
+mod layout;
 mod pattern;
 mod secret;
 mod unreadable;
@@ -20,11 +22,12 @@ use rstest::rstest;
 use super::*;
 use crate::{
     api::{
-        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, ISSUING,
-        Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm, READY, Reason, UnaccountedCertificates,
-        VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION,
+        CertificateFailure, Connection, DatabaseType, DatabaseUserCertificate, DatabaseUserCertificateSpec,
+        DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm,
+        READY, Reason, UnaccountedCertificates, VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION,
     },
     certificate::{CertificateFacts, KeyAlgorithm, NameConstraints, PrivateKeySpec, Subject},
+    layout::LayoutRecord,
 };
 
 const DAY: i64 = 86_400;
@@ -45,14 +48,7 @@ fn object() -> DatabaseUserCertificate {
         spec: DatabaseUserCertificateSpec {
             username: Some("orders".into()),
             issuer_ref: Some(IssuerReference { kind: crate::api::IssuerKind::CertificateIssuer, name: "issuer".into() }),
-            user_ref: None,
-            secret_name: None,
-            months_until_expiration: None,
-            duration: None,
-            renew_before: None,
-            renew_before_percentage: None,
-            subject: None,
-            private_key: None,
+            ..DatabaseUserCertificateSpec::default()
         },
         status: None,
     }
@@ -102,6 +98,9 @@ fn view() -> SecretView {
     SecretView {
         changed_by: None,
         spoilt: None,
+        layout: LayoutRecord::default(),
+        previous_not_after: None,
+        keystore: KeystoreView::default(),
         uid: "secret-uid".into(),
         resource_version: "7".into(),
         certificate: Ok(certificate()),

@@ -200,6 +200,7 @@ fn with_chains(of_issuer: &str, in_secret: Option<&str>, found_good_for: Option<
     view.chain.digest = in_secret.map(Into::into);
     observed.secret = SecretState::Ours(Box::new(view));
     observed.status.verified = found_good_for.map(|chain| VerifiedSecret {
+        keystore_password: None,
         uid: "secret-uid".into(),
         resource_version: "7".into(),
         issuer: "CN=CA".into(),

@@ -1,5 +1,6 @@
 // Command gitops tells what deployment tools make of objects: kstatus, Flux's health check expressions, and Argo CD's Lua
 // scripts in the interpreter that Argo CD has. It reads one question as JSON from standard input and writes the answers as JSON.
+// With the argument apply it applies one object as Flux does, and writes what that did.
 package main
 
 import (
@@ -34,6 +35,14 @@ type answer struct {
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "apply" {
+		action, err := apply(os.Stdin)
+		if err != nil {
+			fail(err)
+		}
+		fmt.Println(action)
+		return
+	}
 	var asked question
 	if err := json.NewDecoder(os.Stdin).Decode(&asked); err != nil {
 		fail(err)

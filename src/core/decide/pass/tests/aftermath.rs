@@ -131,9 +131,26 @@ fn a_secret_that_the_watch_of_our_label_does_not_show_is_watched_by_name(#[case]
     "Issued: issued certificate 01 for CN=orders, valid until 2027-04-15T08:00:00Z; cause: NoCertificate"
 )]
 #[case::repaired(World::settled(Ca).with(take_label_away), "SecretRepaired: the Secret of certificate 01 is complete again")]
+#[case::asked_for_more(
+    World::settled(Ca).with(ask_for_labels),
+    "SecretUpdated: the Secret of certificate 01 has what the spec asks for now"
+)]
+#[case::with_another_password(
+    World::settled(Ca).with(change_password),
+    "SecretUpdated: the Secret of certificate 01 has what the spec asks for now"
+)]
+#[case::without_the_former_pair(
+    World::settled(Ca).with(have_former_pair_expire),
+    "SecretUpdated: the Secret of certificate 01 has what the spec asks for now"
+)]
+#[case::whose_record_is_taken_away(
+    World::settled(Ca).with(ask_for_labels).with(|world| _ = world.run()).with(take_layout_away),
+    "SecretRepaired: the Secret of certificate 01 is complete again"
+)]
 #[case::adopted(World::new(Ca).with(asks_to_adopt), "SecretAdopted: the Secret with certificate A0 was taken over as it is")]
 fn what_was_written_is_told_in_an_event(#[case] mut world: World, #[case] expected: &str) {
     let moves = world.run();
+    assert_eq!(world.memory.repairs.len(), usize::from(expected.starts_with("SecretRepaired")), "only repairs count");
     let events: Vec<String> = report(&moves).events.iter().map(|(reason, text)| format!("{reason}: {text}")).collect();
     assert_eq!(events, [expected]);
 }

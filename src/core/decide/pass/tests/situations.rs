@@ -6,9 +6,13 @@ use super::{
     *,
 };
 use crate::{
-    api::names::{ADOPT_SECRET_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
+    api::{
+        SecretTemplate,
+        names::{ADOPT_SECRET_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
+    },
     certificate::Subject,
     decide::{IssuingMethod, SecretState},
+    layout::LayoutRecord,
 };
 
 pub const HALF_AN_HOUR: SignedDuration = SignedDuration::from_mins(30);
@@ -55,6 +59,27 @@ pub fn spoil_all_of_secret(world: &mut World) {
 
 pub fn take_label_away(world: &mut World) {
     world.edit_secret(|view| view.complete = false);
+}
+
+pub fn ask_for_labels(world: &mut World) {
+    let labels = [("team".to_owned(), "db".to_owned())].into();
+    let template = SecretTemplate { labels, ..SecretTemplate::default() };
+    world.edit(|object| object.spec.secret_template = Some(template));
+}
+
+/// Somebody takes away the annotation that says what the spec asked for.
+pub fn take_layout_away(world: &mut World) {
+    world.edit_secret(|view| (view.complete, view.layout) = (false, LayoutRecord::default()));
+}
+
+/// The password of the keystore was changed, and the Secret read since.
+pub fn change_password(world: &mut World) {
+    world.edit_secret(|view| (view.complete, view.keystore.password) = (false, Some("uid/8".into())));
+}
+
+pub fn have_former_pair_expire(world: &mut World) {
+    let now = world.now;
+    world.edit_secret(|view| view.previous_not_after = Some(now));
 }
 
 /// A certificate was made, and its Secret could not be written.

@@ -147,14 +147,7 @@ impl World {
         let spec = DatabaseUserCertificateSpec {
             username: Some(USER.into()),
             issuer_ref: Some(IssuerReference { kind: IssuerKind::CertificateIssuer, name: "issuer".into() }),
-            user_ref: None,
-            secret_name: None,
-            months_until_expiration: None,
-            duration: None,
-            renew_before: None,
-            renew_before_percentage: None,
-            subject: None,
-            private_key: None,
+            ..DatabaseUserCertificateSpec::default()
         };
         Self {
             object: DatabaseUserCertificate { metadata, spec, status: None },

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::decide::{ChainView, claimed};
+use crate::{
+    decide::{ChainView, KeystoreView, claimed},
+    layout::{self, LayoutRecord},
+};
 
 impl World {
     pub(super) fn answer(&mut self, pass: &Pass, step: &Step, fault: Option<Fault>) -> Found {
@@ -187,6 +190,9 @@ impl World {
         let view = SecretView {
             changed_by: None,
             spoilt: None,
+            layout: LayoutRecord::default(),
+            previous_not_after: None,
+            keystore: KeystoreView::default(),
             uid,
             resource_version: String::new(),
             certificate: Ok(content.certificate),
@@ -204,7 +210,9 @@ impl World {
 
     /// The same with all that belongs to it.
     fn repaired(&self, view: SecretView, with_issuer: bool) -> SecretView {
-        let view = SecretView { complete: true, spoilt: None, ..view };
+        let layout = LayoutRecord { digest: layout::digest(&self.object.spec), ..LayoutRecord::default() };
+        let previous_not_after = view.previous_not_after.filter(|not_after| *not_after > self.now);
+        let view = SecretView { complete: true, spoilt: None, layout, previous_not_after, ..view };
         match self.issuer.usable().and_then(IssuerFacts::ca).filter(|_| with_issuer) {
             Some(ca) => SecretView {
                 ca_digest: Some(ca.ca_digest.clone()),

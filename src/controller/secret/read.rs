@@ -1,141 +1,32 @@
-//! The Secret of a certificate: what is in it, and what is written to it.
+//! What is read from a Secret.
 
-#[cfg(test)]
-mod tests;
-
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
-use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{Resource, ResourceExt, api::ObjectMeta};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::ObjectMeta;
 use rustls::pki_types::CertificateDer;
-use secrecy::ExposeSecret;
-use serde_json::{Value, json};
 
+use super::NamedPassword;
 use crate::{
     api::{
         DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerIdentity, VerifiedSecret,
         names::{
             CA_CERTIFICATE, CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, CONTROLLER, ISSUANCE_ANNOTATION,
-            ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION, NOT_AFTER_ANNOTATION, RENEW_REQUESTED_ANNOTATION,
-            SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
+            ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION, KEYSTORE_PASSWORD, LAYOUT_ANNOTATION, NOT_AFTER_ANNOTATION,
+            PREVIOUS_CERTIFICATE, PREVIOUS_COMBINED, PREVIOUS_NOT_AFTER_ANNOTATION, PREVIOUS_PRIVATE_KEY,
+            RENEW_REQUESTED_ANNOTATION, SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY,
+            TLS_SECRET_TYPE,
         },
     },
     certificate::{CertificateFacts, CertificatePair, PairError, Subject, check_leads_to},
-    decide::{ChainView, SecretView},
+    decide::{ChainView, KeystoreView, SecretView},
+    layout::{Content, Entry, KeystorePassword, LayoutRecord, Previous, check_keystore_password, entries, keystore_format},
 };
 
-/// What a Secret is to hold.
-#[derive(Clone)]
-pub struct SecretContent {
-    /// The certificate and its key.
-    pub pair: CertificatePair,
-    /// PEM for `ca.crt`.
-    pub ca_certificate: Option<String>,
-    /// Who issued it, where that is known.
-    pub issuer: Option<IssuerIdentity>,
-    /// Why it was issued.
-    pub issue_reason: Option<String>,
-    /// The claim under which it was issued.
-    pub issuance: Option<String>,
-    /// The renewal request that it answers.
-    pub renew_request: Option<String>,
-}
-
-impl fmt::Debug for SecretContent {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("SecretContent").field("pair", &self.pair).field("issuer", &self.issuer).finish_non_exhaustive()
-    }
-}
-
-impl SecretContent {
-    fn annotations(&self) -> BTreeMap<String, Option<String>> {
-        let facts = self.pair.facts();
-        [
-            (SERIAL_NUMBER_ANNOTATION, Some(facts.serial_number.to_string())),
-            (NOT_AFTER_ANNOTATION, Some(facts.not_after.to_string())),
-            (ISSUER_ANNOTATION, self.issuer.as_ref().map(ToString::to_string)),
-            (ISSUE_REASON_ANNOTATION, self.issue_reason.clone()),
-            (ISSUANCE_ANNOTATION, self.issuance.clone()),
-            (RENEW_REQUESTED_ANNOTATION, self.renew_request.clone()),
-            (CA_DIGEST_ANNOTATION, self.ca_certificate.as_deref().map(sha256)),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
-    }
-
-    fn data(&self) -> BTreeMap<String, Option<ByteString>> {
-        let bytes = |text: &str| Some(ByteString(text.as_bytes().to_vec()));
-        [
-            (TLS_CERTIFICATE, bytes(&self.pair.certificates_pem())),
-            (TLS_PRIVATE_KEY, bytes(self.pair.key_pem().expose_secret())),
-            (TLS_COMBINED, bytes(self.pair.combined_pem().expose_secret())),
-            (CA_CERTIFICATE, self.ca_certificate.as_deref().and_then(bytes)),
-        ]
-        .map(|(name, value)| (name.to_owned(), value))
-        .into()
-    }
-
-    /// A new Secret.
-    #[must_use]
-    pub fn to_secret(&self, object: &DatabaseUserCertificate) -> Secret {
-        Secret {
-            metadata: ObjectMeta { annotations: Some(present(self.annotations())), ..new_metadata(object) },
-            type_: Some(TLS_SECRET_TYPE.to_owned()),
-            data: Some(present(self.data())),
-            ..Secret::default()
-        }
-    }
-
-    /// A merge patch for a Secret of ours as it was seen: it fails with a conflict on any other. Labels, annotations and keys
-    /// of others are not named in it and so survive.
-    #[must_use]
-    pub fn to_patch(&self, object: &DatabaseUserCertificate, seen: &SecretView) -> Value {
-        json!({
-            "metadata": {
-                "uid": seen.uid,
-                "resourceVersion": seen.resource_version,
-                "labels": labels(object),
-                "annotations": self.annotations(),
-            },
-            "data": self.data(),
-        })
-    }
-
-    /// The Secret after the write that returned `written`, without looking at its data again.
-    #[must_use]
-    pub fn view(&self, written: &ObjectMeta, wrong_type: Option<String>) -> SecretView {
-        let ca_certificate = self.ca_certificate.as_deref().unwrap_or_default().as_bytes();
-        let seen = view_of(written, Ok(self.pair.facts().clone()));
-        let chain = if is_from_ca(&seen) { chain(&self.pair, ca_certificate) } else { ChainView::default() };
-        SecretView { wrong_type, complete: true, chain, ..seen }
-    }
-}
-
-/// A Secret like the one that will be written, but without a key: to ask the API server whether it would take it.
-#[must_use]
-pub fn placeholder(object: &DatabaseUserCertificate) -> Secret {
-    let empty = || ByteString(Vec::new());
-    Secret {
-        metadata: new_metadata(object),
-        type_: Some(TLS_SECRET_TYPE.to_owned()),
-        data: Some([(TLS_CERTIFICATE.to_owned(), empty()), (TLS_PRIVATE_KEY.to_owned(), empty())].into()),
-        ..Secret::default()
-    }
-}
-
-/// The same as a patch. It touches the data, because an immutable Secret still takes labels.
-#[must_use]
-pub fn placeholder_patch(object: &DatabaseUserCertificate, seen: &SecretView) -> Value {
-    json!({
-        "metadata": { "uid": seen.uid, "resourceVersion": seen.resource_version, "labels": labels(object) },
-        "data": { TLS_COMBINED: ByteString(b"placeholder".to_vec()) },
-    })
-}
-
 /// The pair in a Secret: that of `tls.crt` and `tls.key`, else that of `tls-combined.pem`.
-pub(super) fn first_pair(secret: &Secret) -> Result<CertificatePair, PairError> {
+pub fn first_pair(secret: &Secret) -> Result<CertificatePair, PairError> {
     CertificatePair::parse(entry(secret, TLS_CERTIFICATE), entry(secret, TLS_PRIVATE_KEY))
         .or_else(|fault| CertificatePair::parse_combined(entry(secret, TLS_COMBINED)).map_err(|_| fault))
 }
@@ -144,11 +35,25 @@ fn entry<'a>(secret: &'a Secret, key: &str) -> &'a [u8] {
     secret.data.as_ref().and_then(|data| data.get(key)).map_or(&[][..], |value| &value.0)
 }
 
+/// A Secret of ours as it was read.
+pub struct ReadSecret {
+    /// What decisions need to know of it.
+    pub view: SecretView,
+    /// The first usable pair in it.
+    pub pair: Option<CertificatePair>,
+    /// PEM of its `ca.crt`.
+    pub ca_certificate: Option<String>,
+    /// The pair before the present one, if the spec asks for it and the Secret holds one.
+    pub previous: Option<CertificatePair>,
+    /// The password of the keystore, if the spec asks for one and it is known.
+    pub keystore_password: Option<KeystorePassword>,
+}
+
 /// Reads a Secret of ours: the first usable pair in it, and whether all else is as we write it.
 ///
 /// A pair that was spoilt in `tls.crt` or `tls.key` is taken from `tls-combined.pem`, which costs no new certificate.
 #[must_use]
-pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, Option<CertificatePair>) {
+pub fn read(object: &DatabaseUserCertificate, secret: &Secret, named: &NamedPassword) -> ReadSecret {
     let entry = |key: &str| entry(secret, key);
     let (certificates, key, combined) = (entry(TLS_CERTIFICATE), entry(TLS_PRIVATE_KEY), entry(TLS_COMBINED));
     let (pair, fault) = best_pair(certificates, key, combined, entry(CA_CERTIFICATE));
@@ -160,17 +65,60 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret) -> (SecretView, O
         view.chain = chain(pair, entry(CA_CERTIFICATE));
     }
     view.wrong_type = secret.type_.clone().filter(|type_| type_ != TLS_SECRET_TYPE);
-    view.complete = pair.as_ref().is_some_and(|pair| {
-        fault.is_none()
-            // Databases read less than is read here.
-            && certificates == pair.certificates_pem().as_bytes()
-            && key == pair.key_pem().expose_secret().as_bytes()
-            && combined == pair.combined_pem().expose_secret().as_bytes()
+    let ca_certificate = ca_certificate(secret);
+    let previous = pair.as_ref().and_then(|pair| previous_pair(object, secret, pair));
+    let keystore_password = keystore_password(object, secret, named);
+    if let Some(pair) = &pair {
+        let entries = entries(&Content {
+            spec: &object.spec,
+            pair,
+            ca_certificate: ca_certificate.as_deref(),
+            previous: previous.as_ref().map_or(Previous::Nothing, Previous::Kept),
+            keystore_password: keystore_password.as_ref(),
+        });
+        view.keystore = named.view(&entries);
+        view.complete = fault.is_none()
+            && entries.iter().all(|(name, wanted)| is_as_wanted(entry(name), wanted))
+            && view.layout == LayoutRecord::of(&object.spec, &entries)
+            && view.previous_not_after == previous.as_ref().map(|pair| pair.facts().not_after)
             && view.ca_digest == Some(entry(CA_CERTIFICATE)).filter(|ca| !ca.is_empty()).map(sha256_of)
-            && has_own_metadata(object, &secret.metadata, pair.facts())
-    });
+            && has_own_metadata(object, &secret.metadata, pair.facts());
+    }
     view.spoilt = fault.filter(|_| pair.is_some());
-    (view, pair)
+    ReadSecret { view, pair, ca_certificate, previous, keystore_password }
+}
+
+/// Databases read less than is read here, so each entry is compared with what would be written.
+fn is_as_wanted(found: &[u8], wanted: &Entry) -> bool {
+    match wanted {
+        Entry::Value(bytes) => found == bytes.as_slice(),
+        Entry::Absent => found.is_empty(),
+        // It was lost, and only the operator could have made it.
+        Entry::Untouched => false,
+        Entry::Unavailable(_) => true,
+    }
+}
+
+/// The pair before the present one: that of its two entries, else that of its combined one.
+fn previous_pair(object: &DatabaseUserCertificate, secret: &Secret, present: &CertificatePair) -> Option<CertificatePair> {
+    let entry = |key: &str| entry(secret, key);
+    let pair = CertificatePair::parse(entry(PREVIOUS_CERTIFICATE), entry(PREVIOUS_PRIVATE_KEY))
+        .or_else(|_| CertificatePair::parse_combined(entry(PREVIOUS_COMBINED)));
+    let (found, present) = (pair.ok().filter(|_| object.spec.keep_previous)?, present.facts());
+    let is_former = found.facts().subject == present.subject && found.facts().serial_number != present.serial_number;
+    is_former.then_some(found)
+}
+
+/// The password of the keystore that the spec asks for. `None` if it asks for none, or if the Secret has lost the one that was made.
+fn keystore_password(object: &DatabaseUserCertificate, secret: &Secret, named: &NamedPassword) -> Option<KeystorePassword> {
+    let format = keystore_format(&object.spec)?;
+    if format.password_secret_ref.is_some() { named.password.clone() } else { made_password(secret) }
+}
+
+/// The password that this operator has made and keeps in the Secret.
+#[must_use]
+pub fn made_password(secret: &Secret) -> Option<KeystorePassword> {
+    check_keystore_password(entry(secret, KEYSTORE_PASSWORD)).ok().map(KeystorePassword::Made)
 }
 
 /// The pair of `tls.crt` and `tls.key`; that of `tls-combined.pem` if the first is unusable, or if only that one leads to
@@ -197,7 +145,7 @@ fn best_pair(
 }
 
 /// What stands above the certificate in its Secret.
-fn chain(pair: &CertificatePair, ca_certificate: &[u8]) -> ChainView {
+pub(super) fn chain(pair: &CertificatePair, ca_certificate: &[u8]) -> ChainView {
     if ca_certificate.is_empty() {
         return ChainView::default();
     }
@@ -217,7 +165,7 @@ pub fn chain_digest(intermediates: &[CertificateDer<'_>], ca_certificate: &[u8])
 }
 
 /// Certificates of Atlas have nothing above them in their Secret, whatever `ca.crt` others put there.
-fn is_from_ca(view: &SecretView) -> bool {
+pub(super) fn is_from_ca(view: &SecretView) -> bool {
     view.issuer.as_ref().map_or(view.ca_digest.is_some(), IssuerIdentity::is_ca)
 }
 
@@ -269,10 +217,11 @@ pub fn recall(
     let complete = has_own_metadata(object, metadata, &facts);
     let not_after = verified.chain_not_after.as_ref().map(|not_after| not_after.0);
     let chain = ChainView { digest: None, fault: None, not_after };
-    Some(SecretView { complete, chain, ..view_of(metadata, Ok(facts)) })
+    let keystore = KeystoreView { password: verified.keystore_password.clone(), ..KeystoreView::default() };
+    Some(SecretView { complete, chain, keystore, ..view_of(metadata, Ok(facts)) })
 }
 
-fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>) -> SecretView {
+pub(super) fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>) -> SecretView {
     let annotation = |name: &str| metadata.annotations.as_ref().and_then(|annotations| annotations.get(name)).cloned();
     SecretView {
         uid: metadata.uid.clone().unwrap_or_default(),
@@ -280,6 +229,9 @@ fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>)
         certificate,
         wrong_type: None,
         complete: false,
+        layout: LayoutRecord::from_annotation(annotation(LAYOUT_ANNOTATION).as_deref()),
+        previous_not_after: annotation(PREVIOUS_NOT_AFTER_ANNOTATION).and_then(|text| text.parse().ok()),
+        keystore: KeystoreView::default(),
         issuer: annotation(ISSUER_ANNOTATION).map(Into::into),
         issuance: annotation(ISSUANCE_ANNOTATION),
         issue_reason: annotation(ISSUE_REASON_ANNOTATION),
@@ -298,24 +250,18 @@ fn has_own_metadata(object: &DatabaseUserCertificate, metadata: &ObjectMeta, fac
         && annotation(SERIAL_NUMBER_ANNOTATION).map(String::as_str) == Some(facts.serial_number.as_str())
         && annotation(ISSUER_ANNOTATION).is_some()
         && not_after == Some(facts.not_after)
+        && has_template(object, metadata)
 }
 
-fn new_metadata(object: &DatabaseUserCertificate) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(object.secret_name()),
-        namespace: object.namespace(),
-        labels: Some(labels(object)),
-        owner_references: object.controller_owner_ref(&()).map(|owner| vec![owner]),
-        ..ObjectMeta::default()
-    }
-}
-
-pub(super) fn labels(object: &DatabaseUserCertificate) -> BTreeMap<String, String> {
-    [(CERTIFICATE_UID_LABEL.to_owned(), object.uid().unwrap_or_default())].into()
-}
-
-fn present<T>(values: BTreeMap<String, Option<T>>) -> BTreeMap<String, T> {
-    values.into_iter().filter_map(|(key, value)| value.map(|value| (key, value))).collect()
+/// Whether the Secret has the labels and annotations that the spec asks for.
+fn has_template(object: &DatabaseUserCertificate, metadata: &ObjectMeta) -> bool {
+    type Values = BTreeMap<String, String>;
+    let has = |found: Option<&Values>, wanted: &Values| {
+        wanted.iter().all(|(key, value)| found.and_then(|found| found.get(key)) == Some(value))
+    };
+    object.spec.secret_template.as_ref().is_none_or(|template| {
+        has(metadata.labels.as_ref(), &template.labels) && has(metadata.annotations.as_ref(), &template.annotations)
+    })
 }
 
 /// SHA-256 of a PEM text, in hexadecimal.

@@ -1,0 +1,232 @@
+//! What a Secret holds besides its certificate, in an operator of its own: its clock is moved, it is started again, and the API server
+//! does not let it read the Secret that a renewal replaces.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(clippy::default_trait_access, reason = "the parameters of requests are of no interest here")]
+
+mod harness;
+
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use harness::{Cluster, Operator, Options, Shop, create_namespace, eventually};
+use jiff::SignedDuration;
+use rstest::rstest;
+use serde_json::{Value, json};
+use usercert_operator::{certificate::CertificatePair, controller::Scope};
+use usercert_test_support::{
+    atlas::{DigestAlgorithm, X509Type},
+    fault_proxy::{Asked, Fault, FaultProxy, Moment},
+};
+
+static CLUSTER: LazyLock<Cluster> =
+    LazyLock::new(|| harness::start_without_operator(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
+
+/// A namespace with an operator for it alone, which reaches the API server through a proxy.
+struct Bench {
+    shop: Shop,
+    operator: Operator,
+    proxy: FaultProxy,
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.operator.kill();
+    }
+}
+
+impl Bench {
+    async fn open(name: &str) -> Self {
+        let cluster = tokio::task::spawn_blocking(|| &*CLUSTER).await.unwrap();
+        let shop = Shop::in_namespace(&CLUSTER, name).await;
+        create_namespace(&shop.client, name).await;
+        let mut config = cluster.operator_config();
+        let trusted = std::fs::read(cluster.control_plane.directory().join("apiserver.crt")).unwrap();
+        let proxy = FaultProxy::start(&config.cluster_url.to_string(), Some(&trusted)).await.unwrap();
+        config.cluster_url = proxy.url().parse().unwrap();
+        let operator = Operator::new(config, vec![Scope::Namespace(name.to_owned())], shop.endpoint.clone());
+        let bench = Self { shop, operator, proxy };
+        bench.start().await;
+        bench
+    }
+
+    async fn start(&self) {
+        let readiness = self.operator.start(&tokio::runtime::Handle::current());
+        eventually("the operator is ready", || async { readiness.is_ready().then_some(()) }).await;
+    }
+
+    /// A certificate of a CA with a keystore, which was renewed once.
+    async fn renewed(&self, spec: Value) -> String {
+        self.shop.ca_issuer(3650).await;
+        self.shop.certificate("orders", "ca", spec).await;
+        self.shop.until_ready("orders").await;
+        self.renew("1").await
+    }
+
+    async fn renew(&self, value: &str) -> String {
+        let before = self.shop.status("orders").await.serial_number.unwrap();
+        self.shop.annotate("orders", "usercert.dev/renew-requested-at", value).await;
+        let status = self.shop.until_new_serial("orders", &before).await;
+        status.serial_number.unwrap()
+    }
+
+    /// The serial number of a pair in the Secret; `None` if there is none.
+    async fn serial(&self, prefix: &str) -> Option<String> {
+        let certificate = self.shop.value("orders", &format!("{prefix}tls.crt")).await;
+        let key = self.shop.value("orders", &format!("{prefix}tls.key")).await;
+        let pair = CertificatePair::parse(certificate.as_bytes(), key.as_bytes()).ok()?;
+        Some(pair.facts().serial_number.to_string())
+    }
+
+    /// Whether the keystore holds the present certificate and opens with the password beside it.
+    async fn keystore_is_current(&self) -> bool {
+        let secret = self.shop.secret("orders").await.unwrap().data.unwrap();
+        let Some(keystore) = secret.get("keystore.p12") else { return false };
+        let folder = usercert_test_support::openssl::tempfile();
+        std::fs::write(folder.join("keystore.p12"), &keystore.0).unwrap();
+        std::fs::write(folder.join("password"), &secret["keystore-password"].0).unwrap();
+        usercert_test_support::evidence::secret(&String::from_utf8_lossy(&secret["keystore-password"].0));
+        let opened = std::process::Command::new("openssl")
+            .args(["pkcs12", "-clcerts", "-nokeys", "-in", "keystore.p12", "-passin", "file:password"])
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        std::fs::remove_dir_all(folder).unwrap();
+        let certificate = String::from_utf8_lossy(&opened.stdout).into_owned();
+        let Some(start) = certificate.find("-----BEGIN") else { return false };
+        String::from_utf8_lossy(&secret["tls.crt"].0).starts_with(&certificate[start..])
+    }
+}
+
+fn is_read_of_secret(asked: &Asked) -> bool {
+    asked.method == "GET" && asked.target.split('?').next().unwrap().ends_with("/secrets/orders")
+}
+
+fn spec() -> Value {
+    json!({ "keepPrevious": true, "formats": [{ "type": "PKCS12" }] })
+}
+
+#[rstest]
+#[case::cut("cut", Fault::Cut(Moment::Before))]
+#[case::refused("refused", Fault::Refuse(Moment::Before, 503))]
+#[case::halved("halved", Fault::Halve)]
+#[case::hanging("hanging", Fault::Hang)]
+#[tokio::test]
+async fn one_read_that_fails_costs_nothing(#[case] name: &str, #[case] fault: Fault) {
+    let bench = Bench::open(&format!("read-{name}")).await;
+    let former = bench.renewed(spec()).await;
+    let password = bench.shop.value("orders", "keystore-password").await;
+    let played = AtomicUsize::new(0);
+    bench
+        .proxy
+        .plan(move |asked| (is_read_of_secret(asked) && played.fetch_add(1, Ordering::SeqCst) == 0).then(|| fault.clone()));
+    let renewed = bench.renew("2").await;
+    assert_eq!(bench.serial("").await, Some(renewed));
+    assert_eq!(bench.serial("previous-").await, Some(former));
+    assert_eq!(bench.shop.value("orders", "keystore-password").await, password);
+    assert!(bench.keystore_is_current().await);
+    assert_eq!(bench.proxy.played().values().sum::<usize>(), 1);
+}
+
+#[tokio::test]
+async fn reads_that_go_on_failing_do_not_hold_the_new_certificate_back() {
+    let bench = Bench::open("reads").await;
+    let former = bench.renewed(spec()).await;
+    let before = bench.serial("previous-").await;
+    let password = bench.shop.value("orders", "keystore-password").await;
+    bench.proxy.plan(|asked| is_read_of_secret(asked).then_some(Fault::Refuse(Moment::Before, 500)));
+    let started = Instant::now();
+    let serial = bench.shop.status("orders").await.serial_number.unwrap();
+    bench.shop.annotate("orders", "usercert.dev/renew-requested-at", "2").await;
+    eventually("the new certificate is in the Secret", || async {
+        (bench.serial("").await.as_ref() != Some(&serial)).then_some(())
+    })
+    .await;
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    assert_eq!(serial, former);
+    assert_eq!(bench.serial("previous-").await, before, "what nobody could read stays as it was");
+    assert!(!bench.keystore_is_current().await);
+    bench.proxy.clear();
+    eventually("the keystore follows", || async { bench.keystore_is_current().await.then_some(()) }).await;
+    assert_eq!(bench.shop.value("orders", "keystore-password").await, password, "it opens with the password that it had");
+    let status = bench.shop.until_ready("orders").await;
+    assert_eq!(status.history.len(), 3, "each was asked for: {:?}", status.history);
+}
+
+#[tokio::test]
+async fn the_former_pair_goes_when_it_expires() {
+    let bench = Bench::open("expiry").await;
+    bench.renewed(json!({ "keepPrevious": true, "duration": "2160h" })).await;
+    let first_end = bench.previous_not_after().await.unwrap();
+    // Two renewals by time: the pair before goes when a new one takes its place, the last one when it expires.
+    bench.operator.advance(SignedDuration::from_hours(24 * 70));
+    eventually("it is renewed", || async {
+        (bench.shop.status("orders").await.history[0].reason == "RenewalDue").then_some(())
+    })
+    .await;
+    bench.shop.until_ready("orders").await;
+    let second = bench.shop.status("orders").await;
+    let end = bench.previous_not_after().await.unwrap();
+    assert!(end >= first_end, "{end} {first_end}");
+    assert!(bench.serial("previous-").await.is_some());
+    bench.operator.advance(end.duration_since(bench.operator.now()) - SignedDuration::from_mins(10));
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert!(bench.serial("previous-").await.is_some(), "it is valid for ten minutes more");
+    bench.operator.advance(SignedDuration::from_mins(11));
+    eventually("the former pair is gone", || async { bench.previous_not_after().await.is_none().then_some(()) }).await;
+    assert_eq!(bench.serial("previous-").await, None);
+    assert_eq!(bench.serial("").await, second.serial_number, "and that costs no certificate");
+    let keys: Vec<String> = bench.shop.secret("orders").await.unwrap().data.unwrap().into_keys().collect();
+    assert_eq!(keys, ["ca.crt", "tls-combined.pem", "tls.crt", "tls.key"]);
+}
+
+impl Bench {
+    async fn previous_not_after(&self) -> Option<jiff::Timestamp> {
+        let annotations = self.shop.secret("orders").await?.metadata.annotations?;
+        annotations.get("usercert.dev/previous-not-after").map(|text| text.parse().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn at_rest_a_restart_reads_neither_the_secret_nor_the_password_and_writes_nothing() {
+    let bench = Bench::open("restart").await;
+    let shop = &bench.shop;
+    shop.apply_secret("java", &[("password", "restart-password-6Hn3")]).await;
+    let format = json!({ "type": "PKCS12", "passwordSecretRef": { "name": "java", "key": "password" } });
+    let template = json!({ "labels": { "team": "db" }, "annotations": { "note": "x" } });
+    let named = json!({ "keepPrevious": true, "formats": [format, { "type": "CA" }], "secretTemplate": template });
+    bench.renewed(named.clone()).await;
+    shop.certificate("made", "ca", spec()).await;
+    shop.atlas_issuer().await;
+    let user = shop.name("atlas-user");
+    shop.cluster.atlas.add_user(&shop.project, &user, X509Type::Managed);
+    shop.certificate(&user, "atlas", named).await;
+    for name in ["orders", "made", &user] {
+        shop.until_ready(name).await;
+        shop.until(name, "Issuing", "False Issued").await;
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    bench.operator.kill();
+    let before = bench.proxy.asked_count();
+    bench.start().await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let asked: Vec<Asked> = bench.proxy.asked().split_off(before);
+    let is_of_issuer = |asked: &Asked| ["/secrets/ca", "/secrets/atlas-api-key"].iter().any(|end| asked.target.contains(end));
+    let others: Vec<String> =
+        asked.iter().filter(|asked| !asked.is_list() && !asked.is_watch() && !is_of_issuer(asked)).map(Asked::label).collect();
+    assert_eq!(others, [""; 0]);
+    // Not because it does not look: what changes is followed.
+    shop.apply_secret("java", &[("password", "another-password-2Wd7")]).await;
+    eventually("the change is followed", || async {
+        bench.proxy.asked()[before..].iter().any(|asked| asked.method == "PATCH" && is_secret(asked)).then_some(())
+    })
+    .await;
+}
+
+fn is_secret(asked: &Asked) -> bool {
+    asked.target.contains("/secrets/orders")
+}
