@@ -3,7 +3,7 @@
 //! The drivers come from the registries of their languages, in the versions and with the digests that their lock files name.
 
 use std::{
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use usercert_test_support::control_plane::repository;
 use crate::{
     page::Places,
     process::{Conversation, Ended, find, run, run_within},
-    stage::{Entries, Stage},
+    stage::Stage,
     volume::Volume,
 };
 
@@ -69,6 +69,8 @@ pub struct Program {
     folder: PathBuf,
     pub volume: Volume,
     pub server_ca: PathBuf,
+    // A second run of the tests waits for its turn with the folder.
+    _turn: File,
 }
 
 impl Program {
@@ -97,20 +99,18 @@ impl Program {
     fn prepare(stage: &Stage, language: Language, name: &str) -> Self {
         let folder = repository().join("target/databases").join(name);
         fs::create_dir_all(&folder).unwrap();
+        let turn = File::create(folder.join("turn")).unwrap();
+        turn.lock().unwrap();
         copy(&repository().join("tests/databases/drivers").join(language.name()), &folder);
         let server_ca = folder.join("server-ca.crt");
         fs::write(&server_ca, stage.server.ca_certificate()).unwrap();
         let volume = Volume::mount_at(&folder.join("usercert"));
-        Self { command: Vec::new(), folder, volume, server_ca }
+        Self { command: Vec::new(), folder, volume, server_ca, _turn: turn }
     }
 
-    fn places(&self, ports: (u16, u16)) -> Places<'_> {
+    /// What the pages call by other names.
+    pub fn places(&self, ports: (u16, u16)) -> Places<'_> {
         Places { secret: self.volume.path(), server_ca: &self.server_ca, ports }
-    }
-
-    /// Mounts these entries.
-    pub fn mount(&self, entries: &Entries) {
-        self.volume.update(entries);
     }
 
     /// Starts it.

@@ -13,7 +13,6 @@
 mod harness;
 
 mod drivers;
-mod formats;
 mod mariadb;
 mod mongodb;
 mod page;

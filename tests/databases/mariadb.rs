@@ -1,5 +1,7 @@
 //! MariaDB with `REQUIRE SUBJECT` and `REQUIRE ISSUER`, and its command-line client with the files of the Secret.
 
+use serde_json::json;
+
 use crate::{
     page::{self, Places},
     process::{Ended, find, in_pod, run},
@@ -61,22 +63,23 @@ async fn asked(server: &Server, volume: &Volume, statement: &str) -> Ended {
 /// The client logs in as the page says.
 pub async fn client(stage: &'static Stage) -> Result<(), String> {
     let server = start(stage).await?;
-    let volume = Volume::mount(&stage.certificate("mariadb").await);
+    let volume = Volume::mount();
+    volume.update(&stage.certificate("mariadb", json!({ "username": "orders" })).await);
     assert_eq!(asked(&server, &volume, WHO).await.expect_success().trim(), "orders@%");
     volume.update(&stage.renewed("mariadb").await);
     assert_eq!(asked(&server, &volume, WHO).await.expect_success().trim(), "orders@%");
 
     // MariaDB compares text: it says which in its log, and nothing of it to the client.
-    let wrong_user = Volume::mount(&stage.refused.wrong_user);
-    asked(&server, &wrong_user, WHO).await.expect_failure("Access denied for user 'orders'");
+    volume.update(&stage.refused.wrong_user);
+    asked(&server, &volume, WHO).await.expect_failure("Access denied for user 'orders'");
     server.until_logged(1, "subject mismatch: should be '/O=Acme/OU=apps/CN=orders' but is '/O=Acme/OU=apps/CN=reports'").await;
-    let other_ca = Volume::mount(&stage.refused.other_ca);
-    asked(&server, &other_ca, WHO).await.expect_failure("Access denied for user 'orders'");
+    volume.update(&stage.refused.other_ca);
+    asked(&server, &volume, WHO).await.expect_failure("Access denied for user 'orders'");
     server.until_logged(1, "issuer mismatch: should be '/O=Acme/CN=Users' but is '/O=Acme/CN=Others'").await;
-    let expired = Volume::mount(&stage.refused.expired);
+    volume.update(&stage.refused.expired);
     // In TLS 1.3 the client is through with its part before the server refuses, and may see no more than a lost connection.
-    asked_by(&server, &expired, "--tls-version=TLSv1.2", WHO).await.expect_failure("alert certificate expired");
-    assert!(!asked(&server, &expired, WHO).await.success);
+    asked_by(&server, &volume, "--tls-version=TLSv1.2", WHO).await.expect_failure("alert certificate expired");
+    assert!(!asked(&server, &volume, WHO).await.success);
     stage.record(Row {
         client: format!("mariadb {}", version().await),
         format: "tls.crt, tls.key",

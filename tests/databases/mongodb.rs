@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use serde_json::{Value, json};
 use usercert_test_support::mongodb::{Login, Refusal, StandIn, StandInConfig};
 
 use crate::{
     drivers::{Language, Program, Way},
-    formats,
     page::assert_documented,
-    stage::{Entries, SUBJECT, Stage, serial_number},
+    stage::{Entries, Refused, STRANGER, SUBJECT, Stage, serial_number},
     table::{Cell, Row},
 };
 
@@ -56,14 +56,16 @@ impl Place {
         Ok(Self { mongod, program })
     }
 
-    fn mount(&self, entries: &Entries) {
-        self.mount_for(entries, Duration::from_secs(3));
-    }
-
-    /// Mounts a Secret for a client that gives up after this time.
-    fn mount_for(&self, entries: &Entries, patience: Duration) {
-        let (port, mount) = (self.mongod.address().port(), self.program.volume.path());
-        self.program.mount(&formats::complete(entries.clone(), port, mount, &self.program.server_ca, patience));
+    /// The spec of the page, with this place for the database's.
+    fn spec(&self) -> Value {
+        let places = self.program.places((27017, self.mongod.address().port()));
+        let object: Value = serde_saphyr::from_str(&places.block("README.md", "yaml tested")).unwrap();
+        let mut spec = object["spec"].clone();
+        assert_eq!(spec["subject"], SUBJECT);
+        // So that a refusal does not take half a minute.
+        spec["connection"]["options"] = json!([{ "name": "serverSelectionTimeoutMS", "value": "2000" }]);
+        spec["issuerRef"]["kind"] = json!("CertificateIssuer");
+        spec
     }
 
     /// Closes the connections, and gives the client the time to notice.
@@ -80,9 +82,9 @@ impl Place {
     }
 
     /// A program that starts now is refused, and for one of these reasons.
-    async fn assert_refused(&self, entries: &Entries, reasons: &[Refusal]) {
+    async fn assert_refused(&self, entries: &Entries, good: &Entries, reasons: &[Refusal]) {
         let (logins, refusals) = (self.mongod.logins().len(), self.mongod.refusals().len());
-        self.mount_for(entries, Duration::from_millis(1500));
+        self.program.volume.update(&Refused::at_the_uri_of(entries, good));
         let said = self.program.once().await;
         assert!(said.starts_with("failed"), "{said}");
         let refusals = self.mongod.refusals().split_off(refusals);
@@ -99,8 +101,8 @@ async fn log_in(stage: &'static Stage, language: Language, way: Way, title: &str
     };
     let name = name.as_str();
     let place = Place::set(stage, language, way, name).await?;
-    let first = stage.certificate(name).await;
-    place.mount(&first);
+    let first = stage.certificate(name, place.spec()).await;
+    place.program.volume.update(&first);
     let mut client = place.program.start();
     assert_eq!(client.answer().await, "ok");
     let logins = place.logins_after(0);
@@ -112,7 +114,7 @@ async fn log_in(stage: &'static Stage, language: Language, way: Way, title: &str
 
     // The client goes on while the file changes, and while it loses its connections.
     let second = stage.renewed(name).await;
-    place.mount(&second);
+    place.program.volume.update(&second);
     assert_eq!(client.ask("again").await, "ok");
     let before = place.mongod.logins().len();
     place.drop_connections().await;
@@ -135,11 +137,11 @@ async fn log_in(stage: &'static Stage, language: Language, way: Way, title: &str
     assert!(shown(&place.logins_after(before), &second), "a new process shows the new certificate");
     place.mongod.set_clock_offset(SignedDuration::ZERO);
 
-    let stranger = Refusal::UnknownUser("CN=reports,OU=apps,O=Acme".to_owned());
-    place.assert_refused(&stage.refused.wrong_user, &[stranger]).await;
-    place.assert_refused(&stage.refused.expired, &[Refusal::Expired]).await;
+    let stranger = Refusal::UnknownUser(STRANGER.to_owned());
+    place.assert_refused(&stage.refused.wrong_user, &second, &[stranger]).await;
+    place.assert_refused(&stage.refused.expired, &second, &[Refusal::Expired]).await;
     // The server names its CA, and some drivers show no certificate then, because theirs is of another.
-    place.assert_refused(&stage.refused.other_ca, &[Refusal::UnknownIssuer, Refusal::NoCertificate]).await;
+    place.assert_refused(&stage.refused.other_ca, &second, &[Refusal::UnknownIssuer, Refusal::NoCertificate]).await;
 
     let measured = if reads_once { "reads once" } else { "reads per connection" };
     assert_documented(title, measured);

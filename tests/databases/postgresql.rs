@@ -1,14 +1,15 @@
 //! PostgreSQL with `cert` in `pg_hba.conf`: psql and JDBC with the files of the Secret.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path};
+
+use serde_json::json;
 
 use crate::{
     drivers::Program,
-    formats,
     page::{self, Places},
     process::{Conversation, Ended, find, in_pod, run},
     server::Server,
-    stage::{Entries, Stage, serial_number},
+    stage::{Entries, Refused, Stage, serial_number},
     table::{Cell, Row},
     volume::Volume,
 };
@@ -68,9 +69,15 @@ fn command(server: &Server, volume: &Volume, options: &str) -> tokio::process::C
 /// psql logs in as the page says.
 pub async fn psql(stage: &'static Stage) -> Result<(), String> {
     let server = start(stage).await?;
-    let first = stage.certificate("psql").await;
-    let volume = Volume::mount(&first);
-    assert_eq!(shown(&server, &volume, SHOWN).await.expect_success().trim(), serial_number(&first).to_string());
+    let mut volume = Volume::mount();
+    let connection = json!({
+        "type": "postgresql", "hosts": [format!("127.0.0.1:{}", server.port)], "database": "shop",
+        "mountPath": volume.path(), "serverCAFile": server.ca_file(),
+    });
+    let spec = json!({ "username": "orders", "connection": connection });
+    let first = stage.certificate("psql", spec).await;
+    volume.update(&first);
+    assert_eq!(shown(&server, &volume).await.expect_success().trim(), serial_number(&first).to_string());
     // A session that goes on: its next connection shows what the file holds then.
     let mut session = Conversation::start(&mut command(&server, &volume, ""));
     assert_eq!(session.ask(SHOWN).await, serial_number(&first).to_string());
@@ -79,16 +86,18 @@ pub async fn psql(stage: &'static Stage) -> Result<(), String> {
     assert_ne!(serial_number(&first), serial_number(&second));
     assert_eq!(session.ask(SHOWN).await, serial_number(&first).to_string(), "the connection goes on");
     assert_eq!(session.ask(&format!("\\connect\n{SHOWN}")).await, serial_number(&second).to_string());
-    assert_eq!(shown(&server, &volume, SHOWN).await.expect_success().trim(), serial_number(&second).to_string());
+    assert_eq!(shown(&server, &volume).await.expect_success().trim(), serial_number(&second).to_string());
+    drop(session);
 
+    refused(stage, &server, &volume, &second).await;
     // libpq refuses a key that everybody may read, which is what a volume has without `defaultMode`.
-    let readable = Volume::mount_with_mode(&second, 0o644);
-    shown(&server, &readable, SHOWN).await.expect_failure("has group or world access");
-    refused(stage, &server).await;
+    volume.set_mode(0o644);
+    volume.update(&second);
+    shown(&server, &volume).await.expect_failure("has group or world access");
     page::assert_documented("psql", "reads per connection");
     stage.record(Row {
         client: format!("psql {}", version().await),
-        format: "tls.crt, tls.key",
+        format: "tls.crt, tls.key, uri",
         login: Cell::Yes,
         renewed: Cell::Yes,
         refused: Cell::Yes,
@@ -101,21 +110,12 @@ pub async fn psql(stage: &'static Stage) -> Result<(), String> {
 pub async fn jdbc(stage: &'static Stage) -> Result<(), String> {
     let server = start(stage).await?;
     let program = Program::jdbc(stage, server.port).await?;
-    let mount = |entries: &Entries| {
-        program.mount(&formats::complete(
-            entries.clone(),
-            server.port,
-            program.volume.path(),
-            &program.server_ca,
-            Duration::ZERO,
-        ));
-    };
-    let first = stage.certificate("jdbc").await;
-    mount(&first);
+    let first = stage.certificate("jdbc", json!({ "username": "orders", "formats": [{ "type": "PKCS8DER" }] })).await;
+    program.volume.update(&first);
     let mut client = program.start();
     assert_eq!(client.answer().await, serial_number(&first).to_string());
     let second = stage.renewed("jdbc").await;
-    mount(&second);
+    program.volume.update(&second);
     assert_eq!(client.ask("a new connection").await, serial_number(&second).to_string());
     for (entries, words) in [
         (&stage.refused.wrong_user, "certificate authentication failed for user \"orders\""),
@@ -124,12 +124,12 @@ pub async fn jdbc(stage: &'static Stage) -> Result<(), String> {
         // The server names its CA, and the driver shows no certificate of another.
         (&stage.refused.other_ca, "connection requires a valid client certificate"),
     ] {
-        mount(entries);
+        program.volume.update(entries);
         let said = client.ask("a new connection").await;
         assert!(said.starts_with("failed") && said.contains(words), "{words:?} is not in {said}");
     }
     server.until_logged(1, NOT_VERIFIED).await;
-    mount(&second);
+    program.volume.update(&second);
     assert_eq!(client.ask("the right one again").await, serial_number(&second).to_string());
     page::assert_documented("PostgreSQL's JDBC driver", "reads per connection");
     stage.record(Row {
@@ -143,27 +143,28 @@ pub async fn jdbc(stage: &'static Stage) -> Result<(), String> {
     Ok(())
 }
 
-async fn refused(stage: &Stage, server: &Server) {
-    let wrong_user = Volume::mount(&stage.refused.wrong_user);
-    shown(server, &wrong_user, SHOWN).await.expect_failure("certificate authentication failed for user \"orders\"");
+async fn refused(stage: &Stage, server: &Server, volume: &Volume, good: &Entries) {
+    let show = |entries: &Entries| volume.update(&Refused::at_the_uri_of(entries, good));
+    show(&stage.refused.wrong_user);
+    shown(server, volume).await.expect_failure("certificate authentication failed for user \"orders\"");
     server.until_logged(1, "provided user name (orders) and authenticated user name (reports) do not match").await;
-    let nothing = Volume::mount(&Entries::new());
-    shown(server, &nothing, SHOWN).await.expect_failure("connection requires a valid client certificate");
+    show(&Entries::new());
+    shown(server, volume).await.expect_failure("connection requires a valid client certificate");
     for (count, entries, words) in
         [(2, &stage.refused.expired, "alert certificate expired"), (4, &stage.refused.other_ca, "alert unknown ca")]
     {
-        let volume = Volume::mount(entries);
+        show(entries);
         // In TLS 1.3 the client is through with its part before the server refuses, and may see no more than a lost connection.
-        let mut command = command(server, &volume, "PGSSLMAXPROTOCOLVERSION=TLSv1.2");
+        let mut command = command(server, volume, "PGSSLMAXPROTOCOLVERSION=TLSv1.2");
         run(&mut command, SHOWN).await.expect_failure(words);
-        assert!(!shown(server, &volume, SHOWN).await.success);
+        assert!(!shown(server, volume).await.success);
         server.until_logged(count, NOT_VERIFIED).await;
     }
 }
 
-/// What the page's command prints for a statement.
-async fn shown(server: &Server, volume: &Volume, statement: &str) -> Ended {
-    run(&mut command(server, volume, ""), statement).await
+/// What the page's command prints for the question which certificate was shown.
+async fn shown(server: &Server, volume: &Volume) -> Ended {
+    run(&mut command(server, volume, ""), SHOWN).await
 }
 
 async fn version() -> String {

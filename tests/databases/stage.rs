@@ -7,8 +7,10 @@ use std::{
 };
 
 use jiff::SignedDuration;
+use kube::api::{Patch, PatchParams};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
+use usercert_operator::api::DatabaseUserCertificate;
 use usercert_test_support::{evidence, tls::TlsFiles};
 
 use crate::{
@@ -22,6 +24,9 @@ pub type Entries = BTreeMap<String, Vec<u8>>;
 /// The subject of the user that may log in, as its object and as the certificate print it.
 pub const SUBJECT: &str = "CN=orders,OU=apps,O=Acme";
 
+/// The subject of a user that no database knows.
+pub const STRANGER: &str = "CN=reports,OU=apps,O=Acme";
+
 /// What the certificates that must be refused have: they were made once, and every client shows them.
 pub struct Refused {
     /// A user that the database does not know, or another one than it is told.
@@ -30,6 +35,15 @@ pub struct Refused {
     pub expired: Entries,
     /// The right subject from a CA that is not the database's.
     pub other_ca: Entries,
+}
+
+impl Refused {
+    /// Entries that must be refused, with the `uri` of those that are let in: the certificate is all that differs.
+    pub fn at_the_uri_of(entries: &Entries, good: &Entries) -> Entries {
+        let mut entries = entries.clone();
+        entries.extend(good.get("uri").map(|uri| ("uri".to_owned(), uri.clone())));
+        entries
+    }
 }
 
 /// A namespace with two CAs, and the server's files.
@@ -52,12 +66,12 @@ impl Stage {
         let other_ca = issuer(&shop, "other-ca", "Others").await;
         // The databases go by the machine's clock. So an expired certificate is one that the operator made by an older clock.
         shop.cluster.advance(SignedDuration::from_hours(-48));
-        certificate(&shop, "expired", "ca", json!({ "subject": SUBJECT, "duration": "24h" })).await;
+        certificate(&shop, "expired", "ca", to_be_refused(SUBJECT)).await;
         let expired = entries(&shop, "expired").await;
-        shop.delete::<usercert_operator::api::DatabaseUserCertificate>("expired").await;
+        shop.delete::<DatabaseUserCertificate>("expired").await;
         shop.cluster.advance(SignedDuration::from_hours(48));
-        certificate(&shop, "wrong-user", "ca", json!({ "subject": "CN=reports,OU=apps,O=Acme" })).await;
-        certificate(&shop, "other-ca", "other-ca", json!({ "subject": SUBJECT })).await;
+        certificate(&shop, "wrong-user", "ca", to_be_refused(STRANGER)).await;
+        certificate(&shop, "other-ca", "other-ca", to_be_refused(SUBJECT)).await;
         let (wrong_user, other) = (entries(&shop, "wrong-user").await, entries(&shop, "other-ca").await);
         let refused = Refused { wrong_user, expired, other_ca: other };
         Self { shop, ca, other_ca, refused, server: TlsFiles::new().unwrap(), table: Mutex::default() }
@@ -68,21 +82,30 @@ impl Stage {
         self.table.lock().unwrap().add(row);
     }
 
-    /// A new certificate of the user, in an object and a Secret of this name.
-    pub async fn certificate(&self, name: &str) -> Entries {
-        certificate(&self.shop, name, "ca", json!({ "subject": SUBJECT, "duration": "24h" })).await;
+    /// A new certificate of the user, in an object and a Secret of this name, as this spec has it besides.
+    pub async fn certificate(&self, name: &str, mut spec: Value) -> Entries {
+        spec["subject"] = json!(SUBJECT);
+        spec["duration"] = json!("24h");
+        certificate(&self.shop, name, "ca", spec).await;
         entries(&self.shop, name).await
     }
 
     /// Has it renewed by force, so that the new one lasts a day longer than the former.
     pub async fn renewed(&self, name: &str) -> Entries {
         let before = self.shop.status(name).await.serial_number.unwrap();
-        self.shop.certificate(name, "ca", json!({ "subject": SUBJECT, "duration": "48h" })).await;
-        self.shop.annotate(name, "usercert.dev/renew-requested-at", &before).await;
+        let annotations = json!({ "usercert.dev/renew-requested-at": before });
+        let patch = Patch::Merge(json!({ "metadata": { "annotations": annotations }, "spec": { "duration": "48h" } }));
+        let certificates = self.shop.api::<DatabaseUserCertificate>();
+        certificates.patch(name, &PatchParams::default(), &patch).await.unwrap();
         self.shop.until_new_serial(name, &before).await;
         self.shop.until_ready(name).await;
         entries(&self.shop, name).await
     }
+}
+
+/// The spec of a certificate that must be refused, in all forms in which a client could show it.
+fn to_be_refused(subject: &str) -> Value {
+    json!({ "subject": subject, "duration": "24h", "formats": [{ "type": "PKCS12" }, { "type": "PKCS8DER" }] })
 }
 
 async fn certificate(shop: &Shop, name: &str, issuer: &str, spec: Value) {

@@ -28,27 +28,25 @@ impl Drop for Volume {
 }
 
 impl Volume {
-    /// A volume with `defaultMode: 0440` and an `fsGroup`: root owns the files, and the Pod's group reads them.
+    /// An empty one, mounted at a new path, with `defaultMode: 0440` and an `fsGroup`: root owns the files, and the Pod's group reads
+    /// them.
     ///
     /// Without root nobody can give files away. Then the files are the user's own, and nobody else reads them.
-    pub fn mount(entries: &Entries) -> Self {
-        Self::mount_with_mode(entries, default_mode())
+    pub fn mount() -> Self {
+        Self::mount_at(&tempfile::Builder::new().prefix("secret-volume-").tempdir().unwrap().keep())
     }
 
-    /// An empty one in a folder that is known before, for programs that are compiled with its name.
+    /// One at a path that is known before, for programs that are compiled with it.
     pub fn mount_at(folder: &Path) -> Self {
         let _ = fs::remove_dir_all(folder);
         fs::create_dir_all(folder).unwrap();
-        Self { folder: folder.to_owned(), mode: default_mode() }
+        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        Self { folder: folder.to_owned(), mode: if is_root() { 0o440 } else { 0o400 } }
     }
 
-    /// A volume with another `defaultMode`.
-    pub fn mount_with_mode(entries: &Entries, mode: u32) -> Self {
-        let folder = tempfile::Builder::new().prefix("secret-volume-").tempdir().unwrap().keep();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
-        let volume = Self { folder, mode };
-        volume.update(entries);
-        volume
+    /// Has the files of the next update have this `defaultMode`.
+    pub fn set_mode(&mut self, mode: u32) {
+        self.mode = mode;
     }
 
     /// Where it is mounted.
@@ -70,6 +68,12 @@ impl Volume {
         let new_link = root.join("..data_tmp");
         symlink(folder.file_name().unwrap(), &new_link).unwrap();
         fs::rename(&new_link, &data).unwrap();
+        for link in fs::read_dir(root).unwrap().map(|link| link.unwrap()) {
+            let name = link.file_name().into_string().unwrap();
+            if !name.starts_with("..") && !entries.contains_key(&name) {
+                fs::remove_file(link.path()).unwrap();
+            }
+        }
         for name in entries.keys().filter(|name| fs::symlink_metadata(root.join(name)).is_err()) {
             symlink(PathBuf::from("..data").join(name), root.join(name)).unwrap();
         }
@@ -85,8 +89,4 @@ impl Volume {
         }
         fs::set_permissions(file, fs::Permissions::from_mode(self.mode))
     }
-}
-
-fn default_mode() -> u32 {
-    if is_root() { 0o440 } else { 0o400 }
 }

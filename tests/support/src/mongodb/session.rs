@@ -24,7 +24,7 @@ pub(super) struct Session<'a> {
 impl Session<'_> {
     /// Logs in as this document asks, by itself or within a hello. The answer, or `None` for a refusal.
     pub(super) fn authenticate(&mut self, asked: &Document, speculative: bool) -> Option<Document> {
-        if let Err(refusal) = self.may_log_in(asked) {
+        if let Err(refusal) = self.may_log_in(asked, speculative) {
             self.ledger.refuse(self.connection, refusal);
             return None;
         }
@@ -40,14 +40,15 @@ impl Session<'_> {
         Some(bson::doc! { "dbname": "$external", "user": subject })
     }
 
-    fn may_log_in(&self, asked: &Document) -> Result<(), Refusal> {
+    fn may_log_in(&self, asked: &Document, speculative: bool) -> Result<(), Refusal> {
         let text = |key: &str| asked.get_str(key).ok();
         if text("mechanism") != Some("MONGODB-X509") {
-            return Err(Refusal::Protocol(format!("mechanism {:?}", asked.get("mechanism"))));
+            return Err(Refusal::Protocol(format!("mechanism {}", text("mechanism").unwrap_or_default())));
         }
-        // In a hello the database is in the document, else it is that of the command.
-        if text("db").or(text("$db")) != Some("$external") {
-            return Err(Refusal::Protocol(format!("database {:?}", asked.get("db").or(asked.get("$db")))));
+        // Within a hello the document may name the database and is for `$external` by default; else it is that of the command.
+        let database = if speculative { text("db").unwrap_or("$external") } else { text("$db").unwrap_or_default() };
+        if database != "$external" {
+            return Err(Refusal::Protocol(format!("database {database}")));
         }
         let subject = &self.identity.subject;
         match text("user").filter(|user| !user.is_empty()) {
