@@ -102,6 +102,46 @@ async fn a_hundred_certificates_at_rest_cost_nothing() {
     assert_eq!(self::serials(&shop).await, serials, "and the certificate that it had");
     assert!(shop.certificates().await.iter().all(Shop::is_ready));
     assert_eq!(shop.cluster.atlas.mints().len(), 50);
+    retained_and_suspended_objects_cost_nothing_at_rest(&shop).await;
+}
+
+/// A changed policy costs each Secret one write and no read, and a restart knows all of them by their metadata and the status.
+async fn retained_and_suspended_objects_cost_nothing_at_rest(shop: &Shop) {
+    let (before, reads) = (serials(shop).await, reads_of_certificates(shop).await);
+    let set = async |spec: serde_json::Value| {
+        for object in shop.certificates().await {
+            let patch = Patch::Merge(json!({ "spec": spec }));
+            let name = object.metadata.name.unwrap();
+            shop.api::<DatabaseUserCertificate>().patch(&name, &PatchParams::default(), &patch).await.unwrap();
+        }
+    };
+    let writes = during(shop, async || set(json!({ "deletionPolicy": "Retain" })).await).await;
+    let of = |what: &str| writes.iter().filter(|write| *write == what).count();
+    assert_eq!((of("patch secrets"), of("create events")), (100, 100), "{writes:?}");
+    assert!(of("patch databaseusercertificates/status") <= 200, "{writes:?}");
+    let restart = during(shop, async || {
+        shop.cluster.kill_operator();
+        shop.cluster.start_operator().await;
+    });
+    assert_eq!(restart.await, [""; 0], "a restart with retained Secrets");
+    let suspended = during(shop, async || set(json!({ "suspend": true })).await).await;
+    assert!(suspended.iter().all(|write| write == "patch databaseusercertificates/status"), "{suspended:?}");
+    let restart = during(shop, async || {
+        shop.cluster.kill_operator();
+        shop.cluster.start_operator().await;
+    });
+    assert_eq!(restart.await, [""; 0], "a restart with suspended objects");
+    assert_eq!(reads_of_certificates(shop).await, reads, "no Secret of a certificate was read");
+    assert_eq!(serials(shop).await, before);
+    assert!(shop.certificates().await.iter().all(Shop::is_ready));
+}
+
+/// How often the operator has read the Secret of a certificate.
+async fn reads_of_certificates(shop: &Shop) -> usize {
+    let names: Vec<String> = shop.certificates().await.into_iter().map(|object| object.metadata.name.unwrap()).collect();
+    let audit = shop.cluster.control_plane.audit().unwrap();
+    let reads = audit.iter().filter(|event| event.user == OPERATOR && event.verb == "get" && event.resource == "secrets");
+    reads.filter(|event| names.contains(&event.name)).count()
 }
 
 /// What the operator wrote during and after this; Atlas was not asked.

@@ -28,6 +28,10 @@ async fn certificates_are_renewed_when_their_time_comes_and_stay_in_service_whil
         shop.certificate(user, "atlas", json!({ "monthsUntilExpiration": 3 })).await;
     }
     shop.certificate("reports", "ca", json!({ "duration": "2160h", "renewBefore": "720h" })).await;
+    shop.certificate("suspended", "ca", json!({ "duration": "2160h", "renewBefore": "720h" })).await;
+    let suspended = shop.until_ready("suspended").await.serial_number.unwrap();
+    shop.certificate("suspended", "ca", json!({ "duration": "2160h", "renewBefore": "720h", "suspend": true })).await;
+    shop.until("suspended", "Issuing", "False Suspended").await;
     let mut serials = Vec::new();
     for name in ["orders", "failing", "reports"] {
         let status = shop.until_ready(name).await;
@@ -55,11 +59,18 @@ async fn certificates_are_renewed_when_their_time_comes_and_stay_in_service_whil
     }
     shop.until("failing", "Issuing", "False AtlasAccessListDenied").await;
     assert_eq!(shop.condition("failing", "Ready").await, "True Issued");
+    assert_eq!(shop.condition("suspended", "Ready").await, "True Issued");
+    assert_eq!(shop.status("suspended").await.serial_number.as_ref(), Some(&suspended), "due, and not renewed");
     assert_eq!(shop.value("failing", "tls.crt").await, old);
     assert_eq!(atlas.mints_of("orders").len(), 2);
 
     shop.cluster.advance(SignedDuration::from_hours(24 * 30));
     shop.until("failing", "Ready", "False AtlasAccessListDenied").await;
+    shop.until("suspended", "Ready", "False Expired").await;
+    shop.until_event("suspended", "Expired").await;
+    shop.certificate("suspended", "ca", json!({ "duration": "2160h", "renewBefore": "720h" })).await;
+    let status = shop.until_new_serial("suspended", &suspended).await;
+    assert_eq!(status.history[0].reason, "Expired");
     assert_eq!(shop.value("failing", "tls.crt").await, old, "expired, and still better than nothing");
     atlas.clear_faults("failing");
     shop.cluster.advance(SignedDuration::from_hours(3));

@@ -162,13 +162,15 @@ impl Case {
 
     fn secret_state(&self) -> SecretState {
         let Some(found) = &self.secret else { return SecretState::Absent };
-        match holder(&self.certificate, found) {
-            Holder::ThisObject => {}
+        let (whose, is_retained) = match holder(&self.certificate, found) {
+            Holder::ThisObject => (String::new(), true),
             Holder::Another(owner) => return SecretState::NotOurs(owner),
-            Holder::Nobody(whose) => {
-                let fault = check_adoptable(&self.certificate, found).err();
-                return SecretState::Abandoned(Box::new(abandoned(found, whose, fault)));
-            }
+            Holder::LeftToThisObject(whose) => (whose, true),
+            Holder::Nobody(whose) => (whose, false),
+        };
+        if !whose.is_empty() {
+            let fault = check_adoptable(&self.certificate, found).err();
+            return SecretState::Abandoned(Box::new(abandoned(found, whose, is_retained, fault)));
         }
         let status = self.certificate.status.as_ref().filter(|_| self.recalled);
         let recalled = status.and_then(|status| secret::recall(&self.certificate, &found.metadata, status));
@@ -203,7 +205,8 @@ fn assert_gives_up_for_a_good_one_alone(
     now: Timestamp,
 ) {
     let is_kept = match decision {
-        Decision::Save | Decision::Adopt => true,
+        Decision::Save | Decision::Adopt | Decision::ApplyDeletionPolicy => true,
+        Decision::Wait { .. } if matches!(observed.secret, SecretState::Abandoned(_)) => true,
         Decision::Wait { reason, .. } => *reason == Reason::SecretNotWritable,
         Decision::Block { reason, .. } => *reason == Reason::SecretNotOwned,
         _ => false,

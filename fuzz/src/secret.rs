@@ -1,19 +1,20 @@
 //! Secrets and the objects that they belong to.
 
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use usercert_operator::{
     api::{
-        DatabaseUserCertificate, FormatType,
+        DatabaseUserCertificate, DeletionPolicy, FormatType,
         names::{GROUP, PREVIOUS_COMBINED, PREVIOUS_PRIVATE_KEY, TLS_COMBINED, TLS_PRIVATE_KEY},
     },
     certificate::CertificatePair,
     controller::{
         Received,
-        adoption::{abandoned, check_adoptable, holder},
+        adoption::{abandoned, check_adoptable, holder, ownership_patch},
         secret::{Additions, NamedPassword, ReadSecret, SecretContent, placeholder, placeholder_patch, read, recall},
     },
+    decide::SecretView,
     layout::{KeystorePassword, keystore_format},
 };
 
@@ -34,7 +35,7 @@ pub fn secret(data: &[u8]) -> Outcome {
     let Ok(Case { certificate, secret }) = serde_json::from_slice(data) else { return Outcome::Unread };
     let ReadSecret { view, pair, .. } = read(&certificate, &secret, &NamedPassword::default());
     let fault = check_adoptable(&certificate, &secret).err();
-    let found = abandoned(&secret, String::new(), fault);
+    let found = abandoned(&secret, String::new(), false, fault);
     let said = format!("{view:?} {found:?} {:?}", holder(&certificate, &secret));
     for key in key_material(&secret) {
         assert_keeps_secret_beside(&said, key, &open_text(&certificate, &secret));
@@ -43,12 +44,27 @@ pub fn secret(data: &[u8]) -> Outcome {
     let _ = placeholder(&certificate);
     for seen in [Some(&view), recalled.as_ref()].into_iter().flatten() {
         let _ = placeholder_patch(&certificate, seen);
+        assert_keeps_others_and_one_controller(&certificate, seen);
     }
     if let Some(pair) = pair {
         assert_is_pair(&pair, &[]);
         assert_is_read_as_written(&certificate, pair);
     }
     Outcome::Read
+}
+
+/// A change of the deletion policy keeps the owners of others, and names the object as controller or not at all.
+fn assert_keeps_others_and_one_controller(certificate: &DatabaseUserCertificate, seen: &SecretView) {
+    let patch = ownership_patch(certificate, &seen.uid, &seen.resource_version, &seen.owners);
+    let owners: Vec<OwnerReference> =
+        serde_json::from_value(patch["metadata"]["ownerReferences"].clone()).expect("owners are read as written");
+    let of_object = |owner: &&OwnerReference| Some(&owner.uid) == certificate.metadata.uid.as_ref();
+    let controls = certificate.metadata.name.is_some()
+        && certificate.metadata.uid.is_some()
+        && certificate.spec.deletion_policy == DeletionPolicy::Delete;
+    assert_eq!(owners.iter().filter(of_object).count(), usize::from(controls), "{patch}");
+    let others = seen.owners.iter().filter(|owner| !of_object(owner));
+    assert!(others.into_iter().all(|other| owners.contains(other)), "{patch}");
 }
 
 /// What the Secret has that is secret, where it has it in the form in which it would be seen.

@@ -1,6 +1,7 @@
 //! The controllers: observe → decide → steps → report for certificates, and the loading of issuers.
 
 pub mod adoption;
+mod deletions;
 mod events;
 mod issuers;
 mod keystore_password;

@@ -25,7 +25,10 @@ use std::{
     ops::{Deref, DerefMut},
 };
 
-use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use k8s_openapi::{
+    api::core::v1::{Pod, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Resource,
     api::DynamicObject,
@@ -183,6 +186,12 @@ impl<K: Resource> Resource for Received<K> {
 impl FromMetadata for Secret {
     const KEEPS_MANAGERS: bool = true;
 
+    fn from_metadata(metadata: ObjectMeta) -> Self {
+        Self { metadata, ..Self::default() }
+    }
+}
+
+impl FromMetadata for Pod {
     fn from_metadata(metadata: ObjectMeta) -> Self {
         Self { metadata, ..Self::default() }
     }

@@ -21,6 +21,8 @@ use tracing::{info, warn};
 
 use super::{
     Context, FromMetadata, Received, Scope, SecretMetadata, Settings,
+    adoption::retained_for,
+    deletions::Deletions,
     events::Events,
     issuers::{IssuerDirectory, atlas_objects, controller as issuer_controller},
     kubernetes::chain,
@@ -61,11 +63,14 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         Arc::clone(&secret_watches),
         lists.expect(),
     );
-    let certificates = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect());
+    let (deletions, deleted) = Deletions::new();
+    let certificates = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect(), move |object| {
+        deletions.saw(object);
+    });
     let certificate_store = certificates.store();
-    let issuers = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect());
+    let issuers = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect(), |_| {});
     let cluster_issuers = matches!(scope, Scope::Cluster { .. })
-        .then(|| controller(Api::all(client.clone()), &relists, settings.max_concurrent, lists.expect()));
+        .then(|| controller(Api::all(client.clone()), &relists, settings.max_concurrent, lists.expect(), |_| {}));
     let (namespace_store, namespace_writer) = reflector::store();
     let namespace_events = match scope {
         Scope::Cluster { .. } => {
@@ -130,6 +135,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     };
     tokio::select! {
         () = work => {}
+        () = deleted.tell(&context) => {}
         () = stopped_before_filled(stop.clone(), &context) => {}
         () = secret_events => {}
         () = namespace_events => {}
@@ -163,8 +169,15 @@ where
     }
 }
 
-/// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told.
-fn controller<K>(api: Api<Received<K>>, relists: &Relists, max_concurrent: u16, filling: Filling) -> Controller<Received<K>>
+/// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told. Each deletion that the
+/// watch shows is handed to `deleted`.
+fn controller<K>(
+    api: Api<Received<K>>,
+    relists: &Relists,
+    max_concurrent: u16,
+    filling: Filling,
+    deleted: impl Fn(&Received<K>) + Send + 'static,
+) -> Controller<Received<K>>
 where
     K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
 {
@@ -172,10 +185,10 @@ where
     let objects = relists
         .watch(api, watcher::Config::default())
         .reflect(writer)
-        .inspect_ok(move |event| {
-            if matches!(event, watcher::Event::InitDone) {
-                filling.done();
-            }
+        .inspect_ok(move |event| match event {
+            watcher::Event::InitDone => filling.done(),
+            watcher::Event::Delete(object) => deleted(object),
+            _ => {}
         })
         .touched_objects();
     Controller::for_stream(objects, store).with_config(Config::default().concurrency(max_concurrent))
@@ -257,10 +270,12 @@ fn location_of(secret: &SecretMetadata) -> SecretLocation {
     SecretLocation::from(NamespacedName::of(secret))
 }
 
+/// Wakes the object that controls the Secret, or for which it is retained.
 fn wake_owner(triggers: &Triggers, secret: &SecretMetadata) {
     let owners = secret.owner_references().iter().filter(|owner| owner.controller == Some(true));
-    for owner in owners.filter(|owner| owner.kind == DatabaseUserCertificate::kind(&())) {
-        triggers.wake(&Waiting::Certificate(ObjectKey::new(secret.namespace().unwrap_or_default(), &owner.name)));
+    let of_kind = owners.filter(|owner| owner.kind == DatabaseUserCertificate::kind(&()));
+    for owner in of_kind.map(|owner| owner.name.as_str()).chain(retained_for(&secret.metadata)) {
+        triggers.wake(&Waiting::Certificate(ObjectKey::new(secret.namespace().unwrap_or_default(), owner)));
     }
 }
 

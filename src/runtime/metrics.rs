@@ -49,6 +49,7 @@ pub struct Metrics {
     warned: Family<ReasonLabels, Counter>,
     unaccounted: Family<ObjectLabels, Gauge>,
     unaccounted_expiry: Family<ObjectLabels, Gauge>,
+    suspended: Family<ObjectLabels, Gauge>,
     reconciled: Histogram,
     leading: Gauge,
     leader: Family<HolderLabels, Gauge>,
@@ -63,6 +64,7 @@ impl Default for Metrics {
             warned: Family::default(),
             unaccounted: Family::default(),
             unaccounted_expiry: Family::default(),
+            suspended: Family::default(),
             reconciled: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
             leading: Gauge::default(),
             leader: Family::default(),
@@ -90,6 +92,11 @@ impl Metrics {
             "usercert_unaccounted_certificates_latest_expiry_timestamp_seconds",
             "When the last of them that Atlas lists expires, in seconds since 1970",
             self.unaccounted_expiry.clone(),
+        );
+        registry.register(
+            "usercert_suspended",
+            "1 for each object that is suspended: its certificate expires without being renewed",
+            self.suspended.clone(),
         );
         registry.register("usercert_reconcile_seconds", "Duration of the passes over certificates", self.reconciled.clone());
         registry.register("usercert_leading", "1 if this process leads, else 0", self.leading.clone());
@@ -129,9 +136,17 @@ impl Metrics {
         set(&self.unaccounted_expiry, &labels, latest_expiry.map(|latest| latest.0.as_second()));
     }
 
+    /// Notes whether an object is suspended. Only suspended objects have a series: a suspension that is forgotten ends with an
+    /// expired certificate.
+    pub fn suspended(&self, object: &ObjectKey, is_suspended: bool) {
+        let labels = ObjectLabels { namespace: object.namespace.clone(), name: object.name.clone() };
+        set(&self.suspended, &labels, is_suspended.then_some(1));
+    }
+
     /// Removes the series of an object that is gone.
     pub fn forget(&self, object: &ObjectKey) {
         self.unaccounted(object, None);
+        self.suspended(object, false);
     }
 
     /// Notes how long a pass took.

@@ -173,6 +173,26 @@ async fn refused_credentials_show_in_the_issuer_and_a_failing_renewal_in_the_cer
 }
 
 #[tokio::test]
+async fn a_suspended_object_has_neither_failed_nor_is_it_in_progress() {
+    let shop = open("gitops-suspended").await;
+    shop.ca_issuer(30).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until_ready("orders").await;
+    until_said(&shop, CERTIFICATE, "orders", CURRENT).await;
+    shop.certificate("orders", "ca", json!({ "suspend": true })).await;
+    let said = until_said(&shop, CERTIFICATE, "orders", ["Current", "Current", "Suspended"]).await;
+    assert!(string(&said["argoHealth"]["message"]).contains("is valid until"), "{said}");
+
+    // Without a certificate kstatus has to be told that waiting is of no use.
+    shop.certificate("none", "ca", json!({ "suspend": true })).await;
+    until_said(&shop, CERTIFICATE, "none", ["Failed", "Current", "Suspended"]).await;
+    for name in ["orders", "none"] {
+        shop.certificate(name, "ca", json!({})).await;
+        until_said(&shop, CERTIFICATE, name, CURRENT).await;
+    }
+}
+
+#[tokio::test]
 async fn the_action_of_argo_cd_renews() {
     let shop = open("gitops-renew").await;
     shop.ca_issuer(30).await;

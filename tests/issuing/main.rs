@@ -19,6 +19,7 @@ mod connection;
 mod endpoints;
 mod formats;
 mod gitops;
+mod lifecycle;
 mod schema;
 mod secrecy;
 mod secrets;

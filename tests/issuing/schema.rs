@@ -50,6 +50,8 @@ async fn specs_that_cannot_be_right_are_refused_with_what_to_change() {
         ),
         (json!({ "privateKey": { "algorithm": "RSA", "size": 1024 } }), "size must be"),
         (json!({ "privateKey": { "algorithm": "DSA" } }), "algorithm"),
+        (json!({ "suspend": "yes" }), "suspend"),
+        (json!({ "deletionPolicy": "Keep" }), "deletionPolicy"),
     ] {
         let message = refusal(&shop, Shop::manifest("refused", "ca", &spec)).await;
         assert!(message.contains(words), "{spec} is refused without {words:?}: {message}");

@@ -7,9 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as KubernetesTime;
 use kube::api::ObjectMeta;
 use usercert_operator::{
     api::{
-        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, Issuance,
-        IssuedCertificate, IssuerKind, IssuerReference, READY, Reason, UnaccountedCertificate, UnaccountedCertificates,
-        VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION, set_condition,
+        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus,
+        DeletionPolicy, Issuance, IssuedCertificate, IssuerKind, IssuerReference, READY, Reason, UnaccountedCertificate,
+        UnaccountedCertificates, VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION, set_condition,
     },
     certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
     decide::{
@@ -146,6 +146,8 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         ca_digest: None,
         chain: ChainView::default(),
         changed_by: None,
+        deletion_policy: Some(DeletionPolicy::Delete),
+        owners: Vec::new(),
     }
 }
 
@@ -174,6 +176,7 @@ fn real_memory(memory: &ObjectMemory, ledger: &[Time]) -> decide::ObjectMemory {
         failed_request: memory.failed_request.map(failed_request),
         failures: u32::from(memory.failures),
         repairs: Vec::new(),
+        owner_failure: None,
     }
 }
 
@@ -224,6 +227,7 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
             chain: None,
             chain_not_after: None,
         }),
+        retained_secret_uid: None,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
 };
 
 const LABEL: &str = "usercert.dev/certificate-uid";
+const RETAINED_FOR: &str = "usercert.dev/retained-for";
 
 pub async fn no_secret_of_another_is_adopted_overwritten_or_deleted(stage: &'static Stage) {
     let shop = stage.tenant("adopting").await;
@@ -37,6 +38,70 @@ pub async fn no_secret_of_another_is_adopted_overwritten_or_deleted(stage: &'sta
     stage.attempt(5, "adopt the issuer's own CA with our label on it", not_adopted(&shop, "ca")).await;
     shop.until_issuer("ca", "True IssuerReady").await;
     stage.attempt(5, "take the place of a CA that is yet to come", nothing_is_made_where_a_ca_is_awaited(&shop)).await;
+}
+
+/// Whoever may write a Secret may write the marks of a retained one, with the UID of an object as with any other.
+pub async fn no_secret_of_another_is_taken_for_a_retained_one(stage: &'static Stage) {
+    let shop = stage.tenant("retaining").await;
+    shop.ca_issuer(300).await;
+    shop.until_issuer("ca", "True IssuerReady").await;
+    let server = server_certificate();
+    let tls = |data: &(String, String)| json!({ "tls.crt": data.0, "tls.key": data.1 });
+    for (what, name, type_, data) in [
+        ("an ingress's Secret", "ingress-tls", "kubernetes.io/tls", tls(&server)),
+        ("a TLS Secret that nobody can read", "unread", "kubernetes.io/tls", json!({ "tls.crt": "x", "tls.key": "y" })),
+        ("a password", "db-password", "Opaque", json!({ "password": "theirs" })),
+        ("another CA", "other-ca", "kubernetes.io/tls", tls(&new_ca(30))),
+    ] {
+        shop.apply(json!({
+            "apiVersion": "v1", "kind": "Secret", "type": type_, "metadata": { "name": name }, "stringData": data,
+        }))
+        .await;
+        stage.attempt(5, &format!("have {what} taken for one's retained Secret ({name})"), not_taken_up(&shop, name)).await;
+    }
+    stage.attempt(5, "have the issuer's own CA taken for one's retained Secret (ca)", not_taken_up(&shop, "ca")).await;
+    shop.until_issuer("ca", "True IssuerReady").await;
+    stage.attempt(5, "take another object's live Secret with forged marks", live_secret_is_not_taken(&shop)).await;
+}
+
+/// An object that finds this Secret with its own name on it, and then with its own UID too, gets nothing.
+async fn not_taken_up(shop: &Shop, secret: &str) -> String {
+    let mark = |uid: &str| json!({ "metadata": { "labels": { LABEL: uid }, "annotations": { RETAINED_FOR: secret } } });
+    shop.patch_secret(secret, mark("0")).await;
+    let mut before = shop.secret(secret).await.unwrap();
+    for policy in ["Retain", "Delete"] {
+        shop.certificate(secret, "ca", json!({ "deletionPolicy": policy })).await;
+        shop.until(secret, "Ready", "False SecretNotOwned").await;
+        assert_eq!(shop.secret(secret).await.unwrap(), before);
+        shop.patch_secret(secret, mark(&shop.get(secret).await.metadata.uid.unwrap())).await;
+        before = shop.secret(secret).await.unwrap();
+        shop.assert_quiet().await;
+        assert_eq!(shop.condition(secret, "Ready").await, "False SecretNotOwned");
+        assert_eq!(shop.secret(secret).await.unwrap(), before);
+        shop.delete::<DatabaseUserCertificate>(secret).await;
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        assert_eq!(shop.secret(secret).await.unwrap(), before);
+    }
+    "SecretNotOwned, the Secret is untouched".to_owned()
+}
+
+/// The Secret of `first` gets the name of `second` as that of the object that it is retained for.
+async fn live_secret_is_not_taken(shop: &Shop) -> String {
+    shop.certificate("first", "ca", json!({ "deletionPolicy": "Retain" })).await;
+    let serial = shop.until_ready("first").await.serial_number;
+    shop.certificate("second", "ca", json!({ "secretName": "first", "deletionPolicy": "Retain" })).await;
+    shop.annotate("second", "usercert.dev/adopt-secret", "true").await;
+    shop.patch_secret("first", json!({ "metadata": { "annotations": { RETAINED_FOR: "second" } } })).await;
+    shop.until("second", "Ready", "False SecretNotOwned").await;
+    crate::harness::eventually("the annotation is put back", || async {
+        (shop.secret("first").await?.metadata.annotations?[RETAINED_FOR] == "first").then_some(())
+    })
+    .await;
+    shop.assert_quiet().await;
+    let label = shop.secret("first").await.unwrap().metadata.labels.unwrap()[LABEL].clone();
+    assert_eq!(Some(label), shop.get("first").await.metadata.uid);
+    assert_eq!(shop.until_ready("first").await.serial_number, serial);
+    "SecretNotOwned, the Secret stays its object's".to_owned()
 }
 
 /// A Secret of ours under the name of an issuer's would overwrite what is put there later, and take it along when it goes.

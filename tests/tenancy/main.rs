@@ -56,6 +56,7 @@ const TESTS: &[(&str, Test)] = &[
     test!(unreadable::a_spec_of_another_version_of_the_schema_concerns_its_object_alone),
     test!(references::a_forged_user_leads_to_nothing_of_another_namespace),
     test!(adoption::no_secret_of_another_is_adopted_overwritten_or_deleted),
+    test!(adoption::no_secret_of_another_is_taken_for_a_retained_one),
     test!(rights::the_operators_account_writes_only_secrets_of_its_own),
     test!(workloads::the_operators_account_changes_one_annotation_of_a_workload),
     test!(endpoints::a_namespaced_issuer_sends_nothing_to_a_place_that_is_not_allowed),

@@ -8,7 +8,7 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
-use usercert_operator::controller::Scope;
+use usercert_operator::{api::DatabaseUserCertificate, controller::Scope};
 use usercert_test_support::{
     atlas::X509Type,
     control_plane::{config_of, repository, tool},
@@ -72,6 +72,14 @@ async fn attempts(stage: &Stage, shop: &Shop, account: &Client, (whose, elsewher
         ("a password", "db-password", theirs.clone()),
         ("the CA of an issuer", "ca", theirs),
         ("our own Secret, its owner taken away", "orders", json!({ "metadata": { "ownerReferences": null } })),
+        (
+            "our own Secret, retained without our label",
+            "orders",
+            json!({ "metadata": {
+                "ownerReferences": null, "annotations": { "usercert.dev/retained-for": "x" },
+                "labels": { "usercert.dev/certificate-uid": null },
+            } }),
+        ),
         (
             "our own Secret, its label taken away",
             "orders",
@@ -140,6 +148,7 @@ async fn what_the_operator_does_is_admitted(shop: &Shop) {
     shop.patch_secret("works", spoilt).await;
     shop.until_event("works", "SecretRepaired").await;
     adopt_own(shop, "works").await;
+    one_is_retained_and_taken_up_again(shop).await;
     one_of_a_wrong_type_is_renewed(shop, "works").await;
 
     shop.atlas_issuer().await;
@@ -150,6 +159,30 @@ async fn what_the_operator_does_is_admitted(shop: &Shop) {
     shop.until_new_serial("fenced-user", &serial).await;
     let requests = shop.cluster.control_plane.audit().unwrap();
     assert!(requests.iter().any(|event| event.namespace == "fenced" && event.dry_run && event.user.contains("fenced-system")));
+}
+
+/// With a renewal, a changed policy both ways, and an object of its name.
+async fn one_is_retained_and_taken_up_again(shop: &Shop) {
+    let retain = |policy: &str| json!({ "deletionPolicy": policy });
+    shop.certificate("retained", "ca", retain("Retain")).await;
+    let serial = shop.until_ready("retained").await.serial_number.unwrap();
+    shop.annotate("retained", "usercert.dev/renew-requested-at", "1").await;
+    let serial = shop.until_new_serial("retained", &serial).await.serial_number;
+    for (policy, controllers) in [("Delete", 1), ("Retain", 0)] {
+        shop.certificate("retained", "ca", retain(policy)).await;
+        eventually(&format!("{policy} is carried out"), || async {
+            let owners = shop.secret("retained").await?.metadata.owner_references.unwrap_or_default();
+            (owners.len() == controllers).then_some(())
+        })
+        .await;
+    }
+    shop.delete::<DatabaseUserCertificate>("retained").await;
+    eventually("the object is gone", || async {
+        shop.api::<DatabaseUserCertificate>().get_opt("retained").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    shop.certificate("retained", "ca", retain("Retain")).await;
+    assert_eq!(shop.until_ready("retained").await.serial_number, serial);
 }
 
 /// As a restore may bring it back.

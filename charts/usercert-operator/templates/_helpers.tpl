@@ -57,6 +57,10 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, list, watch, create, patch]
+# Listed once when a DatabaseUserCertificate was deleted, because an Event names the Pods that use its Secret; and during a rollout.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
 # Objects of the Atlas Kubernetes Operator that projectRef and userRef name. They are only read, and need not be served.
 - apiGroups: [atlas.mongodb.com]
   resources: [atlasprojects, atlasdatabaseusers]
@@ -71,10 +75,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   resources: {{ toJson .resources }}
   verbs: [get, list, patch]
 {{- end }}
-# Since when Pods run, and what uses a Secret without ever being restarted.
-- apiGroups: [""]
-  resources: [pods]
-  verbs: [list]
+# Which of them use a Secret. They are never restarted, and a warning names them. For Pods there is a rule above.
 - apiGroups: [batch]
   resources: [jobs, cronjobs]
   verbs: [list]

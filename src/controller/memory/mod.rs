@@ -12,7 +12,7 @@ use std::{
 use super::{secret::SecretContent, triggers::Waiting};
 use crate::decide::{ObjectMemory, RememberedSecret, SecretSource, SecretVersion, SecretView, is_older, secret_source};
 use crate::{
-    api::{ObjectKey, SecretLocation},
+    api::{DeletionPolicy, ObjectKey, SecretLocation},
     certificate::SerialNumber,
 };
 
@@ -21,6 +21,8 @@ use crate::{
 pub struct Kept {
     /// The name of its Secret.
     pub secret_name: String,
+    /// What becomes of the Secret when the object is deleted.
+    pub deletion_policy: DeletionPolicy,
     /// What the Secret is to hold.
     pub content: SecretContent,
 }
@@ -159,6 +161,12 @@ impl Memory {
         });
         let source = secret_source(shown, known, verified, has_certificate);
         (source, memory.filter(|_| source == SecretSource::Memory).map(|memory| memory.view.clone()))
+    }
+
+    /// Whether this process has read or written the Secret with this UID as one of ours.
+    #[must_use]
+    pub fn knows(&self, secret: &SecretLocation, uid: &str) -> bool {
+        self.lock().secrets.get(secret).is_some_and(|memory| memory.view.uid == uid)
     }
 
     /// Whether the echo of our own write is awaited.

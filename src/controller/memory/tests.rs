@@ -6,7 +6,7 @@ use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
 use crate::{
-    api::Reason,
+    api::{DeletionPolicy, Reason},
     certificate::CertificatePair,
     decide::{ListedCertificate, UnsavedCertificate},
     memory::users::{DatabaseUsers, UserKey},
@@ -27,7 +27,7 @@ fn kept() -> Kept {
         issuance: None,
         renew_request: None,
     };
-    Kept { secret_name: "orders".to_owned(), content }
+    Kept { secret_name: "orders".to_owned(), deletion_policy: DeletionPolicy::Delete, content }
 }
 
 fn unsaved(kept: &Kept) -> ObjectMemory {

@@ -79,11 +79,12 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
 }
 
 /// The object as a pass may work on it. `None` if the spec cannot be read, unless a certificate waits to be saved: then under the
-/// Secret name of that time.
+/// Secret name and the deletion policy of that time.
 fn workable(context: &Context, mut object: Received<DatabaseUserCertificate>) -> Option<Received<DatabaseUserCertificate>> {
     if object.unreadable_object().is_some() {
         let kept = context.memory.kept(&ObjectKey::of(&object), &object.uid().unwrap_or_default())?;
         object.spec.secret_name = Some(kept.secret_name);
+        object.spec.deletion_policy = kept.deletion_policy;
     }
     Some(object)
 }

@@ -1,6 +1,9 @@
 //! What is there, read only if it is not known.
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::{
+    api::core::v1::{Namespace, Secret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use kube::{
     Api, Resource, ResourceExt,
     core::PartialObjectMeta,
@@ -9,7 +12,7 @@ use kube::{
 
 use crate::{
     Context, Received, Scope, SecretMetadata,
-    adoption::{Holder, abandoned, check_adoptable, holder},
+    adoption::{Holder, abandoned, check_adoptable, holder, is_controlled, label_of},
     api::{
         DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerKey, IssuerKind, IssuerSpec, NamespacedName, ObjectKey,
         Reason, SecretLocation,
@@ -188,17 +191,51 @@ async fn read(
     if let Some(foreign) = foreign(context, object, name, &found) {
         return Ok(foreign);
     }
-    if let Holder::Nobody(whose) = holder(object, &found) {
-        if let Some(issuer) = issuer_that_needs(context, name) {
-            return Ok(SecretState::NeededByIssuer(issuer));
-        }
-        let fault = check_adoptable(object, &found).err();
-        return Ok(SecretState::Abandoned(Box::new(abandoned(&found, whose, fault))));
+    if let Some(left) = left_behind(context, object, name, &found) {
+        return Ok(left);
     }
     let named = keystore_password::read(context, object).await;
     let view = secret::read(object, &found, &named).view;
     context.memory.read(name.clone(), view.clone());
     Ok(SecretState::Ours(Box::new(view)))
+}
+
+/// A Secret without a controller that has to be adopted first, or must not be touched at all. `None` if it is the object's.
+fn left_behind(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    name: &SecretLocation,
+    found: &Received<Secret>,
+) -> Option<SecretState> {
+    let uid = found.uid().unwrap_or_default();
+    let in_status = object.status.as_ref().and_then(|status| status.retained_secret_uid.as_ref());
+    let is_known = in_status == Some(&uid) || context.memory.knows(name, &uid);
+    let (whose, is_retained) = match holder(object, found) {
+        Holder::ThisObject if is_known || is_controlled(&found.metadata) => return None,
+        Holder::ThisObject => ("has the marks of this object".to_owned(), true),
+        Holder::LeftToThisObject(whose) => (whose, true),
+        Holder::Nobody(whose) => (whose, false),
+        Holder::Another(owner) => return Some(SecretState::NotOurs(owner)),
+    };
+    if let Some(issuer) = issuer_that_needs(context, name) {
+        return Some(SecretState::NeededByIssuer(issuer));
+    }
+    if let Some(other) = object_of_label(context, object, &found.metadata) {
+        return Some(SecretState::NotOurs(format!("belongs to DatabaseUserCertificate {other}")));
+    }
+    // One that is known may be spoilt, and others may have added entries.
+    let fault = check_adoptable(object, found).err().filter(|_| !(is_known && is_retained));
+    if fault.is_none() && holder(object, found) == Holder::ThisObject {
+        return None;
+    }
+    Some(SecretState::Abandoned(Box::new(abandoned(found, whose, is_retained, fault))))
+}
+
+/// The other object whose UID the label names, if it exists.
+fn object_of_label(context: &Context, object: &DatabaseUserCertificate, metadata: &ObjectMeta) -> Option<String> {
+    let uid = label_of(metadata).filter(|uid| Some(*uid) != object.metadata.uid.as_deref())?;
+    let other = context.certificate_store.find(|other| other.metadata.uid.as_deref() == Some(uid))?;
+    (other.namespace() == object.namespace()).then(|| other.name_any())
 }
 
 /// A Secret that is there and must not be touched: another's, or one that cannot be read and may hold a certificate that works.

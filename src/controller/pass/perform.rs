@@ -5,10 +5,11 @@ use std::sync::Arc;
 use aws_lc_rs::rand;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams, PostParams},
+    Api, Client, ResourceExt,
+    api::{Patch, PatchParams, PostParams, Request},
     core::PartialObjectMeta,
 };
+use serde_json::Value;
 use tracing::info;
 
 use super::{
@@ -17,8 +18,8 @@ use super::{
     report::{patch_status, report},
 };
 use crate::{
-    Context, Received,
-    adoption::{Holder, adoption_patch, holder},
+    Context, Received, SecretMetadata,
+    adoption::{Holder, holder, ownership_patch},
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, SecretLocation, names::CONTROLLER},
     certificate::SerialNumber,
     decide::{
@@ -229,7 +230,8 @@ impl<'a> Performer<'a> {
         match desired.order {
             Order::Sign { .. } => self.signed = Some(content),
             Order::Mint { .. } => {
-                let kept = Kept { secret_name: self.secret_name().name.clone(), content };
+                let deletion_policy = self.object.spec.deletion_policy;
+                let kept = Kept { secret_name: self.secret_name().name.clone(), deletion_policy, content };
                 self.context.memory.keep(&self.name(), &self.uid(), kept);
             }
         }
@@ -262,6 +264,10 @@ impl<'a> Performer<'a> {
         let seen = pass.observed().secret.ours();
         let written = match write {
             Write::Adopted => self.adopt(pass).await,
+            Write::DeletionPolicy => match seen {
+                Some(seen) => self.apply_deletion_policy(pass, seen).await,
+                None => return Found::Begun,
+            },
             Write::Signed { cause } => match self.signed.take() {
                 Some(content) => self.put_new(pass, &content, cause, seen).await,
                 None => return Found::Begun,
@@ -315,11 +321,23 @@ impl<'a> Performer<'a> {
                 message: "there is none to adopt".to_owned(),
             });
         };
-        let patch = Patch::Merge(adoption_patch(pass.object(), found));
+        let patch = Patch::Merge(ownership_patch(pass.object(), &found.uid, &found.resource_version, &found.owners));
         let location = self.secret_name();
         let adopted = request("adopt the Secret", self.secrets().patch(&location.name, &parameters(false), &patch)).await?;
         let named = keystore_password::read(self.context, self.object).await;
         Ok(self.wrote(secret::read(self.object, &adopted, &named).view))
+    }
+
+    /// Gives the Secret its controller, or takes the controller away. The answer is asked for without the content.
+    async fn apply_deletion_policy(&self, pass: &Pass, seen: &SecretView) -> RequestResult<SecretView> {
+        let patch = Patch::Merge(ownership_patch(pass.object(), &seen.uid, &seen.resource_version, &seen.owners));
+        let secrets = Api::<SecretMetadata>::namespaced(self.context.client.clone(), &self.secret_name().namespace);
+        let written = request(
+            "change the controller of the Secret",
+            patch_metadata(&self.context.client, &secrets, &self.secret_name().name, &patch),
+        )
+        .await?;
+        Ok(self.wrote(secret::with_metadata(seen, &written.metadata)))
     }
 
     /// Writes a new certificate, with what belongs beside it.
@@ -357,6 +375,17 @@ impl<'a> Performer<'a> {
         self.context.memory.wrote(self.secret_name(), self.uid(), view.clone());
         view
     }
+}
+
+/// kube's `patch_metadata` would fail on metadata that cannot be read in full, though the write was carried out.
+async fn patch_metadata(
+    client: &Client,
+    secrets: &Api<SecretMetadata>,
+    name: &str,
+    patch: &Patch<Value>,
+) -> Result<SecretMetadata, kube::Error> {
+    let built = Request::new(secrets.resource_url()).patch_metadata(name, &parameters(false), patch);
+    client.request(built.map_err(kube::Error::BuildRequest)?).await
 }
 
 fn parameters(dry_run: bool) -> PatchParams {

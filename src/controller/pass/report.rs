@@ -55,6 +55,7 @@ pub(super) async fn report(
     }
     watch_by_name(context, object, told.watch_by_name);
     context.settings.metrics.unaccounted(&ObjectKey::of(object), told.unaccounted.as_ref());
+    context.settings.metrics.suspended(&ObjectKey::of(object), told.is_suspended);
     let written = match &told.status {
         Some(status) => patch_status(context, pass.object(), status).await.map(|_| ()),
         None => Ok(()),

@@ -1,13 +1,15 @@
 //! The Secret of a certificate: what is written to it ([`write`](self::write)), and what is read from it ([`read`](self::read)). The data itself is made in
 //! [`layout`](crate::layout).
 
+mod ownership;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
 
-pub(super) use self::{read::first_pair, write::labels};
 pub use self::{
+    ownership::{other_owners, ownership, with_metadata},
     read::{ReadSecret, ca_certificate, chain_digest, read, recall, sha256},
     write::{Additions, NamedPassword, PreviousPair, SecretContent, placeholder, placeholder_patch},
 };
+pub(super) use self::{read::first_pair, write::labels};

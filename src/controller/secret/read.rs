@@ -8,7 +8,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::ObjectMeta;
 use rustls::pki_types::CertificateDer;
 
-use super::NamedPassword;
+use super::{
+    NamedPassword,
+    ownership::{applied_policy, other_owners},
+};
 use crate::{
     api::{
         DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerIdentity, VerifiedSecret,
@@ -240,6 +243,8 @@ pub(super) fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFact
         chain: ChainView::default(),
         changed_by: None,
         spoilt: None,
+        deletion_policy: applied_policy(metadata),
+        owners: other_owners(metadata),
     }
 }
 

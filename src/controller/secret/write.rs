@@ -3,17 +3,20 @@
 use std::{collections::BTreeMap, fmt};
 
 use k8s_openapi::{ByteString, api::core::v1::Secret};
-use kube::{Resource, ResourceExt, api::ObjectMeta};
+use kube::{ResourceExt, api::ObjectMeta};
 use serde_json::{Value, json};
 
-use super::read::{chain, is_from_ca, sha256, view_of};
+use super::{
+    ownership::{controller_reference, ownership, retained_for},
+    read::{chain, is_from_ca, sha256, view_of},
+};
 use crate::{
     api::{
         DatabaseUserCertificate, DatabaseUserCertificateSpec, IssuerIdentity, SecretTemplate,
         names::{
             CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, ISSUANCE_ANNOTATION, ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION,
             LAYOUT_ANNOTATION, NOT_AFTER_ANNOTATION, PREVIOUS_NOT_AFTER_ANNOTATION, RENEW_REQUESTED_ANNOTATION,
-            SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
+            RETAINED_FOR_ANNOTATION, SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
         },
     },
     certificate::CertificatePair,
@@ -148,7 +151,7 @@ impl SecretContent {
         Secret {
             metadata: ObjectMeta {
                 labels: Some(present(labels)),
-                annotations: Some(present(annotations)),
+                annotations: Some(present(annotations).into_iter().chain(retained_annotation(object)).collect()),
                 ..new_metadata(object)
             },
             type_: Some(TLS_SECRET_TYPE.to_owned()),
@@ -165,15 +168,15 @@ impl SecretContent {
             Some(additions) => self.wanted(object, additions, &seen.layout),
             None => self.certificate_alone(object),
         };
-        json!({
-            "metadata": {
-                "uid": seen.uid,
-                "resourceVersion": seen.resource_version,
-                "labels": wanted.labels,
-                "annotations": wanted.annotations,
-            },
-            "data": wanted.data,
-        })
+        let mut annotations = json!(wanted.annotations);
+        let mut metadata = json!({ "uid": seen.uid, "resourceVersion": seen.resource_version, "labels": wanted.labels });
+        if seen.deletion_policy != Some(object.spec.deletion_policy) {
+            let owned = ownership(object, &seen.owners);
+            metadata["ownerReferences"] = owned["ownerReferences"].clone();
+            annotations[RETAINED_FOR_ANNOTATION] = owned["annotations"][RETAINED_FOR_ANNOTATION].clone();
+        }
+        metadata["annotations"] = annotations;
+        json!({ "metadata": metadata, "data": wanted.data })
     }
 
     fn certificate_alone(&self, object: &DatabaseUserCertificate) -> Wanted {
@@ -272,16 +275,22 @@ pub fn placeholder_patch(object: &DatabaseUserCertificate, seen: &SecretView) ->
 
 /// The metadata of a new Secret, with the template's labels and annotations: admission policies may ask for them.
 fn new_metadata(object: &DatabaseUserCertificate) -> ObjectMeta {
-    let SecretTemplate { labels: mut all_labels, annotations } = object.spec.secret_template.clone().unwrap_or_default();
+    let SecretTemplate { labels: mut all_labels, mut annotations } = object.spec.secret_template.clone().unwrap_or_default();
     all_labels.extend(labels(object));
+    annotations.extend(retained_annotation(object));
     ObjectMeta {
         name: Some(object.secret_name()),
         namespace: object.namespace(),
         labels: Some(all_labels),
         annotations: Some(annotations).filter(|annotations| !annotations.is_empty()),
-        owner_references: object.controller_owner_ref(&()).map(|owner| vec![owner]),
+        owner_references: controller_reference(object).map(|owner| vec![owner]),
         ..ObjectMeta::default()
     }
+}
+
+/// The annotation of a Secret that is retained.
+fn retained_annotation(object: &DatabaseUserCertificate) -> Option<(String, String)> {
+    retained_for(object).map(|name| (RETAINED_FOR_ANNOTATION.to_owned(), name))
 }
 
 /// The label that makes a Secret ours.

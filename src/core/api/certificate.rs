@@ -67,6 +67,7 @@ pub(super) use {duration_rule, is_duration};
     printcolumn = r#"{"name":"Issuer","type":"string","priority":1,"jsonPath":".spec.issuerRef.name"}"#,
     printcolumn = r#"{"name":"Serial","type":"string","priority":1,"jsonPath":".status.serialNumber"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Issuing\")].reason"}"#,
+    printcolumn = r#"{"name":"Suspended","type":"boolean","priority":1,"jsonPath":".spec.suspend"}"#,
     selectable = ".spec.issuerRef.name",
     selectable = ".spec.secretName",
     selectable = ".spec.username"
@@ -150,6 +151,26 @@ pub struct DatabaseUserCertificateSpec {
     /// `status.binding` names the Secret. A change takes effect at once and needs no new certificate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<Connection>,
+    /// Whether the operator leaves the certificate as it is. While this is `true`, no certificate is requested and a damaged
+    /// Secret is not repaired. A certificate that was requested before is still written to the Secret. `Ready` goes on telling
+    /// whether the certificate in the Secret works, and it expires as any other. Everything that is due is done as soon as this
+    /// is `false` again.
+    #[serde(default)]
+    pub suspend: bool,
+    /// What becomes of the Secret when this object is deleted. It may be changed at any time, without a new certificate. A change
+    /// counts once the operator has written it to the owner references of the Secret: the Event `DeletionPolicyApplied` tells.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// What becomes of a Secret when its `DatabaseUserCertificate` is deleted.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq, Hash)]
+pub enum DeletionPolicy {
+    /// The Secret is deleted with the object: the object is its controller.
+    #[default]
+    Delete,
+    /// The Secret stays: it has no controller. An object of the same name with the same Secret takes it up again.
+    Retain,
 }
 
 /// An object of another operator by name.
@@ -278,6 +299,11 @@ pub struct DatabaseUserCertificateStatus {
     /// (servicebinding.io). Present while `spec.connection` is given and the Secret holds a certificate.
     #[serde(default)]
     pub binding: Option<SecretBinding>,
+    /// With `deletionPolicy: Retain`: the UID of the Secret that holds the certificate. Labels and annotations of a Secret without
+    /// a controller can be forged, so the operator takes another Secret for its own only if the content is what it could have
+    /// written.
+    #[serde(default)]
+    pub retained_secret_uid: Option<String>,
 }
 
 /// A Secret in the namespace of the object.

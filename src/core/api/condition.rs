@@ -76,14 +76,16 @@ pub fn remove_condition(conditions: &mut Vec<Condition>, type_: &str) {
     conditions.retain(|condition| condition.type_ != type_);
 }
 
-/// Sets [`STALLED`] if [`READY`] is False for a reason that needs a person, with the reason and message of [`READY`].
-/// Removes it otherwise.
+/// Sets [`STALLED`] if [`READY`] is False and only a person helps: for a reason of [`READY`], or because [`ISSUING`] says that the
+/// object is suspended. Reason and message are those of the condition that says so. Removes it otherwise.
 pub fn set_stalled(conditions: &mut Vec<Condition>, now: Timestamp) {
-    let ready = condition(conditions, READY).filter(|ready| ready.status == "False").cloned();
-    let stalled = ready.and_then(|ready| Reason::from_name(&ready.reason).map(|reason| (ready, reason)));
-    match stalled.filter(|(_, reason)| reason.remedy() == Remedy::Person) {
-        Some((ready, reason)) => {
-            set_condition(conditions, STALLED, true, reason, &ready.message, ready.observed_generation, now);
+    let of =
+        |type_: &str| condition(conditions, type_).and_then(|found| Some((found.clone(), Reason::from_name(&found.reason)?)));
+    let ready = of(READY).filter(|(ready, _)| ready.status == "False");
+    let suspended = ready.as_ref().and_then(|_| of(ISSUING)).filter(|(_, reason)| *reason == Reason::Suspended);
+    match ready.filter(|(_, reason)| reason.remedy() == Remedy::Person).or(suspended) {
+        Some((found, reason)) => {
+            set_condition(conditions, STALLED, true, reason, &found.message, found.observed_generation, now);
         }
         None => remove_condition(conditions, STALLED),
     }

@@ -10,8 +10,8 @@ pub mod names;
 mod reason;
 
 pub use certificate::{
-    CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, Issuance,
-    IssuedCertificate, IssuerKind, IssuerReference, ObjectName, PrivateKey, PrivateKeyAlgorithm, SecretBinding,
+    CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, DeletionPolicy,
+    Issuance, IssuedCertificate, IssuerKind, IssuerReference, ObjectName, PrivateKey, PrivateKeyAlgorithm, SecretBinding,
     UnaccountedCertificate, UnaccountedCertificates, VerifiedSecret,
 };
 pub use condition::{

@@ -39,12 +39,17 @@ pub const PREVIOUS_NOT_AFTER_ANNOTATION: &str = "usercert.dev/previous-not-after
 /// On the Secret: the value that its certificate answered. So a status that is lost does not lead to a second renewal.
 pub const RENEW_REQUESTED_ANNOTATION: &str = "usercert.dev/renew-requested-at";
 
+/// Annotation of a Secret that `deletionPolicy: Retain` keeps: the name of the `DatabaseUserCertificate` that it is kept for. The
+/// object of this name takes the Secret up without [`ADOPT_SECRET_ANNOTATION`], because its author asked for that with the policy.
+pub const RETAINED_FOR_ANNOTATION: &str = "usercert.dev/retained-for";
+
 /// Annotation of a `DatabaseUserCertificate`, with the value `true`: take over the Secret of its name as it is. This is for
 /// restored backups, whose objects have new UIDs. All of this must hold:
 ///
 /// - The Secret carries the label or annotations of this operator.
 /// - It holds a client certificate with its key and nothing else.
 /// - It has no controller, or its controller is a former object with the name of this one.
+/// - Its label does not have the UID of another object that exists.
 pub const ADOPT_SECRET_ANNOTATION: &str = "usercert.dev/adopt-secret";
 
 /// Key of a TLS Secret: the certificate, then intermediates.

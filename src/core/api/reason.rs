@@ -75,8 +75,10 @@ reasons! {
     SecretRepaired, Normal, Time;
     /// The further entries, labels and annotations of the Secret were brought to what the spec asks for now, without a new certificate.
     SecretUpdated, Normal, Time;
-    /// A Secret of a former object was taken over as it is, as `usercert.dev/adopt-secret` asked.
+    /// A Secret of a former object was taken over as it is, as `usercert.dev/adopt-secret` or the former object's `deletionPolicy: Retain` asked.
     SecretAdopted, Normal, Time;
+    /// The Secret's controller was set or taken away, as `deletionPolicy` says; its content was not touched.
+    DeletionPolicyApplied, Normal, Time;
     /// The issuer can be used.
     IssuerReady, Normal, Time;
 
@@ -105,6 +107,8 @@ reasons! {
     InvalidSpec, Warning, Person;
     /// The certificate has a common name of more than 64 characters (RFC 5280), which other programs may refuse; it was issued.
     CommonNameTooLong, Warning, Person;
+    /// `spec.suspend` is true: nothing is issued, renewed or repaired until it is false.
+    Suspended, Normal, Person;
     /// Something in the object cannot be read; an Event names it. No certificate is issued for it, and its status is not written.
     ObjectUnreadable, Warning, Person;
     /// The issuer that `issuerRef` names does not exist.
@@ -150,6 +154,8 @@ reasons! {
     TooManyIssues, Warning, Time;
     /// The Secret was put right several times in a short while: something keeps changing it; the message names what.
     SecretContested, Warning, Time;
+    /// The object was deleted, and its Secret with it, while running pods used the Secret; the Event names some of them.
+    SecretInUse, Warning, Person;
 
     /// Atlas answered 401: the credentials are wrong or lack the role Project Owner on the project.
     AtlasUnauthorized, Warning, Person;

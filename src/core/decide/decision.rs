@@ -40,6 +40,10 @@ pub enum Decision {
     },
     /// The Secret of an object that is gone is taken over as it is. The same pass issues nothing.
     Adopt,
+    /// The Secret gets or loses its controller, as `deletionPolicy` asks. Its content is neither read nor written.
+    ApplyDeletionPolicy,
+    /// `spec.suspend` is true: nothing is begun.
+    Suspend,
     /// A certificate was issued and is in memory alone: it is written to the Secret.
     Save,
     /// The status holds a claim, and the Secret does not hold its certificate. The process that claimed may have minted before it
@@ -79,6 +83,8 @@ impl Decision {
             Self::Queue => "queue",
             Self::Issue { cause, .. } => cause.as_str(),
             Self::Adopt => "adopt",
+            Self::ApplyDeletionPolicy => "apply the deletion policy",
+            Self::Suspend => "suspend",
             Self::Save => "save",
             Self::CountLostClaim => "count a lost claim",
             Self::Wait { reason, .. } | Self::Block { reason, .. } => reason.as_str(),

@@ -21,21 +21,27 @@ const UNUSABLE_ANSWERS: i64 = 3;
 const REPAIRS: Brake = Brake { allowed: 5, window: SignedDuration::from_mins(10) };
 
 /// A Secret that was repaired again and again is left alone for a while: its pair is good.
-pub(super) fn contested(view: &SecretView, observed: &Observed, now: Timestamp) -> Option<Decision> {
+pub(super) fn contested(view: Option<&SecretView>, observed: &Observed, now: Timestamp) -> Option<Decision> {
     let (recent, until) = REPAIRS.hold(observed.memory.repairs.iter().copied(), now)?;
     Some(Decision::Wait {
         until,
         reason: Reason::SecretContested,
-        message: format!("the Secret was put right {recent} times within ten minutes: {}", who_fights(Some(view))),
+        message: format!("the Secret was put right {recent} times within ten minutes: {}", who_changes(view)),
     })
 }
 
 /// Who undoes what this operator writes, as far as the Secret tells.
 fn who_fights(view: Option<&SecretView>) -> String {
-    match view.map(|view| view.changed_by.as_deref()) {
-        Some(Some(changed_by)) => format!("stop {changed_by} from changing it"),
-        Some(None) => "find out what changes it".to_owned(),
+    match view {
+        Some(view) => who_changes(Some(view)),
         None => "find out what deletes it (the API server's audit log tells)".to_owned(),
+    }
+}
+
+fn who_changes(view: Option<&SecretView>) -> String {
+    match view.and_then(|view| view.changed_by.as_deref()) {
+        Some(changed_by) => format!("stop {changed_by} from changing it"),
+        None => "find out what changes it".to_owned(),
     }
 }
 

@@ -1,13 +1,16 @@
 //! What this process remembers of one object between two passes. Losing it costs reads, waits, and any certificate not yet in its
 //! Secret.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::IssueError;
 use crate::{api::Reason, certificate::CertificateFacts};
 
 /// How many repairs are remembered: more than any rule needs.
 const REPAIRS: usize = 8;
+
+/// The longest wait before the Secret is written again; a longer one means that the clock was set back.
+const LONGEST_SAVE_WAIT: SignedDuration = SignedDuration::from_mins(10);
 
 /// What is remembered of one object.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,8 +21,11 @@ pub struct ObjectMemory {
     pub failed_request: Option<FailedRequest>,
     /// How many passes in a row failed for reasons of the API server.
     pub failures: u32,
-    /// The times of the last repairs.
+    /// The times of the last repairs, changes of the Secret's controller included.
     pub repairs: Vec<Timestamp>,
+    /// How the last attempt to change the Secret's controller failed. It is not in the status, where it could take the place of a
+    /// failure that a request for a certificate has to wait for.
+    pub owner_failure: Option<SaveFailure>,
 }
 
 /// A certificate that is in memory alone.
@@ -35,7 +41,7 @@ pub struct UnsavedCertificate {
     pub failure: Option<SaveFailure>,
 }
 
-/// A failed attempt to write a certificate that is in memory alone.
+/// A failed attempt to write a certificate that is in memory alone, or the Secret's controller.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaveFailure {
     /// When it is tried again.
@@ -44,6 +50,14 @@ pub struct SaveFailure {
     pub reason: Reason,
     /// What the API server said.
     pub message: String,
+}
+
+impl SaveFailure {
+    /// Whether its wait is not over.
+    #[must_use]
+    pub fn holds(&self, now: Timestamp) -> bool {
+        now < self.until && self.until.duration_since(now) <= LONGEST_SAVE_WAIT
+    }
 }
 
 /// A request for a certificate that failed.

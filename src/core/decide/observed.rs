@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::{IssuerFacts, IssuerState, ObjectMemory, UserCertificates};
 use crate::{
-    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerIdentity},
+    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, DeletionPolicy, IssuerIdentity},
     certificate::CertificateFacts,
     layout::{self, LayoutRecord},
 };
@@ -45,6 +45,10 @@ pub struct SecretView {
     pub chain: ChainView,
     /// The last field manager other than this operator; known only if the Secret was just read.
     pub changed_by: Option<String>,
+    /// The deletion policy that its controller and its annotation carry out; `None` if they contradict each other.
+    pub deletion_policy: Option<DeletionPolicy>,
+    /// Its owner references besides a controller's.
+    pub owners: Vec<OwnerReference>,
 }
 
 /// What stands above a certificate in its Secret.
@@ -69,7 +73,8 @@ pub struct KeystoreView {
     pub is_passing: bool,
 }
 
-/// A Secret that carries a mark of this operator and that nobody controls any more, as a backup brings it back.
+/// A Secret that carries a mark of this operator and that nobody controls any more: a backup brought it back, or `deletionPolicy:
+/// Retain` has kept it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AbandonedSecret {
     /// The Secret's UID.
@@ -80,6 +85,8 @@ pub struct AbandonedSecret {
     pub owners: Vec<OwnerReference>,
     /// Whose it was, as a sentence about it.
     pub whose: String,
+    /// Whether it was retained for this object. Then it is adopted without the annotation that asks for it.
+    pub is_retained: bool,
     /// Why it must not be adopted, as the end of a sentence.
     pub fault: Option<String>,
 }

@@ -1,6 +1,6 @@
 //! The rules: what is decided about one object, in the order in which it is checked.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{
     Decision, Desired, Inputs, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView, UnsavedCertificate,
@@ -13,30 +13,48 @@ use crate::{
     certificate::CertificateFacts,
 };
 
-/// The longest wait before a certificate in memory is written again; a longer one means that the clock was set back.
-const LONGEST_SAVE_WAIT: SignedDuration = SignedDuration::from_mins(10);
-
 /// Decides about one object.
+///
+/// # Suspended objects
+///
+/// While `spec.suspend` is true, nothing is begun: no certificate is issued, nobody is asked, and a damaged Secret is not repaired.
+/// Whoever suspends an object wants its Secret to stay as it is. Often that person is about to edit the Secret by hand, and a
+/// repair would undo the edit in the middle. Pods lose nothing that they have: they have read their files already, and `Ready` and
+/// an Event tell at once that new ones would fail. Everything else that holds for an object holds for a suspended one:
+///
+/// - What was begun before is finished, because a certificate that was minted cannot be had again: one in memory is saved, and a
+///   claim is counted.
+/// - The owner of the Secret is kept in order: a Secret is adopted, and a changed `deletionPolicy` is carried out. Neither touches
+///   the content, and without them the next deletion of the object could delete a Secret that was to stay.
 #[must_use]
 pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> Decision {
     if let Some(message) = not_owned(object, &observed.secret) {
         return match &observed.secret {
-            SecretState::Abandoned(found) if found.fault.is_none() && asks_to_adopt(object) => Decision::Adopt,
+            SecretState::Abandoned(found) if found.fault.is_none() && (found.is_retained || asks_to_adopt(object)) => {
+                owner_held(None, observed, now).unwrap_or(Decision::Adopt)
+            }
             _ => Decision::block(Reason::SecretNotOwned, message),
         };
     }
     if let Some(unsaved) = observed.memory.unsaved.as_ref().filter(|unsaved| !is_superseded(object, observed, unsaved, now)) {
-        return save(unsaved, now);
+        let saved = save(unsaved, now);
+        let applied = if saved == Decision::Save { None } else { deletion_policy(object, observed, now) };
+        return applied.unwrap_or(saved);
     }
     if let Some(unreadable) = &observed.unreadable {
         let message = format!("{unreadable}: correct what stands there; until then no certificate is issued");
-        return repaired_first(object, Decision::block(Reason::ObjectUnreadable, message), observed, now);
+        let refusal = Decision::block(Reason::ObjectUnreadable, message);
+        return if object.spec.suspend { refusal } else { repaired_first(object, refusal, observed, now) };
+    }
+    if let Some(applied) = deletion_policy(object, observed, now) {
+        return applied;
     }
     if has_unanswered_claim(observed) {
         return Decision::CountLostClaim;
     }
     let issuer = match &observed.issuer {
         IssuerState::Unknown => return Decision::Await,
+        _ if object.spec.suspend => return policy_held(object, observed, now).unwrap_or(Decision::Suspend),
         IssuerState::Missing => {
             let refusal = Decision::block(Reason::IssuerNotFound, missing_issuer(object));
             return repaired_first(object, refusal, observed, now);
@@ -71,16 +89,43 @@ fn repaired_first(object: &DatabaseUserCertificate, decision: Decision, observed
         view.certificate.is_ok() && !view.is_settled(object, now) && (view.spoilt.is_some() || view.issuer.is_some())
     });
     let Some(view) = damaged else { return decision };
-    contested(view, observed, now)
+    contested(Some(view), observed, now)
         .or_else(|| write_was_refused(observed, now))
         .unwrap_or(Decision::Repair { renewal_time: None })
+}
+
+/// Has the Secret follow `deletionPolicy`. This goes before all that may take long, because the object may be deleted at any moment
+/// and no finalizer holds the deletion up. It holds nothing up itself: while it has to wait, the other rules go on.
+fn deletion_policy(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> Option<Decision> {
+    let view = unapplied(object, observed)?;
+    owner_held(Some(view), observed, now).is_none().then_some(Decision::ApplyDeletionPolicy)
+}
+
+/// Why the Secret does not follow `deletionPolicy` yet, if that has to wait.
+fn policy_held(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> Option<Decision> {
+    owner_held(Some(unapplied(object, observed)?), observed, now)
+}
+
+/// The Secret, if it does not follow `deletionPolicy`. Of an object that cannot be read, the policy is not known for certain.
+fn unapplied<'a>(object: &DatabaseUserCertificate, observed: &'a Observed) -> Option<&'a SecretView> {
+    let view = observed.secret.ours().filter(|_| observed.unreadable.is_none())?;
+    (view.deletion_policy != Some(object.spec.deletion_policy)).then_some(view)
+}
+
+/// Why the owner of the Secret is not changed now: something keeps undoing that, or the last attempt was refused.
+fn owner_held(view: Option<&SecretView>, observed: &Observed, now: Timestamp) -> Option<Decision> {
+    contested(view, observed, now).or_else(|| {
+        let SaveFailure { until, reason, message } =
+            observed.memory.owner_failure.as_ref().filter(|failure| failure.holds(now))?;
+        let message = format!("the Secret's controller could not be changed: {message}");
+        Some(Decision::Wait { until: *until, reason: *reason, message })
+    })
 }
 
 /// A certificate that is in memory alone is written now, or after the wait that follows a failed write.
 fn save(unsaved: &UnsavedCertificate, now: Timestamp) -> Decision {
     match &unsaved.failure {
-        // A longer wait means that the clock was set back.
-        Some(SaveFailure { until, reason, message }) if now < *until && until.duration_since(now) <= LONGEST_SAVE_WAIT => {
+        Some(failure @ SaveFailure { until, reason, message }) if failure.holds(now) => {
             let serial_number = &unsaved.certificate.serial_number;
             Decision::Wait {
                 until: *until,
@@ -134,9 +179,10 @@ fn decide_certificate(
 ) -> Decision {
     match certificate_in_service(&desired, issuer, observed, now) {
         Ok((view, renewal_time)) if view.is_settled(object, now) && view.has_current_chain(issuer, &observed.status) => {
-            Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() }
+            policy_held(object, observed, now)
+                .unwrap_or_else(|| Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() })
         }
-        Ok((view, renewal_time)) => contested(view, observed, now)
+        Ok((view, renewal_time)) => contested(Some(view), observed, now)
             .or_else(|| after_refused_write(&desired, issuer, observed, now))
             .unwrap_or(Decision::Repair { renewal_time: Some(renewal_time) }),
         Err(cause) => match hold(&desired, issuer, observed, cause, now) {

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry, SecretView,
+    Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry, SecretState, SecretView,
     backoff::is_waited_for,
     desired, next_attempt,
     renewal::unheeded_renew_before,
@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     api::{
-        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate,
-        MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, Reason, SecretBinding, Severity, VerifiedSecret, printable,
-        remove_condition, set_condition, set_stalled, truncated_to_second,
+        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, DeletionPolicy, ISSUING, Issuance,
+        IssuedCertificate, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, Reason, SecretBinding, Severity, VerifiedSecret,
+        printable, remove_condition, set_condition, set_stalled, truncated_to_second,
     },
     certificate::CertificateFacts,
     connection,
@@ -39,7 +39,11 @@ pub fn next_status(
     status.secret_name = Some(object.secret_name());
     record_certificate(&mut status, observed, now);
     status.binding = binding(object, observed);
+    status.retained_secret_uid = retained_secret_uid(object, observed);
     drop_expired(&mut status, now);
+    if *decision == Decision::Suspend {
+        status.renewal_time = None;
+    }
     if let Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time: Some(renewal_time) } = decision {
         status.renewal_time = Some(Time(*renewal_time));
         status.failure = status.failure.filter(|failure| awaits_lost_answer(failure, now));
@@ -53,6 +57,18 @@ fn binding(object: &DatabaseUserCertificate, observed: &Observed) -> Option<Secr
     let has_entries = |view: &&SecretView| view.certificate.is_ok() && view.layout.entries.contains(connection::URI);
     observed.secret.ours().filter(has_entries).filter(|_| object.spec.connection.is_some())?;
     Some(SecretBinding { name: object.secret_name() })
+}
+
+/// The UID of the Secret that is retained. It stays while that Secret is there and has lost a mark.
+fn retained_secret_uid(object: &DatabaseUserCertificate, observed: &Observed) -> Option<String> {
+    if object.spec.deletion_policy != DeletionPolicy::Retain {
+        return None;
+    }
+    match &observed.secret {
+        SecretState::Ours(view) => Some(view.uid.clone()),
+        SecretState::Abandoned(_) => observed.status.retained_secret_uid.clone(),
+        SecretState::Absent | SecretState::NotOurs(_) | SecretState::NeededByIssuer(_) => None,
+    }
 }
 
 /// The status that claims one certificate, written before it is asked for.
@@ -240,7 +256,11 @@ fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision
         Decision::Wait { reason, .. } | Decision::Block { reason, .. } => {
             Some(reason.severity() == Severity::Warning && !serves_as_it_is(object, observed, now))
         }
-        Decision::Keep { .. } | Decision::Repair { .. } | Decision::Adopt => Some(false),
+        Decision::Keep { .. }
+        | Decision::Repair { .. }
+        | Decision::Adopt
+        | Decision::ApplyDeletionPolicy
+        | Decision::Suspend => Some(false),
         Decision::Issue { .. }
         | Decision::LookUpUser { .. }
         | Decision::Queue
@@ -300,6 +320,14 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
             "waiting for its turn: certificates of this Atlas project that expire sooner go first".to_owned(),
         ),
         Decision::Adopt => (false, Reason::SecretAdopted, "the Secret is being taken over".to_owned()),
+        Decision::ApplyDeletionPolicy => {
+            (false, Reason::DeletionPolicyApplied, "the Secret's controller is being changed".to_owned())
+        }
+        Decision::Suspend => (
+            false,
+            Reason::Suspended,
+            "spec.suspend is true: nothing is issued, renewed or repaired until it is false".to_owned(),
+        ),
         Decision::Save => {
             (true, Reason::SecretNotWritable, "a certificate was issued and is being written to the Secret".to_owned())
         }
@@ -319,6 +347,8 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
         Decision::Block { .. }
         | Decision::Await
         | Decision::Adopt
+        | Decision::ApplyDeletionPolicy
+        | Decision::Suspend
         | Decision::LookUpUser { .. }
         | Decision::Queue
         | Decision::Issue { .. }

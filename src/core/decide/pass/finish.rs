@@ -33,12 +33,15 @@ pub(super) enum Outcome {
     Nothing,
     /// Others go first.
     Queued,
-    /// The Secret was written, for this reason: a cause of issue, `SecretRepaired`, `SecretUpdated` or `SecretAdopted`.
+    /// The Secret was written, for this reason: a cause of issue, `SecretRepaired`, `SecretUpdated`, `SecretAdopted` or
+    /// `DeletionPolicyApplied`.
     Written(Box<SecretView>, Reason),
     /// There is no certificate.
     Failed(IssueError),
     /// The certificate is in memory alone, for the Secret could not be written.
     NotSaved { reason: Reason, message: String },
+    /// The Secret's controller is as it was, for the Secret could not be written.
+    OwnerNotChanged { reason: Reason, message: String },
 }
 
 impl Outcome {
@@ -57,8 +60,10 @@ impl Pass {
         if !matches!(outcome, Outcome::Queued) && !keeps_place {
             changes.push(Change::LeaveQueue);
         }
-        let waits_to_save = matches!(outcome, Outcome::Nothing) && self.observed.memory.unsaved.is_some();
-        let failures_end = !matches!(outcome, Outcome::NotSaved { .. }) && !waits_to_save;
+        let memory = &self.observed.memory;
+        let waits_to_write =
+            matches!(outcome, Outcome::Nothing) && (memory.unsaved.is_some() || memory.owner_failure.is_some());
+        let failures_end = !matches!(outcome, Outcome::NotSaved { .. } | Outcome::OwnerNotChanged { .. }) && !waits_to_write;
         let mut report = Report::default();
         match self.conclude(outcome, &mut report, &mut changes, now) {
             Ok(decision) => self.decision = decision,
@@ -66,6 +71,7 @@ impl Pass {
         }
         report.watch_by_name = self.watch_by_name();
         report.unaccounted.clone_from(&self.observed.status.unaccounted_certificates);
+        report.is_suspended = self.object.spec.suspend;
         let end = if self.decision == Decision::Await {
             End::AwaitChange
         } else {
@@ -98,15 +104,25 @@ impl Pass {
                 }
                 decide(&self.object, &self.observed, now.time)
             }
+            Outcome::OwnerNotChanged { reason, message } => {
+                let until = later(now.time, self.observed.memory.count_failure());
+                self.observed.memory.owner_failure = Some(SaveFailure { until, reason, message });
+                decide(&self.object, &self.observed, now.time)
+            }
         })
     }
 
     fn conclude_written(&mut self, view: Box<SecretView>, reason: Reason, report: &mut Report, now: Timestamp) -> Decision {
         report.events.push(written(&view.certificate, reason));
         self.observed.secret = SecretState::Ours(view);
+        self.observed.memory.owner_failure = None;
         match reason {
-            // What waits to be saved goes into a Secret that was adopted with the next pass.
-            Reason::SecretAdopted => return decide(&self.object, &self.observed, now),
+            // The next pass goes on with what waits to be saved or issued.
+            Reason::SecretAdopted | Reason::DeletionPolicyApplied => {
+                // An owner that is put right again and again is braked as any other repair.
+                self.observed.memory.repaired(now);
+                return decide(&self.object, &self.observed, now);
+            }
             Reason::SecretRepaired => self.observed.memory.repaired(now),
             Reason::SecretUpdated => {}
             _ => {
@@ -180,6 +196,7 @@ impl Pass {
     fn watch_by_name(&self) -> WatchByName {
         match &self.decision {
             Decision::Block { reason: Reason::SecretNotOwned, .. } | Decision::Adopt => WatchByName::Yes,
+            _ if matches!(self.observed.secret, SecretState::Abandoned(_)) => WatchByName::Yes,
             _ if self.observed.secret.ours().is_some_and(|view| !view.complete) => WatchByName::UnlessShown,
             _ => WatchByName::No,
         }
@@ -213,6 +230,9 @@ fn written(certificate: &Result<CertificateFacts, String>, reason: Reason) -> (R
         }
         (Ok(facts), Reason::SecretAdopted) => {
             (reason, format!("the Secret with certificate {} was taken over as it is", facts.serial_number))
+        }
+        (Ok(facts), Reason::DeletionPolicyApplied) => {
+            (reason, format!("the Secret of certificate {} follows spec.deletionPolicy", facts.serial_number))
         }
         (Ok(facts), cause) => {
             let CertificateFacts { serial_number, subject, not_after, .. } = facts;

@@ -12,6 +12,7 @@
 //! | save | read object, write unsaved |
 //! | repair | read Secret, read object, write repaired |
 //! | adopt | read object, write adopted |
+//! | apply the deletion policy | read object, write deletion policy |
 //! | any | report, end |
 //!
 //! Where a step does not succeed, the tables in `tests` say what follows. Three cases add steps: a request that was not sent because the process
@@ -45,7 +46,7 @@ pub use self::step::{
     ClaimedObject, End, Found, Look, PassError, Report, RequestError, RequestErrorKind, Step, WatchByName, Write,
 };
 use self::{finish::Outcome, step::Found as F};
-use super::{Decision, Desired, IssueError, ObjectMemory, Observed, decide};
+use super::{Decision, Desired, IssueError, ObjectMemory, Observed, SecretState, decide};
 use crate::api::{DatabaseUserCertificate, Reason};
 
 /// How many looks a pass takes, all live but the first of an ordinary pass. After the last, a refusal counts as final, or the next
@@ -297,6 +298,8 @@ impl Pass {
         let status = self.object.status.clone().unwrap_or_default();
         self.observed = Observed { status, ..observed };
         self.has_looked = true;
+        let owner_failure = &mut self.observed.memory.owner_failure;
+        owner_failure.take_if(|failure| !failure.holds(now.time));
         match self.purpose {
             Purpose::Certificate => {
                 self.decision = decide(&self.object, &self.observed, now.time);
@@ -317,6 +320,8 @@ impl Pass {
             // To adopt takes the lead, which a process that stops may have no more: then it is tried again until the grace period ends.
             Decision::Save | Decision::Adopt => self.act(now),
             Decision::Block { reason: Reason::SecretNotOwned, .. } => Step::End(End::AwaitChange).into(),
+            // The adoption has to wait.
+            _ if matches!(self.observed.secret, SecretState::Abandoned(_)) => Step::End(End::AwaitChange).into(),
             _ => {
                 self.observed.memory.unsaved = None;
                 Step::End(End::AwaitChange).into()
@@ -333,11 +338,13 @@ impl Pass {
                 self.go(State::ReadingSecret { with_issuer: renewal_time.is_some() }, Step::ReadSecret)
             }
             Decision::Adopt => self.confirm(Write::Adopted, now),
+            Decision::ApplyDeletionPolicy => self.confirm(Write::DeletionPolicy, now),
             Decision::Save => self.confirm(Write::Unsaved, now),
             Decision::Await
             | Decision::Keep { .. }
             | Decision::LookUpUser { .. }
             | Decision::Queue
+            | Decision::Suspend
             | Decision::CountLostClaim
             | Decision::Wait { .. }
             | Decision::Block { .. } => self.finish(Outcome::Nothing, now),

@@ -95,6 +95,8 @@ pub enum Write {
     },
     /// Nothing but the ownership, of a Secret whose object is gone.
     Adopted,
+    /// Nothing but the controller of the object's own Secret, and the annotation that says for whom it is retained.
+    DeletionPolicy,
 }
 
 /// What the pass tells at its end.
@@ -110,6 +112,8 @@ pub struct Report {
     pub failure: Option<IssueError>,
     /// What is unaccounted for, for the gauge.
     pub unaccounted: Option<UnaccountedCertificates>,
+    /// Whether the object is suspended, for the gauge.
+    pub is_suspended: bool,
     /// Whether the Secret has to be watched by its name.
     pub watch_by_name: WatchByName,
 }
@@ -291,6 +295,7 @@ impl fmt::Display for Write {
             Self::Repaired { with_issuer: true } => "repaired",
             Self::Repaired { with_issuer: false } => "repaired without the issuer",
             Self::Adopted => "adopted",
+            Self::DeletionPolicy => "deletion policy",
         })
     }
 }

@@ -7,6 +7,7 @@
 
 mod aftermath;
 mod faults;
+mod lifecycle;
 mod order;
 mod properties;
 mod situations;

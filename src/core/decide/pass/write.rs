@@ -52,6 +52,10 @@ impl Pass {
                 return self.look_again(Some(Outcome::not_saved(&error)), now);
             }
             (Err(error), Write::Unsaved) => return self.finish(Outcome::not_saved(&error), now),
+            (Err(error), Write::Adopted | Write::DeletionPolicy) => {
+                let refused = Outcome::OwnerNotChanged { reason: error.reason(), message: error.message.clone() };
+                return self.refused(refused, error, now);
+            }
             (Err(error), _) => return self.write_failed(error, now),
         };
         let reason = match write {
@@ -59,6 +63,7 @@ impl Pass {
             Write::Unsaved => self.observed.memory.unsaved.take().map_or(Reason::Issued, |unsaved| unsaved.cause),
             Write::Repaired { .. } => self.repair_reason(now),
             Write::Adopted => Reason::SecretAdopted,
+            Write::DeletionPolicy => Reason::DeletionPolicyApplied,
         };
         self.finish(Outcome::Written(view, reason), now)
     }
@@ -86,10 +91,15 @@ impl Pass {
             retry: Retry::Backoff,
             minted: Minted::No,
         });
+        self.refused(failed, error, now)
+    }
+
+    /// What follows the refusal of a write, if its outcome is this once it is final.
+    fn refused(&mut self, outcome: Outcome, error: RequestError, now: Now) -> Next {
         match error.kind {
             RequestErrorKind::Unanswered => PassError::Request(error).into(),
-            RequestErrorKind::Conflict | RequestErrorKind::NotFound => self.look_again(Some(failed), now),
-            _ => self.finish(failed, now),
+            RequestErrorKind::Conflict | RequestErrorKind::NotFound => self.look_again(Some(outcome), now),
+            _ => self.finish(outcome, now),
         }
     }
 }

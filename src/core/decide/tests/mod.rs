@@ -7,6 +7,7 @@ mod connection;
 mod credentials;
 mod failure;
 mod layout;
+mod lifecycle;
 mod pattern;
 mod secret;
 mod unreadable;
@@ -23,8 +24,9 @@ use super::*;
 use crate::{
     api::{
         CertificateFailure, Connection, DatabaseType, DatabaseUserCertificate, DatabaseUserCertificateSpec,
-        DatabaseUserCertificateStatus, ISSUING, Issuance, IssuedCertificate, IssuerReference, PrivateKey, PrivateKeyAlgorithm,
-        READY, Reason, UnaccountedCertificates, VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION,
+        DatabaseUserCertificateStatus, DeletionPolicy, ISSUING, Issuance, IssuedCertificate, IssuerReference, PrivateKey,
+        PrivateKeyAlgorithm, READY, Reason, UnaccountedCertificates, VerifiedSecret, condition,
+        names::RENEW_REQUESTED_ANNOTATION,
     },
     certificate::{CertificateFacts, KeyAlgorithm, NameConstraints, PrivateKeySpec, Subject},
     layout::LayoutRecord,
@@ -97,6 +99,8 @@ fn certificate() -> CertificateFacts {
 fn view() -> SecretView {
     SecretView {
         changed_by: None,
+        deletion_policy: Some(DeletionPolicy::Delete),
+        owners: Vec::new(),
         spoilt: None,
         layout: LayoutRecord::default(),
         previous_not_after: None,

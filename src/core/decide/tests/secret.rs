@@ -14,6 +14,7 @@ fn abandoned(fault: Option<&str>) -> Observed {
         resource_version: "7".into(),
         owners: Vec::new(),
         whose: "belongs to nobody any more".into(),
+        is_retained: false,
         fault: fault.map(ToOwned::to_owned),
     };
     Observed { secret: SecretState::Abandoned(Box::new(found)), ..observed() }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     api::{
-        SecretTemplate,
+        DeletionPolicy, SecretTemplate,
         names::{ADOPT_SECRET_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
     },
     certificate::Subject,
@@ -123,6 +123,18 @@ pub fn unreported() -> World {
 pub fn asks_to_adopt(world: &mut World) {
     world.find_abandoned_secret();
     world.annotate(ADOPT_SECRET_ANNOTATION, "true");
+}
+
+pub fn suspend(world: &mut World) {
+    world.edit(|object| object.spec.suspend = true);
+}
+
+pub fn resume(world: &mut World) {
+    world.edit(|object| object.spec.suspend = false);
+}
+
+pub fn retain(world: &mut World) {
+    world.edit(|object| object.spec.deletion_policy = DeletionPolicy::Retain);
 }
 
 /// What a process does that stops.

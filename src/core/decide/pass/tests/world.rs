@@ -228,8 +228,17 @@ impl World {
             resource_version: "0".into(),
             owners: Vec::new(),
             whose: "belonged to an object that is gone".into(),
+            is_retained: false,
             fault: None,
         }));
+    }
+
+    /// An object of this name has left the Secret behind, as `deletionPolicy: Retain` asks.
+    pub fn find_retained_secret(&mut self) {
+        self.find_abandoned_secret();
+        if let SecretState::Abandoned(found) = &mut self.secret {
+            found.is_retained = true;
+        }
     }
 
     fn next_version(&mut self) {

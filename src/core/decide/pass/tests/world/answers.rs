@@ -177,6 +177,7 @@ impl World {
             Write::Unsaved => self.kept.clone().map(|content| self.view(content)),
             Write::Repaired { with_issuer } => self.secret.ours().cloned().map(|view| self.repaired(view, with_issuer)),
             Write::Adopted => Some(self.adopted()),
+            Write::DeletionPolicy => self.secret.ours().cloned().map(|view| self.owned(view)),
         };
         let mut view = view.expect("there is something to write");
         self.versions += 1;
@@ -188,6 +189,8 @@ impl World {
     fn view(&self, content: Content) -> SecretView {
         let uid = self.secret.ours().map_or_else(|| format!("secret-{}", self.versions), |view| view.uid.clone());
         let view = SecretView {
+            deletion_policy: None,
+            owners: Vec::new(),
             changed_by: None,
             spoilt: None,
             layout: LayoutRecord::default(),
@@ -212,7 +215,7 @@ impl World {
     fn repaired(&self, view: SecretView, with_issuer: bool) -> SecretView {
         let layout = LayoutRecord { digest: layout::digest(&self.object.spec), ..LayoutRecord::default() };
         let previous_not_after = view.previous_not_after.filter(|not_after| *not_after > self.now);
-        let view = SecretView { complete: true, spoilt: None, layout, previous_not_after, ..view };
+        let view = self.owned(SecretView { complete: true, spoilt: None, layout, previous_not_after, ..view });
         match self.issuer.usable().and_then(IssuerFacts::ca).filter(|_| with_issuer) {
             Some(ca) => SecretView {
                 ca_digest: Some(ca.ca_digest.clone()),
@@ -221,6 +224,11 @@ impl World {
             },
             None => view,
         }
+    }
+
+    /// The same, with the controller that the object asks for.
+    fn owned(&self, view: SecretView) -> SecretView {
+        SecretView { deletion_policy: Some(self.object.spec.deletion_policy), ..view }
     }
 
     /// The Secret of an object that is gone holds a certificate of the same user and issuer.

@@ -1,0 +1,253 @@
+//! Objects that were deleted: whoever waits for their Secret looks again, and an Event tells of running pods that use it.
+//!
+//! There is no finalizer, so nothing holds a deletion up, and the Event is about an object that is gone. Pods are listed only when an
+//! object was deleted: there is no watch of them, and no cost at rest.
+//!
+//! # Guarantees
+//!
+//! - Nothing is said of a Secret that stays: one with `deletionPolicy: Retain`, one whose object was deleted with
+//!   `--cascade=orphan`, and one that another object has by now.
+//! - Nothing else depends on this. What fails is logged.
+//!
+//! # Limits
+//!
+//! - A deletion that the watch does not show, because it was interrupted or this process did not lead, is not told.
+
+use std::collections::BTreeMap;
+
+use futures::{
+    StreamExt,
+    channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
+};
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, ObjectMeta},
+    runtime::reflector::ObjectRef,
+};
+use tracing::debug;
+
+use super::{
+    Context, Received, SecretMetadata,
+    kubernetes::{KubernetesError, chain, request},
+};
+use crate::api::{DatabaseUserCertificate, DeletionPolicy, Reason, SecretLocation};
+
+/// How many deletions are told together: pods are listed once for all those of a namespace.
+const TOGETHER: usize = 1000;
+
+/// How many pods the Event names.
+const NAMED: usize = 3;
+
+/// Where the watch puts objects that were deleted.
+pub(super) struct Deletions(UnboundedSender<Received<DatabaseUserCertificate>>);
+
+/// Objects that were deleted, in the order in which the watch showed them.
+pub(super) struct Deleted(UnboundedReceiver<Received<DatabaseUserCertificate>>);
+
+impl Deletions {
+    pub(super) fn new() -> (Self, Deleted) {
+        let (sender, receiver) = unbounded();
+        (Self(sender), Deleted(receiver))
+    }
+
+    /// The watch has shown that this object was deleted. A send fails only when the process stops.
+    pub(super) fn saw(&self, object: &Received<DatabaseUserCertificate>) {
+        let _ = self.0.unbounded_send(object.clone());
+    }
+}
+
+impl Deleted {
+    /// Tells of each deletion, until the process ends.
+    pub(super) async fn tell(self, context: &Context) {
+        let mut deleted = self.0.ready_chunks(TOGETHER);
+        while let Some(objects) = deleted.next().await {
+            let mut by_namespace: BTreeMap<String, Vec<_>> = BTreeMap::new();
+            for object in objects {
+                context.secret_watches.wake_waiting(&SecretLocation::of(&object));
+                by_namespace.entry(object.namespace().unwrap_or_default()).or_default().push(object);
+            }
+            for (namespace, objects) in by_namespace {
+                if let Err(error) = tell_of_pods(context, &namespace, objects).await {
+                    debug!(namespace, error = chain(&error), "whether pods use the Secrets of deleted objects is not known");
+                }
+            }
+        }
+        // The watch has ended, and what else the process has to do goes on.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Publishes an Event for each of these objects whose Secret goes and is used.
+async fn tell_of_pods(
+    context: &Context,
+    namespace: &str,
+    objects: Vec<Received<DatabaseUserCertificate>>,
+) -> Result<(), KubernetesError> {
+    let concerned: Vec<_> = objects.into_iter().filter(|object| had_certificate(object)).collect();
+    if concerned.is_empty() || is_being_deleted(context, namespace) || !context.settings.leadership.may_act() {
+        return Ok(());
+    }
+    let pods = Api::<Received<Pod>>::namespaced(context.client.clone(), namespace);
+    // From the cache of the API server.
+    let pods = request("list pods", pods.list(&ListParams::default().match_any())).await?.items;
+    let secrets = Api::<SecretMetadata>::namespaced(context.client.clone(), namespace);
+    for object in concerned {
+        let name = object.secret_name();
+        let users = users_of(&pods, &name);
+        if users.is_empty() {
+            continue;
+        }
+        let found = request("read the Secret", secrets.get_opt(&name)).await?;
+        if found.is_none_or(|secret| goes_with(&object, &secret.metadata)) {
+            context.settings.metrics.warned(Reason::SecretInUse);
+            context.events.publish(&*object, Reason::SecretInUse, &sentence(&name, &users)).await;
+        }
+    }
+    Ok(())
+}
+
+/// Whether the Secret of the object held a certificate and was to be deleted.
+fn had_certificate(object: &DatabaseUserCertificate) -> bool {
+    object.spec.deletion_policy == DeletionPolicy::Delete
+        && object.status.as_ref().is_some_and(|status| status.serial_number.is_some())
+}
+
+/// Whether a Secret that is still there will be deleted: the object that is gone is its only owner. One without owners was left behind,
+/// and one with other owners is theirs.
+fn goes_with(object: &DatabaseUserCertificate, secret: &ObjectMeta) -> bool {
+    let mut owners = secret.owner_references.iter().flatten().peekable();
+    owners.peek().is_some() && owners.all(|owner| Some(&owner.uid) == object.metadata.uid.as_ref())
+}
+
+/// In a namespace that is being deleted everything goes, and no Event can be made.
+fn is_being_deleted(context: &Context, namespace: &str) -> bool {
+    let known = context.namespaces.as_ref().and_then(|namespaces| namespaces.get(&ObjectRef::new(namespace)));
+    known.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
+}
+
+/// The names of the running pods that use a Secret of their namespace, in alphabetical order.
+fn users_of(pods: &[Received<Pod>], secret: &str) -> Vec<String> {
+    let runs = |pod: &Pod| {
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+        pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    let users = pods.iter().filter(|pod| runs(pod) && pod.spec.as_ref().is_some_and(|spec| uses(spec, secret)));
+    let mut names: Vec<String> = users.map(ResourceExt::name_any).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Whether a pod uses the Secret: as a volume, in a projected volume, for a CSI driver, or in the environment of a container.
+fn uses(spec: &PodSpec, secret: &str) -> bool {
+    let is_it = |name: Option<&str>| name == Some(secret);
+    let in_volume = spec.volumes.iter().flatten().any(|volume| {
+        let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
+        is_it(volume.secret.as_ref().and_then(|secret| secret.secret_name.as_deref()))
+            || projected.filter_map(|source| source.secret.as_ref()).any(|projected| projected.name == secret)
+            || volume
+                .csi
+                .iter()
+                .filter_map(|csi| csi.node_publish_secret_ref.as_ref())
+                .any(|reference| reference.name == secret)
+    });
+    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+    let in_environment = containers.flat_map(|container| {
+        let values =
+            container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()?.secret_key_ref.as_ref());
+        let all = container.env_from.iter().flatten().filter_map(|source| source.secret_ref.as_ref());
+        values.map(|reference| reference.name.as_str()).chain(all.map(|reference| reference.name.as_str()))
+    });
+    in_volume || in_environment.into_iter().any(|name| name == secret)
+}
+
+fn sentence(secret: &str, users: &[String]) -> String {
+    let named = users.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = users.len().saturating_sub(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let (pods, use_it) = if users.len() == 1 { ("pod", "uses") } else { ("pods", "use") };
+    format!(
+        "the Secret {secret} is deleted with this object, and {} running {pods} {use_it} it: {named}{more}; a pod that starts without it waits for it. Make the DatabaseUserCertificate again, or move the pods; spec.deletionPolicy: Retain keeps a Secret",
+        users.len()
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(name: &str, spec: &Value, status: &Value) -> Received<Pod> {
+        let mut spec = spec.clone();
+        if spec.get("containers").is_none() {
+            spec["containers"] = json!([{ "name": "app" }]);
+        }
+        serde_json::from_value::<Pod>(json!({ "metadata": { "name": name }, "spec": spec, "status": status })).unwrap().into()
+    }
+
+    fn container(content: Value) -> Value {
+        let mut container = content;
+        container["name"] = json!("app");
+        json!([container])
+    }
+
+    #[rstest]
+    #[case::volume(json!({ "volumes": [{ "name": "v", "secret": { "secretName": "orders" } }] }), true)]
+    #[case::projected(
+        json!({ "volumes": [{ "name": "v", "projected": { "sources": [{ "configMap": { "name": "x" } }, { "secret": { "name": "orders" } }] } }] }),
+        true
+    )]
+    #[case::csi(json!({ "volumes": [{ "name": "v", "csi": { "driver": "d", "nodePublishSecretRef": { "name": "orders" } } }] }), true)]
+    #[case::variable(
+        json!({ "containers": container(json!({ "env": [{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "orders", "key": "k" } } }] })) }),
+        true
+    )]
+    #[case::all_variables(json!({ "initContainers": container(json!({ "envFrom": [{ "secretRef": { "name": "orders" } }] })) }), true)]
+    #[case::another_secret(json!({ "volumes": [{ "name": "v", "secret": { "secretName": "other" } }] }), false)]
+    #[case::config_map_of_that_name(json!({ "volumes": [{ "name": "v", "configMap": { "name": "orders" } }] }), false)]
+    #[case::nothing(json!({}), false)]
+    fn a_pod_uses_a_secret_wherever_it_names_it(#[case] spec: Value, #[case] uses_it: bool) {
+        let pods = [pod("a", &spec, &json!({ "phase": "Running" }))];
+        assert_eq!(users_of(&pods, "orders").len(), usize::from(uses_it));
+    }
+
+    #[test]
+    fn three_of_the_running_pods_are_named_and_all_are_counted() {
+        let volume = json!({ "volumes": [{ "name": "v", "secret": { "secretName": "orders" } }] });
+        let with_phase = |name: &str, phase: &str| pod(name, &volume, &json!({ "phase": phase }));
+        let mut pods = vec![
+            with_phase("d", "Running"),
+            with_phase("c", "Pending"),
+            with_phase("done", "Succeeded"),
+            with_phase("b", "Running"),
+            with_phase("failed", "Failed"),
+            with_phase("a", "Running"),
+        ];
+        let said = sentence("orders", &users_of(&pods, "orders"));
+        assert!(
+            said.starts_with("the Secret orders is deleted with this object, and 4 running pods use it: a, b, c and 1 more;"),
+            "{said}"
+        );
+        pods.truncate(1);
+        let said = sentence("orders", &users_of(&pods, "orders"));
+        assert!(said.contains("1 running pod uses it: d;"), "{said}");
+    }
+
+    #[test]
+    fn a_secret_that_has_lost_its_owner_or_has_another_stays() {
+        let object: DatabaseUserCertificate = serde_json::from_value(json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": "orders", "uid": "1" }, "spec": {},
+        }))
+        .unwrap();
+        let goes = |uids: &[&str]| {
+            let owners: Vec<Value> =
+                uids.iter().map(|uid| json!({ "apiVersion": "v1", "kind": "X", "name": "x", "uid": uid })).collect();
+            goes_with(&object, &serde_json::from_value(json!({ "ownerReferences": owners })).unwrap())
+        };
+        assert!(goes(&["1"]));
+        assert!(!goes(&[]) && !goes(&["2"]) && !goes(&["1", "2"]));
+    }
+}
