@@ -138,8 +138,8 @@ impl Program {
     async fn python(&self) -> Result<Vec<String>, String> {
         needed("python3", "Python 3.9 or newer with venv (Debian: python3-venv)")?;
         let python = self.path("venv/bin/python");
-        self.fetch("requirements.txt", async || {
-            self.tool("python3", &["-m", "venv", "--clear", "venv"]).await?;
+        self.fetch("requirements.txt", &self.folder.join("venv"), async || {
+            self.tool("python3", &["-m", "venv", "venv"]).await?;
             self.tool(&python, &["-m", "pip", "install", "-q", "--require-hashes", "-r", "requirements.txt"]).await
         })
         .await?;
@@ -154,7 +154,7 @@ impl Program {
         if (parts.next(), parts.next()) < (Some(20), Some(19)) {
             return Err(format!("{needs} (here is {})", version.trim()));
         }
-        self.fetch("package-lock.json", async || {
+        self.fetch("package-lock.json", &self.folder.join("node_modules"), async || {
             self.tool("npm", &["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).await
         })
         .await?;
@@ -181,19 +181,21 @@ impl Program {
             needed(program, needs)?;
         }
         // One copy of the drivers for both programs.
-        let jars = repository().join("target/databases/jars").display().to_string();
-        self.fetch("jars.sha256", async || {
-            let output = format!("-DoutputDirectory={jars}");
+        let jars = repository().join("target/databases/jars");
+        self.fetch("jars.sha256", &jars, async || {
+            let output = format!("-DoutputDirectory={}", jars.display());
             self.tool("mvn", &["-q", "-B", "dependency:copy-dependencies", &output]).await
         })
         .await?;
         let mut check = Command::new("sha256sum");
         check.args(["--check", "--quiet", &self.path("jars.sha256")]).current_dir(&jars);
         run(&mut check, "").await.expect_success();
-        let class_path = format!("{jars}/*:.");
+        let class_path = format!("{}/*:.", jars.display());
         let connect = class.replace("Program", ".java");
         self.compiler("javac", &["-cp", &class_path, &format!("{class}.java"), &format!("Connect{connect}")]).await;
-        Ok(["java", "-cp", &class_path, class].map(ToOwned::to_owned).to_vec())
+        // Without a library for its log the driver warns of that alone.
+        let quiet = "-Djava.util.logging.config.file=/dev/null";
+        Ok(["java", quiet, "-cp", &class_path, class].map(ToOwned::to_owned).to_vec())
     }
 
     fn path(&self, name: &str) -> String {
@@ -220,12 +222,13 @@ impl Program {
         self.run_tool(program, arguments).await.expect_success();
     }
 
-    /// Fetches what a lock file names, unless it was fetched already.
-    async fn fetch(&self, lock: &str, fetched: impl AsyncFnOnce() -> Result<(), String>) -> Result<(), String> {
-        let (wanted, done) = (fs::read(self.folder.join(lock)).unwrap(), self.folder.join(format!("{lock}.fetched")));
+    /// Fetches into a folder what a lock file names, unless it was fetched already. What was fetched before goes.
+    async fn fetch(&self, lock: &str, into: &Path, fetched: impl AsyncFnOnce() -> Result<(), String>) -> Result<(), String> {
+        let (wanted, done) = (fs::read(self.folder.join(lock)).unwrap(), into.join(format!("{lock}.fetched")));
         if fs::read(&done).is_ok_and(|content| content == wanted) {
             return Ok(());
         }
+        let _ = fs::remove_dir_all(into);
         fetched().await?;
         fs::write(done, wanted).unwrap();
         Ok(())

@@ -2,7 +2,7 @@
 
 use bson::{Bson, DateTime, Document, doc};
 
-use super::session::Session;
+use super::{ledger::Refusal, session::Session};
 
 /// The version that it tells; `WIRE_VERSION` belongs to it.
 const VERSION: &str = "7.0.0";
@@ -14,9 +14,8 @@ pub(super) fn answer(session: &mut Session<'_>, command: &Document) -> Document 
     match name.to_lowercase().as_str() {
         "hello" | "ismaster" => hello(session, command),
         "authenticate" => match session.authenticate(command, false) {
-            Some(answer) => success(answer),
-            // mongod does not say why, so that nobody learns which users exist.
-            None => failure(18, "AuthenticationFailed", "Authentication failed."),
+            Ok(answer) => success(answer),
+            Err(refusal) => refused(&refusal),
         },
         "ping" | "endsessions" | "killcursors" => success(doc! {}),
         "buildinfo" => success(build_info()),
@@ -26,6 +25,19 @@ pub(super) fn answer(session: &mut Session<'_>, command: &Document) -> Document 
         }
         "find" | "aggregate" => success(no_documents(command)),
         _ => failure(59, "CommandNotFound", &format!("no such command: '{name}'")),
+    }
+}
+
+/// mongod names a user that it does not know and a wrong database; of everything else it says no more than that it failed.
+fn refused(refusal: &Refusal) -> Document {
+    match refusal {
+        Refusal::UnknownUser(name) => {
+            failure(11, "UserNotFound", &format!("Could not find user \"{name}\" for db \"$external\""))
+        }
+        Refusal::OtherDatabase(_) => {
+            failure(17, "ProtocolError", "X.509 authentication must always use the $external database.")
+        }
+        _ => failure(18, "AuthenticationFailed", "Authentication failed."),
     }
 }
 
@@ -49,9 +61,9 @@ fn hello(session: &mut Session<'_>, command: &Document) -> Document {
     };
     let primary = if command.contains_key("hello") { "isWritablePrimary" } else { "ismaster" };
     answer.insert(primary, true);
-    // A refusal is told by what is missing: the client then asks with `authenticate`, and gets the error.
+    // As with mongod, a refusal is told by what is missing: the client then asks with `authenticate`, and gets the error.
     let login = command.get_document("speculativeAuthenticate").ok();
-    if let Some(login) = login.and_then(|asked| session.authenticate(asked, true)) {
+    if let Some(login) = login.and_then(|asked| session.authenticate(asked, true).ok()) {
         answer.insert("speculativeAuthenticate", login);
     }
     success(answer)

@@ -43,8 +43,10 @@ pub enum Refusal {
     UnknownUser(String),
     /// The client named another user than its certificate does.
     OtherUser(String),
-    /// The client named another database than `$external`, or another mechanism.
-    Protocol(String),
+    /// The client named another database than `$external`.
+    OtherDatabase(String),
+    /// The client named another mechanism than `MONGODB-X509`.
+    OtherMechanism(String),
 }
 
 impl Refusal {

@@ -22,11 +22,11 @@ pub(super) struct Session<'a> {
 }
 
 impl Session<'_> {
-    /// Logs in as this document asks, by itself or within a hello. The answer, or `None` for a refusal.
-    pub(super) fn authenticate(&mut self, asked: &Document, speculative: bool) -> Option<Document> {
+    /// Logs in as this document asks, by itself or within a hello.
+    pub(super) fn authenticate(&mut self, asked: &Document, speculative: bool) -> Result<Document, Refusal> {
         if let Err(refusal) = self.may_log_in(asked, speculative) {
-            self.ledger.refuse(self.connection, refusal);
-            return None;
+            self.ledger.refuse(self.connection, refusal.clone());
+            return Err(refusal);
         }
         let subject = self.identity.subject.clone();
         self.ledger.let_in(Login {
@@ -37,18 +37,18 @@ impl Session<'_> {
             speculative,
         });
         self.user = Some(subject.clone());
-        Some(bson::doc! { "dbname": "$external", "user": subject })
+        Ok(bson::doc! { "dbname": "$external", "user": subject })
     }
 
     fn may_log_in(&self, asked: &Document, speculative: bool) -> Result<(), Refusal> {
         let text = |key: &str| asked.get_str(key).ok();
         if text("mechanism") != Some("MONGODB-X509") {
-            return Err(Refusal::Protocol(format!("mechanism {}", text("mechanism").unwrap_or_default())));
+            return Err(Refusal::OtherMechanism(text("mechanism").unwrap_or_default().to_owned()));
         }
         // Within a hello the document may name the database and is for `$external` by default; else it is that of the command.
         let database = if speculative { text("db").unwrap_or("$external") } else { text("$db").unwrap_or_default() };
         if database != "$external" {
-            return Err(Refusal::Protocol(format!("database {database}")));
+            return Err(Refusal::OtherDatabase(database.to_owned()));
         }
         let subject = &self.identity.subject;
         match text("user").filter(|user| !user.is_empty()) {

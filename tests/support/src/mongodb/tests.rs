@@ -173,27 +173,26 @@ async fn the_old_form_of_a_hello_is_answered_in_the_old_form() {
 }
 
 #[rstest]
-#[case::a_stranger("reports", login("$external"), Refusal::UnknownUser("CN=reports,OU=apps,O=Acme".to_owned()))]
+#[case::a_stranger("reports", login("$external"), 11, Refusal::UnknownUser("CN=reports,OU=apps,O=Acme".to_owned()))]
 #[case::another_name(
     "orders",
     doc! { "authenticate": 1, "mechanism": "MONGODB-X509", "user": "CN=orders", "$db": "$external" },
+    18,
     Refusal::OtherUser("CN=orders".to_owned())
 )]
-#[case::another_database("orders", login("admin"), Refusal::Protocol("database admin".to_owned()))]
+#[case::another_database("orders", login("admin"), 17, Refusal::OtherDatabase("admin".to_owned()))]
 #[case::another_mechanism(
     "orders",
     doc! { "authenticate": 1, "mechanism": "PLAIN", "$db": "$external" },
-    Refusal::Protocol("mechanism PLAIN".to_owned())
+    18,
+    Refusal::OtherMechanism("PLAIN".to_owned())
 )]
 #[tokio::test]
-async fn nobody_else_logs_in(#[case] name: &str, #[case] asked: Document, #[case] refusal: Refusal) {
+async fn nobody_else_logs_in(#[case] name: &str, #[case] asked: Document, #[case] code: i32, #[case] refusal: Refusal) {
     let place = place().await;
     let mut client = place.client(Some(certificate(&place.ca, name, ExtendedKeyUsagePurpose::ClientAuth))).await;
     let answer = client.ask(&asked).await;
-    assert_eq!(
-        (answer.get("code"), answer.get("errmsg")),
-        (Some(&Bson::from(18)), Some(&Bson::from("Authentication failed.")))
-    );
+    assert_eq!(answer.get("code"), Some(&Bson::from(code)));
     let find = client.ask(&doc! { "find": "orders", "$db": "shop" }).await;
     assert_eq!(find.get("code"), Some(&Bson::from(13)));
     assert_eq!(place.mongod.refusals().pop().unwrap().refusal, refusal);
