@@ -1,15 +1,15 @@
-# The operator's image: one binary and the certificates of public CAs. It runs without root. `make image` builds it for a release.
-# The defaults are for trying; a release names both images by digest (NAME@sha256:...), which `make image` insists on.
+# The operator's image: the program, the libraries that it is linked with, and the certificates of public CAs. It runs without root.
+# `make image` builds it for a release. `make image-tar` builds the same image without Docker: it runs the same script and reads the last stage here.
+# The default is for trying; a release names the image by digest (NAME@sha256:...), which `make image` insists on.
 ARG BUILD_IMAGE=rust:1.95-bookworm
-ARG BASE_IMAGE=debian:bookworm-slim
 
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY . .
 RUN cargo build --locked --release --package usercert-operator
+RUN image/root.sh target/release/usercert-operator /root-of-image
 
-FROM ${BASE_IMAGE}
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY --from=build /src/target/release/usercert-operator /usercert-operator
+FROM scratch
+COPY --from=build /root-of-image/ /
 USER 65532:65532
 ENTRYPOINT ["/usercert-operator"]

@@ -8,6 +8,12 @@ TOOL_SOURCES := tests/support/tools
 CHART := charts/usercert-operator
 HELM = $(TOOLS)/helm
 EVIDENCE := $(abspath target/test-evidence)
+# What the chart asks for where nothing else is set.
+IMAGE ?= usercert-operator:$(shell sed -n 's/^appVersion: "\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' $(CHART)/Chart.yaml)
+ARCHIVE ?= target/image.tar
+
+# As the Dockerfile does it: other packages beside it would give it other features. A test compares the two.
+BUILD_OPERATOR := cargo build --locked --release --package usercert-operator
 
 CARGO_FUZZ := target/tools/cargo-fuzz/bin/cargo-fuzz
 # Without sanitizers it runs on the stable toolchain, and there is no unsafe code here for them to find fault with. The release profile
@@ -47,7 +53,8 @@ help: ## List the targets
 .PHONY: demo
 demo: tools ## From nothing to two certificates on a real API server; KEEP=1 leaves everything up
 	@echo "building the operator and the stand-in for Atlas in release mode (minutes the first time)"
-	@cargo build --release --workspace --bins
+	@$(BUILD_OPERATOR)
+	@cargo build --release --package usercert-test-support --bin demo --bin atlas-stand-in
 	@target/release/demo $(if $(KEEP),--keep)
 
 .PHONY: test
@@ -77,6 +84,13 @@ chaos: model tools ## Everything that can go wrong, at every point: the model, r
 	LIMITS=full cargo test --test limits
 	cargo test --test chaos -- --full --lanes 16
 
+.PHONY: e2e
+e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The chart with the operator's own image on a real node, with Pods that mount the Secrets; needs root and containerd
+	@echo "building the operator in release mode (minutes the first time)"
+	$(BUILD_OPERATOR)
+	cargo build --package usercert-test-support --bin secret-reader
+	cargo test --test e2e -- --run
+
 .PHONY: tenancy
 tenancy: tools ## What tenants may try against others, each attempt beside a neighbour that is served; ends with a table
 	cargo test --test tenancy
@@ -94,11 +108,14 @@ databases: tools ## Databases and drivers log in with what the operator wrote, b
 	cargo test --test databases
 
 .PHONY: image
-image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:... BASE_IMAGE=debian@sha256:...; needs docker
-	@for pinned in "$(BUILD_IMAGE)" "$(BASE_IMAGE)"; do \
-	  case "$$pinned" in *@sha256:*) ;; *) echo "give BUILD_IMAGE and BASE_IMAGE as NAME@sha256:DIGEST: a release is built on known images"; exit 1;; esac; \
-	done
-	docker build --build-arg BUILD_IMAGE="$(BUILD_IMAGE)" --build-arg BASE_IMAGE="$(BASE_IMAGE)" --tag "$(IMAGE)" .
+image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:...; needs docker
+	@case "$(BUILD_IMAGE)" in *@sha256:*) ;; *) echo "give BUILD_IMAGE as NAME@sha256:DIGEST: a release is built on a known image"; exit 1;; esac
+	docker build --build-arg BUILD_IMAGE="$(BUILD_IMAGE)" --tag "$(IMAGE)" .
+
+.PHONY: image-tar
+image-tar: ## Build the same image without docker, as an archive: IMAGE=name:tag ARCHIVE=target/image.tar
+	$(BUILD_OPERATOR)
+	@cargo run --quiet --package usercert-test-support --bin image-tar -- --name "$(IMAGE)" --archive "$(ARCHIVE)"
 
 .PHONY: fuzz
 fuzz: $(CARGO_FUZZ) ## Fuzz each target by coverage; SECONDS_EACH=60, TARGET=name for one alone; needs a C++ compiler
@@ -162,6 +179,11 @@ endif
 
 $(TOOLS)/kube-controller-manager: $(TOOL_SOURCES)/control-plane/go.mod
 	$(call go_build,control-plane,k8s.io/kubernetes/cmd/kube-controller-manager,kube-controller-manager)
+
+$(TOOLS)/kubelet: $(TOOL_SOURCES)/control-plane/go.mod
+	$(call go_build,control-plane,k8s.io/kubernetes/cmd/kubelet,kubelet)
+$(TOOLS)/kube-scheduler: $(TOOL_SOURCES)/control-plane/go.mod
+	$(call go_build,control-plane,k8s.io/kubernetes/cmd/kube-scheduler,kube-scheduler)
 
 $(TOOLS)/gitops: $(TOOL_SOURCES)/gitops/go.mod $(wildcard $(TOOL_SOURCES)/gitops/*.go)
 	$(call go_build,gitops,.,gitops)

@@ -158,6 +158,50 @@ async fn reads_that_go_on_failing_do_not_hold_the_new_certificate_back() {
 }
 
 #[tokio::test]
+async fn a_changed_password_holds_no_renewal_back_while_the_secret_cannot_be_read() {
+    let bench = Bench::open("changed-password").await;
+    let shop = &bench.shop;
+    shop.apply_secret("java", &[("password", "before-password-1Ab2")]).await;
+    let format = json!([{ "type": "PKCS12", "passwordSecretRef": { "name": "java", "key": "password" } }]);
+    let before = bench.renewed(json!({ "formats": format })).await;
+    bench.proxy.plan(|asked| is_read_of_secret(asked).then_some(Fault::Refuse(Moment::Before, 500)));
+    shop.apply_secret("java", &[("password", "after-password-3Cd4")]).await;
+    eventually("the change is noticed", || async { (!bench.proxy.played().is_empty()).then_some(()) }).await;
+    let renewed = bench.renew("2").await;
+    assert_ne!(renewed, before);
+    assert_eq!(bench.serial("").await, Some(renewed), "it is written, with the keystore for the new password");
+    bench.proxy.clear();
+    shop.until("orders", "Issuing", "False Issued").await;
+}
+
+#[rstest]
+#[case::cut("cut", Fault::Cut(Moment::Before))]
+#[case::refused("refused", Fault::Refuse(Moment::Before, 500))]
+#[case::halved("halved", Fault::Halve)]
+#[tokio::test]
+async fn a_password_that_cannot_be_read_for_once_is_read_again(#[case] name: &str, #[case] fault: Fault) {
+    let bench = Bench::open(&format!("password-{name}")).await;
+    let shop = &bench.shop;
+    shop.ca_issuer(30).await;
+    shop.apply_secret("java", &[("password", "read-again-password-8Jm5")]).await;
+    let played = AtomicUsize::new(0);
+    bench.proxy.plan(move |asked| {
+        let is_read = asked.method == "GET" && asked.target.split('?').next().unwrap().ends_with("/secrets/java");
+        (is_read && played.fetch_add(1, Ordering::SeqCst) == 0).then(|| fault.clone())
+    });
+    let format = json!([{ "type": "PKCS12", "passwordSecretRef": { "name": "java", "key": "password" } }]);
+    shop.certificate("orders", "ca", json!({ "formats": format })).await;
+    shop.until_ready("orders").await;
+    eventually("the keystore is there", || async {
+        shop.secret("orders").await?.data?.contains_key("keystore.p12").then_some(())
+    })
+    .await;
+    shop.until("orders", "Issuing", "False Issued").await;
+    assert_eq!(bench.proxy.played().values().sum::<usize>(), 1);
+    assert_eq!(shop.status("orders").await.history.len(), 1);
+}
+
+#[tokio::test]
 async fn the_former_pair_goes_when_it_expires() {
     let bench = Bench::open("expiry").await;
     bench.renewed(json!({ "keepPrevious": true, "duration": "2160h" })).await;

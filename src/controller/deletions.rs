@@ -19,7 +19,7 @@ use futures::{
     StreamExt,
     channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded},
 };
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
     api::{ListParams, ObjectMeta},
@@ -31,7 +31,10 @@ use super::{
     Context, Received, SecretMetadata,
     kubernetes::{KubernetesError, chain, request},
 };
-use crate::api::{DatabaseUserCertificate, DeletionPolicy, Reason, SecretLocation};
+use crate::{
+    api::{DatabaseUserCertificate, DeletionPolicy, Reason, SecretLocation},
+    rollout_rules::Uses,
+};
 
 /// How many deletions are told together: pods are listed once for all those of a namespace.
 const TOGETHER: usize = 1000;
@@ -132,33 +135,11 @@ fn users_of(pods: &[Received<Pod>], secret: &str) -> Vec<String> {
         let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
         pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
     };
-    let users = pods.iter().filter(|pod| runs(pod) && pod.spec.as_ref().is_some_and(|spec| uses(spec, secret)));
-    let mut names: Vec<String> = users.map(ResourceExt::name_any).collect();
+    let uses = |pod: &Pod| Uses::of(&serde_json::to_value(&pod.spec).unwrap_or_default(), secret).any();
+    let running = pods.iter().filter(|pod| runs(pod) && uses(pod));
+    let mut names: Vec<String> = running.map(ResourceExt::name_any).collect();
     names.sort_unstable();
     names
-}
-
-/// Whether a pod uses the Secret: as a volume, in a projected volume, for a CSI driver, or in the environment of a container.
-fn uses(spec: &PodSpec, secret: &str) -> bool {
-    let is_it = |name: Option<&str>| name == Some(secret);
-    let in_volume = spec.volumes.iter().flatten().any(|volume| {
-        let projected = volume.projected.iter().flat_map(|projected| projected.sources.iter().flatten());
-        is_it(volume.secret.as_ref().and_then(|secret| secret.secret_name.as_deref()))
-            || projected.filter_map(|source| source.secret.as_ref()).any(|projected| projected.name == secret)
-            || volume
-                .csi
-                .iter()
-                .filter_map(|csi| csi.node_publish_secret_ref.as_ref())
-                .any(|reference| reference.name == secret)
-    });
-    let containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
-    let in_environment = containers.flat_map(|container| {
-        let values =
-            container.env.iter().flatten().filter_map(|variable| variable.value_from.as_ref()?.secret_key_ref.as_ref());
-        let all = container.env_from.iter().flatten().filter_map(|source| source.secret_ref.as_ref());
-        values.map(|reference| reference.name.as_str()).chain(all.map(|reference| reference.name.as_str()))
-    });
-    in_volume || in_environment.into_iter().any(|name| name == secret)
 }
 
 fn sentence(secret: &str, users: &[String]) -> String {
@@ -175,7 +156,6 @@ fn sentence(secret: &str, users: &[String]) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 mod tests {
-    use rstest::rstest;
     use serde_json::{Value, json};
 
     use super::*;
@@ -186,32 +166,6 @@ mod tests {
             spec["containers"] = json!([{ "name": "app" }]);
         }
         serde_json::from_value::<Pod>(json!({ "metadata": { "name": name }, "spec": spec, "status": status })).unwrap().into()
-    }
-
-    fn container(content: Value) -> Value {
-        let mut container = content;
-        container["name"] = json!("app");
-        json!([container])
-    }
-
-    #[rstest]
-    #[case::volume(json!({ "volumes": [{ "name": "v", "secret": { "secretName": "orders" } }] }), true)]
-    #[case::projected(
-        json!({ "volumes": [{ "name": "v", "projected": { "sources": [{ "configMap": { "name": "x" } }, { "secret": { "name": "orders" } }] } }] }),
-        true
-    )]
-    #[case::csi(json!({ "volumes": [{ "name": "v", "csi": { "driver": "d", "nodePublishSecretRef": { "name": "orders" } } }] }), true)]
-    #[case::variable(
-        json!({ "containers": container(json!({ "env": [{ "name": "A", "valueFrom": { "secretKeyRef": { "name": "orders", "key": "k" } } }] })) }),
-        true
-    )]
-    #[case::all_variables(json!({ "initContainers": container(json!({ "envFrom": [{ "secretRef": { "name": "orders" } }] })) }), true)]
-    #[case::another_secret(json!({ "volumes": [{ "name": "v", "secret": { "secretName": "other" } }] }), false)]
-    #[case::config_map_of_that_name(json!({ "volumes": [{ "name": "v", "configMap": { "name": "orders" } }] }), false)]
-    #[case::nothing(json!({}), false)]
-    fn a_pod_uses_a_secret_wherever_it_names_it(#[case] spec: Value, #[case] uses_it: bool) {
-        let pods = [pod("a", &spec, &json!({ "phase": "Running" }))];
-        assert_eq!(users_of(&pods, "orders").len(), usize::from(uses_it));
     }
 
     #[test]

@@ -63,14 +63,14 @@ pub(crate) async fn read(context: &Context, object: &DatabaseUserCertificate) ->
     };
     let api = Api::<Received<Secret>>::namespaced(context.client.clone(), &location.namespace);
     let found = tokio::time::timeout(LIMIT, request("read the keystore's password", api.get_opt(&location.name))).await;
+    let passing = |fault: &str| NamedPassword { is_passing: true, ..unusable(reference, fault) };
     match found {
+        Ok(Ok(Some(secret))) if secret.unreadable().is_some() => passing("cannot be read: the answer is cut short"),
         Ok(Ok(Some(secret))) => NamedPassword { version: Some(version(&secret)), ..password_in(reference, &secret) },
         Ok(Ok(None)) => unusable(reference, "does not exist: create it, or leave passwordSecretRef out"),
-        Ok(Err(error)) => {
-            let is_passing = !error.is_denied();
-            NamedPassword { is_passing, ..unusable(reference, &format!("cannot be read: {}", error.explanation())) }
-        }
-        Err(_) => NamedPassword { is_passing: true, ..unusable(reference, "cannot be read: the API server does not answer") },
+        Ok(Err(error)) if error.is_denied() => unusable(reference, &format!("cannot be read: {}", error.explanation())),
+        Ok(Err(error)) => passing(&format!("cannot be read: {}", error.explanation())),
+        Err(_) => passing("cannot be read: the API server does not answer"),
     }
 }
 

@@ -9,6 +9,7 @@ mod kubernetes;
 mod memory;
 mod pass;
 mod received;
+mod rollout;
 pub mod secret;
 mod status;
 mod triggers;
@@ -19,17 +20,23 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::{Client, ResourceExt, api::DynamicObject, core::PartialObjectMeta, runtime::reflector::Store};
+use kube::{
+    Client, ResourceExt,
+    api::DynamicObject,
+    core::{GroupVersionKind, PartialObjectMeta},
+    runtime::reflector::Store,
+};
 use url::Url;
 
 use self::{
     events::Events,
     issuers::IssuerDirectory,
     memory::Memory,
+    rollout::Rollouts,
     triggers::{Triggers, Waiting},
     watches::{by_name::NameWatches, lists::Lists},
 };
-use usercert_operator_core::{api, certificate, decide, layout};
+use usercert_operator_core::{api, certificate, decide, layout, rollout as rollout_rules};
 use usercert_operator_issuer as issuer;
 use usercert_operator_runtime as runtime;
 
@@ -103,6 +110,8 @@ pub struct Settings {
     pub metrics: Arc<Metrics>,
     /// Whether certificates may be made.
     pub leadership: Leadership,
+    /// The kinds of workloads that rollouts may change besides those of `apps/v1`. `None`: rollouts are off.
+    pub rollout_kinds: Option<Vec<GroupVersionKind>>,
     /// How long a stopping process tries to save certificates that are in memory alone.
     pub stop_limit: Duration,
 }
@@ -124,6 +133,7 @@ struct Context {
     atlas: AtlasAccess,
     events: Events,
     memory: Arc<Memory>,
+    rollouts: Rollouts,
     lists: Lists,
     issuers: IssuerDirectory,
     /// The issuers that `AtlasDatabaseUser`s amount to.
@@ -160,6 +170,7 @@ impl Context {
         self.memory.forget_unreadable(&Waiting::Certificate(name.clone()));
         self.settings.turns.forget(name);
         self.settings.metrics.forget(name);
+        self.rollouts.forget(name, &self.settings.metrics);
         self.forget_user(name);
         self.secret_watches.forget(&Waiting::Certificate(name.clone()));
         self.secret_watches.forget(&Waiting::KeystorePassword(name.clone()));

@@ -28,6 +28,7 @@ use super::{
     kubernetes::chain,
     memory::Memory,
     pass::{after_error, drain, reconcile},
+    rollout::Rollouts,
     triggers::{Triggered, Triggers, Waiting},
     watches::{
         by_name::NameWatches,
@@ -89,6 +90,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         settings: settings.clone(),
         atlas: settings.atlas_access(),
         memory,
+        rollouts: Rollouts::default(),
         lists,
         issuers: IssuerDirectory::default(),
         user_issuers: IssuerDirectory::default(),

@@ -5,12 +5,14 @@
 //! - [`connection`]: what tells clients how to reach the database.
 //! - [`decide`]: the rules, and the order of the steps of a pass.
 //! - [`layout`]: what a Secret holds.
+//! - [`rollout`]: which workload is moved next to a new certificate.
 
 pub mod api;
 pub mod certificate;
 pub mod connection;
 pub mod decide;
 pub mod layout;
+pub mod rollout;
 
 // The derive macros for custom resources name the crate `kube`. That one would bring a client along, so this crate stands in for it.
 extern crate self as kube;

@@ -3,6 +3,7 @@
 use std::{ffi::OsStr, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
+use kube::core::GroupVersionKind;
 use url::Url;
 use usercert_operator_core::api::SecretLocation;
 
@@ -78,6 +79,14 @@ pub struct RunArguments {
     /// of every project. Default: none.
     #[arg(long = "lend-credentials-to", env = "LEND_CREDENTIALS_TO", value_delimiter = ',', value_name = "NAMESPACE")]
     pub lend_credentials_to: Vec<String>,
+    /// Change workloads for objects with spec.rollout, so that their pods get each new certificate. The operator then needs the
+    /// rights to look at workloads, Pods and Jobs and to change workloads. Default: false.
+    #[arg(long, env = "ROLLOUT", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub rollout: bool,
+    /// A further kind of workloads that rollouts may change, as GROUP/VERSION/KIND, such as argoproj.io/v1alpha1/Rollout; may be
+    /// repeated. Its objects have spec.template and spec.selector as a Deployment has.
+    #[arg(long = "rollout-kind", env = "ROLLOUT_KINDS", value_delimiter = ',', value_parser = workload_kind, value_name = "GROUP/VERSION/KIND")]
+    pub rollout_kinds: Vec<GroupVersionKind>,
     /// The format of log lines; RUST_LOG selects which lines are written (default: info).
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -126,6 +135,13 @@ fn namespaced_name(text: &str) -> Result<SecretLocation, String> {
             Ok(SecretLocation::new(namespace, name))
         }
         _ => Err("give NAMESPACE/NAME".to_owned()),
+    }
+}
+
+fn workload_kind(text: &str) -> Result<GroupVersionKind, String> {
+    match text.trim().split('/').collect::<Vec<_>>()[..] {
+        [group, version, kind] if ![group, version, kind].contains(&"") => Ok(GroupVersionKind::gvk(group, version, kind)),
+        _ => Err("give GROUP/VERSION/KIND, such as argoproj.io/v1alpha1/Rollout".to_owned()),
     }
 }
 
@@ -190,5 +206,16 @@ mod tests {
         ]);
         assert_eq!(hosts(&said), ["https://a/", "http://b:8080/", "https://c/"]);
         assert_eq!(said.lend_credentials_to, ["shop", "bank", "post"]);
+    }
+
+    #[test]
+    fn rollouts_are_off_unless_it_is_said_and_further_kinds_have_three_parts() {
+        assert!(!run(&[]).rollout && run(&["--rollout"]).rollout && !run(&["--rollout=false"]).rollout);
+        let kinds = run(&["--rollout-kind=argoproj.io/v1alpha1/Rollout,example.com/v1/Worker"]).rollout_kinds;
+        assert_eq!(kinds[0], GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout"));
+        assert_eq!(kinds[1], GroupVersionKind::gvk("example.com", "v1", "Worker"));
+        for refused in ["Rollout", "v1/Pod", "a//C", "a/b/c/d"] {
+            assert!(workload_kind(refused).is_err(), "{refused}");
+        }
     }
 }

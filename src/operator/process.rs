@@ -128,6 +128,7 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
             users: Arc::clone(&users),
             metrics: Arc::clone(&metrics),
             leadership: leadership.clone(),
+            rollout_kinds: arguments.rollout.then(|| arguments.rollout_kinds.clone()),
             stop_limit: arguments.stop_limit,
         };
         controller::run(client.clone(), settings, readiness.clone())

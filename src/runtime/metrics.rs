@@ -51,6 +51,7 @@ pub struct Metrics {
     unaccounted_expiry: Family<ObjectLabels, Gauge>,
     suspended: Family<ObjectLabels, Gauge>,
     reconciled: Histogram,
+    rollout_behind: Gauge,
     leading: Gauge,
     leader: Family<HolderLabels, Gauge>,
 }
@@ -66,6 +67,7 @@ impl Default for Metrics {
             unaccounted_expiry: Family::default(),
             suspended: Family::default(),
             reconciled: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
+            rollout_behind: Gauge::default(),
             leading: Gauge::default(),
             leader: Family::default(),
         };
@@ -99,6 +101,11 @@ impl Metrics {
             self.suspended.clone(),
         );
         registry.register("usercert_reconcile_seconds", "Duration of the passes over certificates", self.reconciled.clone());
+        registry.register(
+            "usercert_rollout_workloads_behind",
+            "Workloads of rollouts whose pods do not have the certificate in the Secret yet",
+            self.rollout_behind.clone(),
+        );
         registry.register("usercert_leading", "1 if this process leads, else 0", self.leading.clone());
         registry.register("usercert_leader", "1, with the identity of the process that leads", self.leader.clone());
         self
@@ -147,6 +154,11 @@ impl Metrics {
     pub fn forget(&self, object: &ObjectKey) {
         self.unaccounted(object, None);
         self.suspended(object, false);
+    }
+
+    /// Notes that so many more workloads are behind their certificate, or so many fewer.
+    pub fn rollout_behind(&self, change: i64) {
+        self.rollout_behind.inc_by(change);
     }
 
     /// Notes how long a pass took.

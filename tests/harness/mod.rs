@@ -25,7 +25,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, Client, api::PostParams, core::GroupVersionKind};
 use serde_json::json;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 use usercert_operator::{
@@ -158,6 +158,7 @@ pub struct Operator {
     config: kube::Config,
     scopes: Vec<Scope>,
     atlas_url: String,
+    rollout_kinds: Option<Vec<GroupVersionKind>>,
     pub metrics: Arc<Metrics>,
     clock_offset: Arc<AtomicI64>,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -167,7 +168,13 @@ impl Operator {
     /// One that is not started yet.
     pub fn new(config: kube::Config, scopes: Vec<Scope>, atlas_url: String) -> Self {
         let (metrics, clock_offset, tasks) = (Arc::default(), Arc::default(), Mutex::default());
-        Self { config, scopes, atlas_url, metrics, clock_offset, tasks }
+        let rollout_kinds = Some(vec![GroupVersionKind::gvk("example.com", "v1", "Worker")]);
+        Self { config, scopes, atlas_url, rollout_kinds, metrics, clock_offset, tasks }
+    }
+
+    /// One that changes no workload.
+    pub fn without_rollout(self) -> Self {
+        Self { rollout_kinds: None, ..self }
     }
 
     /// Starts it with nothing remembered, as a new process would.
@@ -195,6 +202,7 @@ impl Operator {
                 users: Arc::clone(&users),
                 metrics: Arc::clone(&self.metrics),
                 leadership: Leadership::alone(),
+                rollout_kinds: self.rollout_kinds.clone(),
                 stop_limit: Duration::from_mins(1),
             };
             let run = controller::run(client.clone(), settings, readiness.clone());
@@ -234,10 +242,12 @@ async fn install_chart(control_plane: &ControlPlane, namespaces: &[&str]) {
         create_namespace(&client, namespace).await;
     }
     let chart = repository().join("charts/usercert-operator");
+    let worker = json!({ "group": "example.com", "version": "v1", "kind": "Worker", "resource": "workers" });
     let output = Command::new(tool("helm").unwrap())
         .args(["install", "usercert-operator"])
         .arg(chart)
         .args(["--namespace", "usercert-system", "--create-namespace", "--set", "replicaCount=0,rollout.enabled=true"])
+        .arg(format!("--set-json=rollout.kinds={}", json!([worker])))
         .arg(format!("--set-json=watchNamespaces={}", json!(namespaces)))
         .env("KUBECONFIG", control_plane.kubeconfig())
         .output()

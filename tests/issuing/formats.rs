@@ -16,12 +16,10 @@ use crate::{
 
 const OURS: [&str; 4] = ["ca.crt", "tls-combined.pem", "tls.crt", "tls.key"];
 
-const PREVIOUS: [&str; 3] = ["previous-tls-combined.pem", "previous-tls.crt", "previous-tls.key"];
-
-type Data = BTreeMap<String, Vec<u8>>;
+pub type Data = BTreeMap<String, Vec<u8>>;
 
 /// Every format, under its default name.
-fn every_format() -> Value {
+pub fn every_format() -> Value {
     json!([{ "type": "PKCS12" }, { "type": "PKCS8DER" }, { "type": "CombinedPEM" }, { "type": "Chain" }, { "type": "CA" }])
 }
 
@@ -29,12 +27,12 @@ fn data_of(secret: &Secret) -> Data {
     secret.data.iter().flatten().map(|(key, value)| (key.clone(), value.0.clone())).collect()
 }
 
-async fn data(shop: &Shop, name: &str) -> Data {
+pub async fn data(shop: &Shop, name: &str) -> Data {
     shop.secret(name).await.map(|secret| data_of(&secret)).unwrap_or_default()
 }
 
 /// Waits until these are the entries, besides those that are always there.
-async fn until_entries(shop: &Shop, name: &str, expected: &[&str]) -> Data {
+pub async fn until_entries(shop: &Shop, name: &str, expected: &[&str]) -> Data {
     let expected: BTreeSet<&str> = expected.iter().copied().chain(OURS).collect();
     eventually(&format!("{name} has the entries {expected:?}"), || async {
         let data = data(shop, name).await;
@@ -43,7 +41,7 @@ async fn until_entries(shop: &Shop, name: &str, expected: &[&str]) -> Data {
     .await
 }
 
-fn pair_in(data: &Data, prefix: &str) -> CertificatePair {
+pub fn pair_in(data: &Data, prefix: &str) -> CertificatePair {
     let entry = |name: &str| data[&format!("{prefix}{name}")].as_slice();
     let pair = CertificatePair::parse(entry("tls.crt"), entry("tls.key")).unwrap();
     let combined = CertificatePair::parse_combined(entry("tls-combined.pem")).unwrap();
@@ -51,7 +49,7 @@ fn pair_in(data: &Data, prefix: &str) -> CertificatePair {
     pair
 }
 
-fn serial(data: &Data, prefix: &str) -> String {
+pub fn serial(data: &Data, prefix: &str) -> String {
     pair_in(data, prefix).facts().serial_number.to_string()
 }
 
@@ -96,7 +94,7 @@ async fn until_keystore_of(shop: &Shop, name: &str, expected: &str, password: &s
     .await;
 }
 
-async fn renew(shop: &Shop, name: &str, value: &str) -> String {
+pub async fn renew(shop: &Shop, name: &str, value: &str) -> String {
     let before = shop.status(name).await.serial_number.unwrap();
     shop.annotate(name, "usercert.dev/renew-requested-at", value).await;
     let status = shop.until_new_serial(name, &before).await;
@@ -256,7 +254,7 @@ async fn what_cannot_be_put_right_is_made_anew_or_goes() {
     shop.assert_quiet().await;
 }
 
-async fn annotations(shop: &Shop, name: &str) -> BTreeMap<String, String> {
+pub async fn annotations(shop: &Shop, name: &str) -> BTreeMap<String, String> {
     shop.secret(name).await.unwrap().metadata.annotations.unwrap_or_default()
 }
 
@@ -339,118 +337,5 @@ async fn no_certificate_keeps_the_password_of_its_keystore_in_its_own_secret_by_
     shop.apply_secret("java", &[("password", "named-password-5Tz1")]).await;
     let data = until_entries(&shop, "orders", &["keystore.p12"]).await;
     assert!(keystore_serial(&data["keystore.p12"], "named-password-5Tz1").is_some());
-    shop.assert_quiet().await;
-}
-
-#[tokio::test]
-async fn labels_and_annotations_follow_the_template_and_those_of_others_stay() {
-    let shop = open("template").await;
-    shop.ca_issuer(30).await;
-    let template =
-        |labels: Value, annotations: Value| json!({ "secretTemplate": { "labels": labels, "annotations": annotations } });
-    shop.certificate("orders", "ca", template(json!({ "team": "db", "tier": "1" }), json!({ "note": "a", "owner": "me" })))
-        .await;
-    let serial_number = shop.until_ready("orders").await.serial_number;
-    let found = || async {
-        let metadata = shop.secret("orders").await.unwrap().metadata;
-        let theirs = |values: Option<BTreeMap<String, String>>| {
-            values.into_iter().flatten().filter(|(key, _)| !key.starts_with("usercert.dev/")).collect::<BTreeMap<_, _>>()
-        };
-        json!([theirs(metadata.labels), theirs(metadata.annotations)])
-    };
-    assert_eq!(found().await, json!([{ "team": "db", "tier": "1" }, { "note": "a", "owner": "me" }]));
-    let others = json!({ "metadata": { "labels": { "theirs": "x" }, "annotations": { "theirs": "y" } } });
-    shop.patch_secret("orders", others).await;
-    for (labels, annotations) in [
-        (json!({ "team": "shop" }), json!({ "note": "b" })),
-        (json!({}), json!({ "note": "b", "more": "c" })),
-        (json!({ "tier": "2" }), json!({})),
-    ] {
-        shop.certificate("orders", "ca", template(labels.clone(), annotations.clone())).await;
-        let (mut labels, mut annotations) = (labels, annotations);
-        (labels["theirs"], annotations["theirs"]) = (json!("x"), json!("y"));
-        let expected = json!([labels, annotations]);
-        eventually(&format!("the Secret has {expected}"), || async { (found().await == expected).then_some(()) }).await;
-    }
-    shop.certificate("orders", "ca", json!({})).await;
-    let expected = json!([{ "theirs": "x" }, { "theirs": "y" }]);
-    eventually("the template is gone", || async { (found().await == expected).then_some(()) }).await;
-    assert!(shop.secret("orders").await.unwrap().metadata.labels.unwrap().contains_key("usercert.dev/certificate-uid"));
-    let status = shop.until_ready("orders").await;
-    assert_eq!((status.serial_number, status.history.len()), (serial_number, 1));
-    shop.assert_quiet().await;
-}
-
-#[tokio::test]
-async fn the_former_pair_stays_beside_the_new_one_while_it_is_of_use() {
-    let shop = open("previous").await;
-    shop.ca_issuer(30).await;
-    shop.certificate("orders", "ca", json!({ "keepPrevious": true })).await;
-    let first = shop.until_ready("orders").await.serial_number.unwrap();
-    until_entries(&shop, "orders", &[]).await;
-    let second = renew(&shop, "orders", "1").await;
-    let data = until_entries(&shop, "orders", &PREVIOUS).await;
-    assert_eq!((serial(&data, ""), serial(&data, "previous-")), (second.clone(), first));
-    let not_after = pair_in(&data, "previous-").facts().not_after.to_string();
-    assert_eq!(annotations(&shop, "orders").await["usercert.dev/previous-not-after"], not_after);
-    let third = renew(&shop, "orders", "2").await;
-    let data = self::data(&shop, "orders").await;
-    assert_eq!((serial(&data, ""), serial(&data, "previous-")), (third.clone(), second));
-    shop.assert_quiet().await;
-
-    // A new CA: databases that trust it refuse both the former certificate and the one before.
-    shop.ca_issuer(30).await;
-    let status = shop.until_new_serial("orders", &third).await;
-    assert_eq!(status.history[0].reason, "IssuerChanged");
-    until_entries(&shop, "orders", &[]).await;
-    let fourth = status.serial_number.unwrap();
-    renew(&shop, "orders", "3").await;
-    let data = until_entries(&shop, "orders", &PREVIOUS).await;
-    assert_eq!(serial(&data, "previous-"), fourth);
-
-    shop.certificate("orders", "ca", json!({})).await;
-    until_entries(&shop, "orders", &[]).await;
-    let annotations = annotations(&shop, "orders").await;
-    assert!(annotations.keys().all(|key| !key.contains("previous") && !key.contains("layout")), "{annotations:?}");
-    shop.assert_quiet().await;
-}
-
-#[tokio::test]
-async fn the_former_pair_of_atlas_is_kept_and_costs_no_certificate() {
-    let shop = open("previous-atlas").await;
-    shop.atlas_issuer().await;
-    let user = shop.name("orders");
-    shop.cluster.atlas.add_user(&shop.project, &user, X509Type::Managed);
-    shop.certificate(&user, "atlas", json!({ "keepPrevious": true })).await;
-    shop.until_ready(&user).await;
-    renew(&shop, &user, "1").await;
-    let mints = shop.cluster.atlas.mints_of(&user);
-    assert_eq!(mints.len(), 2);
-    assert_eq!(shop.value(&user, "previous-tls.key").await, mints[0].key_pem);
-    assert_eq!(shop.value(&user, "tls.key").await, mints[1].key_pem);
-    assert_eq!(shop.status(&user).await.unaccounted_certificates, None);
-    shop.assert_quiet().await;
-}
-
-#[tokio::test]
-async fn a_restored_secret_is_adopted_with_all_that_its_object_asks_for() {
-    let shop = open("formats-adopt").await;
-    shop.ca_issuer(30).await;
-    let spec = json!({ "formats": every_format(), "keepPrevious": true });
-    shop.certificate("orders", "ca", spec.clone()).await;
-    shop.until_ready("orders").await;
-    renew(&shop, "orders", "1").await;
-    let before = data(&shop, "orders").await;
-    let api = shop.api::<usercert_operator::api::DatabaseUserCertificate>();
-    api.delete("orders", &kube::api::DeleteParams::orphan()).await.unwrap();
-    eventually("the object is gone", || async { api.get_opt("orders").await.unwrap().is_none().then_some(()) }).await;
-    shop.certificate("orders", "ca", json!({})).await;
-    shop.annotate("orders", "usercert.dev/adopt-secret", "true").await;
-    shop.until("orders", "Ready", "False SecretNotOwned").await;
-    assert!(shop.message("orders", "Ready").await.contains("it has the key"), "the spec asks for less than the Secret has");
-    shop.certificate("orders", "ca", spec).await;
-    shop.annotate("orders", "usercert.dev/adopt-secret", "true").await;
-    shop.until_ready("orders").await;
-    assert_eq!(data(&shop, "orders").await, before, "what it holds is kept");
     shop.assert_quiet().await;
 }

@@ -20,6 +20,7 @@ mod endpoints;
 mod formats;
 mod gitops;
 mod lifecycle;
+mod layout;
 mod schema;
 mod secrecy;
 mod secrets;

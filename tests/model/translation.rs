@@ -228,6 +228,7 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
             chain_not_after: None,
         }),
         retained_secret_uid: None,
+        rollout: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use kube::{Api, ResourceExt};
 use tracing::{error, info, warn};
 
-use super::{run, workable};
+use super::{Ended, run, workable};
 use crate::{
     Context, Received, ReconcileError,
     api::{DatabaseUserCertificate, ObjectKey, Reason},
@@ -57,7 +57,7 @@ async fn save(context: &Context, name: &ObjectKey) -> Result<(), ReconcileError>
         context.memory.forget(name);
         return Ok(());
     };
-    let (end, pass) = Box::pin(run(context, &object, Purpose::SaveOnly)).await;
+    let Ended { end, pass, .. } = Box::pin(run(context, &object, Purpose::SaveOnly)).await;
     let is_kept = context.memory.kept(name, &object.uid().unwrap_or_default()).is_some();
     let (namespace, name) = (&name.namespace, &name.name);
     match (end, pass.decision()) {

@@ -13,7 +13,9 @@ use tracing::{debug, warn};
 
 pub(super) use self::drain::drain;
 use self::perform::Performer;
-use super::{Context, Received, ReconcileError, issuers::controller::tell_issuer, kubernetes::chain, triggers::Waiting};
+use super::{
+    Context, Received, ReconcileError, issuers::controller::tell_issuer, kubernetes::chain, rollout, triggers::Waiting,
+};
 use crate::{
     api::{DatabaseUserCertificate, ObjectKey},
     decide::pass::{End, Found, Next, Pass, PassError, Purpose, Step},
@@ -50,18 +52,31 @@ pub(super) async fn reconcile(
     let run = Box::pin(run(&context, &object, Purpose::Certificate));
     let ended = tokio::time::timeout(PASS_LIMIT, run).await;
     context.settings.metrics.reconciled(started.elapsed());
-    match ended.map_err(|_| ReconcileError::TooLong)?.0 {
-        End::Sleep(duration) => Ok(Action::requeue(observe::until_echo(&context, &object, duration))),
-        End::AwaitChange => Ok(Action::await_change()),
-        End::Failed(error) => Err(error.into()),
-    }
+    let Ended { end, has_reported_status, .. } = ended.map_err(|_| ReconcileError::TooLong)?;
+    let sleep = match end {
+        End::Sleep(duration) => Some(observe::until_echo(&context, &object, duration)),
+        End::AwaitChange => None,
+        End::Failed(error) => return Err(error.into()),
+    };
+    // The watch brings the status that the pass has written, and with it the next pass.
+    let next_look = if has_reported_status { None } else { rollout::follow(&context, &object).await? };
+    Ok(sleep.into_iter().chain(next_look).min().map_or_else(Action::await_change, Action::requeue))
+}
+
+/// How a pass ended.
+struct Ended {
+    end: End,
+    pass: Pass,
+    /// Whether it wrote a new status, or tried to.
+    has_reported_status: bool,
 }
 
 /// Performs the steps of one pass, until it ends. What is to be remembered of the object is remembered before each step.
-async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purpose: Purpose) -> (End, Pass) {
+async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purpose: Purpose) -> Ended {
     let mut pass = Pass::new(DatabaseUserCertificate::clone(object), purpose);
     let mut performer = Performer::new(context, object);
     let mut found = Found::Begun;
+    let mut has_reported_status = false;
     loop {
         let Next { changes, step } = pass.next(found, performer.now());
         if let Some(memory) = pass.memory() {
@@ -71,8 +86,9 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
             performer.change(change);
         }
         debug!(%step, decision = pass.decision().label(), "next step");
+        has_reported_status |= matches!(&step, Step::Report(told) if told.status.is_some());
         found = match step {
-            Step::End(end) => return (end, pass),
+            Step::End(end) => return Ended { end, pass, has_reported_status },
             step => performer.perform(&pass, step).await,
         };
     }

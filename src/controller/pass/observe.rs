@@ -9,6 +9,7 @@ use kube::{
     core::PartialObjectMeta,
     runtime::reflector::{ObjectRef, Store},
 };
+use tracing::warn;
 
 use crate::{
     Context, Received, Scope, SecretMetadata,
@@ -20,7 +21,7 @@ use crate::{
     decide::{IssuerState, Observed, SecretSource, SecretState, SecretVersion, SecretView, pass::Look},
     issuers::{LoadedIssuer, atlas_objects::user_issuer, secret_of},
     keystore_password,
-    kubernetes::{KubernetesError, request},
+    kubernetes::{KubernetesError, chain, request},
     memory::ECHO_LIMIT,
     secret,
     triggers::Waiting,
@@ -38,7 +39,7 @@ pub(super) async fn observe(
     let (state, issuer) = issuer_state(context, object, &namespace).await?;
     let known = match secret_state(context, object, &secret_name, look).await? {
         SecretState::Ours(view) if !keystore_password::is_current(context, object, &view) => {
-            read(context, object, &secret_name).await?
+            compared_with_password(context, object, &secret_name, view).await
         }
         known => known,
     };
@@ -177,6 +178,22 @@ async fn unlabelled(
         ((SecretSource::Read, _), _) => read(context, object, name).await,
         _ => Ok(SecretState::Absent),
     }
+}
+
+/// The Secret, read anew because the password of its keystore has changed. A certificate does not wait for that: if the Secret cannot be
+/// read, what is known of it counts, and it is read again soon.
+async fn compared_with_password(
+    context: &Context,
+    object: &DatabaseUserCertificate,
+    name: &SecretLocation,
+    known: Box<SecretView>,
+) -> SecretState {
+    read(context, object, name).await.unwrap_or_else(|error| {
+        warn!(error = chain(&error), "the password of the keystore has changed, and the Secret cannot be read");
+        let mut view = known;
+        view.keystore.is_passing = true;
+        SecretState::Ours(view)
+    })
 }
 
 async fn read(

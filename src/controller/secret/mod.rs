@@ -1,5 +1,4 @@
-//! The Secret of a certificate: what is written to it ([`write`](self::write)), and what is read from it ([`read`](self::read)). The data itself is made in
-//! [`layout`](crate::layout).
+//! The Secret of a certificate: what is written to it, and what is read from it. The data itself is made in [`layout`](crate::layout).
 
 mod ownership;
 mod read;

@@ -28,11 +28,13 @@ pub(super) fn applied_policy(metadata: &ObjectMeta) -> Option<DeletionPolicy> {
 }
 
 /// The owner references of a Secret besides that of a controller.
+#[must_use]
 pub fn other_owners(metadata: &ObjectMeta) -> Vec<OwnerReference> {
     metadata.owner_references.iter().flatten().filter(|owner| owner.controller != Some(true)).cloned().collect()
 }
 
 /// The part of a merge patch that has a Secret belong to the object as its `deletionPolicy` says. Other owners stay.
+#[must_use]
 pub fn ownership(object: &DatabaseUserCertificate, other_owners: &[OwnerReference]) -> Value {
     let others = other_owners.iter().filter(|owner| Some(&owner.uid) != object.metadata.uid.as_ref()).cloned();
     let owners: Vec<OwnerReference> = others.chain(controller_reference(object)).collect();

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Connection,
+    Connection, Rollout, RolloutStatus,
     formats::{SecretFormat, SecretTemplate, key_of, keys_are_unique},
 };
 
@@ -63,6 +63,7 @@ pub(super) use {duration_rule, is_duration};
     printcolumn = r#"{"name":"Secret","type":"string","jsonPath":".status.secretName"}"#,
     printcolumn = r#"{"name":"Expires","type":"string","jsonPath":".status.notAfter"}"#,
     printcolumn = r#"{"name":"Renews","type":"string","jsonPath":".status.renewalTime"}"#,
+    printcolumn = r#"{"name":"Rollout","type":"string","jsonPath":".status.rollout.progress"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
     printcolumn = r#"{"name":"Issuer","type":"string","priority":1,"jsonPath":".spec.issuerRef.name"}"#,
     printcolumn = r#"{"name":"Serial","type":"string","priority":1,"jsonPath":".status.serialNumber"}"#,
@@ -161,6 +162,9 @@ pub struct DatabaseUserCertificateSpec {
     /// counts once the operator has written it to the owner references of the Secret: the Event `DeletionPolicyApplied` tells.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
+    /// Moves the pods of workloads to each new certificate: most drivers read a certificate once, when they start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
 }
 
 /// What becomes of a Secret when its `DatabaseUserCertificate` is deleted.
@@ -270,7 +274,7 @@ pub struct DatabaseUserCertificateStatus {
     /// `Ready` is True while the Secret holds a working certificate. `Issuing` is True while a certificate is being issued;
     /// its reason says why, or why not. Two more types are present only while they are True. `Stalled`: the object is not
     /// Ready, and only a change by a person helps. `RenewalFailed`: the object is Ready, but no new certificate can be
-    /// issued.
+    /// issued. `RolledOut` is there with `spec.rollout` alone: it is True while all workloads have the certificate.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -304,6 +308,9 @@ pub struct DatabaseUserCertificateStatus {
     /// written.
     #[serde(default)]
     pub retained_secret_uid: Option<String>,
+    /// How far the workloads of `spec.rollout` are.
+    #[serde(default)]
+    pub rollout: Option<RolloutStatus>,
 }
 
 /// A Secret in the namespace of the object.

@@ -22,6 +22,10 @@ pub const STALLED: &str = "Stalled";
 /// API conventions ask of condition types.
 pub const RENEWAL_FAILED: &str = "RenewalFailed";
 
+/// Condition type, present only with `spec.rollout`: True while all workloads have the certificate in the Secret. It says nothing
+/// about [`READY`], which is about the certificate alone.
+pub const ROLLED_OUT: &str = "RolledOut";
+
 /// The longest message of a condition, in characters.
 pub const MESSAGE_CHARACTERS: usize = 4096;
 

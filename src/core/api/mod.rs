@@ -8,6 +8,7 @@ mod issuer;
 mod keys;
 pub mod names;
 mod reason;
+mod rollout;
 
 pub use certificate::{
     CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, DeletionPolicy,
@@ -15,8 +16,8 @@ pub use certificate::{
     UnaccountedCertificate, UnaccountedCertificates, VerifiedSecret,
 };
 pub use condition::{
-    ISSUING, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, STALLED, condition, printable, remove_condition, set_condition,
-    set_stalled, truncated_to_second,
+    ISSUING, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, ROLLED_OUT, STALLED, condition, printable, remove_condition,
+    set_condition, set_stalled, truncated_to_second,
 };
 pub use connection::{Connection, ConnectionOption, DatabaseType};
 pub use formats::{FormatType, SecretFormat, SecretKeyReference, SecretTemplate};
@@ -26,6 +27,7 @@ pub use issuer::{
 };
 pub use keys::{IssuerIdentity, IssuerKey, NamespacedName, ObjectKey, SecretLocation};
 pub use reason::{Reason, Remedy, Severity};
+pub use rollout::{BegunWorkload, Day, Rollout, RolloutStatus, RolloutWindow, WorkloadReference};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube_core::CustomResourceExt;

@@ -52,6 +52,18 @@ pub const RETAINED_FOR_ANNOTATION: &str = "usercert.dev/retained-for";
 /// - Its label does not have the UID of another object that exists.
 pub const ADOPT_SECRET_ANNOTATION: &str = "usercert.dev/adopt-secret";
 
+/// The field manager of the one field that a rollout changes in workloads. It is not [`CONTROLLER`], so that `kubectl get
+/// --show-managed-fields` tells who restarted the pods, and so that it owns nothing else.
+pub const ROLLOUT_MANAGER: &str = "usercert-operator-rollout";
+
+/// Annotation of a pod template: the serial numbers of all certificates of this operator that the workload was moved to, as
+/// `<object>=<serial number>`, sorted and separated by commas.
+pub const SERIAL_NUMBERS_ANNOTATION: &str = "usercert.dev/serial-numbers";
+
+/// Annotation of a `DatabaseUserCertificate`: any new value has a rollout go on that was stopped by a workload that does not
+/// become ready. That workload is not waited for any more.
+pub const RESUME_ROLLOUT_ANNOTATION: &str = "usercert.dev/resume-rollout";
+
 /// Key of a TLS Secret: the certificate, then intermediates.
 pub const TLS_CERTIFICATE: &str = "tls.crt";
 /// Key of a TLS Secret: the private key, PKCS#8.

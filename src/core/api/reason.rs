@@ -197,6 +197,27 @@ reasons! {
     AtlasAnswerLost, Warning, Time;
     /// The CA could not sign; the message says why.
     SigningFailed, Warning, Person;
+
+    /// All workloads of `spec.rollout` have the certificate in the Secret.
+    RolloutComplete, Normal, Time;
+    /// Workloads are being moved to the certificate in the Secret, a few at a time.
+    RolloutInProgress, Normal, Time;
+    /// Workloads wait for the next window to be moved; the message says when windows no longer hold.
+    RolloutWaitingForWindow, Normal, Time;
+    /// A workload did not become ready with the new certificate, so no further one is moved; it goes on when that one is ready, or on request.
+    RolloutStopped, Warning, Person;
+    /// Another controller took the change of a workload back three times, so that workload is left alone for this certificate.
+    RolloutContested, Warning, Person;
+    /// The pods of a workload are left to others, for it is paused, has a partition, or is updated `OnDelete`.
+    RolloutLeftToOthers, Normal, Person;
+    /// A workload that `spec.rollout` names does not exist.
+    WorkloadNotFound, Warning, Time;
+    /// A Job, or a Pod of its own, uses the Secret: no rollout can move it, so whoever made it has to replace it.
+    PodsNotMovable, Warning, Person;
+    /// The operator may not look at workloads or change them; the message names the right that is missing.
+    RolloutForbidden, Warning, Person;
+    /// The operator was started without `--rollout`, so it changes no workload.
+    RolloutNotEnabled, Warning, Person;
 }
 
 impl Reason {

@@ -18,6 +18,8 @@
 //! Where a step does not succeed, the tables in `tests` say what follows. Three cases add steps: a request that was not sent because the process
 //! does not lead any more (withdraw claim), Atlas's limit of certificates for a user (list certificates, recall user), and a write that met
 //! something else than was observed (observe again, live). A process that stops ([`Purpose::SaveOnly`]) saves, and does nothing else.
+//! To write a new certificate may take reads too, of what the spec wants kept from the Secret or taken from another: these may fail without holding
+//! it up, so they are no steps (`controller::pass::additions`).
 //!
 //! # Guarantees
 //!

@@ -279,7 +279,7 @@ async fn until<T>(what: &str, seconds: u64, question: impl Fn() -> Result<Option
 /// A program that was built together with this one.
 fn beside_us(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
-    ensure!(path.is_file(), "{} is missing: run cargo build --release --workspace --bins", path.display());
+    ensure!(path.is_file(), "{} is missing: run make demo", path.display());
     Ok(path)
 }
 

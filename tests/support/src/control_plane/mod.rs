@@ -2,13 +2,14 @@
 //!
 //! There is no node: nothing runs Pods. The operator runs as a process of its own, with a token of its `ServiceAccount`.
 
+mod arguments;
 mod audit;
 mod process;
 mod tools;
 
 use std::{
     fs,
-    net::TcpListener,
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -37,6 +38,26 @@ const PREFIX: &str = "usercert-control-plane-";
 /// How long the parts may take to start; a slow machine under load needs most of it.
 const START_LIMIT: Duration = Duration::from_mins(2);
 
+/// Where the API server can be reached, and who besides the administrator can log in.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The address that it listens on, and the one in its certificate.
+    pub address: IpAddr,
+    /// The port; `None` takes a free one.
+    pub port: Option<u16>,
+    /// The addresses of Services, of which the first is that of the Service `kubernetes`.
+    pub service_range: String,
+    /// User names with a group each. Every one gets a kubeconfig, and nodes have their own authorizer then.
+    pub users: Vec<(String, String)>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Self { address, port: None, service_range: "10.0.0.0/24".to_owned(), users: Vec::new() }
+    }
+}
+
 /// A running control plane; it stops when dropped, and when this process ends in whatever way.
 pub struct ControlPlane {
     directory: TempDir,
@@ -51,23 +72,42 @@ impl ControlPlane {
     /// # Errors
     /// A program is missing (`make tools` builds them) or does not become ready; the message names its log.
     pub async fn start() -> Result<Self> {
+        Self::start_at(&Place::default()).await
+    }
+
+    /// Starts it at a place that nodes and Pods can reach.
+    ///
+    /// # Errors
+    /// As [`Self::start`]; or the address is not one of this machine.
+    pub async fn start_at(place: &Place) -> Result<Self> {
         remove_leftovers();
         let directory = tempfile::Builder::new().prefix(&format!("{PREFIX}{}-", std::process::id())).tempdir()?;
         let files = Files(directory.path().to_owned());
         // Other users of the machine reach the port too.
         let token = openssl(&["rand", "-hex", "24"])?;
-        files.write("tokens.csv", &format!("{token},admin,admin,\"system:masters\"\n"))?;
+        let mut tokens = format!("{token},admin,admin,\"system:masters\"\n");
+        let mut users = Vec::new();
+        for (user, group) in &place.users {
+            let token = openssl(&["rand", "-hex", "24"])?;
+            tokens.extend([format!("{token},{user},{user},\"{group}\"\n")]);
+            users.push((user, token));
+        }
+        files.write("tokens.csv", &tokens)?;
         files.write("audit-policy.yaml", AUDIT_POLICY)?;
         openssl(&["genrsa", "-out", &files.path("service-account.key"), "2048"])?;
         let [etcd_port, peer_port, api_port, controller_port] = free_ports()?;
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
-        let url = format!("https://127.0.0.1:{api_port}");
+        let api_port = place.port.unwrap_or(api_port);
+        let url = format!("https://{}", SocketAddr::new(place.address, api_port));
 
-        let etcd = files.spawn("etcd", &etcd_arguments(&files, &etcd_url, peer_port))?;
-        let mut api_server = files.spawn("kube-apiserver", &api_server_arguments(&files, &etcd_url, api_port))?;
+        let etcd = files.spawn("etcd", &arguments::etcd(&files, &etcd_url, peer_port))?;
+        let mut api_server = files.spawn("kube-apiserver", &arguments::api_server(&files, place, &etcd_url, api_port))?;
         wait_for_file(&files.0.join("apiserver.crt"), &mut api_server).await?;
         files.write("admin.kubeconfig", &kubeconfig(&url, &files, &token, "default"))?;
-        let controllers = files.spawn("kube-controller-manager", &controller_arguments(&files, controller_port))?;
+        for (user, token) in users {
+            files.write(&kubeconfig_name(user), &kubeconfig(&url, &files, &token, "default"))?;
+        }
+        let controllers = files.spawn("kube-controller-manager", &arguments::controllers(&files, controller_port))?;
         let mut control_plane = Self { directory, url, processes: vec![controllers, api_server, etcd] };
         control_plane.wait_until_ready().await?;
         Ok(control_plane)
@@ -77,6 +117,12 @@ impl ControlPlane {
     #[must_use]
     pub fn kubeconfig(&self) -> PathBuf {
         self.directory.path().join("admin.kubeconfig")
+    }
+
+    /// A kubeconfig for one of the users of its [`Place`].
+    #[must_use]
+    pub fn user_kubeconfig(&self, user: &str) -> PathBuf {
+        self.directory.path().join(kubeconfig_name(user))
     }
 
     /// A client with the administrator's rights.
@@ -165,54 +211,6 @@ impl Files {
     }
 }
 
-fn etcd_arguments(files: &Files, url: &str, peer_port: u16) -> Vec<String> {
-    let peer = format!("http://127.0.0.1:{peer_port}");
-    vec![
-        format!("--data-dir={}", files.path("etcd")),
-        format!("--listen-client-urls={url}"),
-        format!("--advertise-client-urls={url}"),
-        format!("--listen-peer-urls={peer}"),
-        format!("--initial-advertise-peer-urls={peer}"),
-        format!("--initial-cluster=default={peer}"),
-        // The data is thrown away with the control plane.
-        "--unsafe-no-fsync".to_owned(),
-        "--log-level=warn".to_owned(),
-    ]
-}
-
-fn api_server_arguments(files: &Files, etcd_url: &str, port: u16) -> Vec<String> {
-    let key = files.path("service-account.key");
-    vec![
-        format!("--etcd-servers={etcd_url}"),
-        format!("--secure-port={port}"),
-        "--bind-address=127.0.0.1".to_owned(),
-        format!("--cert-dir={}", files.0.display()),
-        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
-        format!("--service-account-key-file={key}"),
-        format!("--service-account-signing-key-file={key}"),
-        "--authorization-mode=RBAC".to_owned(),
-        format!("--token-auth-file={}", files.path("tokens.csv")),
-        "--service-cluster-ip-range=10.0.0.0/24".to_owned(),
-        format!("--audit-policy-file={}", files.path("audit-policy.yaml")),
-        format!("--audit-log-path={}", audit_log(&files.0).display()),
-        "--audit-log-mode=blocking".to_owned(),
-        // Megabytes: all of it is counted, so it must not be rotated.
-        "--audit-log-maxsize=10000".to_owned(),
-    ]
-}
-
-fn controller_arguments(files: &Files, port: u16) -> Vec<String> {
-    vec![
-        format!("--kubeconfig={}", files.path("admin.kubeconfig")),
-        "--use-service-account-credentials=true".to_owned(),
-        format!("--service-account-private-key-file={}", files.path("service-account.key")),
-        format!("--root-ca-file={}", files.path("apiserver.crt")),
-        "--leader-elect=false".to_owned(),
-        "--bind-address=127.0.0.1".to_owned(),
-        format!("--secure-port={port}"),
-    ]
-}
-
 /// Where the audit log is: with the evidence, if that is wanted.
 fn audit_log(directory: &Path) -> PathBuf {
     evidence::file(evidence::Kind::Audit).unwrap_or_else(|| directory.join("audit.log"))
@@ -230,6 +228,10 @@ rules:
   - {group: usercert.dev, resources: [databaseusercertificates/status, certificateissuers/status, clustercertificateissuers/status]}
 - level: Metadata
 ";
+
+fn kubeconfig_name(user: &str) -> String {
+    format!("{}.kubeconfig", user.replace(':', "-"))
+}
 
 fn kubeconfig(url: &str, files: &Files, token: &str, namespace: &str) -> String {
     let certificate = files.path("apiserver.crt");
@@ -257,7 +259,7 @@ fn remove_leftovers() {
 }
 
 /// Ports that nobody listens on now. All are held until all are known, so that they differ.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let listeners: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
     let mut ports = [0; N];
     for (port, listener) in ports.iter_mut().zip(&listeners) {

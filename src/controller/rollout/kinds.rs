@@ -1,0 +1,101 @@
+//! Kinds of workloads, and the requests about them. Their objects are read as JSON: one that is odd must not hide the others.
+
+use kube::{
+    Client,
+    api::{DynamicObject, ListParams, Patch, PatchParams},
+    core::{GroupVersionKind, Request, Resource},
+    discovery::ApiResource,
+};
+use serde_json::Value;
+
+use crate::{
+    api::WorkloadReference,
+    kubernetes::{KubernetesError, request},
+    rollout_rules::Workload,
+};
+
+/// A kind of objects in a namespace.
+#[derive(Clone, Debug)]
+pub(super) struct Kind(pub(super) ApiResource);
+
+impl Kind {
+    /// The kinds of workloads that may be moved.
+    pub(super) fn all(further: &[GroupVersionKind]) -> Vec<Self> {
+        let built_in = ["Deployment", "StatefulSet", "DaemonSet"].map(|kind| GroupVersionKind::gvk("apps", "v1", kind));
+        built_in.iter().chain(further).map(Self::new).collect()
+    }
+
+    /// Pods.
+    pub(super) fn pods() -> Self {
+        Self::new(&GroupVersionKind::gvk("", "v1", "Pod"))
+    }
+
+    /// Jobs.
+    pub(super) fn jobs() -> Self {
+        Self::new(&GroupVersionKind::gvk("batch", "v1", "Job"))
+    }
+
+    fn new(kind: &GroupVersionKind) -> Self {
+        Self(ApiResource::from_gvk(kind))
+    }
+
+    /// Whether the workload is of this kind.
+    pub(super) fn is_of(&self, workload: &WorkloadReference) -> bool {
+        self.0.api_version == workload.api_version && self.0.kind == workload.kind
+    }
+
+    /// Resource and group, such as `deployments.apps`, as RBAC rules are read.
+    pub(super) fn resource(&self) -> String {
+        if self.0.group.is_empty() { self.0.plural.clone() } else { format!("{}.{}", self.0.plural, self.0.group) }
+    }
+
+    /// An object of this kind as a workload.
+    pub(super) fn read(&self, object: &Value) -> Option<Workload> {
+        Workload::read(&self.0.api_version, &self.0.kind, object)
+    }
+
+    /// The objects of a namespace.
+    pub(super) async fn list(
+        &self,
+        client: &Client,
+        namespace: &str,
+        parameters: &ListParams,
+    ) -> Result<Vec<Value>, KubernetesError> {
+        let built = self.requests(namespace).list(parameters).map_err(kube::Error::BuildRequest);
+        let mut list = request("list workloads", async { client.request::<Value>(built?).await }).await?;
+        Ok(match list["items"].take() {
+            Value::Array(items) => items,
+            _ => Vec::new(),
+        })
+    }
+
+    /// One object; `None` if it does not exist.
+    pub(super) async fn get(&self, client: &Client, namespace: &str, name: &str) -> Result<Option<Value>, KubernetesError> {
+        let built = self.requests(namespace).get(name, &kube::api::GetParams::default()).map_err(kube::Error::BuildRequest);
+        request("read a workload", async {
+            match client.request::<Value>(built?).await {
+                Ok(found) => Ok(Some(found)),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    /// Applies a patch to one object.
+    pub(super) async fn patch(
+        &self,
+        client: &Client,
+        namespace: &str,
+        name: &str,
+        parameters: &PatchParams,
+        patch: &Value,
+    ) -> Result<Value, KubernetesError> {
+        let built = self.requests(namespace).patch(name, parameters, &Patch::Apply(patch)).map_err(kube::Error::BuildRequest);
+        request("patch a workload", async { client.request::<Value>(built?).await }).await
+    }
+
+    fn requests(&self, namespace: &str) -> Request {
+        Request::new(DynamicObject::url_path(&self.0, Some(namespace)))
+    }
+}

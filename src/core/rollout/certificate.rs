@@ -1,0 +1,105 @@
+//! What a rollout has to know of a certificate.
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    api::{DatabaseUserCertificate, READY, Reason, Rollout, condition},
+    rollout::Workload,
+};
+
+/// After this time a pod that starts can be trusted to get the new content of a Secret. The kubelet reads Secrets from a watch
+/// (`configMapAndSecretChangeDetectionStrategy: Watch`, the default). If it is interrupted, it begins anew after less than 60 s
+/// (the backoff of client-go's reflector). With the strategies `Get` and `Cache` a new pod has the Secret read anew.
+pub const KUBELET_LAG: SignedDuration = SignedDuration::from_secs(60);
+
+/// So soon after the write of the Secret its time is noted.
+const NOTED_WITHIN: SignedDuration = SignedDuration::from_secs(5);
+
+/// A certificate whose object has `spec.rollout`, as it is in its Secret.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RolledCertificate {
+    /// The name of its object.
+    pub name: String,
+    /// The name of its Secret.
+    pub secret_name: String,
+    /// Which workloads follow it.
+    pub rollout: Rollout,
+    /// Its serial number.
+    pub serial_number: String,
+    /// When the operator recorded it, right after the Secret was written.
+    pub written: Timestamp,
+    /// Why it was issued.
+    pub cause: Option<Reason>,
+    /// When the certificate before it expires.
+    pub previous_not_after: Option<Timestamp>,
+    /// Whether it works: nobody is moved to one that does not, for the one before it may.
+    pub is_ready: bool,
+    /// Whether no other was before it, because there was no Secret.
+    pub is_first: bool,
+    /// The serial numbers of it and of those before it, as far as the status has them.
+    pub known: Vec<String>,
+}
+
+impl RolledCertificate {
+    /// Of this object; `None` if it has no `spec.rollout`, or its status names no certificate.
+    #[must_use]
+    pub fn of(object: &DatabaseUserCertificate) -> Option<Self> {
+        let rollout = object.spec.rollout.clone()?;
+        let status = object.status.as_ref()?;
+        let newest = status.history.first()?;
+        if status.serial_number.as_deref() != Some(newest.serial_number.as_str()) {
+            return None;
+        }
+        Some(Self {
+            name: object.metadata.name.clone()?,
+            secret_name: object.secret_name(),
+            rollout,
+            serial_number: newest.serial_number.clone(),
+            written: newest.recorded_at.0,
+            cause: Reason::from_name(&newest.reason),
+            previous_not_after: status.history.get(1).map(|previous| previous.not_after.0),
+            is_ready: condition(&status.conditions, READY).is_some_and(|ready| ready.status == "True"),
+            is_first: status.history.len() == 1 && newest.reason == Reason::NoCertificate.as_str(),
+            known: status.history.iter().map(|issued| issued.serial_number.clone()).collect(),
+        })
+    }
+
+    /// From when on a pod that starts has it. A time that is far ahead comes from a clock that was set back since: it says nothing.
+    #[must_use]
+    pub fn usable_from(&self, now: Timestamp) -> Timestamp {
+        let usable_from = self.written.saturating_add(KUBELET_LAG).unwrap_or(self.written);
+        if usable_from.duration_since(now) > KUBELET_LAG * 2 { now } else { usable_from }
+    }
+
+    /// Since when a container that needs the Secret cannot have run without this certificate, if no other was before it. The time of the
+    /// write was noted a moment after it.
+    #[must_use]
+    pub(super) fn first_seen(&self) -> Option<Timestamp> {
+        self.is_first.then(|| self.written.saturating_sub(NOTED_WITHIN).unwrap_or(self.written))
+    }
+
+    /// Whether pods that started before it may be refused already: with the certificate before it, or with the Secret as it was.
+    #[must_use]
+    pub const fn is_urgent(&self) -> bool {
+        matches!(
+            self.cause,
+            Some(
+                Reason::PairUnusable
+                    | Reason::ChainBroken
+                    | Reason::SubjectChanged
+                    | Reason::IssuerChanged
+                    | Reason::Expired
+                    | Reason::NotYetValid
+            )
+        )
+    }
+
+    /// Whether the workload follows this certificate.
+    #[must_use]
+    pub fn covers(&self, workload: &Workload) -> bool {
+        let Rollout { workloads, selector, auto, .. } = &self.rollout;
+        let is_named = workloads.iter().flatten().any(|reference| *reference == workload.reference);
+        let is_selected = selector.as_ref().is_some_and(|selector| workload.has_labels_of(selector));
+        is_named || is_selected || *auto == Some(true) && workload.uses(&self.secret_name).any()
+    }
+}

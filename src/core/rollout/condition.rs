@@ -1,0 +1,221 @@
+//! What is said about a rollout: reason, message, condition, Events.
+
+use jiff::Timestamp;
+
+use super::{
+    Plan, RolledCertificate,
+    plan::{Gate, Input, MOST_NAMES},
+    state::{State, Tracked},
+};
+use crate::api::{
+    DatabaseUserCertificate, DatabaseUserCertificateStatus, ROLLED_OUT, Reason, RolloutStatus, Severity, condition,
+    remove_condition, set_condition,
+};
+
+/// So many names stand in one part of a message.
+const NAMES_IN_MESSAGE: usize = 5;
+
+/// Whether all is done, the reason, and the message.
+pub(super) fn summary(
+    input: &Input<'_>,
+    status: &RolloutStatus,
+    tracked: &[Tracked<'_>],
+    gate: Gate,
+) -> (bool, Reason, String) {
+    let reason = reason(input, tracked, gate);
+    let is_complete = reason == Reason::RolloutComplete;
+    let mut parts = vec![format!("{} of {} workloads on certificate {}", status.moved, status.workloads, status.serial_number)];
+    parts.extend(stuck(tracked));
+    parts.extend(with_names(tracked, "being moved: ", |state| *state == State::Moving));
+    parts.extend(with_names(tracked, "another controller keeps taking the change back from ", |state| {
+        *state == State::LeftAlone
+    }));
+    parts.extend(with_names(tracked, "passed over, and not ready yet: ", |state| *state == State::PassedOver));
+    parts.extend(left_to_others(tracked));
+    if !input.found.missing.is_empty() {
+        parts.push(format!("not there: {}", names(input.found.missing.iter().map(ToString::to_string))));
+    }
+    if !is_complete {
+        parts.extend(waiting(status, gate));
+    }
+    parts.extend(updated_by_restart_alone(input, tracked));
+    parts.extend(not_movable(status));
+    (is_complete, reason, parts.join("; "))
+}
+
+fn reason(input: &Input<'_>, tracked: &[Tracked<'_>], gate: Gate) -> Reason {
+    let any = |is: fn(&State) -> bool| tracked.iter().any(|tracked| is(&tracked.state));
+    let waits = any(|state| *state == State::Behind);
+    if gate == Gate::Stopped {
+        Reason::RolloutStopped
+    } else if any(|state| *state == State::Moving) {
+        Reason::RolloutInProgress
+    } else if waits && matches!(gate, Gate::Window(_)) {
+        Reason::RolloutWaitingForWindow
+    } else if waits {
+        Reason::RolloutInProgress
+    } else if any(|state| *state == State::LeftAlone) {
+        Reason::RolloutContested
+    } else if any(|state| *state == State::PassedOver) {
+        Reason::RolloutStopped
+    } else if any(|state| matches!(state, State::LeftToOthers(_))) {
+        Reason::RolloutLeftToOthers
+    } else if !input.found.missing.is_empty() {
+        Reason::WorkloadNotFound
+    } else {
+        Reason::RolloutComplete
+    }
+}
+
+/// Who stopped the rollout, and how it goes on.
+fn stuck(tracked: &[Tracked<'_>]) -> Option<String> {
+    let stuck = tracked.iter().filter_map(|tracked| match &tracked.state {
+        State::Stuck(why) => Some(format!("{} ({why})", tracked.workload.reference)),
+        _ => None,
+    });
+    let stuck: Vec<String> = stuck.collect();
+    (!stuck.is_empty()).then(|| {
+        let stuck = names(stuck.into_iter());
+        format!(
+            "no further workload is moved, because this is not ready: {stuck}. Mend it, or give the annotation usercert.dev/resume-rollout a new value to go on without it"
+        )
+    })
+}
+
+fn left_to_others(tracked: &[Tracked<'_>]) -> Option<String> {
+    let left = tracked.iter().filter_map(|tracked| match tracked.state {
+        State::LeftToOthers(why) => Some(format!("{} {why}", tracked.workload.reference)),
+        _ => None,
+    });
+    let left: Vec<String> = left.collect();
+    (!left.is_empty()).then(|| format!("old pods are left to others: {}", names(left.into_iter())))
+}
+
+/// When it goes on, and when at the latest.
+fn waiting(status: &RolloutStatus, gate: Gate) -> Option<String> {
+    let next = match gate {
+        Gate::Lag(until) => Some(format!("new pods have it from {until} on")),
+        Gate::Window(_) => status.next_window.as_ref().map(|next| format!("the next window opens at {}", next.0)),
+        Gate::NotReady => Some("nobody is moved while the certificate is not Ready".to_owned()),
+        Gate::Open | Gate::Stopped => None,
+    };
+    let latest = match (&status.regardless_of_windows_after, &status.old_not_after) {
+        _ if status.urgent => Some("the old certificate may be refused already, so windows do not hold".to_owned()),
+        (Some(regardless), _) => Some(format!("from {} on windows do not hold", regardless.0)),
+        (None, Some(old)) => Some(format!("the old certificate expires at {}", old.0)),
+        (None, None) => None,
+    };
+    let parts: Vec<String> = [next, latest].into_iter().flatten().collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// Workloads in which the kubelet cannot update what running pods have: without this rollout they would keep the old certificate.
+fn updated_by_restart_alone(input: &Input<'_>, tracked: &[Tracked<'_>]) -> Option<String> {
+    let found = tracked.iter().filter_map(|tracked| {
+        let how = tracked.workload.uses(&input.certificate.secret_name).updated_by_restart_alone()?;
+        Some(format!("{} ({how})", tracked.workload.reference))
+    });
+    let found: Vec<String> = found.collect();
+    (!found.is_empty()).then(|| format!("updated by a restart alone: {}", names(found.into_iter())))
+}
+
+fn not_movable(status: &RolloutStatus) -> Option<String> {
+    let found = &status.not_movable;
+    (!found.is_empty()).then(|| format!("these use the Secret and cannot be moved: {}", names(found.iter().cloned())))
+}
+
+fn with_names(tracked: &[Tracked<'_>], text: &str, is: impl Fn(&State) -> bool) -> Option<String> {
+    let found = tracked.iter().filter(|tracked| is(&tracked.state)).map(|tracked| tracked.workload.reference.to_string());
+    let found: Vec<String> = found.collect();
+    (!found.is_empty()).then(|| format!("{text}{}", names(found.into_iter())))
+}
+
+/// The first few names, and how many more there are.
+fn names(mut all: impl Iterator<Item = String>) -> String {
+    let first: Vec<String> = all.by_ref().take(NAMES_IN_MESSAGE).collect();
+    let more = all.take(MOST_NAMES * MOST_NAMES).count();
+    let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+    format!("{}{more}", first.join(", "))
+}
+
+/// The status of the object with this plan, and the Events that tell what is new in it.
+#[must_use]
+pub fn next_status(
+    object: &DatabaseUserCertificate,
+    plan: &Plan,
+    now: Timestamp,
+) -> (DatabaseUserCertificateStatus, Vec<(Reason, String)>) {
+    let old = object.status.clone().unwrap_or_default();
+    let mut events = Vec::new();
+    let before = old.rollout.as_ref().map(|rollout| rollout.not_movable.as_slice()).unwrap_or_default();
+    if !plan.status.not_movable.is_empty() && plan.status.not_movable != before {
+        events.extend(not_movable(&plan.status).map(|message| (Reason::PodsNotMovable, message)));
+    }
+    let was_forbidden =
+        condition(&old.conditions, ROLLED_OUT).is_some_and(|condition| condition.reason == Reason::RolloutForbidden.as_str());
+    let rollout = Some(plan.status.clone());
+    // Whether moves are allowed again is known once one was made.
+    if was_forbidden && !plan.moves.is_empty() {
+        return (DatabaseUserCertificateStatus { rollout, ..old }, events);
+    }
+    let told = (plan.is_complete, plan.reason, plan.message.as_str());
+    let (status, news) = told_in(object, DatabaseUserCertificateStatus { rollout, ..old }, told, now);
+    (status, events.into_iter().chain(news).collect())
+}
+
+/// The status of the object if the workloads cannot be looked at or changed. What was known of the rollout stays.
+#[must_use]
+pub fn refused(
+    object: &DatabaseUserCertificate,
+    reason: Reason,
+    message: &str,
+    now: Timestamp,
+) -> (DatabaseUserCertificateStatus, Vec<(Reason, String)>) {
+    told_in(object, object.status.clone().unwrap_or_default(), (false, reason, message), now)
+}
+
+/// Whether nothing is left to do for this certificate and this spec, as the status says. Then nothing is asked of the API server.
+#[must_use]
+pub fn is_at_rest(object: &DatabaseUserCertificate, certificate: &RolledCertificate) -> bool {
+    let rollout = object.status.as_ref().and_then(|status| status.rollout.as_ref());
+    rollout.is_some_and(|rollout| {
+        rollout.complete
+            && rollout.serial_number == certificate.serial_number
+            && rollout.observed_generation == object.metadata.generation
+    })
+}
+
+/// The status of the object if this operator moves no workloads.
+#[must_use]
+pub fn not_enabled(object: &DatabaseUserCertificate, now: Timestamp) -> (DatabaseUserCertificateStatus, Vec<(Reason, String)>) {
+    let message = "this operator was started without --rollout and changes no workload: set the chart's value rollout.enabled";
+    refused(object, Reason::RolloutNotEnabled, message, now)
+}
+
+/// The status of an object without `spec.rollout`, if it still tells of one.
+#[must_use]
+pub fn without_rollout(object: &DatabaseUserCertificate) -> Option<DatabaseUserCertificateStatus> {
+    let mut status = object.status.clone()?;
+    if status.rollout.is_none() && condition(&status.conditions, ROLLED_OUT).is_none() {
+        return None;
+    }
+    status.rollout = None;
+    remove_condition(&mut status.conditions, ROLLED_OUT);
+    Some(status)
+}
+
+/// Sets the condition. A reason that is new is an Event if it warns, or if the rollout is complete.
+fn told_in(
+    object: &DatabaseUserCertificate,
+    mut status: DatabaseUserCertificateStatus,
+    (is_complete, reason, message): (bool, Reason, &str),
+    now: Timestamp,
+) -> (DatabaseUserCertificateStatus, Vec<(Reason, String)>) {
+    let before = condition(&status.conditions, ROLLED_OUT).map(|condition| condition.reason.clone());
+    let is_news = before.as_deref() != Some(reason.as_str());
+    let generation = object.metadata.generation;
+    set_condition(&mut status.conditions, ROLLED_OUT, is_complete, reason, message, generation, now);
+    let is_told = reason.severity() == Severity::Warning || reason == Reason::RolloutComplete && before.is_some();
+    let event = (is_news && is_told).then(|| (reason, message.to_owned()));
+    (status, event.into_iter().collect())
+}

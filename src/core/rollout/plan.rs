@@ -1,0 +1,368 @@
+//! What comes next: which workloads are moved now, and what the status says.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    Readiness, RolledCertificate, SerialNumbers, Windows, Workload,
+    condition::summary,
+    state::{State, Tracked},
+};
+use crate::{
+    api::{BegunWorkload, Reason, RolloutStatus, WorkloadReference, truncated_to_second},
+    decide::{InvalidSpec, parse_duration},
+};
+
+/// How long a workload may take to become ready if `readyTimeout` is not given.
+const DEFAULT_READY_TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
+
+/// The longest default of `ignoreWindowsBefore`: a week.
+const LONGEST_IGNORE_WINDOWS_BEFORE: SignedDuration = SignedDuration::from_hours(168);
+
+/// Of so many begun workloads the status keeps track: as many as may be moved at once, and as many that wait for a person.
+const MOST_BEGUN: usize = 200;
+
+/// So many names are kept in the status.
+pub(super) const MOST_NAMES: usize = 20;
+
+/// While workloads are on their way, they are looked at this often.
+const WHILE_MOVING: SignedDuration = SignedDuration::from_secs(5);
+
+/// While a workload is stuck, it is looked at this often.
+const WHILE_STOPPED: SignedDuration = SignedDuration::from_secs(30);
+
+/// While only others can do something, it is looked this often whether they did.
+const WHILE_OTHERS_ACT: SignedDuration = SignedDuration::from_mins(10);
+
+/// While no window is open, it is looked this often whether somebody has restarted workloads.
+const WHILE_CLOSED: SignedDuration = SignedDuration::from_hours(1);
+
+/// What was found in the namespace.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// The workloads that follow the certificate.
+    pub workloads: Vec<Workload>,
+    /// Those that the spec names and that do not exist.
+    pub missing: Vec<WorkloadReference>,
+    /// Jobs and Pods that use the Secret and cannot be moved; `None` if they were not looked for.
+    pub not_movable: Option<Vec<String>>,
+}
+
+/// Everything that a plan depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// The certificate.
+    pub certificate: &'a RolledCertificate,
+    /// The others of the namespace with a rollout.
+    pub others: &'a [RolledCertificate],
+    /// The names of all objects of the namespace, with a rollout or without.
+    pub objects: &'a BTreeSet<String>,
+    /// The generation of the spec.
+    pub generation: Option<i64>,
+    /// The value of the annotation that asks to go on.
+    pub resume: Option<&'a str>,
+    /// The status as it was.
+    pub status: Option<&'a RolloutStatus>,
+    /// What was found.
+    pub found: &'a Found,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// One change of one workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Which workload.
+    pub workload: WorkloadReference,
+    /// The object with this UID.
+    pub uid: String,
+    /// In exactly this version: so two certificates cannot take each other's entry away.
+    pub resource_version: String,
+    /// The new value of the annotation.
+    pub serial_numbers: String,
+}
+
+/// When to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// Not before the certificate or the spec changes.
+    Never,
+    /// At this time.
+    At(Timestamp),
+}
+
+/// What comes next. The status is written first, and then the workloads are moved: a workload is never changed that the status does not
+/// keep track of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// What the status says.
+    pub status: RolloutStatus,
+    /// Whether all is done.
+    pub is_complete: bool,
+    /// Why it is or is not.
+    pub reason: Reason,
+    /// The numbers, and the names that matter.
+    pub message: String,
+    /// The workloads to be moved now.
+    pub moves: Vec<Move>,
+    /// When to look again.
+    pub look: Look,
+}
+
+/// What comes next.
+#[must_use]
+pub fn plan(input: &Input<'_>) -> Plan {
+    let mut status = carried(input);
+    let wanted = match Wanted::read(input, &mut status) {
+        Ok(wanted) => wanted,
+        Err(InvalidSpec(message)) => {
+            return Plan {
+                status,
+                is_complete: false,
+                reason: Reason::InvalidSpec,
+                message,
+                moves: Vec::new(),
+                look: Look::Never,
+            };
+        }
+    };
+    resume(input, &wanted, &mut status);
+    let mut tracked = track(input, &wanted, &status);
+    let gate = Gate::new(input, &wanted, &status, &tracked);
+    let moves = if gate == Gate::Open { moves(input, &mut tracked) } else { Vec::new() };
+    if gate != Gate::Open {
+        tracked.iter_mut().for_each(give_up_place);
+    }
+    fill(&mut status, input, &tracked, gate);
+    let (is_complete, reason, message) = summary(input, &status, &tracked, gate);
+    status.complete = is_complete;
+    let look = look(input, &status, &tracked, gate, &moves);
+    Plan { status, is_complete, reason, message, moves, look }
+}
+
+/// What the spec asks for, read.
+struct Wanted {
+    ready_timeout: SignedDuration,
+    windows: Windows,
+}
+
+impl Wanted {
+    /// Reads the spec. What is known only with it, such as when windows no longer hold, is set in the status.
+    fn read(input: &Input<'_>, status: &mut RolloutStatus) -> Result<Self, InvalidSpec> {
+        let rollout = &input.certificate.rollout;
+        let ready_timeout = rollout.ready_timeout.as_deref().map(|text| parse_duration("spec.rollout.readyTimeout", text));
+        let ignore = rollout.ignore_windows_before.as_deref();
+        let ignore = ignore.map(|text| parse_duration("spec.rollout.ignoreWindowsBefore", text)).transpose()?;
+        let windows = rollout.windows.as_deref().unwrap_or_default();
+        let old = status.old_not_after.as_ref().map(|time| time.0).filter(|_| !windows.is_empty());
+        status.regardless_of_windows_after = old.map(|old| Time(regardless_after(old, ignore, input.certificate.written)));
+        Ok(Self {
+            ready_timeout: ready_timeout.transpose()?.unwrap_or(DEFAULT_READY_TIMEOUT),
+            windows: Windows::parse(windows)?,
+        })
+    }
+}
+
+/// From when on windows do not hold.
+fn regardless_after(old_not_after: Timestamp, ignore: Option<SignedDuration>, written: Timestamp) -> Timestamp {
+    let third = (old_not_after.duration_since(written) / 3).clamp(SignedDuration::ZERO, LONGEST_IGNORE_WINDOWS_BEFORE);
+    truncated_to_second(old_not_after.saturating_sub(ignore.unwrap_or(third)).unwrap_or(old_not_after))
+}
+
+/// Why no workload is begun, or that one may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gate {
+    /// One may be.
+    Open,
+    /// New pods may not have the certificate yet.
+    Lag(Timestamp),
+    /// The certificate does not work.
+    NotReady,
+    /// A workload is stuck.
+    Stopped,
+    /// No window is open before this time.
+    Window(Option<Timestamp>),
+}
+
+impl Gate {
+    fn new(input: &Input<'_>, wanted: &Wanted, status: &RolloutStatus, tracked: &[Tracked<'_>]) -> Self {
+        let Input { certificate, now, .. } = *input;
+        let usable_from = certificate.usable_from(now);
+        if tracked.iter().any(|tracked| matches!(tracked.state, State::Stuck(_))) {
+            return Self::Stopped;
+        }
+        if !certificate.is_ready {
+            return Self::NotReady;
+        }
+        if now < usable_from {
+            return Self::Lag(usable_from);
+        }
+        let is_late = status.regardless_of_windows_after.as_ref().is_some_and(|time| now >= time.0);
+        if status.urgent || is_late || wanted.windows.is_open(now) {
+            return Self::Open;
+        }
+        Self::Window(wanted.windows.next_opening(now))
+    }
+}
+
+/// The status as it begins: as it was, or anew for another certificate. Workloads that were begun for the last certificate and may not be
+/// ready keep their places.
+fn carried(input: &Input<'_>) -> RolloutStatus {
+    let certificate = input.certificate;
+    let old = input.status.cloned().unwrap_or_default();
+    let is_first = input.status.is_none();
+    let mut status = if old.serial_number == certificate.serial_number {
+        old
+    } else {
+        let previous = certificate.previous_not_after;
+        let pending = old.old_not_after.filter(|_| !old.complete).map(|time| time.0);
+        RolloutStatus {
+            serial_number: certificate.serial_number.clone(),
+            urgent: certificate.is_urgent() || old.urgent && !old.complete,
+            old_not_after: previous.into_iter().chain(pending).min().map(Time),
+            begun: old.begun.into_iter().filter(|begun| !begun.passed_over).map(begun_anew).collect(),
+            resume_request_handled: old.resume_request_handled,
+            ..RolloutStatus::default()
+        }
+    };
+    status.observed_generation = input.generation;
+    if is_first {
+        // Nothing was stopped, so nothing is asked to go on.
+        status.resume_request_handled = input.resume.map(ToOwned::to_owned);
+    }
+    status
+}
+
+fn begun_anew(begun: BegunWorkload) -> BegunWorkload {
+    BegunWorkload { changed: false, taken_back: 0, ..begun }
+}
+
+/// Goes on without the workloads that are stuck, if a person asks for it.
+fn resume(input: &Input<'_>, wanted: &Wanted, status: &mut RolloutStatus) {
+    let Some(request) = input.resume.filter(|request| status.resume_request_handled.as_deref() != Some(*request)) else {
+        return;
+    };
+    status.resume_request_handled = Some(request.to_owned());
+    let stuck: Vec<WorkloadReference> = track(input, wanted, status)
+        .into_iter()
+        .filter(|tracked| matches!(tracked.state, State::Stuck(_)))
+        .map(|tracked| tracked.workload.reference.clone())
+        .collect();
+    for begun in status.begun.iter_mut().filter(|begun| stuck.contains(&begun.workload)) {
+        begun.passed_over = true;
+    }
+}
+
+fn track<'a>(input: &Input<'a>, wanted: &Wanted, status: &RolloutStatus) -> Vec<Tracked<'a>> {
+    let living = input.found.workloads.iter().filter(|workload| !workload.is_being_deleted);
+    living
+        .map(|workload| {
+            let begun = status.begun.iter().find(|begun| begun.workload == workload.reference).cloned();
+            Tracked::new(workload, begun, input.certificate, wanted.ready_timeout, input.now)
+        })
+        .collect()
+}
+
+/// A workload that was to be moved and was not keeps its place only while it is not ready, or to count how often it was taken back.
+fn give_up_place(tracked: &mut Tracked<'_>) {
+    let is_ready = tracked.workload.readiness == Readiness::Ready;
+    if tracked.state == State::Behind && is_ready && tracked.begun.as_ref().is_some_and(|begun| begun.taken_back == 0) {
+        tracked.begun = None;
+    }
+}
+
+/// The workloads that are moved now: first those that have a place, then those that are ready, then the others, whom a restart may help.
+fn moves(input: &Input<'_>, tracked: &mut [Tracked<'_>]) -> Vec<Move> {
+    let mut places = tracked.iter().filter(|tracked| tracked.takes_place()).count();
+    let mut begun = tracked.iter().filter(|tracked| tracked.begun.is_some()).count();
+    let mut behind: Vec<&mut Tracked<'_>> = tracked.iter_mut().filter(|tracked| tracked.state == State::Behind).collect();
+    behind.sort_by_key(|tracked| (tracked.begun.is_none(), tracked.workload.readiness != Readiness::Ready));
+    let mut moves = Vec::new();
+    for tracked in behind {
+        let Some(next) = next_move(input, tracked.workload) else { continue };
+        if tracked.begun.is_none() {
+            let needs_place = tracked.workload.updates.leaves_all().is_none();
+            if begun >= MOST_BEGUN || needs_place && places >= input.certificate.rollout.max_concurrent() {
+                continue;
+            }
+            begun += 1;
+            places += usize::from(needs_place);
+        }
+        tracked.begin(input.now);
+        moves.push(next);
+    }
+    moves
+}
+
+/// The change of a workload: the serial numbers of this certificate, and of all others that it follows, so that Secrets that change
+/// together cost one restart. `None` while new pods may not have all of them.
+fn next_move(input: &Input<'_>, workload: &Workload) -> Option<Move> {
+    let mut serial_numbers: SerialNumbers = workload.serial_numbers.clone();
+    serial_numbers.retain(|name| input.objects.contains(name));
+    serial_numbers.set(&input.certificate.name, &input.certificate.serial_number);
+    for other in input.others.iter().filter(|other| other.is_ready && other.covers(workload)) {
+        let entry = serial_numbers.get(&other.name);
+        if entry == Some(other.serial_number.as_str()) {
+            continue;
+        }
+        // A serial number that is not known is newer than what is known.
+        if entry.is_some_and(|entry| !other.known.iter().any(|known| known == entry)) {
+            continue;
+        }
+        if input.now < other.usable_from(input.now) {
+            return None;
+        }
+        serial_numbers.set(&other.name, &other.serial_number);
+    }
+    Some(Move {
+        workload: workload.reference.clone(),
+        uid: workload.uid.clone(),
+        resource_version: workload.resource_version.clone(),
+        serial_numbers: serial_numbers.to_string(),
+    })
+}
+
+fn fill(status: &mut RolloutStatus, input: &Input<'_>, tracked: &[Tracked<'_>], gate: Gate) {
+    let is_moved = |tracked: &&Tracked<'_>| tracked.state == State::Moved;
+    status.workloads = number(tracked.len() + input.found.missing.len());
+    status.moved = number(tracked.iter().filter(is_moved).count());
+    status.progress = format!("{}/{}", status.moved, status.workloads);
+    status.begun = tracked.iter().filter_map(|tracked| tracked.begun.clone()).take(MOST_BEGUN).collect();
+    let left = tracked.iter().filter(|tracked| matches!(tracked.state, State::LeftToOthers(_)));
+    status.left_to_others = left.map(|tracked| tracked.workload.reference.to_string()).take(MOST_NAMES).collect();
+    let waits = tracked.iter().any(|tracked| tracked.state == State::Behind);
+    status.next_window = match gate {
+        Gate::Window(next) if waits => next.map(Time),
+        _ => None,
+    };
+    if let Some(not_movable) = &input.found.not_movable {
+        status.not_movable = not_movable.iter().take(MOST_NAMES).cloned().collect();
+    }
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn look(input: &Input<'_>, status: &RolloutStatus, tracked: &[Tracked<'_>], gate: Gate, moves: &[Move]) -> Look {
+    let after = |delay| input.now.saturating_add(delay).unwrap_or(input.now);
+    let is_moving = tracked.iter().any(|tracked| tracked.state == State::Moving);
+    let waits = tracked.iter().any(|tracked| tracked.state == State::Behind);
+    let at = match gate {
+        _ if status.complete => return Look::Never,
+        _ if is_moving || !moves.is_empty() => after(WHILE_MOVING),
+        Gate::Stopped => after(WHILE_STOPPED),
+        Gate::Lag(until) if waits => until,
+        Gate::Window(next) if waits => {
+            let regardless = status.regardless_of_windows_after.as_ref().map(|time| time.0);
+            let times = next.into_iter().chain(regardless).filter(|time| *time > input.now);
+            times.min().unwrap_or(after(WHILE_CLOSED)).min(after(WHILE_CLOSED))
+        }
+        // They wait for another certificate, which new pods may not have yet.
+        Gate::Open if waits => after(WHILE_MOVING),
+        _ => after(WHILE_OTHERS_ACT),
+    };
+    Look::At(at)
+}

@@ -1,0 +1,141 @@
+//! How far each workload is.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{Readiness, RolledCertificate, Updates, Workload};
+use crate::api::{BegunWorkload, truncated_to_second};
+
+/// How often a workload is moved again after another has taken the change back.
+const MOST_TAKEN_BACK: i64 = 3;
+
+/// How far a workload is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Its pods have the certificate.
+    Moved,
+    /// Its template was changed, and it is not ready yet.
+    Moving,
+    /// The same, and it takes too long or says that it failed.
+    Stuck(String),
+    /// The same, and a person asked to go on without it.
+    PassedOver,
+    /// Its template was changed, and its pods are left to others, for this reason.
+    LeftToOthers(&'static str),
+    /// Another took the change back too often.
+    LeftAlone,
+    /// It is to be moved.
+    Behind,
+}
+
+/// A workload with its state and what the status keeps of it.
+#[derive(Clone, Debug)]
+pub(super) struct Tracked<'a> {
+    pub(super) workload: &'a Workload,
+    pub(super) state: State,
+    pub(super) begun: Option<BegunWorkload>,
+}
+
+impl<'a> Tracked<'a> {
+    /// How far a workload is, from what the status kept of it.
+    pub(super) fn new(
+        workload: &'a Workload,
+        begun: Option<BegunWorkload>,
+        certificate: &RolledCertificate,
+        ready_timeout: SignedDuration,
+        now: Timestamp,
+    ) -> Self {
+        let is_named = workload.serial_numbers.get(&certificate.name) == Some(certificate.serial_number.as_str());
+        let has_new_pods = workload.started_from(certificate.usable_from(now), now) || has_first(workload, certificate);
+        let is_ready = workload.readiness == Readiness::Ready;
+        let begun = begun.map(|begun| seen(begun, is_named, now));
+        let is_moved = match (is_named, &begun) {
+            // Whoever restarted it.
+            (false, None) => has_new_pods,
+            (false, Some(_)) => has_new_pods && is_ready,
+            (true, _) if workload.updates != Updates::Rolling => has_new_pods,
+            // One that was moved before and is not ready now, such as one that is scaled up, is not waited for again.
+            (true, None) => is_ready || has_new_pods,
+            (true, Some(_)) => is_ready,
+        };
+        if is_moved {
+            return Self { workload, state: State::Moved, begun: None };
+        }
+        let is_restarted_by_another = has_new_pods && begun.is_some();
+        if !(is_named || is_restarted_by_another) {
+            let is_left_alone = begun.as_ref().is_some_and(|begun| begun.taken_back >= MOST_TAKEN_BACK);
+            let state = if is_left_alone { State::LeftAlone } else { State::Behind };
+            return Self { workload, state, begun };
+        }
+        let begun = begun.unwrap_or_else(|| begin(workload, is_named, now));
+        let state = state_of_changed(workload, &begun, is_ready, ready_timeout, now);
+        Self { workload, state, begun: Some(begun) }
+    }
+
+    /// Notes that it is moved now.
+    pub(super) fn begin(&mut self, now: Timestamp) {
+        let begun = self.begun.get_or_insert_with(|| begin(self.workload, false, now));
+        begun.since = Time(truncated_to_second(now));
+    }
+
+    /// Whether it takes one of the places for workloads that are moved at once.
+    pub(super) fn takes_place(&self) -> bool {
+        match self.state {
+            State::Moving | State::Stuck(_) => true,
+            State::Behind => self.begun.is_some() && self.workload.updates.leaves_all().is_none(),
+            State::Moved | State::PassedOver | State::LeftToOthers(_) | State::LeftAlone => false,
+        }
+    }
+}
+
+/// Whether its pods waited for the first certificate: none starts without it, and there was no other.
+fn has_first(workload: &Workload, certificate: &RolledCertificate) -> bool {
+    let is_required = workload.uses(&certificate.secret_name).is_required();
+    certificate.first_seen().is_some_and(|first_seen| is_required && workload.ran_from(first_seen))
+}
+
+fn begin(workload: &Workload, changed: bool, now: Timestamp) -> BegunWorkload {
+    BegunWorkload {
+        workload: workload.reference.clone(),
+        since: Time(truncated_to_second(now)),
+        changed,
+        taken_back: 0,
+        passed_over: false,
+    }
+}
+
+/// What is kept of it after it was seen with or without the serial number.
+fn seen(mut begun: BegunWorkload, is_named: bool, now: Timestamp) -> BegunWorkload {
+    if begun.changed && !is_named {
+        begun.taken_back = begun.taken_back.saturating_add(1);
+    }
+    begun.changed = is_named;
+    // The clock was set back.
+    if begun.since.0 > now {
+        begun.since = Time(truncated_to_second(now));
+    }
+    begun
+}
+
+fn state_of_changed(
+    workload: &Workload,
+    begun: &BegunWorkload,
+    is_ready: bool,
+    ready_timeout: SignedDuration,
+    now: Timestamp,
+) -> State {
+    if let Some(why) = workload.updates.leaves_all() {
+        return State::LeftToOthers(why);
+    }
+    if is_ready && let Updates::Partition(_) = workload.updates {
+        return State::LeftToOthers("has a partition");
+    }
+    if begun.passed_over {
+        return State::PassedOver;
+    }
+    match &workload.readiness {
+        Readiness::Failed(why) => State::Stuck(why.clone()),
+        Readiness::InProgress(why) if now.duration_since(begun.since.0) >= ready_timeout => State::Stuck(why.clone()),
+        Readiness::InProgress(_) | Readiness::Ready => State::Moving,
+    }
+}

@@ -1,0 +1,105 @@
+//! Workloads that are decided on purpose, with the real controllers.
+
+use serde_json::json;
+
+use crate::stage::{LAG, Stage};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pods_of_paused_and_on_delete_workloads_are_left_to_others_and_hold_nobody_up() {
+    let stage = Stage::open("left").await;
+    stage.certificate("orders", json!({ "auto": true })).await;
+    stage.workload("Deployment", "a-web", &["orders"], json!({})).await;
+    stage.workload("StatefulSet", "store", &["orders"], json!({ "updateStrategy": { "type": "OnDelete" } })).await;
+    stage.workload("Deployment", "held", &["orders"], json!({})).await;
+    stage.patch("Deployment", "held", json!({ "spec": { "paused": true } })).await;
+    let serial_number = stage.renew("orders").await;
+    stage.operator.advance(LAG);
+    let status = stage.until("orders", "False RolloutLeftToOthers").await;
+    assert_eq!(status.rollout.unwrap().progress, "1/3");
+    let message = stage.message("orders").await;
+    for said in ["Deployment held is paused", "StatefulSet store is updated OnDelete"] {
+        assert!(message.contains(said), "{message}");
+    }
+    for (kind, name) in [("Deployment", "held"), ("StatefulSet", "store")] {
+        assert_eq!(stage.serial_numbers(kind, name).await, format!("orders={serial_number}"), "its next pods say so");
+    }
+    stage.patch("Deployment", "held", json!({ "spec": { "paused": false } })).await;
+    stage.shop.delete::<k8s_openapi::api::core::v1::Pod>("store-0").await;
+    stage.operator.advance(jiff::SignedDuration::from_mins(10));
+    stage.until_complete("orders").await;
+    assert_eq!(stage.patches().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workloads_without_pods_and_those_without_the_secret_are_left_as_they_are() {
+    let stage = Stage::open("none").await;
+    stage.certificate("orders", json!({ "auto": true })).await;
+    stage.workload("Deployment", "zero", &["orders"], json!({ "replicas": 0 })).await;
+    stage.workload("Deployment", "other", &["payments"], json!({})).await;
+    stage.renew("orders").await;
+    stage.operator.advance(LAG);
+    stage.until_complete("orders").await;
+    assert_eq!(stage.shop.status("orders").await.rollout.unwrap().progress, "1/1");
+    assert_eq!(stage.patches(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_rollout_can_move_is_named() {
+    let stage = Stage::open("named").await;
+    stage
+        .certificate(
+            "orders",
+            json!({ "workloads": [{ "kind": "Deployment", "name": "web" }, { "kind": "Deployment", "name": "gone" }] }),
+        )
+        .await;
+    let env = json!({ "env": [{ "name": "KEY", "valueFrom": { "secretKeyRef": { "name": "orders", "key": "tls.key" } } }] });
+    let container = json!([{ "name": "main", "image": "example.com/none", "env": env["env"] }]);
+    let template = json!({ "metadata": { "labels": { "app": "web" } }, "spec": { "containers": container } });
+    stage.workload("Deployment", "web", &[], json!({ "template": template })).await;
+    let pod = json!({ "containers": container, "restartPolicy": "Never" });
+    stage.shop.apply(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "shell" }, "spec": pod })).await;
+    let job = json!({ "template": { "spec": pod } });
+    stage.shop.apply(json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": "migrate" }, "spec": job })).await;
+    stage.renew("orders").await;
+    stage.operator.advance(LAG);
+    stage.until("orders", "False WorkloadNotFound").await;
+    let message = stage.message("orders").await;
+    for said in [
+        "not there: Deployment gone",
+        "updated by a restart alone: Deployment web (env)",
+        "cannot be moved: Job migrate, Pod shell",
+    ] {
+        assert!(message.contains(said), "{message}");
+    }
+    stage.shop.until_event("orders", "PodsNotMovable").await;
+    assert_eq!(stage.patches(), ["deployments web"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_further_kind_is_moved_by_the_generic_rules() {
+    let stage = Stage::open("kind").await;
+    stage.shop.apply_definition_of_workers().await;
+    stage
+        .certificate("orders", json!({ "workloads": [{ "apiVersion": "example.com/v1", "kind": "Worker", "name": "sync" }] }))
+        .await;
+    stage.shop.apply(crate::stage::manifest("Worker", "sync", &["orders"], &json!({ "replicas": 1 }))).await;
+    let is = |phase: &'static str, generation: i64| json!({ "status": { "phase": phase, "observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1 } });
+    stage.patch_status("Worker", "sync", is("Healthy", 1)).await;
+    stage.operator.advance(LAG);
+    stage.until("orders", "False RolloutInProgress").await;
+    assert_eq!(stage.patches(), ["workers sync"]);
+    stage.look("orders").await;
+    assert_eq!(stage.shop.condition("orders", "RolledOut").await, "False RolloutInProgress", "its controller has not seen it");
+    stage.patch_status("Worker", "sync", is("Healthy", 2)).await;
+    stage.until_complete("orders").await;
+    stage
+        .shop
+        .certificate(
+            "other",
+            "ca",
+            json!({ "rollout": { "workloads": [{ "apiVersion": "batch/v1", "kind": "CronJob", "name": "nightly" }] } }),
+        )
+        .await;
+    stage.until("other", "False InvalidSpec").await;
+    assert!(stage.message("other").await.contains("--rollout-kind") || stage.message("other").await.contains("next run"));
+}

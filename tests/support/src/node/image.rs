@@ -1,0 +1,148 @@
+//! Images without Docker: an archive in the format of `docker save`, with one layer and a configuration for each name.
+//!
+//! `image/root.sh` lays out the files and the last stage of the `Dockerfile` says who runs what, so that both ways give the same image.
+//! The same files give the same digests: names are sorted, times are zero, and everything belongs to root.
+
+use std::{fs, path::Path, process::Command};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::run;
+use crate::control_plane::repository;
+
+/// Who runs what in a container.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// `UID:GID`.
+    pub user: String,
+    /// The program and its first arguments.
+    pub entrypoint: Vec<String>,
+}
+
+impl ImageConfig {
+    /// What the last stage of a Dockerfile says.
+    ///
+    /// # Errors
+    /// The stage does not consist of the files of `image/root.sh`, USER and ENTRYPOINT alone: this module could not build the same image.
+    pub fn of_dockerfile(text: &str) -> Result<Self> {
+        let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        let last = lines.iter().rposition(|line| line.starts_with("FROM ")).context("the Dockerfile has no FROM")?;
+        let (mut user, mut entrypoint, mut files) = (None, None, false);
+        for line in &lines[last..] {
+            match line.split_once(' ') {
+                Some(("FROM", "scratch")) => {}
+                Some(("COPY", "--from=build /root-of-image/ /")) => files = true,
+                Some(("USER", value)) => user = Some(value.to_owned()),
+                Some(("ENTRYPOINT", value)) => entrypoint = Some(serde_json::from_str(value)?),
+                _ => bail!("the last stage of the Dockerfile has a line that image.rs cannot follow: {line}"),
+            }
+        }
+        ensure!(files, "the last stage of the Dockerfile does not copy /root-of-image/");
+        Ok(Self { user: user.context("the Dockerfile has no USER")?, entrypoint: entrypoint.context("it has no ENTRYPOINT")? })
+    }
+
+    fn json(&self, layer: &str) -> Value {
+        json!({
+            "architecture": "amd64",
+            "os": "linux",
+            "created": "1970-01-01T00:00:00Z",
+            "config": { "User": self.user, "Entrypoint": self.entrypoint },
+            "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer}")] },
+        })
+    }
+}
+
+/// Builds the images of one program: each name (`repository:tag`) with its configuration. Returns the digests of the configurations, by which container
+/// runtimes know images.
+///
+/// # Errors
+/// The program or a library is missing, or the archive cannot be written.
+pub fn build(program: &Path, images: &[(String, ImageConfig)], archive: &Path) -> Result<Vec<String>> {
+    ensure!(cfg!(target_arch = "x86_64"), "image.rs builds images for x86-64 alone");
+    let folder = tempfile::tempdir()?;
+    let (root, parts) = (folder.path().join("root"), folder.path().join("parts"));
+    fs::create_dir(&parts)?;
+    run(Command::new(repository().join("image/root.sh")).arg(program).arg(&root))?;
+    tar(&root, &parts.join("layer.tar"))?;
+    let layer = digest(&fs::read(parts.join("layer.tar"))?);
+    fs::rename(parts.join("layer.tar"), parts.join(format!("{layer}.tar")))?;
+    let (mut manifest, mut digests) = (Vec::new(), Vec::new());
+    for (name, config) in images {
+        let config = config.json(&layer).to_string();
+        let digest = digest(config.as_bytes());
+        fs::write(parts.join(format!("{digest}.json")), config)?;
+        manifest.push(json!({ "Config": format!("{digest}.json"), "RepoTags": [name], "Layers": [format!("{layer}.tar")] }));
+        digests.push(format!("sha256:{digest}"));
+    }
+    fs::write(parts.join("manifest.json"), json!(manifest).to_string())?;
+    tar(&parts, archive)?;
+    Ok(digests)
+}
+
+/// GNU tar. Modes are set too, for they would follow the umask of whoever builds.
+fn tar(folder: &Path, archive: &Path) -> Result<()> {
+    let options =
+        ["--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner", "--mode=u=rwX,go=rX", "--format=gnu"];
+    run(Command::new("tar").args(options).arg("--create").arg("--file").arg(archive).arg("--directory").arg(folder).arg("."))
+        .map(|_| ())
+}
+
+fn digest(bytes: &[u8]) -> String {
+    hex::encode(Sha256::digest(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn dockerfile() -> String {
+        fs::read_to_string(repository().join("Dockerfile")).unwrap()
+    }
+
+    #[test]
+    fn both_ways_to_the_image_run_the_same_commands() {
+        let config = ImageConfig::of_dockerfile(&dockerfile()).unwrap();
+        assert_eq!(
+            (config.user.as_str(), config.entrypoint.as_slice()),
+            ("65532:65532", &["/usercert-operator".to_owned()][..])
+        );
+        let makefile = fs::read_to_string(repository().join("Makefile")).unwrap();
+        let build = "cargo build --locked --release --package usercert-operator";
+        assert!(dockerfile().contains(&format!("RUN {build}\n")));
+        assert!(makefile.contains(&format!("\nBUILD_OPERATOR := {build}\n")));
+        assert!(dockerfile().contains("RUN image/root.sh target/release/usercert-operator /root-of-image\n"));
+    }
+
+    #[test]
+    fn a_dockerfile_that_says_more_is_refused() {
+        for more in ["RUN true", "ENV A=b", "COPY --from=build /etc /etc", "FROM debian"] {
+            let text = format!("{}{more}\n", dockerfile());
+            assert!(ImageConfig::of_dockerfile(&text).is_err(), "{more}");
+        }
+    }
+
+    #[test]
+    fn the_same_program_gives_the_same_image_whenever_and_by_whomever_it_is_built() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        let image = |name: &str| {
+            let archive = folder.path().join(name);
+            let config = ImageConfig { user: "65532:65532".to_owned(), entrypoint: vec!["/program".to_owned()] };
+            let digests = build(&program, &[("tried:1".to_owned(), config)], &archive).unwrap();
+            (digests, fs::read(archive).unwrap())
+        };
+        fs::copy("/bin/true", &program).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+        let first = image("first.tar");
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        assert!(first == image("second.tar"));
+        fs::copy("/bin/false", &program).unwrap();
+        assert!(first.0 != image("third.tar").0);
+    }
+}
