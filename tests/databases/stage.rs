@@ -116,7 +116,9 @@ async fn certificate(shop: &Shop, name: &str, issuer: &str, spec: Value) {
 async fn entries(shop: &Shop, name: &str) -> Entries {
     let data = shop.secret(name).await.unwrap().data.unwrap();
     let entries: Entries = data.into_iter().map(|(key, value)| (key, value.0)).collect();
-    note_key(std::str::from_utf8(&entries["tls.key"]).unwrap());
+    let text = |name: &str| entries.get(name).map(|value| std::str::from_utf8(value).unwrap());
+    note_key(text("tls.key").unwrap());
+    text("keystore-password").into_iter().for_each(evidence::secret);
     entries
 }
 
