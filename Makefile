@@ -103,6 +103,10 @@ cases: tools ## What OpenSSL says of CAs of all kinds, and what this operator ma
 	@echo "Secrets that belong to others, the CA's among them:"
 	@cargo test --quiet --test tenancy -- adoption
 
+.PHONY: databases
+databases: tools ## Databases and drivers log in with what the operator wrote, before and after a renewal; ends with a table
+	cargo test --test databases
+
 .PHONY: image
 image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:...; needs docker
 	@case "$(BUILD_IMAGE)" in *@sha256:*) ;; *) echo "give BUILD_IMAGE as NAME@sha256:DIGEST: a release is built on a known image"; exit 1;; esac

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::atlas::TlsFiles;
+use crate::tls::TlsFiles;
 
 /// What a denial says.
 pub const DENIAL: &str = "not on my watch";

@@ -13,7 +13,6 @@ mod stand_in;
 mod state;
 #[cfg(test)]
 mod tests;
-mod tls;
 mod token;
 
 pub use bucket::RateLimit;
@@ -23,4 +22,3 @@ pub use fault::{Fault, Point, Refusal};
 pub use ledger::{LoggedRequest, Mint};
 pub use stand_in::StandIn;
 pub use state::{StandInConfig, X509Type};
-pub use tls::TlsFiles;

@@ -11,14 +11,14 @@ use jiff::SignedDuration;
 use tokio::{net::TcpListener, task::AbortHandle};
 
 use super::{
-    Fault, KeyPool, LoggedRequest, Mint, Point, RateLimit, Refusal, StandInConfig, TlsFiles, X509Type,
+    Fault, KeyPool, LoggedRequest, Mint, Point, RateLimit, Refusal, StandInConfig, X509Type,
     certificate::{self, Order},
     digest::Nonces,
     server::{accept, common_name},
     state::{State, lock},
     token::{Account, Tokens},
 };
-use crate::evidence;
+use crate::{evidence, tls::TlsFiles};
 
 /// A running stand-in; it stops when the last handle is dropped.
 #[derive(Clone)]
