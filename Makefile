@@ -41,6 +41,14 @@ define go_build
 	@test -x $@ && touch $@
 endef
 
+# on_node ARGUMENTS: the end-to-end tests with what they need.
+define on_node
+	@echo "building the operator in release mode (minutes the first time)"
+	$(BUILD_OPERATOR)
+	cargo build --package usercert-test-support --bin secret-reader
+	cargo test --test e2e -- $(1)
+endef
+
 # link PROGRAM: the one on the PATH, if it works.
 define on_path
 	command -v $(1) >/dev/null && $(1) version $(2) >/dev/null 2>&1
@@ -51,11 +59,13 @@ help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 20
 
 .PHONY: demo
-demo: tools ## From nothing to two certificates on a real API server; KEEP=1 leaves everything up
+demo: tools ## From nothing to two certificates on a real API server; KEEP=1 leaves everything up; NODE=no leaves the node out
 	@echo "building the operator and the stand-in for Atlas in release mode (minutes the first time)"
 	@$(BUILD_OPERATOR)
 	@cargo build --release --package usercert-test-support --bin demo --bin atlas-stand-in
 	@target/release/demo $(if $(KEEP),--keep)
+	@if [ "$(NODE)" = no ]; then echo "NODE=no: how workloads follow a renewal is not shown"; \
+	  elif target/release/demo --find-node; then $(MAKE) --no-print-directory wave; fi
 
 .PHONY: test
 test: check unit cluster ## Everything that must hold
@@ -85,11 +95,13 @@ chaos: model tools ## Everything that can go wrong, at every point: the model, r
 	cargo test --test chaos -- --full --lanes 16
 
 .PHONY: e2e
-e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The chart with the operator's own image on a real node, with Pods that mount the Secrets; needs root and containerd
-	@echo "building the operator in release mode (minutes the first time)"
-	$(BUILD_OPERATOR)
-	cargo build --package usercert-test-support --bin secret-reader
-	cargo test --test e2e -- --run
+e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The chart with the operator's own image on a real node, Pods that mount the Secrets, then make databases (DATABASES=no leaves them out); needs root and containerd
+	$(call on_node,--run)
+	@if [ "$(DATABASES)" = no ]; then echo "DATABASES=no: clients and databases are left out"; else $(MAKE) --no-print-directory databases; fi
+
+.PHONY: wave
+wave: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The part of it that shows how workloads follow a renewal
+	$(call on_node,--run --wave)
 
 .PHONY: tenancy
 tenancy: tools ## What tenants may try against others, each attempt beside a neighbour that is served; ends with a table

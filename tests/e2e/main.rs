@@ -31,6 +31,9 @@ struct Arguments {
     /// Run it; `cargo test` of all tests does not.
     #[arg(long)]
     run: bool,
+    /// Show only how workloads follow a renewal.
+    #[arg(long)]
+    wave: bool,
     /// Fail where something is missing, instead of skipping everything.
     #[arg(long, env = "E2E_REQUIRED", value_parser = FalseyValueParser::new())]
     required: bool,
@@ -51,7 +54,7 @@ async fn main() -> ExitCode {
         println!("This is not a pass: nothing of the end-to-end tests has run.");
         return if arguments.required { ExitCode::FAILURE } else { ExitCode::SUCCESS };
     }
-    match run().await {
+    match run(arguments.wave).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("FAILED: {error:#}");
@@ -60,10 +63,10 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run() -> Result<()> {
+async fn run(wave_alone: bool) -> Result<()> {
     if let Some(place) = Isolated::enter()? {
         rustls::crypto::aws_lc_rs::default_provider().install_default().ok().context("another TLS provider is installed")?;
-        return scenario::play(&place).await;
+        return scenario::play(&place, wave_alone).await;
     }
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
     let status = node::isolated(&arguments, keep_logs).await?;

@@ -37,28 +37,44 @@ const CERTIFICATES: [(&str, &str); 2] = [("orders", ATLAS_SECRET), ("reports", C
 /// This one is restarted by hand as soon as the Secret is written; the others are left to read their files.
 const RESTARTED: &str = "Deployment/billing";
 
-pub async fn play(place: &Isolated) -> Result<()> {
+/// Plays all of it, or with `wave_alone` only how workloads follow a renewal.
+pub async fn play(place: &Isolated, wave_alone: bool) -> Result<()> {
     let mut report = Report::new();
-    let played = steps(place, &mut report).await;
+    let played = if wave_alone { show_wave(place, &mut report).await } else { steps(place, &mut report).await };
     report.print();
     played
 }
 
+async fn show_wave(place: &Isolated, report: &mut Report) -> Result<()> {
+    let cluster = &begin(place, report).await?;
+    follow(cluster, report).await
+}
+
 async fn steps(place: &Isolated, report: &mut Report) -> Result<()> {
-    let cluster = &report.step("a control plane and a node", start(place)).await?;
-    report.step("helm install, Pod Security restricted", operator::install(cluster)).await?;
-    report.step("consumers and certificates at once", consume(cluster)).await?;
-    println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"])?);
-    println!("\n$ kubectl get pods\n{}", cluster.kubectl(&["get", "pods"])?);
+    let cluster = &begin(place, report).await?;
     let timelines = report.step("forced renewal, files change in running Pods", renew(cluster)).await?;
     timelines.into_iter().for_each(Timeline::print);
-    report.step("workloads follow a renewal, operator's Pod deleted", wave::play(cluster)).await?.print();
-    println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"])?);
+    follow(cluster, report).await?;
     report.step("operator's Pod deleted in the middle of a mint", delete_during_mint(cluster)).await?.print();
     report.step("operator killed in the middle of a mint", kill_during_mint(cluster)).await?.print();
     println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"])?);
     report.step("helm uninstall", operator::uninstall(cluster)).await?;
     report.step("consumers after all of this", undisturbed(cluster)).await
+}
+
+async fn begin(place: &Isolated, report: &mut Report) -> Result<Cluster> {
+    let cluster = report.step("a control plane and a node", start(place)).await?;
+    report.step("helm install, Pod Security restricted", operator::install(&cluster)).await?;
+    report.step("consumers and certificates at once", consume(&cluster)).await?;
+    println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"])?);
+    println!("\n$ kubectl get pods\n{}", cluster.kubectl(&["get", "pods"])?);
+    Ok(cluster)
+}
+
+async fn follow(cluster: &Cluster, report: &mut Report) -> Result<()> {
+    report.step("workloads follow a renewal, operator's Pod deleted", wave::play(cluster)).await?.print();
+    println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"])?);
+    Ok(())
 }
 
 async fn start(place: &Isolated) -> Result<(Cluster, String)> {

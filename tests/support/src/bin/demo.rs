@@ -10,7 +10,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
-use usercert_test_support::control_plane::{ControlPlane, Supervised, repository, tool};
+use usercert_test_support::{
+    control_plane::{ControlPlane, Supervised, repository, tool},
+    node,
+};
 
 const NAMESPACE: &str = "shop";
 const OPERATOR_NAMESPACE: &str = "usercert-system";
@@ -21,11 +24,17 @@ struct Arguments {
     /// Leave everything up until Ctrl-C.
     #[arg(long)]
     keep: bool,
+    /// Only say whether a node can run here, for the wave of restarts that `make demo` shows last. Fails if it cannot.
+    #[arg(long)]
+    find_node: bool,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if arguments.find_node {
+        return find_node();
+    }
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok().context("another TLS provider is installed")?;
     tokio::select! {
         result = demo(arguments.keep) => result,
@@ -35,6 +44,15 @@ async fn main() -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn find_node() -> Result<()> {
+    if let Some(missing) = node::missing() {
+        say(&format!("how workloads follow a renewal is not shown: {missing}"));
+        std::process::exit(1);
+    }
+    say("a node can run here: workloads follow a renewal on it, while the operator's Pod is deleted (minutes)");
+    Ok(())
 }
 
 async fn demo(keep: bool) -> Result<()> {
