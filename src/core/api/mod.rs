@@ -1,6 +1,7 @@
 //! The custom resources of group `usercert.dev`, version `v1alpha1`, and the vocabulary that they share.
 
 mod certificate;
+mod certificate_status;
 mod condition;
 mod connection;
 mod formats;
@@ -11,9 +12,12 @@ mod reason;
 mod rollout;
 
 pub use certificate::{
-    CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, DeletionPolicy,
-    Issuance, IssuedCertificate, IssuerKind, IssuerReference, ObjectName, PrivateKey, PrivateKeyAlgorithm, SecretBinding,
-    UnaccountedCertificate, UnaccountedCertificates, VerifiedSecret,
+    DatabaseUserCertificate, DatabaseUserCertificateSpec, DeletionPolicy, IssuerKind, IssuerReference, ObjectName, PrivateKey,
+    PrivateKeyAlgorithm,
+};
+pub use certificate_status::{
+    CertificateFailure, DatabaseUserCertificateStatus, Issuance, IssuedCertificate, SecretBinding, UnaccountedCertificate,
+    UnaccountedCertificates, VerifiedSecret,
 };
 pub use condition::{
     ISSUING, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, ROLLED_OUT, STALLED, condition, printable, remove_condition,

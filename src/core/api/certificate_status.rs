@@ -1,0 +1,195 @@
+//! The status of a `DatabaseUserCertificate`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube_derive::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::RolloutStatus;
+
+/// What the operator did and found. The Secret is the truth about the certificate: a status that is lost is rebuilt from it.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct DatabaseUserCertificateStatus {
+    /// The generation of the spec that the conditions are about.
+    #[serde(default)]
+    pub observed_generation: Option<i64>,
+    /// The Secret that holds the certificate.
+    #[serde(default)]
+    pub secret_name: Option<String>,
+    /// Serial number, upper-case hexadecimal as `openssl x509 -serial` prints it.
+    #[serde(default)]
+    pub serial_number: Option<String>,
+    /// The subject of the certificate as an RFC 4514 string, with each byte outside ASCII as `\XX`. It is the name of the
+    /// `$external` user in a self-hosted database. mongod and `openssl x509 -nameopt RFC2253` write it the same way.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// Start of the certificate's validity.
+    #[serde(default)]
+    pub not_before: Option<Time>,
+    /// End of the certificate's validity.
+    #[serde(default)]
+    pub not_after: Option<Time>,
+    /// When the certificate will be renewed.
+    #[serde(default)]
+    pub renewal_time: Option<Time>,
+    /// `Ready` is True while the Secret holds a working certificate. `Issuing` is True while a certificate is being issued;
+    /// its reason says why, or why not. Two more types are present only while they are True. `Stalled`: the object is not
+    /// Ready, and only a change by a person helps. `RenewalFailed`: the object is Ready, but no new certificate can be
+    /// issued. `RolledOut` is there with `spec.rollout` alone: it is True while all workloads have the certificate.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The claim of a certificate that is being requested from Atlas. It is written before the request and removed with its
+    /// outcome.
+    #[serde(default)]
+    pub issuance: Option<Issuance>,
+    /// The last failure to issue. A success removes it.
+    #[serde(default)]
+    pub failure: Option<CertificateFailure>,
+    /// The last five certificates, newest first.
+    #[serde(default)]
+    #[schemars(length(max = 5))]
+    pub history: Vec<IssuedCertificate>,
+    /// Certificates of the database user that Atlas made, or may have made, and that no Secret of this operator holds or has held.
+    /// They cannot be revoked.
+    #[serde(default)]
+    pub unaccounted_certificates: Option<UnaccountedCertificates>,
+    /// The last value of the annotation `usercert.dev/renew-requested-at` that was handled.
+    #[serde(default)]
+    pub renew_request_handled: Option<String>,
+    /// The version of the Secret whose content was verified last. While the Secret has this version, it is not read again.
+    #[serde(default)]
+    pub verified: Option<VerifiedSecret>,
+    /// The Secret that tells workloads how to reach the database: with it this object is a Provisioned Service
+    /// (servicebinding.io). Present while `spec.connection` is given and the Secret holds a certificate.
+    #[serde(default)]
+    pub binding: Option<SecretBinding>,
+    /// With `deletionPolicy: Retain`: the UID of the Secret that holds the certificate. Labels and annotations of a Secret without
+    /// a controller can be forged, so the operator takes another Secret for its own only if the content is what it could have
+    /// written.
+    #[serde(default)]
+    pub retained_secret_uid: Option<String>,
+    /// How far the workloads of `spec.rollout` are.
+    #[serde(default)]
+    pub rollout: Option<RolloutStatus>,
+}
+
+/// A Secret in the namespace of the object.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+pub struct SecretBinding {
+    /// The name of the Secret.
+    pub name: String,
+}
+
+/// A claim: the intent to request one certificate from Atlas, stored before the request is sent.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Issuance {
+    /// A random id. The Secret that holds the certificate has it too, in the annotation `usercert.dev/issuance-id`.
+    pub id: String,
+    /// Why the certificate is requested.
+    pub reason: String,
+    /// The number of this attempt since the last success, counted from 1.
+    pub attempt: i64,
+    /// When the claim was written.
+    pub since: Time,
+}
+
+/// A failure to issue and when the next attempt is due.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateFailure {
+    /// The number of failures in a row.
+    pub count: i64,
+    /// The reason of the last failure.
+    pub reason: String,
+    /// What happened and what to change.
+    pub message: String,
+    /// When it happened.
+    pub last_time: Time,
+    /// No attempt is made before this time. For most reasons a change of what the attempt depends on ends the wait early
+    /// (see `inputs`).
+    pub next_attempt: Time,
+    /// Digest of what the attempt depended on: the spec, the issuer, its credentials and the renewal request. It is empty
+    /// if the operator stopped between the request and the write of the Secret.
+    pub inputs: String,
+    /// Why a certificate was needed.
+    #[serde(default)]
+    pub cause: Option<String>,
+}
+
+/// Certificates of a database user whose private keys no Secret of this operator holds or has held: the keys are lost, or
+/// somebody else has them.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct UnaccountedCertificates {
+    /// The number of these certificates, presumed ones included.
+    pub count: i64,
+    /// How many of them are presumed. Since Atlas was last asked for its list, this many answers were lost, and each may have
+    /// held a certificate.
+    #[serde(default)]
+    pub presumed: i64,
+    /// When the last of the listed certificates expires.
+    #[serde(default)]
+    pub latest_expiry: Option<Time>,
+    /// The certificates that Atlas lists, the latest expiry first. At most 20.
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    pub certificates: Vec<UnaccountedCertificate>,
+    /// When Atlas was last asked for its list.
+    #[serde(default)]
+    pub listed_at: Option<Time>,
+}
+
+/// A certificate that Atlas lists.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct UnaccountedCertificate {
+    /// Serial number, upper-case hexadecimal.
+    pub serial_number: String,
+    /// End of its validity.
+    pub not_after: Time,
+}
+
+/// One certificate that was written to the Secret.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuedCertificate {
+    /// Serial number, upper-case hexadecimal.
+    pub serial_number: String,
+    /// Why it was issued.
+    pub reason: String,
+    /// Who issued it: `atlas/` and the id of the project, or `ca/` and a digest of the name and key of the CA. It is used
+    /// if the Secret loses its annotations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// When the operator recorded it.
+    pub recorded_at: Time,
+    /// End of its validity.
+    pub not_after: Time,
+}
+
+/// Which version of the Secret was verified, and those facts about it that no other field of the status holds.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifiedSecret {
+    /// The Secret's UID.
+    pub uid: String,
+    /// The Secret's resourceVersion.
+    pub resource_version: String,
+    /// The certificate's issuer as an RFC 4514 string.
+    pub issuer: String,
+    /// Algorithm and size of the certificate's key.
+    pub private_key: String,
+    /// For CA issuers: digest of the chain of the issuer for which the Secret was found in order. When the issuer has a
+    /// chain with another digest, that chain is written to the Secret.
+    #[serde(default)]
+    pub chain: Option<String>,
+    /// For CA issuers: when the first of the certificates above this one expires. From then on databases refuse this one.
+    #[serde(default)]
+    pub chain_not_after: Option<Time>,
+    /// The UID and resourceVersion of the Secret with the password with which the keystore was verified, if one is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keystore_password: Option<String>,
+}
