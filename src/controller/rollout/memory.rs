@@ -17,6 +17,7 @@ pub(super) struct Version {
     pub(super) generation: Option<i64>,
     pub(super) serial_number: String,
     pub(super) is_ready: bool,
+    pub(super) is_complete: bool,
     pub(super) resume: Option<String>,
 }
 

@@ -98,6 +98,7 @@ fn version(object: &Object, certificate: &RolledCertificate) -> Version {
         generation: object.metadata.generation,
         serial_number: certificate.serial_number.clone(),
         is_ready: certificate.is_ready,
+        is_complete: certificate.is_complete,
         resume: resume(object).map(ToOwned::to_owned),
     }
 }

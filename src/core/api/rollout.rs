@@ -137,6 +137,13 @@ pub struct RolloutStatus {
     /// Whether the old certificate may be refused already, so that windows do not hold.
     #[serde(default)]
     pub urgent: bool,
+    /// Whether the Secret lacks something that the spec asks for, such as a keystore with this certificate: then no workload is
+    /// moved.
+    #[serde(default)]
+    pub secret_incomplete: bool,
+    /// When the Secret was seen complete again. Pods that started before may lack what it lacked.
+    #[serde(default)]
+    pub secret_complete_since: Option<Time>,
     /// When the certificate expires that pods may still have.
     #[serde(default)]
     pub old_not_after: Option<Time>,

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{DatabaseUserCertificate, READY, Reason, Rollout, condition},
+    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, READY, Reason, Rollout, condition},
     rollout::Workload,
 };
 
@@ -26,7 +26,7 @@ pub struct RolledCertificate {
     pub rollout: Rollout,
     /// Its serial number.
     pub serial_number: String,
-    /// When the operator recorded it, right after the Secret was written.
+    /// When the operator recorded it, right after the Secret was written; later if the Secret was completed later.
     pub written: Timestamp,
     /// Why it was issued.
     pub cause: Option<Reason>,
@@ -34,6 +34,8 @@ pub struct RolledCertificate {
     pub previous_not_after: Option<Timestamp>,
     /// Whether it works: nobody is moved to one that does not, for the one before it may.
     pub is_ready: bool,
+    /// Whether the Secret holds all that the spec asks for. A keystore that could not be written has the certificate before.
+    pub is_complete: bool,
     /// Whether its object is suspended: then no workload is begun.
     pub is_suspended: bool,
     /// Whether no other was before it, because there was no Secret.
@@ -57,14 +59,21 @@ impl RolledCertificate {
             secret_name: object.secret_name(),
             rollout,
             serial_number: newest.serial_number.clone(),
-            written: newest.recorded_at.0,
+            written: complete_since(status).map_or(newest.recorded_at.0, |since| since.max(newest.recorded_at.0)),
             cause: Reason::from_name(&newest.reason),
             previous_not_after: status.history.get(1).map(|previous| previous.not_after.0),
             is_ready: condition(&status.conditions, READY).is_some_and(|ready| ready.status == "True"),
+            is_complete: status.verified.is_some(),
             is_suspended: object.spec.suspend,
             is_first: status.history.len() == 1 && newest.reason == Reason::NoCertificate.as_str(),
             known: status.history.iter().map(|issued| issued.serial_number.clone()).collect(),
         })
+    }
+
+    /// The same, with a Secret that was completed at this time.
+    #[must_use]
+    pub(super) fn completed(&self, since: Option<Timestamp>) -> Self {
+        Self { written: since.map_or(self.written, |since| since.max(self.written)), ..self.clone() }
     }
 
     /// From when on a pod that starts has it. A time that is far ahead comes from a clock that was set back since: it says nothing.
@@ -105,4 +114,10 @@ impl RolledCertificate {
         let is_selected = selector.as_ref().is_some_and(|selector| workload.has_labels_of(selector));
         is_named || is_selected || *auto == Some(true) && workload.uses(&self.secret_name).any()
     }
+}
+
+/// When the Secret with the present certificate was seen complete again, if it once was not.
+fn complete_since(status: &DatabaseUserCertificateStatus) -> Option<Timestamp> {
+    let rollout = status.rollout.as_ref().filter(|rollout| Some(&rollout.serial_number) == status.serial_number.as_ref())?;
+    rollout.secret_complete_since.as_ref().map(|since| since.0)
 }

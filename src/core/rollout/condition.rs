@@ -50,6 +50,9 @@ fn reason(input: &Input<'_>, tracked: &[Tracked<'_>], gate: Gate) -> Reason {
         Reason::RolloutStopped
     } else if any(|state| *state == State::Moving) {
         Reason::RolloutInProgress
+    } else if gate == Gate::SecretIncomplete {
+        // Pods that started meanwhile look as if they were moved.
+        Reason::RolloutInProgress
     } else if waits && gate == Gate::Suspended {
         Reason::Suspended
     } else if waits && matches!(gate, Gate::Window(_)) {
@@ -98,6 +101,10 @@ fn waiting(status: &RolloutStatus, gate: Gate) -> Option<String> {
     let next = match gate {
         Gate::Lag(until) => Some(format!("new pods have it from {until} on")),
         Gate::Window(_) => status.next_window.as_ref().map(|next| format!("the next window opens at {}", next.0)),
+        Gate::SecretIncomplete => Some(
+            "nobody is moved while the Secret lacks something that the spec asks for; the condition Issuing says what"
+                .to_owned(),
+        ),
         Gate::NotReady => Some("nobody is moved while the certificate is not Ready".to_owned()),
         Gate::Suspended => Some("nobody is moved while spec.suspend is true".to_owned()),
         Gate::Open | Gate::Stopped => None,

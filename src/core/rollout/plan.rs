@@ -115,6 +115,8 @@ pub struct Plan {
 #[must_use]
 pub fn plan(input: &Input<'_>) -> Plan {
     let mut status = carried(input);
+    let certificate = input.certificate.completed(status.secret_complete_since.as_ref().map(|since| since.0));
+    let input = &Input { certificate: &certificate, ..*input };
     let wanted = match Wanted::read(input, &mut status) {
         Ok(wanted) => wanted,
         Err(InvalidSpec(message)) => {
@@ -182,6 +184,8 @@ pub(super) enum Gate {
     Lag(Timestamp),
     /// The certificate does not work.
     NotReady,
+    /// The Secret lacks something.
+    SecretIncomplete,
     /// A workload is stuck.
     Stopped,
     /// No window is open before this time.
@@ -200,6 +204,9 @@ impl Gate {
         }
         if !certificate.is_ready {
             return Self::NotReady;
+        }
+        if !certificate.is_complete {
+            return Self::SecretIncomplete;
         }
         if now < usable_from {
             return Self::Lag(usable_from);
@@ -233,6 +240,10 @@ fn carried(input: &Input<'_>) -> RolloutStatus {
         }
     };
     status.observed_generation = input.generation;
+    if status.secret_incomplete && certificate.is_complete {
+        status.secret_complete_since = Some(Time(truncated_to_second(input.now)));
+    }
+    status.secret_incomplete = !certificate.is_complete;
     if is_first {
         // Nothing was stopped, so nothing is asked to go on.
         status.resume_request_handled = input.resume.map(ToOwned::to_owned);

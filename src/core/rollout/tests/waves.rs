@@ -288,3 +288,19 @@ fn while_the_object_is_suspended_what_was_begun_is_finished_and_nobody_else_is_b
     rolling.certificate.is_suspended = false;
     assert_eq!(rolling.step(), ["b"]);
 }
+
+#[test]
+fn while_the_secret_lacks_a_keystore_nobody_is_moved_and_pods_that_started_meanwhile_are_not_taken_for_moved() {
+    let mut rolling = Rolling::auto([deployment("a")]);
+    rolling.certificate.is_complete = false;
+    assert!(rolling.step().is_empty());
+    assert!(rolling.look().message.contains("the Secret lacks something"));
+    rolling.becomes_ready("a");
+    assert_eq!(rolling.look().status.moved, 1, "by the time of its pods alone");
+    rolling.pass(HOUR);
+    rolling.certificate.is_complete = true;
+    assert_eq!(rolling.look().status.moved, 0, "its pod started without the keystore");
+    assert!(rolling.step().is_empty(), "new pods may not have it yet");
+    rolling.pass(KUBELET_LAG);
+    assert_eq!(rolling.step(), ["a"]);
+}
