@@ -79,9 +79,19 @@ where
         stage.attempt(6, &format!("with the operator's account, give a {kind} {what}"), attempt).await;
     }
     // RBAC refuses what the operator has no use for.
-    assert!(own.create(&PostParams::default(), &workload).await.is_err());
-    assert!(own.delete("theirs", &Default::default()).await.is_err());
-    assert!(
-        own.patch_scale("theirs", &PatchParams::default(), &Patch::Merge(json!({ "spec": { "replicas": 9 } }))).await.is_err()
-    );
+    let mut another = workload.clone();
+    another.meta_mut().name = Some("another".to_owned());
+    forbidden(own.create(&PostParams::default(), &another).await);
+    forbidden(own.delete("theirs", &Default::default()).await);
+    forbidden(own.patch_status("theirs", &PatchParams::default(), &Patch::Merge(json!({ "status": {} }))).await);
+    if kind != "DaemonSet" {
+        let scale = json!({ "spec": { "replicas": 9 } });
+        forbidden(own.patch_scale("theirs", &PatchParams::default(), &Patch::Merge(scale)).await);
+    }
+}
+
+/// RBAC's refusal.
+fn forbidden<T: std::fmt::Debug>(result: Result<T, kube::Error>) {
+    let refusal = result.unwrap_err().to_string();
+    assert!(refusal.contains("is forbidden: User"), "{refusal}");
 }

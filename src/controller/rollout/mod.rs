@@ -25,8 +25,8 @@ use tracing::{info, warn};
 pub use self::memory::Rollouts;
 use self::{
     kinds::Kind,
-    memory::Version,
-    observe::{Obstacle, look_for_not_movable, observe},
+    memory::{Refusals, Version},
+    observe::{Obstacle, look_for_not_movable, missing_right, observe},
 };
 use crate::{
     Context, Received,
@@ -48,6 +48,9 @@ const LOOK_LIMIT: Duration = Duration::from_mins(2);
 
 /// What needs another right, or a change by a person, is tried again after this time.
 const AFTER_REFUSAL: SignedDuration = SignedDuration::from_mins(10);
+
+/// After a request that failed for a cause that passes, such as an API server that is overloaded.
+const AFTER_FAILURE: SignedDuration = SignedDuration::from_secs(30);
 
 /// After a conflict: somebody changed the workload or the object meanwhile.
 const AFTER_CONFLICT: SignedDuration = SignedDuration::from_secs(1);
@@ -80,11 +83,20 @@ pub(crate) async fn follow(context: &Context, object: &Object) -> Result<Option<
     let until = if let Some(until) = context.rollouts.rests_until(&name, &version, now) {
         until
     } else {
-        let turn = Turn { context, object: object.clone(), certificate };
+        let mut refusals = context.rollouts.refusals(&name, &version, now);
+        let turn = Turn { context, object: object.clone(), certificate, refusals: &mut refusals };
         let look = tokio::time::timeout(LOOK_LIMIT, Box::pin(turn.look(now))).await;
-        let looked = look.unwrap_or(Err(KubernetesError::TimedOut { operation: "look at the workloads" }))?;
+        let looked = look.unwrap_or(Err(KubernetesError::TimedOut { operation: "look at the workloads" }));
+        let looked = looked.unwrap_or_else(|error| {
+            warn!(
+                name = name.to_string(),
+                error = chain(&error),
+                "the workloads could not be looked at or changed, which is repeated"
+            );
+            Looked { rest: AFTER_FAILURE, behind: behind(object.status.as_ref()) }
+        });
         let until = now.saturating_add(looked.rest.min(LONGEST_REST)).unwrap_or(now);
-        context.rollouts.looked(&name, version, until, looked.behind, &context.settings.metrics);
+        context.rollouts.looked(&name, version, until, (looked.behind, refusals), &context.settings.metrics);
         until
     };
     // Times are compared in whole seconds: a little later all of it has come.
@@ -119,6 +131,7 @@ struct Turn<'a> {
     /// As it was written last.
     object: Object,
     certificate: RolledCertificate,
+    refusals: &'a mut Refusals,
 }
 
 impl Turn<'_> {
@@ -132,6 +145,7 @@ impl Turn<'_> {
             Ok(found) => found,
             Err(obstacle) => return self.hindered(obstacle, now).await,
         };
+        found.refused = self.refusals.iter().map(|(workload, (why, _))| (workload.clone(), why.clone())).collect();
         let mut planned = self.plan(&found, now);
         if found.not_movable.is_none() && has_moved_all_that_it_can(&planned) {
             match look_for_not_movable(self.context, &self.object, &self.certificate, &kinds, now).await {
@@ -152,9 +166,15 @@ impl Turn<'_> {
                 return Ok(rest(&planned, AFTER_CONFLICT));
             }
             match self.carry_out(next, &kinds).await {
-                Ok(Some(changed)) => replace(&mut found, changed),
-                Ok(None) => return Ok(rest(&planned, AFTER_CONFLICT)),
-                Err(obstacle) => return self.hindered(obstacle, now).await,
+                Carried::Out(changed) => replace(&mut found, *changed),
+                Carried::Conflict => return Ok(rest(&planned, AFTER_CONFLICT)),
+                Carried::Refused(why) => {
+                    warn!(name = self.object.name_any(), workload = next.workload.to_string(), why, "the change was refused");
+                    let until = now.saturating_add(AFTER_REFUSAL).unwrap_or(now);
+                    self.refusals.insert(next.workload.clone(), (why.clone(), until));
+                    found.refused.push((next.workload.clone(), why));
+                }
+                Carried::Failed(error) => return Err(error),
             }
         }
         // What was changed is noted at once: another controller may take it back before the next look.
@@ -212,9 +232,9 @@ impl Turn<'_> {
         Ok(true)
     }
 
-    /// Changes one workload. `None`: it has changed or gone since it was looked at.
-    async fn carry_out(&self, next: &Move, kinds: &[Kind]) -> Result<Option<Workload>, Obstacle> {
-        let Some(kind) = kinds.iter().find(|kind| kind.is_of(&next.workload)) else { return Ok(None) };
+    /// Changes one workload.
+    async fn carry_out(&self, next: &Move, kinds: &[Kind]) -> Carried {
+        let Some(kind) = kinds.iter().find(|kind| kind.is_of(&next.workload)) else { return Carried::Conflict };
         let patch = json!({
             "apiVersion": next.workload.api_version,
             "kind": next.workload.kind,
@@ -225,14 +245,23 @@ impl Turn<'_> {
         let namespace = self.object.namespace().unwrap_or_default();
         match kind.patch(&self.context.client, &namespace, &next.workload.name, &parameters, &patch).await {
             Ok(changed) => {
+                let Some(changed) = kind.read(&changed).filter(|changed| changed.serial_numbers == next.serial_numbers())
+                else {
+                    return Carried::Refused("the API server drops the annotation of its pod template".to_owned());
+                };
                 let message = format!("{} is moved to certificate {}", next.workload, self.certificate.serial_number);
                 info!(namespace, name = self.object.name_any(), message);
                 self.context.events.publish(&*self.object, Reason::RolloutInProgress, &message).await;
-                Ok(kind.read(&changed))
+                Carried::Out(Box::new(changed))
             }
             Err(error) => match error.kind() {
-                RequestErrorKind::Conflict | RequestErrorKind::NotFound => Ok(None),
-                _ => Err(Obstacle::of(error, "patch", kind, &namespace)),
+                RequestErrorKind::Conflict | RequestErrorKind::NotFound => Carried::Conflict,
+                // By RBAC, and not by a webhook.
+                RequestErrorKind::Refused if error.explanation().contains("cannot patch resource") => {
+                    Carried::Refused(missing_right(&error, "patch", kind, &namespace))
+                }
+                RequestErrorKind::Refused => Carried::Refused(error.explanation()),
+                _ => Carried::Failed(error),
             },
         }
     }
@@ -255,10 +284,25 @@ impl Turn<'_> {
         events: &[(Reason, String)],
     ) -> Result<Looked, KubernetesError> {
         let is_written = self.tell_status(status, events).await?;
-        let rollout = status.rollout.as_ref();
-        let behind = rollout.map_or(0, |rollout| rollout.workloads - rollout.moved);
-        Ok(Looked { rest: if is_written { AFTER_REFUSAL } else { AFTER_CONFLICT }, behind })
+        Ok(Looked { rest: if is_written { AFTER_REFUSAL } else { AFTER_CONFLICT }, behind: behind(Some(status)) })
     }
+}
+
+/// What became of the change of a workload.
+enum Carried {
+    /// It was made.
+    Out(Box<Workload>),
+    /// The workload has changed or gone since it was looked at.
+    Conflict,
+    /// The API server, or a webhook that it asks, refuses it.
+    Refused(String),
+    /// The request failed, and is repeated.
+    Failed(KubernetesError),
+}
+
+fn behind(status: Option<&DatabaseUserCertificateStatus>) -> i64 {
+    let rollout = status.and_then(|status| status.rollout.as_ref());
+    rollout.map_or(0, |rollout| rollout.workloads - rollout.moved)
 }
 
 /// Whether nothing is left to do for the operator, unless others act.

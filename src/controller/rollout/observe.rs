@@ -34,10 +34,18 @@ impl Obstacle {
         if error.kind() != RequestErrorKind::Refused {
             return Self::Failed(error);
         }
-        let what = format!("the operator may not {verb} {} in namespace {namespace}", kind.resource());
-        let message = format!("{what}: the chart's value rollout.enabled gives this right; {}", error.explanation());
-        Self::Refused(Reason::RolloutForbidden, message)
+        if !error.is_denied() {
+            let message = format!("the API server refuses to {verb} {}: {}", kind.resource(), error.explanation());
+            return Self::Refused(Reason::InvalidSpec, message);
+        }
+        Self::Refused(Reason::RolloutForbidden, missing_right(&error, verb, kind, namespace))
     }
+}
+
+/// Which right is missing, as a sentence.
+pub(super) fn missing_right(error: &KubernetesError, verb: &str, kind: &Kind, namespace: &str) -> String {
+    let what = format!("the operator may not {verb} {} in namespace {namespace}", kind.resource());
+    format!("{what}: the chart's value rollout.enabled gives this right; {}", error.explanation())
 }
 
 /// Everything that a plan wants to know.
@@ -59,7 +67,7 @@ pub(super) async fn observe(
         for workload in workloads.iter_mut().filter(|workload| workload.needs_pods(certificate)) {
             look.pods_of(workload).await?;
         }
-        return Ok(Found { workloads, missing, not_movable: None });
+        return Ok(Found { workloads, missing, ..Found::default() });
     }
     let pods = look.list(&Kind::pods(), &ListParams::default()).await?;
     let read: Vec<Pod> = pods.iter().map(Pod::read).collect();
@@ -67,7 +75,7 @@ pub(super) async fn observe(
         workload.take_pods(&read);
     }
     let not_movable = if is_first { Some(look.not_movable(&pods, now).await?) } else { None };
-    Ok(Found { workloads, missing, not_movable })
+    Ok(Found { workloads, missing, not_movable, refused: Vec::new() })
 }
 
 /// The Jobs and Pods that run with an older certificate and cannot be moved. They are looked for when a rollout begins, and when only

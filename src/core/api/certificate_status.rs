@@ -190,6 +190,6 @@ pub struct VerifiedSecret {
     #[serde(default)]
     pub chain_not_after: Option<Time>,
     /// The UID and resourceVersion of the Secret with the password with which the keystore was verified, if one is named.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub keystore_password: Option<String>,
 }

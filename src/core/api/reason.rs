@@ -209,12 +209,12 @@ reasons! {
     /// Another controller took the change of a workload back three times, so that workload is left alone for this certificate.
     RolloutContested, Warning, Person;
     /// The pods of a workload are left to others, for it is paused, has a partition, or is updated `OnDelete`.
-    RolloutLeftToOthers, Normal, Person;
+    RolloutLeftToOthers, Warning, Person;
     /// A workload that `spec.rollout` names does not exist.
     WorkloadNotFound, Warning, Time;
     /// A Job, or a Pod of its own, uses the Secret: no rollout can move it, so whoever made it has to replace it.
     PodsNotMovable, Warning, Person;
-    /// The operator may not look at workloads or change them; the message names the right that is missing.
+    /// The operator may not look at workloads, or the change of one was refused; the message names the right that is missing, or who refused.
     RolloutForbidden, Warning, Person;
     /// The operator was started without `--rollout`, so it changes no workload.
     RolloutNotEnabled, Warning, Person;

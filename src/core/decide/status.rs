@@ -14,8 +14,8 @@ use super::{
 use crate::{
     api::{
         CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, DeletionPolicy, ISSUING, Issuance,
-        IssuedCertificate, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, Reason, SecretBinding, Severity, VerifiedSecret,
-        printable, remove_condition, set_condition, set_stalled, truncated_to_second,
+        IssuedCertificate, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, ROLLED_OUT, Reason, SecretBinding, Severity,
+        VerifiedSecret, condition, printable, remove_condition, set_condition, set_stalled, truncated_to_second,
     },
     certificate::CertificateFacts,
     connection,
@@ -49,7 +49,23 @@ pub fn next_status(
         status.failure = status.failure.filter(|failure| awaits_lost_answer(failure, now));
     }
     set_conditions(&mut status, object, observed, decision, now);
+    begin_rollout(&mut status, object, now);
     status
+}
+
+/// What the status says of the workloads is about the certificate before, until they are looked at.
+fn begin_rollout(status: &mut DatabaseUserCertificateStatus, object: &DatabaseUserCertificate, now: Timestamp) {
+    let (Some(serial_number), Some(rollout)) = (&status.serial_number, &mut status.rollout) else { return };
+    if object.spec.rollout.is_none() || rollout.serial_number == *serial_number {
+        return;
+    }
+    rollout.moved = 0;
+    rollout.progress = format!("0/{}", rollout.workloads);
+    if condition(&status.conditions, ROLLED_OUT).is_some_and(|rolled_out| rolled_out.status == "True") {
+        let message = format!("certificate {serial_number} was issued, and the workloads are looked at next");
+        let generation = object.metadata.generation;
+        set_condition(&mut status.conditions, ROLLED_OUT, false, Reason::RolloutInProgress, &message, generation, now);
+    }
 }
 
 /// The Secret, for service bindings: once it holds the entries of the connection, and while they are asked for.

@@ -32,6 +32,8 @@ pub struct RolledCertificate {
     pub cause: Option<Reason>,
     /// When the certificate before it expires.
     pub previous_not_after: Option<Timestamp>,
+    /// When the first of those before it expires that were in date when it was written.
+    pub first_not_after: Option<Timestamp>,
     /// Whether it works: nobody is moved to one that does not, for the one before it may.
     pub is_ready: bool,
     /// Whether the Secret holds all that the spec asks for. A keystore that could not be written has the certificate before.
@@ -62,6 +64,10 @@ impl RolledCertificate {
             written: complete_since(status).map_or(newest.recorded_at.0, |since| since.max(newest.recorded_at.0)),
             cause: Reason::from_name(&newest.reason),
             previous_not_after: status.history.get(1).map(|previous| previous.not_after.0),
+            first_not_after: {
+                let older = status.history.iter().skip(1).map(|issued| issued.not_after.0);
+                older.filter(|not_after| *not_after > newest.recorded_at.0).min()
+            },
             is_ready: condition(&status.conditions, READY).is_some_and(|ready| ready.status == "True"),
             is_complete: status.verified.is_some(),
             is_suspended: object.spec.suspend,

@@ -32,6 +32,7 @@ pub(super) fn summary(
     }));
     parts.extend(with_names(tracked, "passed over, and not ready yet: ", |state| *state == State::PassedOver));
     parts.extend(left_to_others(tracked));
+    parts.extend(change_refused(tracked));
     if !input.found.missing.is_empty() {
         parts.push(format!("not there: {}", names(input.found.missing.iter().map(ToString::to_string))));
     }
@@ -59,6 +60,8 @@ fn reason(input: &Input<'_>, tracked: &[Tracked<'_>], gate: Gate) -> Reason {
         Reason::RolloutWaitingForWindow
     } else if waits {
         Reason::RolloutInProgress
+    } else if any(|state| matches!(state, State::Refused(_))) {
+        Reason::RolloutForbidden
     } else if any(|state| *state == State::LeftAlone) {
         Reason::RolloutContested
     } else if any(|state| *state == State::PassedOver) {
@@ -94,6 +97,18 @@ fn left_to_others(tracked: &[Tracked<'_>]) -> Option<String> {
     });
     let left: Vec<String> = left.collect();
     (!left.is_empty()).then(|| format!("old pods are left to others: {}", names(left.into_iter())))
+}
+
+/// Whose change was refused, and how often it is tried.
+fn change_refused(tracked: &[Tracked<'_>]) -> Option<String> {
+    let refused = tracked.iter().filter_map(|tracked| match &tracked.state {
+        State::Refused(why) => Some(format!("{} ({why})", tracked.workload.reference)),
+        _ => None,
+    });
+    let refused: Vec<String> = refused.collect();
+    (!refused.is_empty()).then(|| {
+        format!("the change of these is refused, and is tried again every ten minutes: {}", names(refused.into_iter()))
+    })
 }
 
 /// When it goes on, and when at the latest.

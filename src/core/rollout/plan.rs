@@ -48,6 +48,8 @@ pub struct Found {
     pub missing: Vec<WorkloadReference>,
     /// Jobs and Pods that use the Secret and cannot be moved; `None` if they were not looked for.
     pub not_movable: Option<Vec<String>>,
+    /// Workloads whose change was refused or did not stay, a short while ago, and why.
+    pub refused: Vec<(WorkloadReference, String)>,
 }
 
 /// Everything that a plan depends on.
@@ -82,6 +84,14 @@ pub struct Move {
     pub resource_version: String,
     /// The new value of the annotation.
     pub serial_numbers: String,
+}
+
+impl Move {
+    /// The serial numbers that the workload has afterwards.
+    #[must_use]
+    pub fn serial_numbers(&self) -> SerialNumbers {
+        SerialNumbers::parse(&self.serial_numbers)
+    }
 }
 
 /// When to look again.
@@ -228,7 +238,8 @@ fn carried(input: &Input<'_>) -> RolloutStatus {
     let mut status = if old.serial_number == certificate.serial_number {
         old
     } else {
-        let previous = certificate.previous_not_after;
+        // Pods that no rollout has moved may have any of the older ones.
+        let previous = certificate.first_not_after.filter(|_| is_first).or(certificate.previous_not_after);
         let pending = old.old_not_after.filter(|_| !old.complete).map(|time| time.0);
         RolloutStatus {
             serial_number: certificate.serial_number.clone(),
@@ -276,7 +287,9 @@ fn track<'a>(input: &Input<'a>, wanted: &Wanted, status: &RolloutStatus) -> Vec<
     living
         .map(|workload| {
             let begun = status.begun.iter().find(|begun| begun.workload == workload.reference).cloned();
-            Tracked::new(workload, begun, input.certificate, wanted.ready_timeout, input.now)
+            let tracked = Tracked::new(workload, begun, input.certificate, wanted.ready_timeout, input.now);
+            let refused = input.found.refused.iter().find(|(refused, _)| *refused == workload.reference);
+            tracked.refused(refused.map(|(_, why)| why.as_str()))
         })
         .collect()
 }
@@ -292,7 +305,7 @@ fn give_up_place(tracked: &mut Tracked<'_>) {
 /// The workloads that are moved now: first those that have a place, then those that are ready, then the others, whom a restart may help.
 fn moves(input: &Input<'_>, tracked: &mut [Tracked<'_>]) -> Vec<Move> {
     let mut places = tracked.iter().filter(|tracked| tracked.takes_place()).count();
-    let mut begun = tracked.iter().filter(|tracked| tracked.begun.is_some()).count();
+    let mut begun = tracked.iter().filter(|tracked| tracked.takes_place()).count();
     let mut behind: Vec<&mut Tracked<'_>> = tracked.iter_mut().filter(|tracked| tracked.state == State::Behind).collect();
     behind.sort_by_key(|tracked| (tracked.begun.is_none(), tracked.workload.readiness != Readiness::Ready));
     let mut moves = Vec::new();

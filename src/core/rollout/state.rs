@@ -24,6 +24,8 @@ pub(super) enum State {
     LeftToOthers(&'static str),
     /// Another took the change back too often.
     LeftAlone,
+    /// The change was refused, or it did not stay, for this reason. It is tried again later.
+    Refused(String),
     /// It is to be moved.
     Behind,
 }
@@ -72,6 +74,14 @@ impl<'a> Tracked<'a> {
         Self { workload, state, begun: Some(begun) }
     }
 
+    /// The same, if its change was refused. Others go on without it.
+    pub(super) fn refused(self, why: Option<&str>) -> Self {
+        match why {
+            Some(why) if self.state == State::Behind => Self { state: State::Refused(why.to_owned()), ..self },
+            _ => self,
+        }
+    }
+
     /// Notes that it is moved now.
     pub(super) fn begin(&mut self, now: Timestamp) {
         let begun = self.begun.get_or_insert_with(|| begin(self.workload, false, now));
@@ -83,7 +93,7 @@ impl<'a> Tracked<'a> {
         match self.state {
             State::Moving | State::Stuck(_) => true,
             State::Behind => self.begun.is_some() && self.workload.updates.leaves_all().is_none(),
-            State::Moved | State::PassedOver | State::LeftToOthers(_) | State::LeftAlone => false,
+            State::Moved | State::PassedOver | State::LeftToOthers(_) | State::LeftAlone | State::Refused(_) => false,
         }
     }
 }

@@ -29,6 +29,7 @@ fn certificate(rollout: Value) -> RolledCertificate {
         written: NOW - HOUR,
         cause: Some(crate::api::Reason::RenewalDue),
         previous_not_after: Some(NOW + HOUR * 720),
+        first_not_after: None,
         is_ready: true,
         is_complete: true,
         is_suspended: false,
@@ -134,6 +135,13 @@ impl Rolling {
         let workload = self.workload(name);
         workload.readiness = Readiness::Ready;
         workload.pods = Some(vec![pod(Some(now))]);
+    }
+
+    /// Its pods are those that it had before.
+    fn becomes_old(&mut self, name: &str) {
+        let before = deployment(name);
+        let workload = self.workload(name);
+        (workload.readiness, workload.pods) = (before.readiness, before.pods);
     }
 
     fn pass(&mut self, time: SignedDuration) {

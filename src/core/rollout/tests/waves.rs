@@ -304,3 +304,31 @@ fn while_the_secret_lacks_a_keystore_nobody_is_moved_and_pods_that_started_meanw
     rolling.pass(KUBELET_LAG);
     assert_eq!(rolling.step(), ["a"]);
 }
+
+#[test]
+fn a_workload_whose_change_is_refused_holds_nobody_up_and_is_named() {
+    let mut rolling = Rolling::auto([deployment("a"), deployment("b")]);
+    assert_eq!(rolling.step(), ["a"]);
+    rolling.workload("a").serial_numbers = SerialNumbers::default();
+    rolling.becomes_old("a");
+    rolling.status.as_mut().unwrap().begun.iter_mut().for_each(|begun| begun.changed = false);
+    rolling.found.refused = vec![(reference("a"), "a webhook says no".to_owned())];
+    assert_eq!(rolling.step(), ["b"]);
+    rolling.becomes_ready("b");
+    let plan = rolling.look();
+    assert_eq!((plan.reason, plan.status.progress.as_str()), (Reason::RolloutForbidden, "1/2"));
+    assert!(plan.message.contains("Deployment a (a webhook says no)"), "{}", plan.message);
+    assert!(matches!(plan.look, Look::At(_)), "it is tried again");
+    rolling.found.refused.clear();
+    assert_eq!(rolling.step(), ["a"]);
+}
+
+#[test]
+fn the_first_look_heeds_the_oldest_certificate_that_pods_may_have() {
+    let windows =
+        json!({ "auto": true, "windows": [{ "days": ["Mon"], "from": "02:00", "to": "03:00" }], "ignoreWindowsBefore": "1h" });
+    let mut rolling = Rolling::new(windows, [deployment("a")]);
+    rolling.certificate.first_not_after = Some(NOW + HOUR * 480);
+    let plan = rolling.look();
+    assert_eq!(plan.status.regardless_of_windows_after.unwrap().0, NOW + HOUR * 479);
+}
