@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::{
     page::{self, Places},
-    process::{Ended, find, in_pod, run},
+    process::{Ended, INSTALL_LIMIT, find, free_port, in_pod, run, run_within},
     server::Server,
     stage::Stage,
     table::{Cell, Row},
@@ -25,8 +25,9 @@ async fn start(stage: &Stage) -> Result<Server, String> {
     let mut server = Server::prepare("mysql", stage, &format!("{}{}", stage.ca, stage.other_ca)).await;
     let mut command = server.command(&install);
     command.args(["--no-defaults", "--skip-test-db", "--auth-root-authentication-method=normal"]);
-    run(command.arg(format!("--datadir={}", server.path("data"))), "").await.expect_success();
+    run_within(command.arg(format!("--datadir={}", server.path("data"))), "", INSTALL_LIMIT).await.expect_success();
     server.write("users.sql", &page::block(PAGE, "sql tested")).await;
+    server.port = free_port();
     let arguments = [
         "--no-defaults".to_owned(),
         format!("--datadir={}", server.path("data")),

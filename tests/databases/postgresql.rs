@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     drivers::Program,
     page::{self, Places},
-    process::{Conversation, Ended, find, in_pod, run},
+    process::{Conversation, Ended, INSTALL_LIMIT, find, free_port, in_pod, run, run_within},
     server::Server,
     stage::{Entries, Refused, Stage, serial_number},
     table::{Cell, Row},
@@ -32,8 +32,9 @@ async fn start(stage: &Stage) -> Result<Server, String> {
     let mut server = Server::prepare("postgres", stage, &stage.ca).await;
     let mut command = server.command(&initdb);
     command.args(["--no-sync", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--pgdata"]);
-    run(command.arg(server.path("data")), "").await.expect_success();
+    run_within(command.arg(server.path("data")), "", INSTALL_LIMIT).await.expect_success();
     server.write("data/pg_hba.conf", &format!("local all postgres trust\n{}", page::block(PAGE, "text tested"))).await;
+    server.port = free_port();
     let settings = [
         "listen_addresses=127.0.0.1".to_owned(),
         format!("port={}", server.port),

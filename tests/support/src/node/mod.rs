@@ -19,15 +19,13 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::control_plane::{ControlPlane, Place, Supervised, tool};
+use crate::control_plane::{ControlPlane, Place, START_LIMIT, Supervised, tool};
 
 pub use containerd::PAUSE_IMAGE;
 pub use isolation::{Isolated, isolated};
 
 /// The node's name.
 pub const NAME: &str = "node";
-
-const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// The user of the kubelet: the node authorizer goes by this name, and lets it read the Secrets of its own Pods alone.
 const KUBELET: &str = "system:node:node";
