@@ -134,6 +134,9 @@ async fn log_in(stage: &'static Stage, language: Language, way: Way, title: &str
 
     // When the first certificate has expired, a client that has read it once is locked out at its next connection.
     place.mongod.set_clock_offset(SignedDuration::from_hours(30));
+    let before = place.mongod.logins().len();
+    assert_eq!(client.ask("on the connection that is open").await, "ok");
+    assert_eq!(place.logins_after(before), []);
     place.drop_connections().await;
     let said = client.ask("after the end of the first certificate").await;
     assert_eq!(said == "ok", !reads_once, "{said}");

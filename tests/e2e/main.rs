@@ -27,6 +27,7 @@ use usercert_test_support::{
 };
 
 #[derive(Debug, Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 struct Arguments {
     /// Run it; `cargo test` of all tests does not.
     #[arg(long)]

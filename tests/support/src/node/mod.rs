@@ -47,7 +47,7 @@ pub struct Node {
     // Dropped in this order: the kubelet first, for it would start again what ends.
     kubelet: Supervised,
     _scheduler: Supervised,
-    containerd: Supervised,
+    _containerd: Supervised,
     control_plane: ControlPlane,
     directory: PathBuf,
 }
@@ -77,7 +77,7 @@ impl Node {
         .await?;
         let scheduler = scheduler(&directory, &control_plane)?;
         let kubelet = kubelet::start(&directory, place.cgroup(), &control_plane.user_kubeconfig(KUBELET))?;
-        let mut node = Self { kubelet, _scheduler: scheduler, containerd, control_plane, directory };
+        let mut node = Self { kubelet, _scheduler: scheduler, _containerd: containerd, control_plane, directory };
         kubelet::wait_until_ready(&node.control_plane, &mut node.kubelet).await?;
         Ok(node)
     }
@@ -92,12 +92,6 @@ impl Node {
     #[must_use]
     pub fn pod_logs(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
         kubelet::pod_logs(&self.directory).join(format!("{namespace}_{name}_{uid}"))
-    }
-
-    /// The logs of the kubelet and of containerd.
-    #[must_use]
-    pub fn logs(&self) -> [&Path; 2] {
-        [self.kubelet.log(), self.containerd.log()]
     }
 }
 
