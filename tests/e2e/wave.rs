@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 use usercert_operator::api::DatabaseUserCertificate;
@@ -34,18 +34,21 @@ pub async fn play(cluster: &Cluster) -> Result<(Timeline, String)> {
     consumers::ensure_whole(cluster).await?;
     let before = generations(cluster).await?;
     let (written, serial) = renewed(cluster, CERTIFICATE, CA_SECRET, "for the wave", &mut timeline).await?;
-    let first =
-        until("the first workload is moved", WAVE_SECONDS, async || Ok(moved(cluster, &before, &serial).await?.pop())).await?;
-    timeline.mark(Timestamp::now(), &format!("{first} is moved"));
+    let mut known = until("the first workload is moved", WAVE_SECONDS, async || {
+        Ok(Some(moved(cluster, &before, &serial).await?).filter(|moved| !moved.is_empty()))
+    })
+    .await?;
+    // The Pod goes at once, for the next one is moved a second later.
     let deleted = operator::delete(cluster).await?;
+    let [first] = known.as_slice() else {
+        bail!("{known:?} were moved when the operator's Pod was deleted, and not one alone")
+    };
+    timeline.mark(Timestamp::now(), &format!("{first} is moved"));
     timeline.mark(Timestamp::now(), &format!("{deleted} is deleted"));
     let shown = cluster.kubectl(&["get", "duc", "-o", "wide"]).await?;
     println!("\n$ kubectl get duc -o wide\n{shown}");
-    let so_far = moved(cluster, &before, &serial).await?;
-    ensure!(so_far.len() == 1, "{so_far:?} were moved when the operator's Pod was deleted, and not one alone");
     // The status counts those that are ready.
     ensure!(["0/3", "1/3"].iter().any(|progress| shown.contains(progress)), "the status tells of another progress");
-    let mut known = vec![first];
     until("all workloads are moved", WAVE_SECONDS, async || {
         for workload in
             moved(cluster, &before, &serial).await?.into_iter().filter(|workload| !known.contains(workload)).collect::<Vec<_>>()
