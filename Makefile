@@ -95,9 +95,9 @@ chaos: model tools ## Everything that can go wrong, at every point: the model, r
 	cargo test --test chaos -- --full --lanes 16
 
 .PHONY: e2e
-e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The chart with the operator's own image on a real node, Pods that mount the Secrets, then make databases (DATABASES=no leaves them out); needs root and containerd
-	$(call on_node,--run)
+e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## Make databases (DATABASES=no leaves them out), then the chart with the operator's own image on a real node and Pods that mount the Secrets; needs root and containerd
 	@if [ "$(DATABASES)" = no ]; then echo "DATABASES=no: clients and databases are left out"; else $(MAKE) --no-print-directory databases; fi
+	$(call on_node,--run)
 
 .PHONY: wave
 wave: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The part of it that shows how workloads follow a renewal

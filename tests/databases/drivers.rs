@@ -21,6 +21,18 @@ use crate::{
 /// How long it may take to fetch a driver and to compile a program.
 const LIMIT: Duration = Duration::from_mins(8);
 
+/// What pip, npm, Go and Cargo say of a lock file that does not fit what was fetched or what is asked for.
+const LOCK_BROKEN: [&str; 8] = [
+    "DO NOT MATCH THE HASHES",
+    "require-hashes mode",
+    "EINTEGRITY",
+    "are in sync",
+    "SECURITY ERROR",
+    "missing go.sum entry",
+    "checksum",
+    "--locked was passed",
+];
+
 /// Which block of a driver's page is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -206,13 +218,19 @@ impl Program {
         run_within(Command::new(program).args(arguments).current_dir(&self.folder), "", LIMIT).await
     }
 
-    /// Runs something that needs a registry. A failure is told as what is needed.
+    /// Runs something that needs a registry, and a second time if it fails. A failure is told as what is needed.
     async fn tool(&self, program: &str, arguments: &[&str]) -> Result<(), String> {
-        let ended = self.run_tool(program, arguments).await;
+        let mut ended = self.run_tool(program, arguments).await;
+        if !ended.success {
+            ended = self.run_tool(program, arguments).await;
+        }
         if ended.success {
             return Ok(());
         }
         let said = format!("{}\n{}", ended.stdout, ended.stderr);
+        // What is there, but is not what the lock file names, is no want of a registry.
+        let differs = LOCK_BROKEN.iter().any(|words| said.contains(words));
+        assert!(!differs, "{program} {} does not get what the lock file names: {said}", arguments.join(" "));
         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
         Err(format!("what {program} {} fetches ({last})", arguments.join(" ")))
     }

@@ -22,6 +22,9 @@ pub const POD_GROUP: u32 = 2000;
 /// How long a program may run that logs in once.
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// How long it may take to lay out an empty database.
+pub const INSTALL_LIMIT: Duration = Duration::from_mins(3);
+
 /// Whether this program runs as root.
 pub fn is_root() -> bool {
     static ROOT: OnceLock<bool> = OnceLock::new();

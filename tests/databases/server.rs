@@ -12,7 +12,7 @@ use tokio::process::Command;
 use usercert_test_support::control_plane::Supervised;
 
 use crate::{
-    process::{as_user, free_port, is_root, run},
+    process::{as_user, is_root, run},
     stage::Stage,
 };
 
@@ -20,6 +20,7 @@ use crate::{
 pub struct Server {
     process: Option<Supervised>,
     user: &'static str,
+    /// Chosen right before the start, so that nobody else takes it meanwhile; 0 until then.
     pub port: u16,
     folder: TempDir,
 }
@@ -34,7 +35,7 @@ impl Server {
             let status = std::process::Command::new("chown").arg(user).arg(folder.path()).status().unwrap();
             assert!(status.success());
         }
-        let server = Self { process: None, user, port: free_port(), folder };
+        let server = Self { process: None, user, port: 0, folder };
         server.write("users-ca.crt", users_ca).await;
         // Clients read this one.
         fs::write(server.ca_file(), stage.server.ca_certificate()).unwrap();
@@ -82,9 +83,9 @@ impl Server {
         fs::read_to_string(self.folder.path().join("server.log")).unwrap()
     }
 
-    /// Waits until it has logged this so many times.
+    /// Waits a minute at most until it has logged this so many times.
     pub async fn until_logged(&self, count: usize, words: &str) {
-        for _ in 0..200 {
+        for _ in 0..600 {
             if self.log().matches(words).count() >= count {
                 return;
             }

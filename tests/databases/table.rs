@@ -8,8 +8,6 @@ pub enum Cell {
     Yes,
     /// It was tried, and this came out.
     Measured(&'static str),
-    /// It says nothing about this client.
-    NotApplicable,
 }
 
 impl fmt::Display for Cell {
@@ -17,7 +15,6 @@ impl fmt::Display for Cell {
         f.pad(match self {
             Self::Yes => "yes",
             Self::Measured(words) => words,
-            Self::NotApplicable => "-",
         })
     }
 }

@@ -4,13 +4,14 @@ use std::{
     fs,
     net::SocketAddr,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
+use tokio::process::Command;
 use usercert_operator::api::DatabaseUserCertificate;
 use usercert_test_support::{
     atlas::{StandIn, StandInConfig, X509Type},
@@ -77,29 +78,30 @@ impl Cluster {
     }
 
     /// Asks for a new certificate now.
-    pub fn renew(&self, certificate: &str, value: &str) -> Result<()> {
+    pub async fn renew(&self, certificate: &str, value: &str) -> Result<()> {
         let annotation = format!("usercert.dev/renew-requested-at={value}");
-        self.kubectl(&["annotate", "--overwrite", "databaseusercertificate", certificate, &annotation]).map(|_| ())
+        self.kubectl(&["annotate", "--overwrite", "databaseusercertificate", certificate, &annotation]).await.map(|_| ())
     }
 
     /// Applies manifests.
-    pub fn apply(&self, name: &str, manifests: &str) -> Result<()> {
+    pub async fn apply(&self, name: &str, manifests: &str) -> Result<()> {
         let file = self.directory.join(name);
         fs::write(&file, manifests)?;
-        self.kubectl(&["apply", "--filename", &file.display().to_string()]).map(|_| ())
+        self.kubectl(&["apply", "--filename", &file.display().to_string()]).await.map(|_| ())
     }
 
-    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        self.run("kubectl", &[&["--namespace", SHOP], arguments].concat())
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.run("kubectl", &[&["--namespace", SHOP], arguments].concat()).await
     }
 
-    /// Runs one of the tools as the administrator.
-    pub fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
+    /// Runs one of the tools as the administrator. Others go on meanwhile: what they do is timed.
+    pub async fn run(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let output = Command::new(tool(program)?)
             .args(arguments)
             .env("KUBECONFIG", self.node.control_plane().kubeconfig())
             .stdin(Stdio::null())
-            .output()?;
+            .output()
+            .await?;
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         ensure!(output.status.success(), "{program} {arguments:?} failed: {}", stderr.trim());
         Ok(stdout.trim_end().to_owned())

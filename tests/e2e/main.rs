@@ -1,5 +1,5 @@
-//! The operator as a Pod on a real node: the chart and the operator's own image, Pods that mount the Secrets, and an operator that goes away in the middle of a
-//! mint.
+//! The operator as a Pod on a real node: the chart and the operator's own image, Pods that mount the Secrets, workloads that follow a renewal one after the other,
+//! and an operator that goes away meanwhile or in the middle of a mint.
 //!
 //! `make e2e` builds what it needs and runs it. Everything happens in namespaces of its own (`usercert_test_support::node`); it needs root, containerd, runc and
 //! the CNI plugins. It ends with a table of the steps and the timeline of each rotation.
@@ -27,6 +27,7 @@ use usercert_test_support::{
 };
 
 #[derive(Debug, Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 struct Arguments {
     /// Run it; `cargo test` of all tests does not.
     #[arg(long)]

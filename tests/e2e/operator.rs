@@ -29,14 +29,14 @@ pub async fn install(cluster: &Cluster) -> Result<((), String)> {
     let ca = cluster.directory.join("atlas-ca.crt");
     fs::write(&ca, cluster.atlas.ca_certificate().context("the stand-in serves no TLS")?)?;
     let from_file = format!("--from-file=ca.crt={}", ca.display());
-    cluster.run("kubectl", &["--namespace", OPERATOR_NAMESPACE, "create", "configmap", "atlas-ca", &from_file])?;
+    cluster.run("kubectl", &["--namespace", OPERATOR_NAMESPACE, "create", "configmap", "atlas-ca", &from_file]).await?;
     let chart = repository().join("charts/usercert-operator").display().to_string();
     let endpoint = format!("atlas.allowedEndpoints={{{}}}", cluster.atlas_url());
     let values = ["image.pullPolicy=Never", "atlas.caBundle.configMap=atlas-ca", "rollout.enabled=true", &endpoint];
-    let mut arguments = vec!["install", RELEASE, &chart, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "60s"];
+    let mut arguments = vec!["install", RELEASE, &chart, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "180s"];
     arguments.extend(values.iter().flat_map(|value| ["--set", *value]));
     println!("$ helm {}", arguments.join(" "));
-    cluster.run("helm", &arguments)?;
+    cluster.run("helm", &arguments).await?;
     let [pod] = pods(cluster).await?.try_into().ok().context("there is not exactly one Pod of the operator")?;
     Ok(((), format!("{} is ready", pod.name_any())))
 }
@@ -93,18 +93,24 @@ pub async fn leader(cluster: &Cluster) -> Result<Option<String>> {
     Ok(lease.spec.and_then(|spec| spec.holder_identity).filter(|holder| !holder.is_empty()))
 }
 
+/// Waits until another Pod than this one leads, and gives its name.
+pub async fn other_leader(cluster: &Cluster, former: &str) -> Result<String> {
+    until("another Pod leads", 60, async || Ok(leader(cluster).await?.filter(|leader| !leader.starts_with(former)))).await
+}
+
 /// Uninstalls the chart, and looks at what is left: the definitions, the certificates and their Secrets, as the chart's values say of `crds.keep`.
 pub async fn uninstall(cluster: &Cluster) -> Result<((), String)> {
     let before = kept(cluster).await?;
-    cluster.run("helm", &["uninstall", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "60s"])?;
+    cluster.run("helm", &["uninstall", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--wait", "--timeout", "180s"]).await?;
     until("the operator's Pod is gone", 60, async || Ok(pods(cluster).await?.is_empty().then_some(()))).await?;
     // The garbage collector would need a moment.
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     let after = kept(cluster).await?;
     ensure!(before == after, "before: {before:?}; after: {after:?}");
-    let gone = ["deployment", "serviceaccount"]
-        .map(|kind| cluster.run("kubectl", &["-n", OPERATOR_NAMESPACE, "get", kind, RELEASE]).is_err());
-    ensure!(gone == [true, true], "the operator's own objects are still there");
+    for kind in ["deployment", "serviceaccount"] {
+        let found = cluster.run("kubectl", &["-n", OPERATOR_NAMESPACE, "get", kind, RELEASE]).await;
+        ensure!(found.is_err(), "the operator's {kind} is still there");
+    }
     Ok(((), format!("{} certificates and Secrets are as before, the operator's own objects are gone", after.len())))
 }
 
@@ -122,16 +128,16 @@ async fn kept(cluster: &Cluster) -> Result<BTreeSet<(String, String)>> {
 }
 
 /// The examples, with the stand-in instead of Atlas.
-pub fn apply_examples(cluster: &Cluster) -> Result<()> {
+pub async fn apply_examples(cluster: &Cluster) -> Result<()> {
     let example = |name: &str| fs::read_to_string(repository().join("examples").join(name));
     let (key, certificate) = (cluster.directory.join("ca.key"), cluster.directory.join("ca.crt"));
     make_ca(&key, &certificate)?;
     let (key, certificate) = (key.display().to_string(), certificate.display().to_string());
-    cluster.kubectl(&["create", "secret", "tls", "mongodb-users-ca", "--cert", &certificate, "--key", &key])?;
+    cluster.kubectl(&["create", "secret", "tls", "mongodb-users-ca", "--cert", &certificate, "--key", &key]).await?;
     let atlas = example("atlas.yaml")?;
     ensure!(atlas.contains("https://cloud.mongodb.com"), "examples/atlas.yaml names another endpoint than the real Atlas");
-    cluster.apply("atlas.yaml", &atlas.replace("https://cloud.mongodb.com", &cluster.atlas_url()))?;
-    cluster.apply("ca.yaml", &example("ca.yaml")?)
+    cluster.apply("atlas.yaml", &atlas.replace("https://cloud.mongodb.com", &cluster.atlas_url())).await?;
+    cluster.apply("ca.yaml", &example("ca.yaml")?).await
 }
 
 fn make_ca(key: &Path, certificate: &Path) -> Result<()> {

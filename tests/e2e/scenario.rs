@@ -21,7 +21,7 @@ use usercert_test_support::{
 
 use crate::{
     cluster::{ATLAS_USER, Cluster, until},
-    consumers::{self, ATLAS_SECRET, CA_SECRET},
+    consumers::{self, ATLAS_SECRET, CA_SECRET, Sighting},
     operator,
     report::Report,
     timeline::Timeline,
@@ -34,8 +34,8 @@ const KUBELET_LAG: u64 = 120;
 /// The certificates of the examples with their Secrets.
 const CERTIFICATES: [(&str, &str); 2] = [("orders", ATLAS_SECRET), ("reports", CA_SECRET)];
 
-/// This one is restarted by hand as soon as the Secret is written; the others are left to read their files.
-const RESTARTED: &str = "Deployment/billing";
+/// This one is restarted by hand as soon as the Secret is written; the others are left to read their files, one of them in a projected volume.
+const RESTARTED: &str = "StatefulSet/ledger";
 
 /// Plays all of it, or with `wave_alone` only how workloads follow a renewal.
 pub async fn play(place: &Isolated, wave_alone: bool) -> Result<()> {
@@ -57,7 +57,7 @@ async fn steps(place: &Isolated, report: &mut Report) -> Result<()> {
     follow(cluster, report).await?;
     report.step("operator's Pod deleted in the middle of a mint", delete_during_mint(cluster)).await?.print();
     report.step("operator killed in the middle of a mint", kill_during_mint(cluster)).await?.print();
-    println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"])?);
+    println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"]).await?);
     report.step("helm uninstall", operator::uninstall(cluster)).await?;
     report.step("consumers after all of this", undisturbed(cluster)).await
 }
@@ -66,34 +66,34 @@ async fn begin(place: &Isolated, report: &mut Report) -> Result<Cluster> {
     let cluster = report.step("a control plane and a node", start(place)).await?;
     report.step("helm install, Pod Security restricted", operator::install(&cluster)).await?;
     report.step("consumers and certificates at once", consume(&cluster)).await?;
-    println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"])?);
-    println!("\n$ kubectl get pods\n{}", cluster.kubectl(&["get", "pods"])?);
+    println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"]).await?);
+    println!("\n$ kubectl get pods\n{}", cluster.kubectl(&["get", "pods"]).await?);
     Ok(cluster)
 }
 
 async fn follow(cluster: &Cluster, report: &mut Report) -> Result<()> {
     report.step("workloads follow a renewal, operator's Pod deleted", wave::play(cluster)).await?.print();
-    println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"])?);
+    println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"]).await?);
     Ok(())
 }
 
 async fn start(place: &Isolated) -> Result<(Cluster, String)> {
     let cluster = Cluster::start(place).await?;
-    let nodes = cluster.run("kubectl", &["get", "nodes", "-o", "wide", "--no-headers"])?;
+    let nodes = cluster.run("kubectl", &["get", "nodes", "-o", "wide", "--no-headers"]).await?;
     let words: Vec<&str> = nodes.split_whitespace().collect();
     Ok((cluster, words.join(" ")))
 }
 
 /// The Pods come first, and wait for their Secrets.
 async fn consume(cluster: &Cluster) -> Result<((), String)> {
-    cluster.apply("consumers.json", &consumers::manifests())?;
-    operator::apply_examples(cluster)?;
+    cluster.apply("consumers.json", &consumers::manifests()).await?;
+    operator::apply_examples(cluster).await?;
     for (certificate, secret) in CERTIFICATES {
         let serial = until(&format!("{certificate} is Ready"), 60, async || ready_serial(cluster, certificate).await).await?;
         consumers::all_see(cluster, secret, &serial, 150).await?;
     }
     for workload in &consumers::WORKLOADS {
-        cluster.kubectl(&["rollout", "status", &workload.path(), "--timeout=60s"])?;
+        cluster.kubectl(&["rollout", "status", &workload.path(), "--timeout=180s"]).await?;
     }
     let workloads = consumers::WORKLOADS.iter().map(|workload| format!("{} of {}", workload.replicas, workload.path()));
     Ok(((), format!("{} read certificates whose keys fit", workloads.collect::<Vec<_>>().join(", "))))
@@ -102,6 +102,7 @@ async fn consume(cluster: &Cluster) -> Result<((), String)> {
 async fn renew(cluster: &Cluster) -> Result<(Vec<Timeline>, String)> {
     let rotations = CERTIFICATES.map(|(certificate, secret)| rotation(cluster, certificate, secret));
     let rotations = futures::future::try_join_all(rotations).await?;
+    consumers::ensure_whole(cluster).await?;
     let seen = rotations.iter().map(|(_, seen)| seen.as_str()).collect::<Vec<_>>().join("; ");
     Ok((rotations.into_iter().map(|(timeline, _)| timeline).collect(), seen))
 }
@@ -111,13 +112,17 @@ async fn rotation(cluster: &Cluster, certificate: &str, secret: &str) -> Result<
     let mut timeline = Timeline::new(&format!("the rotation of {certificate}:"));
     let (written, serial) = renewed(cluster, certificate, secret, "now", &mut timeline).await?;
     if secret == CA_SECRET {
-        cluster.kubectl(&["rollout", "restart", RESTARTED])?;
+        cluster.kubectl(&["rollout", "restart", RESTARTED]).await?;
         timeline.mark(Timestamp::now(), &format!("{RESTARTED} is restarted"));
-        cluster.kubectl(&["rollout", "status", RESTARTED, "--timeout=60s"])?;
+        cluster.kubectl(&["rollout", "status", RESTARTED, "--timeout=180s"]).await?;
     }
     let sightings = consumers::all_see(cluster, secret, &serial, KUBELET_LAG).await?;
     let late = sightings.iter().find(|sighting| sighting.workload == RESTARTED && !sighting.first);
     ensure!(late.is_none(), "a Pod that started after the write of the Secret saw the old one first: {late:?}");
+    for workload in consumers::WORKLOADS.iter().filter(|one| one.secrets.contains(&secret) && one.path() != RESTARTED) {
+        let read = |sighting: &Sighting| sighting.workload == workload.path() && !sighting.first;
+        ensure!(sightings.iter().any(read), "no running Pod of {} read the change", workload.path());
+    }
     timeline.sightings(&sightings);
     let seen = format!("{certificate}: last Pod {:.0} s after the Secret was written", timeline.seconds_since(written));
     Ok((timeline, seen))
@@ -134,7 +139,7 @@ pub async fn renewed(
     let before = cluster.serial(certificate).await?;
     let version = cluster.secrets().get_metadata(secret).await?.resource_version().unwrap_or_default();
     timeline.mark(Timestamp::now(), "a renewal is requested by annotation");
-    cluster.renew(certificate, request)?;
+    cluster.renew(certificate, request).await?;
     let written = secret_written(cluster, secret, &version).await?;
     timeline.mark(written, &format!("the Secret {secret} is written"));
     let serial = until("the status has the new serial number", 30, async || {
@@ -171,10 +176,7 @@ async fn delete_during_mint(cluster: &Cluster) -> Result<(Timeline, String)> {
     until("the certificate is in the Secret", 60, async || Ok(cluster.serial("orders").await?.filter(|now| *now == serial)))
         .await?;
     timeline.mark(Timestamp::now(), "the status names the certificate");
-    let leader = until("another Pod leads", 60, async || {
-        Ok(operator::leader(cluster).await?.filter(|leader| !leader.starts_with(&deleted)))
-    });
-    let leader = leader.await?;
+    let leader = operator::other_leader(cluster, &deleted).await?;
     timeline.mark(Timestamp::now(), &format!("{leader} leads"));
     let object = settled(cluster).await?;
     timeline.mark(Timestamp::now(), "Ready, and nothing under way");
@@ -215,7 +217,7 @@ async fn mint_slowly(cluster: &Cluster, value: &str) -> Result<()> {
         }
     });
     cluster.atlas.fault_once(ATLAS_USER, Fault::Delay(Duration::from_secs(10)));
-    cluster.renew("orders", value)?;
+    cluster.renew("orders", value).await?;
     tokio::time::timeout(Duration::from_secs(30), made.notified()).await.context("Atlas was not asked within 30 seconds")
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 use usercert_operator::api::DatabaseUserCertificate;
@@ -27,20 +27,31 @@ fn followers() -> impl Iterator<Item = &'static Workload> {
 
 pub async fn play(cluster: &Cluster) -> Result<(Timeline, String)> {
     let mut timeline = Timeline::new("workloads follow the renewal of reports:");
-    cluster.kubectl(&["patch", "duc", CERTIFICATE, "--type=merge", "--patch", r#"{"spec":{"rollout":{"auto":true}}}"#])?;
+    cluster.kubectl(&["patch", "duc", CERTIFICATE, "--type=merge", "--patch", r#"{"spec":{"rollout":{"auto":true}}}"#]).await?;
     let all = followers().count();
     until("the running Pods have the present certificate", WAVE_SECONDS, async || is_rolled_out(cluster, all).await).await?;
-    let before = generations(cluster)?;
+    // The Pods that are replaced now have seen the files change.
+    consumers::ensure_whole(cluster).await?;
+    let before = generations(cluster).await?;
     let (written, serial) = renewed(cluster, CERTIFICATE, CA_SECRET, "for the wave", &mut timeline).await?;
-    let first =
-        until("the first workload is moved", WAVE_SECONDS, async || Ok(moved(cluster, &before, &serial)?.pop())).await?;
-    timeline.mark(Timestamp::now(), &format!("{first} is moved"));
+    let mut known = until("the first workload is moved", WAVE_SECONDS, async || {
+        Ok(Some(moved(cluster, &before, &serial).await?).filter(|moved| !moved.is_empty()))
+    })
+    .await?;
+    // The Pod goes at once, for the next one is moved a second later.
     let deleted = operator::delete(cluster).await?;
+    let [first] = known.as_slice() else {
+        bail!("{known:?} were moved when the operator's Pod was deleted, and not one alone")
+    };
+    timeline.mark(Timestamp::now(), &format!("{first} is moved"));
     timeline.mark(Timestamp::now(), &format!("{deleted} is deleted"));
-    let mut known = vec![first];
+    let shown = cluster.kubectl(&["get", "duc", "-o", "wide"]).await?;
+    println!("\n$ kubectl get duc -o wide\n{shown}");
+    // The status counts those that are ready.
+    ensure!(["0/3", "1/3"].iter().any(|progress| shown.contains(progress)), "the status tells of another progress");
     until("all workloads are moved", WAVE_SECONDS, async || {
         for workload in
-            moved(cluster, &before, &serial)?.into_iter().filter(|workload| !known.contains(workload)).collect::<Vec<_>>()
+            moved(cluster, &before, &serial).await?.into_iter().filter(|workload| !known.contains(workload)).collect::<Vec<_>>()
         {
             timeline.mark(Timestamp::now(), &format!("{workload} is moved"));
             known.push(workload);
@@ -49,11 +60,13 @@ pub async fn play(cluster: &Cluster) -> Result<(Timeline, String)> {
     })
     .await?;
     timeline.mark(Timestamp::now(), "the status says that all workloads are on the new certificate");
+    let leader = operator::other_leader(cluster, &deleted).await?;
+    timeline.mark(Timestamp::now(), &format!("{leader} leads"));
     let sightings = consumers::all_see(cluster, CA_SECRET, &serial, 30).await?;
     let late = sightings.iter().find(|sighting| !sighting.first);
     ensure!(late.is_none(), "a Pod has the certificate without a restart: {late:?}");
     timeline.sightings(&sightings);
-    for (workload, generation) in generations(cluster)? {
+    for (workload, generation) in generations(cluster).await? {
         let changes = generation - before.get(&workload).context("a workload is new")?;
         ensure!(changes == 1, "the template of {workload} was changed {changes} times");
     }
@@ -62,20 +75,20 @@ pub async fn play(cluster: &Cluster) -> Result<(Timeline, String)> {
 }
 
 /// The generation of each workload, which goes up with each change of its template.
-fn generations(cluster: &Cluster) -> Result<BTreeMap<String, i64>> {
-    followers()
-        .map(|workload| {
-            let generation = get(cluster, &workload.path())?["metadata"]["generation"].as_i64().context("no generation")?;
-            Ok((workload.path(), generation))
-        })
-        .collect()
+async fn generations(cluster: &Cluster) -> Result<BTreeMap<String, i64>> {
+    let mut generations = BTreeMap::new();
+    for path in followers().map(Workload::path) {
+        let generation = get(cluster, &path).await?["metadata"]["generation"].as_i64().context("no generation")?;
+        generations.insert(path, generation);
+    }
+    Ok(generations)
 }
 
 /// The workloads whose templates name this certificate.
-fn moved(cluster: &Cluster, all: &BTreeMap<String, i64>, serial: &str) -> Result<Vec<String>> {
+async fn moved(cluster: &Cluster, all: &BTreeMap<String, i64>, serial: &str) -> Result<Vec<String>> {
     let mut moved = Vec::new();
     for path in all.keys() {
-        let annotations = get(cluster, path)?["spec"]["template"]["metadata"]["annotations"].clone();
+        let annotations = get(cluster, path).await?["spec"]["template"]["metadata"]["annotations"].clone();
         let expected = format!("{CERTIFICATE}={serial}");
         if annotations["usercert.dev/serial-numbers"].as_str().is_some_and(|value| value.split(',').any(|one| one == expected))
         {
@@ -85,8 +98,8 @@ fn moved(cluster: &Cluster, all: &BTreeMap<String, i64>, serial: &str) -> Result
     Ok(moved)
 }
 
-fn get(cluster: &Cluster, path: &str) -> Result<Value> {
-    Ok(serde_json::from_str(&cluster.kubectl(&["get", path, "--output=json"])?)?)
+async fn get(cluster: &Cluster, path: &str) -> Result<Value> {
+    Ok(serde_json::from_str(&cluster.kubectl(&["get", path, "--output=json"]).await?)?)
 }
 
 /// Whether the status says of the certificate in it that all workloads have it.

@@ -33,7 +33,8 @@ struct Arguments {
 async fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if arguments.find_node {
-        return find_node();
+        find_node();
+        return Ok(());
     }
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok().context("another TLS provider is installed")?;
     tokio::select! {
@@ -46,13 +47,12 @@ async fn main() -> Result<()> {
     }
 }
 
-fn find_node() -> Result<()> {
+fn find_node() {
     if let Some(missing) = node::missing() {
         say(&format!("how workloads follow a renewal is not shown: {missing}"));
         std::process::exit(1);
     }
     say("a node can run here: workloads follow a renewal on it, while the operator's Pod is deleted (minutes)");
-    Ok(())
 }
 
 async fn demo(keep: bool) -> Result<()> {

@@ -36,7 +36,7 @@ pub use tools::{repository, tool};
 const PREFIX: &str = "usercert-control-plane-";
 
 /// How long the parts may take to start; a slow machine under load needs most of it.
-const START_LIMIT: Duration = Duration::from_mins(2);
+pub(crate) const START_LIMIT: Duration = Duration::from_mins(2);
 
 /// Where the API server can be reached, and who besides the administrator can log in.
 #[derive(Clone, Debug)]

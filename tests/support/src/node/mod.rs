@@ -19,15 +19,13 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::control_plane::{ControlPlane, Place, Supervised, tool};
+use crate::control_plane::{ControlPlane, Place, START_LIMIT, Supervised, tool};
 
 pub use containerd::PAUSE_IMAGE;
 pub use isolation::{Isolated, isolated};
 
 /// The node's name.
 pub const NAME: &str = "node";
-
-const START_LIMIT: Duration = Duration::from_mins(1);
 
 /// The user of the kubelet: the node authorizer goes by this name, and lets it read the Secrets of its own Pods alone.
 const KUBELET: &str = "system:node:node";
@@ -49,7 +47,7 @@ pub struct Node {
     // Dropped in this order: the kubelet first, for it would start again what ends.
     kubelet: Supervised,
     _scheduler: Supervised,
-    containerd: Supervised,
+    _containerd: Supervised,
     control_plane: ControlPlane,
     directory: PathBuf,
 }
@@ -79,7 +77,7 @@ impl Node {
         .await?;
         let scheduler = scheduler(&directory, &control_plane)?;
         let kubelet = kubelet::start(&directory, place.cgroup(), &control_plane.user_kubeconfig(KUBELET))?;
-        let mut node = Self { kubelet, _scheduler: scheduler, containerd, control_plane, directory };
+        let mut node = Self { kubelet, _scheduler: scheduler, _containerd: containerd, control_plane, directory };
         kubelet::wait_until_ready(&node.control_plane, &mut node.kubelet).await?;
         Ok(node)
     }
@@ -94,12 +92,6 @@ impl Node {
     #[must_use]
     pub fn pod_logs(&self, namespace: &str, name: &str, uid: &str) -> PathBuf {
         kubelet::pod_logs(&self.directory).join(format!("{namespace}_{name}_{uid}"))
-    }
-
-    /// The logs of the kubelet and of containerd.
-    #[must_use]
-    pub fn logs(&self) -> [&Path; 2] {
-        [self.kubelet.log(), self.containerd.log()]
     }
 }
 
