@@ -17,6 +17,7 @@ const NOTED_WITHIN: SignedDuration = SignedDuration::from_secs(5);
 
 /// A certificate whose object has `spec.rollout`, as it is in its Secret.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may hold together")]
 pub struct RolledCertificate {
     /// The name of its object.
     pub name: String,
