@@ -246,7 +246,11 @@ fn written(certificate: &Result<CertificateFacts, String>, reason: Reason) -> (R
 /// How long the object may rest.
 fn sleep(next: Option<Timestamp>, decision: &Decision, now: Timestamp) -> Duration {
     let is_due = match decision {
-        Decision::Issue { .. } | Decision::LookUpUser { .. } | Decision::Save | Decision::CountLostClaim => true,
+        Decision::Issue { .. }
+        | Decision::LookUpUser { .. }
+        | Decision::Save
+        | Decision::CountLostClaim
+        | Decision::ApplyDeletionPolicy => true,
         Decision::Wait { .. } => next.is_none(),
         _ => false,
     };
