@@ -124,6 +124,7 @@ impl Case {
             secret,
             status: self.certificate.status.clone().unwrap_or_default(),
             unreadable: self.certificate.unreadable().map(ToString::to_string),
+            is_spec_unreadable: self.certificate.unreadable_object().is_some(),
             user: self.made.as_ref().map(|made| UserCertificates { made: made.iter().copied().map(at).collect(), objects: 1 }),
             namespace: "shop".to_owned(),
             namespace_labels: std::collections::BTreeMap::new(),

@@ -164,7 +164,18 @@ fn server_certificate() -> (String, String) {
 fn certificate_for(usage: &str) -> (String, String) {
     let key = openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"], "");
     let usage = format!("extendedKeyUsage={usage}");
-    let arguments = ["req", "-x509", "-key", "/dev/stdin", "-subj", "/CN=shop.example", "-addext", &usage];
+    let arguments = [
+        "req",
+        "-x509",
+        "-key",
+        "/dev/stdin",
+        "-subj",
+        "/CN=shop.example",
+        "-addext",
+        &usage,
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+    ];
     (openssl(&arguments, &key), key)
 }
 

@@ -56,6 +56,7 @@ pub(super) async fn observe(
         // The pass knows the newest one.
         status: DatabaseUserCertificateStatus::default(),
         unreadable: object.unreadable().map(ToString::to_string),
+        is_spec_unreadable: object.unreadable_object().is_some(),
         memory: context.memory.object(&ObjectKey::of(object), &object.uid().unwrap_or_default()),
         user: None,
         namespace_labels: namespace_labels(context.namespaces.as_ref(), &namespace),
