@@ -221,8 +221,8 @@ mod tests {
             }))
             .unwrap()
         };
-        let owner = json!({ "apiVersion": "v1", "kind": "X", "name": "x", "uid": "1" });
-        let owned: ObjectMeta = serde_json::from_value(json!({ "ownerReferences": [owner] })).unwrap();
+        let reference = json!({ "apiVersion": "v1", "kind": "X", "name": "x", "uid": "1" });
+        let owned: ObjectMeta = serde_json::from_value(json!({ "ownerReferences": [reference] })).unwrap();
         for policy in ["Delete", "Retain"] {
             assert!(had_certificate(&object(policy, None)));
             assert!(goes(&object(policy, None), Some(&owned)));
