@@ -281,7 +281,7 @@ async fn a_retained_secret_with_a_keystore_and_a_connection_is_taken_up_after_a_
     let bench = Bench::open("retained").await;
     let shop = &bench.shop;
     shop.ca_issuer(3650).await;
-    let connection = json!({ "type": "PostgreSQL", "host": "db.example", "port": 5432, "database": "orders" });
+    let connection = json!({ "type": "postgresql", "hosts": ["db.example:6543"], "database": "shop", "serverCAFile": "ca.crt", "mountPath": "/certs" });
     let much = json!({ "deletionPolicy": "Retain", "formats": [{ "type": "PKCS12" }], "connection": connection });
     shop.certificate("orders", "ca", much).await;
     let serial = shop.until_ready("orders").await.serial_number;

@@ -65,7 +65,7 @@ async fn an_answer_that_is_on_its_way_when_an_object_is_suspended_is_saved() {
 #[tokio::test]
 async fn a_certificate_that_the_secret_refused_is_saved_though_the_object_is_suspended() {
     let (shop, user) = with_user("suspended-unsaved").await;
-    shop.cluster.atlas.fault_once(&user, Fault::Delay(Duration::from_secs(4)));
+    shop.cluster.atlas.fault_once(&user, Fault::Delay(Duration::from_millis(2500)));
     certificate(&shop, "atlas", json!({ "username": user })).await;
     eventually("Atlas is asked", || async { (shop.cluster.atlas.mints_of(&user).len() == 1).then_some(()) }).await;
     shop.apply(json!({
