@@ -17,7 +17,7 @@ use harness::{Cluster, Operator, Options, Shop, create_namespace, eventually};
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
-use usercert_operator::{certificate::CertificatePair, controller::Scope};
+use usercert_operator::{api::DatabaseUserCertificate, certificate::CertificatePair, controller::Scope};
 use usercert_test_support::{
     atlas::{DigestAlgorithm, X509Type},
     fault_proxy::{Asked, Fault, FaultProxy, Moment},
@@ -273,4 +273,29 @@ async fn at_rest_a_restart_reads_neither_the_secret_nor_the_password_and_writes_
 
 fn is_secret(asked: &Asked) -> bool {
     asked.target.contains("/secrets/orders")
+}
+
+/// The object that comes next asks for nothing besides the certificate, and the operator that knew the Secret has ended.
+#[tokio::test]
+async fn a_retained_secret_with_a_keystore_and_a_connection_is_taken_up_after_a_restart_for_a_smaller_spec() {
+    let bench = Bench::open("retained").await;
+    let shop = &bench.shop;
+    shop.ca_issuer(3650).await;
+    let connection = json!({ "type": "postgresql", "hosts": ["db.example:6543"], "database": "shop", "serverCAFile": "ca.crt", "mountPath": "/certs" });
+    let much = json!({ "deletionPolicy": "Retain", "formats": [{ "type": "PKCS12" }], "connection": connection });
+    shop.certificate("orders", "ca", much).await;
+    let serial = shop.until_ready("orders").await.serial_number;
+    let names = || async { shop.secret("orders").await.unwrap().data.unwrap().into_keys().collect::<Vec<_>>() };
+    let before = names().await;
+    assert!(["keystore.p12", "keystore-password", "uri"].iter().all(|name| before.iter().any(|key| key == name)), "{before:?}");
+    bench.operator.kill();
+    shop.delete::<DatabaseUserCertificate>("orders").await;
+    shop.certificate("orders", "ca", json!({ "deletionPolicy": "Retain" })).await;
+    bench.start().await;
+    shop.until_event("orders", "SecretAdopted").await;
+    assert_eq!(shop.until_ready("orders").await.serial_number, serial);
+    eventually("what is not asked for any more goes", || async {
+        (names().await == ["ca.crt", "tls-combined.pem", "tls.crt", "tls.key"]).then_some(())
+    })
+    .await;
 }

@@ -8,7 +8,7 @@ use usercert_operator::{
     certificate::{CertificateFacts, NameConstraints},
     controller::{
         Received,
-        adoption::{Holder, abandoned, check_adoptable, holder},
+        adoption::{is_in_status, left_behind},
         secret::{self, NamedPassword},
     },
     decide::{
@@ -124,6 +124,7 @@ impl Case {
             secret,
             status: self.certificate.status.clone().unwrap_or_default(),
             unreadable: self.certificate.unreadable().map(ToString::to_string),
+            is_spec_unreadable: self.certificate.unreadable_object().is_some(),
             user: self.made.as_ref().map(|made| UserCertificates { made: made.iter().copied().map(at).collect(), objects: 1 }),
             namespace: "shop".to_owned(),
             namespace_labels: std::collections::BTreeMap::new(),
@@ -162,15 +163,9 @@ impl Case {
 
     fn secret_state(&self) -> SecretState {
         let Some(found) = &self.secret else { return SecretState::Absent };
-        let (whose, is_retained) = match holder(&self.certificate, found) {
-            Holder::ThisObject => (String::new(), true),
-            Holder::Another(owner) => return SecretState::NotOurs(owner),
-            Holder::LeftToThisObject(whose) => (whose, true),
-            Holder::Nobody(whose) => (whose, false),
-        };
-        if !whose.is_empty() {
-            let fault = check_adoptable(&self.certificate, found).err();
-            return SecretState::Abandoned(Box::new(abandoned(found, whose, is_retained, fault)));
+        let uid = found.metadata.uid.as_deref().unwrap_or_default();
+        if let Some(left) = left_behind(&self.certificate, found, is_in_status(&self.certificate, uid), || None) {
+            return left;
         }
         let status = self.certificate.status.as_ref().filter(|_| self.recalled);
         let recalled = status.and_then(|status| secret::recall(&self.certificate, &found.metadata, status));

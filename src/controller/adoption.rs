@@ -34,8 +34,14 @@
 //! Label and annotation can be written by whoever may write the Secret. That person could as well write a controller reference, or
 //! the content. So a Secret without a controller is ours, or is taken up, only if it holds nothing but what this operator could
 //! have written ([`check_adoptable`]), no issuer needs it, and its label does not have the UID of another object that exists. One
-//! that the status or this process knows by its own UID is ours whatever it holds: it may be spoilt, and others may have added
-//! entries.
+//! that the status ([`is_in_status`]) or this process knows by its own UID is ours whatever it holds: it may be spoilt, and others
+//! may have added entries.
+//!
+//! The annotation `usercert.dev/layout` names the entries that the operator wrote for a former spec. It can be forged like the others, so it
+//! makes no entry ours whose name this operator does not give by itself. A `password` beside a client certificate stays another's.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -48,10 +54,12 @@ use crate::{
     Received,
     api::{
         DatabaseUserCertificate, DeletionPolicy,
-        names::{CERTIFICATE_UID_LABEL, GROUP, RETAINED_FOR_ANNOTATION, SERIAL_NUMBER_ANNOTATION, TLS_SECRET_TYPE},
+        names::{
+            CERTIFICATE_UID_LABEL, GROUP, LAYOUT_ANNOTATION, RETAINED_FOR_ANNOTATION, SERIAL_NUMBER_ANNOTATION, TLS_SECRET_TYPE,
+        },
     },
-    decide::AbandonedSecret,
-    layout::wanted_keys,
+    decide::{AbandonedSecret, SecretState},
+    layout::{LayoutRecord, standard_keys, wanted_keys},
 };
 
 /// Who controls a Secret.
@@ -119,6 +127,43 @@ pub fn retained_for(metadata: &ObjectMeta) -> Option<&str> {
     controller_of(metadata).is_none().then_some(name)
 }
 
+/// What a Secret is to the object, where it is not the object's own: another's, or one that has to be adopted first. `None` if it is the
+/// object's.
+///
+/// `is_known` tells whether the status or this process knows the Secret by its UID as the object's. `claimed` tells who else claims it, and
+/// is asked only where that matters.
+#[must_use]
+pub fn left_behind(
+    object: &DatabaseUserCertificate,
+    found: &Received<Secret>,
+    is_known: bool,
+    claimed: impl FnOnce() -> Option<SecretState>,
+) -> Option<SecretState> {
+    let (whose, is_retained, is_object_s) = match holder(object, found) {
+        Holder::ThisObject if is_known || is_controlled(&found.metadata) => return None,
+        Holder::ThisObject => ("has the marks of this object".to_owned(), true, true),
+        Holder::LeftToThisObject(whose) => (whose, true, false),
+        Holder::Nobody(whose) => (whose, false, false),
+        Holder::Another(owner) => return Some(claimed().unwrap_or(SecretState::NotOurs(owner))),
+    };
+    if let Some(other) = claimed() {
+        return Some(other);
+    }
+    // One that is known may be spoilt, and others may have added entries.
+    let fault = check_adoptable(object, found).err().filter(|_| !(is_known && is_retained));
+    let is_ours = is_object_s && fault.is_none();
+    (!is_ours).then(|| SecretState::Abandoned(Box::new(abandoned(found, whose, is_retained, fault))))
+}
+
+/// Whether the status knows the Secret with this UID as the object's. Only the operator writes the status.
+#[must_use]
+pub fn is_in_status(object: &DatabaseUserCertificate, secret_uid: &str) -> bool {
+    object.status.as_ref().is_some_and(|status| {
+        let verified = status.verified.as_ref().map(|verified| verified.uid.as_str());
+        [status.retained_secret_uid.as_deref(), verified].contains(&Some(secret_uid))
+    })
+}
+
 /// Whether the Secret names a controller.
 #[must_use]
 pub fn is_controlled(metadata: &ObjectMeta) -> bool {
@@ -146,6 +191,10 @@ fn is_marked(metadata: &ObjectMeta) -> bool {
 
 /// Checks that the Secret holds what this operator could have written for the object, so that it may be adopted.
 ///
+/// It may have been written for another spec: what its annotation `usercert.dev/layout` names counts too, if the name of the entry is one that
+/// this operator gives by itself. Such an entry goes with the next write, as any other that the spec no longer asks for. The same holds for a
+/// Secret that a backup brought back, for the record came back with it.
+///
 /// # Errors
 /// What it holds instead, as the end of a sentence.
 pub fn check_adoptable(object: &DatabaseUserCertificate, secret: &Secret) -> Result<(), String> {
@@ -153,8 +202,11 @@ pub fn check_adoptable(object: &DatabaseUserCertificate, secret: &Secret) -> Res
     if type_ != TLS_SECRET_TYPE {
         return Err(format!("its type is {type_:?}, and this operator writes {TLS_SECRET_TYPE}"));
     }
-    let own_keys = wanted_keys(&object.spec);
-    if let Some(key) = secret.data.iter().flat_map(BTreeMap::keys).find(|key| !own_keys.contains(&key.as_str())) {
+    let recorded = secret.metadata.annotations.as_ref().and_then(|annotations| annotations.get(LAYOUT_ANNOTATION));
+    let recorded = LayoutRecord::from_annotation(recorded.map(String::as_str)).entries;
+    let (wanted, standard) = (wanted_keys(&object.spec), standard_keys());
+    let is_own = |key: &str| wanted.contains(&key) || standard.contains(&key) && recorded.contains(key);
+    if let Some(key) = secret.data.iter().flat_map(BTreeMap::keys).find(|key| !is_own(key)) {
         return Err(format!("it has the key {key:?}, which is none that the spec asks for"));
     }
     match first_pair(secret) {
@@ -191,172 +243,5 @@ pub fn abandoned(secret: &Secret, whose: String, is_retained: bool, fault: Optio
         whose,
         is_retained,
         fault,
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
-mod tests {
-    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair};
-    use rstest::rstest;
-
-    use super::*;
-
-    fn object() -> DatabaseUserCertificate {
-        serde_json::from_value(json!({
-            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate",
-            "metadata": { "name": "orders", "namespace": "shop", "uid": "new" }, "spec": {},
-        }))
-        .unwrap()
-    }
-
-    fn owner(kind: &str, name: &str, uid: &str) -> Value {
-        let api_version = if kind == "DatabaseUserCertificate" { "usercert.dev/v1alpha1" } else { "apps/v1" };
-        json!([{ "apiVersion": api_version, "kind": kind, "name": name, "uid": uid, "controller": true }])
-    }
-
-    fn received(secret: &Value) -> Received<Secret> {
-        serde_json::from_str(&secret.to_string()).unwrap()
-    }
-
-    #[test]
-    fn a_secret_that_cannot_be_read_is_there_and_not_to_be_touched() {
-        let metadata = json!({ "ownerReferences": owner("DatabaseUserCertificate", "orders", "new") });
-        let found = received(&json!({ "metadata": metadata, "data": "x" }));
-        assert_eq!(holder(&object(), &found), Holder::Another("cannot be read (data: expected a map)".to_owned()));
-    }
-
-    /// `this`, `nobody` or `another`.
-    fn whose(metadata: &Value) -> &'static str {
-        match holder(&object(), &received(&json!({ "metadata": metadata }))) {
-            Holder::ThisObject => "this",
-            Holder::LeftToThisObject(_) => "left",
-            Holder::Nobody(_) => "nobody",
-            Holder::Another(_) => "another",
-        }
-    }
-
-    #[rstest]
-    #[case(json!({}), "another")]
-    #[case(json!({ "labels": { "usercert.dev/certificate-uid": "old" } }), "nobody")]
-    #[case(json!({ "annotations": { "usercert.dev/serial-number": "0A" } }), "nobody")]
-    #[case(json!({ "annotations": { "usercert.dev/note": "x" } }), "another")]
-    #[case(json!({ "ownerReferences": owner("DatabaseUserCertificate", "orders", "new") }), "this")]
-    #[case(json!({ "ownerReferences": owner("DatabaseUserCertificate", "orders", "old") }), "another")]
-    #[case(json!({ "labels": { "usercert.dev/certificate-uid": "old" }, "ownerReferences": owner("DatabaseUserCertificate", "orders", "old") }), "nobody")]
-    #[case(json!({ "labels": { "usercert.dev/certificate-uid": "old" }, "ownerReferences": owner("DatabaseUserCertificate", "other", "old") }), "another")]
-    #[case(json!({ "labels": { "usercert.dev/certificate-uid": "new" }, "ownerReferences": owner("Deployment", "orders", "old") }), "another")]
-    fn a_secret_is_abandoned_only_with_our_mark_and_without_another_controller(
-        #[case] metadata: Value,
-        #[case] expected: &str,
-    ) {
-        assert_eq!(whose(&metadata), expected);
-    }
-
-    /// Metadata with this label and this annotation, without those that are empty.
-    fn marked(uid: &str, name: &str) -> Value {
-        let present = |key: &str, value: &str| if value.is_empty() { json!({}) } else { json!({ key: value }) };
-        json!({
-            "labels": present("usercert.dev/certificate-uid", uid), "annotations": present("usercert.dev/retained-for", name),
-        })
-    }
-
-    #[rstest]
-    #[case::retained(marked("new", "orders"), "this")]
-    #[case::of_a_former_object(marked("old", "orders"), "left")]
-    #[case::without_its_label(marked("", "orders"), "left")]
-    #[case::for_another(marked("new", "other"), "nobody")]
-    #[case::of_another_for_another(marked("old", "other"), "nobody")]
-    #[case::for_nobody(marked("new", ""), "nobody")]
-    #[case::neither(marked("", ""), "another")]
-    fn a_secret_without_a_controller_is_retained_for_whom_its_annotation_names(
-        #[case] mut metadata: Value,
-        #[case] expected: &str,
-    ) {
-        assert_eq!(whose(&metadata), expected);
-        metadata["ownerReferences"] = json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x" }]);
-        assert_eq!(whose(&metadata), expected, "an owner that does not control it changes nothing");
-        metadata["ownerReferences"] = owner("Deployment", "orders", "x");
-        assert_eq!(whose(&metadata), "another", "another controller decides");
-    }
-
-    #[test]
-    fn a_retained_secret_that_lost_its_annotation_is_taken_up_again() {
-        let secret = received(&json!({ "metadata": marked("new", "") }));
-        let mut object = object();
-        object.spec.deletion_policy = DeletionPolicy::Retain;
-        assert!(matches!(holder(&object, &secret), Holder::LeftToThisObject(_)));
-        let renamed = received(&json!({ "metadata": marked("new", "other") }));
-        assert!(matches!(holder(&object, &renamed), Holder::LeftToThisObject(_)));
-        let of_another = received(&json!({ "metadata": marked("old", "") }));
-        assert!(matches!(holder(&object, &of_another), Holder::Nobody(_)), "it may be the Secret of an object that is there");
-    }
-
-    #[test]
-    fn the_policy_is_carried_out_in_the_metadata_alone_and_owners_of_others_stay() {
-        let others: Vec<OwnerReference> = serde_json::from_value(json!([
-            { "apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x" },
-            { "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "name": "orders", "uid": "new" },
-        ]))
-        .unwrap();
-        let mut object = object();
-        let patch = ownership_patch(&object, "s", "7", &others);
-        assert_eq!(patch["metadata"]["annotations"], json!({ "usercert.dev/retained-for": null }));
-        let uids = |patch: &Value| {
-            patch["metadata"]["ownerReferences"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|owner| owner["uid"].clone())
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(
-            (uids(&patch), patch["metadata"]["ownerReferences"][1]["controller"].clone()),
-            (vec![json!("x"), json!("new")], json!(true))
-        );
-        object.spec.deletion_policy = DeletionPolicy::Retain;
-        let patch = ownership_patch(&object, "s", "7", &others);
-        assert_eq!(uids(&patch), [json!("x")], "any reference to the object would have the Secret deleted with it");
-        assert_eq!(patch["metadata"]["annotations"], json!({ "usercert.dev/retained-for": "orders" }));
-        assert_eq!(patch["metadata"]["resourceVersion"], "7");
-        assert_eq!(patch.as_object().unwrap().len(), 1);
-    }
-
-    fn secret(type_: &str, data: &[(&str, &str)]) -> Secret {
-        let data: BTreeMap<&str, &str> = data.iter().copied().collect();
-        let encoded = data.into_iter().map(|(key, value)| (key.to_owned(), k8s_openapi::ByteString(value.as_bytes().to_vec())));
-        Secret { type_: Some(type_.to_owned()), data: Some(encoded.collect()), ..Secret::default() }
-    }
-
-    /// A certificate with these uses, and its key.
-    fn pair(uses: &[ExtendedKeyUsagePurpose], is_ca: IsCa) -> (String, String) {
-        let mut parameters = CertificateParams::default();
-        (parameters.extended_key_usages, parameters.is_ca) = (uses.to_vec(), is_ca);
-        let key = KeyPair::generate().unwrap();
-        (parameters.self_signed(&key).unwrap().pem(), key.serialize_pem())
-    }
-
-    #[test]
-    fn only_what_this_operator_could_have_written_is_adopted() {
-        let (certificate, key) = pair(&[ExtendedKeyUsagePurpose::ClientAuth], IsCa::ExplicitNoCa);
-        let good = [("tls.crt", certificate.as_str()), ("tls.key", key.as_str())];
-        assert_eq!(check_adoptable(&object(), &secret("kubernetes.io/tls", &good)), Ok(()));
-        let combined = certificate.clone() + &key;
-        assert_eq!(check_adoptable(&object(), &secret("kubernetes.io/tls", &[("tls-combined.pem", &combined)])), Ok(()));
-        let refused = |found: &Secret| check_adoptable(&object(), found).unwrap_err();
-        assert!(refused(&secret("Opaque", &good)).contains("type"));
-        let with_password = [good.as_slice(), &[("password", "x")]].concat();
-        assert!(refused(&secret("kubernetes.io/tls", &with_password)).contains("\"password\""));
-        assert!(refused(&secret("kubernetes.io/tls", &[("tls.crt", "garbage"), ("tls.key", &key)])).contains("no certificate"));
-    }
-
-    #[rstest]
-    #[case::of_a_server(&[ExtendedKeyUsagePurpose::ServerAuth], IsCa::ExplicitNoCa)]
-    #[case::of_a_ca(&[ExtendedKeyUsagePurpose::ClientAuth], IsCa::Ca(BasicConstraints::Unconstrained))]
-    #[case::without_a_use(&[], IsCa::NoCa)]
-    fn no_other_certificate_than_a_client_s_is_adopted(#[case] uses: &[ExtendedKeyUsagePurpose], #[case] is_ca: IsCa) {
-        let (certificate, key) = pair(uses, is_ca);
-        let found = secret("kubernetes.io/tls", &[("tls.crt", &certificate), ("tls.key", &key)]);
-        assert!(check_adoptable(&object(), &found).unwrap_err().contains("not a client certificate"));
     }
 }

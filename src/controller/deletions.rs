@@ -5,7 +5,7 @@
 //!
 //! # Guarantees
 //!
-//! - Nothing is said of a Secret that stays: one with `deletionPolicy: Retain`, one whose object was deleted with
+//! - Nothing is said of a Secret that stays: one that `deletionPolicy: Retain` has kept, one whose object was deleted with
 //!   `--cascade=orphan`, and one that another object has by now.
 //! - Nothing else depends on this. What fails is logged.
 //!
@@ -32,7 +32,7 @@ use super::{
     kubernetes::{KubernetesError, chain, request},
 };
 use crate::{
-    api::{DatabaseUserCertificate, DeletionPolicy, Reason, SecretLocation},
+    api::{DatabaseUserCertificate, Reason, SecretLocation},
     rollout_rules::Uses,
 };
 
@@ -102,7 +102,7 @@ async fn tell_of_pods(
             continue;
         }
         let found = request("read the Secret", secrets.get_opt(&name)).await?;
-        if found.is_none_or(|secret| goes_with(&object, &secret.metadata)) {
+        if goes(&object, found.as_ref().map(|secret| &secret.metadata)) {
             context.settings.metrics.warned(Reason::SecretInUse);
             context.events.publish(&*object, Reason::SecretInUse, &sentence(&name, &users)).await;
         }
@@ -110,10 +110,16 @@ async fn tell_of_pods(
     Ok(())
 }
 
-/// Whether the Secret of the object held a certificate and was to be deleted.
+/// Whether the Secret of the object held a certificate.
 fn had_certificate(object: &DatabaseUserCertificate) -> bool {
-    object.spec.deletion_policy == DeletionPolicy::Delete
-        && object.status.as_ref().is_some_and(|status| status.serial_number.is_some())
+    object.status.as_ref().is_some_and(|status| status.serial_number.is_some())
+}
+
+/// Whether the Secret goes, or went, with the object. The policy of the spec does not tell: it may have been changed too late to be carried
+/// out. So the Secret tells while it is there, and the status tells where it is gone.
+fn goes(object: &DatabaseUserCertificate, secret: Option<&ObjectMeta>) -> bool {
+    let is_retained = || object.status.as_ref().is_some_and(|status| status.retained_secret_uid.is_some());
+    secret.map_or_else(|| !is_retained(), |secret| goes_with(object, secret))
 }
 
 /// Whether a Secret that is still there will be deleted: the object that is gone is its only owner. One without owners was left behind,
@@ -203,5 +209,26 @@ mod tests {
         };
         assert!(goes(&["1"]));
         assert!(!goes(&[]) && !goes(&["2"]) && !goes(&["1", "2"]));
+    }
+
+    /// The policy may have been changed right before the deletion, and not been carried out.
+    #[test]
+    fn what_was_done_to_the_secret_counts_and_not_what_the_spec_says() {
+        let object = |policy: &str, retained: Option<&str>| -> DatabaseUserCertificate {
+            serde_json::from_value(json!({
+                "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": "orders", "uid": "1" },
+                "spec": { "deletionPolicy": policy }, "status": { "serialNumber": "0A", "retainedSecretUid": retained },
+            }))
+            .unwrap()
+        };
+        let reference = json!({ "apiVersion": "v1", "kind": "X", "name": "x", "uid": "1" });
+        let owned: ObjectMeta = serde_json::from_value(json!({ "ownerReferences": [reference] })).unwrap();
+        for policy in ["Delete", "Retain"] {
+            assert!(had_certificate(&object(policy, None)));
+            assert!(goes(&object(policy, None), Some(&owned)));
+            assert!(!goes(&object(policy, Some("s")), Some(&ObjectMeta::default())));
+            assert!(goes(&object(policy, None), None), "it went with the object");
+        }
+        assert!(!goes(&object("Retain", Some("s")), None), "somebody deleted it before");
     }
 }

@@ -1,143 +1,24 @@
-//! Suspended objects, Secrets that outlive their object, and what is told when an object goes whose Secret pods use.
-
-use std::time::Duration;
+//! Secrets that outlive their object, and what is told when an object goes whose Secret pods use.
 
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use usercert_operator::api::{DatabaseUserCertificate, DatabaseUserCertificateStatus};
-use usercert_test_support::atlas::{Fault, X509Type};
 
 use crate::{
     Shop,
     harness::{eventually, openssl},
     open,
+    suspension::{certificate, with_user},
 };
 
 const UID: &str = "usercert.dev/certificate-uid";
 const RETAINED_FOR: &str = "usercert.dev/retained-for";
 
-/// An object that is given with or without this.
-async fn certificate(shop: &Shop, issuer: &str, spec: Value) {
-    shop.certificate("orders", issuer, spec).await;
-}
-
-/// A user of the shop's project at Atlas.
-async fn with_user(name: &str) -> (Shop, String) {
-    let shop = open(name).await;
-    let user = shop.name("orders");
-    shop.atlas_issuer().await;
-    shop.cluster.atlas.add_user(&shop.project, &user, X509Type::Managed);
-    shop.until_issuer("atlas", "True IssuerReady").await;
-    (shop, user)
-}
-
 /// The requests that concern the content of the Secret: `get` and the writes of its data.
 fn reads_of_secret(shop: &Shop) -> usize {
     let requests = shop.cluster.requests_of_operator(&shop.namespace);
     requests.iter().filter(|request| *request == "get secrets").count()
-}
-
-#[tokio::test]
-async fn a_suspended_object_asks_for_nothing_until_its_suspension_ends() {
-    let (shop, user) = with_user("suspended").await;
-    certificate(&shop, "atlas", json!({ "username": user, "suspend": true })).await;
-    shop.until("orders", "Issuing", "False Suspended").await;
-    assert_eq!(shop.condition("orders", "Ready").await, "False NoCertificate");
-    assert_eq!(shop.condition("orders", "Stalled").await, "True Suspended");
-    shop.annotate("orders", "usercert.dev/renew-requested-at", "1").await;
-    shop.assert_quiet().await;
-    let asked = || shop.cluster.atlas.requests().iter().filter(|request| request.target.contains(&shop.project)).count();
-    assert_eq!(asked(), 0, "no list, no user, no certificate");
-    assert!(shop.secret("orders").await.is_none());
-    let gauge = format!("usercert_suspended{{namespace=\"{}\",name=\"orders\"}} 1", shop.namespace);
-    assert!(shop.cluster.metrics.encode().unwrap().contains(&gauge), "the gauge tells");
-
-    certificate(&shop, "atlas", json!({ "username": user })).await;
-    let status = shop.until_ready("orders").await;
-    assert_eq!(status.renew_request_handled.as_deref(), Some("1"), "the first certificate answers it");
-    assert_eq!(shop.cluster.atlas.mints_of(&user).len(), 1);
-    assert_eq!(shop.condition("orders", "Stalled").await, "");
-    assert!(!shop.cluster.metrics.encode().unwrap().contains(&gauge));
-}
-
-#[tokio::test]
-async fn an_answer_that_is_on_its_way_when_an_object_is_suspended_is_saved() {
-    let (shop, user) = with_user("suspended-late").await;
-    shop.cluster.atlas.fault_once(&user, Fault::Delay(Duration::from_secs(2)));
-    certificate(&shop, "atlas", json!({ "username": user })).await;
-    eventually("Atlas is asked", || async { (shop.cluster.atlas.mints_of(&user).len() == 1).then_some(()) }).await;
-    certificate(&shop, "atlas", json!({ "username": user, "suspend": true })).await;
-    shop.until("orders", "Issuing", "False Suspended").await;
-    shop.until_ready("orders").await;
-    let mints = shop.cluster.atlas.mints_of(&user);
-    assert_eq!(shop.value("orders", "tls.key").await, mints[0].key_pem);
-    let status = shop.status("orders").await;
-    assert_eq!((status.issuance, status.unaccounted_certificates), (None, None));
-    shop.assert_quiet().await;
-}
-
-#[tokio::test]
-async fn a_certificate_that_the_secret_refused_is_saved_though_the_object_is_suspended() {
-    let (shop, user) = with_user("suspended-unsaved").await;
-    shop.cluster.atlas.fault_once(&user, Fault::Delay(Duration::from_secs(2)));
-    certificate(&shop, "atlas", json!({ "username": user })).await;
-    eventually("Atlas is asked", || async { (shop.cluster.atlas.mints_of(&user).len() == 1).then_some(()) }).await;
-    shop.apply(json!({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "none" }, "spec": { "hard": { "count/secrets": "1" } },
-    }))
-    .await;
-    shop.until("orders", "Ready", "False SecretNotWritable").await;
-    certificate(&shop, "atlas", json!({ "username": user, "suspend": true })).await;
-    shop.delete::<k8s_openapi::api::core::v1::ResourceQuota>("none").await;
-    shop.until_ready("orders").await;
-    shop.until("orders", "Issuing", "False Suspended").await;
-    assert_eq!(shop.cluster.atlas.mints_of(&user).len(), 1);
-}
-
-#[tokio::test]
-async fn the_secret_of_a_suspended_object_stays_as_it_is_and_ready_tells_what_it_is_worth() {
-    let shop = open("suspended-damaged").await;
-    shop.ca_issuer(30).await;
-    certificate(&shop, "ca", json!({})).await;
-    let serial = shop.until_ready("orders").await.serial_number;
-    certificate(&shop, "ca", json!({ "suspend": true })).await;
-    shop.until("orders", "Issuing", "False Suspended").await;
-    assert_eq!(shop.condition("orders", "Ready").await, "True Issued");
-    assert_eq!(shop.status("orders").await.renewal_time, None);
-
-    // By hand, and so on purpose.
-    shop.patch_secret("orders", json!({ "stringData": { "tls.crt": "by hand" } })).await;
-    shop.until("orders", "Ready", "False PairUnusable").await;
-    shop.until_event("orders", "PairUnusable").await;
-    shop.assert_quiet().await;
-    assert_eq!(shop.value("orders", "tls.crt").await, "by hand");
-
-    certificate(&shop, "ca", json!({})).await;
-    assert_eq!(shop.until_ready("orders").await.serial_number, serial, "mended at once, without a new certificate");
-
-    certificate(&shop, "ca", json!({ "suspend": true })).await;
-    shop.until("orders", "Issuing", "False Suspended").await;
-    shop.delete::<Secret>("orders").await;
-    shop.until("orders", "Ready", "False NoCertificate").await;
-    shop.assert_quiet().await;
-    assert!(shop.secret("orders").await.is_none());
-}
-
-#[tokio::test]
-async fn a_renewal_asked_for_during_a_suspension_is_carried_out_when_that_ends() {
-    let shop = open("suspended-renewal").await;
-    shop.ca_issuer(30).await;
-    certificate(&shop, "ca", json!({})).await;
-    let serial = shop.until_ready("orders").await.serial_number.unwrap();
-    certificate(&shop, "ca", json!({ "suspend": true })).await;
-    shop.until("orders", "Issuing", "False Suspended").await;
-    shop.annotate("orders", "usercert.dev/renew-requested-at", "1").await;
-    shop.assert_quiet().await;
-    assert_eq!(shop.status("orders").await.serial_number.as_ref(), Some(&serial));
-    certificate(&shop, "ca", json!({})).await;
-    let status = shop.until_new_serial("orders", &serial).await;
-    assert_eq!(status.history[0].reason, "RenewalRequested");
 }
 
 /// Deletes the object, and waits until it is gone.
@@ -213,6 +94,20 @@ async fn an_object_with_the_default_policy_takes_a_retained_secret_up_and_then_c
     until_owned(&shop, true).await;
     delete_object(&shop, &DeleteParams::background()).await;
     eventually("the garbage collector deletes it", || async { shop.secret("orders").await.is_none().then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_renewal_of_a_retained_secret_keeps_the_former_pair() {
+    let shop = open("retained-previous").await;
+    shop.ca_issuer(30).await;
+    certificate(&shop, "ca", json!({ "deletionPolicy": "Retain", "keepPrevious": true })).await;
+    let serial = shop.until_ready("orders").await.serial_number.unwrap();
+    let former = shop.value("orders", "tls.crt").await;
+    shop.annotate("orders", "usercert.dev/renew-requested-at", "1").await;
+    shop.until_new_serial("orders", &serial).await;
+    shop.until_ready("orders").await;
+    assert_eq!(shop.value("orders", "previous-tls.crt").await, former);
+    assert_eq!(ownership(&shop).await, (false, Some("orders".to_owned())));
 }
 
 /// What a change of the policy must leave alone.

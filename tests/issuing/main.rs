@@ -25,6 +25,7 @@ mod schema;
 mod secrecy;
 mod secrets;
 mod service_accounts;
+mod suspension;
 mod users;
 
 use std::sync::LazyLock;

@@ -176,6 +176,7 @@ fn real_memory(memory: &ObjectMemory, ledger: &[Time]) -> decide::ObjectMemory {
         failed_request: memory.failed_request.map(failed_request),
         failures: u32::from(memory.failures),
         repairs: Vec::new(),
+        written_layout: None,
         owner_failure: None,
     }
 }

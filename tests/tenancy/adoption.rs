@@ -59,6 +59,23 @@ pub async fn no_secret_of_another_is_taken_for_a_retained_one(stage: &'static St
         .await;
         stage.attempt(5, &format!("have {what} taken for one's retained Secret ({name})"), not_taken_up(&shop, name)).await;
     }
+    for (what, name, annotations) in [
+        ("a client certificate with a password", "client-password", json!({})),
+        (
+            "the same with a record that names it",
+            "recorded-password",
+            json!({ "usercert.dev/layout": json!({ "digest": "0", "entries": ["password"] }).to_string() }),
+        ),
+    ] {
+        let (certificate, key) = certificate_for("clientAuth");
+        shop.apply(json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": { "name": name, "annotations": annotations },
+            "stringData": { "tls.crt": certificate, "tls.key": key, "password": "theirs" },
+        }))
+        .await;
+        stage.attempt(5, &format!("have {what} taken for one's retained Secret ({name})"), not_taken_up(&shop, name)).await;
+    }
     stage.attempt(5, "have the issuer's own CA taken for one's retained Secret (ca)", not_taken_up(&shop, "ca")).await;
     shop.until_issuer("ca", "True IssuerReady").await;
     stage.attempt(5, "take another object's live Secret with forged marks", live_secret_is_not_taken(&shop)).await;
@@ -140,9 +157,25 @@ async fn not_adopted(shop: &Shop, secret: &str) -> String {
 
 /// Certificate and key of a web server.
 fn server_certificate() -> (String, String) {
+    certificate_for("serverAuth")
+}
+
+/// Certificate and key for this use.
+fn certificate_for(usage: &str) -> (String, String) {
     let key = openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"], "");
-    let arguments =
-        ["req", "-x509", "-key", "/dev/stdin", "-subj", "/CN=shop.example", "-addext", "extendedKeyUsage=serverAuth"];
+    let usage = format!("extendedKeyUsage={usage}");
+    let arguments = [
+        "req",
+        "-x509",
+        "-key",
+        "/dev/stdin",
+        "-subj",
+        "/CN=shop.example",
+        "-addext",
+        &usage,
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+    ];
     (openssl(&arguments, &key), key)
 }
 

@@ -37,7 +37,7 @@ pub(super) async fn reconcile(
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
     if object.metadata.deletion_timestamp.is_some() {
-        // The garbage collector deletes the Secret by its owner reference.
+        // What becomes of the Secret is in its owner references by now: the garbage collector deletes it, or it is retained.
         return Ok(Action::await_change());
     }
     context.lists.filled().await;
@@ -95,7 +95,8 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
 }
 
 /// The object as a pass may work on it. `None` if the spec cannot be read, unless a certificate waits to be saved: then under the
-/// Secret name and the deletion policy of that time.
+/// Secret name and the deletion policy of that time. The policy matters only where the Secret is created: that of a Secret which is there is
+/// not changed for a spec that cannot be read.
 fn workable(context: &Context, mut object: Received<DatabaseUserCertificate>) -> Option<Received<DatabaseUserCertificate>> {
     if object.unreadable_object().is_some() {
         let kept = context.memory.kept(&ObjectKey::of(&object), &object.uid().unwrap_or_default())?;

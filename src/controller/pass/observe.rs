@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::{
     Context, Received, Scope, SecretMetadata,
-    adoption::{Holder, abandoned, check_adoptable, holder, is_controlled, label_of},
+    adoption::{Holder, holder, is_controlled, is_in_status, label_of, left_behind},
     api::{
         DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerKey, IssuerKind, IssuerSpec, NamespacedName, ObjectKey,
         Reason, SecretLocation,
@@ -56,6 +56,7 @@ pub(super) async fn observe(
         // The pass knows the newest one.
         status: DatabaseUserCertificateStatus::default(),
         unreadable: object.unreadable().map(ToString::to_string),
+        is_spec_unreadable: object.unreadable_object().is_some(),
         memory: context.memory.object(&ObjectKey::of(object), &object.uid().unwrap_or_default()),
         user: None,
         namespace_labels: namespace_labels(context.namespaces.as_ref(), &namespace),
@@ -205,10 +206,9 @@ async fn read(
     let Some(found) = request("read the Secret", api.get_opt(&name.name)).await? else {
         return Ok(SecretState::Absent);
     };
-    if let Some(foreign) = foreign(context, object, name, &found) {
-        return Ok(foreign);
-    }
-    if let Some(left) = left_behind(context, object, name, &found) {
+    let uid = found.uid().unwrap_or_default();
+    let is_known = is_in_status(object, &uid) || context.memory.knows(name, &uid);
+    if let Some(left) = left_behind(object, &found, is_known, || claimed(context, object, name, &found.metadata)) {
         return Ok(left);
     }
     let named = keystore_password::read(context, object).await;
@@ -217,35 +217,17 @@ async fn read(
     Ok(SecretState::Ours(Box::new(view)))
 }
 
-/// A Secret without a controller that has to be adopted first, or must not be touched at all. `None` if it is the object's.
-fn left_behind(
+/// Who else claims a Secret that this object does not control: an issuer, or the object of its label.
+fn claimed(
     context: &Context,
     object: &DatabaseUserCertificate,
     name: &SecretLocation,
-    found: &Received<Secret>,
+    metadata: &ObjectMeta,
 ) -> Option<SecretState> {
-    let uid = found.uid().unwrap_or_default();
-    let in_status = object.status.as_ref().and_then(|status| status.retained_secret_uid.as_ref());
-    let is_known = in_status == Some(&uid) || context.memory.knows(name, &uid);
-    let (whose, is_retained) = match holder(object, found) {
-        Holder::ThisObject if is_known || is_controlled(&found.metadata) => return None,
-        Holder::ThisObject => ("has the marks of this object".to_owned(), true),
-        Holder::LeftToThisObject(whose) => (whose, true),
-        Holder::Nobody(whose) => (whose, false),
-        Holder::Another(owner) => return Some(SecretState::NotOurs(owner)),
-    };
-    if let Some(issuer) = issuer_that_needs(context, name) {
-        return Some(SecretState::NeededByIssuer(issuer));
-    }
-    if let Some(other) = object_of_label(context, object, &found.metadata) {
-        return Some(SecretState::NotOurs(format!("belongs to DatabaseUserCertificate {other}")));
-    }
-    // One that is known may be spoilt, and others may have added entries.
-    let fault = check_adoptable(object, found).err().filter(|_| !(is_known && is_retained));
-    if fault.is_none() && holder(object, found) == Holder::ThisObject {
-        return None;
-    }
-    Some(SecretState::Abandoned(Box::new(abandoned(found, whose, is_retained, fault))))
+    issuer_that_needs(context, name).map(SecretState::NeededByIssuer).or_else(|| {
+        let other = object_of_label(context, object, metadata).filter(|_| !is_controlled(metadata))?;
+        Some(SecretState::NotOurs(format!("belongs to DatabaseUserCertificate {other}")))
+    })
 }
 
 /// The other object whose UID the label names, if it exists.

@@ -246,6 +246,22 @@ fn what_the_spec_no_longer_asks_for_is_removed_and_nothing_else() {
     assert_eq!(removed(&patch["metadata"]["annotations"]), ["note"]);
 }
 
+/// Where owners may not be changed, a certificate would be minted and never written.
+#[rstest::rstest]
+#[case(json!({ "deletionPolicy": "Retain" }), Some(&Additions::default()))]
+#[case(json!({ "deletionPolicy": "Retain" }), None)]
+fn no_write_of_content_changes_the_owners_of_a_secret(#[case] after: serde_json::Value, #[case] additions: Option<&Additions>) {
+    for (before, after) in [(json!({}), after.clone()), (after, json!({}))] {
+        let patch = patched(before, after, additions);
+        assert_eq!(patch["metadata"].get("ownerReferences"), None);
+        assert_eq!(patch["metadata"]["annotations"].get("usercert.dev/retained-for"), None);
+    }
+    let mut retaining = object();
+    retaining.spec.deletion_policy = crate::api::DeletionPolicy::Retain;
+    let tried = placeholder_patch(&retaining, &seen(&written("ca/1", true).secret).view);
+    assert_eq!(tried["metadata"]["annotations"], json!({}), "what is tried is what is written");
+}
+
 #[test]
 fn a_spec_that_cannot_be_read_takes_nothing_out_of_the_secret() {
     let patch = patched(much(), json!({}), None);

@@ -7,7 +7,7 @@ use kube::{ResourceExt, api::ObjectMeta};
 use serde_json::{Value, json};
 
 use super::{
-    ownership::{controller_reference, ownership, retained_for},
+    ownership::{controller_reference, retained_for},
     read::{chain, is_from_ca, sha256, view_of},
 };
 use crate::{
@@ -162,21 +162,24 @@ impl SecretContent {
 
     /// A merge patch for a Secret of ours as it was seen: it fails with a conflict on any other. Labels, annotations and entries of others are
     /// not named in it and so survive. Without `additions` the further entries are not named either, because the spec cannot be read.
+    ///
+    /// The owners are not named either. A cluster may refuse to have them changed, and a certificate that was minted must be written all the
+    /// same. [`ownership_patch`](crate::adoption::ownership_patch) alone changes them.
     #[must_use]
     pub fn to_patch(&self, object: &DatabaseUserCertificate, additions: Option<&Additions>, seen: &SecretView) -> Value {
         let wanted = match additions {
             Some(additions) => self.wanted(object, additions, &seen.layout),
             None => self.certificate_alone(object),
         };
-        let mut annotations = json!(wanted.annotations);
-        let mut metadata = json!({ "uid": seen.uid, "resourceVersion": seen.resource_version, "labels": wanted.labels });
-        if seen.deletion_policy != Some(object.spec.deletion_policy) {
-            let owned = ownership(object, &seen.owners);
-            metadata["ownerReferences"] = owned["ownerReferences"].clone();
-            annotations[RETAINED_FOR_ANNOTATION] = owned["annotations"][RETAINED_FOR_ANNOTATION].clone();
-        }
-        metadata["annotations"] = annotations;
-        json!({ "metadata": metadata, "data": wanted.data })
+        json!({
+            "metadata": {
+                "uid": seen.uid,
+                "resourceVersion": seen.resource_version,
+                "labels": wanted.labels,
+                "annotations": wanted.annotations,
+            },
+            "data": wanted.data,
+        })
     }
 
     fn certificate_alone(&self, object: &DatabaseUserCertificate) -> Wanted {
@@ -262,12 +265,15 @@ pub fn placeholder(object: &DatabaseUserCertificate) -> Secret {
 #[must_use]
 pub fn placeholder_patch(object: &DatabaseUserCertificate, seen: &SecretView) -> Value {
     let ObjectMeta { labels, annotations, .. } = new_metadata(object);
+    // The write that is asked about leaves the owners as they are.
+    let annotations: BTreeMap<_, _> =
+        annotations.unwrap_or_default().into_iter().filter(|(key, _)| key != RETAINED_FOR_ANNOTATION).collect();
     json!({
         "metadata": {
             "uid": seen.uid,
             "resourceVersion": seen.resource_version,
             "labels": labels,
-            "annotations": annotations.unwrap_or_default(),
+            "annotations": annotations,
         },
         "data": { TLS_COMBINED: ByteString(b"placeholder".to_vec()) },
     })

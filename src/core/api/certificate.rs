@@ -172,7 +172,8 @@ pub enum DeletionPolicy {
     /// The Secret is deleted with the object: the object is its controller.
     #[default]
     Delete,
-    /// The Secret stays: it has no controller. An object of the same name with the same Secret takes it up again.
+    /// The Secret stays: it has no controller. An object of the same name with the same Secret takes it up again, without a new
+    /// certificate and without being asked for, if the Secret holds only what the operator writes.
     Retain,
 }
 

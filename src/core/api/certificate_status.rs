@@ -62,7 +62,7 @@ pub struct DatabaseUserCertificateStatus {
     #[serde(default)]
     pub verified: Option<VerifiedSecret>,
     /// The Secret that tells workloads how to reach the database: with it this object is a Provisioned Service
-    /// (servicebinding.io). Present while `spec.connection` is given and the Secret holds a certificate.
+    /// (servicebinding.io). Present while `spec.connection` is given and the Secret holds its entries.
     #[serde(default)]
     pub binding: Option<SecretBinding>,
     /// With `deletionPolicy: Retain`: the UID of the Secret that holds the certificate. Labels and annotations of a Secret without

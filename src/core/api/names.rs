@@ -47,7 +47,8 @@ pub const RETAINED_FOR_ANNOTATION: &str = "usercert.dev/retained-for";
 /// restored backups, whose objects have new UIDs. All of this must hold:
 ///
 /// - The Secret carries the label or annotations of this operator.
-/// - It holds a client certificate with its key and nothing else.
+/// - It holds a client certificate with its key, and besides only what this operator writes: entries that the spec asks for, and
+///   entries that [`LAYOUT_ANNOTATION`] names, if the operator gives them their names by itself.
 /// - It has no controller, or its controller is a former object with the name of this one.
 /// - Its label does not have the UID of another object that exists.
 pub const ADOPT_SECRET_ANNOTATION: &str = "usercert.dev/adopt-secret";

@@ -142,7 +142,7 @@ reasons! {
     SecretNotOwned, Warning, Person;
     /// The Secret is ours but not of type kubernetes.io/tls, which cannot be changed; its content is kept up to date all the same.
     SecretTypeWrong, Warning, Person;
-    /// The password for the keystore cannot be had, so the keystore is left out; the certificate is issued and renewed all the same.
+    /// The password for the keystore cannot be had, so the keystore stays as it is, with the former certificate; the certificate is issued and renewed all the same.
     KeystorePasswordUnusable, Warning, Person;
     /// The API server refused the write of the Secret (permission, quota, admission).
     SecretNotWritable, Warning, Person;

@@ -21,8 +21,10 @@ pub struct ObjectMemory {
     pub failed_request: Option<FailedRequest>,
     /// How many passes in a row failed for reasons of the API server.
     pub failures: u32,
-    /// The times of the last repairs, changes of the Secret's controller included.
+    /// The times of the last repairs, changes of the Secret's controller included that no change of the spec asked for.
     pub repairs: Vec<Timestamp>,
+    /// The digest of what the spec asked for when the Secret was last repaired or updated.
+    pub written_layout: Option<String>,
     /// How the last attempt to change the Secret's controller failed. It is not in the status, where it could take the place of a
     /// failure that a request for a certificate has to wait for.
     pub owner_failure: Option<SaveFailure>,

@@ -119,6 +119,8 @@ pub struct Observed {
     pub status: DatabaseUserCertificateStatus,
     /// What of the object cannot be read, as a sentence. The status may then hold what is not known here, such as a claim.
     pub unreadable: Option<String>,
+    /// Whether the spec or the metadata are among what cannot be read. Then nobody knows what the object asks for.
+    pub is_spec_unreadable: bool,
     /// What this process remembers of the object.
     pub memory: ObjectMemory,
     /// The certificates of the database user. Looked up only when a certificate is to be minted; `None` before.

@@ -44,7 +44,9 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
     if let Some(unreadable) = &observed.unreadable {
         let message = format!("{unreadable}: correct what stands there; until then no certificate is issued");
         let refusal = Decision::block(Reason::ObjectUnreadable, message);
-        return if object.spec.suspend { refusal } else { repaired_first(object, refusal, observed, now) };
+        // What the Secret is to hold is not known without the spec.
+        let may_repair = !object.spec.suspend && !observed.is_spec_unreadable;
+        return if may_repair { repaired_first(object, refusal, observed, now) } else { refusal };
     }
     if let Some(applied) = deletion_policy(object, observed, now) {
         return applied;
@@ -144,6 +146,7 @@ fn save(unsaved: &UnsavedCertificate, now: Timestamp) -> Decision {
 /// | The certificate in the Secret | The one in memory |
 /// | --- | --- |
 /// | has another subject: the spec was changed back meanwhile | is given up |
+/// | has another subject, and the spec cannot be read | is kept, for nobody knows which one is wanted |
 /// | stood in the Secret when the one in memory was claimed, and the claim still stands | is kept, even if it begins earlier (the issuer's clock was set back) |
 /// | begins later: another process made it while this one was paused | is given up |
 /// | begins in the same second (RFC 5280 section 4.1.2.5 knows no less), and nothing asks for a new one | is given up |
@@ -154,7 +157,7 @@ fn is_superseded(object: &DatabaseUserCertificate, observed: &Observed, unsaved:
     let Ok(ready) = ready_certificate(object, observed, now) else { return false };
     let (status, certificate) = (&observed.status, &unsaved.certificate);
     if ready.subject != certificate.subject {
-        return true;
+        return !observed.is_spec_unreadable;
     }
     let is_claimed = status.issuance.as_ref().is_some_and(|claim| unsaved.claim.as_ref() == Some(&claim.id));
     if is_claimed && status.serial_number.as_deref() == Some(ready.serial_number.as_str()) {

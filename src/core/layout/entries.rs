@@ -130,6 +130,14 @@ pub fn wanted_keys(spec: &DatabaseUserCertificateSpec) -> Vec<&str> {
     always.into_iter().chain(optional).chain(spec.formats.iter().map(SecretFormat::key)).chain(of_connection).collect()
 }
 
+/// The names that [`entries`] gives to further entries by itself, whatever the spec: those of connections, and those of formats that have no
+/// name of their own.
+#[must_use]
+pub fn standard_keys() -> Vec<&'static str> {
+    let formats = [FormatType::Pkcs12, FormatType::Pkcs8Der, FormatType::CombinedPem, FormatType::Chain, FormatType::Ca];
+    formats.map(FormatType::default_key).into_iter().chain(connection::ENTRY_NAMES).collect()
+}
+
 /// The keystore that the spec asks for; there is one at most.
 #[must_use]
 pub fn keystore_format(spec: &DatabaseUserCertificateSpec) -> Option<&SecretFormat> {

@@ -13,6 +13,8 @@ mod record;
 #[cfg(test)]
 mod tests;
 
-pub use entries::{Content, Entry, KeystorePassword, Previous, check_keystore_password, entries, keystore_format, wanted_keys};
+pub use entries::{
+    Content, Entry, KeystorePassword, Previous, check_keystore_password, entries, keystore_format, standard_keys, wanted_keys,
+};
 pub use previous::{FormerPair, former_pair};
 pub use record::{LayoutRecord, digest};

@@ -44,6 +44,9 @@ pub fn digest(spec: &DatabaseUserCertificateSpec) -> String {
     hex::encode(&hash(&SHA256, asked_for.as_bytes()).as_ref()[..8])
 }
 
+/// Stands for the digest in a record that cannot be read.
+const UNREADABLE: &str = "unreadable";
+
 impl LayoutRecord {
     /// What is written for this spec.
     #[must_use]
@@ -64,8 +67,14 @@ impl LayoutRecord {
     /// From the annotation. One that cannot be read is the record of no spec, so it is written anew.
     #[must_use]
     pub fn from_annotation(text: Option<&str>) -> Self {
-        let unreadable = || Self { digest: "unreadable".to_owned(), ..Self::default() };
+        let unreadable = || Self { digest: UNREADABLE.to_owned(), ..Self::default() };
         text.map_or_else(Self::default, |text| serde_json::from_str(text).unwrap_or_else(|_| unreadable()))
+    }
+
+    /// Whether it could be read.
+    #[must_use]
+    pub fn is_readable(&self) -> bool {
+        self.digest != UNREADABLE
     }
 
     /// The annotation. `None` if there is nothing to record.

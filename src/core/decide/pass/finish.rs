@@ -12,6 +12,7 @@ use crate::{
         Decision, Desired, IssueError, SaveFailure, SecretState, SecretView, decide, long_name_warning, new_warnings,
         next_look, next_status, record_failure, record_lost_claim,
     },
+    layout,
 };
 
 /// An object is looked at again after this time at the latest, in memory and without a request.
@@ -116,11 +117,16 @@ impl Pass {
         report.events.push(written(&view.certificate, reason));
         self.observed.secret = SecretState::Ours(view);
         self.observed.memory.owner_failure = None;
+        if matches!(reason, Reason::SecretRepaired | Reason::SecretUpdated) {
+            self.observed.memory.written_layout = Some(layout::digest(&self.object.spec));
+        }
         match reason {
             // The next pass goes on with what waits to be saved or issued.
             Reason::SecretAdopted | Reason::DeletionPolicyApplied => {
-                // An owner that is put right again and again is braked as any other repair.
-                self.observed.memory.repaired(now);
+                // An owner that is put right again and again is braked as any other repair. What a new spec asks for is not.
+                if self.object.metadata.generation == self.observed.status.observed_generation {
+                    self.observed.memory.repaired(now);
+                }
                 return decide(&self.object, &self.observed, now);
             }
             Reason::SecretRepaired => self.observed.memory.repaired(now),
@@ -246,7 +252,11 @@ fn written(certificate: &Result<CertificateFacts, String>, reason: Reason) -> (R
 /// How long the object may rest.
 fn sleep(next: Option<Timestamp>, decision: &Decision, now: Timestamp) -> Duration {
     let is_due = match decision {
-        Decision::Issue { .. } | Decision::LookUpUser { .. } | Decision::Save | Decision::CountLostClaim => true,
+        Decision::Issue { .. }
+        | Decision::LookUpUser { .. }
+        | Decision::Save
+        | Decision::CountLostClaim
+        | Decision::ApplyDeletionPolicy => true,
         Decision::Wait { .. } => next.is_none(),
         _ => false,
     };

@@ -72,9 +72,11 @@ impl Pass {
     /// is the answer unless something other than the Secret has changed.
     fn repair_reason(&self, now: Now) -> Reason {
         let Some(view) = self.observed.secret.ours() else { return Reason::SecretRepaired };
-        let (object, status) = (&self.object, &self.observed.status);
+        let (status, memory) = (&self.observed.status, &self.observed.memory);
+        let asked_for = layout::digest(&self.object.spec);
+        // A Secret that was written for this spec before, and is not as this spec asks, was set back by another.
         let has_new_spec =
-            object.metadata.generation != status.observed_generation && view.layout.digest != layout::digest(&object.spec);
+            view.layout.is_readable() && view.layout.digest != asked_for && memory.written_layout.as_ref() != Some(&asked_for);
         let former_password = status.verified.as_ref().and_then(|verified| verified.keystore_password.as_ref());
         let password = view.keystore.password.as_ref().filter(|_| view.keystore.fault.is_none());
         let has_new_password = password.is_some() && password != former_password;

@@ -161,7 +161,7 @@ fn a_policy_is_carried_out_before_all_that_may_take_long(
         assert_eq!(decide(&object, &with(observed), at(30 * DAY)), Decision::ApplyDeletionPolicy);
     }
     let unsaved = Observed { memory: in_memory(certificate()), ..emptied() };
-    assert_eq!(decide(&object, &with(unsaved), at(DAY)), Decision::Save, "the same write carries it out");
+    assert_eq!(decide(&object, &with(unsaved), at(DAY)), Decision::Save, "the key is in memory alone");
 }
 
 #[test]

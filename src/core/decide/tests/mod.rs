@@ -127,6 +127,7 @@ fn observed() -> Observed {
         secret: SecretState::Ours(Box::new(view())),
         status: DatabaseUserCertificateStatus::default(),
         unreadable: None,
+        is_spec_unreadable: false,
         namespace: "shop".into(),
         namespace_labels: BTreeMap::new(),
     }

@@ -35,3 +35,34 @@ fn what_was_made_is_saved_and_what_was_damaged_repaired_all_the_same() {
     let foreign = unreadable(Observed { secret: SecretState::NotOurs("x".into()), ..observed() });
     assert_eq!(reason(&decide(&object(), &foreign, at(DAY))), Some(Reason::SecretNotOwned));
 }
+
+/// The spec that is seen has nothing but defaults.
+fn without_spec(observed: Observed) -> (DatabaseUserCertificate, Observed) {
+    let object = DatabaseUserCertificate { spec: DatabaseUserCertificateSpec::default(), ..object() };
+    let unreadable = Some("the object cannot be read (spec.formats: x)".into());
+    let issuer = IssuerState::Missing;
+    (object, Observed { unreadable, is_spec_unreadable: true, issuer, ..observed })
+}
+
+#[rstest]
+#[case::written_for_more(with_view(|view| view.layout.digest = "formats".into()))]
+#[case::incomplete_for_the_defaults(with_view(|view| view.complete = false))]
+#[case::spoilt(with_view(|view| (view.complete, view.spoilt) = (false, Some("there is no private key".into()))))]
+#[case::with_a_former_pair(with_view(|view| view.previous_not_after = Some(at(1))))]
+fn nothing_is_taken_out_of_a_secret_for_a_spec_that_cannot_be_read(#[case] observed: Observed) {
+    let mut outrun = in_memory(certificate());
+    outrun.unsaved.as_mut().unwrap().certificate.not_before = at(-DAY);
+    for memory in [ObjectMemory::default(), outrun] {
+        let (object, observed) = without_spec(Observed { memory, ..observed.clone() });
+        let decision = decide(&object, &observed, at(DAY));
+        assert!(decision == Decision::Save || reason(&decision) == Some(Reason::ObjectUnreadable), "{decision:?}");
+    }
+}
+
+/// The Secret has the certificate of a former user, and the spec that named another cannot be read any more.
+#[test]
+fn a_certificate_in_memory_is_not_given_up_for_another_subject_that_nobody_may_want() {
+    let of_other = CertificateFacts { subject: Subject::for_user("other").unwrap(), not_before: at(1), ..certificate() };
+    let (object, observed) = without_spec(Observed { memory: in_memory(of_other), ..observed() });
+    assert_eq!(decide(&object, &observed, at(DAY)), Decision::Save);
+}

@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use super::{situations::*, world::refusal, *};
-use crate::decide::SecretState;
+use crate::{decide::SecretState, layout::LayoutRecord};
 
 fn changes(moves: &[Move]) -> Vec<&Change> {
     moves.iter().flat_map(|moved| &moved.changes).collect()
@@ -147,11 +147,68 @@ fn a_secret_that_the_watch_of_our_label_does_not_show_is_watched_by_name(#[case]
     World::settled(Ca).with(ask_for_labels).with(|world| _ = world.run()).with(take_layout_away),
     "SecretRepaired: the Secret of certificate 01 is complete again"
 )]
+#[case::asked_for_more_and_another_policy(
+    World::settled(Ca).with(retain).with(ask_for_labels).with(|world| _ = world.run()),
+    "SecretUpdated: the Secret of certificate 01 has what the spec asks for now"
+)]
+#[case::whose_record_cannot_be_read(
+    World::settled(Ca).with(|world| world.edit_secret(|view| view.layout = LayoutRecord::from_annotation(Some("{")))),
+    "SecretRepaired: the Secret of certificate 01 is complete again"
+)]
+#[case::with_another_policy(
+    World::settled(Ca).with(retain),
+    "DeletionPolicyApplied: the Secret of certificate 01 follows spec.deletionPolicy"
+)]
+#[case::with_a_controller_that_somebody_took_away(
+    World::settled(Ca).with(take_controller_away),
+    "DeletionPolicyApplied: the Secret of certificate 01 follows spec.deletionPolicy"
+)]
 #[case::adopted(World::new(Ca).with(asks_to_adopt), "SecretAdopted: the Secret with certificate A0 was taken over as it is")]
 fn what_was_written_is_told_in_an_event(#[case] mut world: World, #[case] expected: &str) {
+    world.memory.repairs.clear();
+    let reported = world.object.status.as_ref().and_then(|status| status.observed_generation);
+    let is_new_spec = reported != world.object.metadata.generation;
     let moves = world.run();
-    let is_put_right = expected.starts_with("SecretRepaired") || expected.starts_with("SecretAdopted");
+    let is_put_right = match expected.split(':').next() {
+        Some("SecretRepaired") => true,
+        Some("SecretAdopted" | "DeletionPolicyApplied") => !is_new_spec,
+        _ => false,
+    };
     assert_eq!(world.memory.repairs.len(), usize::from(is_put_right), "what the spec asks for is not braked");
     let events: Vec<String> = report(&moves).events.iter().map(|(reason, text)| format!("{reason}: {text}")).collect();
     assert_eq!(events, [expected]);
+}
+
+/// Another program writes an old copy of the Secret, with the record of that time.
+#[test]
+fn a_secret_that_is_set_back_again_and_again_is_put_right_five_times_in_ten_minutes() {
+    let mut world = World::settled(Ca).with(ask_for_labels).with(|world| _ = world.run());
+    let old = LayoutRecord { digest: "old".into(), ..LayoutRecord::default() };
+    let mut written = 0;
+    for _ in 0..8 {
+        world.edit_secret(|view| view.layout = old.clone());
+        written += usize::from(steps(&world.run(), &world).contains(&"write repaired".to_owned()));
+    }
+    assert_eq!(written, 5);
+}
+
+#[test]
+fn a_controller_that_is_taken_away_again_and_again_is_put_back_five_times_in_ten_minutes() {
+    let mut world = World::settled(Ca);
+    let mut written = 0;
+    for _ in 0..8 {
+        take_controller_away(&mut world);
+        written += usize::from(steps(&world.run(), &world).contains(&"write deletion policy".to_owned()));
+    }
+    assert_eq!(written, 5);
+}
+
+#[test]
+fn a_policy_may_be_changed_as_often_as_its_author_likes() {
+    let mut world = World::settled(Ca);
+    for change in [retain, release].into_iter().cycle().take(12) {
+        change(&mut world);
+        let rows = steps(&world.run(), &world);
+        assert!(rows.contains(&"write deletion policy".to_owned()), "{rows:?}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use rstest::rstest;
 
-use super::{situations::*, *};
+use super::{situations::*, world::IssuerType, *};
 use crate::api::DeletionPolicy;
 
 fn row(world: &mut World) -> String {
@@ -106,14 +106,40 @@ fn a_policy_is_written_without_reading_the_secret_and_without_a_certificate(#[ca
     assert_eq!(world.secret.ours().unwrap().deletion_policy, Some(DeletionPolicy::Retain));
 }
 
+#[rstest]
+#[case::signed(World::new(Ca), "write signed")]
+#[case::minted(unsaved().after(HALF_AN_HOUR), "write unsaved")]
+fn a_new_secret_follows_the_policy_at_once(#[case] world: World, #[case] write: &str) {
+    let mut world = world.with(retain);
+    assert!(row(&mut world).contains(write));
+    assert_eq!(world.secret.ours().unwrap().deletion_policy, Some(DeletionPolicy::Retain));
+}
+
+/// A certificate was minted for a Secret that is there, and could not be written. The policy was changed meanwhile.
 #[test]
-fn a_new_secret_and_a_renewed_one_follow_the_policy_at_once() {
-    let mut world = World::new(Ca).with(retain);
-    assert!(row(&mut world).contains("write signed"));
-    assert_eq!(world.secret.ours().unwrap().deletion_policy, Some(DeletionPolicy::Retain));
-    let mut world = unsaved().with(retain).after(HALF_AN_HOUR);
-    assert!(row(&mut world).contains("write unsaved"));
-    assert_eq!(world.secret.ours().unwrap().deletion_policy, Some(DeletionPolicy::Retain));
+fn a_certificate_in_memory_is_written_first_and_the_policy_soon_after() {
+    let refused = Fault::Answer(RequestErrorKind::Refused);
+    let mut world = World::settled(Atlas).after(TWO_MONTHS).with(|world| world.meet("write unsaved", &refused));
+    world = world.with(retain).after(HALF_AN_HOUR);
+    assert_eq!(row(&mut world), "observe > read object > write unsaved > report [Ready, DeletionPolicyApplied] > sleep 30 s");
+    assert_eq!(world.secret.ours().unwrap().deletion_policy, Some(DeletionPolicy::Delete));
+    assert!(row(&mut world).starts_with("observe > read object > write deletion policy > report"));
+}
+
+/// As `OwnerReferencesPermissionEnforcement` and admission policies refuse it. The same for an issuer that signs and one that mints.
+#[rstest]
+#[case::signed(Ca, "write signed")]
+#[case::minted(Atlas, "write unsaved")]
+fn where_owners_may_not_be_changed_certificates_are_renewed_all_the_same(#[case] issuer: IssuerType, #[case] write: &str) {
+    let mut world = World::settled(issuer).with(retain);
+    world.may_change_owners = false;
+    assert!(row(&mut world).contains("write deletion policy > report [Ready, SecretNotWritable]"));
+    let before = world.secret.certificate().cloned();
+    let mut world = world.after(TWO_MONTHS);
+    let rows = [row(&mut world), row(&mut world)].join(" > ");
+    assert!(rows.contains(&format!("{write} > report [Ready, ")), "{rows}");
+    assert_ne!(world.secret.certificate(), before.as_ref());
+    assert_eq!((world.memory.unsaved, world.secret.ours().unwrap().deletion_policy), (None, Some(DeletionPolicy::Delete)));
 }
 
 #[rstest]

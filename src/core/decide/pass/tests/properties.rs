@@ -302,6 +302,7 @@ fn observed(world: &World, view: Option<SecretView>) -> Observed {
         secret,
         status: world.object.status.clone().unwrap_or_default(),
         unreadable: world.object.metadata.generation.filter(|generation| *generation > 2).map(|_| "a fault".to_owned()),
+        is_spec_unreadable: world.object.metadata.generation.is_some_and(|generation| generation > 3),
         memory: world.memory.clone(),
         user: None,
         namespace: "shop".into(),

@@ -137,6 +137,14 @@ pub fn retain(world: &mut World) {
     world.edit(|object| object.spec.deletion_policy = DeletionPolicy::Retain);
 }
 
+pub fn release(world: &mut World) {
+    world.edit(|object| object.spec.deletion_policy = DeletionPolicy::Delete);
+}
+
+pub fn take_controller_away(world: &mut World) {
+    world.edit_secret(|view| view.deletion_policy = None);
+}
+
 /// What a process does that stops.
 pub fn stopping(world: &mut World) {
     world.purpose = Purpose::SaveOnly;

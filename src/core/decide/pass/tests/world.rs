@@ -101,6 +101,8 @@ pub struct World {
     pub now: Timestamp,
     pub leads: bool,
     pub purpose: Purpose,
+    /// Whether the API server lets the operator change the owners of a Secret that is there.
+    pub may_change_owners: bool,
     /// What Atlas lists.
     ledger: BTreeMap<UserKey, Vec<ListedCertificate>>,
     /// The key that is kept of a certificate that is in memory alone.
@@ -158,6 +160,7 @@ impl World {
             now,
             leads: true,
             purpose: Purpose::Certificate,
+            may_change_owners: true,
             ledger: BTreeMap::new(),
             kept: None,
             signed: None,

@@ -180,6 +180,10 @@ impl World {
             Write::DeletionPolicy => self.secret.ours().cloned().map(|view| self.owned(view)),
         };
         let mut view = view.expect("there is something to write");
+        let changes_owners = self.secret.ours().is_some_and(|seen| seen.deletion_policy != view.deletion_policy);
+        if changes_owners && !self.may_change_owners {
+            return Found::Written(Err(error(RequestErrorKind::Refused)));
+        }
         self.versions += 1;
         view.resource_version = self.versions.to_string();
         self.secret = SecretState::Ours(Box::new(view.clone()));
@@ -188,8 +192,10 @@ impl World {
 
     fn view(&self, content: Content) -> SecretView {
         let uid = self.secret.ours().map_or_else(|| format!("secret-{}", self.versions), |view| view.uid.clone());
+        let of_new = Some(self.object.spec.deletion_policy);
         let view = SecretView {
-            deletion_policy: None,
+            // A write of the content leaves the owners of a Secret as they are.
+            deletion_policy: self.secret.ours().map_or(of_new, |seen| seen.deletion_policy),
             owners: Vec::new(),
             changed_by: None,
             spoilt: None,
@@ -215,7 +221,7 @@ impl World {
     fn repaired(&self, view: SecretView, with_issuer: bool) -> SecretView {
         let layout = LayoutRecord { digest: layout::digest(&self.object.spec), ..LayoutRecord::default() };
         let previous_not_after = view.previous_not_after.filter(|not_after| *not_after > self.now);
-        let view = self.owned(SecretView { complete: true, spoilt: None, layout, previous_not_after, ..view });
+        let view = SecretView { complete: true, spoilt: None, layout, previous_not_after, ..view };
         match self.issuer.usable().and_then(IssuerFacts::ca).filter(|_| with_issuer) {
             Some(ca) => SecretView {
                 ca_digest: Some(ca.ca_digest.clone()),
