@@ -107,7 +107,9 @@ async fn the_former_pair_of_atlas_is_kept_and_costs_no_certificate() {
 async fn a_restored_secret_is_adopted_with_all_that_its_object_asks_for() {
     let shop = open("formats-adopt").await;
     shop.ca_issuer(30).await;
-    let spec = json!({ "formats": every_format(), "keepPrevious": true });
+    let mut formats = every_format();
+    formats.as_array_mut().unwrap().push(json!({ "type": "CombinedPEM", "key": "password.pem" }));
+    let spec = json!({ "formats": formats, "keepPrevious": true });
     shop.certificate("orders", "ca", spec.clone()).await;
     shop.until_ready("orders").await;
     renew(&shop, "orders", "1").await;
@@ -118,7 +120,8 @@ async fn a_restored_secret_is_adopted_with_all_that_its_object_asks_for() {
     shop.certificate("orders", "ca", json!({})).await;
     shop.annotate("orders", "usercert.dev/adopt-secret", "true").await;
     shop.until("orders", "Ready", "False SecretNotOwned").await;
-    assert!(shop.message("orders", "Ready").await.contains("it has the key"), "the spec asks for less than the Secret has");
+    let message = shop.message("orders", "Ready").await;
+    assert!(message.contains("it has the key \"password.pem\""), "nobody else would give an entry this name: {message}");
     shop.certificate("orders", "ca", spec).await;
     shop.annotate("orders", "usercert.dev/adopt-secret", "true").await;
     shop.until_ready("orders").await;

@@ -23,7 +23,7 @@ pub struct ObjectMemory {
     pub failures: u32,
     /// The times of the last repairs, changes of the Secret's controller included that no change of the spec asked for.
     pub repairs: Vec<Timestamp>,
-    /// The digest of what the spec asked for when the Secret was last repaired or updated.
+    /// The digest of what the spec asked for when the content of the Secret was last written.
     pub written_layout: Option<String>,
     /// How the last attempt to change the Secret's controller failed. It is not in the status, where it could take the place of a
     /// failure that a request for a certificate has to wait for.

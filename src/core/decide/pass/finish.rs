@@ -117,7 +117,7 @@ impl Pass {
         report.events.push(written(&view.certificate, reason));
         self.observed.secret = SecretState::Ours(view);
         self.observed.memory.owner_failure = None;
-        if matches!(reason, Reason::SecretRepaired | Reason::SecretUpdated) {
+        if !matches!(reason, Reason::SecretAdopted | Reason::DeletionPolicyApplied) {
             self.observed.memory.written_layout = Some(layout::digest(&self.object.spec));
         }
         match reason {
