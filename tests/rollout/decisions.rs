@@ -1,5 +1,6 @@
 //! Workloads that are decided on purpose, with the real controllers.
 
+use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use serde_json::json;
 
 use crate::stage::{LAG, Stage};
@@ -60,6 +61,12 @@ async fn what_no_rollout_can_move_is_named() {
     stage.shop.apply(json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "shell" }, "spec": pod })).await;
     let job = json!({ "template": { "spec": pod } });
     stage.shop.apply(json!({ "apiVersion": "batch/v1", "kind": "Job", "metadata": { "name": "migrate" }, "spec": job })).await;
+    crate::harness::eventually("the Pod and the Job have started, with the first certificate", || async {
+        let pod = stage.shop.api::<Pod>().get("shell").await.unwrap().status.and_then(|status| status.start_time);
+        let job = stage.shop.api::<Job>().get("migrate").await.unwrap().status.and_then(|status| status.start_time);
+        pod.and(job)
+    })
+    .await;
     stage.renew("orders").await;
     stage.operator.advance(LAG);
     stage.until("orders", "False WorkloadNotFound").await;
