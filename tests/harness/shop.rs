@@ -251,6 +251,18 @@ impl Shop {
         secrets.iter().map(|secret| (secret.name_any(), secret.resource_version().unwrap())).collect()
     }
 
+    /// Waits until data, labels and annotations of the Secret are these again after this damage.
+    pub async fn until_mended(&self, name: &str, good: &Secret, damage: &Value) {
+        eventually(&format!("{damage} is mended"), || async {
+            let secret = self.secret(name).await?;
+            (secret.data == good.data
+                && secret.metadata.labels == good.metadata.labels
+                && secret.metadata.annotations == good.metadata.annotations)
+                .then_some(())
+        })
+        .await;
+    }
+
     pub async fn patch_secret(&self, name: &str, patch: Value) {
         self.api::<Secret>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }

@@ -216,14 +216,7 @@ async fn what_is_damaged_of_it_is_put_right() {
         let good = shop.secret(name).await.unwrap();
         assert_eq!(serial(&data_of(&good), ""), renewed);
         shop.patch_secret(name, damage.clone()).await;
-        eventually(&format!("{damage} is mended"), || async {
-            let secret = shop.secret(name).await?;
-            (secret.data == good.data
-                && secret.metadata.labels == good.metadata.labels
-                && secret.metadata.annotations == good.metadata.annotations)
-                .then_some(())
-        })
-        .await;
+        shop.until_mended(name, &good, &damage).await;
         shop.until_event(name, "SecretRepaired").await;
         assert_eq!(shop.until_ready(name).await.history.len(), 2, "no certificate was issued");
     }

@@ -195,14 +195,7 @@ async fn a_retained_secret_is_mended_as_any_other() {
         json!({ "metadata": { "annotations": { "usercert.dev/issuer": null } } }),
     ] {
         shop.patch_secret("orders", damage.clone()).await;
-        eventually(&format!("{damage} is mended"), || async {
-            let secret = shop.secret("orders").await?;
-            (secret.data == good.data
-                && secret.metadata.labels == good.metadata.labels
-                && secret.metadata.annotations == good.metadata.annotations)
-                .then_some(())
-        })
-        .await;
+        shop.until_mended("orders", &good, &damage).await;
     }
     assert_eq!(shop.until_ready("orders").await.serial_number, serial);
     shop.assert_quiet().await;

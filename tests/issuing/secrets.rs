@@ -100,14 +100,7 @@ async fn what_was_spoilt_is_mended_from_what_is_left_without_a_new_certificate()
         } }),
     ] {
         shop.patch_secret("orders", damage.clone()).await;
-        eventually(&format!("{damage} is mended"), || async {
-            let secret = shop.secret("orders").await?;
-            (secret.data == good.data
-                && secret.metadata.labels == good.metadata.labels
-                && secret.metadata.annotations == good.metadata.annotations)
-                .then_some(())
-        })
-        .await;
+        shop.until_mended("orders", &good, &damage).await;
     }
     shop.until_event("orders", "SecretRepaired").await;
     let after = shop.until_ready("orders").await;

@@ -1,25 +1,18 @@
 //! Tells what a pass came to: the status, and Events.
 
-use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams},
-    runtime::reflector::ObjectRef,
-};
+use kube::runtime::reflector::ObjectRef;
 use tracing::warn;
 
 use crate::{
     Context, Received,
-    api::{
-        DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, SecretLocation, UnaccountedCertificates,
-        names::CONTROLLER,
-    },
+    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, SecretLocation, UnaccountedCertificates},
     decide::{
         IssueError,
         pass::{Pass, Report, RequestError, WatchByName},
     },
     issuers::LoadedIssuer,
-    kubernetes::{KubernetesError, request},
-    status::status_patch,
+    kubernetes::KubernetesError,
+    status::write_status,
     triggers::Waiting,
 };
 
@@ -30,11 +23,7 @@ pub(super) async fn patch_status(
     object: &DatabaseUserCertificate,
     status: &DatabaseUserCertificateStatus,
 ) -> Result<Received<DatabaseUserCertificate>, KubernetesError> {
-    let api =
-        Api::<Received<DatabaseUserCertificate>>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    let patch = Patch::Merge(status_patch(object, status));
-    let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
-    let written = request("patch the status", api.patch_status(&object.name_any(), &parameters, &patch)).await?;
+    let written = write_status(context, object, status).await?;
     report_unaccounted(context, object, status).await;
     Ok(written)
 }

@@ -15,10 +15,7 @@ mod observe;
 use std::{collections::BTreeSet, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams},
-};
+use kube::{ResourceExt, api::PatchParams};
 use serde_json::json;
 use tracing::{info, warn};
 
@@ -32,15 +29,15 @@ use crate::{
     Context, Received,
     api::{
         DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, Severity,
-        names::{CONTROLLER, RESUME_ROLLOUT_ANNOTATION, ROLLOUT_MANAGER, SERIAL_NUMBERS_ANNOTATION},
+        names::{RESUME_ROLLOUT_ANNOTATION, ROLLOUT_MANAGER, SERIAL_NUMBERS_ANNOTATION},
     },
     decide::pass::RequestErrorKind,
-    kubernetes::{KubernetesError, chain, request},
+    kubernetes::{KubernetesError, chain},
     rollout_rules::{
         Found, Input, Look, Move, Plan, RolledCertificate, Workload, is_at_rest, next_status, not_enabled, plan, refused,
         without_rollout,
     },
-    status::status_patch,
+    status::write_status,
 };
 
 /// The longest time for one look. A look that is cut off is repeated from its start.
@@ -219,7 +216,10 @@ impl Turn<'_> {
         if self.object.status.as_ref() != Some(status) {
             match write_status(self.context, &self.object, status).await {
                 Ok(written) => self.object = written,
-                Err(error) if error.kind() == RequestErrorKind::Conflict => return Ok(false),
+                Err(error) if error.kind() == RequestErrorKind::Conflict => {
+                    info!(name = self.object.name_any(), error = chain(&error), "the status was not written");
+                    return Ok(false);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -330,16 +330,4 @@ fn replace(found: &mut Found, changed: Workload) {
     if let Some(seen) = found.workloads.iter_mut().find(|seen| seen.reference == changed.reference) {
         *seen = Workload { pods: seen.pods.take(), ..changed };
     }
-}
-
-async fn write_status(
-    context: &Context,
-    object: &Object,
-    status: &DatabaseUserCertificateStatus,
-) -> Result<Object, KubernetesError> {
-    let api = Api::<Object>::namespaced(context.client.clone(), &object.namespace().unwrap_or_default());
-    let patch = Patch::Merge(status_patch(&**object, status));
-    let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
-    let written = request("patch the status", api.patch_status(&object.name_any(), &parameters, &patch)).await;
-    written.inspect_err(|error| info!(name = object.name_any(), error = chain(error), "the status was not written"))
 }

@@ -6,7 +6,7 @@ use kube_derive::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::certificate::NAME_PATTERN;
+use super::forms::NAME_PATTERN;
 
 /// The CEL expression for the entry that a format is written to.
 macro_rules! key_of {

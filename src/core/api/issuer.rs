@@ -5,7 +5,7 @@ use kube_derive::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::certificate::{duration_rule, is_duration};
+use super::forms::{duration_rule, is_duration};
 
 /// How certificates are made. Exactly one of `atlas` and `ca` is given.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq)]
@@ -163,7 +163,7 @@ pub enum AtlasApiVersion {
 pub struct CaIssuerSpec {
     /// The name of a `kubernetes.io/tls` Secret. `tls.crt` holds the certificate of the CA first, then those above it.
     /// `tls.key` holds the key of the CA.
-    #[schemars(length(max = 253), regex(pattern = super::certificate::NAME_PATTERN))]
+    #[schemars(length(max = 253), regex(pattern = super::forms::NAME_PATTERN))]
     pub secret_name: String,
     /// Validity of certificates whose spec does not give one. Default: `2160h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,7 +187,7 @@ pub struct CaIssuerSpec {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 pub struct ProjectReference {
     /// The object's name.
-    #[schemars(length(max = 253), regex(pattern = super::certificate::NAME_PATTERN))]
+    #[schemars(length(max = 253), regex(pattern = super::forms::NAME_PATTERN))]
     pub name: String,
     /// The namespace of the object. A ClusterCertificateIssuer must give it. A CertificateIssuer can refer only to projects
     /// in its own namespace.
@@ -200,7 +200,7 @@ pub struct ProjectReference {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 pub struct SecretName {
     /// The Secret's name.
-    #[schemars(length(max = 253), regex(pattern = super::certificate::NAME_PATTERN))]
+    #[schemars(length(max = 253), regex(pattern = super::forms::NAME_PATTERN))]
     pub name: String,
 }
 

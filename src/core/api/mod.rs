@@ -5,6 +5,7 @@ mod certificate_status;
 mod condition;
 mod connection;
 mod formats;
+mod forms;
 mod issuer;
 mod keys;
 pub mod names;

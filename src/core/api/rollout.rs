@@ -5,7 +5,7 @@ use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::certificate::{NAME_PATTERN, duration_rule};
+use super::forms::{NAME_PATTERN, duration_rule};
 
 /// How many workloads are moved at once if `maxConcurrent` is not given.
 const DEFAULT_MAX_CONCURRENT: u8 = 1;

@@ -9,11 +9,14 @@
 
 mod certificate;
 mod condition;
+mod found;
+mod gate;
 mod not_movable;
 mod plan;
 mod readiness;
 mod serial_numbers;
 mod state;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod uses;
@@ -22,8 +25,9 @@ mod workload;
 
 pub use certificate::{KUBELET_LAG, RolledCertificate};
 pub use condition::{is_at_rest, next_status, not_enabled, refused, without_rollout};
+pub use found::{Found, Input};
 pub use not_movable::not_movable;
-pub use plan::{Found, Input, Look, Move, Plan, plan};
+pub use plan::{Look, Move, Plan, plan};
 pub use readiness::{Readiness, readiness};
 pub use serial_numbers::SerialNumbers;
 pub use uses::Uses;

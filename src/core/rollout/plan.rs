@@ -1,31 +1,22 @@
 //! What comes next: which workloads are moved now, and what the status says.
 
-use std::collections::BTreeSet;
-
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Readiness, RolledCertificate, SerialNumbers, Windows, Workload,
-    condition::summary,
+    Input, Readiness, SerialNumbers, Workload,
+    found::MOST_NAMES,
+    gate::{Gate, Wanted},
     state::{State, Tracked},
+    summary::summary,
 };
 use crate::{
     api::{BegunWorkload, Reason, RolloutStatus, WorkloadReference, truncated_to_second},
-    decide::{InvalidSpec, parse_duration},
+    decide::InvalidSpec,
 };
-
-/// How long a workload may take to become ready if `readyTimeout` is not given.
-const DEFAULT_READY_TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
-
-/// The longest default of `ignoreWindowsBefore`: a week.
-const LONGEST_IGNORE_WINDOWS_BEFORE: SignedDuration = SignedDuration::from_hours(168);
 
 /// Of so many begun workloads the status keeps track: as many as may be moved at once, and as many that wait for a person.
 const MOST_BEGUN: usize = 200;
-
-/// So many names are kept in the status.
-pub(super) const MOST_NAMES: usize = 20;
 
 /// While workloads are on their way, they are looked at this often.
 const WHILE_MOVING: SignedDuration = SignedDuration::from_secs(5);
@@ -38,40 +29,6 @@ const WHILE_OTHERS_ACT: SignedDuration = SignedDuration::from_mins(10);
 
 /// While no window is open, it is looked this often whether somebody has restarted workloads.
 const WHILE_CLOSED: SignedDuration = SignedDuration::from_hours(1);
-
-/// What was found in the namespace.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Found {
-    /// The workloads that follow the certificate.
-    pub workloads: Vec<Workload>,
-    /// Those that the spec names and that do not exist.
-    pub missing: Vec<WorkloadReference>,
-    /// Jobs and Pods that use the Secret and cannot be moved; `None` if they were not looked for.
-    pub not_movable: Option<Vec<String>>,
-    /// Workloads whose change was refused or did not stay, a short while ago, and why.
-    pub refused: Vec<(WorkloadReference, String)>,
-}
-
-/// Everything that a plan depends on.
-#[derive(Clone, Copy, Debug)]
-pub struct Input<'a> {
-    /// The certificate.
-    pub certificate: &'a RolledCertificate,
-    /// The others of the namespace with a rollout.
-    pub others: &'a [RolledCertificate],
-    /// The names of all objects of the namespace, with a rollout or without.
-    pub objects: &'a BTreeSet<String>,
-    /// The generation of the spec.
-    pub generation: Option<i64>,
-    /// The value of the annotation that asks to go on.
-    pub resume: Option<&'a str>,
-    /// The status as it was.
-    pub status: Option<&'a RolloutStatus>,
-    /// What was found.
-    pub found: &'a Found,
-    /// Now.
-    pub now: Timestamp,
-}
 
 /// One change of one workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,81 +109,6 @@ pub fn plan(input: &Input<'_>) -> Plan {
     status.complete = is_complete;
     let look = look(input, &status, &tracked, gate, &moves);
     Plan { status, is_complete, reason, message, moves, look }
-}
-
-/// What the spec asks for, read.
-struct Wanted {
-    ready_timeout: SignedDuration,
-    windows: Windows,
-}
-
-impl Wanted {
-    /// Reads the spec. What is known only with it, such as when windows no longer hold, is set in the status.
-    fn read(input: &Input<'_>, status: &mut RolloutStatus) -> Result<Self, InvalidSpec> {
-        let rollout = &input.certificate.rollout;
-        let ready_timeout = rollout.ready_timeout.as_deref().map(|text| parse_duration("spec.rollout.readyTimeout", text));
-        let ignore = rollout.ignore_windows_before.as_deref();
-        let ignore = ignore.map(|text| parse_duration("spec.rollout.ignoreWindowsBefore", text)).transpose()?;
-        let windows = rollout.windows.as_deref().unwrap_or_default();
-        let old = status.old_not_after.as_ref().map(|time| time.0).filter(|_| !windows.is_empty());
-        status.regardless_of_windows_after = old.map(|old| Time(regardless_after(old, ignore, input.certificate.written)));
-        Ok(Self {
-            ready_timeout: ready_timeout.transpose()?.unwrap_or(DEFAULT_READY_TIMEOUT),
-            windows: Windows::parse(windows)?,
-        })
-    }
-}
-
-/// From when on windows do not hold.
-fn regardless_after(old_not_after: Timestamp, ignore: Option<SignedDuration>, written: Timestamp) -> Timestamp {
-    let third = (old_not_after.duration_since(written) / 3).clamp(SignedDuration::ZERO, LONGEST_IGNORE_WINDOWS_BEFORE);
-    truncated_to_second(old_not_after.saturating_sub(ignore.unwrap_or(third)).unwrap_or(old_not_after))
-}
-
-/// Why no workload is begun, or that one may be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Gate {
-    /// One may be.
-    Open,
-    /// The object is suspended.
-    Suspended,
-    /// New pods may not have the certificate yet.
-    Lag(Timestamp),
-    /// The certificate does not work.
-    NotReady,
-    /// The Secret lacks something.
-    SecretIncomplete,
-    /// A workload is stuck.
-    Stopped,
-    /// No window is open before this time.
-    Window(Option<Timestamp>),
-}
-
-impl Gate {
-    fn new(input: &Input<'_>, wanted: &Wanted, status: &RolloutStatus, tracked: &[Tracked<'_>]) -> Self {
-        let Input { certificate, now, .. } = *input;
-        let usable_from = certificate.usable_from(now);
-        if certificate.is_suspended {
-            return Self::Suspended;
-        }
-        if tracked.iter().any(|tracked| matches!(tracked.state, State::Stuck(_))) {
-            return Self::Stopped;
-        }
-        if !certificate.is_ready {
-            return Self::NotReady;
-        }
-        if !certificate.is_complete {
-            return Self::SecretIncomplete;
-        }
-        if now < usable_from {
-            return Self::Lag(usable_from);
-        }
-        let is_late = status.regardless_of_windows_after.as_ref().is_some_and(|time| now >= time.0);
-        if status.urgent || is_late || wanted.windows.is_open(now) {
-            return Self::Open;
-        }
-        Self::Window(wanted.windows.next_opening(now))
-    }
 }
 
 /// The status as it begins: as it was, or anew for another certificate. Workloads that were begun for the last certificate and may not be
