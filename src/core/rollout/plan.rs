@@ -5,10 +5,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Input, Readiness, SerialNumbers, Workload,
+    figures::old_not_after,
     found::MOST_NAMES,
     gate::{Gate, Wanted},
     state::{State, Tracked},
-    summary::summary,
+    summary::{expired, summary},
 };
 use crate::{
     api::{BegunWorkload, Reason, RolloutStatus, WorkloadReference, truncated_to_second},
@@ -72,6 +73,8 @@ pub struct Plan {
     pub reason: Reason,
     /// The numbers, and the names that matter.
     pub message: String,
+    /// That the old certificate has expired, and who may still use it.
+    pub expired: Option<String>,
     /// The workloads to be moved now.
     pub moves: Vec<Move>,
     /// When to look again.
@@ -92,6 +95,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
                 is_complete: false,
                 reason: Reason::InvalidSpec,
                 message,
+                expired: None,
                 moves: Vec::new(),
                 look: Look::Never,
             };
@@ -105,10 +109,12 @@ pub fn plan(input: &Input<'_>) -> Plan {
         tracked.iter_mut().for_each(give_up_place);
     }
     fill(&mut status, input, &tracked, gate);
-    let (is_complete, reason, message) = summary(input, &status, &tracked, gate);
+    let expired = expired(input, &status, &tracked);
+    status.old_certificate_expired = expired.is_some();
+    let (is_complete, reason, message) = summary(input, &status, &tracked, gate, expired.as_deref());
     status.complete = is_complete;
     let look = look(input, &status, &tracked, gate, &moves);
-    Plan { status, is_complete, reason, message, moves, look }
+    Plan { status, is_complete, reason, message, expired, moves, look }
 }
 
 /// The status as it begins: as it was, or anew for another certificate. Workloads that were begun for the last certificate and may not be
@@ -120,13 +126,10 @@ fn carried(input: &Input<'_>) -> RolloutStatus {
     let mut status = if old.serial_number == certificate.serial_number {
         old
     } else {
-        // Pods that no rollout has moved may have any of the older ones.
-        let previous = certificate.first_not_after.filter(|_| is_first).or(certificate.previous_not_after);
-        let pending = old.old_not_after.filter(|_| !old.complete).map(|time| time.0);
         RolloutStatus {
             serial_number: certificate.serial_number.clone(),
             urgent: certificate.is_urgent() || old.urgent && !old.complete,
-            old_not_after: previous.into_iter().chain(pending).min().map(Time),
+            old_not_after: old_not_after(input.status, certificate).map(Time),
             begun: old.begun.into_iter().filter(|begun| !begun.passed_over).map(begun_anew).collect(),
             resume_request_handled: old.resume_request_handled,
             ..RolloutStatus::default()
@@ -248,9 +251,19 @@ fn fill(status: &mut RolloutStatus, input: &Input<'_>, tracked: &[Tracked<'_>], 
         Gate::Window(next) if waits => next.map(Time),
         _ => None,
     };
-    if let Some(not_movable) = &input.found.not_movable {
-        status.not_movable = not_movable.iter().take(MOST_NAMES).cloned().collect();
+    let updated = tracked.iter().filter_map(|tracked| updated_by_restart_alone(input, tracked.workload));
+    status.updated_by_restart_alone = updated.take(MOST_NAMES).collect();
+    if let Some(outside) = &input.found.outside {
+        let first = |names: &[String]| names.iter().take(MOST_NAMES).cloned().collect();
+        status.not_movable = first(&outside.not_movable);
+        status.not_covered = first(&outside.not_covered);
     }
+}
+
+/// The workload, if the kubelet cannot update all that its running pods have of the Secret, and why.
+fn updated_by_restart_alone(input: &Input<'_>, workload: &Workload) -> Option<String> {
+    let how = workload.uses(&input.certificate.secret_name).updated_by_restart_alone()?;
+    Some(format!("{} ({how})", workload.reference))
 }
 
 fn number(count: usize) -> i64 {
@@ -275,5 +288,7 @@ fn look(input: &Input<'_>, status: &RolloutStatus, tracked: &[Tracked<'_>], gate
         Gate::Open if waits => after(WHILE_MOVING),
         _ => after(WHILE_OTHERS_ACT),
     };
-    Look::At(at)
+    // That it has expired is told in time.
+    let expiry = status.old_not_after.as_ref().map(|old| old.0).filter(|expiry| *expiry > input.now);
+    Look::At(expiry.map_or(at, |expiry| at.min(expiry)))
 }
