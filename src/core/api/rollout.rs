@@ -116,6 +116,7 @@ pub enum Day {
 /// How far the workloads are with the certificate in the Secret.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may hold together")]
 pub struct RolloutStatus {
     /// The certificate that the workloads are moved to.
     pub serial_number: String,
@@ -164,7 +165,7 @@ pub struct RolloutStatus {
     #[serde(default)]
     #[schemars(length(max = 20))]
     pub left_to_others: Vec<String>,
-    /// Jobs, Pods, and ReplicaSets of no Deployment that use the Secret, run with an older certificate, and cannot be moved. At
+    /// Jobs, Pods, and `ReplicaSet`s of no Deployment that use the Secret, run with an older certificate, and cannot be moved. At
     /// most 20 are named.
     #[serde(default)]
     #[schemars(length(max = 20))]

@@ -7,7 +7,7 @@ use super::{
     Input, Readiness, SerialNumbers, Workload,
     figures::old_not_after,
     found::MOST_NAMES,
-    gate::{Gate, Wanted},
+    gate::{DEFAULT_READY_TIMEOUT, Gate, Wanted},
     state::{State, Tracked},
     summary::{expired, summary},
 };
@@ -90,19 +90,11 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let wanted = match Wanted::read(input, &mut status) {
         Ok(wanted) => wanted,
         Err(InvalidSpec(message)) => {
-            return Plan {
-                status,
-                is_complete: false,
-                reason: Reason::InvalidSpec,
-                message,
-                expired: None,
-                moves: Vec::new(),
-                look: Look::Never,
-            };
+            return invalid(input, status, message);
         }
     };
     resume(input, &wanted, &mut status);
-    let mut tracked = track(input, &wanted, &status);
+    let mut tracked = track(input, wanted.ready_timeout, &status);
     let gate = Gate::new(input, &wanted, &status, &tracked);
     let moves = if gate == Gate::Open { moves(input, &mut tracked) } else { Vec::new() };
     if gate != Gate::Open {
@@ -115,6 +107,18 @@ pub fn plan(input: &Input<'_>) -> Plan {
     status.complete = is_complete;
     let look = look(input, &status, &tracked, gate, &moves);
     Plan { status, is_complete, reason, message, expired, moves, look }
+}
+
+/// Moves nobody, for the spec cannot be read. How many workloads are behind is told all the same.
+fn invalid(input: &Input<'_>, mut status: RolloutStatus, message: String) -> Plan {
+    let tracked = track(input, DEFAULT_READY_TIMEOUT, &status);
+    fill(&mut status, input, &tracked, Gate::NotReady);
+    status.complete = false;
+    let expired = expired(input, &status, &tracked);
+    status.old_certificate_expired = expired.is_some();
+    let parts: Vec<String> = [Some(message), expired.clone()].into_iter().flatten().collect();
+    let (reason, message) = (Reason::InvalidSpec, parts.join("; "));
+    Plan { status, is_complete: false, reason, message, expired, moves: Vec::new(), look: Look::Never }
 }
 
 /// The status as it begins: as it was, or anew for another certificate. Workloads that were begun for the last certificate and may not be
@@ -157,7 +161,7 @@ fn resume(input: &Input<'_>, wanted: &Wanted, status: &mut RolloutStatus) {
         return;
     };
     status.resume_request_handled = Some(request.to_owned());
-    let stuck: Vec<WorkloadReference> = track(input, wanted, status)
+    let stuck: Vec<WorkloadReference> = track(input, wanted.ready_timeout, status)
         .into_iter()
         .filter(|tracked| matches!(tracked.state, State::Stuck(_)))
         .map(|tracked| tracked.workload.reference.clone())
@@ -167,12 +171,12 @@ fn resume(input: &Input<'_>, wanted: &Wanted, status: &mut RolloutStatus) {
     }
 }
 
-fn track<'a>(input: &Input<'a>, wanted: &Wanted, status: &RolloutStatus) -> Vec<Tracked<'a>> {
+fn track<'a>(input: &Input<'a>, ready_timeout: SignedDuration, status: &RolloutStatus) -> Vec<Tracked<'a>> {
     let living = input.found.workloads.iter().filter(|workload| !workload.is_being_deleted);
     living
         .map(|workload| {
             let begun = status.begun.iter().find(|begun| begun.workload == workload.reference).cloned();
-            let tracked = Tracked::new(workload, begun, input.certificate, wanted.ready_timeout, input.now);
+            let tracked = Tracked::new(workload, begun, input.certificate, ready_timeout, input.now);
             let refused = input.found.refused.iter().find(|(refused, _)| *refused == workload.reference);
             tracked.refused(refused.map(|(_, why)| why.as_str()))
         })

@@ -21,12 +21,12 @@ fn sub_path() -> Value {
     spec
 }
 
-fn object(name: &str, started: Timestamp, spec: Value) -> Value {
+fn object(name: &str, started: Timestamp, spec: &Value) -> Value {
     json!({ "metadata": { "name": name }, "spec": spec, "status": { "startTime": started.to_string() } })
 }
 
 /// A pod whose controller is `group/version kind name`, with the label that Deployments give to their pods, or another one.
-fn owned(controller: &str, labels: Value, started: Timestamp, spec: Value) -> Value {
+fn owned(controller: &str, labels: Value, started: Timestamp, spec: &Value) -> Value {
     let [api_version, kind, name] = controller.split(' ').collect::<Vec<_>>().try_into().unwrap();
     let mut pod = object(&format!("pod-of-{name}"), started, spec);
     let owner = json!({ "apiVersion": api_version, "kind": kind, "name": name, "controller": true });
@@ -50,17 +50,17 @@ fn found(pods: &[Value], jobs: &[Value], workloads: &[Workload]) -> Outside {
 
 #[test]
 fn jobs_and_pods_of_their_own_that_run_with_the_old_certificate_cannot_be_moved() {
-    let mut ended = object("ended", OLD, files());
+    let mut ended = object("ended", OLD, &files());
     ended["status"]["phase"] = json!("Succeeded");
     let pods = [
-        object("shell", OLD, files()),
-        object("new", NOW, files()),
-        object("uses-nothing", OLD, json!({})),
-        owned("batch/v1 Job migrate", json!({}), OLD, files()),
+        object("shell", OLD, &files()),
+        object("new", NOW, &files()),
+        object("uses-nothing", OLD, &json!({})),
+        owned("batch/v1 Job migrate", json!({}), OLD, &files()),
         ended,
         Value::Null,
     ];
-    let job = |name, started| object(name, started, json!({ "template": { "spec": files() } }));
+    let job = |name, started| object(name, started, &json!({ "template": { "spec": files() } }));
     let mut done = job("done", OLD);
     done["status"]["conditions"] = json!([{ "type": "Complete", "status": "True" }]);
     let jobs = [job("migrate", OLD), job("nightly", NOW), done, json!({}), Value::Null];
@@ -84,7 +84,7 @@ fn pods_whose_controller_is_of_a_kind_that_is_not_served_are_named(
     #[case] labels: Value,
     #[case] expected: Option<&str>,
 ) {
-    let pods = [OLD, OLD, NOW].map(|started| owned(controller, labels.clone(), started, files()));
+    let pods = [OLD, OLD, NOW].map(|started| owned(controller, labels.clone(), started, &files()));
     let found = found(&pods, &[], &[]);
     assert_eq!(
         found.not_movable,
@@ -92,7 +92,7 @@ fn pods_whose_controller_is_of_a_kind_that_is_not_served_are_named(
         "once, and only those with an old certificate"
     );
     assert_eq!(found.not_covered, Vec::<String>::new());
-    let new = owned(controller, labels, NOW, files());
+    let new = owned(controller, labels, NOW, &files());
     assert_eq!(self::found(&[new], &[], &[]), Outside::default());
 }
 
@@ -109,7 +109,7 @@ fn workloads_that_the_rollout_does_not_cover_are_named_if_only_a_restart_updates
     #[case] spec: Value,
     #[case] expected: Option<&str>,
 ) {
-    let pods = [OLD, NOW].map(|started| owned(controller, labels.clone(), started, spec.clone()));
+    let pods = [OLD, NOW].map(|started| owned(controller, labels.clone(), started, &spec));
     let found = found(&pods, &[], &[deployment("another")]);
     assert_eq!(found.not_covered, Vec::from_iter(expected.map(ToOwned::to_owned)), "before they have an old certificate, too");
     assert_eq!(found.not_movable, Vec::<String>::new());
@@ -124,14 +124,14 @@ fn pods_of_the_workloads_of_the_rollout_are_not_named(#[case] controller: &str, 
     let mut workload = deployment("web");
     kind.clone_into(&mut workload.reference.kind);
     workload.selector = serde_json::from_value(json!({ "matchLabels": { "app": "web" } })).unwrap();
-    assert_eq!(found(&[owned(controller, labels, OLD, env())], &[], &[workload]), Outside::default());
+    assert_eq!(found(&[owned(controller, labels, OLD, &env())], &[], &[workload]), Outside::default());
 }
 
 #[test]
 fn a_pod_of_its_own_with_the_labels_of_a_workload_cannot_be_moved_all_the_same() {
     let mut workload = deployment("web");
     workload.selector = serde_json::from_value(json!({ "matchLabels": { "app": "web" } })).unwrap();
-    let mut pod = object("shell", OLD, files());
+    let mut pod = object("shell", OLD, &files());
     pod["metadata"]["labels"] = json!({ "app": "web" });
     assert_eq!(found(&[pod], &[], &[workload]).not_movable, ["Pod shell"]);
 }

@@ -102,6 +102,20 @@ fn what_has_the_new_certificate_is_not_told_of_the_expiry_of_the_old_one() {
 }
 
 #[test]
+fn a_spec_that_cannot_be_read_hides_neither_who_is_behind_nor_that_the_old_certificate_has_expired() {
+    let rollout = json!({ "auto": true, "windows": [{ "from": "22:00", "to": "04:00", "timeZone": "Mars/Olympus" }] });
+    let moved = with_serial_numbers(deployment("b"), "orders=B");
+    let mut told = Told::new(Rolling::new(rollout, [deployment("a"), moved]));
+    assert_eq!(told.look(), [Reason::InvalidSpec]);
+    let status = told.rolling.status.clone().unwrap();
+    assert_eq!((status.progress.as_str(), status.complete), ("1/2", false));
+    told.rolling.now = OLD_EXPIRES;
+    assert_eq!(told.look(), [Reason::OldCertificateExpired]);
+    let message = told.rolling.plan().message;
+    assert!(message.contains("Mars/Olympus") && message.contains("1 workload may still use it: Deployment a"), "{message}");
+}
+
+#[test]
 fn an_operator_that_may_not_look_at_workloads_says_that_the_old_certificate_has_expired() {
     let mut told = Told::new(Rolling::auto(["a", "b"].map(deployment)));
     told.object.spec.rollout = Some(told.rolling.certificate.rollout.clone());
