@@ -170,7 +170,7 @@ impl Context {
         self.memory.forget_unreadable(&Waiting::Certificate(name.clone()));
         self.settings.turns.forget(name);
         self.settings.metrics.forget(name);
-        self.rollouts.forget(name, &self.settings.metrics);
+        self.rollouts.forget(name);
         self.forget_user(name);
         self.secret_watches.forget(&Waiting::Certificate(name.clone()));
         self.secret_watches.forget(&Waiting::KeystorePassword(name.clone()));

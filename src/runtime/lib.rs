@@ -4,10 +4,11 @@ mod clock;
 mod leadership;
 mod metrics;
 mod readiness;
+mod rollout_series;
 
 pub use clock::{Clock, clock_jumps, periods, system_clock};
 pub use leadership::{Leadership, LeadershipTeller, RENEW_DEADLINE};
 pub use metrics::Metrics;
 pub use readiness::Readiness;
 
-use usercert_operator_core::api;
+use usercert_operator_core::{api, rollout};

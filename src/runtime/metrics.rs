@@ -1,9 +1,9 @@
 //! Metrics in the OpenMetrics format.
 //!
 //! Labels are reasons and issuer types, so the number of series is bounded. Only objects that a person should look at have series
-//! of their own.
+//! of their own, and those with a rollout.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -16,8 +16,11 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::Leadership;
-use crate::api::{ObjectKey, Reason, UnaccountedCertificates};
+use super::{Leadership, rollout_series::RolloutSeries};
+use crate::{
+    api::{ObjectKey, Reason, UnaccountedCertificates},
+    rollout::Figures,
+};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct IssuerLabels {
@@ -31,9 +34,15 @@ struct ReasonLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct ObjectLabels {
+pub(super) struct ObjectLabels {
     namespace: String,
     name: String,
+}
+
+impl ObjectLabels {
+    pub(super) fn of(object: &ObjectKey) -> Self {
+        Self { namespace: object.namespace.clone(), name: object.name.clone() }
+    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -51,7 +60,7 @@ pub struct Metrics {
     unaccounted_expiry: Family<ObjectLabels, Gauge>,
     suspended: Family<ObjectLabels, Gauge>,
     reconciled: Histogram,
-    rollout_behind: Gauge,
+    rollouts: Arc<RolloutSeries>,
     leading: Gauge,
     leader: Family<HolderLabels, Gauge>,
 }
@@ -67,7 +76,7 @@ impl Default for Metrics {
             unaccounted_expiry: Family::default(),
             suspended: Family::default(),
             reconciled: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
-            rollout_behind: Gauge::default(),
+            rollouts: Arc::default(),
             leading: Gauge::default(),
             leader: Family::default(),
         };
@@ -101,11 +110,7 @@ impl Metrics {
             self.suspended.clone(),
         );
         registry.register("usercert_reconcile_seconds", "Duration of the passes over certificates", self.reconciled.clone());
-        registry.register(
-            "usercert_rollout_workloads_behind",
-            "Workloads of rollouts whose pods do not have the certificate in the Secret yet",
-            self.rollout_behind.clone(),
-        );
+        registry.register_collector(Box::new(Arc::clone(&self.rollouts)));
         registry.register("usercert_leading", "1 if this process leads, else 0", self.leading.clone());
         registry.register("usercert_leader", "1, with the identity of the process that leads", self.leader.clone());
         self
@@ -137,7 +142,7 @@ impl Metrics {
 
     /// Notes the certificates of the database user of an object that no Secret of this operator holds. `None` removes the series.
     pub fn unaccounted(&self, object: &ObjectKey, found: Option<&UnaccountedCertificates>) {
-        let labels = ObjectLabels { namespace: object.namespace.clone(), name: object.name.clone() };
+        let labels = ObjectLabels::of(object);
         let latest_expiry = found.and_then(|found| found.latest_expiry.as_ref());
         set(&self.unaccounted, &labels, found.map(|found| found.count));
         set(&self.unaccounted_expiry, &labels, latest_expiry.map(|latest| latest.0.as_second()));
@@ -146,7 +151,7 @@ impl Metrics {
     /// Notes whether an object is suspended. Only suspended objects have a series: a suspension that is forgotten ends with an
     /// expired certificate.
     pub fn suspended(&self, object: &ObjectKey, is_suspended: bool) {
-        let labels = ObjectLabels { namespace: object.namespace.clone(), name: object.name.clone() };
+        let labels = ObjectLabels::of(object);
         set(&self.suspended, &labels, is_suspended.then_some(1));
     }
 
@@ -154,11 +159,12 @@ impl Metrics {
     pub fn forget(&self, object: &ObjectKey) {
         self.unaccounted(object, None);
         self.suspended(object, false);
+        self.rollout(object, None);
     }
 
-    /// Notes that so many more workloads are behind their certificate, or so many fewer.
-    pub fn rollout_behind(&self, change: i64) {
-        self.rollout_behind.inc_by(change);
+    /// Notes how far the rollout of an object is. `None` removes its series.
+    pub fn rollout(&self, object: &ObjectKey, figures: Option<Figures>) {
+        self.rollouts.set(object, figures);
     }
 
     /// Notes how long a pass took.

@@ -73,7 +73,7 @@ async fn what_no_rollout_can_move_is_named() {
     let message = stage.message("orders").await;
     for said in [
         "not there: Deployment gone",
-        "updated by a restart alone: Deployment web (env)",
+        "only a restart updates these, and the rollout restarts them: Deployment web (env)",
         "cannot be moved: Job migrate, Pod shell",
     ] {
         assert!(message.contains(said), "{message}");

@@ -16,4 +16,5 @@ mod others;
 mod rest;
 mod schema;
 mod stage;
+mod told;
 mod waves;

@@ -205,6 +205,29 @@ impl Stage {
         self.proxy.asked().iter().filter(|asked| is_one(&asked.target)).count()
     }
 
+    /// The value of the metric `usercert_rollout_METRIC` for an object.
+    pub fn metric(&self, metric: &str, name: &str) -> Option<i64> {
+        let object = format!("namespace=\"{}\",name=\"{name}\"}}", self.shop.namespace);
+        let text = self.operator.metrics.encode().unwrap();
+        let is_series = |line: &&str| {
+            let rest = line.strip_prefix("usercert_rollout_").and_then(|rest| rest.strip_prefix(metric));
+            rest.is_some_and(|rest| !rest.starts_with('_') && rest.contains(&object))
+        };
+        text.lines().find(is_series)?.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// How many workloads an object has, and how many are moved, as the metrics say.
+    pub fn figures(&self, name: &str) -> (Option<i64>, Option<i64>) {
+        (self.metric("workloads", name), self.metric("workloads_moved", name))
+    }
+
+    /// How often this warning was told.
+    pub fn warnings(&self, reason: &str) -> u32 {
+        let series = format!("usercert_warnings_total{{reason=\"{reason}\"}} ");
+        let text = self.operator.metrics.encode().unwrap();
+        text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
+    }
+
     fn log(&self) -> String {
         let log = self.shop.cluster.log.text();
         let lines: Vec<&str> = log.lines().filter(|line| line.contains(&self.shop.namespace)).collect();

@@ -8,10 +8,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::LONGEST_REST;
-use crate::{
-    api::{ObjectKey, WorkloadReference},
-    runtime::Metrics,
-};
+use crate::api::{ObjectKey, WorkloadReference};
 
 /// What a look depends on. If it changes, the rest ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +24,6 @@ pub(super) struct Version {
 struct Rest {
     version: Version,
     until: Timestamp,
-    behind: i64,
     refusals: Refusals,
 }
 
@@ -55,25 +51,14 @@ impl Rollouts {
         refusals
     }
 
-    /// Notes a look, and how many workloads are behind.
-    pub(super) fn looked(
-        &self,
-        name: &ObjectKey,
-        version: Version,
-        until: Timestamp,
-        (behind, refusals): (i64, Refusals),
-        metrics: &Metrics,
-    ) {
+    /// Notes a look.
+    pub(super) fn looked(&self, name: &ObjectKey, version: Version, until: Timestamp, refusals: Refusals) {
         let mut rollouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = rollouts.insert(name.clone(), Rest { version, until, behind, refusals });
-        metrics.rollout_behind(behind - before.map_or(0, |rest| rest.behind));
+        rollouts.insert(name.clone(), Rest { version, until, refusals });
     }
 
     /// Forgets a rollout that is complete, or whose object is gone.
-    pub(crate) fn forget(&self, name: &ObjectKey, metrics: &Metrics) {
-        let mut rollouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(rest) = rollouts.remove(name) {
-            metrics.rollout_behind(-rest.behind);
-        }
+    pub(crate) fn forget(&self, name: &ObjectKey) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }

@@ -23,7 +23,7 @@ pub use self::memory::Rollouts;
 use self::{
     kinds::Kind,
     memory::{Refusals, Version},
-    observe::{Obstacle, look_for_not_movable, missing_right, observe},
+    observe::{Obstacle, look_outside, missing_right, observe},
 };
 use crate::{
     Context, Received,
@@ -34,8 +34,8 @@ use crate::{
     decide::pass::RequestErrorKind,
     kubernetes::{KubernetesError, chain},
     rollout_rules::{
-        Found, Input, Look, Move, Plan, RolledCertificate, Workload, is_at_rest, next_status, not_enabled, plan, refused,
-        without_rollout,
+        Figures, Found, Input, Look, Move, Plan, RolledCertificate, Workload, is_at_rest, next_status, not_enabled, plan,
+        refused, without_rollout,
     },
     status::write_status,
 };
@@ -64,15 +64,17 @@ pub(crate) async fn follow(context: &Context, object: &Object) -> Result<Option<
         return Ok(None);
     }
     if object.spec.rollout.is_none() {
-        context.rollouts.forget(&name, &context.settings.metrics);
+        context.rollouts.forget(&name);
+        context.settings.metrics.rollout(&name, None);
         if let Some(status) = without_rollout(object) {
             write_status(context, object, &status).await?;
         }
         return Ok(None);
     }
     let Some(certificate) = RolledCertificate::of(object) else { return Ok(None) };
+    context.settings.metrics.rollout(&name, Figures::of(object, &certificate));
     if is_at_rest(object, &certificate) {
-        context.rollouts.forget(&name, &context.settings.metrics);
+        context.rollouts.forget(&name);
         return Ok(None);
     }
     let version = version(object, &certificate);
@@ -83,17 +85,17 @@ pub(crate) async fn follow(context: &Context, object: &Object) -> Result<Option<
         let mut refusals = context.rollouts.refusals(&name, &version, now);
         let turn = Turn { context, object: object.clone(), certificate, refusals: &mut refusals };
         let look = tokio::time::timeout(LOOK_LIMIT, Box::pin(turn.look(now))).await;
-        let looked = look.unwrap_or(Err(KubernetesError::TimedOut { operation: "look at the workloads" }));
-        let looked = looked.unwrap_or_else(|error| {
+        let rest = look.unwrap_or(Err(KubernetesError::TimedOut { operation: "look at the workloads" }));
+        let rest = rest.unwrap_or_else(|error| {
             warn!(
                 name = name.to_string(),
                 error = chain(&error),
                 "the workloads could not be looked at or changed, which is repeated"
             );
-            Looked { rest: AFTER_FAILURE, behind: behind(object.status.as_ref()) }
+            AFTER_FAILURE
         });
-        let until = now.saturating_add(looked.rest.min(LONGEST_REST)).unwrap_or(now);
-        context.rollouts.looked(&name, version, until, (looked.behind, refusals), &context.settings.metrics);
+        let until = now.saturating_add(rest.min(LONGEST_REST)).unwrap_or(now);
+        context.rollouts.looked(&name, version, until, refusals);
         until
     };
     // Times are compared in whole seconds: a little later all of it has come.
@@ -116,12 +118,6 @@ fn resume(object: &Object) -> Option<&str> {
     object.metadata.annotations.as_ref()?.get(RESUME_ROLLOUT_ANNOTATION).map(String::as_str)
 }
 
-/// What a look came to.
-struct Looked {
-    rest: SignedDuration,
-    behind: i64,
-}
-
 /// One look at the workloads of one object.
 struct Turn<'a> {
     context: &'a Context,
@@ -132,7 +128,8 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    async fn look(mut self, now: Timestamp) -> Result<Looked, KubernetesError> {
+    /// Returns for how long nothing is to be done.
+    async fn look(mut self, now: Timestamp) -> Result<SignedDuration, KubernetesError> {
         let Some(further) = &self.context.settings.rollout_kinds else {
             let (status, events) = not_enabled(&self.object, now);
             return self.tell_and_rest(&status, &events).await;
@@ -144,15 +141,15 @@ impl Turn<'_> {
         };
         found.refused = self.refusals.iter().map(|(workload, (why, _))| (workload.clone(), why.clone())).collect();
         let mut planned = self.plan(&found, now);
-        if found.not_movable.is_none() && has_moved_all_that_it_can(&planned) {
-            match look_for_not_movable(self.context, &self.object, &self.certificate, &kinds, now).await {
-                Ok(not_movable) => found.not_movable = Some(not_movable),
+        if found.outside.is_none() && has_moved_all_that_it_can(&planned) {
+            match look_outside(self.context, &self.object, &self.certificate, (&kinds, &found.workloads), now).await {
+                Ok(outside) => found.outside = Some(outside),
                 Err(obstacle) => return self.hindered(obstacle, now).await,
             }
             planned = self.plan(&found, now);
         }
         if !self.tell(&planned, now).await? {
-            return Ok(rest(&planned, AFTER_CONFLICT));
+            return Ok(AFTER_CONFLICT);
         }
         if planned.moves.is_empty() {
             return Ok(rest_of(&planned, now));
@@ -160,11 +157,11 @@ impl Turn<'_> {
         for next in &planned.moves {
             // A process that was paused since may not lead any more.
             if !self.context.settings.leadership.may_act() {
-                return Ok(rest(&planned, AFTER_CONFLICT));
+                return Ok(AFTER_CONFLICT);
             }
             match self.carry_out(next, &kinds).await {
                 Carried::Out(changed) => replace(&mut found, *changed),
-                Carried::Conflict => return Ok(rest(&planned, AFTER_CONFLICT)),
+                Carried::Conflict => return Ok(AFTER_CONFLICT),
                 Carried::Refused(why) => {
                     warn!(name = self.object.name_any(), workload = next.workload.to_string(), why, "the change was refused");
                     let until = now.saturating_add(AFTER_REFUSAL).unwrap_or(now);
@@ -177,7 +174,7 @@ impl Turn<'_> {
         // What was changed is noted at once: another controller may take it back before the next look.
         let noted = self.plan(&found, now);
         let is_written = self.tell(&noted, now).await?;
-        Ok(if is_written { rest_of(&noted, now) } else { rest(&noted, AFTER_CONFLICT) })
+        Ok(if is_written { rest_of(&noted, now) } else { AFTER_CONFLICT })
     }
 
     fn plan(&self, found: &Found, now: Timestamp) -> Plan {
@@ -215,7 +212,11 @@ impl Turn<'_> {
     ) -> Result<bool, KubernetesError> {
         if self.object.status.as_ref() != Some(status) {
             match write_status(self.context, &self.object, status).await {
-                Ok(written) => self.object = written,
+                Ok(written) => {
+                    let figures = Figures::of(&written, &self.certificate);
+                    self.context.settings.metrics.rollout(&ObjectKey::of(&written), figures);
+                    self.object = written;
+                }
                 Err(error) if error.kind() == RequestErrorKind::Conflict => {
                     info!(name = self.object.name_any(), error = chain(&error), "the status was not written");
                     return Ok(false);
@@ -267,7 +268,7 @@ impl Turn<'_> {
     }
 
     /// Says what is in the way, and tries again much later; or fails, if that may pass by itself.
-    async fn hindered(self, obstacle: Obstacle, now: Timestamp) -> Result<Looked, KubernetesError> {
+    async fn hindered(self, obstacle: Obstacle, now: Timestamp) -> Result<SignedDuration, KubernetesError> {
         match obstacle {
             Obstacle::Failed(error) => Err(error),
             Obstacle::Refused(reason, message) => {
@@ -282,9 +283,9 @@ impl Turn<'_> {
         mut self,
         status: &DatabaseUserCertificateStatus,
         events: &[(Reason, String)],
-    ) -> Result<Looked, KubernetesError> {
+    ) -> Result<SignedDuration, KubernetesError> {
         let is_written = self.tell_status(status, events).await?;
-        Ok(Looked { rest: if is_written { AFTER_REFUSAL } else { AFTER_CONFLICT }, behind: behind(Some(status)) })
+        Ok(if is_written { AFTER_REFUSAL } else { AFTER_CONFLICT })
     }
 }
 
@@ -300,11 +301,6 @@ enum Carried {
     Failed(KubernetesError),
 }
 
-fn behind(status: Option<&DatabaseUserCertificateStatus>) -> i64 {
-    let rollout = status.and_then(|status| status.rollout.as_ref());
-    rollout.map_or(0, |rollout| rollout.workloads - rollout.moved)
-}
-
 /// Whether nothing is left to do for the operator, unless others act.
 const fn has_moved_all_that_it_can(planned: &Plan) -> bool {
     matches!(
@@ -313,16 +309,11 @@ const fn has_moved_all_that_it_can(planned: &Plan) -> bool {
     )
 }
 
-fn rest_of(planned: &Plan, now: Timestamp) -> Looked {
-    let rest_until = match planned.look {
+fn rest_of(planned: &Plan, now: Timestamp) -> SignedDuration {
+    match planned.look {
         Look::Never => LONGEST_REST,
         Look::At(at) => at.duration_since(now),
-    };
-    rest(planned, rest_until)
-}
-
-fn rest(planned: &Plan, rest: SignedDuration) -> Looked {
-    Looked { rest, behind: planned.status.workloads - planned.status.moved }
+    }
 }
 
 /// Puts a workload that was changed in the place of what was seen of it.

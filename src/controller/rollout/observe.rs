@@ -1,7 +1,11 @@
 //! What is there: the workloads that follow a certificate, their pods, and what cannot be moved.
 
 use jiff::Timestamp;
-use kube::{ResourceExt, api::ListParams, core::Selector};
+use kube::{
+    ResourceExt,
+    api::ListParams,
+    core::{GroupVersionKind, Selector},
+};
 use serde_json::Value;
 
 use super::{Kind, Object};
@@ -10,7 +14,7 @@ use crate::{
     api::{Reason, Rollout, WorkloadReference},
     decide::pass::RequestErrorKind,
     kubernetes::KubernetesError,
-    rollout_rules::{Found, Pod, RolledCertificate, Workload, not_movable},
+    rollout_rules::{Found, Outside, Pod, RolledCertificate, Workload, outside},
 };
 
 /// Up to so many workloads of a kind are read one by one; more are listed.
@@ -74,22 +78,22 @@ pub(super) async fn observe(
     for workload in &mut workloads {
         workload.take_pods(&read);
     }
-    let not_movable = if is_first { Some(look.not_movable(&pods, now).await?) } else { None };
-    Ok(Found { workloads, missing, not_movable, refused: Vec::new() })
+    let outside = if is_first { Some(look.outside(&pods, &workloads, now).await?) } else { None };
+    Ok(Found { workloads, missing, outside, refused: Vec::new() })
 }
 
-/// The Jobs and Pods that run with an older certificate and cannot be moved. They are looked for when a rollout begins, and when only
-/// they or others are left.
-pub(super) async fn look_for_not_movable(
+/// What uses the Secret besides these workloads. It is looked for when a rollout begins, and when nothing is left to do for the operator.
+/// It is read from the pods and Jobs of the namespace, so it costs the same two requests whichever workloads there are.
+pub(super) async fn look_outside(
     context: &Context,
     object: &Object,
     certificate: &RolledCertificate,
-    kinds: &[Kind],
+    (kinds, workloads): (&[Kind], &[Workload]),
     now: Timestamp,
-) -> Result<Vec<String>, Obstacle> {
+) -> Result<Outside, Obstacle> {
     let look = Observer { context, namespace: object.namespace().unwrap_or_default(), certificate, kinds };
     let pods = look.list(&Kind::pods(), &ListParams::default()).await?;
-    look.not_movable(&pods, now).await
+    look.outside(&pods, workloads, now).await
 }
 
 struct Observer<'a> {
@@ -109,10 +113,11 @@ impl Observer<'_> {
         })
     }
 
-    async fn not_movable(&self, pods: &[Value], now: Timestamp) -> Result<Vec<String>, Obstacle> {
+    async fn outside(&self, pods: &[Value], workloads: &[Workload], now: Timestamp) -> Result<Outside, Obstacle> {
         let jobs = self.list(&Kind::jobs(), &ListParams::default()).await?;
-        let kinds: Vec<String> = self.kinds.iter().map(|kind| kind.0.kind.clone()).collect();
-        Ok(not_movable(pods, &jobs, self.certificate, &kinds, now))
+        let kinds = self.kinds.iter().map(|kind| GroupVersionKind::gvk(&kind.0.group, &kind.0.version, &kind.0.kind));
+        let kinds: Vec<GroupVersionKind> = kinds.collect();
+        Ok(outside((pods, &jobs), workloads, self.certificate, &kinds, now))
     }
 
     async fn workloads(&self) -> Result<(Vec<Workload>, Vec<WorkloadReference>), Obstacle> {

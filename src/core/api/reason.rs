@@ -212,8 +212,14 @@ reasons! {
     RolloutLeftToOthers, Warning, Person;
     /// A workload that `spec.rollout` names does not exist.
     WorkloadNotFound, Warning, Time;
-    /// A Job, or a Pod of its own, uses the Secret: no rollout can move it, so whoever made it has to replace it.
+    /// A Job, a Pod of its own, or a `ReplicaSet` of no Deployment uses the Secret: no rollout can move it, so whoever made it has to replace it.
     PodsNotMovable, Warning, Person;
+    /// A workload of `spec.rollout` uses the Secret by `env`, `envFrom` or `subPath`: its pods keep the old certificate until the rollout restarts them.
+    UpdatedByRestartAlone, Warning, Person;
+    /// A workload that `spec.rollout` does not cover uses the Secret by `env`, `envFrom` or `subPath`: its pods keep the old certificate until somebody restarts them.
+    WorkloadsNotCovered, Warning, Person;
+    /// The old certificate has expired while workloads of `spec.rollout` may still use it; the message says how many.
+    OldCertificateExpired, Warning, Person;
     /// The operator may not look at workloads, or the change of one was refused; the message names the right that is missing, or who refused.
     RolloutForbidden, Warning, Person;
     /// The operator was started without `--rollout`, so it changes no workload.

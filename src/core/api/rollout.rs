@@ -116,6 +116,7 @@ pub enum Day {
 /// How far the workloads are with the certificate in the Secret.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own, and any of them may hold together")]
 pub struct RolloutStatus {
     /// The certificate that the workloads are moved to.
     pub serial_number: String,
@@ -147,6 +148,9 @@ pub struct RolloutStatus {
     /// When the certificate expires that pods may still have.
     #[serde(default)]
     pub old_not_after: Option<Time>,
+    /// Whether that certificate has expired while workloads may still use it.
+    #[serde(default)]
+    pub old_certificate_expired: bool,
     /// From then on windows do not hold.
     #[serde(default)]
     pub regardless_of_windows_after: Option<Time>,
@@ -161,10 +165,21 @@ pub struct RolloutStatus {
     #[serde(default)]
     #[schemars(length(max = 20))]
     pub left_to_others: Vec<String>,
-    /// Jobs and Pods that use the Secret and cannot be moved. At most 20 are named.
+    /// Jobs, Pods, and `ReplicaSet`s of no Deployment that use the Secret, run with an older certificate, and cannot be moved. At
+    /// most 20 are named.
     #[serde(default)]
     #[schemars(length(max = 20))]
     pub not_movable: Vec<String>,
+    /// Workloads of the rollout that use the Secret by `env`, `envFrom` or `subPath`. Only a restart gives their pods a new
+    /// certificate, and the rollout restarts them. At most 20 are named.
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    pub updated_by_restart_alone: Vec<String>,
+    /// Workloads that `spec.rollout` does not cover and that use the Secret by `env`, `envFrom` or `subPath`. Their pods keep
+    /// an old certificate until somebody restarts them. At most 20 are named.
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    pub not_covered: Vec<String>,
     /// The last value of the annotation `usercert.dev/resume-rollout` that was handled.
     #[serde(default)]
     pub resume_request_handled: Option<String>,

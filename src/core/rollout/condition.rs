@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Plan, RolledCertificate, summary::not_movable};
+use super::{
+    Figures, Plan, RolledCertificate,
+    summary::{STANDING, has_expired},
+};
 use crate::api::{
     DatabaseUserCertificate, DatabaseUserCertificateStatus, ROLLED_OUT, Reason, Severity, condition, remove_condition,
     set_condition,
@@ -16,10 +19,11 @@ pub fn next_status(
     now: Timestamp,
 ) -> (DatabaseUserCertificateStatus, Vec<(Reason, String)>) {
     let old = object.status.clone().unwrap_or_default();
-    let mut events = Vec::new();
-    let before = old.rollout.as_ref().map(|rollout| rollout.not_movable.as_slice()).unwrap_or_default();
-    if !plan.status.not_movable.is_empty() && plan.status.not_movable != before {
-        events.extend(not_movable(&plan.status).map(|message| (Reason::PodsNotMovable, message)));
+    let before = old.rollout.as_ref();
+    let standing = STANDING.iter().filter_map(|standing| Some((standing.reason, standing.news(&plan.status, before)?)));
+    let mut events: Vec<(Reason, String)> = standing.collect();
+    if !before.is_some_and(|before| before.old_certificate_expired) {
+        events.extend(plan.expired.clone().map(|message| (Reason::OldCertificateExpired, message)));
     }
     let was_forbidden =
         condition(&old.conditions, ROLLED_OUT).is_some_and(|condition| condition.reason == Reason::RolloutForbidden.as_str());
@@ -41,7 +45,17 @@ pub fn refused(
     message: &str,
     now: Timestamp,
 ) -> (DatabaseUserCertificateStatus, Vec<(Reason, String)>) {
-    told_in(object, object.status.clone().unwrap_or_default(), (false, reason, message), now)
+    let mut status = object.status.clone().unwrap_or_default();
+    let figures = RolledCertificate::of(object).and_then(|certificate| Figures::of(object, &certificate));
+    let expired = figures
+        .and_then(|figures| has_expired(figures.old_not_after?, usize::try_from(figures.workloads - figures.moved).ok()?, now));
+    let (Some(expired), Some(rollout)) = (expired, status.rollout.as_mut()) else {
+        return told_in(object, status, (false, reason, message), now);
+    };
+    let is_news = !std::mem::replace(&mut rollout.old_certificate_expired, true);
+    let (status, mut events) = told_in(object, status, (false, reason, &format!("{message}; {expired}")), now);
+    events.extend(is_news.then_some((Reason::OldCertificateExpired, expired)));
+    (status, events)
 }
 
 /// Whether nothing is left to do for this certificate and this spec, as the status says. Then nothing is asked of the API server.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{RolledCertificate, Workload};
+use super::{Outside, RolledCertificate, Workload};
 use crate::api::{RolloutStatus, WorkloadReference};
 
 /// So many names are kept in the status.
@@ -17,8 +17,8 @@ pub struct Found {
     pub workloads: Vec<Workload>,
     /// Those that the spec names and that do not exist.
     pub missing: Vec<WorkloadReference>,
-    /// Jobs and Pods that use the Secret and cannot be moved; `None` if they were not looked for.
-    pub not_movable: Option<Vec<String>>,
+    /// What uses the Secret besides them; `None` if it was not looked for.
+    pub outside: Option<Outside>,
     /// Workloads whose change was refused or did not stay, a short while ago, and why.
     pub refused: Vec<(WorkloadReference, String)>,
 }

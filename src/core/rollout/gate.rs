@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long a workload may take to become ready if `readyTimeout` is not given.
-const DEFAULT_READY_TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
+pub(super) const DEFAULT_READY_TIMEOUT: SignedDuration = SignedDuration::from_mins(10);
 
 /// The longest default of `ignoreWindowsBefore`: a week.
 const LONGEST_IGNORE_WINDOWS_BEFORE: SignedDuration = SignedDuration::from_hours(168);

@@ -9,9 +9,10 @@
 
 mod certificate;
 mod condition;
+mod figures;
 mod found;
 mod gate;
-mod not_movable;
+mod outside;
 mod plan;
 mod readiness;
 mod serial_numbers;
@@ -25,8 +26,9 @@ mod workload;
 
 pub use certificate::{KUBELET_LAG, RolledCertificate};
 pub use condition::{is_at_rest, next_status, not_enabled, refused, without_rollout};
+pub use figures::Figures;
 pub use found::{Found, Input};
-pub use not_movable::not_movable;
+pub use outside::{Outside, outside};
 pub use plan::{Look, Move, Plan, plan};
 pub use readiness::{Readiness, readiness};
 pub use serial_numbers::SerialNumbers;

@@ -5,10 +5,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Input, Readiness, SerialNumbers, Workload,
+    figures::old_not_after,
     found::MOST_NAMES,
-    gate::{Gate, Wanted},
+    gate::{DEFAULT_READY_TIMEOUT, Gate, Wanted},
     state::{State, Tracked},
-    summary::summary,
+    summary::{expired, summary},
 };
 use crate::{
     api::{BegunWorkload, Reason, RolloutStatus, WorkloadReference, truncated_to_second},
@@ -72,6 +73,8 @@ pub struct Plan {
     pub reason: Reason,
     /// The numbers, and the names that matter.
     pub message: String,
+    /// That the old certificate has expired, and who may still use it.
+    pub expired: Option<String>,
     /// The workloads to be moved now.
     pub moves: Vec<Move>,
     /// When to look again.
@@ -87,28 +90,35 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let wanted = match Wanted::read(input, &mut status) {
         Ok(wanted) => wanted,
         Err(InvalidSpec(message)) => {
-            return Plan {
-                status,
-                is_complete: false,
-                reason: Reason::InvalidSpec,
-                message,
-                moves: Vec::new(),
-                look: Look::Never,
-            };
+            return invalid(input, status, message);
         }
     };
     resume(input, &wanted, &mut status);
-    let mut tracked = track(input, &wanted, &status);
+    let mut tracked = track(input, wanted.ready_timeout, &status);
     let gate = Gate::new(input, &wanted, &status, &tracked);
     let moves = if gate == Gate::Open { moves(input, &mut tracked) } else { Vec::new() };
     if gate != Gate::Open {
         tracked.iter_mut().for_each(give_up_place);
     }
     fill(&mut status, input, &tracked, gate);
-    let (is_complete, reason, message) = summary(input, &status, &tracked, gate);
+    let expired = expired(input, &status, &tracked);
+    status.old_certificate_expired = expired.is_some();
+    let (is_complete, reason, message) = summary(input, &status, &tracked, gate, expired.as_deref());
     status.complete = is_complete;
     let look = look(input, &status, &tracked, gate, &moves);
-    Plan { status, is_complete, reason, message, moves, look }
+    Plan { status, is_complete, reason, message, expired, moves, look }
+}
+
+/// Moves nobody, for the spec cannot be read. How many workloads are behind is told all the same.
+fn invalid(input: &Input<'_>, mut status: RolloutStatus, message: String) -> Plan {
+    let tracked = track(input, DEFAULT_READY_TIMEOUT, &status);
+    fill(&mut status, input, &tracked, Gate::NotReady);
+    status.complete = false;
+    let expired = expired(input, &status, &tracked);
+    status.old_certificate_expired = expired.is_some();
+    let parts: Vec<String> = [Some(message), expired.clone()].into_iter().flatten().collect();
+    let (reason, message) = (Reason::InvalidSpec, parts.join("; "));
+    Plan { status, is_complete: false, reason, message, expired, moves: Vec::new(), look: Look::Never }
 }
 
 /// The status as it begins: as it was, or anew for another certificate. Workloads that were begun for the last certificate and may not be
@@ -120,13 +130,10 @@ fn carried(input: &Input<'_>) -> RolloutStatus {
     let mut status = if old.serial_number == certificate.serial_number {
         old
     } else {
-        // Pods that no rollout has moved may have any of the older ones.
-        let previous = certificate.first_not_after.filter(|_| is_first).or(certificate.previous_not_after);
-        let pending = old.old_not_after.filter(|_| !old.complete).map(|time| time.0);
         RolloutStatus {
             serial_number: certificate.serial_number.clone(),
             urgent: certificate.is_urgent() || old.urgent && !old.complete,
-            old_not_after: previous.into_iter().chain(pending).min().map(Time),
+            old_not_after: old_not_after(input.status, certificate).map(Time),
             begun: old.begun.into_iter().filter(|begun| !begun.passed_over).map(begun_anew).collect(),
             resume_request_handled: old.resume_request_handled,
             ..RolloutStatus::default()
@@ -154,7 +161,7 @@ fn resume(input: &Input<'_>, wanted: &Wanted, status: &mut RolloutStatus) {
         return;
     };
     status.resume_request_handled = Some(request.to_owned());
-    let stuck: Vec<WorkloadReference> = track(input, wanted, status)
+    let stuck: Vec<WorkloadReference> = track(input, wanted.ready_timeout, status)
         .into_iter()
         .filter(|tracked| matches!(tracked.state, State::Stuck(_)))
         .map(|tracked| tracked.workload.reference.clone())
@@ -164,12 +171,12 @@ fn resume(input: &Input<'_>, wanted: &Wanted, status: &mut RolloutStatus) {
     }
 }
 
-fn track<'a>(input: &Input<'a>, wanted: &Wanted, status: &RolloutStatus) -> Vec<Tracked<'a>> {
+fn track<'a>(input: &Input<'a>, ready_timeout: SignedDuration, status: &RolloutStatus) -> Vec<Tracked<'a>> {
     let living = input.found.workloads.iter().filter(|workload| !workload.is_being_deleted);
     living
         .map(|workload| {
             let begun = status.begun.iter().find(|begun| begun.workload == workload.reference).cloned();
-            let tracked = Tracked::new(workload, begun, input.certificate, wanted.ready_timeout, input.now);
+            let tracked = Tracked::new(workload, begun, input.certificate, ready_timeout, input.now);
             let refused = input.found.refused.iter().find(|(refused, _)| *refused == workload.reference);
             tracked.refused(refused.map(|(_, why)| why.as_str()))
         })
@@ -248,9 +255,19 @@ fn fill(status: &mut RolloutStatus, input: &Input<'_>, tracked: &[Tracked<'_>], 
         Gate::Window(next) if waits => next.map(Time),
         _ => None,
     };
-    if let Some(not_movable) = &input.found.not_movable {
-        status.not_movable = not_movable.iter().take(MOST_NAMES).cloned().collect();
+    let updated = tracked.iter().filter_map(|tracked| updated_by_restart_alone(input, tracked.workload));
+    status.updated_by_restart_alone = updated.take(MOST_NAMES).collect();
+    if let Some(outside) = &input.found.outside {
+        let first = |names: &[String]| names.iter().take(MOST_NAMES).cloned().collect();
+        status.not_movable = first(&outside.not_movable);
+        status.not_covered = first(&outside.not_covered);
     }
+}
+
+/// The workload, if the kubelet cannot update all that its running pods have of the Secret, and why.
+fn updated_by_restart_alone(input: &Input<'_>, workload: &Workload) -> Option<String> {
+    let how = workload.uses(&input.certificate.secret_name).updated_by_restart_alone()?;
+    Some(format!("{} ({how})", workload.reference))
 }
 
 fn number(count: usize) -> i64 {
@@ -275,5 +292,7 @@ fn look(input: &Input<'_>, status: &RolloutStatus, tracked: &[Tracked<'_>], gate
         Gate::Open if waits => after(WHILE_MOVING),
         _ => after(WHILE_OTHERS_ACT),
     };
-    Look::At(at)
+    // That it has expired is told in time.
+    let expiry = status.old_not_after.as_ref().map(|old| old.0).filter(|expiry| *expiry > input.now);
+    Look::At(expiry.map_or(at, |expiry| at.min(expiry)))
 }

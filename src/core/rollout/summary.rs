@@ -1,5 +1,7 @@
 //! What the message of a rollout says, and its reason.
 
+use jiff::Timestamp;
+
 use super::{
     Input,
     found::MOST_NAMES,
@@ -17,10 +19,12 @@ pub(super) fn summary(
     status: &RolloutStatus,
     tracked: &[Tracked<'_>],
     gate: Gate,
+    expired: Option<&str>,
 ) -> (bool, Reason, String) {
     let reason = reason(input, tracked, gate);
     let is_complete = reason == Reason::RolloutComplete;
     let mut parts = vec![format!("{} of {} workloads on certificate {}", status.moved, status.workloads, status.serial_number)];
+    parts.extend(expired.map(ToOwned::to_owned));
     parts.extend(stuck(tracked));
     parts.extend(with_names(tracked, "being moved: ", |state| *state == State::Moving));
     parts.extend(with_names(tracked, "another controller keeps taking the change back from ", |state| {
@@ -33,10 +37,9 @@ pub(super) fn summary(
         parts.push(format!("not there: {}", names(input.found.missing.iter().map(ToString::to_string))));
     }
     if !is_complete {
-        parts.extend(waiting(status, gate));
+        parts.extend(waiting(input, status, gate));
     }
-    parts.extend(updated_by_restart_alone(input, tracked));
-    parts.extend(not_movable(status));
+    parts.extend(STANDING.iter().filter_map(|standing| standing.sentence(status)));
     (is_complete, reason, parts.join("; "))
 }
 
@@ -108,7 +111,7 @@ fn change_refused(tracked: &[Tracked<'_>]) -> Option<String> {
 }
 
 /// When it goes on, and when at the latest.
-fn waiting(status: &RolloutStatus, gate: Gate) -> Option<String> {
+fn waiting(input: &Input<'_>, status: &RolloutStatus, gate: Gate) -> Option<String> {
     let next = match gate {
         Gate::Lag(until) => Some(format!("new pods have it from {until} on")),
         Gate::Window(_) => status.next_window.as_ref().map(|next| format!("the next window opens at {}", next.0)),
@@ -120,29 +123,73 @@ fn waiting(status: &RolloutStatus, gate: Gate) -> Option<String> {
         Gate::Suspended => Some("nobody is moved while spec.suspend is true".to_owned()),
         Gate::Open | Gate::Stopped => None,
     };
-    let latest = match (&status.regardless_of_windows_after, &status.old_not_after) {
-        _ if status.urgent => Some("the old certificate may be refused already, so windows do not hold".to_owned()),
-        (Some(regardless), _) => Some(format!("from {} on windows do not hold", regardless.0)),
-        (None, Some(old)) => Some(format!("the old certificate expires at {}", old.0)),
-        (None, None) => None,
+    let has_windows = input.certificate.rollout.windows.is_some();
+    let regardless = status.regardless_of_windows_after.as_ref();
+    let windows = match regardless {
+        _ if status.urgent && has_windows => {
+            Some("the old certificate may be refused already, so windows do not hold".to_owned())
+        }
+        _ if status.urgent => Some("the old certificate may be refused already".to_owned()),
+        _ => regardless.map(|time| format!("windows do not hold from {} on", time.0)),
     };
-    let parts: Vec<String> = [next, latest].into_iter().flatten().collect();
+    let expiry = status.old_not_after.as_ref().filter(|old| old.0 > input.now);
+    let expiry = expiry.map(|old| format!("the old certificate expires at {}", old.0));
+    let parts: Vec<String> = [next, windows, expiry].into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
-/// Workloads in which the kubelet cannot update what running pods have: without this rollout they would keep the old certificate.
-fn updated_by_restart_alone(input: &Input<'_>, tracked: &[Tracked<'_>]) -> Option<String> {
-    let found = tracked.iter().filter_map(|tracked| {
-        let how = tracked.workload.uses(&input.certificate.secret_name).updated_by_restart_alone()?;
-        Some(format!("{} ({how})", tracked.workload.reference))
-    });
-    let found: Vec<String> = found.collect();
-    (!found.is_empty()).then(|| format!("updated by a restart alone: {}", names(found.into_iter())))
+/// That the old certificate has expired, if a workload may still use it, and which.
+pub(super) fn expired(input: &Input<'_>, status: &RolloutStatus, tracked: &[Tracked<'_>]) -> Option<String> {
+    let behind = tracked.iter().filter(|tracked| tracked.state != State::Moved);
+    let behind: Vec<String> = behind.map(|tracked| tracked.workload.reference.to_string()).collect();
+    let expired = has_expired(status.old_not_after.as_ref()?.0, behind.len(), input.now)?;
+    Some(format!("{expired}: {}", names(behind.into_iter())))
 }
 
-pub(super) fn not_movable(status: &RolloutStatus) -> Option<String> {
-    let found = &status.not_movable;
-    (!found.is_empty()).then(|| format!("these use the Secret and cannot be moved: {}", names(found.iter().cloned())))
+/// The same without names, if so many workloads do not have the new one.
+pub(super) fn has_expired(old_not_after: Timestamp, behind: usize, now: Timestamp) -> Option<String> {
+    let workloads = if behind == 1 { "workload" } else { "workloads" };
+    (behind > 0 && old_not_after <= now)
+        .then(|| format!("the old certificate expired at {old_not_after}; {behind} {workloads} may still use it"))
+}
+
+/// What stands in the status until it is another, and is an Event when a name is new.
+pub(super) struct Standing {
+    pub(super) reason: Reason,
+    text: &'static str,
+    names: fn(&RolloutStatus) -> &[String],
+}
+
+pub(super) const STANDING: [Standing; 3] = [
+    Standing {
+        reason: Reason::PodsNotMovable,
+        text: "these use the Secret and cannot be moved: ",
+        names: |status| &status.not_movable,
+    },
+    Standing {
+        reason: Reason::UpdatedByRestartAlone,
+        text: "only a restart updates these, and the rollout restarts them: ",
+        names: |status| &status.updated_by_restart_alone,
+    },
+    Standing {
+        reason: Reason::WorkloadsNotCovered,
+        text: "only a restart updates these, and spec.rollout does not cover them: ",
+        names: |status| &status.not_covered,
+    },
+];
+
+impl Standing {
+    fn sentence(&self, status: &RolloutStatus) -> Option<String> {
+        let found = (self.names)(status);
+        (!found.is_empty()).then(|| format!("{}{}", self.text, names(found.iter().cloned())))
+    }
+
+    /// The sentence, if a name was not in the status before.
+    pub(super) fn news(&self, status: &RolloutStatus, before: Option<&RolloutStatus>) -> Option<String> {
+        let before = before.map(self.names).unwrap_or_default();
+        let is_news = (self.names)(status).iter().any(|name| !before.contains(name));
+        self.sentence(status).filter(|_| is_news)
+    }
 }
 
 fn with_names(tracked: &[Tracked<'_>], text: &str, is: impl Fn(&State) -> bool) -> Option<String> {

@@ -115,6 +115,12 @@ impl Workload {
         matches(selector, &self.labels)
     }
 
+    /// Whether pods with these labels are its own. A selector that cannot be read selects nothing.
+    #[must_use]
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.selector.as_ref().is_some_and(|selector| matches(selector, labels))
+    }
+
     /// Takes its pods out of those of the namespace.
     pub fn take_pods<'a>(&mut self, pods: impl IntoIterator<Item = &'a Pod>) {
         let Some(selector) = &self.selector else { return };

@@ -3,6 +3,8 @@
 
 mod properties;
 mod situations;
+mod strangers;
+mod told;
 mod waves;
 
 use std::collections::BTreeSet;

@@ -113,19 +113,6 @@ fn a_time_of_the_write_far_ahead_holds_nothing_up() {
 }
 
 #[test]
-fn what_cannot_be_moved_and_what_only_a_restart_updates_is_named() {
-    let env = json!({ "containers": [{ "envFrom": [{ "secretRef": { "name": "orders" } }] }] });
-    let mut rolling = Rolling::auto([moved(Workload { pod_spec: env, ..deployment("web") })]);
-    rolling.found.not_movable = Some(vec!["Job migrate".to_owned(), "Pod shell".to_owned()]);
-    let plan = rolling.look();
-    assert!(plan.is_complete);
-    assert!(plan.message.contains("updated by a restart alone: Deployment web (env)"), "{}", plan.message);
-    assert!(plan.message.contains("cannot be moved: Job migrate, Pod shell"), "{}", plan.message);
-    rolling.found.not_movable = None;
-    assert_eq!(rolling.look().status.not_movable.len(), 2, "it was not looked for again");
-}
-
-#[test]
 fn a_workload_that_does_not_exist_is_named_and_holds_nobody_up() {
     let mut rolling = Rolling::new(
         json!({ "workloads": [{ "kind": "Deployment", "name": "web" }, { "kind": "Deployment", "name": "gone" }] }),
@@ -165,34 +152,6 @@ fn what_cannot_be_read_moves_nothing_and_is_named(#[case] rollout: Value, #[case
     let plan = Rolling::new(rollout, [deployment("web")]).look();
     assert_eq!((plan.reason, plan.moves.len(), plan.look), (Reason::InvalidSpec, 0, Look::Never));
     assert!(plan.message.contains(named), "{}", plan.message);
-}
-
-#[test]
-fn jobs_and_pods_of_their_own_that_run_with_the_old_certificate_are_found() {
-    let uses = json!({ "volumes": [{ "name": "v", "secret": { "secretName": "orders" } }] });
-    let object = |name: &str, started: Timestamp, owner: Option<&str>, spec: Value| {
-        let owners: Vec<Value> = owner.map(|kind| json!({ "kind": kind, "controller": true })).into_iter().collect();
-        json!({ "metadata": { "name": name, "ownerReferences": owners }, "spec": spec, "status": { "startTime": started.to_string() } })
-    };
-    let old = NOW - HOUR * 2;
-    let mut ended = object("ended", old, None, uses.clone());
-    ended["status"]["phase"] = json!("Succeeded");
-    let pods = [
-        object("shell", old, None, uses.clone()),
-        object("of-an-operator", old, Some("MongoDB"), uses.clone()),
-        object("new", NOW, None, uses.clone()),
-        object("of-a-deployment", old, Some("ReplicaSet"), uses.clone()),
-        object("of-a-rollout", old, Some("Worker"), uses.clone()),
-        object("uses-nothing", old, None, json!({})),
-        ended,
-    ];
-    let job = |name, started| object(name, started, None, json!({ "template": { "spec": uses.clone() } }));
-    let mut done = job("done", old);
-    done["status"]["conditions"] = json!([{ "type": "Complete", "status": "True" }]);
-    let jobs = [job("migrate", old), job("nightly", NOW), done, json!({}), Value::Null];
-    let certificate = certificate(json!({ "auto": true }));
-    let found = not_movable(&pods, &jobs, &certificate, &["Worker".to_owned()], NOW);
-    assert_eq!(found, ["Job migrate", "Pod of-an-operator", "Pod shell"]);
 }
 
 #[rstest]

@@ -1,0 +1,118 @@
+//! Pods and Jobs that use the Secret and that the rollout does not reach.
+
+use jiff::Timestamp;
+use kube_core::GroupVersionKind;
+use serde_json::Value;
+
+use super::{RolledCertificate, Uses, Workload, workload::texts};
+
+/// Controllers whose pods a change of their own template replaces, and that the operator always serves.
+const SERVED: [&str; 2] = ["StatefulSet", "DaemonSet"];
+
+/// The label of the pods of a Deployment. Its value ends the name of their `ReplicaSet`, after the name of the Deployment.
+const DEPLOYMENT_LABEL: &str = "pod-template-hash";
+
+/// What uses the Secret besides the workloads of the rollout.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// Jobs, Pods, and `ReplicaSet`s of no Deployment that run with an older certificate and cannot be moved, such as `Job migrate`.
+    pub not_movable: Vec<String>,
+    /// Workloads that the rollout does not cover, with a use of the Secret that only a restart updates, such as
+    /// `Deployment web (env)`. They have pods.
+    pub not_covered: Vec<String>,
+}
+
+/// What uses the Secret besides these workloads of the rollout, from all pods and Jobs of the namespace. `kinds` are the kinds that are
+/// moved.
+#[must_use]
+pub fn outside(
+    (pods, jobs): (&[Value], &[Value]),
+    workloads: &[Workload],
+    certificate: &RolledCertificate,
+    kinds: &[GroupVersionKind],
+    now: Timestamp,
+) -> Outside {
+    let usable_from = certificate.usable_from(now);
+    let is_old = |object: &Value| {
+        object["status"]["startTime"]
+            .as_str()
+            .and_then(|time| time.parse().ok())
+            .is_some_and(|time: Timestamp| time < usable_from)
+    };
+    let uses = |pod_spec: &Value| Uses::of(pod_spec, &certificate.secret_name);
+    let jobs = jobs.iter().filter(|job| is_running(job) && is_old(job) && uses(&job["spec"]["template"]["spec"]).any());
+    let mut outside = Outside { not_movable: jobs.map(|job| named("Job", name(job))).collect(), ..Outside::default() };
+    for pod in pods.iter().filter(|pod| is_alive(pod)) {
+        let uses = uses(&pod["spec"]);
+        match owner(pod, workloads, kinds) {
+            Owner::Workload(workload) => {
+                outside.not_covered.extend(uses.updated_by_restart_alone().map(|how| format!("{workload} ({how})")));
+            }
+            Owner::NotMovable(owner) if uses.any() && is_old(pod) => outside.not_movable.push(owner),
+            Owner::NotMovable(_) | Owner::Named => {}
+        }
+    }
+    for names in [&mut outside.not_movable, &mut outside.not_covered] {
+        names.sort();
+        names.dedup();
+    }
+    outside
+}
+
+/// What a pod belongs to.
+enum Owner {
+    /// A workload of the rollout; or a Job, which is named itself. Those of a `CronJob` are Jobs, and its next run has the new certificate.
+    Named,
+    /// A workload of a kind that is moved, and that the rollout does not cover.
+    Workload(String),
+    /// Nothing that can be moved; this is what to name.
+    NotMovable(String),
+}
+
+fn owner(pod: &Value, workloads: &[Workload], kinds: &[GroupVersionKind]) -> Owner {
+    let Some(controller) = controller(pod) else { return Owner::NotMovable(named("Pod", name(pod))) };
+    let (kind, owner) = (controller["kind"].as_str().unwrap_or_default(), controller["name"].as_str().unwrap_or_default());
+    let group = controller["apiVersion"].as_str().and_then(|version| version.split_once('/')).map_or("", |(group, _)| group);
+    let labels = texts(&pod["metadata"]["labels"]);
+    let deployment = labels.get(DEPLOYMENT_LABEL).and_then(|hash| owner.strip_suffix(hash.as_str())?.strip_suffix('-'));
+    let workload = match (group, kind) {
+        ("batch", "Job") => return Owner::Named,
+        ("apps", "ReplicaSet") => deployment.map(|deployment| ("Deployment", deployment)),
+        ("apps", kind) if SERVED.contains(&kind) => Some((kind, owner)),
+        (group, kind) => kinds.iter().any(|known| known.group == group && known.kind == kind).then_some((kind, owner)),
+    };
+    let is_covered = workloads.iter().any(|known| match workload {
+        Some((kind, name)) => known.reference.kind == kind && known.reference.name == name,
+        // Such as the ReplicaSets of a further kind.
+        None => known.selects(&labels),
+    });
+    match workload {
+        _ if is_covered => Owner::Named,
+        Some((kind, name)) => Owner::Workload(named(kind, name)),
+        None if (group, kind) == ("apps", "ReplicaSet") => Owner::NotMovable(named(kind, owner)),
+        None => Owner::NotMovable(named("Pod", name(pod))),
+    }
+}
+
+fn named(kind: &str, name: &str) -> String {
+    format!("{kind} {name}")
+}
+
+fn name(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap_or_default()
+}
+
+fn controller(object: &Value) -> Option<&Value> {
+    object["metadata"]["ownerReferences"].as_array()?.iter().find(|owner| owner["controller"] == true)
+}
+
+fn is_alive(pod: &Value) -> bool {
+    pod["metadata"]["deletionTimestamp"].is_null() && !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+}
+
+fn is_running(job: &Value) -> bool {
+    let has_ended =
+        |condition: &Value| matches!(condition["type"].as_str(), Some("Complete" | "Failed")) && condition["status"] == "True";
+    job["metadata"]["deletionTimestamp"].is_null()
+        && !job["status"]["conditions"].as_array().into_iter().flatten().any(has_ended)
+}
