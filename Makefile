@@ -107,6 +107,11 @@ wave: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The part of it that show
 tenancy: tools ## What tenants may try against others, each attempt beside a neighbour that is served; ends with a table
 	cargo test --test tenancy
 
+.PHONY: reloader
+reloader: tools ## Rollouts beside stakater/Reloader, whose program no target builds: RELOADER=FILE
+	@test -x "$(RELOADER)" || { echo "give RELOADER=FILE, the program of stakater/Reloader"; exit 1; }
+	RELOADER=$(abspath $(RELOADER)) cargo test --test rollout -- --include-ignored reloader
+
 .PHONY: cases
 cases: tools ## What OpenSSL says of CAs of all kinds, and what this operator makes of them; prints a table, then runs the cases on an API server
 	@cargo test --quiet --test cases -- --nocapture --test-threads=1

@@ -4,17 +4,18 @@
 
 use std::{
     fs::{self, File},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use tokio::process::Command;
-use usercert_test_support::control_plane::repository;
+use usercert_test_support::{command::on_path, control_plane::repository};
 
 use crate::{
     page::Places,
-    process::{Conversation, Ended, find, run, run_within},
-    stage::Stage,
+    process::{Conversation, Ended, find, in_pod, is_root, run, run_within},
+    stage::{Entries, Stage},
     volume::Volume,
 };
 
@@ -95,6 +96,7 @@ impl Program {
         let code = places.block(&format!("{}.md", language.name()), &mark);
         fs::write(program.folder.join(file), format!("{before}{code}")).unwrap();
         program.command = program.build(language).await?;
+        program.let_everybody_read().await;
         Ok(program)
     }
 
@@ -104,12 +106,13 @@ impl Program {
         let code = program.places((5432, port)).block("postgresql.md", "java tested");
         fs::write(program.folder.join("ConnectPostgreSql.java"), code).unwrap();
         program.command = program.java("PostgreSqlProgram").await?;
+        program.let_everybody_read().await;
         Ok(program)
     }
 
     /// A folder with the language's files and an empty volume. It stays between runs, so that nothing is fetched or compiled twice.
     fn prepare(stage: &Stage, language: Language, name: &str) -> Self {
-        let folder = repository().join("target/databases").join(name);
+        let folder = programs().join(name);
         fs::create_dir_all(&folder).unwrap();
         let turn = File::create(folder.join("turn")).unwrap();
         turn.lock().unwrap();
@@ -125,16 +128,34 @@ impl Program {
         Places { secret: self.volume.path(), server_ca: &self.server_ca, ports }
     }
 
-    /// Starts it.
-    pub fn start(&self) -> Conversation {
-        Conversation::start(Command::new(&self.command[0]).args(&self.command[1..]).current_dir(&self.folder))
+    /// As the process of a Pod.
+    fn command(&self) -> Command {
+        let mut command = in_pod(&self.command[0]);
+        command.args(&self.command[1..]).current_dir(&self.folder);
+        command
     }
 
-    /// Starts it, and ends it after its first answer.
+    /// Starts it.
+    pub fn start(&self) -> Conversation {
+        Conversation::start(&mut self.command())
+    }
+
+    /// Starts it, and ends it after its first answer: what it said, or what it said of errors.
     pub async fn once(&self) -> String {
-        let mut command = Command::new(&self.command[0]);
-        let ended = run(command.args(&self.command[1..]).current_dir(&self.folder), "").await;
-        ended.stdout.lines().next().unwrap_or_else(|| panic!("it said nothing: {}", ended.stderr)).to_owned()
+        let ended = run(&mut self.command(), "").await;
+        ended.stdout.lines().next().map_or(ended.stderr, ToOwned::to_owned)
+    }
+
+    /// Asserts that a Pod without the `fsGroup` that the pages ask for could not read these files, and that the program says so.
+    ///
+    /// Without root it is the user of the tests that reads them, and owns them.
+    pub async fn assert_needs_the_group(&mut self, entries: &Entries) {
+        if is_root() {
+            self.volume.set_mode(0o400);
+            self.volume.update(entries);
+            let said = self.once().await;
+            assert!(["ermission denied", "EACCES", "AccessDenied"].iter().any(|words| said.contains(words)), "{said}");
+        }
     }
 
     async fn build(&self, language: Language) -> Result<Vec<String>, String> {
@@ -148,10 +169,15 @@ impl Program {
     }
 
     async fn python(&self) -> Result<Vec<String>, String> {
-        needed("python3", "Python 3.9 or newer with venv (Debian: python3-venv)")?;
-        let python = self.path("venv/bin/python");
-        self.fetch("requirements.txt", &self.folder.join("venv"), async || {
-            self.tool("python3", &["-m", "venv", "venv"]).await?;
+        let needs = "Python 3.9 or newer with venv, which a Pod's user may run (Debian: python3-venv)";
+        // An interpreter in somebody's home is for that one alone.
+        let interpreter = runnable("python3", &["-c", "import ensurepip, venv"], needs).await?.display().to_string();
+        let (environment, python) = (self.folder.join("venv"), self.path("venv/bin/python"));
+        if environment.exists() && !runs_in_pod(Path::new(&python), &["--version"]).await {
+            fs::remove_dir_all(&environment).unwrap();
+        }
+        self.fetch("requirements.txt", &environment, async || {
+            self.tool(&interpreter, &["-m", "venv", "venv"]).await?;
             self.tool(&python, &["-m", "pip", "install", "-q", "--require-hashes", "-r", "requirements.txt"]).await
         })
         .await?;
@@ -161,7 +187,8 @@ impl Program {
     async fn node(&self) -> Result<Vec<String>, String> {
         let needs = "Node.js 20.19 or newer with npm";
         needed("npm", needs)?;
-        let version = run(Command::new(needed("node", needs)?).arg("--version"), "").await.stdout;
+        let node = runnable("node", &["--version"], needs).await?;
+        let version = run(in_pod(&node).arg("--version"), "").await.stdout;
         let mut parts = version.trim().trim_start_matches('v').split('.').map(|part| part.parse().unwrap_or(0_u32));
         if (parts.next(), parts.next()) < (Some(20), Some(19)) {
             return Err(format!("{needs} (here is {})", version.trim()));
@@ -170,7 +197,7 @@ impl Program {
             self.tool("npm", &["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).await
         })
         .await?;
-        Ok(vec!["node".to_owned(), "program.mjs".to_owned()])
+        Ok(vec![node.display().to_string(), "program.mjs".to_owned()])
     }
 
     async fn go(&self) -> Result<Vec<String>, String> {
@@ -189,11 +216,11 @@ impl Program {
 
     async fn java(&self, class: &str) -> Result<Vec<String>, String> {
         let needs = "a JDK of version 17 or newer and Maven (Debian: default-jdk-headless, maven)";
-        for program in ["java", "javac", "mvn"] {
+        for program in ["javac", "mvn"] {
             needed(program, needs)?;
         }
-        // One copy of the drivers for both programs.
-        let jars = repository().join("target/databases/jars");
+        let java = runnable("java", &["-version"], needs).await?.display().to_string();
+        let jars = jars();
         self.fetch("jars.sha256", &jars, async || {
             let output = format!("-DoutputDirectory={}", jars.display());
             self.tool("mvn", &["-q", "-B", "dependency:copy-dependencies", &output]).await
@@ -207,7 +234,15 @@ impl Program {
         self.compiler("javac", &["-cp", &class_path, &format!("{class}.java"), &format!("Connect{connect}")]).await;
         // Without a library for its log the driver warns of that alone.
         let quiet = "-Djava.util.logging.config.file=/dev/null";
-        Ok(["java", quiet, "-cp", &class_path, class].map(ToOwned::to_owned).to_vec())
+        Ok([&java, quiet, "-cp", &class_path, class].map(ToOwned::to_owned).to_vec())
+    }
+
+    /// Whatever the umask of the tests is. The volume is empty yet.
+    async fn let_everybody_read(&self) {
+        fs::set_permissions(programs(), fs::Permissions::from_mode(0o755)).unwrap();
+        for folder in [&self.folder, &jars()].into_iter().filter(|folder| folder.exists()) {
+            run(Command::new("chmod").args(["-R", "go+rX"]).arg(folder), "").await.expect_success();
+        }
     }
 
     fn path(&self, name: &str) -> String {
@@ -251,6 +286,35 @@ impl Program {
         fs::write(done, wanted).unwrap();
         Ok(())
     }
+}
+
+/// Where the programs are: in a folder that a Pod's user may enter.
+fn programs() -> PathBuf {
+    let here = repository().join("target/databases");
+    let may_enter = |folder: &Path| fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
+    if !is_root() || here.ancestors().skip(1).filter(|folder| folder.exists()).all(may_enter) {
+        return here;
+    }
+    std::env::temp_dir().join("usercert-operator-databases")
+}
+
+/// One copy of the drivers for Java, for all programs.
+fn jars() -> PathBuf {
+    programs().join("jars")
+}
+
+/// The first program of this name on the PATH with which a Pod's user can do this.
+async fn runnable(program: &str, arguments: &[&str], needs: &str) -> Result<PathBuf, String> {
+    for file in on_path(program) {
+        if runs_in_pod(&file, arguments).await {
+            return Ok(file);
+        }
+    }
+    Err(needs.to_owned())
+}
+
+async fn runs_in_pod(program: &Path, arguments: &[&str]) -> bool {
+    run(in_pod(program).args(arguments), "").await.success
 }
 
 fn needed(program: &str, needs: &str) -> Result<PathBuf, String> {

@@ -109,7 +109,7 @@ async fn log_in(stage: &'static Stage, language: Language, way: Way, title: &str
         Way::Rereading => format!("{}-rereading", language.name()),
     };
     let name = name.as_str();
-    let place = Place::set(stage, language, way, name).await?;
+    let mut place = Place::set(stage, language, way, name).await?;
     let first = stage.certificate(name, place.spec()).await;
     place.program.volume.update(&first);
     let mut client = place.program.start();
@@ -154,6 +154,8 @@ async fn log_in(stage: &'static Stage, language: Language, way: Way, title: &str
     place.assert_refused(&stage.refused.expired, &second, &[Refusal::Expired]).await;
     // The server names its CA, and some drivers show no certificate then, because theirs is of another.
     place.assert_refused(&stage.refused.other_ca, &second, &[Refusal::UnknownIssuer, Refusal::NoCertificate]).await;
+
+    place.program.assert_needs_the_group(&second).await;
 
     let measured = if reads_once { "reads once" } else { "reads per connection" };
     assert_documented(title, measured);

@@ -110,7 +110,7 @@ pub async fn psql(stage: &'static Stage) -> Result<(), String> {
 /// The JDBC driver logs in as the page says.
 pub async fn jdbc(stage: &'static Stage) -> Result<(), String> {
     let server = start(stage).await?;
-    let program = Program::jdbc(stage, server.port).await?;
+    let mut program = Program::jdbc(stage, server.port).await?;
     let first = stage.certificate("jdbc", json!({ "username": "orders", "formats": [{ "type": "PKCS8DER" }] })).await;
     program.volume.update(&first);
     let mut client = program.start();
@@ -135,6 +135,7 @@ pub async fn jdbc(stage: &'static Stage) -> Result<(), String> {
     server.until_logged(before + 1, NOT_VERIFIED).await;
     program.volume.update(&second);
     assert_eq!(client.ask("the right one again").await, serial_number(&second).to_string());
+    program.assert_needs_the_group(&second).await;
     page::assert_documented("PostgreSQL's JDBC driver", "reads per connection");
     stage.record(Row {
         client: "JDBC for PostgreSQL".to_owned(),

@@ -14,6 +14,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
+use usercert_test_support::command::on_path;
 
 /// The user of a Pod, and its `fsGroup`.
 const POD_USER: u32 = 65532;
@@ -118,16 +119,10 @@ impl Conversation {
     }
 }
 
-/// A program of the system, where the PATH or one of these folders has it.
+/// A program of the system, where one of these folders or the PATH has it.
 pub fn find(program: &str, folders: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path);
-    folders
-        .iter()
-        .map(|folder| Path::new(folder).to_owned())
-        .chain(on_path)
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
+    let in_folders = folders.iter().map(|folder| Path::new(folder).join(program)).find(|file| file.is_file());
+    in_folders.or_else(|| on_path(program).into_iter().next())
 }
 
 /// A port of loopback that is free now.

@@ -1,12 +1,6 @@
 //! The cluster with its node, the stand-in for Atlas that Pods can reach, and the commands of an administrator.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::PathBuf,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::{fs, net::SocketAddr, path::PathBuf, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
@@ -123,16 +117,4 @@ fn build_images(operator: &std::path::Path, consumer: &std::path::Path) -> Resul
     let images =
         [(CONSUMER_IMAGE.to_owned(), consumer_config(&[])), (node::PAUSE_IMAGE.to_owned(), consumer_config(&["pause"]))];
     image::build(&consumers.join("secret-reader"), &images, consumer).map(|_| ())
-}
-
-/// Asks again, five times a second, until there is an answer.
-pub async fn until<T>(what: &str, seconds: u64, mut question: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
-    let started = Instant::now();
-    loop {
-        if let Some(answer) = question().await? {
-            return Ok(answer);
-        }
-        ensure!(started.elapsed().as_secs() < seconds, "not within {seconds} seconds: {what}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::{Value, json};
+use usercert_test_support::command::until;
 
-use crate::cluster::{CONSUMER_IMAGE, Cluster, SHOP, until};
+use crate::cluster::{CONSUMER_IMAGE, Cluster, SHOP};
 
 /// The Secret of the certificate from Atlas, and the one of the certificate from the CA: those of the examples.
 pub const ATLAS_SECRET: &str = "orders-mongodb";

@@ -12,9 +12,9 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::json;
-use usercert_test_support::control_plane::repository;
+use usercert_test_support::{command::until, control_plane::repository};
 
-use crate::cluster::{Cluster, OPERATOR_NAMESPACE, until};
+use crate::cluster::{Cluster, OPERATOR_NAMESPACE};
 
 pub const RELEASE: &str = "usercert-operator";
 

@@ -16,11 +16,12 @@ use tokio::sync::Notify;
 use usercert_operator::api::DatabaseUserCertificate;
 use usercert_test_support::{
     atlas::{Fault, Point},
+    command::until,
     node::Isolated,
 };
 
 use crate::{
-    cluster::{ATLAS_USER, Cluster, until},
+    cluster::{ATLAS_USER, Cluster},
     consumers::{self, ATLAS_SECRET, CA_SECRET, Sighting},
     operator,
     report::Report,

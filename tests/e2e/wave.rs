@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
 use usercert_operator::api::DatabaseUserCertificate;
+use usercert_test_support::command::until;
 
 use crate::{
-    cluster::{Cluster, until},
+    cluster::Cluster,
     consumers::{self, CA_SECRET, Workload},
     operator,
     scenario::renewed,

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     api::{DatabaseUserCertificate, ObjectKey},
     decide::pass::{End, Found, Next, Pass, PassError, Purpose, Step},
+    layout::take_over_from_reloader,
     status::report_unreadable,
 };
 
@@ -94,7 +95,7 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
     }
 }
 
-/// The object as a pass may work on it. `None` if the spec cannot be read, unless a certificate waits to be saved: then under the
+/// The object as a pass works on it: with what is added to the template of its Secret. `None` if the spec cannot be read, unless a certificate waits to be saved: then under the
 /// Secret name and the deletion policy of that time. The policy matters only where the Secret is created: that of a Secret which is there is
 /// not changed for a spec that cannot be read.
 fn workable(context: &Context, mut object: Received<DatabaseUserCertificate>) -> Option<Received<DatabaseUserCertificate>> {
@@ -102,6 +103,9 @@ fn workable(context: &Context, mut object: Received<DatabaseUserCertificate>) ->
         let kept = context.memory.kept(&ObjectKey::of(&object), &object.uid().unwrap_or_default())?;
         object.spec.secret_name = Some(kept.secret_name);
         object.spec.deletion_policy = kept.deletion_policy;
+    }
+    if context.settings.rollout_kinds.is_some() {
+        take_over_from_reloader(&mut object.spec);
     }
     Some(object)
 }

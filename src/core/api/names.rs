@@ -65,6 +65,13 @@ pub const SERIAL_NUMBERS_ANNOTATION: &str = "usercert.dev/serial-numbers";
 /// become ready. That workload is not waited for any more.
 pub const RESUME_ROLLOUT_ANNOTATION: &str = "usercert.dev/resume-rollout";
 
+/// Annotation of stakater/Reloader. On a Secret, with the value `true`, it has Reloader restart nobody when the Secret changes.
+pub const RELOADER_IGNORE_ANNOTATION: &str = "reloader.stakater.com/ignore";
+
+/// Annotation of stakater/Reloader on a workload or its pod template: the Secrets that have it restarted, separated by commas. Reloader takes
+/// each for a regular expression.
+pub const RELOADER_SECRETS_ANNOTATION: &str = "secret.reloader.stakater.com/reload";
+
 /// Key of a TLS Secret: the certificate, then intermediates.
 pub const TLS_CERTIFICATE: &str = "tls.crt";
 /// Key of a TLS Secret: the private key, PKCS#8.

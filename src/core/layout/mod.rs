@@ -10,6 +10,7 @@
 mod entries;
 mod previous;
 mod record;
+mod reloader;
 #[cfg(test)]
 mod tests;
 
@@ -18,3 +19,4 @@ pub use entries::{
 };
 pub use previous::{FormerPair, former_pair};
 pub use record::{LayoutRecord, digest};
+pub use reloader::take_over_from_reloader;

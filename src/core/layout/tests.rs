@@ -231,3 +231,35 @@ fn a_connection_adds_its_entries_with_copies_of_others(#[case] ca_certificate: O
     assert!(!digest(&spec).is_empty());
     assert!(LayoutRecord::of(&spec, &found).entries.contains("uri"), "what is not asked for any more can be taken away");
 }
+
+#[rstest]
+#[case::all_its_workloads(json!({ "rollout": { "auto": true } }), Some("true"))]
+#[case::the_users_own_value_wins(
+    json!({ "rollout": { "auto": true }, "secretTemplate": { "annotations": { "reloader.stakater.com/ignore": "false" } } }),
+    Some("false"),
+)]
+#[case::beside_other_annotations(
+    json!({ "rollout": { "auto": true }, "secretTemplate": { "annotations": { "team": "shop" } } }),
+    Some("true"),
+)]
+#[case::some_workloads(json!({ "rollout": { "workloads": [{ "kind": "Deployment", "name": "web" }] } }), None)]
+#[case::selected_workloads(json!({ "rollout": { "selector": { "matchLabels": { "app": "web" } } } }), None)]
+#[case::no_rollout(json!({}), None)]
+fn reloader_is_told_to_ignore_a_secret_whose_workloads_the_operator_restarts(
+    #[case] asked_for: Value,
+    #[case] told: Option<&str>,
+) {
+    let plain = spec(&asked_for);
+    let mut spec = plain.clone();
+    take_over_from_reloader(&mut spec);
+    let annotations = spec.secret_template.clone().unwrap_or_default().annotations;
+    assert_eq!(annotations.get("reloader.stakater.com/ignore").map(String::as_str), told);
+    // What is added is written to a Secret that is there, and taken away when it is asked for no more.
+    let is_added = plain.secret_template != spec.secret_template;
+    assert_eq!(digest(&plain) != digest(&spec), is_added);
+    let record = LayoutRecord::of(&spec, &BTreeMap::new());
+    assert_eq!(record.annotations.contains("reloader.stakater.com/ignore"), told.is_some());
+    let once = spec.clone();
+    take_over_from_reloader(&mut spec);
+    assert_eq!(spec, once, "a second time changes nothing");
+}

@@ -113,13 +113,15 @@ impl RolledCertificate {
         )
     }
 
-    /// Whether the workload follows this certificate.
+    /// Whether the workload follows this certificate. With `auto` that is each workload that uses the Secret. It is also each that names it to
+    /// Reloader, because with `auto` [Reloader restarts nobody](crate::layout::take_over_from_reloader).
     #[must_use]
     pub fn covers(&self, workload: &Workload) -> bool {
         let Rollout { workloads, selector, auto, .. } = &self.rollout;
         let is_named = workloads.iter().flatten().any(|reference| *reference == workload.reference);
         let is_selected = selector.as_ref().is_some_and(|selector| workload.has_labels_of(selector));
-        is_named || is_selected || *auto == Some(true) && workload.uses(&self.secret_name).any()
+        let uses_it = || workload.uses(&self.secret_name).any() || workload.named_to_reloader.contains(&self.secret_name);
+        is_named || is_selected || *auto == Some(true) && uses_it()
     }
 }
 

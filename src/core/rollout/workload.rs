@@ -8,7 +8,10 @@ use kube_core::{Selector, SelectorExt};
 use serde_json::Value;
 
 use super::{Readiness, RolledCertificate, SerialNumbers, Uses, readiness};
-use crate::api::{WorkloadReference, names::SERIAL_NUMBERS_ANNOTATION};
+use crate::api::{
+    WorkloadReference,
+    names::{RELOADER_SECRETS_ANNOTATION, SERIAL_NUMBERS_ANNOTATION},
+};
 
 /// Who replaces the pods of a workload when its template changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +43,8 @@ pub struct Workload {
     pub serial_numbers: SerialNumbers,
     /// `spec` of its pod template.
     pub pod_spec: Value,
+    /// The Secrets that its annotation for Reloader names: it may read them through the API. A pattern stays what it is, and names none.
+    pub named_to_reloader: Vec<String>,
     /// Which labels its pods have.
     pub selector: Option<LabelSelector>,
     /// How many pods it has, as its status says.
@@ -87,6 +92,7 @@ impl Workload {
             is_being_deleted: !metadata["deletionTimestamp"].is_null(),
             serial_numbers: annotation.map(SerialNumbers::parse).unwrap_or_default(),
             pod_spec: template["spec"].clone(),
+            named_to_reloader: [metadata, &template["metadata"]].into_iter().flat_map(named_to_reloader).collect(),
             selector: serde_json::from_value(object["spec"]["selector"].clone()).ok(),
             pod_count: count.unwrap_or(0),
             readiness: readiness(api_version, kind, object),
@@ -185,6 +191,11 @@ fn ran_since(status: &Value) -> Option<Timestamp> {
         [&now["running"], &now["terminated"], &before["terminated"]].map(|run| time(&run["startedAt"]))
     });
     runs.flatten().min()
+}
+
+fn named_to_reloader(metadata: &Value) -> impl Iterator<Item = String> {
+    let names = metadata["annotations"][RELOADER_SECRETS_ANNOTATION].as_str().unwrap_or_default().split(',');
+    names.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
 fn time(value: &Value) -> Option<Timestamp> {

@@ -2,6 +2,7 @@
 //! Kubernetes control plane on loopback, with a real node where one can run.
 
 pub mod atlas;
+pub mod command;
 pub mod control_plane;
 pub mod evidence;
 pub mod fault_proxy;

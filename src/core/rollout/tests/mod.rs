@@ -54,6 +54,7 @@ fn deployment(name: &str) -> Workload {
         is_being_deleted: false,
         serial_numbers: SerialNumbers::default(),
         pod_spec: json!({ "volumes": [{ "name": "v", "secret": { "secretName": "orders" } }] }),
+        named_to_reloader: Vec::new(),
         selector: None,
         pod_count: 1,
         readiness: Readiness::Ready,

@@ -145,6 +145,20 @@ fn auto_passes_by_what_does_not_use_the_secret() {
 }
 
 #[rstest]
+#[case::on_the_workload("a, orders", "", true)]
+#[case::on_its_pods("", "orders", true)]
+#[case::another_secret("orders-db", "payments", false)]
+#[case::no_secret("", "", false)]
+fn auto_finds_what_names_the_secret_to_reloader(#[case] on_workload: &str, #[case] on_pods: &str, #[case] expected: bool) {
+    let annotated = |names: &str| json!({ "name": "web", "annotations": { "secret.reloader.stakater.com/reload": names } });
+    let template = json!({ "metadata": annotated(on_pods), "spec": {} });
+    let object = json!({ "metadata": annotated(on_workload), "spec": { "template": template } });
+    let workload = Workload::read("apps/v1", "Deployment", &object).unwrap();
+    assert_eq!(certificate(json!({ "auto": true })).covers(&workload), expected);
+    assert!(!certificate(json!({ "selector": { "matchLabels": { "app": "web" } } })).covers(&workload));
+}
+
+#[rstest]
 #[case(json!({ "auto": true, "readyTimeout": "10 minutes" }), "readyTimeout")]
 #[case(json!({ "auto": true, "ignoreWindowsBefore": "soon" }), "ignoreWindowsBefore")]
 #[case(json!({ "auto": true, "windows": [{ "from": "22:00", "to": "04:00", "timeZone": "Mars/Olympus" }] }), "Mars/Olympus")]

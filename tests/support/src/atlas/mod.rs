@@ -3,8 +3,10 @@
 //! It behaves as the recorded answers of the real one do, down to the digest challenge, the JSON media type on a PEM body and
 //! the certificates that outlive their user; and it keeps a ledger of what it minted, the oracle of the tests.
 
+mod answer;
 mod bucket;
 mod certificate;
+mod certs;
 mod digest;
 mod fault;
 mod ledger;

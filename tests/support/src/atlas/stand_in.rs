@@ -13,8 +13,9 @@ use tokio::{net::TcpListener, task::AbortHandle};
 use super::{
     Fault, KeyPool, LoggedRequest, Mint, Point, RateLimit, Refusal, StandInConfig, X509Type,
     certificate::{self, Order},
+    certs::common_name,
     digest::Nonces,
-    server::{accept, common_name},
+    server::accept,
     state::{State, lock},
     token::{Account, Tokens},
 };

@@ -4,13 +4,14 @@ use std::{
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use usercert_test_support::{
+    command::{run, until},
     control_plane::{ControlPlane, Supervised, repository, tool},
     node,
 };
@@ -98,7 +99,7 @@ impl Demo {
             "--private-key=your-private-key".to_owned(),
         ];
         let process = Supervised::spawn(&beside_us("atlas-stand-in")?, &arguments, &[], &log)?;
-        let url = until("the stand-in listens", 120, || {
+        let url = told_until("the stand-in listens", 120, async || {
             let text = fs::read_to_string(&log).unwrap_or_default();
             Ok(text.split_whitespace().find(|word| word.starts_with("http://")).map(ToOwned::to_owned))
         })
@@ -202,7 +203,8 @@ impl Demo {
         let serial = || self.quiet(&["get", "databaseusercertificate", name, "-o", "jsonpath={.status.serialNumber}"]);
         let before = serial()?;
         self.kubectl(&["annotate", "--overwrite", "databaseusercertificate", name, "usercert.dev/renew-requested-at=now"])?;
-        let after = until("the certificate is renewed", 60, || Ok(Some(serial()?).filter(|serial| *serial != before))).await?;
+        let renewed = async || Ok(Some(serial()?).filter(|serial| *serial != before));
+        let after = told_until("the certificate is renewed", 60, renewed).await?;
         println!("  serial number before: {before}\n  serial number after:  {after}");
         self.kubectl(&["events", "--for", &format!("databaseusercertificate/{name}")]).map(|_| ())
     }
@@ -251,16 +253,7 @@ impl Demo {
 
     fn output(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let path = if program == "openssl" { PathBuf::from(program) } else { tool(program)? };
-        let output = Command::new(&path)
-            .args(arguments)
-            .env("KUBECONFIG", &self.kubeconfig)
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| format!("could not run {}", path.display()))?;
-        if !output.status.success() {
-            bail!("{program} {arguments:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+        run(Command::new(path).args(arguments).env("KUBECONFIG", &self.kubeconfig))
     }
 }
 
@@ -276,22 +269,9 @@ async fn told<T>(what: &str, work: impl Future<Output = T>) -> T {
     }
 }
 
-/// Asks again until there is an answer; tells of it when it takes long.
-async fn until<T>(what: &str, seconds: u64, question: impl Fn() -> Result<Option<T>>) -> Result<T> {
-    let started = Instant::now();
-    let mut told = 0;
-    loop {
-        if let Some(answer) = question()? {
-            return Ok(answer);
-        }
-        let waited = started.elapsed().as_secs();
-        ensure!(waited < seconds, "not within {seconds} seconds: {what}");
-        if waited >= told + 2 {
-            told = waited;
-            println!("  waiting until {what} ({waited} s)");
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+/// Asks again until there is an answer, and tells of it.
+async fn told_until<T>(what: &str, seconds: u64, question: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    told(what, until(what, seconds, question)).await
 }
 
 /// A program that was built together with this one.

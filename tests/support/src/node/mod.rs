@@ -13,13 +13,15 @@ pub mod network;
 
 use std::{
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::control_plane::{ControlPlane, Place, START_LIMIT, Supervised, tool};
+use crate::{
+    command::{on_path, run},
+    control_plane::{ControlPlane, Place, START_LIMIT, Supervised, tool},
+};
 
 pub use containerd::PAUSE_IMAGE;
 pub use isolation::{Isolated, isolated};
@@ -106,20 +108,12 @@ fn scheduler(directory: &Path, control_plane: &ControlPlane) -> Result<Supervise
 
 /// A program of the system. Those of the administrator are not on everybody's PATH.
 fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
-    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
+    let further = ["/usr/sbin", "/sbin"].map(|folder| Path::new(folder).join(name));
+    on_path(name).into_iter().chain(further).find(|program| program.is_file())
 }
 
 fn program(name: &str) -> Result<PathBuf> {
     find(name).with_context(|| format!("{name} is missing"))
-}
-
-/// Runs a command to its end, and gives what it printed.
-fn run(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("could not run {command:?}"))?;
-    ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// Asks again until the answer is yes, or the process has ended, or the time is over.

@@ -1,0 +1,42 @@
+//! Programs of the system, and answers that are waited for.
+
+use std::{
+    env,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+/// The programs of this name on the PATH, in its order.
+#[must_use]
+pub fn on_path(name: &str) -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).map(|folder| folder.join(name)).filter(|program| program.is_file()).collect()
+}
+
+/// Runs a command without input to its end, and gives what it printed.
+///
+/// # Errors
+/// It cannot be run, or fails.
+pub fn run(command: &mut Command) -> Result<String> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("could not run {command:?}"))?;
+    ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Asks again, five times a second, until there is an answer.
+///
+/// # Errors
+/// The question fails, or has no answer within so many seconds.
+pub async fn until<T>(what: &str, seconds: u64, mut question: impl AsyncFnMut() -> Result<Option<T>>) -> Result<T> {
+    let started = Instant::now();
+    loop {
+        if let Some(answer) = question().await? {
+            return Ok(answer);
+        }
+        ensure!(started.elapsed().as_secs() < seconds, "not within {seconds} seconds: {what}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
