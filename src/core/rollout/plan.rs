@@ -64,11 +64,9 @@ pub enum Look {
 /// keep track of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// What the status says.
+    /// What the status says, and in it whether all is done.
     pub status: RolloutStatus,
-    /// Whether all is done.
-    pub is_complete: bool,
-    /// Why it is or is not.
+    /// Why all is done or is not.
     pub reason: Reason,
     /// The numbers, and the names that matter.
     pub message: String,
@@ -87,14 +85,9 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let wanted = match Wanted::read(input, &mut status) {
         Ok(wanted) => wanted,
         Err(InvalidSpec(message)) => {
-            return Plan {
-                status,
-                is_complete: false,
-                reason: Reason::InvalidSpec,
-                message,
-                moves: Vec::new(),
-                look: Look::Never,
-            };
+            // What was complete for another spec may not be so for this one.
+            status.complete = false;
+            return Plan { status, reason: Reason::InvalidSpec, message, moves: Vec::new(), look: Look::Never };
         }
     };
     resume(input, &wanted, &mut status);
@@ -108,7 +101,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let (is_complete, reason, message) = summary(input, &status, &tracked, gate);
     status.complete = is_complete;
     let look = look(input, &status, &tracked, gate, &moves);
-    Plan { status, is_complete, reason, message, moves, look }
+    Plan { status, reason, message, moves, look }
 }
 
 /// The status as it begins: as it was, or anew for another certificate. Workloads that were begun for the last certificate and may not be

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod properties;
+mod rest;
 mod situations;
 mod waves;
 
@@ -79,13 +80,14 @@ struct Rolling {
     found: Found,
     status: Option<RolloutStatus>,
     resume: Option<&'static str>,
+    generation: i64,
     now: Timestamp,
 }
 
 impl Rolling {
     fn new(rollout: Value, workloads: impl IntoIterator<Item = Workload>) -> Self {
         let found = Found { workloads: workloads.into_iter().collect(), ..Found::default() };
-        Self { certificate: certificate(rollout), others: Vec::new(), found, status: None, resume: None, now: NOW }
+        Self { certificate: certificate(rollout), others: Vec::new(), found, status: None, resume: None, generation: 1, now: NOW }
     }
 
     fn auto(workloads: impl IntoIterator<Item = Workload>) -> Self {
@@ -98,7 +100,7 @@ impl Rolling {
             certificate: &self.certificate,
             others: &self.others,
             objects: &objects,
-            generation: Some(1),
+            generation: Some(self.generation),
             resume: self.resume,
             status: self.status.as_ref(),
             found: &self.found,

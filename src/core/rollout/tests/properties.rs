@@ -242,7 +242,7 @@ impl World {
         for _ in 0..1000 {
             self.look(None);
             let plan = self.rolling.plan();
-            if plan.is_complete {
+            if plan.status.complete {
                 return;
             }
             let Look::At(next) = plan.look else { panic!("it is not complete, and nobody looks again: {}", plan.message) };
@@ -282,6 +282,6 @@ proptest! {
         world.come_to_the_end();
         prop_assert!(world.rolling.now > NOW);
         prop_assert!(world.rolling.now < NOW + HOUR * hours_left);
-        prop_assert!(world.rolling.plan().is_complete);
+        prop_assert!(world.rolling.plan().status.complete);
     }
 }

@@ -78,7 +78,7 @@ fn each_situation_is_decided(#[case] workload: Workload, #[case] expected: Becom
     };
     // A move is told once it was made.
     assert_eq!(plan.reason, reason, "{}", plan.message);
-    assert_eq!(plan.look == Look::Never, plan.is_complete);
+    assert_eq!(plan.look == Look::Never, plan.status.complete);
 }
 
 #[rstest]
@@ -118,7 +118,7 @@ fn what_cannot_be_moved_and_what_only_a_restart_updates_is_named() {
     let mut rolling = Rolling::auto([moved(Workload { pod_spec: env, ..deployment("web") })]);
     rolling.found.not_movable = Some(vec!["Job migrate".to_owned(), "Pod shell".to_owned()]);
     let plan = rolling.look();
-    assert!(plan.is_complete);
+    assert!(plan.status.complete);
     assert!(plan.message.contains("updated by a restart alone: Deployment web (env)"), "{}", plan.message);
     assert!(plan.message.contains("cannot be moved: Job migrate, Pod shell"), "{}", plan.message);
     rolling.found.not_movable = None;
