@@ -14,6 +14,7 @@ mod kstatus;
 mod kubelet;
 mod others;
 mod rest;
+mod scale;
 mod schema;
 mod stage;
 mod waves;

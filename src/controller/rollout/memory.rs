@@ -5,13 +5,17 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::LONGEST_REST;
 use crate::{
     api::{ObjectKey, WorkloadReference},
+    rollout_rules::{Awaited, Pod, Workload},
     runtime::Metrics,
 };
+
+/// The pods of a workload that does not change are asked for this often.
+const PODS_ARE_ASKED_FOR_EVERY: SignedDuration = SignedDuration::from_mins(10);
 
 /// What a look depends on. If it changes, the rest ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,67 @@ struct Rest {
     until: Timestamp,
     behind: i64,
     refusals: Refusals,
+    seen: Seen,
+}
+
+/// What the last looks have seen, so that the next ones need not ask for it.
+#[derive(Clone, Default)]
+pub(super) struct Seen {
+    pub(super) pods: SeenPods,
+    pub(super) awaited: Option<Glance>,
+}
+
+/// The workloads at which a glance is enough.
+#[derive(Clone)]
+pub(super) struct Glance {
+    pub(super) awaited: Awaited,
+    /// When all workloads were looked at.
+    pub(super) looked: Timestamp,
+    /// For how long the rollout rests while nothing changes.
+    pub(super) rest: SignedDuration,
+    pub(super) behind: i64,
+}
+
+/// The pods of workloads, as they were seen last.
+#[derive(Clone, Default)]
+pub(super) struct SeenPods(BTreeMap<WorkloadReference, PodsOfWorkload>);
+
+#[derive(Clone)]
+struct PodsOfWorkload {
+    uid: String,
+    resource_version: String,
+    asked: Timestamp,
+    pods: Option<Vec<Pod>>,
+}
+
+impl SeenPods {
+    /// Notes the pods of a workload, which were asked for just now.
+    pub(super) fn note(&mut self, workload: &Workload, now: Timestamp) {
+        let Workload { uid, resource_version, pods, .. } = workload.clone();
+        self.0.insert(workload.reference.clone(), PodsOfWorkload { uid, resource_version, asked: now, pods });
+    }
+
+    /// Gives a workload the pods that were seen of it. False if its pods may have changed since: when they do, so does its status.
+    pub(super) fn recall(&self, workload: &mut Workload, now: Timestamp) -> bool {
+        let is_same = |seen: &&PodsOfWorkload| {
+            let age = now.duration_since(seen.asked);
+            let is_recent = (SignedDuration::ZERO..PODS_ARE_ASKED_FOR_EVERY).contains(&age);
+            is_recent && (&seen.uid, &seen.resource_version) == (&workload.uid, &workload.resource_version)
+        };
+        let Some(seen) = self.0.get(&workload.reference).filter(is_same) else { return false };
+        workload.pods.clone_from(&seen.pods);
+        true
+    }
+
+    /// Whether the pods of this workload were asked for just now.
+    pub(super) fn is_of_now(&self, workload: &WorkloadReference, now: Timestamp) -> bool {
+        self.0.get(workload).is_some_and(|seen| seen.asked == now)
+    }
+
+    /// Forgets workloads that are gone.
+    pub(super) fn retain(&mut self, workloads: &[Workload]) {
+        self.0.retain(|reference, _| workloads.iter().any(|workload| workload.reference == *reference));
+    }
 }
 
 /// Workloads whose change was refused or did not stay: why, and until when it is not tried again.
@@ -55,17 +120,23 @@ impl Rollouts {
         refusals
     }
 
+    /// What the last look has seen.
+    pub(super) fn seen(&self, name: &ObjectKey, version: &Version) -> Seen {
+        let rollouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        rollouts.get(name).filter(|rest| rest.version == *version).map(|rest| rest.seen.clone()).unwrap_or_default()
+    }
+
     /// Notes a look, and how many workloads are behind.
     pub(super) fn looked(
         &self,
         name: &ObjectKey,
         version: Version,
         until: Timestamp,
-        (behind, refusals): (i64, Refusals),
+        (behind, refusals, seen): (i64, Refusals, Seen),
         metrics: &Metrics,
     ) {
         let mut rollouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = rollouts.insert(name.clone(), Rest { version, until, behind, refusals });
+        let before = rollouts.insert(name.clone(), Rest { version, until, behind, refusals, seen });
         metrics.rollout_behind(behind - before.map_or(0, |rest| rest.behind));
     }
 

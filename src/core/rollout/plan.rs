@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Input, Readiness, SerialNumbers, Workload,
+    Awaited, Input, Readiness, SerialNumbers, Workload,
     found::MOST_NAMES,
     gate::{Gate, Wanted},
     state::{State, Tracked},
@@ -74,6 +74,8 @@ pub struct Plan {
     pub moves: Vec<Move>,
     /// When to look again.
     pub look: Look,
+    /// Those on whom alone it depends until then whether anything changes.
+    pub awaited: Option<Awaited>,
 }
 
 /// What comes next.
@@ -87,7 +89,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
         Err(InvalidSpec(message)) => {
             // What was complete for another spec may not be so for this one.
             status.complete = false;
-            return Plan { status, reason: Reason::InvalidSpec, message, moves: Vec::new(), look: Look::Never };
+            return Plan { status, reason: Reason::InvalidSpec, message, moves: Vec::new(), look: Look::Never, awaited: None };
         }
     };
     resume(input, &wanted, &mut status);
@@ -101,7 +103,8 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let (is_complete, reason, message) = summary(input, &status, &tracked, gate);
     status.complete = is_complete;
     let look = look(input, &status, &tracked, gate, &moves);
-    Plan { status, reason, message, moves, look }
+    let awaited = Awaited::of(&tracked, gate, input.certificate, wanted.ready_timeout);
+    Plan { status, reason, message, moves, look, awaited }
 }
 
 /// The status as it begins: as it was, or anew for another certificate. Workloads that were begun for the last certificate and may not be

@@ -98,6 +98,12 @@ impl<'a> Tracked<'a> {
     }
 }
 
+/// Whether a workload that was begun may have one of the places for workloads that are moved at once.
+#[must_use]
+pub const fn holds_place(workload: &Workload, begun: &BegunWorkload) -> bool {
+    !begun.passed_over && begun.taken_back < MOST_TAKEN_BACK && workload.updates.leaves_all().is_none()
+}
+
 /// Whether its pods waited for the first certificate: none starts without it, and there was no other.
 fn has_first(workload: &Workload, certificate: &RolledCertificate) -> bool {
     let is_required = workload.uses(&certificate.secret_name).is_required();

@@ -1,6 +1,7 @@
 //! What a rollout does in each situation.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod awaited;
 mod properties;
 mod rest;
 mod situations;
@@ -87,7 +88,15 @@ struct Rolling {
 impl Rolling {
     fn new(rollout: Value, workloads: impl IntoIterator<Item = Workload>) -> Self {
         let found = Found { workloads: workloads.into_iter().collect(), ..Found::default() };
-        Self { certificate: certificate(rollout), others: Vec::new(), found, status: None, resume: None, generation: 1, now: NOW }
+        Self {
+            certificate: certificate(rollout),
+            others: Vec::new(),
+            found,
+            status: None,
+            resume: None,
+            generation: 1,
+            now: NOW,
+        }
     }
 
     fn auto(workloads: impl IntoIterator<Item = Workload>) -> Self {
