@@ -9,8 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::LONGEST_REST;
 use crate::{
-    api::{ObjectKey, WorkloadReference},
-    rollout_rules::{Awaited, Pod, Workload},
+    api::{BegunWorkload, ObjectKey, WorkloadReference},
+    rollout_rules::{Awaited, Plan, Pod, RolledCertificate, Workload},
     runtime::Metrics,
 };
 
@@ -101,19 +101,23 @@ pub(super) type Refusals = BTreeMap<WorkloadReference, (String, Timestamp)>;
 
 /// The rollouts that are not complete.
 #[derive(Default)]
-pub struct Rollouts(Mutex<HashMap<ObjectKey, Rest>>);
+pub struct Rollouts {
+    rests: Mutex<HashMap<ObjectKey, Rest>>,
+    /// The workloads that each has begun. The objects that the watch has shown may be older.
+    begun: Mutex<HashMap<ObjectKey, Vec<BegunWorkload>>>,
+}
 
 impl Rollouts {
     /// Until when the rollout rests. `None`: it is due. A rest that is longer than any ends: the clock was set back.
     pub(super) fn rests_until(&self, name: &ObjectKey, version: &Version, now: Timestamp) -> Option<Timestamp> {
-        let rollouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         let rest = rollouts.get(name).filter(|rest| rest.version == *version)?;
         (now < rest.until && rest.until.duration_since(now) <= LONGEST_REST).then_some(rest.until)
     }
 
     /// The refusals of the last look that still count.
     pub(super) fn refusals(&self, name: &ObjectKey, version: &Version, now: Timestamp) -> Refusals {
-        let rollouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         let known = rollouts.get(name).filter(|rest| rest.version == *version).map(|rest| rest.refusals.clone());
         let mut refusals = known.unwrap_or_default();
         refusals.retain(|_, (_, until)| now < *until);
@@ -122,7 +126,7 @@ impl Rollouts {
 
     /// What the last look has seen.
     pub(super) fn seen(&self, name: &ObjectKey, version: &Version) -> Seen {
-        let rollouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         rollouts.get(name).filter(|rest| rest.version == *version).map(|rest| rest.seen.clone()).unwrap_or_default()
     }
 
@@ -135,14 +139,34 @@ impl Rollouts {
         (behind, refusals, seen): (i64, Refusals, Seen),
         metrics: &Metrics,
     ) {
-        let mut rollouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         let before = rollouts.insert(name.clone(), Rest { version, until, behind, refusals, seen });
         metrics.rollout_behind(behind - before.map_or(0, |rest| rest.behind));
     }
 
+    /// Plans what comes next for one of several certificates. Looks at them run side by side, so one plan at a time is made, and each
+    /// knows what the one before it has begun.
+    pub(super) fn plan(
+        &self,
+        name: &ObjectKey,
+        mut others: Vec<RolledCertificate>,
+        plan: impl FnOnce(&[RolledCertificate]) -> Plan,
+    ) -> Plan {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        for other in &mut others {
+            if let Some(newest) = begun.get(&ObjectKey::new(name.namespace.as_str(), other.name.as_str())) {
+                other.begun.clone_from(newest);
+            }
+        }
+        let planned = plan(&others);
+        begun.insert(name.clone(), planned.status.begun.clone());
+        planned
+    }
+
     /// Forgets a rollout that is complete, or whose object is gone.
     pub(crate) fn forget(&self, name: &ObjectKey, metrics: &Metrics) {
-        let mut rollouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let mut rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(rest) = rollouts.remove(name) {
             metrics.rollout_behind(-rest.behind);
         }

@@ -241,15 +241,17 @@ impl Turn<'_> {
             .filter_map(|object| RolledCertificate::of(object))
             .collect();
         let objects: BTreeSet<String> = neighbours.iter().map(|object| object.name_any()).collect();
-        plan(&Input {
-            certificate: &self.certificate,
-            others: &others,
-            objects: &objects,
-            generation: self.object.metadata.generation,
-            resume: resume(&self.object),
-            status: self.object.status.as_ref().and_then(|status| status.rollout.as_ref()),
-            found,
-            now,
+        self.context.rollouts.plan(&ObjectKey::of(&self.object), others, |others| {
+            plan(&Input {
+                certificate: &self.certificate,
+                others,
+                objects: &objects,
+                generation: self.object.metadata.generation,
+                resume: resume(&self.object),
+                status: self.object.status.as_ref().and_then(|status| status.rollout.as_ref()),
+                found,
+                now,
+            })
         })
     }
 

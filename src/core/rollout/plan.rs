@@ -95,10 +95,8 @@ pub fn plan(input: &Input<'_>) -> Plan {
     resume(input, &wanted, &mut status);
     let mut tracked = track(input, &wanted, &status);
     let gate = Gate::new(input, &wanted, &status, &tracked);
+    tracked.iter_mut().for_each(give_up_place);
     let moves = if gate == Gate::Open { moves(input, &mut tracked) } else { Vec::new() };
-    if gate != Gate::Open {
-        tracked.iter_mut().for_each(give_up_place);
-    }
     fill(&mut status, input, &tracked, gate);
     let (is_complete, reason, message) = summary(input, &status, &tracked, gate);
     status.complete = is_complete;
@@ -167,12 +165,13 @@ fn track<'a>(input: &Input<'a>, wanted: &Wanted, status: &RolloutStatus) -> Vec<
             let begun = status.begun.iter().find(|begun| begun.workload == workload.reference).cloned();
             let tracked = Tracked::new(workload, begun, input.certificate, wanted.ready_timeout, input.now);
             let refused = input.found.refused.iter().find(|(refused, _)| *refused == workload.reference);
-            tracked.refused(refused.map(|(_, why)| why.as_str()))
+            tracked.refused(refused.map(|(_, why)| why.as_str())).shared_with(input.others, input.now)
         })
         .collect()
 }
 
-/// A workload that was to be moved and was not keeps its place only while it is not ready, or to count how often it was taken back.
+/// A workload that was to be moved and was not keeps its place only while it is not ready, or to count how often it was taken back. Another
+/// certificate may have taken the place meanwhile.
 fn give_up_place(tracked: &mut Tracked<'_>) {
     let is_ready = tracked.workload.readiness == Readiness::Ready;
     if tracked.state == State::Behind && is_ready && tracked.begun.as_ref().is_some_and(|begun| begun.taken_back == 0) {
@@ -185,17 +184,19 @@ fn moves(input: &Input<'_>, tracked: &mut [Tracked<'_>]) -> Vec<Move> {
     let mut places = tracked.iter().filter(|tracked| tracked.takes_place()).count();
     let mut begun = tracked.iter().filter(|tracked| tracked.takes_place()).count();
     let mut behind: Vec<&mut Tracked<'_>> = tracked.iter_mut().filter(|tracked| tracked.state == State::Behind).collect();
-    behind.sort_by_key(|tracked| (tracked.begun.is_none(), tracked.workload.readiness != Readiness::Ready));
+    behind.sort_by_key(|tracked| (!tracked.takes_place(), tracked.workload.readiness != Readiness::Ready));
     let mut moves = Vec::new();
     for tracked in behind {
         let Some(next) = next_move(input, tracked.workload) else { continue };
         if tracked.begun.is_none() {
+            // If another certificate has begun it, it takes a place already.
+            let taken = usize::from(tracked.takes_place());
             let needs_place = tracked.workload.updates.leaves_all().is_none();
-            if begun >= MOST_BEGUN || needs_place && places >= input.certificate.rollout.max_concurrent() {
+            if begun >= MOST_BEGUN || needs_place && places - taken >= input.certificate.rollout.max_concurrent() {
                 continue;
             }
             begun += 1;
-            places += usize::from(needs_place);
+            places += usize::from(needs_place && taken == 0);
         }
         tracked.begin(input.now);
         moves.push(next);
@@ -209,7 +210,7 @@ fn next_move(input: &Input<'_>, workload: &Workload) -> Option<Move> {
     let mut serial_numbers: SerialNumbers = workload.serial_numbers.clone();
     serial_numbers.retain(|name| input.objects.contains(name));
     serial_numbers.set(&input.certificate.name, &input.certificate.serial_number);
-    for other in input.others.iter().filter(|other| other.is_ready && other.covers(workload)) {
+    for other in input.others.iter().filter(|other| other.is_ready && other.is_complete && other.covers(workload)) {
         let entry = serial_numbers.get(&other.name);
         if entry == Some(other.serial_number.as_str()) {
             continue;

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod awaited;
+mod places;
 mod properties;
 mod rest;
+mod shared;
 mod situations;
 mod waves;
 
@@ -37,6 +39,7 @@ fn certificate(rollout: Value) -> RolledCertificate {
         is_suspended: false,
         is_first: false,
         known: vec!["B".to_owned(), "A".to_owned()],
+        begun: Vec::new(),
     }
 }
 

@@ -208,7 +208,7 @@ fn an_urgent_rollout_that_a_renewal_overtakes_stays_urgent_and_the_earlier_expir
     assert_eq!(names(&plan), ["a"], "it keeps its place");
 }
 
-fn payments(serial_number: &str) -> RolledCertificate {
+pub(super) fn payments(serial_number: &str) -> RolledCertificate {
     RolledCertificate {
         name: "payments".to_owned(),
         secret_name: "payments".to_owned(),
