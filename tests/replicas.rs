@@ -3,6 +3,9 @@
 #![allow(clippy::default_trait_access, reason = "the parameters of requests are of no interest here")]
 
 mod harness;
+#[path = "rollout/kubelet.rs"]
+#[allow(dead_code, reason = "the rollouts of one replica need more")]
+mod kubelet;
 
 use std::{
     fs::File,
@@ -14,7 +17,7 @@ use std::{
 };
 
 use harness::{Cluster, Options, Shop, eventually};
-use k8s_openapi::api::{coordination::v1::Lease, core::v1::Secret};
+use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Secret};
 use kube::Api;
 use serde_json::json;
 use tokio::sync::{Mutex, Notify};
@@ -49,7 +52,16 @@ impl Replica {
         let control_plane = &shop.cluster.control_plane;
         let log = control_plane.directory().join(format!("{}-{name}.log", shop.namespace));
         let child = Command::new(env!("CARGO_BIN_EXE_usercert-operator"))
-            .args(["run", "--http-address", &format!("127.0.0.1:{port}"), "--pod-name", name, "--atlas-timeout", "60"])
+            .args([
+                "run",
+                "--http-address",
+                &format!("127.0.0.1:{port}"),
+                "--pod-name",
+                name,
+                "--atlas-timeout",
+                "60",
+                "--rollout",
+            ])
             .args(["--allowed-atlas-endpoint", &shop.endpoint])
             .env("KUBECONFIG", kubeconfig)
             .env("RUST_LOG", "usercert_operator=debug,kube_client=debug,info")
@@ -290,6 +302,73 @@ async fn a_leader_that_is_cut_off_asks_for_nothing_and_saves_what_it_has() {
     assert!(!first.until_ended(Duration::from_secs(40)).await.success(), "it ends, to be started anew");
     shop.until_ready(&made).await;
     assert_eq!(shop.cluster.atlas.mints_of(&made).len(), 1, "the only one was saved by who had it");
+}
+
+/// Longer than the lease time and two looks at the lease, and than what a new leader takes to look at a rollout.
+const ANOTHER_LEADS: Duration = Duration::from_secs(40);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_paused_in_the_middle_of_a_rollout_restarts_nobody_when_it_wakes_up() {
+    let _alone = LEASE.lock().await;
+    let shop = open("wave").await;
+    shop.ca_issuer(3650).await;
+    let _kubelet = kubelet::Kubelet::start(shop.client.clone(), &shop.namespace, jiff::Timestamp::now);
+    let (proxy, kubeconfig) = proxied(&shop).await;
+    let (mut first, second) = Replica::pair_with(&shop, &kubeconfig).await;
+    let user = shop.name("wave");
+    shop.certificate(&user, "ca", json!({ "rollout": { "auto": true } })).await;
+    let old = shop.until_ready(&user).await.serial_number.unwrap();
+    for name in ["a", "b"] {
+        shop.apply(deployment(name, &user)).await;
+        eventually("it is ready", || async {
+            let status = shop.api::<Deployment>().get(name).await.unwrap().status?;
+            (status.ready_replicas == Some(1)).then_some(())
+        })
+        .await;
+    }
+    // The request that moves the first workload is on its way for so long that another leads, and the leader stands still.
+    let (leader, is_move) =
+        (first.child.id(), |target: &str| target.contains("/deployments/") && target.contains("fieldManager"));
+    proxy.plan(move |asked| {
+        is_move(&asked.target).then(|| {
+            pause(leader);
+            ProxyFault::Delay(Moment::Before, ANOTHER_LEADS)
+        })
+    });
+    shop.annotate(&user, "usercert.dev/renew-requested-at", "now").await;
+    shop.until_new_serial(&user, &old).await;
+    let renewed = Instant::now();
+    while proxy.played().is_empty() {
+        assert!(renewed.elapsed() < Duration::from_secs(100), "nothing is moved: {}", first.log());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let paused = Instant::now();
+    second.until_leading(Duration::from_secs(15 + 2 * 5)).await;
+    shop.until(&user, "RolledOut", "True RolloutComplete").await;
+    assert!(paused.elapsed() < ANOTHER_LEADS, "the request that is late must be the later one: {:?}", paused.elapsed());
+    tokio::time::sleep((ANOTHER_LEADS + Duration::from_secs(2)).saturating_sub(paused.elapsed())).await;
+    signal(leader, "CONT");
+    assert!(!first.until_ended(Duration::from_secs(30)).await.success(), "it ends, to be started anew");
+    let moves = proxy.asked().iter().filter(|asked| is_move(&asked.target)).count();
+    assert_eq!(moves, 1, "it asks for nothing but what was on its way");
+    for name in ["a", "b"] {
+        let generation = shop.api::<Deployment>().get(name).await.unwrap().metadata.generation;
+        assert_eq!(generation, Some(2), "{name} is restarted once");
+    }
+    shop.until(&user, "RolledOut", "True RolloutComplete").await;
+}
+
+/// A Deployment whose pod mounts this Secret.
+fn deployment(name: &str, secret: &str) -> serde_json::Value {
+    let pod = json!({
+        "containers": [{ "name": "main", "image": "example.com/none" }],
+        "volumes": [{ "name": "certificate", "secret": { "secretName": secret } }],
+    });
+    let labels = json!({ "app": name });
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": { "name": name },
+        "spec": { "selector": { "matchLabels": labels }, "template": { "metadata": { "labels": labels }, "spec": pod } },
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,7 +35,8 @@
 //! the content. So a Secret without a controller is ours, or is taken up, only if it holds nothing but what this operator could
 //! have written ([`check_adoptable`]), no issuer needs it, and its label does not have the UID of another object that exists. One
 //! that the status ([`is_in_status`]) or this process knows by its own UID is ours whatever it holds: it may be spoilt, and others
-//! may have added entries.
+//! may have added entries. So is one that holds the certificate that the status names ([`holds_certificate_in_status`]): while a Secret
+//! lacked something its UID is in no status, and the process that knew it may have ended.
 //!
 //! The annotation `usercert.dev/layout` names the entries that the operator wrote for a former spec. It can be forged like the others, so it
 //! makes no entry ours whose name this operator does not give by itself. A `password` beside a client certificate stays another's.
@@ -130,7 +131,7 @@ pub fn retained_for(metadata: &ObjectMeta) -> Option<&str> {
 /// What a Secret is to the object, where it is not the object's own: another's, or one that has to be adopted first. `None` if it is the
 /// object's.
 ///
-/// `is_known` tells whether the status or this process knows the Secret by its UID as the object's. `claimed` tells who else claims it, and
+/// `is_known` tells whether the status or this process knows the Secret as the object's. `claimed` tells who else claims it, and
 /// is asked only where that matters.
 #[must_use]
 pub fn left_behind(
@@ -161,6 +162,17 @@ pub fn is_in_status(object: &DatabaseUserCertificate, secret_uid: &str) -> bool 
     object.status.as_ref().is_some_and(|status| {
         let verified = status.verified.as_ref().map(|verified| verified.uid.as_str());
         [status.retained_secret_uid.as_deref(), verified].contains(&Some(secret_uid))
+    })
+}
+
+/// Whether the Secret holds the certificate that the status names, with its key.
+#[must_use]
+pub fn holds_certificate_in_status(object: &DatabaseUserCertificate, secret: &Secret) -> bool {
+    let Some(status) = &object.status else { return false };
+    first_pair(secret).is_ok_and(|pair| {
+        let facts = pair.facts();
+        status.serial_number.as_deref() == Some(facts.serial_number.as_str())
+            && status.not_after.as_ref().map(|time| time.0) == Some(facts.not_after)
     })
 }
 

@@ -96,6 +96,12 @@ impl KubernetesError {
         self.status().is_some_and(|status| matches!(status.code, 401 | 403))
     }
 
+    /// 410: a list was read so slowly that the API server does not know its beginning any more.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 410)
+    }
+
     /// 403 because the namespace is being deleted (cause `NamespaceTerminating`).
     fn is_namespace_terminating(&self) -> bool {
         self.status()

@@ -10,6 +10,7 @@ mod authority;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod oracle;
+mod ownership;
 mod plan;
 mod scenario;
 mod schedule;

@@ -9,7 +9,10 @@ use usercert_operator::{
 };
 use usercert_test_support::atlas::Mint;
 
-use crate::world::{IssuerType, NAME, World, last_certificate};
+use crate::{
+    ownership::is_retained,
+    world::{IssuerType, NAME, World, last_certificate},
+};
 
 /// The state that all schedules of a scenario end in, without what differs by its nature.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,7 +91,8 @@ async fn is_usable(world: &World, object: &DatabaseUserCertificate, secret: &Sec
     if pair.facts().not_before > world.now() {
         return Err("it is not valid yet".to_owned());
     }
-    if secret.owner_references().first().map(|owner| &owner.uid) != object.metadata.uid.as_ref() {
+    let is_owned = secret.owner_references().first().map(|owner| &owner.uid) == object.metadata.uid.as_ref();
+    if !is_owned && !is_retained(secret) {
         return Err("the Secret belongs to another object".to_owned());
     }
     if world.issuer == IssuerType::Ca {

@@ -12,6 +12,7 @@ use usercert_operator::api::{DatabaseUserCertificate, condition, names::RENEW_RE
 
 use crate::{
     harness::Shop,
+    ownership::{self, Ownership},
     world::{IssuerType, NAME, OTHER_USER, World},
 };
 
@@ -28,10 +29,11 @@ pub enum Scenario {
     SecretCorrupted,
     ObjectDeleted,
     CaReplaced,
+    Ownership(Ownership),
 }
 
 impl Scenario {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::FirstIssue,
         Self::Renewal,
         Self::ForcedRenewal,
@@ -43,6 +45,12 @@ impl Scenario {
         Self::SecretCorrupted,
         Self::ObjectDeleted,
         Self::CaReplaced,
+        Self::Ownership(Ownership::Retained),
+        Self::Ownership(Ownership::RetainedIncomplete),
+        Self::Ownership(Ownership::RetainedNoMore),
+        Self::Ownership(Ownership::RetainedAndMadeAgain),
+        Self::Ownership(Ownership::Suspended),
+        Self::Ownership(Ownership::Resumed),
     ];
 
     pub const fn name(self) -> &'static str {
@@ -58,6 +66,7 @@ impl Scenario {
             Self::SecretCorrupted => "secret-corrupted",
             Self::ObjectDeleted => "object-deleted",
             Self::CaReplaced => "ca-replaced",
+            Self::Ownership(ownership) => ownership.name(),
         }
     }
 
@@ -71,11 +80,20 @@ impl Scenario {
         if self == Self::FirstIssue {
             return Ok(Before::default());
         }
-        let spec = if self == Self::RenewalBesideFormer { formats() } else { json!({}) };
+        let spec = match self {
+            Self::RenewalBesideFormer => formats(),
+            Self::Ownership(ownership) => ownership.spec(),
+            _ => json!({}),
+        };
         world.shop.certificate(NAME, world.issuer_name(), spec).await;
         world.shop.until_ready(NAME).await;
         world.calm().await;
-        Ok(Before { serial_number: world.shop.status(NAME).await.serial_number })
+        let mut before =
+            Before { serial_number: world.shop.status(NAME).await.serial_number, ownership: ownership::Before::default() };
+        if let Self::Ownership(ownership) = self {
+            before.ownership = ownership.prepare(world).await?;
+        }
+        Ok(before)
     }
 
     /// Makes it happen.
@@ -94,12 +112,16 @@ impl Scenario {
             Self::SecretCorrupted => spoil_secret(world).await?,
             Self::ObjectDeleted => shop.delete::<DatabaseUserCertificate>(NAME).await,
             Self::CaReplaced => world.put_authority("ca", 2).await,
+            Self::Ownership(ownership) => ownership.trigger(world).await?,
         }
         Ok(())
     }
 
     /// Whether the operator has followed.
     pub async fn is_reached(self, world: &World, before: &Before) -> Result<bool> {
+        if let Self::Ownership(ownership) = self {
+            return ownership.is_reached(world, &before.ownership).await;
+        }
         let (object, secret) = (world.object().await?, world.secret().await?);
         if self == Self::ObjectDeleted {
             return Ok(object.is_none() && secret.is_none());
@@ -125,6 +147,7 @@ pub fn formats() -> serde_json::Value {
 #[derive(Clone, Debug, Default)]
 pub struct Before {
     pub serial_number: Option<String>,
+    ownership: ownership::Before,
 }
 
 /// Ready, nothing to do, and nothing left of any failure.

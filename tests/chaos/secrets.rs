@@ -17,14 +17,15 @@ use tokio::task::AbortHandle;
 use usercert_operator::certificate::CertificatePair;
 use usercert_test_support::evidence;
 
-use crate::world::NAME;
+use crate::{ownership::is_retained, world::NAME};
 
 /// A version of the Secret.
 #[derive(Clone, Debug)]
 struct Version {
     uid: String,
-    /// The UID of the object that it belongs to.
+    /// The UID of the object that it belongs to; `None` also if it is retained.
     owner: Option<String>,
+    is_retained: bool,
     /// The resourceVersion.
     number: String,
     /// The serial number, or why it cannot be used.
@@ -107,17 +108,22 @@ impl SecretWatch {
     pub fn judge(&self) -> Result<()> {
         let spoilt = self.seen.lock().unwrap_or_else(PoisonError::into_inner).spoilt.clone();
         let mut best: Option<(String, Certificate)> = None;
-        let mut owned: Option<(String, Option<String>)> = None;
+        let mut owned: Option<Version> = None;
         for version in self.versions() {
             // Labels that are taken away from what we spoilt leave it as it is.
             if spoilt.contains(&version.number) {
                 (best, owned) = (None, None);
                 continue;
             }
-            if owned.as_ref().is_some_and(|(uid, owner)| *uid == version.uid && *owner != version.owner) {
+            // Only what is retained passes from one object to the next.
+            let is_passed_on = |before: &Version| before.is_retained || version.is_retained;
+            if owned
+                .as_ref()
+                .is_some_and(|before| before.uid == version.uid && before.owner != version.owner && !is_passed_on(before))
+            {
                 bail!("a watcher saw version {} change hands", version.number);
             }
-            owned = Some((version.uid.clone(), version.owner.clone()));
+            owned = Some(version.clone());
             let certificate = match version.content {
                 Ok(certificate) => certificate,
                 Err(fault) => bail!("a watcher saw version {}: {fault}", version.number),
@@ -138,6 +144,7 @@ fn version(secret: &Secret) -> Version {
     Version {
         uid: secret.uid().unwrap_or_default(),
         owner: secret.owner_references().first().map(|owner| owner.uid.clone()),
+        is_retained: is_retained(secret),
         number: secret.resource_version().unwrap_or_default(),
         content: content(secret),
     }

@@ -146,6 +146,7 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         ca_digest: None,
         chain: ChainView::default(),
         changed_by: None,
+        written: None,
         deletion_policy: Some(DeletionPolicy::Delete),
         owners: Vec::new(),
     }

@@ -15,6 +15,7 @@ mod kubelet;
 mod others;
 mod reloader;
 mod rest;
+mod scale;
 mod schema;
 mod stage;
 mod told;

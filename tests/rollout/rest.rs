@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use usercert_operator::api::ObjectKey;
+use usercert_operator::api::{DatabaseUserCertificate, ObjectKey};
 
 use crate::{
     harness::Operator,
@@ -46,6 +47,32 @@ async fn at_rest_and_without_a_rollout_nothing_is_asked() {
     assert_eq!(stage.metric("info{serial_number=", "orders"), Some(1));
     assert_eq!(stage.metric("deadline_timestamp_seconds", "orders"), None, "nobody can have the old one");
     assert_eq!(stage.figures("plain"), (None, None), "it has no rollout");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_status_restarts_nobody() {
+    let stage = Stage::open("wiped").await;
+    stage.certificate("orders", json!({ "auto": true })).await;
+    stage.workload("Deployment", "web", &["orders"], json!({})).await;
+    stage.until_complete("orders").await;
+    let written = stage.shop.status("orders").await.history[0].recorded_at.clone();
+    stage.operator.advance(SignedDuration::from_hours(1));
+    for is_restarted in [false, true] {
+        let objects = stage.shop.api::<DatabaseUserCertificate>();
+        if is_restarted {
+            stage.operator.kill();
+        }
+        let nothing = Patch::Merge(json!({ "status": null }));
+        objects.patch_status("orders", &PatchParams::default(), &nothing).await.unwrap();
+        if is_restarted {
+            stage.start_operator().await;
+        }
+        stage.shop.until_ready("orders").await;
+        stage.until_complete("orders").await;
+        let again = stage.shop.status("orders").await.history[0].recorded_at.clone();
+        assert!(again.0.duration_since(written.0).abs() < SignedDuration::from_secs(5), "{again:?} is not {written:?}");
+    }
+    assert_eq!(stage.patches(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -226,6 +226,25 @@ fn the_status_tells_that_a_secret_is_ours_by_any_uid_that_it_holds() {
     assert!(!is_in_status(&object(), "s"));
 }
 
+/// A Secret that lacked something is in no status by its UID.
+#[test]
+fn the_certificate_that_the_status_names_tells_that_a_secret_is_ours() {
+    let found = marked_secret(&marked("new", "orders"), OF_OTHERS);
+    let facts = first_pair(&found).unwrap().facts().clone();
+    let with = |serial_number: &str, not_after: jiff::Timestamp| {
+        let status = DatabaseUserCertificateStatus {
+            serial_number: Some(serial_number.to_owned()),
+            not_after: Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(not_after)),
+            ..DatabaseUserCertificateStatus::default()
+        };
+        holds_certificate_in_status(&DatabaseUserCertificate { status: Some(status), ..object() }, &found)
+    };
+    assert!(with(facts.serial_number.as_str(), facts.not_after));
+    assert!(!with("0A", facts.not_after));
+    assert!(!with(facts.serial_number.as_str(), facts.not_before));
+    assert!(!holds_certificate_in_status(&object(), &found));
+}
+
 /// A Secret that was written for more than the spec asks for now.
 #[rstest]
 #[case::connection(&["uri", "host", "username"], "uri", true)]

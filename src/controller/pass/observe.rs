@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::{
     Context, Received, Scope, SecretMetadata,
-    adoption::{Holder, holder, is_controlled, is_in_status, label_of, left_behind},
+    adoption::{Holder, holder, holds_certificate_in_status, is_controlled, is_in_status, label_of, left_behind},
     api::{
         DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerKey, IssuerKind, IssuerSpec, NamespacedName, ObjectKey,
         Reason, SecretLocation,
@@ -207,7 +207,8 @@ async fn read(
         return Ok(SecretState::Absent);
     };
     let uid = found.uid().unwrap_or_default();
-    let is_known = is_in_status(object, &uid) || context.memory.knows(name, &uid);
+    let is_known =
+        is_in_status(object, &uid) || context.memory.knows(name, &uid) || holds_certificate_in_status(object, &found);
     if let Some(left) = left_behind(object, &found, is_known, || claimed(context, object, name, &found.metadata)) {
         return Ok(left);
     }

@@ -14,6 +14,9 @@ use crate::{
     rollout_rules::Workload,
 };
 
+/// So many objects are in one answer: some megabytes at most, even if their specs are long.
+const MOST_IN_PAGE: u32 = 200;
+
 /// A kind of objects in a namespace.
 #[derive(Clone, Debug)]
 pub(super) struct Kind(pub(super) ApiResource);
@@ -54,19 +57,22 @@ impl Kind {
         Workload::read(&self.0.api_version, &self.0.kind, object)
     }
 
-    /// The objects of a namespace.
-    pub(super) async fn list(
+    /// A page of the objects of a namespace, and the parameters of the next one.
+    pub(super) async fn page(
         &self,
         client: &Client,
         namespace: &str,
         parameters: &ListParams,
-    ) -> Result<Vec<Value>, KubernetesError> {
-        let built = self.requests(namespace).list(parameters).map_err(kube::Error::BuildRequest);
+    ) -> Result<(Vec<Value>, Option<ListParams>), KubernetesError> {
+        let parameters = parameters.clone().limit(MOST_IN_PAGE);
+        let built = self.requests(namespace).list(&parameters).map_err(kube::Error::BuildRequest);
         let mut list = request("list workloads", async { client.request::<Value>(built?).await }).await?;
-        Ok(match list["items"].take() {
+        let items = match list["items"].take() {
             Value::Array(items) => items,
             _ => Vec::new(),
-        })
+        };
+        let token = list["metadata"]["continue"].as_str().filter(|token| !token.is_empty());
+        Ok((items, token.map(|token| parameters.continue_token(token))))
     }
 
     /// One object; `None` if it does not exist.

@@ -5,10 +5,16 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::LONGEST_REST;
-use crate::api::{ObjectKey, WorkloadReference};
+use crate::{
+    api::{BegunWorkload, ObjectKey, WorkloadReference},
+    rollout_rules::{Awaited, Plan, Pod, RolledCertificate, Workload},
+};
+
+/// The pods of a workload that does not change are asked for this often.
+const PODS_ARE_ASKED_FOR_EVERY: SignedDuration = SignedDuration::from_mins(10);
 
 /// What a look depends on. If it changes, the rest ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +31,66 @@ struct Rest {
     version: Version,
     until: Timestamp,
     refusals: Refusals,
+    seen: Seen,
+}
+
+/// What the last looks have seen, so that the next ones need not ask for it.
+#[derive(Clone, Default)]
+pub(super) struct Seen {
+    pub(super) pods: SeenPods,
+    pub(super) awaited: Option<Glance>,
+}
+
+/// The workloads at which a glance is enough.
+#[derive(Clone)]
+pub(super) struct Glance {
+    pub(super) awaited: Awaited,
+    /// When all workloads were looked at.
+    pub(super) looked: Timestamp,
+    /// For how long the rollout rests while nothing changes.
+    pub(super) rest: SignedDuration,
+}
+
+/// The pods of workloads, as they were seen last.
+#[derive(Clone, Default)]
+pub(super) struct SeenPods(BTreeMap<WorkloadReference, PodsOfWorkload>);
+
+#[derive(Clone)]
+struct PodsOfWorkload {
+    uid: String,
+    resource_version: String,
+    asked: Timestamp,
+    pods: Option<Vec<Pod>>,
+}
+
+impl SeenPods {
+    /// Notes the pods of a workload, which were asked for just now.
+    pub(super) fn note(&mut self, workload: &Workload, now: Timestamp) {
+        let Workload { uid, resource_version, pods, .. } = workload.clone();
+        self.0.insert(workload.reference.clone(), PodsOfWorkload { uid, resource_version, asked: now, pods });
+    }
+
+    /// Gives a workload the pods that were seen of it. False if its pods may have changed since: when they do, so does its status.
+    pub(super) fn recall(&self, workload: &mut Workload, now: Timestamp) -> bool {
+        let is_same = |seen: &&PodsOfWorkload| {
+            let age = now.duration_since(seen.asked);
+            let is_recent = (SignedDuration::ZERO..PODS_ARE_ASKED_FOR_EVERY).contains(&age);
+            is_recent && (&seen.uid, &seen.resource_version) == (&workload.uid, &workload.resource_version)
+        };
+        let Some(seen) = self.0.get(&workload.reference).filter(is_same) else { return false };
+        workload.pods.clone_from(&seen.pods);
+        true
+    }
+
+    /// Whether the pods of this workload were asked for just now.
+    pub(super) fn is_of_now(&self, workload: &WorkloadReference, now: Timestamp) -> bool {
+        self.0.get(workload).is_some_and(|seen| seen.asked == now)
+    }
+
+    /// Forgets workloads that are gone.
+    pub(super) fn retain(&mut self, workloads: &[Workload]) {
+        self.0.retain(|reference, _| workloads.iter().any(|workload| workload.reference == *reference));
+    }
 }
 
 /// Workloads whose change was refused or did not stay: why, and until when it is not tried again.
@@ -32,33 +98,63 @@ pub(super) type Refusals = BTreeMap<WorkloadReference, (String, Timestamp)>;
 
 /// The rollouts that are not complete.
 #[derive(Default)]
-pub struct Rollouts(Mutex<HashMap<ObjectKey, Rest>>);
+pub struct Rollouts {
+    rests: Mutex<HashMap<ObjectKey, Rest>>,
+    /// The workloads that each has begun. The objects that the watch has shown may be older.
+    begun: Mutex<HashMap<ObjectKey, Vec<BegunWorkload>>>,
+}
 
 impl Rollouts {
     /// Until when the rollout rests. `None`: it is due. A rest that is longer than any ends: the clock was set back.
     pub(super) fn rests_until(&self, name: &ObjectKey, version: &Version, now: Timestamp) -> Option<Timestamp> {
-        let rollouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         let rest = rollouts.get(name).filter(|rest| rest.version == *version)?;
         (now < rest.until && rest.until.duration_since(now) <= LONGEST_REST).then_some(rest.until)
     }
 
     /// The refusals of the last look that still count.
     pub(super) fn refusals(&self, name: &ObjectKey, version: &Version, now: Timestamp) -> Refusals {
-        let rollouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
         let known = rollouts.get(name).filter(|rest| rest.version == *version).map(|rest| rest.refusals.clone());
         let mut refusals = known.unwrap_or_default();
         refusals.retain(|_, (_, until)| now < *until);
         refusals
     }
 
+    /// What the last look has seen.
+    pub(super) fn seen(&self, name: &ObjectKey, version: &Version) -> Seen {
+        let rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
+        rollouts.get(name).filter(|rest| rest.version == *version).map(|rest| rest.seen.clone()).unwrap_or_default()
+    }
+
     /// Notes a look.
-    pub(super) fn looked(&self, name: &ObjectKey, version: Version, until: Timestamp, refusals: Refusals) {
-        let mut rollouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rollouts.insert(name.clone(), Rest { version, until, refusals });
+    pub(super) fn looked(&self, name: &ObjectKey, version: Version, until: Timestamp, (refusals, seen): (Refusals, Seen)) {
+        let mut rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
+        rollouts.insert(name.clone(), Rest { version, until, refusals, seen });
+    }
+
+    /// Plans what comes next for one of several certificates. Looks at them run side by side, so one plan at a time is made, and each
+    /// knows what the one before it has begun.
+    pub(super) fn plan(
+        &self,
+        name: &ObjectKey,
+        mut others: Vec<RolledCertificate>,
+        plan: impl FnOnce(&[RolledCertificate]) -> Plan,
+    ) -> Plan {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        for other in &mut others {
+            if let Some(newest) = begun.get(&ObjectKey::new(name.namespace.as_str(), other.name.as_str())) {
+                other.begun.clone_from(newest);
+            }
+        }
+        let planned = plan(&others);
+        begun.insert(name.clone(), planned.status.begun.clone());
+        planned
     }
 
     /// Forgets a rollout that is complete, or whose object is gone.
     pub(crate) fn forget(&self, name: &ObjectKey) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.rests.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }

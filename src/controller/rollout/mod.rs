@@ -22,8 +22,8 @@ use tracing::{info, warn};
 pub use self::memory::Rollouts;
 use self::{
     kinds::Kind,
-    memory::{Refusals, Version},
-    observe::{Obstacle, look_outside, missing_right, observe},
+    memory::{Glance, Refusals, Seen, Version},
+    observe::{Observer, Obstacle, missing_right},
 };
 use crate::{
     Context, Received,
@@ -55,6 +55,12 @@ const AFTER_CONFLICT: SignedDuration = SignedDuration::from_secs(1);
 /// The longest rest until the next look.
 const LONGEST_REST: SignedDuration = SignedDuration::from_hours(1);
 
+/// While the next step depends on a few workloads alone, all others are looked at this often.
+const ALL_ARE_LOOKED_AT_EVERY: SignedDuration = SignedDuration::from_mins(1);
+
+/// Up to so many workloads are read one by one between looks at all.
+const MOST_GLANCED_AT: usize = 4;
+
 type Object = Received<DatabaseUserCertificate>;
 
 /// Looks at the workloads of an object if that is due, and moves those whose turn it is. Returns when to look again.
@@ -83,7 +89,8 @@ pub(crate) async fn follow(context: &Context, object: &Object) -> Result<Option<
         until
     } else {
         let mut refusals = context.rollouts.refusals(&name, &version, now);
-        let turn = Turn { context, object: object.clone(), certificate, refusals: &mut refusals };
+        let mut seen = context.rollouts.seen(&name, &version);
+        let turn = Turn { context, object: object.clone(), certificate, refusals: &mut refusals, seen: &mut seen };
         let look = tokio::time::timeout(LOOK_LIMIT, Box::pin(turn.look(now))).await;
         let rest = look.unwrap_or(Err(KubernetesError::TimedOut { operation: "look at the workloads" }));
         let rest = rest.unwrap_or_else(|error| {
@@ -95,7 +102,7 @@ pub(crate) async fn follow(context: &Context, object: &Object) -> Result<Option<
             AFTER_FAILURE
         });
         let until = now.saturating_add(rest.min(LONGEST_REST)).unwrap_or(now);
-        context.rollouts.looked(&name, version, until, refusals);
+        context.rollouts.looked(&name, version, until, (refusals, seen));
         until
     };
     // Times are compared in whole seconds: a little later all of it has come.
@@ -125,6 +132,7 @@ struct Turn<'a> {
     object: Object,
     certificate: RolledCertificate,
     refusals: &'a mut Refusals,
+    seen: &'a mut Seen,
 }
 
 impl Turn<'_> {
@@ -135,14 +143,24 @@ impl Turn<'_> {
             return self.tell_and_rest(&status, &events).await;
         };
         let kinds = Kind::all(further);
-        let mut found = match observe(self.context, &self.object, &self.certificate, &kinds, now).await {
+        if let Some(looked) = self.glance(&kinds, now).await {
+            return Ok(looked);
+        }
+        let mut found = match self.observer(&kinds, now).observe().await {
             Ok(found) => found,
             Err(obstacle) => return self.hindered(obstacle, now).await,
         };
         found.refused = self.refusals.iter().map(|(workload, (why, _))| (workload.clone(), why.clone())).collect();
         let mut planned = self.plan(&found, now);
+        loop {
+            match self.observer(&kinds, now).look_before_moving(&planned.moves, &mut found).await {
+                Ok(true) => planned = self.plan(&found, now),
+                Ok(false) => break,
+                Err(obstacle) => return self.hindered(obstacle, now).await,
+            }
+        }
         if found.outside.is_none() && has_moved_all_that_it_can(&planned) {
-            match look_outside(self.context, &self.object, &self.certificate, (&kinds, &found.workloads), now).await {
+            match self.observer(&kinds, now).outside(&mut found.workloads).await {
                 Ok(outside) => found.outside = Some(outside),
                 Err(obstacle) => return self.hindered(obstacle, now).await,
             }
@@ -152,7 +170,7 @@ impl Turn<'_> {
             return Ok(AFTER_CONFLICT);
         }
         if planned.moves.is_empty() {
-            return Ok(rest_of(&planned, now));
+            return Ok(self.rest_of(&planned, now));
         }
         for next in &planned.moves {
             // A process that was paused since may not lead any more.
@@ -174,7 +192,39 @@ impl Turn<'_> {
         // What was changed is noted at once: another controller may take it back before the next look.
         let noted = self.plan(&found, now);
         let is_written = self.tell(&noted, now).await?;
-        Ok(if is_written { rest_of(&noted, now) } else { AFTER_CONFLICT })
+        Ok(if is_written { self.rest_of(&noted, now) } else { AFTER_CONFLICT })
+    }
+
+    fn observer<'b>(&'b mut self, kinds: &'b [Kind], now: Timestamp) -> Observer<'b> {
+        let Self { context, object, certificate, seen, .. } = self;
+        Observer { context, object, certificate, kinds, seen: &mut seen.pods, now }
+    }
+
+    /// Looks at the workloads alone on which the next step depends. Returns the rest; `None` if all have to be looked at.
+    async fn glance(&mut self, kinds: &[Kind], now: Timestamp) -> Option<SignedDuration> {
+        let glance = self.seen.awaited.take()?;
+        let since = now.duration_since(glance.looked);
+        if since.is_negative() || since >= ALL_ARE_LOOKED_AT_EVERY {
+            return None;
+        }
+        let workloads = self.observer(kinds, now).glance(&glance.awaited).await?;
+        if !glance.awaited.are_as_before(&workloads, &self.certificate, now) {
+            return None;
+        }
+        let rest = glance.rest;
+        self.seen.awaited = Some(glance);
+        Some(rest)
+    }
+
+    /// The rest after a look that was carried through.
+    fn rest_of(&mut self, planned: &Plan, now: Timestamp) -> SignedDuration {
+        let rest = match planned.look {
+            Look::Never => LONGEST_REST,
+            Look::At(at) => at.duration_since(now),
+        };
+        let awaited = planned.awaited.clone().filter(|awaited| awaited.references().len() <= MOST_GLANCED_AT);
+        self.seen.awaited = awaited.map(|awaited| Glance { awaited, looked: now, rest });
+        rest
     }
 
     fn plan(&self, found: &Found, now: Timestamp) -> Plan {
@@ -187,15 +237,17 @@ impl Turn<'_> {
             .filter_map(|object| RolledCertificate::of(object))
             .collect();
         let objects: BTreeSet<String> = neighbours.iter().map(|object| object.name_any()).collect();
-        plan(&Input {
-            certificate: &self.certificate,
-            others: &others,
-            objects: &objects,
-            generation: self.object.metadata.generation,
-            resume: resume(&self.object),
-            status: self.object.status.as_ref().and_then(|status| status.rollout.as_ref()),
-            found,
-            now,
+        self.context.rollouts.plan(&ObjectKey::of(&self.object), others, |others| {
+            plan(&Input {
+                certificate: &self.certificate,
+                others,
+                objects: &objects,
+                generation: self.object.metadata.generation,
+                resume: resume(&self.object),
+                status: self.object.status.as_ref().and_then(|status| status.rollout.as_ref()),
+                found,
+                now,
+            })
         })
     }
 
@@ -307,13 +359,6 @@ const fn has_moved_all_that_it_can(planned: &Plan) -> bool {
         planned.reason,
         Reason::RolloutComplete | Reason::RolloutLeftToOthers | Reason::RolloutContested | Reason::WorkloadNotFound
     )
-}
-
-fn rest_of(planned: &Plan, now: Timestamp) -> SignedDuration {
-    match planned.look {
-        Look::Never => LONGEST_REST,
-        Look::At(at) => at.duration_since(now),
-    }
 }
 
 /// Puts a workload that was changed in the place of what was seen of it.

@@ -8,13 +8,13 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{Kind, Object};
+use super::{Kind, Object, memory::SeenPods};
 use crate::{
     Context,
     api::{Reason, Rollout, WorkloadReference},
     decide::pass::RequestErrorKind,
     kubernetes::KubernetesError,
-    rollout_rules::{Found, Outside, Pod, RolledCertificate, Workload, outside},
+    rollout_rules::{Awaited, Found, Move, Outside, Pod, RolledCertificate, Workload, holds_place, outside},
 };
 
 /// Up to so many workloads of a kind are read one by one; more are listed.
@@ -52,72 +52,169 @@ pub(super) fn missing_right(error: &KubernetesError, verb: &str, kind: &Kind, na
     format!("{what}: the chart's value rollout.enabled gives this right; {}", error.explanation())
 }
 
-/// Everything that a plan wants to know.
-pub(super) async fn observe(
-    context: &Context,
-    object: &Object,
-    certificate: &RolledCertificate,
-    kinds: &[Kind],
-    now: Timestamp,
-) -> Result<Found, Obstacle> {
-    let look = Observer { context, namespace: object.namespace().unwrap_or_default(), certificate, kinds };
-    let (mut workloads, missing) = look.workloads().await?;
-    let rollout = object.status.as_ref().and_then(|status| status.rollout.as_ref());
-    let is_first = rollout.is_none_or(|rollout| {
-        rollout.serial_number != certificate.serial_number || rollout.observed_generation != object.metadata.generation
-    });
-    let needing = workloads.iter().filter(|workload| workload.needs_pods(certificate)).count();
-    if !is_first && needing <= MOST_LISTED_ONE_BY_ONE {
-        for workload in workloads.iter_mut().filter(|workload| workload.needs_pods(certificate)) {
-            look.pods_of(workload).await?;
-        }
-        return Ok(Found { workloads, missing, ..Found::default() });
-    }
-    let pods = look.list(&Kind::pods(), &ListParams::default()).await?;
-    let read: Vec<Pod> = pods.iter().map(Pod::read).collect();
-    for workload in &mut workloads {
-        workload.take_pods(&read);
-    }
-    let outside = if is_first { Some(look.outside(&pods, &workloads, now).await?) } else { None };
-    Ok(Found { workloads, missing, outside, refused: Vec::new() })
-}
-
-/// What uses the Secret besides these workloads. It is looked for when a rollout begins, and when nothing is left to do for the operator.
-/// It is read from the pods and Jobs of the namespace, so it costs the same two requests whichever workloads there are.
-pub(super) async fn look_outside(
-    context: &Context,
-    object: &Object,
-    certificate: &RolledCertificate,
-    (kinds, workloads): (&[Kind], &[Workload]),
-    now: Timestamp,
-) -> Result<Outside, Obstacle> {
-    let look = Observer { context, namespace: object.namespace().unwrap_or_default(), certificate, kinds };
-    let pods = look.list(&Kind::pods(), &ListParams::default()).await?;
-    look.outside(&pods, workloads, now).await
-}
-
-struct Observer<'a> {
-    context: &'a Context,
-    namespace: String,
-    certificate: &'a RolledCertificate,
-    kinds: &'a [Kind],
+/// Looks at what one rollout is about.
+pub(super) struct Observer<'a> {
+    pub(super) context: &'a Context,
+    pub(super) object: &'a Object,
+    pub(super) certificate: &'a RolledCertificate,
+    pub(super) kinds: &'a [Kind],
+    pub(super) seen: &'a mut SeenPods,
+    pub(super) now: Timestamp,
 }
 
 impl Observer<'_> {
-    async fn list(&self, kind: &Kind, parameters: &ListParams) -> Result<Vec<Value>, Obstacle> {
-        let listed = kind.list(&self.context.client, &self.namespace, parameters).await;
-        listed.or_else(|error| match error.kind() {
-            // The kind is not served, so there are none.
-            RequestErrorKind::NotFound => Ok(Vec::new()),
-            _ => Err(Obstacle::of(error, "list", kind, &self.namespace)),
-        })
+    /// Everything that a plan wants to know. The pods of workloads that have a place are asked for at each look, those of others if they
+    /// may have changed.
+    pub(super) async fn observe(&mut self) -> Result<Found, Obstacle> {
+        let (mut workloads, missing) = self.workloads().await?;
+        self.seen.retain(&workloads);
+        let rollout = self.object.status.as_ref().and_then(|status| status.rollout.as_ref());
+        let is_first = rollout.is_none_or(|rollout| {
+            rollout.serial_number != self.certificate.serial_number
+                || rollout.observed_generation != self.object.metadata.generation
+        });
+        if is_first {
+            let outside = Some(self.outside(&mut workloads).await?);
+            return Ok(Found { workloads, missing, outside, refused: Vec::new() });
+        }
+        let begun = rollout.map(|rollout| rollout.begun.as_slice()).unwrap_or_default();
+        let mut asked_for: Vec<&mut Workload> = Vec::new();
+        for workload in &mut workloads {
+            let begun = begun.iter().find(|begun| begun.workload == workload.reference);
+            let has_place = begun.is_some_and(|begun| holds_place(workload, begun));
+            if workload.needs_pods(self.certificate, begun.is_some()) && (has_place || !self.seen.recall(workload, self.now)) {
+                asked_for.push(workload);
+            }
+        }
+        if asked_for.len() <= MOST_LISTED_ONE_BY_ONE {
+            for workload in asked_for {
+                self.pods_of(workload).await?;
+            }
+        } else {
+            self.pods_of_all(&mut workloads, |_, _| {}).await?;
+        }
+        Ok(Found { workloads, missing, ..Found::default() })
     }
 
-    async fn outside(&self, pods: &[Value], workloads: &[Workload], now: Timestamp) -> Result<Outside, Obstacle> {
-        let jobs = self.list(&Kind::jobs(), &ListParams::default()).await?;
+    /// Asks for the pods of workloads that are to be moved and whose pods were not asked for just now: somebody may have restarted them.
+    /// False if there are none.
+    pub(super) async fn look_before_moving(&mut self, moves: &[Move], found: &mut Found) -> Result<bool, Obstacle> {
+        let is_old = |workload: &Workload| {
+            let is_next = moves.iter().any(|next| next.workload == workload.reference);
+            is_next && !self.seen.is_of_now(&workload.reference, self.now)
+        };
+        let mut old: Vec<&mut Workload> = found.workloads.iter_mut().filter(|workload| is_old(workload)).collect();
+        let is_any = !old.is_empty();
+        if old.len() > MOST_LISTED_ONE_BY_ONE {
+            self.pods_of_all(&mut found.workloads, |_, _| {}).await?;
+            return Ok(is_any);
+        }
+        for workload in &mut old {
+            self.pods_of(workload).await?;
+        }
+        Ok(is_any)
+    }
+
+    /// These workloads, one by one; `None` if one of them cannot be read.
+    pub(super) async fn glance(&self, awaited: &Awaited) -> Option<Vec<Workload>> {
+        let mut seen = Vec::new();
+        for workload in awaited.references() {
+            let kind = self.kinds.iter().find(|kind| kind.is_of(workload))?;
+            let found = kind.get(&self.context.client, &self.namespace(), &workload.name).await.ok()??;
+            seen.push(kind.read(&found)?);
+        }
+        Some(seen)
+    }
+
+    /// Asks for all pods: gives each workload its own, and tells what else uses the Secret. This is looked for when a rollout begins, and
+    /// when nothing is left to do for the operator. It costs the same requests whichever workloads there are.
+    pub(super) async fn outside(&mut self, workloads: &mut [Workload]) -> Result<Outside, Obstacle> {
         let kinds = self.kinds.iter().map(|kind| GroupVersionKind::gvk(&kind.0.group, &kind.0.version, &kind.0.kind));
         let kinds: Vec<GroupVersionKind> = kinds.collect();
-        Ok(outside((pods, &jobs), workloads, self.certificate, &kinds, now))
+        let (certificate, now, mut found) = (self.certificate, self.now, Outside::default());
+        self.pods_of_all(workloads, |pods, workloads| {
+            found.add(outside((pods, &[]), workloads, certificate, &kinds, now));
+        })
+        .await?;
+        self.pages(&Kind::jobs(), &ListParams::default(), |jobs| {
+            found.add(outside((&[], jobs), workloads, certificate, &kinds, now));
+        })
+        .await?;
+        Ok(found)
+    }
+
+    /// Asks for all pods of the namespace, and gives each workload its own.
+    async fn pods_of_all(
+        &mut self,
+        workloads: &mut [Workload],
+        mut each: impl FnMut(&[Value], &[Workload]),
+    ) -> Result<(), Obstacle> {
+        for workload in &mut *workloads {
+            workload.pods = None;
+        }
+        self.pages(&Kind::pods(), &ListParams::default(), |page| {
+            let pods: Vec<Pod> = page.iter().map(Pod::read).collect();
+            for workload in &mut *workloads {
+                workload.take_pods(&pods);
+            }
+            each(page, workloads);
+        })
+        .await?;
+        for workload in workloads {
+            self.seen.note(workload, self.now);
+        }
+        Ok(())
+    }
+
+    /// Asks for the pods of one workload. One without a selector that can be read has none that are known.
+    async fn pods_of(&mut self, workload: &mut Workload) -> Result<(), Obstacle> {
+        workload.pods = None;
+        if let Some(Ok(selector)) = workload.selector.clone().map(Selector::try_from) {
+            let parameters = ListParams::default().labels_from(&selector);
+            self.pages(&Kind::pods(), &parameters, |page| {
+                workload.take_pods(&page.iter().map(Pod::read).collect::<Vec<_>>());
+            })
+            .await?;
+        }
+        self.seen.note(workload, self.now);
+        Ok(())
+    }
+
+    /// Lists objects page by page, so that no more of them than one page is in memory.
+    async fn pages(&self, kind: &Kind, parameters: &ListParams, mut each: impl FnMut(&[Value])) -> Result<(), Obstacle> {
+        let (namespace, mut next) = (self.namespace(), Some(parameters.clone()));
+        while let Some(parameters) = next {
+            next = match kind.page(&self.context.client, &namespace, &parameters).await {
+                Ok((page, next)) => {
+                    each(&page);
+                    next
+                }
+                // The kind is not served, so there are none.
+                Err(error) if error.kind() == RequestErrorKind::NotFound => None,
+                Err(error) if error.is_expired() => return Err(Obstacle::Failed(error)),
+                Err(error) => return Err(Obstacle::of(error, "list", kind, &namespace)),
+            };
+        }
+        Ok(())
+    }
+
+    fn namespace(&self) -> String {
+        self.object.namespace().unwrap_or_default()
+    }
+
+    /// The workloads of a kind, those alone that count.
+    async fn list(
+        &self,
+        kind: &Kind,
+        parameters: &ListParams,
+        counts: impl Fn(&Workload) -> bool,
+    ) -> Result<Vec<Workload>, Obstacle> {
+        let mut found = Vec::new();
+        self.pages(kind, parameters, |page| {
+            found.extend(page.iter().filter_map(|object| kind.read(object)).filter(|workload| counts(workload)));
+        })
+        .await?;
+        Ok(found)
     }
 
     async fn workloads(&self) -> Result<(Vec<Workload>, Vec<WorkloadReference>), Obstacle> {
@@ -134,9 +231,8 @@ impl Observer<'_> {
         }
         let mut found = Vec::new();
         for kind in self.kinds {
-            found.extend(self.list(kind, &parameters).await?.iter().filter_map(|object| kind.read(object)));
+            found.extend(self.list(kind, &parameters, |workload| self.certificate.covers(workload)).await?);
         }
-        found.retain(|workload| self.certificate.covers(workload));
         found.sort_by(|one, other| one.reference.cmp(&other.reference));
         Ok((found, Vec::new()))
     }
@@ -146,16 +242,16 @@ impl Observer<'_> {
         if let Some(other) = named.iter().find(|workload| !self.kinds.iter().any(|kind| kind.is_of(workload))) {
             return Err(Obstacle::Refused(Reason::InvalidSpec, not_served(other, self.kinds)));
         }
-        let mut read = Vec::new();
+        let (namespace, mut read) = (self.namespace(), Vec::new());
         for kind in self.kinds {
             let of_kind: Vec<&WorkloadReference> = named.iter().filter(|workload| kind.is_of(workload)).collect();
             if of_kind.len() > MOST_READ_ONE_BY_ONE {
-                read.extend(self.list(kind, &ListParams::default()).await?.iter().filter_map(|object| kind.read(object)));
+                read.extend(self.list(kind, &ListParams::default(), |workload| named.contains(&workload.reference)).await?);
                 continue;
             }
             for workload in of_kind {
-                let found = kind.get(&self.context.client, &self.namespace, &workload.name).await;
-                let found = found.map_err(|error| Obstacle::of(error, "get", kind, &self.namespace))?;
+                let found = kind.get(&self.context.client, &namespace, &workload.name).await;
+                let found = found.map_err(|error| Obstacle::of(error, "get", kind, &namespace))?;
                 read.extend(found.and_then(|object| kind.read(&object)));
             }
         }
@@ -169,15 +265,6 @@ impl Observer<'_> {
             }
         }
         Ok((found, missing))
-    }
-
-    /// Asks for the pods of one workload. One without a selector that can be read has none that are known.
-    async fn pods_of(&self, workload: &mut Workload) -> Result<(), Obstacle> {
-        let Some(Ok(selector)) = workload.selector.clone().map(Selector::try_from) else { return Ok(()) };
-        let pods = self.list(&Kind::pods(), &ListParams::default().labels_from(&selector)).await?;
-        let pods: Vec<Pod> = pods.iter().map(Pod::read).collect();
-        workload.take_pods(&pods);
-        Ok(())
     }
 }
 

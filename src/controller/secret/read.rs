@@ -242,10 +242,17 @@ pub(super) fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFact
         ca_digest: annotation(CA_DIGEST_ANNOTATION),
         chain: ChainView::default(),
         changed_by: None,
+        written: written(metadata),
         spoilt: None,
         deletion_policy: applied_policy(metadata),
         owners: other_owners(metadata),
     }
+}
+
+/// When this operator changed the Secret last: the API server notes that for each field manager.
+fn written(metadata: &ObjectMeta) -> Option<Timestamp> {
+    let ours = metadata.managed_fields.iter().flatten().filter(|entry| entry.manager.as_deref() == Some(CONTROLLER));
+    ours.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).max()
 }
 
 fn has_own_metadata(object: &DatabaseUserCertificate, metadata: &ObjectMeta, facts: &CertificateFacts) -> bool {

@@ -27,7 +27,8 @@ pub struct Rollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self").message("auto must be true or absent"))]
     pub auto: Option<bool>,
-    /// How many workloads are moved at once. Each is waited for until it is ready. Default: 1.
+    /// How many workloads are moved at once. Each is waited for until it is ready. One that another certificate has on its way, and
+    /// that follows this one too, counts. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 1, max = 100))]
     pub max_concurrent: Option<u8>,

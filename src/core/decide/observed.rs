@@ -45,6 +45,8 @@ pub struct SecretView {
     pub chain: ChainView,
     /// The last field manager other than this operator; known only if the Secret was just read.
     pub changed_by: Option<String>,
+    /// When this operator wrote to the Secret last, by the clock of the API server, if its metadata tell.
+    pub written: Option<Timestamp>,
     /// The deletion policy that its controller and its annotation carry out; `None` if they contradict each other.
     pub deletion_policy: Option<DeletionPolicy>,
     /// Its owner references besides a controller's.

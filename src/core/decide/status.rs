@@ -23,6 +23,9 @@ use crate::{
 
 const HISTORY_LENGTH: usize = 5;
 
+/// Within this time after its write a new certificate is in the status. The clock of the API server may be behind by as much.
+const JUST_WRITTEN: SignedDuration = SignedDuration::from_mins(2);
+
 /// When a keystore's password that could not be read is read again.
 const PASSWORD_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
@@ -205,12 +208,18 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
                 serial_number: certificate.serial_number.clone().into(),
                 reason,
                 issuer: view.issuer.as_ref().map(ToString::to_string),
-                recorded_at: Time(truncated_to_second(now)),
+                recorded_at: Time(truncated_to_second(recorded_at(status, view, now))),
                 not_after: Time(certificate.not_after),
             },
         );
         status.history.truncate(HISTORY_LENGTH);
     }
+}
+
+/// When a certificate that the status does not know was written: just now, unless the status was lost and the Secret is known to be older.
+fn recorded_at(status: &DatabaseUserCertificateStatus, view: &SecretView, now: Timestamp) -> Timestamp {
+    let is_lost = |written: &Timestamp| status.history.is_empty() && now.duration_since(*written) > JUST_WRITTEN;
+    view.written.filter(is_lost).unwrap_or(now)
 }
 
 /// The digest of the issuer's chain if the Secret fits it; else the one stored before.

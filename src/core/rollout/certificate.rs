@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, READY, Reason, Rollout, condition},
+    api::{BegunWorkload, DatabaseUserCertificate, DatabaseUserCertificateStatus, READY, Reason, Rollout, condition},
     rollout::Workload,
 };
 
@@ -45,6 +45,8 @@ pub struct RolledCertificate {
     pub is_first: bool,
     /// The serial numbers of it and of those before it, as far as the status has them.
     pub known: Vec<String>,
+    /// The workloads that were begun for it.
+    pub begun: Vec<BegunWorkload>,
 }
 
 impl RolledCertificate {
@@ -74,6 +76,7 @@ impl RolledCertificate {
             is_suspended: object.spec.suspend,
             is_first: status.history.len() == 1 && newest.reason == Reason::NoCertificate.as_str(),
             known: status.history.iter().map(|issued| issued.serial_number.clone()).collect(),
+            begun: status.rollout.as_ref().map(|rollout| rollout.begun.clone()).unwrap_or_default(),
         })
     }
 

@@ -32,7 +32,7 @@ pub fn next_status(
     if was_forbidden && !plan.moves.is_empty() {
         return (DatabaseUserCertificateStatus { rollout, ..old }, events);
     }
-    let told = (plan.is_complete, plan.reason, plan.message.as_str());
+    let told = (plan.status.complete, plan.reason, plan.message.as_str());
     let (status, news) = told_in(object, DatabaseUserCertificateStatus { rollout, ..old }, told, now);
     (status, events.into_iter().chain(news).collect())
 }

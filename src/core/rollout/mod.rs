@@ -7,6 +7,7 @@
 //! A workload is moved by one annotation of its pod template ([`SerialNumbers`]). Applying it a second time changes nothing, so an
 //! answer that is lost restarts nobody twice.
 
+mod awaited;
 mod certificate;
 mod condition;
 mod figures;
@@ -24,6 +25,7 @@ mod uses;
 mod windows;
 mod workload;
 
+pub use awaited::Awaited;
 pub use certificate::{KUBELET_LAG, RolledCertificate};
 pub use condition::{is_at_rest, next_status, not_enabled, refused, without_rollout};
 pub use figures::Figures;
@@ -32,6 +34,7 @@ pub use outside::{Outside, outside};
 pub use plan::{Look, Move, Plan, plan};
 pub use readiness::{Readiness, readiness};
 pub use serial_numbers::SerialNumbers;
+pub use state::holds_place;
 pub use uses::Uses;
 pub use windows::Windows;
 pub use workload::{Pod, Updates, Workload};

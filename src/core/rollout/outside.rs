@@ -22,8 +22,20 @@ pub struct Outside {
     pub not_covered: Vec<String>,
 }
 
-/// What uses the Secret besides these workloads of the rollout, from all pods and Jobs of the namespace. `kinds` are the kinds that are
-/// moved.
+impl Outside {
+    /// Adds what another page of pods or Jobs tells. Each name is there once, in order.
+    pub fn add(&mut self, other: Self) {
+        self.not_movable.extend(other.not_movable);
+        self.not_covered.extend(other.not_covered);
+        for names in [&mut self.not_movable, &mut self.not_covered] {
+            names.sort();
+            names.dedup();
+        }
+    }
+}
+
+/// What uses the Secret besides these workloads of the rollout, from a page of the pods and Jobs of the namespace. `kinds` are the kinds
+/// that are moved.
 #[must_use]
 pub fn outside(
     (pods, jobs): (&[Value], &[Value]),
@@ -52,11 +64,9 @@ pub fn outside(
             Owner::NotMovable(_) | Owner::Named => {}
         }
     }
-    for names in [&mut outside.not_movable, &mut outside.not_covered] {
-        names.sort();
-        names.dedup();
-    }
-    outside
+    let mut ordered = Outside::default();
+    ordered.add(outside);
+    ordered
 }
 
 /// What a pod belongs to.

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Input, Readiness, SerialNumbers, Workload,
+    Awaited, Input, Readiness, SerialNumbers, Workload,
     figures::old_not_after,
     found::MOST_NAMES,
     gate::{DEFAULT_READY_TIMEOUT, Gate, Wanted},
@@ -65,11 +65,9 @@ pub enum Look {
 /// keep track of.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
-    /// What the status says.
+    /// What the status says, and in it whether all is done.
     pub status: RolloutStatus,
-    /// Whether all is done.
-    pub is_complete: bool,
-    /// Why it is or is not.
+    /// Why all is done or is not.
     pub reason: Reason,
     /// The numbers, and the names that matter.
     pub message: String,
@@ -79,6 +77,8 @@ pub struct Plan {
     pub moves: Vec<Move>,
     /// When to look again.
     pub look: Look,
+    /// Those on whom alone it depends until then whether anything changes.
+    pub awaited: Option<Awaited>,
 }
 
 /// What comes next.
@@ -96,29 +96,29 @@ pub fn plan(input: &Input<'_>) -> Plan {
     resume(input, &wanted, &mut status);
     let mut tracked = track(input, wanted.ready_timeout, &status);
     let gate = Gate::new(input, &wanted, &status, &tracked);
+    tracked.iter_mut().for_each(give_up_place);
     let moves = if gate == Gate::Open { moves(input, &mut tracked) } else { Vec::new() };
-    if gate != Gate::Open {
-        tracked.iter_mut().for_each(give_up_place);
-    }
     fill(&mut status, input, &tracked, gate);
     let expired = expired(input, &status, &tracked);
     status.old_certificate_expired = expired.is_some();
     let (is_complete, reason, message) = summary(input, &status, &tracked, gate, expired.as_deref());
     status.complete = is_complete;
     let look = look(input, &status, &tracked, gate, &moves);
-    Plan { status, is_complete, reason, message, expired, moves, look }
+    let awaited = Awaited::of(&tracked, gate, input.certificate, wanted.ready_timeout);
+    Plan { status, reason, message, expired, moves, look, awaited }
 }
 
 /// Moves nobody, for the spec cannot be read. How many workloads are behind is told all the same.
 fn invalid(input: &Input<'_>, mut status: RolloutStatus, message: String) -> Plan {
     let tracked = track(input, DEFAULT_READY_TIMEOUT, &status);
     fill(&mut status, input, &tracked, Gate::NotReady);
+    // What was complete for another spec may not be so for this one.
     status.complete = false;
     let expired = expired(input, &status, &tracked);
     status.old_certificate_expired = expired.is_some();
     let parts: Vec<String> = [Some(message), expired.clone()].into_iter().flatten().collect();
     let (reason, message) = (Reason::InvalidSpec, parts.join("; "));
-    Plan { status, is_complete: false, reason, message, expired, moves: Vec::new(), look: Look::Never }
+    Plan { status, reason, message, expired, moves: Vec::new(), look: Look::Never, awaited: None }
 }
 
 /// The status as it begins: as it was, or anew for another certificate. Workloads that were begun for the last certificate and may not be
@@ -178,12 +178,13 @@ fn track<'a>(input: &Input<'a>, ready_timeout: SignedDuration, status: &RolloutS
             let begun = status.begun.iter().find(|begun| begun.workload == workload.reference).cloned();
             let tracked = Tracked::new(workload, begun, input.certificate, ready_timeout, input.now);
             let refused = input.found.refused.iter().find(|(refused, _)| *refused == workload.reference);
-            tracked.refused(refused.map(|(_, why)| why.as_str()))
+            tracked.refused(refused.map(|(_, why)| why.as_str())).shared_with(input.others, input.now)
         })
         .collect()
 }
 
-/// A workload that was to be moved and was not keeps its place only while it is not ready, or to count how often it was taken back.
+/// A workload that was to be moved and was not keeps its place only while it is not ready, or to count how often it was taken back. Another
+/// certificate may have taken the place meanwhile.
 fn give_up_place(tracked: &mut Tracked<'_>) {
     let is_ready = tracked.workload.readiness == Readiness::Ready;
     if tracked.state == State::Behind && is_ready && tracked.begun.as_ref().is_some_and(|begun| begun.taken_back == 0) {
@@ -196,17 +197,19 @@ fn moves(input: &Input<'_>, tracked: &mut [Tracked<'_>]) -> Vec<Move> {
     let mut places = tracked.iter().filter(|tracked| tracked.takes_place()).count();
     let mut begun = tracked.iter().filter(|tracked| tracked.takes_place()).count();
     let mut behind: Vec<&mut Tracked<'_>> = tracked.iter_mut().filter(|tracked| tracked.state == State::Behind).collect();
-    behind.sort_by_key(|tracked| (tracked.begun.is_none(), tracked.workload.readiness != Readiness::Ready));
+    behind.sort_by_key(|tracked| (!tracked.takes_place(), tracked.workload.readiness != Readiness::Ready));
     let mut moves = Vec::new();
     for tracked in behind {
         let Some(next) = next_move(input, tracked.workload) else { continue };
         if tracked.begun.is_none() {
+            // If another certificate has begun it, it takes a place already.
+            let taken = usize::from(tracked.takes_place());
             let needs_place = tracked.workload.updates.leaves_all().is_none();
-            if begun >= MOST_BEGUN || needs_place && places >= input.certificate.rollout.max_concurrent() {
+            if begun >= MOST_BEGUN || needs_place && places - taken >= input.certificate.rollout.max_concurrent() {
                 continue;
             }
             begun += 1;
-            places += usize::from(needs_place);
+            places += usize::from(needs_place && taken == 0);
         }
         tracked.begin(input.now);
         moves.push(next);
@@ -220,7 +223,7 @@ fn next_move(input: &Input<'_>, workload: &Workload) -> Option<Move> {
     let mut serial_numbers: SerialNumbers = workload.serial_numbers.clone();
     serial_numbers.retain(|name| input.objects.contains(name));
     serial_numbers.set(&input.certificate.name, &input.certificate.serial_number);
-    for other in input.others.iter().filter(|other| other.is_ready && other.covers(workload)) {
+    for other in input.others.iter().filter(|other| other.is_ready && other.is_complete && other.covers(workload)) {
         let entry = serial_numbers.get(&other.name);
         if entry == Some(other.serial_number.as_str()) {
             continue;

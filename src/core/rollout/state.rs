@@ -9,6 +9,9 @@ use crate::api::{BegunWorkload, truncated_to_second};
 /// How often a workload is moved again after another has taken the change back.
 const MOST_TAKEN_BACK: i64 = 3;
 
+/// The longest time between the status that has a workload begun and its change: no look lasts longer.
+const LONGEST_LOOK: SignedDuration = SignedDuration::from_mins(2);
+
 /// How far a workload is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -36,6 +39,8 @@ pub(super) struct Tracked<'a> {
     pub(super) workload: &'a Workload,
     pub(super) state: State,
     pub(super) begun: Option<BegunWorkload>,
+    /// The other certificate for which it is on its way, whose rollout has begun it.
+    pub(super) begun_for: Option<String>,
 }
 
 impl<'a> Tracked<'a> {
@@ -61,17 +66,29 @@ impl<'a> Tracked<'a> {
             (true, Some(_)) => is_ready,
         };
         if is_moved {
-            return Self { workload, state: State::Moved, begun: None };
+            return Self { workload, state: State::Moved, begun: None, begun_for: None };
         }
         let is_restarted_by_another = has_new_pods && begun.is_some();
         if !(is_named || is_restarted_by_another) {
             let is_left_alone = begun.as_ref().is_some_and(|begun| begun.taken_back >= MOST_TAKEN_BACK);
             let state = if is_left_alone { State::LeftAlone } else { State::Behind };
-            return Self { workload, state, begun };
+            return Self { workload, state, begun, begun_for: None };
         }
         let begun = begun.unwrap_or_else(|| begin(workload, is_named, now));
         let state = state_of_changed(workload, &begun, is_ready, ready_timeout, now);
-        Self { workload, state, begun: Some(begun) }
+        Self { workload, state, begun: Some(begun), begun_for: None }
+    }
+
+    /// The same, if one of the other certificates may have it on its way.
+    pub(super) fn shared_with(self, others: &[RolledCertificate], now: Timestamp) -> Self {
+        let is_on_its_way = |begun: &BegunWorkload| {
+            let is_recent = now.duration_since(begun.since.0) < LONGEST_LOOK;
+            begun.workload == self.workload.reference
+                && holds_place(self.workload, begun)
+                && (is_recent || self.workload.readiness != Readiness::Ready)
+        };
+        let other = others.iter().find(|other| other.begun.iter().any(is_on_its_way) && other.covers(self.workload));
+        Self { begun_for: other.map(|other| other.name.clone()), ..self }
     }
 
     /// The same, if its change was refused. Others go on without it.
@@ -92,10 +109,17 @@ impl<'a> Tracked<'a> {
     pub(super) fn takes_place(&self) -> bool {
         match self.state {
             State::Moving | State::Stuck(_) => true,
-            State::Behind => self.begun.is_some() && self.workload.updates.leaves_all().is_none(),
-            State::Moved | State::PassedOver | State::LeftToOthers(_) | State::LeftAlone | State::Refused(_) => false,
+            State::Behind if self.begun.is_some() => self.workload.updates.leaves_all().is_none(),
+            State::Behind | State::Moved => self.begun_for.is_some(),
+            State::PassedOver | State::LeftToOthers(_) | State::LeftAlone | State::Refused(_) => false,
         }
     }
+}
+
+/// Whether a workload that was begun may have one of the places for workloads that are moved at once.
+#[must_use]
+pub const fn holds_place(workload: &Workload, begun: &BegunWorkload) -> bool {
+    !begun.passed_over && begun.taken_back < MOST_TAKEN_BACK && workload.updates.leaves_all().is_none()
 }
 
 /// Whether its pods waited for the first certificate: none starts without it, and there was no other.

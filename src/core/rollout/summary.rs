@@ -27,6 +27,7 @@ pub(super) fn summary(
     parts.extend(expired.map(ToOwned::to_owned));
     parts.extend(stuck(tracked));
     parts.extend(with_names(tracked, "being moved: ", |state| *state == State::Moving));
+    parts.extend(on_their_way_for_others(tracked));
     parts.extend(with_names(tracked, "another controller keeps taking the change back from ", |state| {
         *state == State::LeftAlone
     }));
@@ -87,6 +88,17 @@ fn stuck(tracked: &[Tracked<'_>]) -> Option<String> {
             "no further workload is moved, because this is not ready: {stuck}. Mend it, or give the annotation usercert.dev/resume-rollout a new value to go on without it"
         )
     })
+}
+
+/// Workloads that take a place because another certificate has begun them.
+fn on_their_way_for_others(tracked: &[Tracked<'_>]) -> Option<String> {
+    let found = tracked.iter().filter(|tracked| tracked.begun.is_none() && tracked.takes_place());
+    let found = found.filter_map(|tracked| {
+        let certificate = tracked.begun_for.as_deref()?;
+        Some(format!("{} ({certificate})", tracked.workload.reference))
+    });
+    let found: Vec<String> = found.collect();
+    (!found.is_empty()).then(|| format!("on their way for another certificate: {}", names(found.into_iter())))
 }
 
 fn left_to_others(tracked: &[Tracked<'_>]) -> Option<String> {

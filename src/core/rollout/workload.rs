@@ -101,11 +101,12 @@ impl Workload {
         })
     }
 
-    /// Whether its pods have to be known: they tell unless its annotation and its readiness do.
+    /// Whether its pods have to be known: they tell unless its annotation and its readiness do. One that was begun is waited for until it
+    /// is ready, whatever its pods are.
     #[must_use]
-    pub fn needs_pods(&self, certificate: &RolledCertificate) -> bool {
+    pub fn needs_pods(&self, certificate: &RolledCertificate, is_begun: bool) -> bool {
         self.serial_numbers.get(&certificate.name) != Some(certificate.serial_number.as_str())
-            || self.readiness != Readiness::Ready
+            || self.readiness != Readiness::Ready && !is_begun
             || self.updates != Updates::Rolling
     }
 
@@ -127,10 +128,12 @@ impl Workload {
         self.selector.as_ref().is_some_and(|selector| matches(selector, labels))
     }
 
-    /// Takes its pods out of those of the namespace.
-    pub fn take_pods<'a>(&mut self, pods: impl IntoIterator<Item = &'a Pod>) {
-        let Some(selector) = &self.selector else { return };
-        self.pods = Some(pods.into_iter().filter(|pod| matches(selector, &pod.labels)).cloned().collect());
+    /// Takes its pods out of a page of those of the namespace, and keeps those that matter. A workload without a selector that can be
+    /// read has none that are known.
+    pub fn take_pods(&mut self, page: &[Pod]) {
+        let Some(Ok(selector)) = self.selector.clone().map(Selector::try_from) else { return };
+        let found = page.iter().filter(|pod| selector.matches(&pod.labels)).cloned();
+        self.pods = Some(decisive(self.pods.take().unwrap_or_default().into_iter().chain(found).collect()));
     }
 
     /// Whether no container of it can have run before this time.
@@ -175,6 +178,16 @@ impl Updates {
             Self::Rolling | Self::Partition(_) => None,
         }
     }
+}
+
+/// Of the pods that run: one that no kubelet has taken up, the one that was taken up first, and the one whose container ran first. They
+/// say as much as all do.
+fn decisive(mut pods: Vec<Pod>) -> Vec<Pod> {
+    pods.retain(|pod| !pod.is_over);
+    let waiting = pods.iter().find(|pod| pod.started.is_none());
+    let started = pods.iter().filter(|pod| pod.started.is_some()).min_by_key(|pod| pod.started);
+    let ran = pods.iter().filter(|pod| pod.ran_since.is_some()).min_by_key(|pod| pod.ran_since);
+    waiting.into_iter().chain(started).chain(ran).cloned().collect()
 }
 
 /// The earliest start of a container that is known, or that of the pod where earlier ones may be forgotten.

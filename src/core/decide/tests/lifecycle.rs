@@ -3,6 +3,23 @@
 use super::*;
 use crate::api::{RENEWAL_FAILED, STALLED};
 
+#[test]
+fn after_the_loss_of_the_status_a_certificate_is_as_old_as_its_secret() {
+    let recorded_at = |observed: &Observed| {
+        let decision = decide(&object(), observed, at(0));
+        next_status(&object(), observed, &decision, at(0)).history[0].recorded_at.0
+    };
+    let written = |seconds: i64| with_view(|view| view.written = Some(at(seconds)));
+    assert_eq!(recorded_at(&written(-DAY)), at(-DAY));
+    assert_eq!(recorded_at(&observed()), at(0), "nobody knows");
+    assert_eq!(recorded_at(&written(-60)), at(0), "it is new, and the clock of the API server may be behind");
+    assert_eq!(recorded_at(&written(DAY)), at(0), "or ahead");
+    let mut renewed = written(-DAY);
+    renewed.status.history = next_status(&object(), &written(-DAY), &decide(&object(), &written(-DAY), at(0)), at(0)).history;
+    renewed.status.history[0].serial_number = "0F0F".to_owned();
+    assert_eq!(recorded_at(&renewed), at(0), "the status was not lost");
+}
+
 fn suspended() -> DatabaseUserCertificate {
     let mut object = object();
     object.spec.suspend = true;

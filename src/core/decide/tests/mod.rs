@@ -99,6 +99,7 @@ fn certificate() -> CertificateFacts {
 fn view() -> SecretView {
     SecretView {
         changed_by: None,
+        written: None,
         deletion_policy: Some(DeletionPolicy::Delete),
         owners: Vec::new(),
         spoilt: None,

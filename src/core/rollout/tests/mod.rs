@@ -1,7 +1,11 @@
 //! What a rollout does in each situation.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod awaited;
+mod places;
 mod properties;
+mod rest;
+mod shared;
 mod situations;
 mod strangers;
 mod told;
@@ -37,6 +41,7 @@ fn certificate(rollout: Value) -> RolledCertificate {
         is_suspended: false,
         is_first: false,
         known: vec!["B".to_owned(), "A".to_owned()],
+        begun: Vec::new(),
     }
 }
 
@@ -82,13 +87,22 @@ struct Rolling {
     found: Found,
     status: Option<RolloutStatus>,
     resume: Option<&'static str>,
+    generation: i64,
     now: Timestamp,
 }
 
 impl Rolling {
     fn new(rollout: Value, workloads: impl IntoIterator<Item = Workload>) -> Self {
         let found = Found { workloads: workloads.into_iter().collect(), ..Found::default() };
-        Self { certificate: certificate(rollout), others: Vec::new(), found, status: None, resume: None, now: NOW }
+        Self {
+            certificate: certificate(rollout),
+            others: Vec::new(),
+            found,
+            status: None,
+            resume: None,
+            generation: 1,
+            now: NOW,
+        }
     }
 
     fn auto(workloads: impl IntoIterator<Item = Workload>) -> Self {
@@ -101,7 +115,7 @@ impl Rolling {
             certificate: &self.certificate,
             others: &self.others,
             objects: &objects,
-            generation: Some(1),
+            generation: Some(self.generation),
             resume: self.resume,
             status: self.status.as_ref(),
             found: &self.found,

@@ -78,7 +78,7 @@ fn each_situation_is_decided(#[case] workload: Workload, #[case] expected: Becom
     };
     // A move is told once it was made.
     assert_eq!(plan.reason, reason, "{}", plan.message);
-    assert_eq!(plan.look == Look::Never, plan.is_complete);
+    assert_eq!(plan.look == Look::Never, plan.status.complete);
 }
 
 #[rstest]

@@ -25,7 +25,7 @@ fn workloads_are_moved_one_after_the_other() {
         rolling.becomes_ready(name);
     }
     let plan = rolling.look();
-    assert!(plan.is_complete);
+    assert!(plan.status.complete);
     assert_eq!((plan.status.progress.as_str(), plan.look), ("3/3", Look::Never));
     assert_eq!(plan.message, "3 of 3 workloads on certificate B");
     assert_eq!(plan.status.begun, []);
@@ -90,7 +90,7 @@ fn a_stopped_rollout_goes_on_once_for_each_request() {
     assert_eq!(rolling.look().reason, Reason::RolloutStopped, "two are still not ready");
     rolling.becomes_ready("a");
     rolling.becomes_ready("b");
-    assert!(rolling.look().is_complete);
+    assert!(rolling.look().status.complete);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn an_urgent_rollout_that_a_renewal_overtakes_stays_urgent_and_the_earlier_expir
     assert_eq!(names(&plan), ["a"], "it keeps its place");
 }
 
-fn payments(serial_number: &str) -> RolledCertificate {
+pub(super) fn payments(serial_number: &str) -> RolledCertificate {
     RolledCertificate {
         name: "payments".to_owned(),
         secret_name: "payments".to_owned(),

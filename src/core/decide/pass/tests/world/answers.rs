@@ -198,6 +198,7 @@ impl World {
             deletion_policy: self.secret.ours().map_or(of_new, |seen| seen.deletion_policy),
             owners: Vec::new(),
             changed_by: None,
+            written: None,
             spoilt: None,
             layout: LayoutRecord::default(),
             previous_not_after: None,
