@@ -1,7 +1,7 @@
 //! When each rollout is looked at next. Losing it costs one look.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, PoisonError},
 };
 
@@ -34,11 +34,16 @@ struct Rest {
 /// Workloads whose change was refused or did not stay: why, and until when it is not tried again.
 pub(super) type Refusals = BTreeMap<WorkloadReference, (String, Timestamp)>;
 
-/// The rollouts that are not complete.
+/// The rollouts that are not complete, and the kinds of which the log says that they are not served.
 #[derive(Default)]
-pub struct Rollouts(Mutex<HashMap<ObjectKey, Rest>>);
+pub struct Rollouts(Mutex<HashMap<ObjectKey, Rest>>, Mutex<BTreeSet<String>>);
 
 impl Rollouts {
+    /// Whether the log does not say yet that this kind is not served. The conditions say it of each rollout.
+    pub(super) fn tells_not_served(&self, kind: &str) -> bool {
+        self.1.lock().unwrap_or_else(PoisonError::into_inner).insert(kind.to_owned())
+    }
+
     /// Until when the rollout rests. `None`: it is due. A rest that is longer than any ends: the clock was set back.
     pub(super) fn rests_until(&self, name: &ObjectKey, version: &Version, now: Timestamp) -> Option<Timestamp> {
         let rollouts = self.0.lock().unwrap_or_else(PoisonError::into_inner);

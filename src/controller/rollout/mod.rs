@@ -142,6 +142,9 @@ impl Turn<'_> {
             Ok(found) => found,
             Err(obstacle) => return self.hindered(obstacle, now).await,
         };
+        for kind in found.not_served.iter().filter(|kind| self.context.rollouts.tells_not_served(kind)) {
+            warn!(kind, "workloads of this kind cannot be moved; it is tried again");
+        }
         found.refused = self.refusals.iter().map(|(workload, (why, _))| (workload.clone(), why.clone())).collect();
         let mut planned = self.plan(&found, now);
         if found.not_movable.is_none() && has_moved_all_that_it_can(&planned) {
@@ -309,7 +312,11 @@ fn behind(status: Option<&DatabaseUserCertificateStatus>) -> i64 {
 const fn has_moved_all_that_it_can(planned: &Plan) -> bool {
     matches!(
         planned.reason,
-        Reason::RolloutComplete | Reason::RolloutLeftToOthers | Reason::RolloutContested | Reason::WorkloadNotFound
+        Reason::RolloutComplete
+            | Reason::RolloutLeftToOthers
+            | Reason::RolloutContested
+            | Reason::WorkloadKindNotServed
+            | Reason::WorkloadNotFound
     )
 }
 

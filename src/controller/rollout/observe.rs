@@ -57,7 +57,7 @@ pub(super) async fn observe(
     now: Timestamp,
 ) -> Result<Found, Obstacle> {
     let look = Observer { context, namespace: object.namespace().unwrap_or_default(), certificate, kinds };
-    let (mut workloads, missing) = look.workloads().await?;
+    let Followers { mut workloads, missing, not_served } = look.workloads().await?;
     let rollout = object.status.as_ref().and_then(|status| status.rollout.as_ref());
     let is_first = rollout.is_none_or(|rollout| {
         rollout.serial_number != certificate.serial_number || rollout.observed_generation != object.metadata.generation
@@ -67,7 +67,7 @@ pub(super) async fn observe(
         for workload in workloads.iter_mut().filter(|workload| workload.needs_pods(certificate)) {
             look.pods_of(workload).await?;
         }
-        return Ok(Found { workloads, missing, ..Found::default() });
+        return Ok(Found { workloads, missing, not_served, ..Found::default() });
     }
     let pods = look.list(&Kind::pods(), &ListParams::default()).await?;
     let read: Vec<Pod> = pods.iter().map(Pod::read).collect();
@@ -75,7 +75,7 @@ pub(super) async fn observe(
         workload.take_pods(&read);
     }
     let not_movable = if is_first { Some(look.not_movable(&pods, now).await?) } else { None };
-    Ok(Found { workloads, missing, not_movable, refused: Vec::new() })
+    Ok(Found { workloads, missing, not_served, not_movable, refused: Vec::new() })
 }
 
 /// The Jobs and Pods that run with an older certificate and cannot be moved. They are looked for when a rollout begins, and when only
@@ -90,6 +90,37 @@ pub(super) async fn look_for_not_movable(
     let look = Observer { context, namespace: object.namespace().unwrap_or_default(), certificate, kinds };
     let pods = look.list(&Kind::pods(), &ListParams::default()).await?;
     look.not_movable(&pods, now).await
+}
+
+/// The workloads that follow a certificate.
+#[derive(Default)]
+struct Followers {
+    workloads: Vec<Workload>,
+    /// Those that the spec names and that do not exist.
+    missing: Vec<WorkloadReference>,
+    /// What is wrong with kinds that the API server does not serve.
+    not_served: Vec<String>,
+}
+
+impl Followers {
+    /// Adds what a request for objects of a kind came to. It is `Err` only if the other kinds cannot be looked at either.
+    fn add(
+        &mut self,
+        kind: &Kind,
+        namespace: &str,
+        verb: &str,
+        asked: Result<Vec<Value>, KubernetesError>,
+    ) -> Result<(), Obstacle> {
+        match asked {
+            Ok(objects) => match objects.iter().find_map(|object| kind.other_kind(object)) {
+                Some(other_kind) => self.not_served.push(other_kind),
+                None => self.workloads.extend(objects.iter().filter_map(|object| kind.read(object))),
+            },
+            Err(error) if error.kind() == RequestErrorKind::NotFound => self.not_served.push(kind.not_served()),
+            Err(error) => return Err(Obstacle::of(error, verb, kind, namespace)),
+        }
+        Ok(())
+    }
 }
 
 struct Observer<'a> {
@@ -115,7 +146,7 @@ impl Observer<'_> {
         Ok(not_movable(pods, &jobs, self.certificate, &kinds, now))
     }
 
-    async fn workloads(&self) -> Result<(Vec<Workload>, Vec<WorkloadReference>), Obstacle> {
+    async fn workloads(&self) -> Result<Followers, Obstacle> {
         let Rollout { workloads, selector, .. } = &self.certificate.rollout;
         if let Some(named) = workloads {
             return self.named(named).await;
@@ -127,43 +158,44 @@ impl Observer<'_> {
                 read.map_err(|error| Obstacle::Refused(Reason::InvalidSpec, format!("spec.rollout.selector: {error}")))?;
             parameters = parameters.labels_from(&read);
         }
-        let mut found = Vec::new();
+        let mut found = Followers::default();
         for kind in self.kinds {
-            found.extend(self.list(kind, &parameters).await?.iter().filter_map(|object| kind.read(object)));
+            found.add(kind, &self.namespace, "list", kind.list(&self.context.client, &self.namespace, &parameters).await)?;
         }
-        found.retain(|workload| self.certificate.covers(workload));
-        found.sort_by(|one, other| one.reference.cmp(&other.reference));
-        Ok((found, Vec::new()))
+        found.workloads.retain(|workload| self.certificate.covers(workload));
+        found.workloads.sort_by(|one, other| one.reference.cmp(&other.reference));
+        Ok(found)
     }
 
     /// The workloads that the spec names, in its order, and those of them that do not exist.
-    async fn named(&self, named: &[WorkloadReference]) -> Result<(Vec<Workload>, Vec<WorkloadReference>), Obstacle> {
+    async fn named(&self, named: &[WorkloadReference]) -> Result<Followers, Obstacle> {
         if let Some(other) = named.iter().find(|workload| !self.kinds.iter().any(|kind| kind.is_of(workload))) {
             return Err(Obstacle::Refused(Reason::InvalidSpec, not_served(other, self.kinds)));
         }
-        let mut read = Vec::new();
+        let mut read = Followers::default();
         for kind in self.kinds {
             let of_kind: Vec<&WorkloadReference> = named.iter().filter(|workload| kind.is_of(workload)).collect();
+            let (client, namespace) = (&self.context.client, self.namespace.as_str());
             if of_kind.len() > MOST_READ_ONE_BY_ONE {
-                read.extend(self.list(kind, &ListParams::default()).await?.iter().filter_map(|object| kind.read(object)));
-                continue;
-            }
-            for workload in of_kind {
-                let found = kind.get(&self.context.client, &self.namespace, &workload.name).await;
-                let found = found.map_err(|error| Obstacle::of(error, "get", kind, &self.namespace))?;
-                read.extend(found.and_then(|object| kind.read(&object)));
+                read.add(kind, namespace, "list", kind.list(client, namespace, &ListParams::default()).await)?;
+            } else if !of_kind.is_empty() {
+                let asked = of_kind.iter().map(|workload| kind.get(client, namespace, &workload.name));
+                let asked = futures::future::try_join_all(asked).await;
+                read.add(kind, namespace, "get", asked.map(|found| found.into_iter().flatten().collect()))?;
             }
         }
-        let (mut found, mut missing) = (Vec::<Workload>::new(), Vec::new());
+        let mut found = Followers { not_served: read.not_served, ..Followers::default() };
         for reference in named {
-            match read.iter().find(|workload| workload.reference == *reference) {
+            match read.workloads.iter().find(|workload| workload.reference == *reference) {
                 // A workload that is named twice counts once.
-                Some(workload) if found.iter().all(|known| known.reference != *reference) => found.push(workload.clone()),
+                Some(workload) if found.workloads.iter().all(|known| known.reference != *reference) => {
+                    found.workloads.push(workload.clone());
+                }
                 Some(_) => {}
-                None => missing.push(reference.clone()),
+                None => found.missing.push(reference.clone()),
             }
         }
-        Ok((found, missing))
+        Ok(found)
     }
 
     /// Asks for the pods of one workload. One without a selector that can be read has none that are known.
@@ -181,7 +213,7 @@ fn not_served(workload: &WorkloadReference, kinds: &[Kind]) -> String {
     let hint = match workload.kind.as_str() {
         "CronJob" => "the next run of a CronJob has the new certificate anyway",
         "Job" | "Pod" => "a Job and a Pod cannot be moved: replace it",
-        _ => "the argument --rollout-kind (chart value rollout.kinds) names further kinds",
+        _ => "the chart's value rollout.kinds (--rollout-kind) names further kinds",
     };
     let WorkloadReference { api_version, kind, name } = workload;
     format!("spec.rollout.workloads: {kind} {name} of {api_version} is none of {}; {hint}", known.join(", "))

@@ -212,6 +212,8 @@ reasons! {
     RolloutLeftToOthers, Warning, Person;
     /// A workload that `spec.rollout` names does not exist.
     WorkloadNotFound, Warning, Time;
+    /// The API server does not serve a further kind of workloads that the administrator named for rollouts; the other kinds are moved.
+    WorkloadKindNotServed, Warning, Time;
     /// A Job, or a Pod of its own, uses the Secret: no rollout can move it, so whoever made it has to replace it.
     PodsNotMovable, Warning, Person;
     /// The operator may not look at workloads, or the change of one was refused; the message names the right that is missing, or who refused.
