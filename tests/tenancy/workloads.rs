@@ -124,18 +124,18 @@ impl Workloads {
         Self { account, tenant, resource }
     }
 
-    fn object(&self, name: &str, spec: Value) -> DynamicObject {
+    fn object(&self, name: &str, spec: &Value) -> DynamicObject {
         DynamicObject::new(name, &self.resource).data(json!({ "spec": spec }))
     }
 
     async fn create(&self, name: &str, spec: Value) {
-        self.tenant.create(&PostParams::default(), &self.object(name, spec)).await.unwrap();
+        self.tenant.create(&PostParams::default(), &self.object(name, &spec)).await.unwrap();
     }
 
     /// Does what the operator does; what the pod template's annotations are then.
     async fn move_to(&self, name: &str, serial_numbers: &str) -> Value {
         let moved = json!({ "template": { "metadata": { "annotations": { ANNOTATION: serial_numbers } } } });
-        let moved = self.object(name, moved);
+        let moved = self.object(name, &moved);
         let parameters = PatchParams::apply("usercert-operator-rollout").force();
         let written = self.account.patch(name, &parameters, &Patch::Apply(moved)).await;
         let written = written.unwrap_or_else(|error| panic!("{} {name}: {error}", self.resource.kind));
@@ -161,17 +161,17 @@ impl Workloads {
         // By server-side apply too, under whatever name.
         for manager in ["usercert-operator-rollout", "kustomize-controller"] {
             let image = json!({ "template": { "spec": { "containers": [{ "name": "app", "image": "mine" }] } } });
-            let image = self.object("theirs", image);
+            let image = self.object("theirs", &image);
             denied(account.patch("theirs", &PatchParams::apply(manager).force(), &Patch::Apply(image)).await);
         }
-        let same = self.object("theirs", json!({ "template": { "metadata": { "annotations": { "theirs": "stays" } } } }));
+        let same = self.object("theirs", &json!({ "template": { "metadata": { "annotations": { "theirs": "stays" } } } }));
         let same = async {
             denied(account.patch("theirs", &PatchParams::apply("kustomize-controller").force(), &Patch::Apply(same)).await)
         };
         stage.attempt(6, &format!("with the operator's account, own a field of a {kind} by the name of another"), same).await;
         self.move_to("theirs", "orders=2").await;
         // RBAC refuses what the operator has no use for.
-        forbidden(account.create(&PostParams::default(), &self.object("another", spec(with))).await);
+        forbidden(account.create(&PostParams::default(), &self.object("another", &spec(with))).await);
         forbidden(account.delete("theirs", &Default::default()).await);
         forbidden(account.patch_status("theirs", &PatchParams::default(), &Patch::Merge(json!({ "status": {} }))).await);
         if kind != "DaemonSet" {
