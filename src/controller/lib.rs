@@ -21,10 +21,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
-    Client, ResourceExt,
-    api::DynamicObject,
-    core::{GroupVersionKind, PartialObjectMeta},
-    runtime::reflector::Store,
+    Client, ResourceExt, api::DynamicObject, core::PartialObjectMeta, discovery::ApiResource, runtime::reflector::Store,
 };
 use url::Url;
 
@@ -111,7 +108,7 @@ pub struct Settings {
     /// Whether certificates may be made.
     pub leadership: Leadership,
     /// The kinds of workloads that rollouts may change besides those of `apps/v1`. `None`: rollouts are off.
-    pub rollout_kinds: Option<Vec<GroupVersionKind>>,
+    pub rollout_kinds: Option<Vec<ApiResource>>,
     /// How long a stopping process tries to save certificates that are in memory alone.
     pub stop_limit: Duration,
 }

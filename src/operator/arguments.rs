@@ -3,7 +3,7 @@
 use std::{ffi::OsStr, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum, builder::TypedValueParser, error::ErrorKind};
-use kube::core::GroupVersionKind;
+use kube::{core::GroupVersionKind, discovery::ApiResource};
 use url::Url;
 use usercert_operator_core::api::SecretLocation;
 
@@ -83,10 +83,11 @@ pub struct RunArguments {
     /// rights to look at workloads, Pods and Jobs and to change workloads. Default: false.
     #[arg(long, env = "ROLLOUT", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub rollout: bool,
-    /// A further kind of workloads that rollouts may change, as GROUP/VERSION/KIND, such as argoproj.io/v1alpha1/Rollout; may be
-    /// repeated. Its objects have spec.template and spec.selector as a Deployment has.
-    #[arg(long = "rollout-kind", env = "ROLLOUT_KINDS", value_delimiter = ',', value_parser = workload_kind, value_name = "GROUP/VERSION/KIND")]
-    pub rollout_kinds: Vec<GroupVersionKind>,
+    /// A further kind of workloads that rollouts may change, and its resource as RBAC rules name it, as
+    /// GROUP/VERSION/KIND=RESOURCE, such as argoproj.io/v1alpha1/Rollout=rollouts; may be repeated. Its objects have spec.template
+    /// and spec.selector as a Deployment has.
+    #[arg(long = "rollout-kind", env = "ROLLOUT_KINDS", value_delimiter = ',', value_parser = workload_kind, value_name = "GROUP/VERSION/KIND=RESOURCE")]
+    pub rollout_kinds: Vec<ApiResource>,
     /// The format of log lines; RUST_LOG selects which lines are written (default: info).
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
@@ -138,10 +139,16 @@ fn namespaced_name(text: &str) -> Result<SecretLocation, String> {
     }
 }
 
-fn workload_kind(text: &str) -> Result<GroupVersionKind, String> {
-    match text.trim().split('/').collect::<Vec<_>>()[..] {
-        [group, version, kind] if ![group, version, kind].contains(&"") => Ok(GroupVersionKind::gvk(group, version, kind)),
-        _ => Err("give GROUP/VERSION/KIND, such as argoproj.io/v1alpha1/Rollout".to_owned()),
+/// The resource is given and not guessed: rights and the admission policy are about the resource, and it is no more than usual that
+/// it is the plural of the kind.
+fn workload_kind(text: &str) -> Result<ApiResource, String> {
+    match text.trim().split(['/', '=']).collect::<Vec<_>>()[..] {
+        [group, version, kind, resource]
+            if text.trim().ends_with(&format!("/{kind}={resource}")) && ![group, version, kind, resource].contains(&"") =>
+        {
+            Ok(ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), resource))
+        }
+        _ => Err("give GROUP/VERSION/KIND=RESOURCE, such as argoproj.io/v1alpha1/Rollout=rollouts".to_owned()),
     }
 }
 
@@ -209,12 +216,14 @@ mod tests {
     }
 
     #[test]
-    fn rollouts_are_off_unless_it_is_said_and_further_kinds_have_three_parts() {
+    fn rollouts_are_off_unless_it_is_said_and_further_kinds_have_a_resource() {
         assert!(!run(&[]).rollout && run(&["--rollout"]).rollout && !run(&["--rollout=false"]).rollout);
-        let kinds = run(&["--rollout-kind=argoproj.io/v1alpha1/Rollout,example.com/v1/Worker"]).rollout_kinds;
-        assert_eq!(kinds[0], GroupVersionKind::gvk("argoproj.io", "v1alpha1", "Rollout"));
-        assert_eq!(kinds[1], GroupVersionKind::gvk("example.com", "v1", "Worker"));
-        for refused in ["Rollout", "v1/Pod", "a//C", "a/b/c/d"] {
+        let kinds = run(&["--rollout-kind=argoproj.io/v1alpha1/Rollout=rollouts,example.com/v1/Proxy=proxies"]).rollout_kinds;
+        let read =
+            |kind: &ApiResource| [&kind.group, &kind.version, &kind.api_version, &kind.kind, &kind.plural].map(Clone::clone);
+        assert_eq!(read(&kinds[0]), ["argoproj.io", "v1alpha1", "argoproj.io/v1alpha1", "Rollout", "rollouts"]);
+        assert_eq!(read(&kinds[1]), ["example.com", "v1", "example.com/v1", "Proxy", "proxies"]);
+        for refused in ["Rollout", "v1/Pod=pods", "a//C=c", "a/b/c/d", "a/b/c", "a/b/c=", "a/b=c/d", "a=b/c/d", "a/b/c=d=e"] {
             assert!(workload_kind(refused).is_err(), "{refused}");
         }
     }

@@ -25,7 +25,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, api::PostParams, core::GroupVersionKind};
+use kube::{Api, Client, api::PostParams, core::GroupVersionKind, discovery::ApiResource};
 use serde_json::json;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 use usercert_operator::{
@@ -158,7 +158,7 @@ pub struct Operator {
     config: kube::Config,
     scopes: Vec<Scope>,
     atlas_url: String,
-    rollout_kinds: Option<Vec<GroupVersionKind>>,
+    rollout_kinds: Option<Vec<ApiResource>>,
     pub metrics: Arc<Metrics>,
     clock_offset: Arc<AtomicI64>,
     tasks: Mutex<Vec<AbortHandle>>,
@@ -168,13 +168,20 @@ impl Operator {
     /// One that is not started yet.
     pub fn new(config: kube::Config, scopes: Vec<Scope>, atlas_url: String) -> Self {
         let (metrics, clock_offset, tasks) = (Arc::default(), Arc::default(), Mutex::default());
-        let rollout_kinds = Some(vec![GroupVersionKind::gvk("example.com", "v1", "Worker")]);
-        Self { config, scopes, atlas_url, rollout_kinds, metrics, clock_offset, tasks }
+        Self { config, scopes, atlas_url, rollout_kinds: Some(Vec::new()), metrics, clock_offset, tasks }
     }
 
     /// One that changes no workload.
     pub fn without_rollout(self) -> Self {
         Self { rollout_kinds: None, ..self }
+    }
+
+    /// One that changes workloads of these kinds of `example.com/v1` too, each with its resource.
+    pub fn with_rollout_kinds(self, kinds: &[(&str, &str)]) -> Self {
+        let kind = |(kind, resource): &(&str, &str)| {
+            ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("example.com", "v1", kind), resource)
+        };
+        Self { rollout_kinds: Some(kinds.iter().map(kind).collect()), ..self }
     }
 
     /// Starts it with nothing remembered, as a new process would.
@@ -242,12 +249,14 @@ async fn install_chart(control_plane: &ControlPlane, namespaces: &[&str]) {
         create_namespace(&client, namespace).await;
     }
     let chart = repository().join("charts/usercert-operator");
-    let worker = json!({ "group": "example.com", "version": "v1", "kind": "Worker", "resource": "workers" });
+    let kind =
+        |kind: &str, resource: &str| json!({ "group": "example.com", "version": "v1", "kind": kind, "resource": resource });
+    let kinds = [kind("Worker", "workers"), kind("Latecomer", "latecomers")];
     let output = Command::new(tool("helm").unwrap())
         .args(["install", "usercert-operator"])
         .arg(chart)
         .args(["--namespace", "usercert-system", "--create-namespace", "--set", "replicaCount=0,rollout.enabled=true"])
-        .arg(format!("--set-json=rollout.kinds={}", json!([worker])))
+        .arg(format!("--set-json=rollout.kinds={}", json!(kinds)))
         .arg(format!("--set-json=watchNamespaces={}", json!(namespaces)))
         .env("KUBECONFIG", control_plane.kubeconfig())
         .output()

@@ -158,3 +158,20 @@ async fn null_takes_a_value_away() {
     let manifests = rendered(&shop, &["extraEnv=null,podLabels=null,podSecurityContext=null,rbac.aggregate=null"]);
     assert!(manifests.contains("kind: Deployment"));
 }
+
+#[tokio::test]
+async fn rights_policy_and_operator_go_by_one_resource_of_a_further_kind() {
+    let shop = open("rollout-kinds").await;
+    let kind = "rollout.enabled=true,rollout.kinds[0].group=example.com,rollout.kinds[0].version=v1,rollout.kinds[0].kind=Proxy,rollout.kinds[0].resource=proxies";
+    let manifests = rendered(&shop, &[kind]);
+    let rule = |role: &str| {
+        let document =
+            manifests.split("\n---\n").find(|document| document.contains(role) && document.contains("example.com")).unwrap();
+        document.split("\"example.com\"").nth(1).unwrap().lines().take(4).collect::<Vec<_>>().join(" ")
+    };
+    for role in ["kind: ClusterRole\n", "kind: ValidatingAdmissionPolicy\n"] {
+        assert!(rule(role).contains("[\"proxies\"]"), "{}", rule(role));
+    }
+    let argument = manifests.split("ROLLOUT_KINDS").nth(1).unwrap().lines().nth(1).unwrap();
+    assert_eq!(argument.trim(), "value: example.com/v1/Proxy=proxies");
+}

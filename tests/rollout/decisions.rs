@@ -1,9 +1,13 @@
 //! Workloads that are decided on purpose, with the real controllers.
 
+use jiff::SignedDuration;
 use k8s_openapi::api::{batch::v1::Job, core::v1::Pod};
 use serde_json::json;
 
-use crate::stage::{LAG, Stage};
+use crate::{
+    harness::Operator,
+    stage::{LAG, Stage},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pods_of_paused_and_on_delete_workloads_are_left_to_others_and_hold_nobody_up() {
@@ -84,8 +88,9 @@ async fn what_no_rollout_can_move_is_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_further_kind_is_moved_by_the_generic_rules() {
-    let stage = Stage::open("kind").await;
-    stage.shop.apply_definition_of_workers().await;
+    let workers = |operator: Operator| operator.with_rollout_kinds(&[("Worker", "workers")]);
+    let stage = Stage::with("kind", |config| config, workers).await;
+    stage.shop.apply_definition("Worker", "workers").await;
     stage
         .certificate("orders", json!({ "workloads": [{ "apiVersion": "example.com/v1", "kind": "Worker", "name": "sync" }] }))
         .await;
@@ -109,4 +114,58 @@ async fn a_further_kind_is_moved_by_the_generic_rules() {
         .await;
     stage.until("other", "False InvalidSpec").await;
     assert!(stage.message("other").await.contains("next run"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kind_that_is_not_served_is_named_and_taken_up_when_it_is() {
+    let kinds = |operator: Operator| operator.with_rollout_kinds(&[("Latecomer", "latecomers"), ("Wrong", "workers")]);
+    let stage = Stage::with("late", |config| config, kinds).await;
+    stage.shop.apply_definition("Worker", "workers").await;
+    stage.shop.apply(crate::stage::manifest("Worker", "other", &[], &json!({}))).await;
+    stage.certificate("orders", json!({ "auto": true })).await;
+    stage.workload("Deployment", "web", &["orders"], json!({})).await;
+    let latecomer = json!({ "apiVersion": "example.com/v1", "kind": "Latecomer", "name": "sync" });
+    let web = json!({ "kind": "Deployment", "name": "web" });
+    stage.shop.certificate("named", "ca", json!({ "rollout": { "workloads": [latecomer, web] } })).await;
+    stage.shop.certificate("plain", "ca", json!({ "rollout": { "workloads": [web] } })).await;
+    for name in ["named", "plain"] {
+        stage.shop.until_ready(name).await;
+    }
+    stage.renew("orders").await;
+    stage.operator.advance(LAG);
+    let status = stage.until("orders", "False WorkloadKindNotServed").await;
+    assert_eq!(status.rollout.unwrap().progress, "1/1", "the others are moved");
+    stage.shop.until_event("orders", "WorkloadKindNotServed").await;
+    let status = stage.until("named", "False WorkloadKindNotServed").await;
+    assert_eq!(status.rollout.unwrap().progress, "1/2");
+    stage.until_complete("plain").await;
+    let message = stage.message("orders").await;
+    for said in [
+        "Latecomer is not served as latecomers of example.com/v1, workers of example.com/v1 are of kind Worker, not Wrong: ",
+        "rollout.kinds",
+    ] {
+        assert!(message.contains(said), "{message}");
+    }
+    let message = stage.message("named").await;
+    assert!(message.contains("not there: Latecomer sync") && !message.contains("Wrong"), "{message}");
+    let log = stage.shop.cluster.log.text();
+    assert_eq!(
+        log.matches("kind=\"Latecomer is not served as latecomers of example.com/v1\"").count(),
+        1,
+        "once for all rollouts"
+    );
+
+    stage.shop.apply_definition("Latecomer", "latecomers").await;
+    stage.operator.advance(SignedDuration::from_mins(10));
+    stage.until("named", "False WorkloadNotFound").await;
+    stage.shop.apply(crate::stage::manifest("Latecomer", "sync", &["orders"], &json!({ "replicas": 1 }))).await;
+    stage
+        .patch_status("Latecomer", "sync", json!({ "status": { "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1 } }))
+        .await;
+    stage.operator.advance(SignedDuration::from_mins(10));
+    crate::harness::eventually("it is moved", || async {
+        stage.look("named").await;
+        stage.patches().contains(&"latecomers sync".to_owned()).then_some(())
+    })
+    .await;
 }

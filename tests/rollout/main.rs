@@ -13,6 +13,7 @@ mod interruptions;
 mod kstatus;
 mod kubelet;
 mod others;
+mod refusals;
 mod reloader;
 mod rest;
 mod scale;

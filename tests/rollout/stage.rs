@@ -112,7 +112,7 @@ impl Stage {
     }
 
     fn api(&self, kind: &str) -> Api<DynamicObject> {
-        let (group, kind) = if kind == "Worker" { ("example.com", kind) } else { ("apps", kind) };
+        let (group, kind) = if is_further(kind) { ("example.com", kind) } else { ("apps", kind) };
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
         Api::namespaced_with(self.shop.client.clone(), &self.shop.namespace, &resource)
     }
@@ -239,7 +239,7 @@ impl Stage {
 pub fn manifest(kind: &str, name: &str, secrets: &[&str], spec: &Value) -> Value {
     let volumes: Vec<Value> =
         secrets.iter().map(|secret| json!({ "name": secret, "secret": { "secretName": secret } })).collect();
-    let api_version = if kind == "Worker" { "example.com/v1" } else { "apps/v1" };
+    let api_version = if is_further(kind) { "example.com/v1" } else { "apps/v1" };
     let mut object = json!({
         "apiVersion": api_version, "kind": kind, "metadata": { "name": name, "labels": { "app": name } },
         "spec": {
@@ -261,26 +261,32 @@ pub fn manifest(kind: &str, name: &str, secrets: &[&str], spec: &Value) -> Value
 
 impl Shop {
     /// A kind of workloads that nobody but a test knows.
-    pub async fn apply_definition_of_workers(&self) {
+    pub async fn apply_definition(&self, kind: &str, resource: &str) {
         let any = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
         let schema = json!({ "type": "object", "properties": { "spec": any, "status": any } });
         let definitions: Api<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> =
             Api::all(self.client.clone());
+        let name = format!("{resource}.example.com");
         let definition = json!({
-            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": { "name": "workers.example.com" },
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": { "name": name },
             "spec": {
-                "group": "example.com", "scope": "Namespaced", "names": { "kind": "Worker", "plural": "workers" },
+                "group": "example.com", "scope": "Namespaced", "names": { "kind": kind, "plural": resource },
                 "versions": [{ "name": "v1", "served": true, "storage": true, "subresources": { "status": {} }, "schema": { "openAPIV3Schema": schema } }],
             },
         });
-        definitions.patch("workers.example.com", &PatchParams::apply("test").force(), &Patch::Apply(definition)).await.unwrap();
-        let workers: Api<DynamicObject> = Api::namespaced_with(
+        definitions.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(definition)).await.unwrap();
+        let objects: Api<DynamicObject> = Api::namespaced_with(
             self.client.clone(),
             &self.namespace,
-            &ApiResource::from_gvk(&GroupVersionKind::gvk("example.com", "v1", "Worker")),
+            &ApiResource::from_gvk(&GroupVersionKind::gvk("example.com", "v1", kind)),
         );
-        eventually("the kind is served", || async { workers.list(&Default::default()).await.ok() }).await;
+        eventually("the kind is served", || async { objects.list(&Default::default()).await.ok() }).await;
     }
+}
+
+/// Whether it is a kind that only tests define.
+fn is_further(kind: &str) -> bool {
+    matches!(kind, "Worker" | "Latecomer")
 }
 
 /// How an account reaches the API server that may do all that the operator may, but nothing about workloads.

@@ -59,6 +59,7 @@ const TESTS: &[(&str, Test)] = &[
     test!(adoption::no_secret_of_another_is_taken_for_a_retained_one),
     test!(rights::the_operators_account_writes_only_secrets_of_its_own),
     test!(workloads::the_operators_account_changes_one_annotation_of_a_workload),
+    test!(workloads::the_policy_lets_the_operator_move_workloads_of_every_form),
     test!(endpoints::a_namespaced_issuer_sends_nothing_to_a_place_that_is_not_allowed),
     test!(constraints::what_the_name_constraints_of_the_ca_do_not_permit_is_not_signed),
     test!(upgrade::what_works_stays_in_service_and_what_is_refused_now_says_so_once),

@@ -136,7 +136,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - {name: ROLLOUT, value: "true"}
 {{- with .Values.rollout.kinds }}
 {{- $kinds := list }}
-{{- range . }}{{ $kinds = append $kinds (printf "%s/%s/%s" .group .version .kind) }}{{ end }}
+{{- range . }}{{ $kinds = append $kinds (printf "%s/%s/%s=%s" .group .version .kind .resource) }}{{ end }}
 - {name: ROLLOUT_KINDS, value: {{ join "," $kinds | quote }}}
 {{- end }}
 {{- end }}

@@ -3,7 +3,7 @@
 use kube::{
     Client,
     api::{DynamicObject, ListParams, Patch, PatchParams},
-    core::{GroupVersionKind, Request, Resource},
+    core::{GroupVersionKind, Request, Resource, Status},
     discovery::ApiResource,
 };
 use serde_json::Value;
@@ -23,23 +23,24 @@ pub(super) struct Kind(pub(super) ApiResource);
 
 impl Kind {
     /// The kinds of workloads that may be moved.
-    pub(super) fn all(further: &[GroupVersionKind]) -> Vec<Self> {
-        let built_in = ["Deployment", "StatefulSet", "DaemonSet"].map(|kind| GroupVersionKind::gvk("apps", "v1", kind));
-        built_in.iter().chain(further).map(Self::new).collect()
+    pub(super) fn all(further: &[ApiResource]) -> Vec<Self> {
+        let built_in = ["Deployment", "StatefulSet", "DaemonSet"].map(|kind| Self::built_in("apps", "v1", kind));
+        built_in.into_iter().chain(further.iter().cloned().map(Self)).collect()
     }
 
     /// Pods.
     pub(super) fn pods() -> Self {
-        Self::new(&GroupVersionKind::gvk("", "v1", "Pod"))
+        Self::built_in("", "v1", "Pod")
     }
 
     /// Jobs.
     pub(super) fn jobs() -> Self {
-        Self::new(&GroupVersionKind::gvk("batch", "v1", "Job"))
+        Self::built_in("batch", "v1", "Job")
     }
 
-    fn new(kind: &GroupVersionKind) -> Self {
-        Self(ApiResource::from_gvk(kind))
+    /// One whose resource is the plural of its kind.
+    fn built_in(group: &str, version: &str, kind: &str) -> Self {
+        Self(ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind)))
     }
 
     /// Whether the workload is of this kind.
@@ -50,6 +51,20 @@ impl Kind {
     /// Resource and group, such as `deployments.apps`, as RBAC rules are read.
     pub(super) fn resource(&self) -> String {
         if self.0.group.is_empty() { self.0.plural.clone() } else { format!("{}.{}", self.0.plural, self.0.group) }
+    }
+
+    /// What is wrong if the API server has no such resource, or no resource of a namespace.
+    pub(super) fn not_served(&self) -> String {
+        let ApiResource { kind, plural, api_version, .. } = &self.0;
+        format!("{kind} is not served as {plural} of {api_version}")
+    }
+
+    /// What is wrong if an object that the API server gave for this resource is of another kind. Objects of built-in kinds do not say
+    /// theirs in a list.
+    pub(super) fn other_kind(&self, object: &Value) -> Option<String> {
+        let ApiResource { kind, plural, api_version, .. } = &self.0;
+        let other = object["kind"].as_str().filter(|other| other != kind)?;
+        Some(format!("{plural} of {api_version} are of kind {other}, not {kind}"))
     }
 
     /// An object of this kind as a workload.
@@ -75,13 +90,13 @@ impl Kind {
         Ok((items, token.map(|token| parameters.continue_token(token))))
     }
 
-    /// One object; `None` if it does not exist.
+    /// One object; `None` if it does not exist. That its kind is not served is an error: this answer names no object.
     pub(super) async fn get(&self, client: &Client, namespace: &str, name: &str) -> Result<Option<Value>, KubernetesError> {
         let built = self.requests(namespace).get(name, &kube::api::GetParams::default()).map_err(kube::Error::BuildRequest);
         request("read a workload", async {
             match client.request::<Value>(built?).await {
                 Ok(found) => Ok(Some(found)),
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                Err(kube::Error::Api(status)) if status.code == 404 && names(&status, name) => Ok(None),
                 Err(error) => Err(error),
             }
         })
@@ -104,4 +119,10 @@ impl Kind {
     fn requests(&self, namespace: &str) -> Request {
         Request::new(DynamicObject::url_path(&self.0, Some(namespace)))
     }
+}
+
+/// Whether an answer is about this object. The API conventions ask this of a 404 (`details.name`); where the path leads nowhere, the
+/// answer is a bare text.
+fn names(status: &Status, name: &str) -> bool {
+    status.details.as_ref().is_some_and(|details| details.name == name)
 }

@@ -1,7 +1,7 @@
 //! When each rollout is looked at next. Losing it costs one look.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Mutex, PoisonError},
 };
 
@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::LONGEST_REST;
 use crate::{
     api::{BegunWorkload, ObjectKey, WorkloadReference},
-    rollout_rules::{Awaited, Plan, Pod, RolledCertificate, Workload},
+    rollout_rules::{AFTER_REFUSAL, Awaited, Move, Plan, Pod, Repetition, RolledCertificate, Unchanged, Workload},
 };
 
 /// The pods of a workload that does not change are asked for this often.
@@ -30,7 +30,7 @@ pub(super) struct Version {
 struct Rest {
     version: Version,
     until: Timestamp,
-    refusals: Refusals,
+    setbacks: Setbacks,
     seen: Seen,
 }
 
@@ -93,18 +93,86 @@ impl SeenPods {
     }
 }
 
-/// Workloads whose change was refused or did not stay: why, and until when it is not tried again.
-pub(super) type Refusals = BTreeMap<WorkloadReference, (String, Timestamp)>;
+/// What did not come about, and how often in a row: changes of workloads, writes of the status, looks at the workloads.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Setbacks {
+    workloads: BTreeMap<WorkloadReference, Setback>,
+    status: u32,
+    status_is_told: bool,
+    looks: u32,
+}
 
-/// The rollouts that are not complete.
+#[derive(Clone, Debug, Default)]
+struct Setback {
+    in_a_row: u32,
+    /// What is said of it, and until when it is not tried again.
+    told: Option<(String, Timestamp)>,
+}
+
+impl Setbacks {
+    /// The workloads that are not tried again yet, and why.
+    pub(super) fn told(&self) -> Vec<(WorkloadReference, String)> {
+        let told = self.workloads.iter().filter_map(|(workload, setback)| Some((workload, setback.told.as_ref()?)));
+        told.map(|(workload, (why, _))| (workload.clone(), why.clone())).collect()
+    }
+
+    /// Notes that a workload was not changed; what follows.
+    pub(super) fn not_changed(&mut self, next: &Move, answer: Unchanged, why: &str, now: Timestamp) -> Repetition {
+        let setback = self.workloads.entry(next.workload.clone()).or_default();
+        setback.in_a_row = setback.in_a_row.saturating_add(1);
+        let repetition = answer.repetition(setback.in_a_row, &next.uid);
+        if repetition == Repetition::Told {
+            setback.told = Some((why.to_owned(), now.saturating_add(AFTER_REFUSAL).unwrap_or(now)));
+        }
+        repetition
+    }
+
+    /// Notes that a workload was changed.
+    pub(super) fn changed(&mut self, workload: &WorkloadReference) {
+        self.workloads.remove(workload);
+    }
+
+    /// Notes that what is there could not be looked at; what follows.
+    pub(super) fn not_seen(&mut self, uid: &str) -> Repetition {
+        self.looks = self.looks.saturating_add(1);
+        Unchanged::Failed.repetition(self.looks, uid)
+    }
+
+    /// Notes a look.
+    pub(super) const fn seen(&mut self) {
+        self.looks = 0;
+    }
+
+    /// Notes that the status was not written; what follows, and whether it is new that it is told.
+    pub(super) fn status_not_written(&mut self, answer: Unchanged, uid: &str) -> (Repetition, bool) {
+        self.status = self.status.saturating_add(1);
+        let repetition = answer.repetition(self.status, uid);
+        let is_told = repetition == Repetition::Told;
+        (repetition, is_told && !std::mem::replace(&mut self.status_is_told, is_told))
+    }
+
+    /// Notes that the status was written.
+    pub(super) const fn status_written(&mut self) {
+        (self.status, self.status_is_told) = (0, false);
+    }
+}
+
+/// The rollouts that are not complete, and the kinds of which the log says that they are not served.
 #[derive(Default)]
 pub struct Rollouts {
     rests: Mutex<HashMap<ObjectKey, Rest>>,
     /// The workloads that each has begun. The objects that the watch has shown may be older.
     begun: Mutex<HashMap<ObjectKey, Vec<BegunWorkload>>>,
+    /// The kinds of which the log says that they are not served.
+    not_served: Mutex<BTreeSet<String>>,
 }
 
 impl Rollouts {
+    /// Whether the log does not say yet that this kind is not served. The conditions say it of each rollout.
+    pub(super) fn tells_not_served(&self, kind: &str) -> bool {
+        self.not_served.lock().unwrap_or_else(PoisonError::into_inner).insert(kind.to_owned())
+    }
+
     /// Until when the rollout rests. `None`: it is due. A rest that is longer than any ends: the clock was set back.
     pub(super) fn rests_until(&self, name: &ObjectKey, version: &Version, now: Timestamp) -> Option<Timestamp> {
         let rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
@@ -112,13 +180,15 @@ impl Rollouts {
         (now < rest.until && rest.until.duration_since(now) <= LONGEST_REST).then_some(rest.until)
     }
 
-    /// The refusals of the last look that still count.
-    pub(super) fn refusals(&self, name: &ObjectKey, version: &Version, now: Timestamp) -> Refusals {
+    /// The setbacks until the last look. What was told long enough ago is tried again, and told at once if it fails again.
+    pub(super) fn setbacks(&self, name: &ObjectKey, version: &Version, now: Timestamp) -> Setbacks {
         let rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = rollouts.get(name).filter(|rest| rest.version == *version).map(|rest| rest.refusals.clone());
-        let mut refusals = known.unwrap_or_default();
-        refusals.retain(|_, (_, until)| now < *until);
-        refusals
+        let known = rollouts.get(name).filter(|rest| rest.version == *version).map(|rest| rest.setbacks.clone());
+        let mut setbacks = known.unwrap_or_default();
+        for setback in setbacks.workloads.values_mut() {
+            setback.told.take_if(|(_, until)| now >= *until);
+        }
+        setbacks
     }
 
     /// What the last look has seen.
@@ -128,9 +198,9 @@ impl Rollouts {
     }
 
     /// Notes a look.
-    pub(super) fn looked(&self, name: &ObjectKey, version: Version, until: Timestamp, (refusals, seen): (Refusals, Seen)) {
+    pub(super) fn looked(&self, name: &ObjectKey, version: Version, until: Timestamp, (setbacks, seen): (Setbacks, Seen)) {
         let mut rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
-        rollouts.insert(name.clone(), Rest { version, until, refusals, seen });
+        rollouts.insert(name.clone(), Rest { version, until, setbacks, seen });
     }
 
     /// Plans what comes next for one of several certificates. Looks at them run side by side, so one plan at a time is made, and each

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 pub use self::memory::Rollouts;
 use self::{
     kinds::Kind,
-    memory::{Glance, Refusals, Seen, Version},
+    memory::{Glance, Seen, Setbacks, Version},
     observe::{Observer, Obstacle, missing_right},
 };
 use crate::{
@@ -34,8 +34,8 @@ use crate::{
     decide::pass::RequestErrorKind,
     kubernetes::{KubernetesError, chain},
     rollout_rules::{
-        Figures, Found, Input, Look, Move, Plan, RolledCertificate, Workload, is_at_rest, next_status, not_enabled, plan,
-        refused, without_rollout,
+        AFTER_REFUSAL, Figures, Found, Input, Look, Move, Plan, Repetition, RolledCertificate, Unchanged, Workload, is_at_rest,
+        next_status, not_enabled, plan, refused, without_rollout,
     },
     status::write_status,
 };
@@ -43,14 +43,11 @@ use crate::{
 /// The longest time for one look. A look that is cut off is repeated from its start.
 const LOOK_LIMIT: Duration = Duration::from_mins(2);
 
-/// What needs another right, or a change by a person, is tried again after this time.
-const AFTER_REFUSAL: SignedDuration = SignedDuration::from_mins(10);
+/// After a look that was cut off.
+const AFTER_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 
-/// After a request that failed for a cause that passes, such as an API server that is overloaded.
-const AFTER_FAILURE: SignedDuration = SignedDuration::from_secs(30);
-
-/// After a conflict: somebody changed the workload or the object meanwhile.
-const AFTER_CONFLICT: SignedDuration = SignedDuration::from_secs(1);
+/// Where another process may lead by now, or another kind be asked for.
+const SOON: SignedDuration = SignedDuration::from_secs(1);
 
 /// The longest rest until the next look.
 const LONGEST_REST: SignedDuration = SignedDuration::from_hours(1);
@@ -88,21 +85,17 @@ pub(crate) async fn follow(context: &Context, object: &Object) -> Result<Option<
     let until = if let Some(until) = context.rollouts.rests_until(&name, &version, now) {
         until
     } else {
-        let mut refusals = context.rollouts.refusals(&name, &version, now);
+        let mut setbacks = context.rollouts.setbacks(&name, &version, now);
         let mut seen = context.rollouts.seen(&name, &version);
-        let turn = Turn { context, object: object.clone(), certificate, refusals: &mut refusals, seen: &mut seen };
+        let turn = Turn { context, object: object.clone(), certificate, setbacks: &mut setbacks, seen: &mut seen };
         let look = tokio::time::timeout(LOOK_LIMIT, Box::pin(turn.look(now))).await;
-        let rest = look.unwrap_or(Err(KubernetesError::TimedOut { operation: "look at the workloads" }));
-        let rest = rest.unwrap_or_else(|error| {
-            warn!(
-                name = name.to_string(),
-                error = chain(&error),
-                "the workloads could not be looked at or changed, which is repeated"
-            );
-            AFTER_FAILURE
+        let rest = look.unwrap_or_else(|_| {
+            let seconds = LOOK_LIMIT.as_secs();
+            warn!(name = name.to_string(), seconds, "the workloads could not be looked at in this time, which is repeated");
+            AFTER_TIMEOUT
         });
         let until = now.saturating_add(rest.min(LONGEST_REST)).unwrap_or(now);
-        context.rollouts.looked(&name, version, until, (refusals, seen));
+        context.rollouts.looked(&name, version, until, (setbacks, seen));
         until
     };
     // Times are compared in whole seconds: a little later all of it has come.
@@ -131,26 +124,30 @@ struct Turn<'a> {
     /// As it was written last.
     object: Object,
     certificate: RolledCertificate,
-    refusals: &'a mut Refusals,
+    setbacks: &'a mut Setbacks,
     seen: &'a mut Seen,
 }
 
 impl Turn<'_> {
     /// Returns for how long nothing is to be done.
-    async fn look(mut self, now: Timestamp) -> Result<SignedDuration, KubernetesError> {
+    async fn look(mut self, now: Timestamp) -> SignedDuration {
         let Some(further) = &self.context.settings.rollout_kinds else {
             let (status, events) = not_enabled(&self.object, now);
             return self.tell_and_rest(&status, &events).await;
         };
         let kinds = Kind::all(further);
-        if let Some(looked) = self.glance(&kinds, now).await {
-            return Ok(looked);
+        if let Some(rest) = self.glance(&kinds, now).await {
+            return rest;
         }
         let mut found = match self.observer(&kinds, now).observe().await {
             Ok(found) => found,
             Err(obstacle) => return self.hindered(obstacle, now).await,
         };
-        found.refused = self.refusals.iter().map(|(workload, (why, _))| (workload.clone(), why.clone())).collect();
+        for kind in found.not_served.iter().filter(|kind| self.context.rollouts.tells_not_served(kind)) {
+            warn!(kind, "workloads of this kind cannot be moved; it is tried again");
+        }
+        self.setbacks.seen();
+        found.refused = self.setbacks.told();
         let mut planned = self.plan(&found, now);
         loop {
             match self.observer(&kinds, now).look_before_moving(&planned.moves, &mut found).await {
@@ -166,33 +163,45 @@ impl Turn<'_> {
             }
             planned = self.plan(&found, now);
         }
-        if !self.tell(&planned, now).await? {
-            return Ok(AFTER_CONFLICT);
+        if let Err(NotWritten(wait)) = self.tell(&planned, now).await {
+            return wait;
         }
         if planned.moves.is_empty() {
-            return Ok(self.rest_of(&planned, now));
+            return self.rest_of(&planned, now);
         }
         for next in &planned.moves {
             // A process that was paused since may not lead any more.
             if !self.context.settings.leadership.may_act() {
-                return Ok(AFTER_CONFLICT);
+                return SOON;
             }
-            match self.carry_out(next, &kinds).await {
-                Carried::Out(changed) => replace(&mut found, *changed),
-                Carried::Conflict => return Ok(AFTER_CONFLICT),
-                Carried::Refused(why) => {
-                    warn!(name = self.object.name_any(), workload = next.workload.to_string(), why, "the change was refused");
-                    let until = now.saturating_add(AFTER_REFUSAL).unwrap_or(now);
-                    self.refusals.insert(next.workload.clone(), (why.clone(), until));
-                    found.refused.push((next.workload.clone(), why));
+            let Some(kind) = kinds.iter().find(|kind| kind.is_of(&next.workload)) else { continue };
+            match self.carry_out(next, kind).await {
+                Ok(changed) => {
+                    self.setbacks.changed(&next.workload);
+                    replace(&mut found, changed);
                 }
-                Carried::Failed(error) => return Err(error),
+                Err((answer, why)) => {
+                    let repetition = self.setbacks.not_changed(next, answer, &why, now);
+                    let (name, workload) = (self.object.name_any(), next.workload.to_string());
+                    match repetition {
+                        Repetition::After(wait) => {
+                            info!(name, workload, why, "the workload was not changed, which is repeated");
+                            return wait;
+                        }
+                        Repetition::Told => {
+                            warn!(name, workload, why, "the change of the workload is refused");
+                            found.refused.push((next.workload.clone(), why));
+                        }
+                    }
+                }
             }
         }
         // What was changed is noted at once: another controller may take it back before the next look.
         let noted = self.plan(&found, now);
-        let is_written = self.tell(&noted, now).await?;
-        Ok(if is_written { self.rest_of(&noted, now) } else { AFTER_CONFLICT })
+        match self.tell(&noted, now).await {
+            Ok(()) => self.rest_of(&noted, now),
+            Err(NotWritten(wait)) => wait,
+        }
     }
 
     fn observer<'b>(&'b mut self, kinds: &'b [Kind], now: Timestamp) -> Observer<'b> {
@@ -251,8 +260,8 @@ impl Turn<'_> {
         })
     }
 
-    /// Writes the status, and tells what is new. False: the object has changed, and is looked at again.
-    async fn tell(&mut self, planned: &Plan, now: Timestamp) -> Result<bool, KubernetesError> {
+    /// Writes the status, and tells what is new.
+    async fn tell(&mut self, planned: &Plan, now: Timestamp) -> Result<(), NotWritten> {
         let (status, events) = next_status(&self.object, planned, now);
         self.tell_status(&status, &events).await
     }
@@ -261,7 +270,7 @@ impl Turn<'_> {
         &mut self,
         status: &DatabaseUserCertificateStatus,
         events: &[(Reason, String)],
-    ) -> Result<bool, KubernetesError> {
+    ) -> Result<(), NotWritten> {
         if self.object.status.as_ref() != Some(status) {
             match write_status(self.context, &self.object, status).await {
                 Ok(written) => {
@@ -269,12 +278,9 @@ impl Turn<'_> {
                     self.context.settings.metrics.rollout(&ObjectKey::of(&written), figures);
                     self.object = written;
                 }
-                Err(error) if error.kind() == RequestErrorKind::Conflict => {
-                    info!(name = self.object.name_any(), error = chain(&error), "the status was not written");
-                    return Ok(false);
-                }
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.not_written(&error).await),
             }
+            self.setbacks.status_written();
         }
         for (reason, message) in events {
             if reason.severity() == Severity::Warning {
@@ -282,12 +288,31 @@ impl Turn<'_> {
             }
             self.context.events.publish(&*self.object, *reason, message).await;
         }
-        Ok(true)
+        Ok(())
     }
 
-    /// Changes one workload.
-    async fn carry_out(&self, next: &Move, kinds: &[Kind]) -> Carried {
-        let Some(kind) = kinds.iter().find(|kind| kind.is_of(&next.workload)) else { return Carried::Conflict };
+    /// When a status is written again that was not. No condition can say that conditions cannot be written, so an Event does.
+    async fn not_written(&mut self, error: &KubernetesError) -> NotWritten {
+        let why = error.explanation();
+        let uid = self.object.uid().unwrap_or_default();
+        let (repetition, is_news) = self.setbacks.status_not_written(unchanged(error), &uid);
+        info!(name = self.object.name_any(), why, ?repetition, "the status was not written");
+        if is_news {
+            let message = format!(
+                "no workload is moved, because the status is not written, which is tried again every ten minutes: {why}"
+            );
+            warn!(name = self.object.name_any(), message);
+            self.context.settings.metrics.warned(Reason::RolloutForbidden);
+            self.context.events.publish(&*self.object, Reason::RolloutForbidden, &message).await;
+        }
+        NotWritten(match repetition {
+            Repetition::After(wait) => wait,
+            Repetition::Told => AFTER_REFUSAL,
+        })
+    }
+
+    /// Changes one workload. If it is not changed, the answer and what it says.
+    async fn carry_out(&self, next: &Move, kind: &Kind) -> Result<Workload, (Unchanged, String)> {
         let patch = json!({
             "apiVersion": next.workload.api_version,
             "kind": next.workload.kind,
@@ -300,29 +325,35 @@ impl Turn<'_> {
             Ok(changed) => {
                 let Some(changed) = kind.read(&changed).filter(|changed| changed.serial_numbers == next.serial_numbers())
                 else {
-                    return Carried::Refused("the API server drops the annotation of its pod template".to_owned());
+                    return Err((Unchanged::Refused, "the API server drops the annotation of its pod template".to_owned()));
                 };
                 let message = format!("{} is moved to certificate {}", next.workload, self.certificate.serial_number);
                 info!(namespace, name = self.object.name_any(), message);
                 self.context.events.publish(&*self.object, Reason::RolloutInProgress, &message).await;
-                Carried::Out(Box::new(changed))
+                Ok(changed)
             }
-            Err(error) => match error.kind() {
-                RequestErrorKind::Conflict | RequestErrorKind::NotFound => Carried::Conflict,
-                // By RBAC, and not by a webhook.
-                RequestErrorKind::Refused if error.explanation().contains("cannot patch resource") => {
-                    Carried::Refused(missing_right(&error, "patch", kind, &namespace))
-                }
-                RequestErrorKind::Refused => Carried::Refused(error.explanation()),
-                _ => Carried::Failed(error),
-            },
+            // By RBAC, and not by a webhook.
+            Err(error) if error.is_denied() && error.explanation().contains("cannot patch resource") => {
+                Err((Unchanged::Refused, missing_right(&error, "patch", kind, &namespace)))
+            }
+            Err(error) => Err((unchanged(&error), error.explanation())),
         }
     }
 
     /// Says what is in the way, and tries again much later; or fails, if that may pass by itself.
-    async fn hindered(self, obstacle: Obstacle, now: Timestamp) -> Result<SignedDuration, KubernetesError> {
+    async fn hindered(self, obstacle: Obstacle, now: Timestamp) -> SignedDuration {
         match obstacle {
-            Obstacle::Failed(error) => Err(error),
+            Obstacle::Failed(error) => {
+                let why = chain(&error);
+                let repetition = self.setbacks.not_seen(&self.object.uid().unwrap_or_default());
+                warn!(name = self.object.name_any(), why, "the workloads could not be looked at, which is repeated");
+                if let Repetition::After(rest) = repetition {
+                    return rest;
+                }
+                let message = format!("the workloads cannot be looked at, which is tried again every ten minutes: {why}");
+                let (status, events) = refused(&self.object, Reason::RolloutForbidden, &message, now);
+                self.tell_and_rest(&status, &events).await
+            }
             Obstacle::Refused(reason, message) => {
                 warn!(name = self.object.name_any(), message, "workloads cannot be moved");
                 let (status, events) = refused(&self.object, reason, &message, now);
@@ -331,33 +362,32 @@ impl Turn<'_> {
         }
     }
 
-    async fn tell_and_rest(
-        mut self,
-        status: &DatabaseUserCertificateStatus,
-        events: &[(Reason, String)],
-    ) -> Result<SignedDuration, KubernetesError> {
-        let is_written = self.tell_status(status, events).await?;
-        Ok(if is_written { AFTER_REFUSAL } else { AFTER_CONFLICT })
+    async fn tell_and_rest(mut self, status: &DatabaseUserCertificateStatus, events: &[(Reason, String)]) -> SignedDuration {
+        let told = self.tell_status(status, events).await;
+        told.map_or_else(|NotWritten(wait)| wait, |()| AFTER_REFUSAL)
     }
 }
 
-/// What became of the change of a workload.
-enum Carried {
-    /// It was made.
-    Out(Box<Workload>),
-    /// The workload has changed or gone since it was looked at.
-    Conflict,
-    /// The API server, or a webhook that it asks, refuses it.
-    Refused(String),
-    /// The request failed, and is repeated.
-    Failed(KubernetesError),
+/// The status was not written; when that is tried again.
+struct NotWritten(SignedDuration);
+
+fn unchanged(error: &KubernetesError) -> Unchanged {
+    match error.kind() {
+        RequestErrorKind::Refused => Unchanged::Refused,
+        RequestErrorKind::Conflict | RequestErrorKind::NotFound => Unchanged::Outdated,
+        RequestErrorKind::Unanswered | RequestErrorKind::NamespaceTerminating | RequestErrorKind::Failed => Unchanged::Failed,
+    }
 }
 
 /// Whether nothing is left to do for the operator, unless others act.
 const fn has_moved_all_that_it_can(planned: &Plan) -> bool {
     matches!(
         planned.reason,
-        Reason::RolloutComplete | Reason::RolloutLeftToOthers | Reason::RolloutContested | Reason::WorkloadNotFound
+        Reason::RolloutComplete
+            | Reason::RolloutLeftToOthers
+            | Reason::RolloutContested
+            | Reason::WorkloadKindNotServed
+            | Reason::WorkloadNotFound
     )
 }
 

@@ -1,5 +1,7 @@
 //! What is there: the workloads that follow a certificate, their pods, and what cannot be moved.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use kube::{
     ResourceExt,
@@ -35,7 +37,7 @@ pub(super) enum Obstacle {
 impl Obstacle {
     /// Of a request about objects of this kind.
     pub(super) fn of(error: KubernetesError, verb: &str, kind: &Kind, namespace: &str) -> Self {
-        if error.kind() != RequestErrorKind::Refused {
+        if error.kind() != RequestErrorKind::Refused || error.is_expired() {
             return Self::Failed(error);
         }
         if !error.is_denied() {
@@ -52,6 +54,40 @@ pub(super) fn missing_right(error: &KubernetesError, verb: &str, kind: &Kind, na
     format!("{what}: the chart's value rollout.enabled gives this right; {}", error.explanation())
 }
 
+/// The workloads that follow a certificate.
+#[derive(Default)]
+struct Followers {
+    workloads: Vec<Workload>,
+    /// Those that the spec names and that do not exist.
+    missing: Vec<WorkloadReference>,
+    /// What is wrong with kinds that the API server does not serve.
+    not_served: BTreeSet<String>,
+}
+
+impl Followers {
+    /// Adds those of these objects of a kind that count.
+    fn take(&mut self, kind: &Kind, objects: &[Value], counts: impl Fn(&Workload) -> bool) {
+        match objects.iter().find_map(|object| kind.other_kind(object)) {
+            Some(other_kind) => {
+                self.not_served.insert(other_kind);
+            }
+            None => self.workloads.extend(objects.iter().filter_map(|object| kind.read(object)).filter(counts)),
+        }
+    }
+
+    /// Notes whether the kind is served. It is `Err` only if the other kinds cannot be looked at either.
+    fn asked(&mut self, asked: Result<(), KubernetesError>, verb: &str, kind: &Kind, namespace: &str) -> Result<(), Obstacle> {
+        match asked {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == RequestErrorKind::NotFound => {
+                self.not_served.insert(kind.not_served());
+                Ok(())
+            }
+            Err(error) => Err(Obstacle::of(error, verb, kind, namespace)),
+        }
+    }
+}
+
 /// Looks at what one rollout is about.
 pub(super) struct Observer<'a> {
     pub(super) context: &'a Context,
@@ -66,7 +102,8 @@ impl Observer<'_> {
     /// Everything that a plan wants to know. The pods of workloads that have a place are asked for at each look, those of others if they
     /// may have changed.
     pub(super) async fn observe(&mut self) -> Result<Found, Obstacle> {
-        let (mut workloads, missing) = self.workloads().await?;
+        let Followers { mut workloads, missing, not_served } = self.workloads().await?;
+        let not_served = not_served.into_iter().collect();
         self.seen.retain(&workloads);
         let rollout = self.object.status.as_ref().and_then(|status| status.rollout.as_ref());
         let is_first = rollout.is_none_or(|rollout| {
@@ -75,7 +112,7 @@ impl Observer<'_> {
         });
         if is_first {
             let outside = Some(self.outside(&mut workloads).await?);
-            return Ok(Found { workloads, missing, outside, refused: Vec::new() });
+            return Ok(Found { workloads, missing, not_served, outside, refused: Vec::new() });
         }
         let begun = rollout.map(|rollout| rollout.begun.as_slice()).unwrap_or_default();
         let mut asked_for: Vec<&mut Workload> = Vec::new();
@@ -93,7 +130,7 @@ impl Observer<'_> {
         } else {
             self.pods_of_all(&mut workloads, |_, _| {}).await?;
         }
-        Ok(Found { workloads, missing, ..Found::default() })
+        Ok(Found { workloads, missing, not_served, ..Found::default() })
     }
 
     /// Asks for the pods of workloads that are to be moved and whose pods were not asked for just now: somebody may have restarted them.
@@ -136,7 +173,7 @@ impl Observer<'_> {
             found.add(outside((pods, &[]), workloads, certificate, &kinds, now));
         })
         .await?;
-        self.pages(&Kind::jobs(), &ListParams::default(), |jobs| {
+        self.built_in(&Kind::jobs(), &ListParams::default(), |jobs| {
             found.add(outside((&[], jobs), workloads, certificate, &kinds, now));
         })
         .await?;
@@ -152,7 +189,7 @@ impl Observer<'_> {
         for workload in &mut *workloads {
             workload.pods = None;
         }
-        self.pages(&Kind::pods(), &ListParams::default(), |page| {
+        self.built_in(&Kind::pods(), &ListParams::default(), |page| {
             let pods: Vec<Pod> = page.iter().map(Pod::read).collect();
             for workload in &mut *workloads {
                 workload.take_pods(&pods);
@@ -171,7 +208,7 @@ impl Observer<'_> {
         workload.pods = None;
         if let Some(Ok(selector)) = workload.selector.clone().map(Selector::try_from) {
             let parameters = ListParams::default().labels_from(&selector);
-            self.pages(&Kind::pods(), &parameters, |page| {
+            self.built_in(&Kind::pods(), &parameters, |page| {
                 workload.take_pods(&page.iter().map(Pod::read).collect::<Vec<_>>());
             })
             .await?;
@@ -181,43 +218,26 @@ impl Observer<'_> {
     }
 
     /// Lists objects page by page, so that no more of them than one page is in memory.
-    async fn pages(&self, kind: &Kind, parameters: &ListParams, mut each: impl FnMut(&[Value])) -> Result<(), Obstacle> {
+    async fn pages(&self, kind: &Kind, parameters: &ListParams, mut each: impl FnMut(&[Value])) -> Result<(), KubernetesError> {
         let (namespace, mut next) = (self.namespace(), Some(parameters.clone()));
         while let Some(parameters) = next {
-            next = match kind.page(&self.context.client, &namespace, &parameters).await {
-                Ok((page, next)) => {
-                    each(&page);
-                    next
-                }
-                // The kind is not served, so there are none.
-                Err(error) if error.kind() == RequestErrorKind::NotFound => None,
-                Err(error) if error.is_expired() => return Err(Obstacle::Failed(error)),
-                Err(error) => return Err(Obstacle::of(error, "list", kind, &namespace)),
-            };
+            let page;
+            (page, next) = kind.page(&self.context.client, &namespace, &parameters).await?;
+            each(&page);
         }
         Ok(())
+    }
+
+    /// The same for pods and Jobs, which each API server serves.
+    async fn built_in(&self, kind: &Kind, parameters: &ListParams, each: impl FnMut(&[Value])) -> Result<(), Obstacle> {
+        self.pages(kind, parameters, each).await.map_err(|error| Obstacle::of(error, "list", kind, &self.namespace()))
     }
 
     fn namespace(&self) -> String {
         self.object.namespace().unwrap_or_default()
     }
 
-    /// The workloads of a kind, those alone that count.
-    async fn list(
-        &self,
-        kind: &Kind,
-        parameters: &ListParams,
-        counts: impl Fn(&Workload) -> bool,
-    ) -> Result<Vec<Workload>, Obstacle> {
-        let mut found = Vec::new();
-        self.pages(kind, parameters, |page| {
-            found.extend(page.iter().filter_map(|object| kind.read(object)).filter(|workload| counts(workload)));
-        })
-        .await?;
-        Ok(found)
-    }
-
-    async fn workloads(&self) -> Result<(Vec<Workload>, Vec<WorkloadReference>), Obstacle> {
+    async fn workloads(&self) -> Result<Followers, Obstacle> {
         let Rollout { workloads, selector, .. } = &self.certificate.rollout;
         if let Some(named) = workloads {
             return self.named(named).await;
@@ -229,42 +249,48 @@ impl Observer<'_> {
                 read.map_err(|error| Obstacle::Refused(Reason::InvalidSpec, format!("spec.rollout.selector: {error}")))?;
             parameters = parameters.labels_from(&read);
         }
-        let mut found = Vec::new();
+        let mut found = Followers::default();
         for kind in self.kinds {
-            found.extend(self.list(kind, &parameters, |workload| self.certificate.covers(workload)).await?);
+            let listed =
+                self.pages(kind, &parameters, |page| found.take(kind, page, |workload| self.certificate.covers(workload)));
+            let listed = listed.await;
+            found.asked(listed, "list", kind, &self.namespace())?;
         }
-        found.sort_by(|one, other| one.reference.cmp(&other.reference));
-        Ok((found, Vec::new()))
+        found.workloads.sort_by(|one, other| one.reference.cmp(&other.reference));
+        Ok(found)
     }
 
     /// The workloads that the spec names, in its order, and those of them that do not exist.
-    async fn named(&self, named: &[WorkloadReference]) -> Result<(Vec<Workload>, Vec<WorkloadReference>), Obstacle> {
+    async fn named(&self, named: &[WorkloadReference]) -> Result<Followers, Obstacle> {
         if let Some(other) = named.iter().find(|workload| !self.kinds.iter().any(|kind| kind.is_of(workload))) {
             return Err(Obstacle::Refused(Reason::InvalidSpec, not_served(other, self.kinds)));
         }
-        let (namespace, mut read) = (self.namespace(), Vec::new());
+        let (namespace, mut read) = (self.namespace(), Followers::default());
         for kind in self.kinds {
             let of_kind: Vec<&WorkloadReference> = named.iter().filter(|workload| kind.is_of(workload)).collect();
             if of_kind.len() > MOST_READ_ONE_BY_ONE {
-                read.extend(self.list(kind, &ListParams::default(), |workload| named.contains(&workload.reference)).await?);
-                continue;
-            }
-            for workload in of_kind {
-                let found = kind.get(&self.context.client, &namespace, &workload.name).await;
-                let found = found.map_err(|error| Obstacle::of(error, "get", kind, &namespace))?;
-                read.extend(found.and_then(|object| kind.read(&object)));
+                let is_named = |workload: &Workload| named.contains(&workload.reference);
+                let listed = self.pages(kind, &ListParams::default(), |page| read.take(kind, page, is_named)).await;
+                read.asked(listed, "list", kind, &namespace)?;
+            } else if !of_kind.is_empty() {
+                let asked = of_kind.iter().map(|workload| kind.get(&self.context.client, &namespace, &workload.name));
+                let asked = futures::future::try_join_all(asked).await;
+                let asked = asked.map(|found| read.take(kind, &found.into_iter().flatten().collect::<Vec<_>>(), |_| true));
+                read.asked(asked, "get", kind, &namespace)?;
             }
         }
-        let (mut found, mut missing) = (Vec::<Workload>::new(), Vec::new());
+        let mut found = Followers { not_served: read.not_served, ..Followers::default() };
         for reference in named {
-            match read.iter().find(|workload| workload.reference == *reference) {
+            match read.workloads.iter().find(|workload| workload.reference == *reference) {
                 // A workload that is named twice counts once.
-                Some(workload) if found.iter().all(|known| known.reference != *reference) => found.push(workload.clone()),
+                Some(workload) if found.workloads.iter().all(|known| known.reference != *reference) => {
+                    found.workloads.push(workload.clone());
+                }
                 Some(_) => {}
-                None => missing.push(reference.clone()),
+                None => found.missing.push(reference.clone()),
             }
         }
-        Ok((found, missing))
+        Ok(found)
     }
 }
 
@@ -273,7 +299,7 @@ fn not_served(workload: &WorkloadReference, kinds: &[Kind]) -> String {
     let hint = match workload.kind.as_str() {
         "CronJob" => "the next run of a CronJob has the new certificate anyway",
         "Job" | "Pod" => "a Job and a Pod cannot be moved: replace it",
-        _ => "the argument --rollout-kind (chart value rollout.kinds) names further kinds",
+        _ => "the chart's value rollout.kinds (--rollout-kind) names further kinds",
     };
     let WorkloadReference { api_version, kind, name } = workload;
     format!("spec.rollout.workloads: {kind} {name} of {api_version} is none of {}; {hint}", known.join(", "))

@@ -212,6 +212,8 @@ reasons! {
     RolloutLeftToOthers, Warning, Person;
     /// A workload that `spec.rollout` names does not exist.
     WorkloadNotFound, Warning, Time;
+    /// The API server does not serve a further kind of workloads that the administrator named for rollouts; the other kinds are moved.
+    WorkloadKindNotServed, Warning, Time;
     /// A Job, a Pod of its own, or a `ReplicaSet` of no Deployment uses the Secret: no rollout can move it, so whoever made it has to replace it.
     PodsNotMovable, Warning, Person;
     /// A workload of `spec.rollout` uses the Secret by `env`, `envFrom` or `subPath`: its pods keep the old certificate until the rollout restarts them.

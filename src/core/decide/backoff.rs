@@ -35,7 +35,8 @@ pub fn next_attempt(retry: Retry, minted: Minted, count: i64, uid: &str, now: Ti
     truncated_to_second(now.saturating_add(delay + spread).unwrap_or(Timestamp::MAX))
 }
 
-fn doubled(first: SignedDuration, longest: SignedDuration, count: i64) -> SignedDuration {
+/// The wait after the `count`-th failure in a row.
+pub(crate) fn doubled(first: SignedDuration, longest: SignedDuration, count: i64) -> SignedDuration {
     let doublings = u32::try_from(count.saturating_sub(1)).unwrap_or(0).min(20);
     first.checked_mul(1 << doublings).unwrap_or(longest).min(longest)
 }

@@ -26,6 +26,7 @@ mod user;
 mod warnings;
 
 pub use allow::{Allow, AllowError};
+pub(crate) use backoff::doubled;
 pub use backoff::next_attempt;
 pub use credentials::refused_credentials;
 pub use decision::Decision;
@@ -39,6 +40,7 @@ pub use memory::{
 };
 pub use observed::{AbandonedSecret, ChainView, KeystoreView, Observed, SecretState, SecretView};
 pub use pattern::PatternError;
+pub(crate) use renewal::share;
 pub use renewal::{renew_before, renewal_time};
 pub use rules::{decide, ready_certificate};
 pub use status::{claimed, long_name_warning, next_look, next_status, record_failure, record_lost_claim};

@@ -65,7 +65,7 @@ pub(super) fn unheeded_renew_before(certificate: &CertificateFacts, wanted: Rene
 }
 
 /// A number from 0 up to but not including 1, which depends on the text alone.
-pub(super) fn share(text: &str) -> f64 {
+pub(crate) fn share(text: &str) -> f64 {
     let digest = digest::digest(&digest::SHA256, text.as_bytes());
     let bits = digest.as_ref().iter().take(4).fold(0_u32, |bits, byte| (bits << 8) | u32::from(*byte));
     f64::from(bits) / (f64::from(u32::MAX) + 1.0)

@@ -34,6 +34,7 @@ pub(super) fn summary(
     parts.extend(with_names(tracked, "passed over, and not ready yet: ", |state| *state == State::PassedOver));
     parts.extend(left_to_others(tracked));
     parts.extend(change_refused(tracked));
+    parts.extend(not_served(&input.found.not_served));
     if !input.found.missing.is_empty() {
         parts.push(format!("not there: {}", names(input.found.missing.iter().map(ToString::to_string))));
     }
@@ -68,6 +69,8 @@ fn reason(input: &Input<'_>, tracked: &[Tracked<'_>], gate: Gate) -> Reason {
         Reason::RolloutStopped
     } else if any(|state| matches!(state, State::LeftToOthers(_))) {
         Reason::RolloutLeftToOthers
+    } else if !input.found.not_served.is_empty() {
+        Reason::WorkloadKindNotServed
     } else if !input.found.missing.is_empty() {
         Reason::WorkloadNotFound
     } else {
@@ -119,6 +122,14 @@ fn change_refused(tracked: &[Tracked<'_>]) -> Option<String> {
     let refused: Vec<String> = refused.collect();
     (!refused.is_empty()).then(|| {
         format!("the change of these is refused, and is tried again every ten minutes: {}", names(refused.into_iter()))
+    })
+}
+
+/// Which kinds are not served. Workloads may be there all the same, under another name of the resource or in another version.
+fn not_served(kinds: &[String]) -> Option<String> {
+    (!kinds.is_empty()).then(|| {
+        let kinds = names(kinds.iter().cloned());
+        format!("{kinds}: install it, or correct or take out its entry in the chart's value rollout.kinds (--rollout-kind)")
     })
 }
 

@@ -237,3 +237,18 @@ fn a_missing_right_is_told_once_however_often_it_is_tried_again() {
     let (status, _) = next_status(&object, &rolling.look(), NOW);
     assert_eq!(crate::api::condition(&status.conditions, crate::api::ROLLED_OUT).unwrap().reason, "RolloutInProgress");
 }
+
+#[test]
+fn a_kind_that_is_not_served_is_named_and_holds_no_other_workload_up() {
+    let mut rolling = Rolling::auto([deployment("web")]);
+    let kind = "Rollout is not served as rollouts of argoproj.io/v1alpha1";
+    rolling.found.not_served = vec![kind.to_owned()];
+    assert!(rolling.plan().message.contains(kind));
+    assert_eq!(rolling.step(), ["web"]);
+    rolling.becomes_ready("web");
+    let plan = rolling.look();
+    assert!(plan.message.contains(kind) && plan.message.contains("rollout.kinds"), "{}", plan.message);
+    assert_eq!((plan.reason, plan.look), (Reason::WorkloadKindNotServed, Look::At(NOW + MINUTE * 10)), "it is tried again");
+    rolling.found.not_served.clear();
+    assert_eq!(rolling.look().reason, Reason::RolloutComplete);
+}

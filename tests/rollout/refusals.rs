@@ -1,0 +1,123 @@
+//! Webhooks that answer the operator's changes with whatever code: how often it asks, what it says, and who is moved meanwhile.
+
+use jiff::SignedDuration;
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use kube::{Api, api::PostParams};
+use serde_json::json;
+use usercert_test_support::webhook::{DENIAL, DenyingWebhook};
+
+use crate::stage::{LAG, Stage};
+
+/// Has the operator's updates of these resources in the namespace, where this CEL expression holds, asked of the webhook.
+async fn ask(stage: &Stage, webhook: &DenyingWebhook, code: u16, resources: (&str, &str), only: &str) {
+    let of_operator = "request.userInfo.username == 'system:serviceaccount:usercert-system:usercert-operator'";
+    let ca = k8s_openapi::ByteString(webhook.ca_certificate().into_bytes());
+    let configuration: ValidatingWebhookConfiguration = serde_json::from_value(json!({
+        "metadata": { "name": stage.shop.namespace },
+        "webhooks": [{
+            "name": "deny.example.test", "admissionReviewVersions": ["v1"], "sideEffects": "None", "timeoutSeconds": 5,
+            "clientConfig": { "url": webhook.url(code), "caBundle": ca },
+            "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": stage.shop.namespace } },
+            "rules": [{ "apiGroups": [resources.0], "apiVersions": ["v1", "v1alpha1"], "operations": ["UPDATE"], "resources": [resources.1] }],
+            "matchConditions": [{ "name": "operator", "expression": of_operator }, { "name": "only", "expression": only }],
+        }],
+    }))
+    .unwrap();
+    let api = Api::<ValidatingWebhookConfiguration>::all(stage.shop.client.clone());
+    api.create(&PostParams::default(), &configuration).await.unwrap();
+    // The API server learns of it by a watch.
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+}
+
+async fn ask_no_more(stage: &Stage) {
+    let api = Api::<ValidatingWebhookConfiguration>::all(stage.shop.client.clone());
+    api.delete(&stage.shop.namespace, &Default::default()).await.unwrap();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_answers_with_any_code_is_asked_a_few_times_and_named_and_holds_nobody_up() {
+    let webhook = DenyingWebhook::start().await.unwrap();
+    let tries = [(401, 1), (406, 1), (404, 5), (409, 5), (429, 3), (500, 3), (503, 3)];
+    futures::future::join_all(tries.map(|(code, tries)| {
+        let webhook = &webhook;
+        async move {
+            let stage = Stage::open(&format!("code-{code}")).await;
+            stage.certificate("orders", json!({ "auto": true })).await;
+            for name in ["a", "b"] {
+                stage.workload("Deployment", name, &["orders"], json!({})).await;
+            }
+            ask(&stage, webhook, code, ("apps", "deployments"), "object.metadata.name == 'a'").await;
+            stage.renew("orders").await;
+            stage.operator.advance(LAG);
+            stage.until("orders", "False RolloutForbidden").await;
+            let message = stage.message("orders").await;
+            for said in ["Deployment a (", "deny.example.test", DENIAL, "every ten minutes"] {
+                assert!(message.contains(said), "{code}: {message}");
+            }
+            stage.shop.until_event("orders", "RolloutForbidden").await;
+            let asked = |stage: &Stage| stage.patches().iter().filter(|patch| *patch == "deployments a").count();
+            assert_eq!((asked(&stage), stage.changes("Deployment", "b").await), (tries, 1), "{code}");
+            for _ in 0..5 {
+                stage.look("orders").await;
+            }
+            assert_eq!(asked(&stage), tries, "{code}: it is not asked before ten minutes are over");
+            stage.operator.advance(SignedDuration::from_mins(10));
+            crate::harness::eventually("it is asked once more", || async {
+                stage.look("orders").await;
+                (asked(&stage) == tries + 1).then_some(())
+            })
+            .await;
+            ask_no_more(&stage).await;
+            stage.operator.advance(SignedDuration::from_mins(10));
+            stage.until_complete("orders").await;
+            assert_eq!(asked(&stage), tries + 2, "{code}");
+        }
+    }))
+    .await;
+}
+
+/// How often the webhook kept the status from being written, as the log says.
+fn not_written(stage: &Stage) -> usize {
+    let (log, object) = (stage.shop.cluster.log.text(), format!("/orders.{} ", stage.shop.namespace));
+    log.lines()
+        .filter(|line| line.contains("the status was not written") && line.contains(DENIAL) && line.contains(&object))
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_cannot_be_written_is_tried_a_few_times_and_told_in_an_event_and_nobody_is_moved() {
+    let webhook = DenyingWebhook::start().await.unwrap();
+    let tries = [(403, 1), (404, 5), (409, 5), (500, 3)];
+    futures::future::join_all(tries.map(|(code, tries)| {
+        let webhook = &webhook;
+        async move {
+            let stage = Stage::open(&format!("status-{code}")).await;
+            stage.certificate("orders", json!({ "auto": true })).await;
+            stage.workload("Deployment", "web", &["orders"], json!({})).await;
+            stage.until_complete("orders").await;
+            // What the renewal itself writes passes.
+            let changed = "object.status.rollout.serialNumber != oldObject.status.rollout.serialNumber";
+            ask(&stage, webhook, code, ("usercert.dev", "databaseusercertificates/status"), changed).await;
+            stage.renew("orders").await;
+            stage.operator.advance(LAG);
+            crate::harness::eventually(&format!("{code} is told"), || async {
+                stage.look_after("orders", SignedDuration::from_secs(30)).await;
+                stage.shop.events("orders").await.contains(&"RolloutForbidden".to_owned()).then_some(())
+            })
+            .await;
+            for _ in 0..5 {
+                stage.look("orders").await;
+            }
+            // Conflicts with what the renewal writes count too.
+            let asked = not_written(&stage);
+            assert!((1..=tries).contains(&asked), "{code}: {asked}");
+            assert_eq!(stage.patches(), Vec::<String>::new(), "{code}");
+            ask_no_more(&stage).await;
+            stage.operator.advance(SignedDuration::from_mins(10));
+            stage.until_complete("orders").await;
+            assert_eq!(stage.patches(), ["deployments web"], "{code}");
+        }
+    }))
+    .await;
+}
