@@ -133,6 +133,7 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         spoilt: None,
         layout: LayoutRecord::default(),
         previous_not_after: None,
+        previous_serial_number: None,
         keystore: KeystoreView::default(),
         uid: secret.uid.to_string(),
         resource_version: secret.version.to_string(),

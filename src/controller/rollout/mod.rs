@@ -108,6 +108,7 @@ fn version(object: &Object, certificate: &RolledCertificate) -> Version {
         serial_number: certificate.serial_number.clone(),
         is_ready: certificate.is_ready,
         is_complete: certificate.is_complete,
+        compromised_not_after: certificate.compromised_not_after,
         resume: resume(object).map(ToOwned::to_owned),
     }
 }

@@ -5,10 +5,11 @@ use jiff::SignedDuration;
 use super::{CaFacts, IssuerFacts, IssuingMethod, Observed};
 use crate::{
     api::{
-        DatabaseType, DatabaseUserCertificate, PrivateKeyAlgorithm,
+        DatabaseType, DatabaseUserCertificate, PrivateKeyAlgorithm, Reason,
         names::{CA_CERTIFICATE, RENEW_REQUESTED_ANNOTATION},
     },
     certificate::{KeyAlgorithm, PrivateKeySpec, Subject},
+    compromised::Compromised,
 };
 
 /// Validity of a CA's certificate when neither the object nor the issuer says: 90 days.
@@ -65,6 +66,8 @@ pub struct Desired {
     pub renew_before: RenewBefore,
     /// The value of the annotation that asks for a renewal.
     pub renew_request: Option<String>,
+    /// The certificates whose keys are known to others.
+    pub compromised: Compromised,
 }
 
 /// A spec that cannot be carried out with this issuer.
@@ -88,6 +91,7 @@ impl Desired {
             order: order(object, facts)?,
             renew_before: renew_before(object)?,
             renew_request: renew_request(object),
+            compromised: Compromised::of(object),
         };
         desired.check_username(object)?;
         desired.check_renew_before()?;
@@ -267,4 +271,20 @@ pub(super) fn is_renewal_requested(desired: &Desired, observed: &Observed) -> bo
     desired.renew_request.is_some()
         && desired.renew_request.as_ref() != answered
         && desired.renew_request != observed.status.renew_request_handled
+}
+
+/// Whether the certificate in the Secret is compromised.
+pub(super) fn is_compromised(desired: &Desired, observed: &Observed) -> bool {
+    observed.secret.certificate().is_some_and(|certificate| desired.compromised.has(certificate.serial_number.as_str()))
+}
+
+/// Whether limits do not count, because a person asks for a new certificate.
+///
+/// They count for a compromised certificate if another one was issued for this cause lately: somebody may put the compromised one back into
+/// the Secret, again and again.
+pub(super) fn is_forced(desired: &Desired, observed: &Observed) -> bool {
+    let present = observed.secret.certificate().map(|certificate| certificate.serial_number.as_str());
+    let mut others = observed.status.history.iter().filter(|issued| Some(issued.serial_number.as_str()) != present);
+    is_renewal_requested(desired, observed)
+        || is_compromised(desired, observed) && others.all(|issued| issued.reason != Reason::Compromised.as_str())
 }

@@ -132,6 +132,9 @@ fn carried(input: &Input<'_>) -> RolloutStatus {
             ..RolloutStatus::default()
         }
     };
+    // A certificate may be found to be compromised when the one after it is there already.
+    let old_not_after = status.old_not_after.as_ref().map(|time| time.0);
+    status.urgent = status.urgent || !status.complete && certificate.is_after_compromised(old_not_after);
     status.observed_generation = input.generation;
     if status.secret_incomplete && certificate.is_complete {
         status.secret_complete_since = Some(Time(truncated_to_second(input.now)));

@@ -121,7 +121,9 @@ fn waiting(status: &RolloutStatus, gate: Gate) -> Option<String> {
         Gate::Open | Gate::Stopped => None,
     };
     let latest = match (&status.regardless_of_windows_after, &status.old_not_after) {
-        _ if status.urgent => Some("the old certificate may be refused already, so windows do not hold".to_owned()),
+        _ if status.urgent => {
+            Some("the old certificate may be refused already or is compromised, so windows do not hold".to_owned())
+        }
         (Some(regardless), _) => Some(format!("from {} on windows do not hold", regardless.0)),
         (None, Some(old)) => Some(format!("the old certificate expires at {}", old.0)),
         (None, None) => None,
