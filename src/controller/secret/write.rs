@@ -205,7 +205,7 @@ impl SecretContent {
             PREVIOUS_SERIAL_NUMBER_ANNOTATION,
             KEYSTORE_SERIAL_NUMBER_ANNOTATION,
         ];
-        of_spec.iter().for_each(|name| _ = wanted.annotations.remove(*name));
+        wanted.annotations.retain(|name, _| !of_spec.contains(&name.as_str()));
         wanted
     }
 

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use super::{CaFacts, IssuerFacts, IssuingMethod, Observed};
 use crate::{
     api::{
-        DatabaseType, DatabaseUserCertificate, PrivateKeyAlgorithm, Reason,
+        DatabaseType, DatabaseUserCertificate, PrivateKeyAlgorithm,
         names::{CA_CERTIFICATE, RENEW_REQUESTED_ANNOTATION},
     },
     certificate::{KeyAlgorithm, PrivateKeySpec, Subject},
@@ -271,20 +271,4 @@ pub(super) fn is_renewal_requested(desired: &Desired, observed: &Observed) -> bo
     desired.renew_request.is_some()
         && desired.renew_request.as_ref() != answered
         && desired.renew_request != observed.status.renew_request_handled
-}
-
-/// Whether the certificate in the Secret is compromised.
-pub(super) fn is_compromised(desired: &Desired, observed: &Observed) -> bool {
-    observed.secret.certificate().is_some_and(|certificate| desired.compromised.has(certificate.serial_number.as_str()))
-}
-
-/// Whether limits do not count, because a person asks for a new certificate.
-///
-/// They count for a compromised certificate if another one was issued for this cause lately: somebody may put the compromised one back into
-/// the Secret, again and again.
-pub(super) fn is_forced(desired: &Desired, observed: &Observed) -> bool {
-    let present = observed.secret.certificate().map(|certificate| certificate.serial_number.as_str());
-    let mut others = observed.status.history.iter().filter(|issued| Some(issued.serial_number.as_str()) != present);
-    is_renewal_requested(desired, observed)
-        || is_compromised(desired, observed) && others.all(|issued| issued.reason != Reason::Compromised.as_str())
 }

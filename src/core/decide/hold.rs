@@ -6,7 +6,7 @@ use super::{
     Decision, Desired, Inputs, IssuerFacts, IssuingMethod, Observed, SecretView,
     backoff::{is_waited_for, waits_in_any_case},
     brake::Brake,
-    desired::is_forced,
+    compromised::is_forced,
     user::over_budget,
 };
 use crate::api::{Reason, names::RENEW_REQUESTED_ANNOTATION};

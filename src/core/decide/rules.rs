@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use super::{
     Decision, Desired, Inputs, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView, UnsavedCertificate,
-    desired::{is_compromised, is_renewal_requested, username, wanted_subject},
+    compromised::is_compromised,
+    desired::{is_renewal_requested, username, wanted_subject},
     hold::{after_refused_write, contested, hold, write_was_refused},
     renewal_time,
 };

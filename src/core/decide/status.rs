@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry, SecretState, SecretView,
     backoff::is_waited_for,
+    compromised::compromised_notes,
     desired, next_attempt,
     renewal::unheeded_renew_before,
     rules::{ready_certificate, serves_as_it_is},
@@ -18,7 +19,7 @@ use crate::{
         VerifiedSecret, condition, names::COMPROMISED_ANNOTATION, printable, remove_condition, set_condition, set_stalled,
         truncated_to_second,
     },
-    certificate::{CertificateFacts, SerialNumber},
+    certificate::CertificateFacts,
     compromised::Compromised,
     connection,
     layout::former_pair_in_keystore,
@@ -311,29 +312,6 @@ pub fn long_name_warning(observed: &Observed) -> Option<String> {
     let certificate = observed.secret.certificate()?;
     let length = certificate.subject.overlong_common_name()?;
     Some(format!("the common name has {length} characters and RFC 5280 allows 64: other programs may refuse it"))
-}
-
-/// What the annotation leads to that is not seen otherwise: what in it counts for nothing, and that a suspended object keeps a compromised
-/// certificate.
-fn compromised_notes(compromised: &Compromised, observed: &Observed, decision: &Decision) -> Vec<String> {
-    let found = observed.secret.certificate().map(|found| &found.serial_number);
-    let in_history = |serial_number: &SerialNumber| {
-        observed.status.history.iter().any(|issued| issued.serial_number == serial_number.as_str())
-    };
-    let is_kept = |serial_number: &&SerialNumber| *decision == Decision::Suspend && found == Some(*serial_number);
-    let is_unknown = |serial_number: &&SerialNumber| found != Some(*serial_number) && !in_history(serial_number);
-    let unreadable = compromised.unreadable().map(|unreadable| {
-        format!(
-            "the annotation {COMPROMISED_ANNOTATION} must be serial numbers as status.serialNumber has them, separated by commas, and {unreadable:?} is none: what else it names counts"
-        )
-    });
-    let kept = compromised.serial_numbers().find(is_kept);
-    let kept = kept.map(|kept| format!("certificate {kept} is compromised, and is renewed then"));
-    let unknown = compromised.serial_numbers().find(is_unknown);
-    let unknown = unknown.map(|unknown| {
-        format!("the annotation {COMPROMISED_ANNOTATION} names {unknown}, which is none of the certificates in status.history")
-    });
-    [unreadable, kept, unknown].into_iter().flatten().collect()
 }
 
 /// Reason and message of a certificate that works. One that is compromised works too: databases do not know of it, and Pods that start with it
