@@ -53,7 +53,6 @@ const FULL: &[Operator] = &[
     operator(Budget { faults: 2, deletions: 1, ..NONE }, true),
     operator(Budget { faults: 2, requests: 1, ..NONE }, true),
     operator(Budget { faults: 2, compromises: 1, ..NONE }, true),
-    operator(Budget { faults: 1, requests: 1, compromises: 2, ..NONE }, false),
     operator(Budget { faults: 1, renewals: 1, expiries: 1, ..NONE }, false),
     operator(Budget { faults: 1, requests: 1, deletions: 1, renewals: 1, ..NONE }, false),
 ];
