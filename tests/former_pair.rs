@@ -299,3 +299,69 @@ async fn a_retained_secret_with_a_keystore_and_a_connection_is_taken_up_after_a_
     })
     .await;
 }
+
+/// A keystore that cannot be made anew, for its password is gone.
+async fn with_keystore_without_password(bench: &Bench) -> String {
+    let shop = &bench.shop;
+    shop.apply_secret("java", &[("password", "former-password-4Rt8")]).await;
+    shop.ca_issuer(3650).await;
+    shop.certificate("orders", "ca", json!({ "formats": named_password() })).await;
+    shop.until_ready("orders").await;
+    eventually("the keystore is there", || async { (!keystore(shop).await.is_empty()).then_some(()) }).await;
+    shop.delete::<k8s_openapi::api::core::v1::Secret>("java").await;
+    shop.until("orders", "Issuing", "False KeystorePasswordUnusable").await;
+    keystore(shop).await
+}
+
+fn named_password() -> Value {
+    json!([{ "type": "PKCS12", "passwordSecretRef": { "name": "java", "key": "password" } }])
+}
+
+/// Its bytes in hexadecimal; empty if there is none.
+async fn keystore(shop: &Shop) -> String {
+    let data = shop.secret("orders").await.unwrap().data.unwrap();
+    data.get("keystore.p12").map(|keystore| hex::encode(&keystore.0)).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_keystore_that_cannot_be_made_anew_stays_only_while_its_pair_is_of_use() {
+    let bench = Bench::open("keystore-subject").await;
+    let shop = &bench.shop;
+    let before = with_keystore_without_password(&bench).await;
+    let renewed = bench.renew("1").await;
+    assert_eq!(keystore(shop).await, before, "the former pair works");
+    shop.certificate("orders", "ca", json!({ "formats": named_password(), "subject": "CN=orders,O=New" })).await;
+    shop.until_new_serial("orders", &renewed).await;
+    assert_eq!(keystore(shop).await, "", "databases know another subject now");
+    let message = shop.message("orders", "Issuing").await;
+    assert!(message.contains("there is no keystore") && message.contains("the Secret java does not exist"), "{message}");
+    assert_eq!(shop.condition("orders", "Ready").await, "True Issued");
+    shop.apply_secret("java", &[("password", "later-password-9Wq3")]).await;
+    eventually("the keystore is there again", || async { (!keystore(shop).await.is_empty()).then_some(()) }).await;
+    assert_eq!(shop.status("orders").await.history.len(), 3, "and that costs no certificate");
+}
+
+#[tokio::test]
+async fn a_keystore_that_cannot_be_made_anew_goes_with_its_ca_and_when_its_pair_expires() {
+    let bench = Bench::open("keystore-ca").await;
+    let shop = &bench.shop;
+    let before = with_keystore_without_password(&bench).await;
+    let first = shop.status("orders").await;
+    let renewed = bench.renew("1").await;
+    bench.operator.advance(first.not_after.unwrap().0.duration_since(bench.operator.now()) - SignedDuration::from_mins(10));
+    shop.until_new_serial("orders", &renewed).await;
+    assert_eq!(keystore(shop).await, before, "it is valid for ten minutes more");
+    bench.operator.advance(SignedDuration::from_mins(11));
+    eventually("it is gone", || async { keystore(shop).await.is_empty().then_some(()) }).await;
+    shop.until("orders", "Issuing", "False KeystorePasswordUnusable").await;
+
+    shop.apply_secret("java", &[("password", "later-password-9Wq3")]).await;
+    eventually("it is there again", || async { (!keystore(shop).await.is_empty()).then_some(()) }).await;
+    shop.delete::<k8s_openapi::api::core::v1::Secret>("java").await;
+    shop.until("orders", "Issuing", "False KeystorePasswordUnusable").await;
+    let before = shop.status("orders").await.serial_number.unwrap();
+    shop.replace_ca(3650).await;
+    let status = shop.until_new_serial("orders", &before).await;
+    assert_eq!(status.history[0].reason, "IssuerChanged");
+    assert_eq!(keystore(shop).await, "");
+}

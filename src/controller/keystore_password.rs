@@ -86,7 +86,6 @@ fn password_in(reference: &SecretKeyReference, secret: &Secret) -> NamedPassword
 }
 
 fn unusable(reference: &SecretKeyReference, fault: &str) -> NamedPassword {
-    let message =
-        format!("the keystore is not written, and one that is there stays as it is: the Secret {} {fault}", reference.name);
+    let message = format!("the Secret {} {fault}", reference.name);
     NamedPassword { password: Some(KeystorePassword::Unusable(message)), ..NamedPassword::default() }
 }

@@ -9,6 +9,7 @@
 
 pub mod api;
 pub mod certificate;
+pub mod compromised;
 pub mod connection;
 pub mod decide;
 pub mod layout;

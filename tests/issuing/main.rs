@@ -15,6 +15,7 @@ mod atlas;
 mod atlas_operator;
 mod ca;
 mod chart;
+mod compromised;
 mod connection;
 mod endpoints;
 mod formats;

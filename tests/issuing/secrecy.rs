@@ -138,6 +138,7 @@ fn the_debug_of_every_public_type_that_holds_a_secret_shows_none() {
     let additions = Additions {
         previous: PreviousPair::Kept(issued.pair.clone()),
         keystore_password: Some(password()),
+        keystore_goes: false,
         named_password: NamedPassword { password: Some(password()), ..NamedPassword::default() },
     };
     let shown = [

@@ -2,7 +2,7 @@
 //!
 //! The world has one object, its Secret, Atlas's ledger, two replicas and a clock. One action is one step of a pass, one event of a watch,
 //! or something that befalls the operator: a crash, a lost answer, a refused write, a leader that is paused while another takes over, a
-//! watch that lags, the clock, a user who asks for a renewal, somebody who deletes the Secret. Every state is looked at that can be
+//! watch that lags, the clock, a user who asks for a renewal or says that a certificate is compromised, somebody who deletes the Secret. Every state is looked at that can be
 //! reached within a bound, which says how often each of these may happen. The order of the steps, every decision and every status are the
 //! operator's own: this world answers the steps that `decide::pass` names. What is written down here is the world: what a request meets, and
 //! how watches, memory and time go on.
@@ -35,7 +35,7 @@ use rstest::rstest;
 use stateright::{Checker, HasDiscoveries, Model};
 use world::Budget;
 
-const NONE: Budget = Budget { faults: 0, requests: 0, deletions: 0, renewals: 0, expiries: 0 };
+const NONE: Budget = Budget { faults: 0, requests: 0, deletions: 0, renewals: 0, expiries: 0, compromises: 0 };
 
 /// The bound of `make test`: seconds without optimisation.
 const SMALL: &[Operator] = &[
@@ -43,6 +43,7 @@ const SMALL: &[Operator] = &[
     operator(Budget { faults: 1, renewals: 1, ..NONE }, false),
     operator(Budget { faults: 1, deletions: 1, ..NONE }, false),
     operator(Budget { faults: 1, requests: 1, ..NONE }, true),
+    operator(Budget { faults: 1, compromises: 1, ..NONE }, false),
 ];
 
 /// The bound of `make model`.
@@ -51,6 +52,7 @@ const FULL: &[Operator] = &[
     operator(Budget { faults: 2, renewals: 1, ..NONE }, false),
     operator(Budget { faults: 2, deletions: 1, ..NONE }, true),
     operator(Budget { faults: 2, requests: 1, ..NONE }, true),
+    operator(Budget { faults: 2, compromises: 1, ..NONE }, true),
     operator(Budget { faults: 1, renewals: 1, expiries: 1, ..NONE }, false),
     operator(Budget { faults: 1, requests: 1, deletions: 1, renewals: 1, ..NONE }, false),
 ];

@@ -89,6 +89,8 @@ pub enum Action {
     Expire,
     /// The user asks for a renewal.
     Request,
+    /// The user says that the certificate in the Secret is compromised.
+    Compromise,
     /// Another deletes the Secret.
     Delete,
 }
@@ -207,6 +209,12 @@ fn environment_actions(world: &World, actions: &mut Vec<Action>) {
     if world.left.requests > 0 {
         actions.push(Action::Request);
     }
+    if let Some(secret) = &world.secret
+        && world.left.compromises > 0
+        && !world.object.compromised.contains(&secret.content.serial)
+    {
+        actions.push(Action::Compromise);
+    }
     if world.left.deletions > 0 && world.secret.is_some() {
         actions.push(Action::Delete);
     }
@@ -262,6 +270,12 @@ impl Operator {
                 world.left.requests -= 1;
                 world.object.version += 1;
                 world.object.renewal = Some(world.object.renewal.map_or(1, |last| last + 1));
+                world.announce_object();
+            }
+            Action::Compromise => {
+                world.left.compromises -= 1;
+                world.object.version += 1;
+                world.object.compromised.push(world.secret.as_ref().unwrap().content.serial);
                 world.announce_object();
             }
             Action::Delete => {

@@ -33,6 +33,7 @@ pub fn all() -> Vec<Property<Operator>> {
         Property::sometimes("a claim is counted as lost", |_, world| counted(world)),
         Property::sometimes("a watch is behind while a pass decides", |_, world| decides_on_the_past(world)),
         Property::sometimes("a certificate was renewed", |_, world| was_renewed(world)),
+        Property::sometimes("a compromised certificate was replaced", |_, world| was_cured(world)),
     ]
 }
 
@@ -43,7 +44,7 @@ pub fn sometimes() -> impl Iterator<Item = &'static str> {
 
 fn is_bounded(model: Operator, world: &World) -> bool {
     let (bound, left) = (model.bound, world.left);
-    let asked = (bound.requests - left.requests) + (bound.deletions - left.deletions);
+    let asked = (bound.requests - left.requests) + (bound.deletions - left.deletions) + (bound.compromises - left.compromises);
     let due = (bound.renewals - left.renewals) + (bound.expiries - left.expiries);
     world.ledger.len() <= usize::from(1 + asked + due + world.costs)
 }
@@ -78,6 +79,7 @@ fn is_settled(model: Operator, world: &World) -> bool {
         && status.claim.is_none()
         && status.renewal_handled == world.object.renewal
         && renewal_due(&world.ledger, serial) > world.now
+        && !world.object.compromised.contains(&serial)
         && (is_newest(world, serial) || world.left.deletions < model.bound.deletions)
         && world.replicas.iter().all(|replica| replica.memory.object.unsaved.is_none())
 }
@@ -121,4 +123,9 @@ fn decides_on_the_past(world: &World) -> bool {
 
 fn was_renewed(world: &World) -> bool {
     world.object.status.history.len() > 1 && world.object.status.is_ready
+}
+
+fn was_cured(world: &World) -> bool {
+    let compromised = &world.object.compromised;
+    !compromised.is_empty() && world.secret.as_ref().is_some_and(|secret| !compromised.contains(&secret.content.serial))
 }

@@ -1,6 +1,6 @@
 //! From the abstract state to the operator's own values, and back.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as KubernetesTime;
@@ -9,7 +9,9 @@ use usercert_operator::{
     api::{
         CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus,
         DeletionPolicy, Issuance, IssuedCertificate, IssuerKind, IssuerReference, READY, Reason, UnaccountedCertificate,
-        UnaccountedCertificates, VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION, set_condition,
+        UnaccountedCertificates, VerifiedSecret, condition,
+        names::{COMPROMISED_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
+        set_condition,
     },
     certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
     decide::{
@@ -109,6 +111,8 @@ pub fn issue_error(failed: Failed) -> IssueError {
 
 pub fn real_object(object: &Object, ledger: &[Time]) -> DatabaseUserCertificate {
     let renewal = object.renewal.map(|renewal| (RENEW_REQUESTED_ANNOTATION.to_owned(), renewal.to_string()));
+    let compromised: Vec<String> = object.compromised.iter().map(|serial| serial_number(*serial)).collect();
+    let compromised = (COMPROMISED_ANNOTATION.to_owned(), compromised.join(","));
     DatabaseUserCertificate {
         metadata: ObjectMeta {
             name: Some("orders".to_owned()),
@@ -116,7 +120,7 @@ pub fn real_object(object: &Object, ledger: &[Time]) -> DatabaseUserCertificate 
             uid: Some(UID.to_owned()),
             generation: Some(1),
             resource_version: Some(object.version.to_string()),
-            annotations: renewal.map(|renewal| BTreeMap::from([renewal])),
+            annotations: Some(renewal.into_iter().chain([compromised]).collect()),
             ..ObjectMeta::default()
         },
         spec: DatabaseUserCertificateSpec {
@@ -133,6 +137,7 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         spoilt: None,
         layout: LayoutRecord::default(),
         previous_not_after: None,
+        previous_serial_number: None,
         keystore: KeystoreView::default(),
         uid: secret.uid.to_string(),
         resource_version: secret.version.to_string(),

@@ -63,6 +63,8 @@ pub struct Object {
     pub version: Version,
     /// The renewal that the user asked for.
     pub renewal: Option<u8>,
+    /// The certificates that the user says are compromised.
+    pub compromised: Vec<Serial>,
     pub status: Status,
 }
 
@@ -213,6 +215,8 @@ pub struct Budget {
     pub renewals: u8,
     /// Jumps of the clock to its end.
     pub expiries: u8,
+    /// Certificates in the Secret that turn out to be compromised.
+    pub compromises: u8,
 }
 
 /// What must never happen, as it happens.

@@ -169,3 +169,28 @@ async fn a_kind_that_is_not_served_is_named_and_taken_up_when_it_is() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn windows_do_not_hold_for_workloads_with_a_compromised_certificate() {
+    let stage = Stage::open("compromised").await;
+    let day = (stage.operator.now() + jiff::SignedDuration::from_hours(72)).strftime("%a").to_string();
+    let windows = json!([{ "days": [day], "from": "02:00", "to": "03:00" }]);
+    stage.certificate("orders", json!({ "auto": true, "windows": windows })).await;
+    stage.workload("Deployment", "web", &["orders"], json!({})).await;
+    let first = stage.shop.status("orders").await.serial_number.unwrap();
+    let second = stage.renew("orders").await;
+    stage.operator.advance(LAG);
+    stage.until("orders", "False RolloutWaitingForWindow").await;
+    assert_eq!(stage.patches(), Vec::<String>::new());
+    stage.shop.annotate("orders", "usercert.dev/compromised", &first).await;
+    crate::harness::eventually("it is moved", || async { (stage.patches() == ["deployments web"]).then_some(()) }).await;
+    stage.until_complete("orders").await;
+
+    let annotation = format!("{first},{second}");
+    stage.shop.annotate("orders", "usercert.dev/compromised", &annotation).await;
+    let third = stage.shop.until_new_serial("orders", &second).await.serial_number.unwrap();
+    stage.operator.advance(LAG);
+    stage.until_complete("orders").await;
+    assert_eq!(stage.serial_numbers("Deployment", "web").await, format!("orders={third}"));
+    assert_eq!(stage.patches().len(), 2);
+}

@@ -18,7 +18,7 @@ use crate::{
     decide::SecretView,
     keystore_password,
     kubernetes::{chain, request},
-    layout::{FormerPair, KeystorePassword, former_pair, keystore_format},
+    layout::{FormerPair, KeystorePassword, former_pair, has_useless_keystore, keystore_format},
     secret::{self, Additions, NamedPassword, PreviousPair, ReadSecret},
 };
 
@@ -44,7 +44,7 @@ pub(super) async fn for_new_pair(
     }
     let now = context.now();
     let replaced = seen.and_then(|seen| seen.certificate.as_ref().ok());
-    let former = replaced.map_or(FormerPair::Nothing, |replaced| former_pair(&object.spec, cause, replaced, new, now));
+    let former = replaced.map_or(FormerPair::Nothing, |replaced| former_pair(object, cause, replaced, new, now));
     let makes_password = keystore_format(&object.spec).is_some_and(|format| format.password_secret_ref.is_none());
     let named_password = keystore_password::read(context, object).await;
     let read = match seen.filter(|_| former != FormerPair::Nothing || makes_password) {
@@ -62,7 +62,22 @@ pub(super) async fn for_new_pair(
         Ok(read) if makes_password => Some(read.and_then(|read| read.keystore_password).unwrap_or_else(new_password)),
         _ => named_password.password.clone(),
     };
-    Some(Additions { previous, keystore_password, named_password })
+    let is_for_another = replaced.is_some_and(|replaced| replaced.subject != new.subject);
+    let keystore_goes = is_for_another || has_former_keystore_of_no_use(object, new, cause, seen, now);
+    Some(Additions { previous, keystore_password, keystore_goes, named_password })
+}
+
+/// Whether the keystore holds a pair that is of no use once the new one is there.
+fn has_former_keystore_of_no_use(
+    object: &DatabaseUserCertificate,
+    new: &CertificateFacts,
+    cause: Reason,
+    seen: Option<&SecretView>,
+    now: Timestamp,
+) -> bool {
+    let held = seen.and_then(|seen| seen.keystore.serial_number.as_ref());
+    let status = object.status.clone().unwrap_or_default();
+    has_useless_keystore(object, held, &new.serial_number, Some(cause), &status, now)
 }
 
 /// For the pair that is in the Secret already.
@@ -72,10 +87,11 @@ pub(super) fn for_repair(
     read: &ReadSecret,
     named_password: NamedPassword,
 ) -> Additions {
-    let previous = still_valid(read, context.now());
+    let (previous, status) = (still_valid(read, context.now()), object.status.clone().unwrap_or_default());
+    let keystore_goes = !read.has_keystore || read.view.has_useless_keystore(object, &status, context.now());
     let format = keystore_format(&object.spec);
     let keystore_password = format.map(|_| read.keystore_password.clone().unwrap_or_else(new_password));
-    Additions { previous, keystore_password, named_password }
+    Additions { previous, keystore_password, keystore_goes, named_password }
 }
 
 /// The former pair in the Secret, unless it has expired.
@@ -116,6 +132,6 @@ fn new_password() -> KeystorePassword {
     let mut bytes = zeroize::Zeroizing::new([0_u8; PASSWORD_BYTES]);
     match rand::fill(bytes.as_mut()) {
         Ok(()) => KeystorePassword::Made(hex::encode(bytes.as_ref()).into()),
-        Err(_) => KeystorePassword::Unusable("the keystore is not written: the system gives no random bytes".to_owned()),
+        Err(_) => KeystorePassword::Unusable("the system gives no random bytes".to_owned()),
     }
 }

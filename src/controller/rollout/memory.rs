@@ -24,6 +24,7 @@ pub(super) struct Version {
     pub(super) serial_number: String,
     pub(super) is_ready: bool,
     pub(super) is_complete: bool,
+    pub(super) compromised_not_after: Option<Timestamp>,
     pub(super) resume: Option<String>,
 }
 

@@ -110,6 +110,7 @@ fn version(object: &Object, certificate: &RolledCertificate) -> Version {
         serial_number: certificate.serial_number.clone(),
         is_ready: certificate.is_ready,
         is_complete: certificate.is_complete,
+        compromised_not_after: certificate.compromised_not_after,
         resume: resume(object).map(ToOwned::to_owned),
     }
 }
@@ -141,7 +142,7 @@ impl Turn<'_> {
         }
         let mut found = match self.observer(&kinds, now).observe().await {
             Ok(found) => found,
-            Err(obstacle) => return self.hindered(obstacle, now).await,
+            Err(obstacle) => return Box::pin(self.hindered(obstacle, now)).await,
         };
         for kind in found.not_served.iter().filter(|kind| self.context.rollouts.tells_not_served(kind)) {
             warn!(kind, "workloads of this kind cannot be moved; it is tried again");
@@ -153,13 +154,13 @@ impl Turn<'_> {
             match self.observer(&kinds, now).look_before_moving(&planned.moves, &mut found).await {
                 Ok(true) => planned = self.plan(&found, now),
                 Ok(false) => break,
-                Err(obstacle) => return self.hindered(obstacle, now).await,
+                Err(obstacle) => return Box::pin(self.hindered(obstacle, now)).await,
             }
         }
         if found.outside.is_none() && has_moved_all_that_it_can(&planned) {
             match self.observer(&kinds, now).outside(&mut found.workloads).await {
                 Ok(outside) => found.outside = Some(outside),
-                Err(obstacle) => return self.hindered(obstacle, now).await,
+                Err(obstacle) => return Box::pin(self.hindered(obstacle, now)).await,
             }
             planned = self.plan(&found, now);
         }

@@ -17,15 +17,19 @@ use crate::{
         DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerIdentity, VerifiedSecret,
         names::{
             CA_CERTIFICATE, CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, CONTROLLER, ISSUANCE_ANNOTATION,
-            ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION, KEYSTORE_PASSWORD, LAYOUT_ANNOTATION, NOT_AFTER_ANNOTATION,
-            PREVIOUS_CERTIFICATE, PREVIOUS_COMBINED, PREVIOUS_NOT_AFTER_ANNOTATION, PREVIOUS_PRIVATE_KEY,
-            RENEW_REQUESTED_ANNOTATION, SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY,
-            TLS_SECRET_TYPE,
+            ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION, KEYSTORE_PASSWORD, KEYSTORE_SERIAL_NUMBER_ANNOTATION,
+            LAYOUT_ANNOTATION, NOT_AFTER_ANNOTATION, PREVIOUS_CERTIFICATE, PREVIOUS_COMBINED, PREVIOUS_NOT_AFTER_ANNOTATION,
+            PREVIOUS_PRIVATE_KEY, PREVIOUS_SERIAL_NUMBER_ANNOTATION, RENEW_REQUESTED_ANNOTATION, SERIAL_NUMBER_ANNOTATION,
+            TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
         },
     },
-    certificate::{CertificateFacts, CertificatePair, PairError, Subject, check_leads_to},
+    certificate::{CertificateFacts, CertificatePair, PairError, SerialNumber, Subject, check_leads_to},
+    compromised::Compromised,
     decide::{ChainView, KeystoreView, SecretView},
-    layout::{Content, Entry, KeystorePassword, LayoutRecord, Previous, check_keystore_password, entries, keystore_format},
+    layout::{
+        Content, Entry, KeystorePassword, LayoutRecord, Previous, check_keystore_password, entries, keystore_entry,
+        keystore_format,
+    },
 };
 
 /// The pair in a Secret: that of `tls.crt` and `tls.key`, else that of `tls-combined.pem`.
@@ -50,6 +54,8 @@ pub struct ReadSecret {
     pub previous: Option<CertificatePair>,
     /// The password of the keystore, if the spec asks for one and it is known.
     pub keystore_password: Option<KeystorePassword>,
+    /// Whether it holds the keystore that the spec asks for.
+    pub has_keystore: bool,
 }
 
 /// Reads a Secret of ours: the first usable pair in it, and whether all else is as we write it.
@@ -71,6 +77,7 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret, named: &NamedPass
     let ca_certificate = ca_certificate(secret);
     let previous = pair.as_ref().and_then(|pair| previous_pair(object, secret, pair));
     let keystore_password = keystore_password(object, secret, named);
+    let has_keystore = keystore_format(&object.spec).is_some_and(|format| !entry(format.key()).is_empty());
     if let Some(pair) = &pair {
         let entries = entries(&Content {
             spec: &object.spec,
@@ -78,24 +85,38 @@ pub fn read(object: &DatabaseUserCertificate, secret: &Secret, named: &NamedPass
             ca_certificate: ca_certificate.as_deref(),
             previous: previous.as_ref().map_or(Previous::Nothing, Previous::Kept),
             keystore_password: keystore_password.as_ref(),
+            keystore_goes: !has_keystore,
         });
-        view.keystore = named.view(&entries);
+        let keystore = keystore_entry(&object.spec, &entries);
+        view.keystore = named.view(keystore, &view);
         view.complete = fault.is_none()
             && entries.iter().all(|(name, wanted)| is_as_wanted(entry(name), wanted))
             && view.layout == LayoutRecord::of(&object.spec, &entries)
             && view.previous_not_after == previous.as_ref().map(|pair| pair.facts().not_after)
+            && view.previous_serial_number == previous.as_ref().map(|pair| pair.facts().serial_number.clone())
+            && names_pair_in_keystore(&view, keystore, pair)
             && view.ca_digest == Some(entry(CA_CERTIFICATE)).filter(|ca| !ca.is_empty()).map(sha256_of)
             && has_own_metadata(object, &secret.metadata, pair.facts());
     }
     view.spoilt = fault.filter(|_| pair.is_some());
-    ReadSecret { view, pair, ca_certificate, previous, keystore_password }
+    ReadSecret { view, pair, ca_certificate, previous, keystore_password, has_keystore }
+}
+
+/// Whether the annotation says whose pair the keystore holds. What a keystore holds that cannot be made anew only the annotation tells.
+fn names_pair_in_keystore(view: &SecretView, keystore: Option<&Entry>, pair: &CertificatePair) -> bool {
+    let named = view.keystore.serial_number.as_ref();
+    match keystore {
+        Some(Entry::Value(_)) => named == Some(&pair.facts().serial_number),
+        Some(Entry::Untouched | Entry::Unavailable(_)) => true,
+        Some(Entry::Absent | Entry::Gone(_)) | None => named.is_none(),
+    }
 }
 
 /// Databases read less than is read here, so each entry is compared with what would be written.
 fn is_as_wanted(found: &[u8], wanted: &Entry) -> bool {
     match wanted {
         Entry::Value(bytes) => found == bytes.as_slice(),
-        Entry::Absent => found.is_empty(),
+        Entry::Absent | Entry::Gone(_) => found.is_empty(),
         // It was lost, and only the operator could have made it.
         Entry::Untouched => false,
         Entry::Unavailable(_) => true,
@@ -108,7 +129,9 @@ fn previous_pair(object: &DatabaseUserCertificate, secret: &Secret, present: &Ce
     let pair = CertificatePair::parse(entry(PREVIOUS_CERTIFICATE), entry(PREVIOUS_PRIVATE_KEY))
         .or_else(|_| CertificatePair::parse_combined(entry(PREVIOUS_COMBINED)));
     let (found, present) = (pair.ok().filter(|_| object.spec.keep_previous)?, present.facts());
-    let is_former = found.facts().subject == present.subject && found.facts().serial_number != present.serial_number;
+    let is_compromised = Compromised::of(object).has(found.facts().serial_number.as_str());
+    let is_former =
+        found.facts().subject == present.subject && found.facts().serial_number != present.serial_number && !is_compromised;
     is_former.then_some(found)
 }
 
@@ -220,8 +243,9 @@ pub fn recall(
     let complete = has_own_metadata(object, metadata, &facts);
     let not_after = verified.chain_not_after.as_ref().map(|not_after| not_after.0);
     let chain = ChainView { digest: None, fault: None, not_after };
-    let keystore = KeystoreView { password: verified.keystore_password.clone(), ..KeystoreView::default() };
-    Some(SecretView { complete, chain, keystore, ..view_of(metadata, Ok(facts)) })
+    let mut view = view_of(metadata, Ok(facts));
+    view.keystore.password.clone_from(&verified.keystore_password);
+    Some(SecretView { complete, chain, ..view })
 }
 
 pub(super) fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>) -> SecretView {
@@ -234,7 +258,11 @@ pub(super) fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFact
         complete: false,
         layout: LayoutRecord::from_annotation(annotation(LAYOUT_ANNOTATION).as_deref()),
         previous_not_after: annotation(PREVIOUS_NOT_AFTER_ANNOTATION).and_then(|text| text.parse().ok()),
-        keystore: KeystoreView::default(),
+        previous_serial_number: annotation(PREVIOUS_SERIAL_NUMBER_ANNOTATION).map(SerialNumber::from),
+        keystore: KeystoreView {
+            serial_number: annotation(KEYSTORE_SERIAL_NUMBER_ANNOTATION).map(SerialNumber::from),
+            ..KeystoreView::default()
+        },
         issuer: annotation(ISSUER_ANNOTATION).map(Into::into),
         issuance: annotation(ISSUANCE_ANNOTATION),
         issue_reason: annotation(ISSUE_REASON_ANNOTATION),

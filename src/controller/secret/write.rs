@@ -15,13 +15,14 @@ use crate::{
         DatabaseUserCertificate, DatabaseUserCertificateSpec, IssuerIdentity, SecretTemplate,
         names::{
             CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, ISSUANCE_ANNOTATION, ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION,
-            LAYOUT_ANNOTATION, NOT_AFTER_ANNOTATION, PREVIOUS_NOT_AFTER_ANNOTATION, RENEW_REQUESTED_ANNOTATION,
-            RETAINED_FOR_ANNOTATION, SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
+            KEYSTORE_SERIAL_NUMBER_ANNOTATION, LAYOUT_ANNOTATION, NOT_AFTER_ANNOTATION, PREVIOUS_NOT_AFTER_ANNOTATION,
+            PREVIOUS_SERIAL_NUMBER_ANNOTATION, RENEW_REQUESTED_ANNOTATION, RETAINED_FOR_ANNOTATION, SERIAL_NUMBER_ANNOTATION,
+            TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY, TLS_SECRET_TYPE,
         },
     },
     certificate::CertificatePair,
     decide::{ChainView, KeystoreView, SecretView},
-    layout::{Content, Entry, KeystorePassword, LayoutRecord, Previous, entries},
+    layout::{Content, Entry, KeystorePassword, LayoutRecord, Previous, entries, keystore_entry},
 };
 
 /// What a Secret is to hold.
@@ -48,6 +49,8 @@ pub struct Additions {
     pub previous: PreviousPair,
     /// The password of the keystore. `None` if none is asked for, or it is not known now.
     pub keystore_password: Option<KeystorePassword>,
+    /// Whether a keystore that cannot be made anew goes.
+    pub keystore_goes: bool,
     /// The Secret that holds the password, if one is named.
     pub named_password: NamedPassword,
 }
@@ -111,6 +114,7 @@ impl SecretContent {
             ca_certificate: self.ca_certificate.as_deref(),
             previous: additions.previous.as_content(),
             keystore_password: additions.keystore_password.as_ref(),
+            keystore_goes: additions.keystore_goes,
         })
     }
 
@@ -129,15 +133,25 @@ impl SecretContent {
         match &additions.previous {
             PreviousPair::Untouched => {}
             previous => {
-                let not_after = previous.pair().map(|pair| pair.facts().not_after.to_string());
+                let facts = previous.pair().map(CertificatePair::facts);
+                let not_after = facts.map(|facts| facts.not_after.to_string());
                 annotations.insert(PREVIOUS_NOT_AFTER_ANNOTATION.to_owned(), not_after);
+                let serial_number = facts.map(|facts| facts.serial_number.to_string());
+                annotations.insert(PREVIOUS_SERIAL_NUMBER_ANNOTATION.to_owned(), serial_number);
             }
         }
+        let in_keystore = match keystore_entry(&object.spec, &entries) {
+            Some(Entry::Untouched | Entry::Unavailable(_)) => None,
+            Some(Entry::Value(_)) => Some(Some(self.pair.facts().serial_number.to_string())),
+            Some(Entry::Absent | Entry::Gone(_)) | None => Some(None),
+        };
+        let in_keystore = in_keystore.map(|serial_number| (KEYSTORE_SERIAL_NUMBER_ANNOTATION.to_owned(), serial_number));
+        annotations.extend(in_keystore);
         let mut data = former(&seen.entries);
         for (name, entry) in entries {
             match entry {
                 Entry::Value(bytes) => data.insert(name, Some(ByteString(bytes.to_vec()))),
-                Entry::Absent => data.insert(name, None),
+                Entry::Absent | Entry::Gone(_) => data.insert(name, None),
                 Entry::Untouched | Entry::Unavailable(_) => data.remove(&name),
             };
         }
@@ -185,8 +199,13 @@ impl SecretContent {
     fn certificate_alone(&self, object: &DatabaseUserCertificate) -> Wanted {
         let plain = DatabaseUserCertificate { spec: DatabaseUserCertificateSpec::default(), ..object.clone() };
         let mut wanted = self.wanted(&plain, &Additions::default(), &LayoutRecord::default());
-        wanted.annotations.remove(LAYOUT_ANNOTATION);
-        wanted.annotations.remove(PREVIOUS_NOT_AFTER_ANNOTATION);
+        let of_spec = [
+            LAYOUT_ANNOTATION,
+            PREVIOUS_NOT_AFTER_ANNOTATION,
+            PREVIOUS_SERIAL_NUMBER_ANNOTATION,
+            KEYSTORE_SERIAL_NUMBER_ANNOTATION,
+        ];
+        wanted.annotations.retain(|name, _| !of_spec.contains(&name.as_str()));
         wanted
     }
 
@@ -205,8 +224,8 @@ impl SecretContent {
         let entries = additions.map(|additions| self.entries(object, additions));
         let complete = entries.as_ref().is_some_and(|entries| !entries.values().any(|entry| *entry == Entry::Untouched));
         let keystore = match (additions, &entries) {
-            (Some(additions), Some(entries)) => additions.named_password.view(entries),
-            _ => KeystoreView::default(),
+            (Some(additions), Some(entries)) => additions.named_password.view(keystore_entry(&object.spec, entries), &seen),
+            _ => seen.keystore.clone(),
         };
         SecretView { wrong_type, complete, chain, keystore, ..seen }
     }
@@ -240,12 +259,12 @@ impl PreviousPair {
 impl NamedPassword {
     /// What decisions need to know of it, and of a keystore that cannot be made.
     #[must_use]
-    pub fn view(&self, entries: &BTreeMap<String, Entry>) -> KeystoreView {
-        let fault = entries.values().find_map(|entry| match entry {
-            Entry::Unavailable(why) => Some(why.clone()),
-            Entry::Value(_) | Entry::Absent | Entry::Untouched => None,
-        });
-        KeystoreView { password: self.version.clone(), fault, is_passing: self.is_passing }
+    pub fn view(&self, keystore: Option<&Entry>, seen: &SecretView) -> KeystoreView {
+        let fault = match keystore {
+            Some(Entry::Unavailable(why) | Entry::Gone(why)) => Some(why.clone()),
+            Some(Entry::Value(_) | Entry::Absent | Entry::Untouched) | None => None,
+        };
+        KeystoreView { fault, password: self.version.clone(), is_passing: self.is_passing, ..seen.keystore.clone() }
     }
 }
 

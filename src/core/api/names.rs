@@ -35,6 +35,16 @@ pub const LAYOUT_ANNOTATION: &str = "usercert.dev/layout";
 /// Annotation of a Secret: when the certificate in `previous-tls.crt` expires, RFC 3339.
 pub const PREVIOUS_NOT_AFTER_ANNOTATION: &str = "usercert.dev/previous-not-after";
 
+/// Annotation of a Secret: serial number of the certificate in `previous-tls.crt`.
+pub const PREVIOUS_SERIAL_NUMBER_ANNOTATION: &str = "usercert.dev/previous-serial-number";
+
+/// Annotation of a Secret: serial number of the certificate in its keystore. It is another than that of the Secret while the keystore cannot
+/// be made anew, for its password is missing.
+pub const KEYSTORE_SERIAL_NUMBER_ANNOTATION: &str = "usercert.dev/keystore-serial-number";
+
+/// Annotation of a `DatabaseUserCertificate`: serial numbers of certificates whose keys are known to others, separated by commas.
+pub const COMPROMISED_ANNOTATION: &str = "usercert.dev/compromised";
+
 /// Annotation of a `DatabaseUserCertificate`: any new value asks for one renewal.
 /// On the Secret: the value that its certificate answered. So a status that is lost does not lead to a second renewal.
 pub const RENEW_REQUESTED_ANNOTATION: &str = "usercert.dev/renew-requested-at";

@@ -98,6 +98,8 @@ reasons! {
     RenewalDue, Normal, Time;
     /// The annotation `usercert.dev/renew-requested-at` has a new value.
     RenewalRequested, Normal, Time;
+    /// The annotation `usercert.dev/compromised` says that the key of the certificate is known to others: a new one is issued.
+    Compromised, Warning, Time;
     /// The certificate has expired.
     Expired, Warning, Time;
     /// The certificate is not valid yet: this machine's clock or the issuer's is wrong.
@@ -105,6 +107,8 @@ reasons! {
 
     /// The spec cannot be carried out; the message names the field.
     InvalidSpec, Warning, Person;
+    /// The annotation `usercert.dev/compromised` holds something that is no serial number; those that it holds count, and nothing is held up.
+    InvalidAnnotation, Warning, Person;
     /// The certificate has a common name of more than 64 characters (RFC 5280), which other programs may refuse; it was issued.
     CommonNameTooLong, Warning, Person;
     /// `spec.suspend` is true: nothing is issued, renewed or repaired until it is false.
@@ -142,7 +146,7 @@ reasons! {
     SecretNotOwned, Warning, Person;
     /// The Secret is ours but not of type kubernetes.io/tls, which cannot be changed; its content is kept up to date all the same.
     SecretTypeWrong, Warning, Person;
-    /// The password for the keystore cannot be had, so the keystore stays as it is, with the former certificate; the certificate is issued and renewed all the same.
+    /// The password for the keystore cannot be had, so the keystore stays as it is, with the former certificate, or goes if that one is of no use; the certificate is issued and renewed all the same.
     KeystorePasswordUnusable, Warning, Person;
     /// The API server refused the write of the Secret (permission, quota, admission).
     SecretNotWritable, Warning, Person;
@@ -229,6 +233,20 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether a certificate that was issued for this reason tells that the one before it is of no use any more.
+    #[must_use]
+    pub const fn is_against_former_certificate(self) -> bool {
+        matches!(
+            self,
+            Self::ChainBroken
+                | Self::SubjectChanged
+                | Self::IssuerChanged
+                | Self::Compromised
+                | Self::Expired
+                | Self::NotYetValid
+        )
+    }
+
     /// Whether this is about the credentials of the issuer or their organisation. Then Atlas answers every certificate of
     /// the issuer with it.
     #[must_use]

@@ -136,7 +136,7 @@ pub struct RolloutStatus {
     /// Whether nothing is left to do for this certificate.
     #[serde(default)]
     pub complete: bool,
-    /// Whether the old certificate may be refused already, so that windows do not hold.
+    /// Whether the old certificate is of no use any more, so that windows do not hold: it may be refused already, or it is compromised.
     #[serde(default)]
     pub urgent: bool,
     /// Whether the Secret lacks something that the spec asks for, such as a keystore with this certificate: then no workload is

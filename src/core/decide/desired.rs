@@ -9,6 +9,7 @@ use crate::{
         names::{CA_CERTIFICATE, RENEW_REQUESTED_ANNOTATION},
     },
     certificate::{KeyAlgorithm, PrivateKeySpec, Subject},
+    compromised::Compromised,
 };
 
 /// Validity of a CA's certificate when neither the object nor the issuer says: 90 days.
@@ -65,6 +66,8 @@ pub struct Desired {
     pub renew_before: RenewBefore,
     /// The value of the annotation that asks for a renewal.
     pub renew_request: Option<String>,
+    /// The certificates whose keys are known to others.
+    pub compromised: Compromised,
 }
 
 /// A spec that cannot be carried out with this issuer.
@@ -88,6 +91,7 @@ impl Desired {
             order: order(object, facts)?,
             renew_before: renew_before(object)?,
             renew_request: renew_request(object),
+            compromised: Compromised::of(object),
         };
         desired.check_username(object)?;
         desired.check_renew_before()?;

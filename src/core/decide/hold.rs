@@ -6,7 +6,7 @@ use super::{
     Decision, Desired, Inputs, IssuerFacts, IssuingMethod, Observed, SecretView,
     backoff::{is_waited_for, waits_in_any_case},
     brake::Brake,
-    desired::is_renewal_requested,
+    compromised::is_forced,
     user::over_budget,
 };
 use crate::api::{Reason, names::RENEW_REQUESTED_ANNOTATION};
@@ -53,7 +53,7 @@ pub(super) fn hold(
     cause: Reason,
     now: Timestamp,
 ) -> Option<Decision> {
-    let forced = is_renewal_requested(desired, observed);
+    let forced = is_forced(desired, observed);
     after_failure(desired, issuer, observed, now)
         .or_else(|| if forced { None } else { after_too_many(observed, now) })
         .or_else(|| without_gain(issuer, observed, cause))

@@ -12,7 +12,7 @@ use crate::api::CertificateFailure;
 pub struct Inputs {
     /// Of the database user at its issuer.
     user: String,
-    /// Of the spec, the issuer's spec and credentials, and the renewal request.
+    /// Of the spec, the issuer's spec and credentials, the renewal request, and which certificates are compromised.
     rest: String,
 }
 
@@ -22,9 +22,11 @@ impl Inputs {
     pub fn new(desired: &Desired, issuer: &IssuerFacts) -> Self {
         let user = format!("{}\n{}", issuer.identity, desired.username);
         let request = desired.renew_request.as_deref().unwrap_or_default();
+        let compromised = desired.compromised.serial_numbers().map(|serial_number| format!("\n{serial_number}"));
+        let compromised: String = compromised.collect();
         Self {
             user: short_digest(&user),
-            rest: short_digest(&format!("{}\n{}\n{request}", desired.generation, issuer.version)),
+            rest: short_digest(&format!("{}\n{}\n{request}{compromised}", desired.generation, issuer.version)),
         }
     }
 

@@ -6,6 +6,7 @@
 mod allow;
 mod backoff;
 mod brake;
+mod compromised;
 mod credentials;
 mod decision;
 mod desired;

@@ -5,9 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::{IssuerFacts, IssuerState, ObjectMemory, UserCertificates};
 use crate::{
-    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, DeletionPolicy, IssuerIdentity},
-    certificate::CertificateFacts,
-    layout::{self, LayoutRecord},
+    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, DeletionPolicy, IssuerIdentity, Reason},
+    certificate::{CertificateFacts, SerialNumber},
+    compromised::Compromised,
+    layout::{self, LayoutRecord, has_useless_keystore},
 };
 
 /// A Secret of ours.
@@ -29,6 +30,8 @@ pub struct SecretView {
     pub layout: LayoutRecord,
     /// The annotation that says when the certificate before this one expires, if that one is kept.
     pub previous_not_after: Option<Timestamp>,
+    /// The annotation with the serial number of the certificate before this one, if that one is kept.
+    pub previous_serial_number: Option<SerialNumber>,
     /// The keystore's password, as it was when the Secret was last read or written.
     pub keystore: KeystoreView,
     /// The annotation that says who issued the certificate.
@@ -69,6 +72,8 @@ pub struct ChainView {
 pub struct KeystoreView {
     /// The UID and resourceVersion of the Secret that holds the password, if one is named and was found.
     pub password: Option<String>,
+    /// The annotation with the serial number of the certificate in the keystore.
+    pub serial_number: Option<SerialNumber>,
     /// Why the keystore could not be written: what to change.
     pub fault: Option<String>,
     /// Whether the password could not be read, for a cause that passes by itself.
@@ -136,10 +141,37 @@ pub struct Observed {
 impl SecretView {
     /// Whether the Secret holds all that the object asks for, and nothing that it no longer asks for.
     #[must_use]
-    pub fn is_settled(&self, object: &DatabaseUserCertificate, now: Timestamp) -> bool {
-        self.complete
-            && self.layout.digest == layout::digest(&object.spec)
-            && self.previous_not_after.is_none_or(|not_after| not_after > now)
+    pub fn is_settled(&self, object: &DatabaseUserCertificate, status: &DatabaseUserCertificateStatus, now: Timestamp) -> bool {
+        self.complete && self.layout.digest == layout::digest(&object.spec) && !self.has_useless_pair(object, status, now)
+    }
+
+    /// Whether the Secret holds a former pair that is of no use any more, in its own entries or in the keystore.
+    #[must_use]
+    pub fn has_useless_pair(
+        &self,
+        object: &DatabaseUserCertificate,
+        status: &DatabaseUserCertificateStatus,
+        now: Timestamp,
+    ) -> bool {
+        let has_expired = self.previous_not_after.is_some_and(|not_after| not_after <= now);
+        let previous = self.previous_serial_number.as_ref();
+        has_expired
+            || previous.is_some_and(|previous| Compromised::of(object).has(previous.as_str()))
+            || self.has_useless_keystore(object, status, now)
+    }
+
+    /// Whether the keystore holds a former pair that is of no use any more.
+    #[must_use]
+    pub fn has_useless_keystore(
+        &self,
+        object: &DatabaseUserCertificate,
+        status: &DatabaseUserCertificateStatus,
+        now: Timestamp,
+    ) -> bool {
+        let cause = self.issue_reason.as_deref().and_then(Reason::from_name);
+        self.certificate.as_ref().is_ok_and(|present| {
+            has_useless_keystore(object, self.keystore.serial_number.as_ref(), &present.serial_number, cause, status, now)
+        })
     }
 
     /// Whether the Secret has the issuer's present chain. One from an earlier release may be arranged differently: it stays if it

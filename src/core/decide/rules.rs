@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     Decision, Desired, Inputs, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView, UnsavedCertificate,
+    compromised::is_compromised,
     desired::{is_renewal_requested, username, wanted_subject},
     hold::{after_refused_write, contested, hold, write_was_refused},
     renewal_time,
@@ -88,7 +89,9 @@ fn wanted(object: &DatabaseUserCertificate, issuer: &IssuerFacts, observed: &Obs
 /// Repairs a damaged Secret from its own content while no new certificate can be had; otherwise returns `decision`.
 fn repaired_first(object: &DatabaseUserCertificate, decision: Decision, observed: &Observed, now: Timestamp) -> Decision {
     let damaged = observed.secret.ours().filter(|view| {
-        view.certificate.is_ok() && !view.is_settled(object, now) && (view.spoilt.is_some() || view.issuer.is_some())
+        view.certificate.is_ok()
+            && !view.is_settled(object, &observed.status, now)
+            && (view.spoilt.is_some() || view.issuer.is_some())
     });
     let Some(view) = damaged else { return decision };
     contested(Some(view), observed, now)
@@ -181,7 +184,9 @@ fn decide_certificate(
     now: Timestamp,
 ) -> Decision {
     match certificate_in_service(&desired, issuer, observed, now) {
-        Ok((view, renewal_time)) if view.is_settled(object, now) && view.has_current_chain(issuer, &observed.status) => {
+        Ok((view, renewal_time))
+            if view.is_settled(object, &observed.status, now) && view.has_current_chain(issuer, &observed.status) =>
+        {
             policy_held(object, observed, now)
                 .unwrap_or_else(|| Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() })
         }
@@ -209,6 +214,9 @@ fn certificate_in_service<'a>(
     }
     if from_other_issuer(view, issuer) {
         return Err(Reason::IssuerChanged);
+    }
+    if is_compromised(desired, observed) {
+        return Err(Reason::Compromised);
     }
     if desired.private_key().is_some_and(|wanted| wanted != certificate.private_key) {
         return Err(Reason::PrivateKeyChanged);

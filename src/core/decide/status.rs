@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry, SecretState, SecretView,
     backoff::is_waited_for,
+    compromised::compromised_notes,
     desired, next_attempt,
     renewal::unheeded_renew_before,
     rules::{ready_certificate, serves_as_it_is},
@@ -15,10 +16,13 @@ use crate::{
     api::{
         CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, DeletionPolicy, ISSUING, Issuance,
         IssuedCertificate, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, ROLLED_OUT, Reason, SecretBinding, Severity,
-        VerifiedSecret, condition, printable, remove_condition, set_condition, set_stalled, truncated_to_second,
+        VerifiedSecret, condition, names::COMPROMISED_ANNOTATION, printable, remove_condition, set_condition, set_stalled,
+        truncated_to_second,
     },
     certificate::CertificateFacts,
+    compromised::Compromised,
     connection,
+    layout::former_pair_in_keystore,
 };
 
 const HISTORY_LENGTH: usize = 5;
@@ -248,6 +252,13 @@ fn set_conditions(
             message = format!("{message}; {warning}");
         }
     }
+    let compromised = Compromised::of(object);
+    for note in compromised_notes(&compromised, observed, decision) {
+        message = format!("{message}; {note}");
+    }
+    if reason == Reason::Issued && compromised.unreadable().is_some() {
+        reason = Reason::InvalidAnnotation;
+    }
     let conditions = &mut status.conditions;
     let ready = ready_certificate(object, observed, now);
     let fails = match &ready {
@@ -257,7 +268,8 @@ fn set_conditions(
     match ready {
         Ok(certificate) => {
             let chain = observed.secret.ours().and_then(|view| view.chain.not_after);
-            set_condition(conditions, READY, true, Reason::Issued, &in_service(certificate, chain), generation, now);
+            let (reason, message) = in_service(certificate, chain, &compromised);
+            set_condition(conditions, READY, true, reason, &message, generation, now);
         }
         // Why there is no new certificate says more than why there is need of one.
         Err(_) if matches!(decision, Decision::Wait { .. } | Decision::Block { .. } | Decision::Queue) => {
@@ -311,7 +323,24 @@ pub fn long_name_warning(observed: &Observed) -> Option<String> {
     Some(format!("the common name has {length} characters and RFC 5280 allows 64: other programs may refuse it"))
 }
 
-fn in_service(certificate: &CertificateFacts, chain_not_after: Option<Timestamp>) -> String {
+/// Reason and message of a certificate that works. One that is compromised works too: databases do not know of it, and Pods that start with it
+/// do not fail.
+fn in_service(
+    certificate: &CertificateFacts,
+    chain_not_after: Option<Timestamp>,
+    compromised: &Compromised,
+) -> (Reason, String) {
+    let works = works_until(certificate, chain_not_after);
+    if compromised.has(certificate.serial_number.as_str()) {
+        let message = format!(
+            "{works}; the annotation {COMPROMISED_ANNOTATION} says that its key is known to others: it stays until a new one is in the Secret, and databases let it in until it expires"
+        );
+        return (Reason::Compromised, message);
+    }
+    (Reason::Issued, works)
+}
+
+fn works_until(certificate: &CertificateFacts, chain_not_after: Option<Timestamp>) -> String {
     let CertificateFacts { serial_number, subject, not_after, .. } = certificate;
     let in_service = format!("certificate {serial_number} for {subject} is valid until {not_after}");
     match chain_not_after.filter(|chain| chain < not_after) {
@@ -387,7 +416,11 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
     let secret = observed.secret.ours();
     let chain = secret.and_then(|view| view.chain.not_after);
     let previous = secret.and_then(|view| view.previous_not_after);
+    let in_keystore = secret.and_then(|view| {
+        let present = &view.certificate.as_ref().ok()?.serial_number;
+        former_pair_in_keystore(view.keystore.serial_number.as_ref(), present, &observed.status)
+    });
     let password = secret.filter(|view| view.keystore.is_passing).and_then(|_| now.checked_add(PASSWORD_AGAIN).ok());
-    let others = [chain, over, previous, password].into_iter().flatten();
+    let others = [chain, over, previous, in_keystore, password].into_iter().flatten();
     next.into_iter().chain(validity.into_iter().flatten()).chain(others).filter(|next| *next > now).min()
 }

@@ -31,8 +31,10 @@ pub struct Content<'a> {
     pub ca_certificate: Option<&'a str>,
     /// The pair before this one.
     pub previous: Previous<'a>,
-    /// The password of the keystore. `None` if it is not known now: then the keystore stays as it is.
+    /// The password of the keystore. `None` if it is not known now: then the keystore stays as it is, unless it goes.
     pub keystore_password: Option<&'a KeystorePassword>,
+    /// Whether a keystore that cannot be made anew goes: its pair is of no use any more, or there is none.
+    pub keystore_goes: bool,
 }
 
 /// The pair before the present one.
@@ -53,7 +55,7 @@ pub enum KeystorePassword {
     Named(SecretString),
     /// Made by this operator. It stands in the Secret beside the keystore.
     Made(SecretString),
-    /// There is none that can be used. The text says what to change.
+    /// There is none that can be used. The text says why, and what to change.
     Unusable(String),
 }
 
@@ -78,6 +80,8 @@ pub enum Entry {
     Untouched,
     /// It stays as it is, because it cannot be made. The text says what to change.
     Unavailable(String),
+    /// It goes: it cannot be made, and what it was is of no use any more. The text says what to change.
+    Gone(String),
 }
 
 impl fmt::Debug for Entry {
@@ -87,6 +91,7 @@ impl fmt::Debug for Entry {
             Self::Absent => formatter.write_str("Absent"),
             Self::Untouched => formatter.write_str("Untouched"),
             Self::Unavailable(why) => write!(formatter, "Unavailable({why:?})"),
+            Self::Gone(why) => write!(formatter, "Gone({why:?})"),
         }
     }
 }
@@ -100,6 +105,15 @@ impl Entry {
     /// From a text; an empty one makes no entry.
     fn text_if_any(text: &str) -> Self {
         if text.is_empty() { Self::Absent } else { Self::text(text) }
+    }
+
+    /// What becomes of a keystore that cannot be made anew.
+    fn keystore_without(fault: &str, goes: bool) -> Self {
+        if goes {
+            Self::Gone(format!("there is no keystore, for one whose pair is of no use does not stay: {fault}"))
+        } else {
+            Self::Unavailable(format!("the keystore is not written, and one that is there stays as it is: {fault}"))
+        }
     }
 }
 
@@ -181,21 +195,30 @@ fn formatted(content: &Content<'_>, format: &SecretFormat) -> Entry {
 
 fn keystore(content: &Content<'_>, alias: &str) -> Entry {
     match content.keystore_password {
+        None if content.keystore_goes => Entry::Absent,
         None => Entry::Untouched,
-        Some(KeystorePassword::Unusable(why)) => Entry::Unavailable(why.clone()),
+        Some(KeystorePassword::Unusable(fault)) => Entry::keystore_without(fault, content.keystore_goes),
         Some(KeystorePassword::Named(password) | KeystorePassword::Made(password)) => {
             match encode_keystore(content.pair, alias, password) {
                 Ok(keystore) => Entry::Value(keystore),
-                Err(error) => Entry::Unavailable(error.to_string()),
+                Err(error) => Entry::keystore_without(&error.to_string(), content.keystore_goes),
             }
         }
     }
+}
+
+/// The keystore among these entries; there is none if the spec asks for none.
+#[must_use]
+pub fn keystore_entry<'a>(spec: &DatabaseUserCertificateSpec, entries: &'a BTreeMap<String, Entry>) -> Option<&'a Entry> {
+    entries.get(keystore_format(spec)?.key())
 }
 
 /// The password that this operator made; a named one takes its place. It stays beside a keystore that cannot be made anew.
 fn made_password(content: &Content<'_>) -> Option<(String, Entry)> {
     let is_named = keystore_format(content.spec)?.password_secret_ref.is_some();
     let entry = match content.keystore_password {
+        // It opens nothing any more.
+        Some(KeystorePassword::Unusable(_)) if is_named && content.keystore_goes => Entry::Absent,
         Some(KeystorePassword::Unusable(why)) => Entry::Unavailable(why.clone()),
         Some(KeystorePassword::Made(password)) if !is_named => Entry::text(password.expose_secret()),
         Some(KeystorePassword::Named(_) | KeystorePassword::Made(_)) => Entry::Absent,

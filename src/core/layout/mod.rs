@@ -15,8 +15,9 @@ mod reloader;
 mod tests;
 
 pub use entries::{
-    Content, Entry, KeystorePassword, Previous, check_keystore_password, entries, keystore_format, standard_keys, wanted_keys,
+    Content, Entry, KeystorePassword, Previous, check_keystore_password, entries, keystore_entry, keystore_format,
+    standard_keys, wanted_keys,
 };
-pub use previous::{FormerPair, former_pair};
+pub use previous::{FormerPair, former_pair, former_pair_in_keystore, has_useless_keystore};
 pub use record::{LayoutRecord, digest};
 pub use reloader::take_over_from_reloader;

@@ -4,6 +4,7 @@
 use std::{collections::BTreeMap, sync::LazyLock};
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rstest::rstest;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -11,7 +12,7 @@ use usercert_test_support::openssl::openssl;
 
 use super::*;
 use crate::{
-    api::{DatabaseUserCertificateSpec, Reason},
+    api::{DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus, IssuedCertificate, Reason},
     certificate::{CertificateFacts, CertificatePair, PrivateKey, PrivateKeySpec},
 };
 
@@ -34,7 +35,14 @@ fn formats(formats: &Value) -> DatabaseUserCertificateSpec {
 }
 
 fn content(spec: &DatabaseUserCertificateSpec) -> Content<'_> {
-    Content { spec, pair: &PAIRS[0], ca_certificate: Some("CA"), previous: Previous::Nothing, keystore_password: None }
+    Content {
+        spec,
+        pair: &PAIRS[0],
+        ca_certificate: Some("CA"),
+        previous: Previous::Nothing,
+        keystore_password: None,
+        keystore_goes: false,
+    }
 }
 
 fn made() -> KeystorePassword {
@@ -48,6 +56,7 @@ fn words(entries: &BTreeMap<String, Entry>) -> Vec<String> {
         Entry::Absent => "absent",
         Entry::Untouched => "untouched",
         Entry::Unavailable(_) => "unavailable",
+        Entry::Gone(_) => "gone",
     };
     let always = ["ca.crt", "tls-combined.pem", "tls.crt", "tls.key"];
     let optional = entries.iter().filter(|(name, _)| !always.contains(&name.as_str()));
@@ -92,20 +101,49 @@ fn each_format_holds_what_its_type_says() {
 }
 
 #[rstest]
-#[case::made_and_not_known(false, None, &["keystore-password untouched", "keystore.p12 untouched"])]
-#[case::made(false, Some(made()), &["keystore-password value", "keystore.p12 value"])]
-#[case::not_made(false, Some(KeystorePassword::Unusable(String::new())), &["keystore-password unavailable", "keystore.p12 unavailable"])]
-#[case::named(true, Some(KeystorePassword::Named("named".into())), &["keystore-password absent", "keystore.p12 value"])]
-#[case::named_and_missing(true, Some(KeystorePassword::Unusable(String::new())), &["keystore-password unavailable", "keystore.p12 unavailable"])]
-fn without_a_password_the_keystore_stays_as_it_is(
+#[case::made_and_not_known(
+    false,
+    None,
+    &["keystore-password untouched", "keystore.p12 untouched"],
+    &["keystore-password untouched", "keystore.p12 absent"]
+)]
+#[case::made(
+    false,
+    Some(made()),
+    &["keystore-password value", "keystore.p12 value"],
+    &["keystore-password value", "keystore.p12 value"]
+)]
+#[case::not_made(
+    false,
+    Some(KeystorePassword::Unusable(String::new())),
+    &["keystore-password unavailable", "keystore.p12 unavailable"],
+    &["keystore-password unavailable", "keystore.p12 gone"]
+)]
+#[case::named(
+    true,
+    Some(KeystorePassword::Named("named".into())),
+    &["keystore-password absent", "keystore.p12 value"],
+    &["keystore-password absent", "keystore.p12 value"]
+)]
+#[case::named_and_missing(
+    true,
+    Some(KeystorePassword::Unusable(String::new())),
+    &["keystore-password unavailable", "keystore.p12 unavailable"],
+    &["keystore-password absent", "keystore.p12 gone"]
+)]
+fn without_a_password_the_keystore_stays_as_it_is_or_goes(
     #[case] is_named: bool,
     #[case] password: Option<KeystorePassword>,
-    #[case] expected: &[&str],
+    #[case] stays: &[&str],
+    #[case] goes: &[&str],
 ) {
     let reference = is_named.then(|| json!({ "name": "a", "key": "b" }));
     let spec = formats(&json!([{ "type": "PKCS12", "passwordSecretRef": reference }]));
-    let found = entries(&Content { keystore_password: password.as_ref(), ..content(&spec) });
-    assert_eq!(words(&found), expected);
+    for (keystore_goes, expected) in [(false, stays), (true, goes)] {
+        let found = entries(&Content { keystore_password: password.as_ref(), keystore_goes, ..content(&spec) });
+        assert_eq!(words(&found), expected);
+        assert_eq!(LayoutRecord::of(&spec, &found).entries.len(), 2, "what goes can be taken away");
+    }
 }
 
 #[rstest]
@@ -194,28 +232,86 @@ fn facts(serial_number: &str, subject: &str, days: i64) -> CertificateFacts {
 #[case::another_issuer(Reason::IssuerChanged, false)]
 #[case::another_subject(Reason::SubjectChanged, false)]
 #[case::broken(Reason::ChainBroken, false)]
+#[case::compromised(Reason::Compromised, false)]
 #[case::unusable(Reason::PairUnusable, false)]
 #[case::expired(Reason::Expired, false)]
 #[case::none(Reason::NoCertificate, false)]
 #[case::not_yet_valid(Reason::NotYetValid, false)]
 fn a_pair_is_kept_only_if_its_replacement_says_nothing_against_it(#[case] cause: Reason, #[case] is_kept: bool) {
-    let keep = spec(&json!({ "keepPrevious": true }));
+    let keep = object(&json!({ "keepPrevious": true }));
     let (replaced, new) = (facts("01", "orders", 10), facts("02", "orders", 90));
     let now = Timestamp::UNIX_EPOCH;
     let nothing = FormerPair::Nothing;
     let expected = if is_kept { FormerPair::Replaced } else { nothing };
     assert_eq!(former_pair(&keep, cause, &replaced, &new, now), expected);
-    assert_eq!(former_pair(&spec(&json!({})), cause, &replaced, &new, now), nothing, "unless it is asked for");
+    assert_eq!(former_pair(&object(&json!({})), cause, &replaced, &new, now), nothing, "unless it is asked for");
     assert_eq!(former_pair(&keep, cause, &replaced, &new, replaced.not_after), nothing, "it has expired");
     assert_eq!(former_pair(&keep, cause, &facts("01", "reports", 10), &new, now), nothing, "it is another user's");
+    assert_eq!(former_pair(&compromised(keep, "00:01"), cause, &replaced, &new, now), nothing, "its key is known to others");
+}
+
+fn object(spec: &Value) -> DatabaseUserCertificate {
+    DatabaseUserCertificate::new("orders", self::spec(spec))
+}
+
+fn compromised(mut object: DatabaseUserCertificate, serial_numbers: &str) -> DatabaseUserCertificate {
+    object.metadata.annotations = Some([("usercert.dev/compromised".to_owned(), serial_numbers.to_owned())].into());
+    object
+}
+
+/// The certificates that were issued, the newest first: serial number, cause, and the day on which it expires.
+fn issued(history: &[(&str, Reason, i64)]) -> DatabaseUserCertificateStatus {
+    let issued = |(serial_number, reason, days): &(&str, Reason, i64)| IssuedCertificate {
+        serial_number: (*serial_number).to_owned(),
+        reason: reason.as_str().to_owned(),
+        issuer: None,
+        recorded_at: Time(Timestamp::UNIX_EPOCH),
+        not_after: Time(Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * days)),
+    };
+    DatabaseUserCertificateStatus { history: history.iter().map(issued).collect(), ..DatabaseUserCertificateStatus::default() }
+}
+
+#[rstest]
+#[case::of_the_present_certificate("03", None, 1, false)]
+#[case::of_the_one_before("02", None, 1, false)]
+#[case::of_an_older_one("01", None, 1, false)]
+#[case::of_one_that_nobody_remembers("00", None, 1, false)]
+#[case::of_an_expired_one("01", None, 10, true)]
+#[case::of_one_that_has_a_day("02", None, 19, false)]
+#[case::of_another_issuer("02", Some(Reason::IssuerChanged), 1, true)]
+#[case::of_another_issuer_and_older("01", Some(Reason::IssuerChanged), 1, true)]
+#[case::of_another_subject("02", Some(Reason::SubjectChanged), 1, true)]
+#[case::of_one_before_a_broken_chain("02", Some(Reason::ChainBroken), 1, true)]
+#[case::of_a_compromised_one("02", Some(Reason::Compromised), 1, true)]
+#[case::of_one_before_another_key("02", Some(Reason::PrivateKeyChanged), 1, false)]
+#[case::of_one_that_was_damaged_elsewhere("02", Some(Reason::PairUnusable), 1, false)]
+fn a_keystore_is_of_use_as_long_as_its_pair(
+    #[case] held: &str,
+    #[case] cause: Option<Reason>,
+    #[case] day: i64,
+    #[case] is_useless: bool,
+) {
+    let now = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * day);
+    let object = object(&json!({}));
+    let history = |third| {
+        let second = ("02", Reason::RenewalDue, 20);
+        issued(&[("03", third, 30), second, ("01", Reason::NoCertificate, 10)])
+    };
+    let useless =
+        |object: &_, cause, status: &_| has_useless_keystore(object, Some(&held.into()), &"03".into(), cause, status, now);
+    assert_eq!(useless(&object, cause, &history(Reason::RenewalDue)), is_useless);
+    assert_eq!(useless(&object, None, &history(cause.unwrap_or(Reason::RenewalDue))), is_useless, "as the status tells");
+    let others = compromised(object.clone(), "04");
+    assert_eq!(useless(&others, cause, &history(Reason::RenewalDue)), is_useless);
+    assert_eq!(useless(&compromised(object, held), cause, &history(Reason::RenewalDue)), held != "03");
 }
 
 #[test]
 fn a_write_that_is_repeated_keeps_the_pair_that_the_first_one_kept() {
-    let (keep, written) = (spec(&json!({ "keepPrevious": true })), facts("02", "orders", 90));
-    let again = |spec| former_pair(spec, Reason::RenewalDue, &written, &written, Timestamp::UNIX_EPOCH);
+    let (keep, written) = (object(&json!({ "keepPrevious": true })), facts("02", "orders", 90));
+    let again = |object| former_pair(object, Reason::RenewalDue, &written, &written, Timestamp::UNIX_EPOCH);
     assert_eq!(again(&keep), FormerPair::AsItIs);
-    assert_eq!(again(&spec(&json!({}))), FormerPair::Nothing);
+    assert_eq!(again(&object(&json!({}))), FormerPair::Nothing);
 }
 
 #[rstest]

@@ -24,7 +24,12 @@ impl Awaited {
         gate: Gate,
         certificate: &RolledCertificate,
         ready_timeout: SignedDuration,
+        now: Timestamp,
     ) -> Option<Self> {
+        // Until pods that start have the certificate, who counts as moved changes with the time.
+        if certificate.usable_from(now) >= now {
+            return None;
+        }
         let with_place = || tracked.iter().filter(|tracked| tracked.takes_place());
         let may_begin = |tracked: &Tracked<'_>| {
             let needs_place = tracked.workload.updates.leaves_all().is_none();

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{BegunWorkload, DatabaseUserCertificate, DatabaseUserCertificateStatus, READY, Reason, Rollout, condition},
+    compromised::Compromised,
     rollout::Workload,
 };
 
@@ -35,6 +36,8 @@ pub struct RolledCertificate {
     pub previous_not_after: Option<Timestamp>,
     /// When the first of those before it expires that were in date when it was written.
     pub first_not_after: Option<Timestamp>,
+    /// When the last of those before it expires that are compromised.
+    pub compromised_not_after: Option<Timestamp>,
     /// Whether it works: nobody is moved to one that does not, for the one before it may.
     pub is_ready: bool,
     /// Whether the Secret holds all that the spec asks for. A keystore that could not be written has the certificate before.
@@ -59,6 +62,7 @@ impl RolledCertificate {
         if status.serial_number.as_deref() != Some(newest.serial_number.as_str()) {
             return None;
         }
+        let compromised = Compromised::of(object);
         Some(Self {
             name: object.metadata.name.clone()?,
             secret_name: object.secret_name(),
@@ -70,6 +74,10 @@ impl RolledCertificate {
             first_not_after: {
                 let older = status.history.iter().skip(1).map(|issued| issued.not_after.0);
                 older.filter(|not_after| *not_after > newest.recorded_at.0).min()
+            },
+            compromised_not_after: {
+                let older = status.history.iter().skip(1).filter(|issued| compromised.has(&issued.serial_number));
+                older.map(|issued| issued.not_after.0).max()
             },
             is_ready: condition(&status.conditions, READY).is_some_and(|ready| ready.status == "True"),
             is_complete: status.verified.is_some(),
@@ -100,20 +108,17 @@ impl RolledCertificate {
         self.is_first.then(|| self.written.saturating_sub(NOTED_WITHIN).unwrap_or(self.written))
     }
 
-    /// Whether pods that started before it may be refused already: with the certificate before it, or with the Secret as it was.
+    /// Whether the certificate before it is of no use any more: pods that started before may be refused already, with that one or with the
+    /// Secret as it was, or its key is known to others.
     #[must_use]
-    pub const fn is_urgent(&self) -> bool {
-        matches!(
-            self.cause,
-            Some(
-                Reason::PairUnusable
-                    | Reason::ChainBroken
-                    | Reason::SubjectChanged
-                    | Reason::IssuerChanged
-                    | Reason::Expired
-                    | Reason::NotYetValid
-            )
-        )
+    pub fn is_urgent(&self) -> bool {
+        self.cause.is_some_and(|cause| cause == Reason::PairUnusable || cause.is_against_former_certificate())
+    }
+
+    /// Whether workloads may run with a compromised certificate, if they may run with those that expire at this time or later.
+    #[must_use]
+    pub(super) fn is_after_compromised(&self, first_not_after: Option<Timestamp>) -> bool {
+        self.compromised_not_after.zip(first_not_after).is_some_and(|(compromised, first)| compromised >= first)
     }
 
     /// Whether the workload follows this certificate. With `auto` that is each workload that uses the Secret. It is also each that names it to

@@ -104,7 +104,7 @@ pub fn plan(input: &Input<'_>) -> Plan {
     let (is_complete, reason, message) = summary(input, &status, &tracked, gate, expired.as_deref());
     status.complete = is_complete;
     let look = look(input, &status, &tracked, gate, &moves);
-    let awaited = Awaited::of(&tracked, gate, input.certificate, wanted.ready_timeout);
+    let awaited = Awaited::of(&tracked, gate, input.certificate, wanted.ready_timeout, input.now);
     Plan { status, reason, message, expired, moves, look, awaited }
 }
 
@@ -139,6 +139,9 @@ fn carried(input: &Input<'_>) -> RolloutStatus {
             ..RolloutStatus::default()
         }
     };
+    // A certificate may be found to be compromised when the one after it is there already.
+    let old_not_after = status.old_not_after.as_ref().map(|time| time.0);
+    status.urgent = status.urgent || !status.complete && certificate.is_after_compromised(old_not_after);
     status.observed_generation = input.generation;
     if status.secret_incomplete && certificate.is_complete {
         status.secret_complete_since = Some(Time(truncated_to_second(input.now)));

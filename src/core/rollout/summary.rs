@@ -150,9 +150,9 @@ fn waiting(input: &Input<'_>, status: &RolloutStatus, gate: Gate) -> Option<Stri
     let regardless = status.regardless_of_windows_after.as_ref();
     let windows = match regardless {
         _ if status.urgent && has_windows => {
-            Some("the old certificate may be refused already, so windows do not hold".to_owned())
+            Some("the old certificate may be refused already or is compromised, so windows do not hold".to_owned())
         }
-        _ if status.urgent => Some("the old certificate may be refused already".to_owned()),
+        _ if status.urgent => Some("the old certificate may be refused already or is compromised".to_owned()),
         _ => regardless.map(|time| format!("windows do not hold from {} on", time.0)),
     };
     let expiry = status.old_not_after.as_ref().filter(|old| old.0 > input.now);

@@ -8,7 +8,7 @@ use super::{
     finish::Outcome,
 };
 use crate::{
-    api::Reason,
+    api::{Reason, names::COMPROMISED_ANNOTATION},
     certificate::CertificateFacts,
     decide::{
         Decision, FailedRequest, IssueError, Minted, Order, RecalledUser, Retry, UnsavedCertificate, decide, record_list,
@@ -125,6 +125,17 @@ impl Pass {
     }
 
     pub(super) fn issued(&mut self, wanted: Wanted, certificate: CertificateFacts, now: Now) -> Next {
+        let serial_number = &certificate.serial_number;
+        if wanted.desired.compromised.has(serial_number.as_str()) {
+            let is_minted = matches!(wanted.desired.order, Order::Mint { .. });
+            let error = IssueError {
+                reason: if is_minted { Reason::AtlasAnswerUnusable } else { Reason::SigningFailed },
+                message: format!("the issuer returned certificate {serial_number}, which {COMPROMISED_ANNOTATION} names"),
+                retry: Retry::Backoff,
+                minted: if is_minted { Minted::Possibly } else { Minted::No },
+            };
+            return self.not_issued(wanted, error, now);
+        }
         let Wanted { desired, cause, claim } = wanted;
         match desired.order {
             Order::Sign { .. } => self.confirm(Write::Signed { cause }, now),

@@ -80,8 +80,8 @@ impl Pass {
         let former_password = status.verified.as_ref().and_then(|verified| verified.keystore_password.as_ref());
         let password = view.keystore.password.as_ref().filter(|_| view.keystore.fault.is_none());
         let has_new_password = password.is_some() && password != former_password;
-        let has_expired = view.previous_not_after.is_some_and(|not_after| not_after <= now.time);
-        if has_new_spec || has_new_password || has_expired { Reason::SecretUpdated } else { Reason::SecretRepaired }
+        let has_useless_pair = view.has_useless_pair(&self.object, status, now.time);
+        if has_new_spec || has_new_password || has_useless_pair { Reason::SecretUpdated } else { Reason::SecretRepaired }
     }
 
     /// A write of the Secret failed, and what was to be written need not be kept. Without an answer nobody can say what came of

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod certificate;
+mod compromised;
 mod conditions;
 mod connection;
 mod credentials;
@@ -105,6 +106,7 @@ fn view() -> SecretView {
         spoilt: None,
         layout: LayoutRecord::default(),
         previous_not_after: None,
+        previous_serial_number: None,
         keystore: KeystoreView::default(),
         uid: "secret-uid".into(),
         resource_version: "7".into(),

@@ -36,6 +36,7 @@ fn certificate(rollout: Value) -> RolledCertificate {
         cause: Some(crate::api::Reason::RenewalDue),
         previous_not_after: Some(NOW + HOUR * 720),
         first_not_after: None,
+        compromised_not_after: None,
         is_ready: true,
         is_complete: true,
         is_suspended: false,

@@ -38,6 +38,8 @@ enum Event {
     Restart(usize),
     /// A person asks to go on.
     Resume,
+    /// Somebody says that the certificate before is compromised.
+    Compromise,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -63,6 +65,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => workload.clone().prop_map(Event::TakeBack),
         1 => workload.prop_map(Event::Restart),
         1 => Just(Event::Resume),
+        1 => Just(Event::Compromise),
     ]
 }
 
@@ -111,7 +114,15 @@ impl World {
             Event::TakeBack(index) => self.take_back(*index),
             Event::Restart(index) => self.restart(*index),
             Event::Resume => self.resume(),
+            Event::Compromise => self.compromise(),
         }
+    }
+
+    fn compromise(&mut self) {
+        let certificate = &mut self.rolling.certificate;
+        certificate.compromised_not_after = certificate.previous_not_after;
+        let plan = self.rolling.plan();
+        assert!(plan.status.complete || plan.status.urgent, "windows hold for workloads with a compromised certificate");
     }
 
     /// What the controller does at one look.

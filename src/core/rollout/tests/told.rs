@@ -49,7 +49,7 @@ impl Told {
 #[case::without_windows(json!({ "auto": true }), Reason::RenewalDue, &["the old certificate expires at 2026-12-26T13:00:00Z"])]
 #[case::with_windows(at_night(), Reason::RenewalDue, &["windows do not hold from 2026-12-19T13:00:00Z on", "the old certificate expires at 2026-12-26T13:00:00Z"])]
 #[case::urgent(json!({ "auto": true }), Reason::IssuerChanged, &["the old certificate may be refused already", "the old certificate expires at 2026-12-26T13:00:00Z"])]
-#[case::urgent_with_windows(at_night(), Reason::IssuerChanged, &["the old certificate may be refused already, so windows do not hold", "the old certificate expires at 2026-12-26T13:00:00Z"])]
+#[case::urgent_with_windows(at_night(), Reason::IssuerChanged, &["the old certificate may be refused already or is compromised, so windows do not hold", "the old certificate expires at 2026-12-26T13:00:00Z"])]
 fn while_workloads_are_behind_the_condition_says_until_when(
     #[case] rollout: Value,
     #[case] cause: Reason,

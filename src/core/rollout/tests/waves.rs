@@ -184,6 +184,7 @@ fn a_window_is_not_waited_for_beyond_that_time() {
 #[case::spoilt(Reason::PairUnusable, true)]
 #[case::other_subject(Reason::SubjectChanged, true)]
 #[case::expired(Reason::Expired, true)]
+#[case::compromised(Reason::Compromised, true)]
 #[case::renewed(Reason::RenewalDue, false)]
 #[case::requested(Reason::RenewalRequested, false)]
 #[case::secret_deleted(Reason::NoCertificate, false)]
@@ -206,6 +207,46 @@ fn an_urgent_rollout_that_a_renewal_overtakes_stays_urgent_and_the_earlier_expir
     assert!(plan.status.urgent);
     assert_eq!(plan.status.old_not_after, Some(Time(NOW + HOUR * 720)), "pods may still have that one");
     assert_eq!(names(&plan), ["a"], "it keeps its place");
+}
+
+#[test]
+fn windows_end_for_a_rollout_from_a_certificate_that_turns_out_to_be_compromised() {
+    let mut rolling = Rolling::new(at_night(), three());
+    assert_eq!(rolling.look().reason, Reason::RolloutWaitingForWindow);
+    rolling.certificate.compromised_not_after = rolling.certificate.previous_not_after;
+    assert_eq!(rolling.step(), ["a"]);
+    let plan = rolling.look();
+    assert!(plan.status.urgent && plan.message.contains("is compromised"), "{}", plan.message);
+}
+
+#[test]
+fn windows_hold_once_no_workload_has_the_compromised_certificate() {
+    let mut rolling = Rolling::new(at_night(), [deployment("a")]);
+    rolling.certificate.cause = Some(Reason::Compromised);
+    assert_eq!(rolling.step(), ["a"]);
+    rolling.becomes_ready("a");
+    assert!(rolling.look().status.complete);
+    rolling.certificate.compromised_not_after = rolling.certificate.previous_not_after;
+    assert!(rolling.look().status.complete);
+    // The next renewal, from a certificate that nobody else knows.
+    rolling.pass(HOUR);
+    rolling.becomes_old("a");
+    rolling.certificate.serial_number = "C".to_owned();
+    rolling.certificate.cause = Some(Reason::RenewalDue);
+    rolling.certificate.written = rolling.now - MINUTE * 5;
+    rolling.certificate.previous_not_after = Some(NOW + HOUR * 2000);
+    let plan = rolling.look();
+    assert_eq!((plan.status.urgent, plan.reason), (false, Reason::RolloutWaitingForWindow));
+}
+
+#[test]
+fn a_renewal_that_overtakes_a_rollout_from_a_compromised_certificate_is_urgent() {
+    let mut rolling = Rolling::new(at_night(), three());
+    assert_eq!(rolling.look().reason, Reason::RolloutWaitingForWindow);
+    rolling.certificate.compromised_not_after = rolling.certificate.previous_not_after;
+    rolling.certificate.serial_number = "C".to_owned();
+    rolling.certificate.previous_not_after = Some(NOW + HOUR * 2000);
+    assert_eq!(rolling.step(), ["a"], "no workload was moved away from it");
 }
 
 pub(super) fn payments(serial_number: &str) -> RolledCertificate {

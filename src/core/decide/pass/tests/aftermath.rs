@@ -143,6 +143,10 @@ fn a_secret_that_the_watch_of_our_label_does_not_show_is_watched_by_name(#[case]
     World::settled(Ca).with(have_former_pair_expire),
     "SecretUpdated: the Secret of certificate 01 has what the spec asks for now"
 )]
+#[case::without_a_compromised_pair(
+    World::settled(Ca).with(compromise_former_pair),
+    "SecretUpdated: the Secret of certificate 01 has what the spec asks for now"
+)]
 #[case::whose_record_is_taken_away(
     World::settled(Ca).with(ask_for_labels).with(|world| _ = world.run()).with(take_layout_away),
     "SecretRepaired: the Secret of certificate 01 is complete again"
@@ -210,5 +214,64 @@ fn a_policy_may_be_changed_as_often_as_its_author_likes() {
         change(&mut world);
         let rows = steps(&world.run(), &world);
         assert!(rows.contains(&"write deletion policy".to_owned()), "{rows:?}");
+    }
+}
+
+#[test]
+fn a_compromised_certificate_is_renewed_once() {
+    for issuer in [Atlas, Ca] {
+        let mut world = World::settled(issuer).with(compromise);
+        world.run();
+        assert_eq!(world.secret.certificate().unwrap().serial_number.as_str(), "02");
+        assert_eq!(steps(&world.run(), &world).join(" > "), "observe > report nothing new > sleep 3600 s");
+    }
+}
+
+/// Somebody puts the compromised certificate back again and again, such as a tool that restores Secrets.
+#[test]
+fn a_compromised_certificate_that_is_put_back_is_replaced_within_the_limits() {
+    let mut world = World::settled(Ca).with(compromise);
+    let compromised = world.secret.certificate().cloned().unwrap();
+    let mut issued = 0;
+    for _ in 0..12 {
+        world.edit_secret(|view| view.certificate = Ok(compromised.clone()));
+        let rows = steps(&world.run(), &world);
+        issued += usize::from(rows.contains(&"write signed".to_owned()));
+    }
+    assert!((1..=5).contains(&issued), "{issued}");
+}
+
+/// Whatever the issuer does, it is not asked in a loop, and the compromised pair stays until there is another.
+#[rstest]
+#[case::atlas(Atlas, Reason::AtlasAnswerUnusable, Some(3))]
+#[case::a_ca(Ca, Reason::SigningFailed, None)]
+fn an_issuer_that_returns_the_compromised_certificate_is_asked_less_and_less_often(
+    #[case] issuer: world::IssuerType,
+    #[case] reason: Reason,
+    #[case] most: Option<usize>,
+) {
+    let mut world = World::settled(issuer).with(compromise);
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        let moves = world.run_with(|_, step| matches!(step, Step::RequestCertificate { .. }).then_some(Fault::SameCertificate));
+        let asked = moves.iter().any(|moved| matches!(moved.step, Step::RequestCertificate { .. }));
+        assert!(!moves.iter().any(|moved| matches!(moved.step, Step::WriteSecret(_))));
+        assert_eq!(world.secret.certificate().unwrap().serial_number.as_str(), "01");
+        assert_eq!((world.memory.unsaved.as_ref(), world.kept_key()), (None, false), "it is in the Secret already");
+        if !asked {
+            break;
+        }
+        let again = steps(&world.run(), &world);
+        assert!(!again.iter().any(|row| row.starts_with("request")), "{again:?}");
+        let failure = world.object.status.as_ref().unwrap().failure.clone().unwrap();
+        assert_eq!(failure.reason, reason.as_str());
+        waits.push(failure.next_attempt.0.duration_since(world.now));
+        world.now = failure.next_attempt.0;
+    }
+    assert!(waits.is_sorted() && waits[0] >= SignedDuration::from_secs(30), "{waits:?}");
+    assert_eq!(waits.len(), most.unwrap_or(6));
+    if most.is_some() {
+        let said = condition(&world.object.status.as_ref().unwrap().conditions, ISSUING).unwrap().message.clone();
+        assert!(said.contains("returned certificate 01") && said.contains("usercert.dev/compromised"), "{said}");
     }
 }

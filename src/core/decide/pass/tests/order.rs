@@ -24,6 +24,14 @@ fn assert_steps(mut world: World, expected: &str) {
     World::settled(Ca).with(ask_for_renewal),
     "observe > request certificate (RenewalRequested) > read object > write signed > report [Ready, Issued] > sleep 3600 s"
 )]
+#[case::compromised(
+    World::settled(Ca).with(compromise),
+    "observe > request certificate (Compromised) > read object > write signed > report [Ready, Issued] > sleep 3600 s"
+)]
+#[case::former_pair_compromised(
+    World::settled(Ca).with(compromise_former_pair),
+    "observe > read Secret > read object > write repaired > report [Ready, Issued] > sleep 3600 s"
+)]
 #[case::spec_change(
     World::settled(Ca).with(change_spec),
     "observe > request certificate (SubjectChanged) > read object > write signed > report [Ready, Issued] > sleep 3600 s"
@@ -86,6 +94,12 @@ fn a_ca_signs_at_once_and_the_newest_object_is_read_before_the_secret_is_written
     World::settled(Atlas).with(ask_for_renewal),
     "observe > recall user > take turn for 2 > list certificates > recall user > try write > check user > write claim \
      > request certificate (RenewalRequested) > (count minted) > read object > write unsaved > report [Ready, Issued] \
+     > sleep 3600 s"
+)]
+#[case::compromised(
+    World::settled(Atlas).with(compromise),
+    "observe > recall user > take turn for 2 > list certificates > recall user > try write > check user > write claim \
+     > request certificate (Compromised) > (count minted) > read object > write unsaved > report [Ready, Issued] \
      > sleep 3600 s"
 )]
 #[case::spec_change(

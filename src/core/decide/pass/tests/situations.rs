@@ -8,7 +8,7 @@ use super::{
 use crate::{
     api::{
         DeletionPolicy, SecretTemplate,
-        names::{ADOPT_SECRET_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
+        names::{ADOPT_SECRET_ANNOTATION, COMPROMISED_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
     },
     certificate::Subject,
     decide::{IssuingMethod, SecretState},
@@ -20,6 +20,21 @@ pub const TWO_MONTHS: SignedDuration = SignedDuration::from_hours(60 * 24);
 
 pub fn ask_for_renewal(world: &mut World) {
     world.annotate(RENEW_REQUESTED_ANNOTATION, "now");
+}
+
+/// Somebody finds out that the key of the certificate in the Secret is known to others.
+pub fn compromise(world: &mut World) {
+    let serial_number = world.secret.certificate().map_or_else(|| "01".to_owned(), |found| found.serial_number.to_string());
+    world.annotate(COMPROMISED_ANNOTATION, &serial_number);
+}
+
+/// The same about the certificate before, which stands beside the present one.
+pub fn compromise_former_pair(world: &mut World) {
+    let not_after = world.now + TWO_MONTHS;
+    world.edit_secret(|view| {
+        (view.previous_not_after, view.previous_serial_number) = (Some(not_after), Some("0F".into()));
+    });
+    world.annotate(COMPROMISED_ANNOTATION, "0F");
 }
 
 /// The CA gets a new certificate for the same key.

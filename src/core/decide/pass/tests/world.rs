@@ -61,6 +61,8 @@ pub enum Fault {
     OtherSaved,
     /// Time passes before the step.
     TimePasses(SignedDuration),
+    /// The issuer returns the certificate again that it made last.
+    SameCertificate,
 }
 
 /// One step, and what it found.
@@ -242,6 +244,11 @@ impl World {
         if let SecretState::Abandoned(found) = &mut self.secret {
             found.is_retained = true;
         }
+    }
+
+    /// Whether the key of a certificate is kept that is in memory alone.
+    pub fn kept_key(&self) -> bool {
+        self.kept.is_some()
     }
 
     fn next_version(&mut self) {

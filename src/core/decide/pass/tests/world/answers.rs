@@ -52,6 +52,7 @@ impl World {
                 self.edit_secret(|_| ());
             }
             Fault::TimePasses(time) => self.now += *time,
+            Fault::SameCertificate => self.made = self.made.saturating_sub(1),
             Fault::Answer(_) | Fault::AnswerLost | Fault::Issuer(_) | Fault::NoTurn | Fault::StopsLeading => {}
         }
     }
@@ -202,6 +203,7 @@ impl World {
             spoilt: None,
             layout: LayoutRecord::default(),
             previous_not_after: None,
+            previous_serial_number: None,
             keystore: KeystoreView::default(),
             uid,
             resource_version: String::new(),
@@ -221,8 +223,12 @@ impl World {
     /// The same with all that belongs to it.
     fn repaired(&self, view: SecretView, with_issuer: bool) -> SecretView {
         let layout = LayoutRecord { digest: layout::digest(&self.object.spec), ..LayoutRecord::default() };
-        let previous_not_after = view.previous_not_after.filter(|not_after| *not_after > self.now);
-        let view = SecretView { complete: true, spoilt: None, layout, previous_not_after, ..view };
+        let goes = view.has_useless_pair(&self.object, &self.object.status.clone().unwrap_or_default(), self.now);
+        let previous_not_after = view.previous_not_after.filter(|_| !goes);
+        let previous_serial_number = view.previous_serial_number.clone().filter(|_| !goes);
+        let keystore = KeystoreView { serial_number: view.keystore.serial_number.filter(|_| !goes), ..view.keystore };
+        let view =
+            SecretView { complete: true, spoilt: None, layout, previous_not_after, previous_serial_number, keystore, ..view };
         match self.issuer.usable().and_then(IssuerFacts::ca).filter(|_| with_issuer) {
             Some(ca) => SecretView {
                 ca_digest: Some(ca.ca_digest.clone()),
