@@ -15,7 +15,7 @@ async fn ask(stage: &Stage, webhook: &DenyingWebhook, code: u16, resources: (&st
     let configuration: ValidatingWebhookConfiguration = serde_json::from_value(json!({
         "metadata": { "name": stage.shop.namespace },
         "webhooks": [{
-            "name": "deny.example.test", "admissionReviewVersions": ["v1"], "sideEffects": "None", "timeoutSeconds": 5,
+            "name": "deny.example.test", "admissionReviewVersions": ["v1"], "sideEffects": "None", "timeoutSeconds": 30,
             "clientConfig": { "url": webhook.url(code), "caBundle": ca },
             "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": stage.shop.namespace } },
             "rules": [{ "apiGroups": [resources.0], "apiVersions": ["v1", "v1alpha1"], "operations": ["UPDATE"], "resources": [resources.1] }],

@@ -198,22 +198,29 @@ fn give_up_place(tracked: &mut Tracked<'_>) {
 /// The workloads that are moved now: first those that have a place, then those that are ready, then the others, whom a restart may help.
 fn moves(input: &Input<'_>, tracked: &mut [Tracked<'_>]) -> Vec<Move> {
     let mut places = tracked.iter().filter(|tracked| tracked.takes_place()).count();
-    let mut begun = tracked.iter().filter(|tracked| tracked.takes_place()).count();
+    let mut begun = places;
+    // One that keeps its place from another certificate, or from a larger maxConcurrent, is not on its way yet.
+    let is_on_its_way = |tracked: &&Tracked<'_>| tracked.state != State::Behind || tracked.begun_for.is_some();
+    let mut on_their_way = tracked.iter().filter(|tracked| tracked.takes_place()).filter(is_on_its_way).count();
+    let most = input.certificate.rollout.max_concurrent();
     let mut behind: Vec<&mut Tracked<'_>> = tracked.iter_mut().filter(|tracked| tracked.state == State::Behind).collect();
     behind.sort_by_key(|tracked| (!tracked.takes_place(), tracked.workload.readiness != Readiness::Ready));
     let mut moves = Vec::new();
     for tracked in behind {
         let Some(next) = next_move(input, tracked.workload) else { continue };
+        let needs_place = tracked.workload.updates.leaves_all().is_none();
+        // If another certificate has begun it, it takes a place already.
+        let is_begun_by_another = tracked.begun_for.is_some();
         if tracked.begun.is_none() {
-            // If another certificate has begun it, it takes a place already.
-            let taken = usize::from(tracked.takes_place());
-            let needs_place = tracked.workload.updates.leaves_all().is_none();
-            if begun >= MOST_BEGUN || needs_place && places - taken >= input.certificate.rollout.max_concurrent() {
+            if begun >= MOST_BEGUN || needs_place && places - usize::from(is_begun_by_another) >= most {
                 continue;
             }
             begun += 1;
-            places += usize::from(needs_place && taken == 0);
+            places += usize::from(needs_place && !is_begun_by_another);
+        } else if needs_place && !is_begun_by_another && on_their_way >= most {
+            continue;
         }
+        on_their_way += usize::from(needs_place && !is_begun_by_another);
         tracked.begin(input.now);
         moves.push(next);
     }

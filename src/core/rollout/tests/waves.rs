@@ -41,6 +41,20 @@ fn a_set_number_is_moved_at_once() {
 }
 
 #[test]
+fn those_that_keep_their_places_are_moved_a_set_number_at_once_too() {
+    let mut rolling = Rolling::new(json!({ "auto": true, "maxConcurrent": 2 }), three());
+    assert_eq!(rolling.step(), ["a", "b"]);
+    rolling.certificate.rollout.max_concurrent = Some(1);
+    rolling.certificate.serial_number = "C".to_owned();
+    assert_eq!(rolling.step(), ["a"]);
+    assert_eq!(rolling.step(), Vec::<String>::new(), "b waits, and keeps its place");
+    for (name, next) in [("a", "b"), ("b", "c")] {
+        rolling.becomes_ready(name);
+        assert_eq!(rolling.step(), [next]);
+    }
+}
+
+#[test]
 fn one_that_is_not_ready_is_moved_last() {
     let [a, b, c] = three();
     let mut rolling = Rolling::auto([unready(a), b, c]);
