@@ -51,6 +51,7 @@ pub struct Metrics {
     unaccounted_expiry: Family<ObjectLabels, Gauge>,
     suspended: Family<ObjectLabels, Gauge>,
     reconciled: Histogram,
+    watches_failed: Counter,
     rollout_behind: Gauge,
     leading: Gauge,
     leader: Family<HolderLabels, Gauge>,
@@ -67,6 +68,7 @@ impl Default for Metrics {
             unaccounted_expiry: Family::default(),
             suspended: Family::default(),
             reconciled: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
+            watches_failed: Counter::default(),
             rollout_behind: Gauge::default(),
             leading: Gauge::default(),
             leader: Family::default(),
@@ -101,6 +103,11 @@ impl Metrics {
             self.suspended.clone(),
         );
         registry.register("usercert_reconcile_seconds", "Duration of the passes over certificates", self.reconciled.clone());
+        registry.register(
+            "usercert_watch_failures",
+            "Lists and watches that the API server refused, or that failed",
+            self.watches_failed.clone(),
+        );
         registry.register(
             "usercert_rollout_workloads_behind",
             "Workloads of rollouts whose pods do not have the certificate in the Secret yet",
@@ -159,6 +166,11 @@ impl Metrics {
     /// Notes that so many more workloads are behind their certificate, or so many fewer.
     pub fn rollout_behind(&self, change: i64) {
         self.rollout_behind.inc_by(change);
+    }
+
+    /// Counts a list or a watch that failed.
+    pub fn watch_failed(&self) {
+        self.watches_failed.inc();
     }
 
     /// Notes how long a pass took.

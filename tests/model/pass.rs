@@ -258,7 +258,7 @@ fn ended(end: &End) -> Ended {
     match end {
         End::Failed(PassError::Request(_)) => Ended::Failed,
         End::Failed(PassError::OutOfOrder) => panic!("{end}"),
-        End::Failed(PassError::Superseded | PassError::NotLeading) | End::AwaitChange => Ended::Early,
+        End::Failed(PassError::Superseded | PassError::Outdated(_) | PassError::NotLeading) | End::AwaitChange => Ended::Early,
         End::Sleep(_) => unreachable!("a pass that sleeps has reported"),
     }
 }

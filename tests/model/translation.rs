@@ -178,6 +178,7 @@ fn real_memory(memory: &ObjectMemory, ledger: &[Time]) -> decide::ObjectMemory {
         repairs: Vec::new(),
         written_layout: None,
         owner_failure: None,
+        repair_failure: None,
     }
 }
 

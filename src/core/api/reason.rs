@@ -154,6 +154,8 @@ reasons! {
     TooManyIssues, Warning, Time;
     /// The Secret was put right several times in a short while: something keeps changing it; the message names what.
     SecretContested, Warning, Time;
+    /// Requests to the API server about this object have failed for some time, so its status may be out of date; the Event names the request and who refused it.
+    ReconcileFailing, Warning, Time;
     /// The object was deleted, and its Secret with it, while running pods used the Secret; the Event names some of them.
     SecretInUse, Warning, Person;
 

@@ -9,7 +9,7 @@ use super::{
     desired::is_renewal_requested,
     user::over_budget,
 };
-use crate::api::{Reason, names::RENEW_REQUESTED_ANNOTATION};
+use crate::api::{CertificateFailure, Reason, names::RENEW_REQUESTED_ANNOTATION};
 
 /// The most certificates for one object in an hour.
 const ISSUES: Brake = Brake { allowed: 5, window: SignedDuration::from_hours(1) };
@@ -27,6 +27,14 @@ pub(super) fn contested(view: Option<&SecretView>, observed: &Observed, now: Tim
         until,
         reason: Reason::SecretContested,
         message: format!("the Secret was put right {recent} times within ten minutes: {}", who_changes(view)),
+    })
+}
+
+/// Why the Secret is not repaired now: something keeps undoing that, or the last attempt was refused.
+pub(super) fn repair_held(view: &SecretView, observed: &Observed, now: Timestamp) -> Option<Decision> {
+    contested(Some(view), observed, now).or_else(|| {
+        let failure = observed.memory.repair_failure.as_ref().filter(|failure| failure.holds(now))?;
+        Some(Decision::Wait { until: failure.until, reason: failure.reason, message: failure.message.clone() })
     })
 }
 
@@ -83,8 +91,19 @@ pub(super) fn write_was_refused(observed: &Observed, now: Timestamp) -> Option<D
 }
 
 fn is_for_refused_write(decision: &Decision) -> bool {
-    let Decision::Wait { reason, .. } = decision else { return false };
+    matches!(decision, Decision::Wait { reason, .. } if is_refused_write(*reason))
+}
+
+/// Whether this is how a write of the Secret fails.
+pub(super) const fn is_refused_write(reason: Reason) -> bool {
     matches!(reason, Reason::SecretNotWritable | Reason::SecretWriteFailed | Reason::NamespaceTerminating)
+}
+
+/// Whether the status holds a failure whose wait is not over, and which is not about a write of the Secret. The failure of a repair must not
+/// take its place: a request for a certificate would follow too early.
+pub(super) fn waits_for_issuer(failure: Option<&CertificateFailure>, now: Timestamp) -> bool {
+    let is_other = |failure: &CertificateFailure| !Reason::from_name(&failure.reason).is_some_and(is_refused_write);
+    failure.is_some_and(|failure| is_waited_for(failure, now) && is_other(failure))
 }
 
 fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {

@@ -26,7 +26,7 @@ mod user;
 mod warnings;
 
 pub use allow::{Allow, AllowError};
-pub use backoff::next_attempt;
+pub use backoff::{next_attempt, pass_repeated_after};
 pub use credentials::refused_credentials;
 pub use decision::Decision;
 pub use desired::{Desired, InvalidSpec, Order, RenewBefore, parse_duration};

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::{
     Decision, Desired, Inputs, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView, UnsavedCertificate,
     desired::{is_renewal_requested, username, wanted_subject},
-    hold::{after_refused_write, contested, hold, write_was_refused},
+    hold::{after_refused_write, contested, hold, repair_held, write_was_refused},
     renewal_time,
 };
 use crate::{
@@ -91,7 +91,7 @@ fn repaired_first(object: &DatabaseUserCertificate, decision: Decision, observed
         view.certificate.is_ok() && !view.is_settled(object, now) && (view.spoilt.is_some() || view.issuer.is_some())
     });
     let Some(view) = damaged else { return decision };
-    contested(Some(view), observed, now)
+    repair_held(view, observed, now)
         .or_else(|| write_was_refused(observed, now))
         .unwrap_or(Decision::Repair { renewal_time: None })
 }
@@ -185,7 +185,7 @@ fn decide_certificate(
             policy_held(object, observed, now)
                 .unwrap_or_else(|| Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() })
         }
-        Ok((view, renewal_time)) => contested(Some(view), observed, now)
+        Ok((view, renewal_time)) => repair_held(view, observed, now)
             .or_else(|| after_refused_write(&desired, issuer, observed, now))
             .unwrap_or(Decision::Repair { renewal_time: Some(renewal_time) }),
         Err(cause) => match hold(&desired, issuer, observed, cause, now) {

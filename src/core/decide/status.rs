@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry, SecretState, SecretView,
+    Decision, Inputs, IssueError, Minted, Observed, Retry, SecretState, SecretView,
     backoff::is_waited_for,
     desired, next_attempt,
     renewal::unheeded_renew_before,
@@ -109,21 +109,21 @@ pub fn claimed(
 }
 
 /// Records a failed attempt to issue or to write: when the next is due, and whether a certificate may exist. `cause` is why it was
-/// needed.
+/// needed. `inputs` is what the attempt depended on; `None` where there is no issuer, or where the spec does not fit it.
 pub fn record_failure(
     status: &mut DatabaseUserCertificateStatus,
-    desired: &Desired,
-    issuer: &IssuerFacts,
+    inputs: Option<&Inputs>,
+    uid: &str,
     cause: Option<Reason>,
     error: &IssueError,
     now: Timestamp,
 ) {
-    let inputs = Inputs::new(desired, issuer);
+    let has_same_inputs = |old: &CertificateFailure| Inputs::of(old).is_none_or(|old| inputs.is_none_or(|new| old == *new));
     let count = status
         .failure
         .as_ref()
         // A lost claim has no inputs, so a failure after it continues its count.
-        .filter(|old| error.minted == Minted::Possibly || Inputs::of(old).is_none_or(|old| old == inputs))
+        .filter(|old| error.minted == Minted::Possibly || has_same_inputs(old))
         .map_or(0, |old| old.count)
         .saturating_add(1);
     status.issuance = None;
@@ -135,8 +135,8 @@ pub fn record_failure(
         reason: error.reason.as_str().to_owned(),
         message: printable(&error.message, MESSAGE_CHARACTERS),
         last_time: Time(truncated_to_second(now)),
-        next_attempt: Time(next_attempt(error.retry, error.minted, count, &desired.uid, now)),
-        inputs: inputs.to_string(),
+        next_attempt: Time(next_attempt(error.retry, error.minted, count, uid, now)),
+        inputs: inputs.map(ToString::to_string).unwrap_or_default(),
         cause: cause.map(|cause| cause.as_str().to_owned()),
     });
 }

@@ -300,8 +300,9 @@ impl Pass {
         let status = self.object.status.clone().unwrap_or_default();
         self.observed = Observed { status, ..observed };
         self.has_looked = true;
-        let owner_failure = &mut self.observed.memory.owner_failure;
-        owner_failure.take_if(|failure| !failure.holds(now.time));
+        let memory = &mut self.observed.memory;
+        memory.owner_failure.take_if(|failure| !failure.holds(now.time));
+        memory.repair_failure.take_if(|failure| !failure.holds(now.time));
         match self.purpose {
             Purpose::Certificate => {
                 self.decision = decide(&self.object, &self.observed, now.time);

@@ -50,7 +50,14 @@ fn a_question_that_fails_after_a_lost_claim_begins_no_new_series() {
     let Decision::Issue { desired, .. } = decide(&object(), &observed, at(DAY)) else { panic!() };
     let error =
         IssueError { reason: Reason::AtlasUnavailable, message: "no".into(), retry: Retry::Backoff, minted: Minted::No };
-    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), None, &error, at(DAY));
+    record_failure(
+        &mut observed.status,
+        Some(&Inputs::new(&desired, &issuer(IssuerType::Ca))),
+        &desired.uid,
+        None,
+        &error,
+        at(DAY),
+    );
     assert_eq!(observed.status.failure.unwrap().count, 4);
 }
 
@@ -188,7 +195,7 @@ fn counters_that_somebody_filled_to_the_brim_stay_there() {
         IssueError { reason: Reason::AtlasAnswerLost, message: String::new(), retry: Retry::Backoff, minted: Minted::Possibly };
     let claim = claimed(&object(), &status, "1", Reason::RenewalDue, at(0));
     assert_eq!(claim.issuance.map(|claim| claim.attempt), Some(i64::MAX));
-    record_failure(&mut status, &desired, &issuer, None, &error, at(0));
+    record_failure(&mut status, Some(&Inputs::new(&desired, &issuer)), &desired.uid, None, &error, at(0));
     assert_eq!(status.failure.map(|failure| failure.count), Some(i64::MAX));
     assert_eq!(status.unaccounted_certificates.map(|found| (found.count, found.presumed)), Some((i64::MAX, i64::MAX)));
 }

@@ -179,6 +179,13 @@ fn failed(minted: Minted, failure_reason: Reason) -> Observed {
     let mut observed = Observed { secret: SecretState::Absent, ..observed() };
     let Decision::Issue { desired, .. } = decide(&object(), &observed, at(0)) else { panic!() };
     let error = IssueError { reason: failure_reason, message: "no".into(), retry: Retry::Slowly, minted };
-    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), None, &error, at(0));
+    record_failure(
+        &mut observed.status,
+        Some(&Inputs::new(&desired, &issuer(IssuerType::Ca))),
+        &desired.uid,
+        None,
+        &error,
+        at(0),
+    );
     observed
 }

@@ -261,7 +261,14 @@ fn a_failure_to_issue_what_cannot_be_rebuilt_is_waited_for() {
         other => panic!("{other:?}"),
     };
     let error = IssueError { reason: Reason::SigningFailed, message: "no".into(), retry: Retry::Backoff, minted: Minted::No };
-    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), Some(because), &error, at(DAY));
+    record_failure(
+        &mut observed.status,
+        Some(&Inputs::new(&desired, &issuer(IssuerType::Ca))),
+        &desired.uid,
+        Some(because),
+        &error,
+        at(DAY),
+    );
     assert_eq!(super::reason(&decide(&object(), &observed, at(DAY + 1))), Some(Reason::SigningFailed));
     assert_eq!(observed.status.failure.as_ref().unwrap().count, 2, "the waits grow");
     assert_eq!(cause(&decide(&object(), &observed, at(2 * DAY))), Some(Reason::ChainBroken), "and it is tried again");
