@@ -284,7 +284,7 @@ fn real_found(found: &Found, ledger: &[Time]) -> pass::Found {
         Found::Observed { secret, memory } => Real::Observed(Ok(Box::new(real_observed(secret.as_ref(), memory, ledger)))),
         Found::NotObserved(problem) => Real::Observed(Err(request_error(*problem))),
         Found::Recalled(user) => Real::Recalled(user.as_ref().map(|user| Box::new(real_user(user, ledger)))),
-        Found::Turn => Real::Turn(true),
+        Found::Turn => Real::Turn(pass::TurnFound::Given),
         Found::Listed => Real::Listed(Ok(())),
         Found::Tried(tried) => Real::Tried(tried.map_err(request_error)),
         Found::UserChecked => Real::UserChecked(Ok(())),

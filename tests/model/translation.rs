@@ -222,6 +222,7 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
         renew_request_handled: status.renewal_handled.map(|renewal| renewal.to_string()),
         verified: status.verified.map(|(uid, version)| VerifiedSecret {
             keystore_password: None,
+            wrong_type: None,
             uid: uid.to_string(),
             resource_version: version.to_string(),
             issuer: AUTHORITY.to_owned(),
@@ -246,6 +247,8 @@ fn real_claim(claim: &Claim) -> Issuance {
 fn real_failure(failure: &Failure) -> CertificateFailure {
     CertificateFailure {
         count: i64::from(failure.count),
+        count_of_reason: None,
+        asked_by_issuer: false,
         reason: failure.reason.as_str().to_owned(),
         message: String::new(),
         last_time: KubernetesTime(at(failure.last_time)),

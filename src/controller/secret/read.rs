@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::api::ObjectMeta;
 use rustls::pki_types::CertificateDer;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{
-        DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerIdentity, VerifiedSecret,
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, IssuerIdentity, Reason, VerifiedSecret, condition,
         names::{
             CA_CERTIFICATE, CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, CONTROLLER, ISSUANCE_ANNOTATION,
             ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION, KEYSTORE_PASSWORD, LAYOUT_ANNOTATION, NOT_AFTER_ANNOTATION,
@@ -209,6 +209,11 @@ pub fn recall(
     if has_chain && (verified.chain.is_none() || verified.chain_not_after.is_none()) {
         return None;
     }
+    // Earlier versions did not note it, so the Secret is read.
+    let is_told = |told: &Condition| told.reason == Reason::SecretTypeWrong.as_str();
+    if verified.wrong_type.is_none() && condition(&status.conditions, ISSUING).is_some_and(is_told) {
+        return None;
+    }
     let facts = CertificateFacts {
         serial_number: status.serial_number.clone()?.into(),
         subject: Subject::parse(status.subject.as_deref()?).ok()?,
@@ -221,7 +226,8 @@ pub fn recall(
     let not_after = verified.chain_not_after.as_ref().map(|not_after| not_after.0);
     let chain = ChainView { digest: None, fault: None, not_after };
     let keystore = KeystoreView { password: verified.keystore_password.clone(), ..KeystoreView::default() };
-    Some(SecretView { complete, chain, keystore, ..view_of(metadata, Ok(facts)) })
+    let wrong_type = verified.wrong_type.clone();
+    Some(SecretView { complete, chain, keystore, wrong_type, ..view_of(metadata, Ok(facts)) })
 }
 
 pub(super) fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>) -> SecretView {

@@ -14,7 +14,7 @@ use crate::api::{CertificateFailure, Reason, names::RENEW_REQUESTED_ANNOTATION};
 /// The most certificates for one object in an hour.
 const ISSUES: Brake = Brake { allowed: 5, window: SignedDuration::from_hours(1) };
 
-/// After this many failures an unusable answer is no chance.
+/// So many unusable answers in a row are no chance.
 const UNUSABLE_ANSWERS: i64 = 3;
 
 /// The most repairs of one Secret in ten minutes.
@@ -111,16 +111,17 @@ fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, n
     let reason = Reason::from_name(&failure.reason);
     let (inputs, before) = (Inputs::new(desired, issuer), Inputs::of(failure));
     let depends_on_the_same = before.as_ref() == Some(&inputs);
-    if reason == Some(Reason::AtlasAnswerUnusable) && failure.count >= UNUSABLE_ANSWERS && depends_on_the_same {
+    let count = failure.count_of_reason.unwrap_or(failure.count);
+    if reason == Some(Reason::AtlasAnswerUnusable) && count >= UNUSABLE_ANSWERS && depends_on_the_same {
         let message = format!(
-            "{}; this happened {} times, so no more is asked for until the spec, the issuer or its credentials change, or the annotation {RENEW_REQUESTED_ANNOTATION}",
-            failure.message, failure.count
+            "{}; this happened {count} times, so no more is asked for until the spec, the issuer or its credentials change, or the annotation {RENEW_REQUESTED_ANNOTATION}",
+            failure.message
         );
         return Some(Decision::block(Reason::AtlasAnswerUnusable, message));
     }
     // If it is not known what a failure depended on, it counts as this user's.
     let is_of_this_user = before.is_none_or(|before| before.is_same_user(&inputs));
-    let waits = depends_on_the_same || waits_in_any_case(reason) && is_of_this_user;
+    let waits = depends_on_the_same || (failure.asked_by_issuer || waits_in_any_case(reason)) && is_of_this_user;
     if !is_waited_for(failure, now) || !waits {
         return None;
     }

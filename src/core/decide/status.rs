@@ -119,23 +119,23 @@ pub fn record_failure(
     now: Timestamp,
 ) {
     let has_same_inputs = |old: &CertificateFailure| Inputs::of(old).is_none_or(|old| inputs.is_none_or(|new| old == *new));
-    let count = status
-        .failure
-        .as_ref()
-        // A lost claim has no inputs, so a failure after it continues its count.
-        .filter(|old| error.minted == Minted::Possibly || has_same_inputs(old))
-        .map_or(0, |old| old.count)
-        .saturating_add(1);
+    // A lost claim has no inputs, so a failure after it continues its count.
+    let old = status.failure.as_ref().filter(|old| error.minted == Minted::Possibly || has_same_inputs(old));
+    let count = old.map_or(0, |old| old.count).saturating_add(1);
+    let of_reason = old.filter(|old| old.reason == error.reason.as_str());
+    let count_of_reason = of_reason.map_or(0, |old| old.count_of_reason.unwrap_or(old.count)).saturating_add(1);
     status.issuance = None;
     if error.minted == Minted::Possibly {
         count_lost(status);
     }
     status.failure = Some(CertificateFailure {
         count,
+        count_of_reason: Some(count_of_reason),
         reason: error.reason.as_str().to_owned(),
         message: printable(&error.message, MESSAGE_CHARACTERS),
         last_time: Time(truncated_to_second(now)),
         next_attempt: Time(next_attempt(error.retry, error.minted, count, uid, now)),
+        asked_by_issuer: matches!(error.retry, Retry::NotBefore(_)),
         inputs: inputs.map(ToString::to_string).unwrap_or_default(),
         cause: cause.map(|cause| cause.as_str().to_owned()),
     });
@@ -152,10 +152,12 @@ pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, 
     count_lost(status);
     status.failure = Some(CertificateFailure {
         count,
+        count_of_reason: Some(1),
         reason: Reason::AtlasAnswerLost.as_str().to_owned(),
         message,
         last_time: Time(truncated_to_second(now)),
         next_attempt: Time(next_attempt(Retry::Backoff, Minted::Possibly, count, uid, now)),
+        asked_by_issuer: false,
         inputs: String::new(),
         cause: Some(claim.reason),
     });
@@ -185,6 +187,7 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
         chain: found_good_for,
         chain_not_after: view.chain.not_after.map(Time),
         keystore_password: view.keystore.password.clone(),
+        wrong_type: view.wrong_type.clone(),
     });
     if certificate.is_none() {
         status.renewal_time = None;
@@ -251,7 +254,7 @@ fn set_conditions(
             set_condition(conditions, READY, true, Reason::Issued, &in_service(certificate, chain), generation, now);
         }
         // Why there is no new certificate says more than why there is need of one.
-        Err(_) if matches!(decision, Decision::Wait { .. } | Decision::Block { .. } | Decision::Queue) => {
+        Err(_) if matches!(decision, Decision::Wait { .. } | Decision::Block { .. } | Decision::Queue { .. }) => {
             set_condition(conditions, READY, false, reason, &message, generation, now);
         }
         Err((reason, message)) => set_condition(conditions, READY, false, reason, &message, generation, now),
@@ -272,6 +275,7 @@ fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision
         Decision::Wait { reason, .. } | Decision::Block { reason, .. } => {
             Some(reason.severity() == Severity::Warning && !serves_as_it_is(object, observed, now))
         }
+        Decision::Queue { paused_until: Some(_) } => Some(!serves_as_it_is(object, observed, now)),
         Decision::Keep { .. }
         | Decision::Repair { .. }
         | Decision::Adopt
@@ -279,7 +283,7 @@ fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision
         | Decision::Suspend => Some(false),
         Decision::Issue { .. }
         | Decision::LookUpUser { .. }
-        | Decision::Queue
+        | Decision::Queue { paused_until: None }
         | Decision::Save
         | Decision::CountLostClaim
         | Decision::Await => None,
@@ -330,7 +334,14 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
         Decision::Issue { cause, .. } | Decision::LookUpUser { cause, .. } => {
             (true, *cause, "a certificate is being requested".to_owned())
         }
-        Decision::Queue => (
+        Decision::Queue { paused_until: Some(until) } => (
+            false,
+            Reason::AtlasRateLimited,
+            format!(
+                "Atlas asked this operator to ask nothing more about this project before {until}; certificates of the project that expire sooner go first then"
+            ),
+        ),
+        Decision::Queue { paused_until: None } => (
             true,
             Reason::AtlasQueued,
             "waiting for its turn: certificates of this Atlas project that expire sooner go first".to_owned(),
@@ -360,13 +371,14 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
         Decision::Keep { renewal_time, .. } => Some(*renewal_time),
         Decision::Repair { renewal_time } => *renewal_time,
         Decision::Wait { until, .. } => Some(*until),
+        // What was said of the pause is true no longer then.
+        Decision::Queue { paused_until } => *paused_until,
         Decision::Block { .. }
         | Decision::Await
         | Decision::Adopt
         | Decision::ApplyDeletionPolicy
         | Decision::Suspend
         | Decision::LookUpUser { .. }
-        | Decision::Queue
         | Decision::Issue { .. }
         | Decision::Save
         | Decision::CountLostClaim => None,

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{CALLS, Change, End, Next, Now, Pass, PassError, Report, RequestError, State, Step, WatchByName};
 use crate::{
-    api::Reason,
+    api::{DatabaseUserCertificateStatus, Reason},
     certificate::CertificateFacts,
     decide::{
         Decision, Desired, Inputs, IssueError, SaveFailure, SecretState, SecretView,
@@ -24,13 +24,16 @@ const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 /// If something is due, the object is looked at again after this time at the latest.
 const SOON: Duration = Duration::from_secs(30);
 
+/// A pause of the whole project that lasts longer is told. After a shorter one the queue goes on soon.
+const LONG_PAUSE: SignedDuration = SignedDuration::from_mins(1);
+
 /// What the steps came to.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
     /// There was nothing to do.
     Nothing,
-    /// Others go first.
-    Queued,
+    /// Others go first, or nobody before this time.
+    Queued(Option<Timestamp>),
     /// The Secret was written, for this reason: a cause of issue, `SecretRepaired`, `SecretUpdated`, `SecretAdopted` or
     /// `DeletionPolicyApplied`.
     Written(Box<SecretView>, Reason),
@@ -55,7 +58,7 @@ impl Pass {
         let mut changes: Vec<Change> = std::mem::take(&mut self.has_turn).then_some(Change::EndTurn).into_iter().collect();
         // Whoever met a 429 keeps the place in the queue.
         let keeps_place = matches!(self.decision, Decision::Wait { reason: Reason::AtlasRateLimited, .. });
-        if !matches!(outcome, Outcome::Queued) && !keeps_place {
+        if !matches!(outcome, Outcome::Queued(_)) && !keeps_place {
             changes.push(Change::LeaveQueue);
         }
         let mut report = Report::default();
@@ -90,7 +93,9 @@ impl Pass {
         Ok(match outcome {
             Outcome::Nothing if self.decision == Decision::CountLostClaim => self.count_lost_claim(report, changes, now)?,
             Outcome::Nothing => self.decision.clone(),
-            Outcome::Queued => Decision::Queue,
+            Outcome::Queued(paused_until) => {
+                Decision::Queue { paused_until: paused_until.filter(|until| until.duration_since(now.time) > LONG_PAUSE) }
+            }
             Outcome::Written(view, reason) => self.conclude_written(view, reason, report, now.time),
             Outcome::Failed(error) => self.conclude_failed(cause, error, report, changes, now.time),
             Outcome::NotSaved { reason, message } => {
@@ -198,6 +203,10 @@ impl Pass {
             return;
         }
         report.warnings = new_warnings(old.map(|old| old.conditions.as_slice()).unwrap_or_default(), &status.conditions);
+        // A claim or a place in the queue stood in the condition between two failures that are alike.
+        if let Some(same) = old.and_then(|old| repeated_failure(old, &status)) {
+            report.warnings.retain(|(reason, _)| *reason != same);
+        }
         report.status = Some(Box::new(status));
     }
 
@@ -226,6 +235,12 @@ impl Pass {
         self.observed.memory.failed_request = None;
         Step::End(end).into()
     }
+}
+
+/// The reason of a failure that follows one of the same reason, with nothing changed that it depends on.
+fn repeated_failure(old: &DatabaseUserCertificateStatus, new: &DatabaseUserCertificateStatus) -> Option<Reason> {
+    let (old, new) = old.failure.as_ref().zip(new.failure.as_ref())?;
+    Reason::from_name(&new.reason).filter(|_| old.reason == new.reason && old.inputs == new.inputs)
 }
 
 /// The Event that tells of a Secret that was written: reason and message. A certificate that was issued is a success, whatever was the cause.

@@ -45,7 +45,7 @@ mod write;
 use jiff::Timestamp;
 
 pub use self::step::{
-    ClaimedObject, End, Found, Look, PassError, Report, RequestError, RequestErrorKind, Step, WatchByName, Write,
+    ClaimedObject, End, Found, Look, PassError, Report, RequestError, RequestErrorKind, Step, TurnFound, WatchByName, Write,
 };
 use self::{finish::Outcome, step::Found as F};
 use super::{Decision, Desired, IssueError, ObjectMemory, Observed, SecretState, decide};
@@ -251,13 +251,13 @@ impl Pass {
                 Err(error) => PassError::Request(error).into(),
             },
             (State::RecallingUser { username, is_fresh }, F::Recalled(user)) => self.recalled(username, is_fresh, user, now),
-            (State::TakingTurnToList { username }, F::Turn(is_given)) => self.turn_to_list(username, is_given, now),
+            (State::TakingTurnToList { username }, F::Turn(turn)) => self.turn_to_list(username, turn, now),
             (State::Listing { username }, F::Listed(listed)) => match listed {
                 Ok(()) => self.recall_user(username, true),
                 Err(error) => self.finish(Outcome::Failed(error), now),
             },
             (State::Trying(wanted), F::Tried(tried)) => self.tried(wanted, tried, now),
-            (State::TakingTurnToMint(wanted), F::Turn(is_given)) => self.turn_to_mint(wanted, is_given, now),
+            (State::TakingTurnToMint(wanted), F::Turn(turn)) => self.turn_to_mint(wanted, turn, now),
             (State::CheckingUser(wanted), F::UserChecked(checked)) => self.user_checked(wanted, checked, now),
             (State::Claiming(wanted), F::Claimed(claimed)) => self.claimed(wanted, claimed),
             (State::Requesting(wanted), F::Issued(certificate)) => self.issued(wanted, *certificate, now),
@@ -346,7 +346,7 @@ impl Pass {
             Decision::Await
             | Decision::Keep { .. }
             | Decision::LookUpUser { .. }
-            | Decision::Queue
+            | Decision::Queue { .. }
             | Decision::Suspend
             | Decision::CountLostClaim
             | Decision::Wait { .. }

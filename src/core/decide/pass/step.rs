@@ -211,6 +211,18 @@ impl RequestError {
     }
 }
 
+/// Whether it is an object's turn to ask the issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnFound {
+    /// It is.
+    Given,
+    /// Others go first.
+    Queued {
+        /// Until when nobody is served, if the issuer asked for that.
+        paused_until: Option<Timestamp>,
+    },
+}
+
 /// What a step found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Found {
@@ -221,7 +233,7 @@ pub enum Found {
     /// What is known of the database user; `None` if Atlas has to be asked.
     Recalled(Option<Box<RecalledUser>>),
     /// Whether it is this object's turn.
-    Turn(bool),
+    Turn(TurnFound),
     /// Whether the list came; it is remembered then.
     Listed(Result<(), IssueError>),
     /// Whether the API server would take the Secret.

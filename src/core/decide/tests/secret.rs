@@ -80,6 +80,8 @@ fn what_was_spoilt_is_repaired_before_a_renewal_that_has_to_wait() {
     let mut observed = with_view(|view| (view.complete, view.spoilt) = (false, Some("there is no private key".into())));
     let failure = |reason: Reason| CertificateFailure {
         count: 1,
+        count_of_reason: None,
+        asked_by_issuer: false,
         reason: reason.as_str().into(),
         message: String::new(),
         last_time: Time(at(0)),
@@ -202,6 +204,7 @@ fn with_chains(of_issuer: &str, in_secret: Option<&str>, found_good_for: Option<
     observed.secret = SecretState::Ours(Box::new(view));
     observed.status.verified = found_good_for.map(|chain| VerifiedSecret {
         keystore_password: None,
+        wrong_type: None,
         uid: "secret-uid".into(),
         resource_version: "7".into(),
         issuer: "CN=CA".into(),

@@ -4,6 +4,7 @@ use rstest::rstest;
 
 use super::{situations::*, world::refusal, *};
 use crate::{
+    api::RENEWAL_FAILED,
     decide::{IssuerState, SecretState},
     layout::LayoutRecord,
 };
@@ -179,6 +180,46 @@ fn an_outrun_certificate_stays_in_memory_while_the_secret_is_put_right() {
         steps(&moves, &world).join(" > "),
         "observe > read Secret > read object > write repaired > report [Ready, Issued] > sleep 3600 s (certificate in memory)"
     );
+}
+
+/// Between two refusals stands the claim in the condition, or a place in the queue.
+#[test]
+fn a_refusal_that_is_met_again_is_told_once() {
+    let mut world = World::new(Atlas);
+    let refused = Fault::Issuer(refusal(Reason::AtlasForbidden, Minted::No));
+    let told = |world: &mut World| {
+        let moves = world.run_with(|_, step| matches!(step, Step::RequestCertificate { .. }).then(|| refused.clone()));
+        report(&moves).warnings.iter().map(|(reason, _)| *reason).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut world), [Reason::AtlasForbidden]);
+    for _ in 0..2 {
+        world.now += SignedDuration::from_hours(2);
+        world.meet("take turn for 2", &Fault::NoTurn);
+        assert_eq!(told(&mut world), []);
+    }
+    change_spec(&mut world);
+    assert_eq!(told(&mut world), [Reason::AtlasForbidden], "it is the answer to another spec");
+}
+
+/// Another object of the project has met a 429 with a long `Retry-After`.
+#[rstest]
+#[case::for_a_day(SignedDuration::from_hours(24), true)]
+#[case::for_half_a_minute(SignedDuration::from_secs(30), false)]
+#[case::no_longer(SignedDuration::from_secs(-1), false)]
+fn while_the_project_is_paused_an_object_in_the_queue_says_until_when(#[case] pause: SignedDuration, #[case] is_told: bool) {
+    let mut world = World::settled(Atlas).after(TWO_MONTHS);
+    let until = world.now + pause;
+    let moves = world.run_with(|_, step| matches!(step, Step::TakeTurn { .. }).then_some(Fault::Paused(until)));
+    let status = report(&moves).status.clone().unwrap();
+    let issuing = condition(&status.conditions, ISSUING).unwrap();
+    let warnings: Vec<Reason> = report(&moves).warnings.iter().map(|(reason, _)| *reason).collect();
+    if is_told {
+        assert_eq!(warnings, [Reason::AtlasRateLimited]);
+        assert!(issuing.message.contains(&until.to_string()), "{}", issuing.message);
+        assert_eq!(condition(&status.conditions, RENEWAL_FAILED).unwrap().status, "True");
+    } else {
+        assert_eq!((warnings, issuing.reason.as_str()), (vec![], "AtlasQueued"));
+    }
 }
 
 #[rstest]
