@@ -138,6 +138,7 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         resource_version: secret.version.to_string(),
         certificate: Ok(certificate(ledger, secret.content.serial)),
         wrong_type: None,
+        held_by: None,
         complete: true,
         issuer: Some(ISSUER.into()),
         issuance: secret.content.claim.map(|claim| claim.to_string()),

@@ -34,10 +34,6 @@ pub(super) async fn reconcile(
 }
 
 async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Context) -> Result<Action, ReconcileError> {
-    if object.metadata.deletion_timestamp.is_some() {
-        // What becomes of the Secret is in its owner references by now: the garbage collector deletes it, or it is retained.
-        return Ok(Action::await_change());
-    }
     context.lists.filled().await;
     // A process that was paused may see an old state.
     if !context.settings.leadership.may_act() {
@@ -57,7 +53,9 @@ async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Conte
         End::Failed(error) => return Err(error.into()),
     };
     // The watch brings the status that the pass has written, and with it the next pass.
-    let next_look = if has_reported_status { None } else { rollout::follow(context, &object).await? };
+    // Nor is a workload moved to a Secret that may go.
+    let is_done = has_reported_status || object.metadata.deletion_timestamp.is_some();
+    let next_look = if is_done { None } else { rollout::follow(context, &object).await? };
     Ok(sleep.into_iter().chain(next_look).min().map_or_else(Action::await_change, Action::requeue))
 }
 

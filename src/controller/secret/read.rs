@@ -251,7 +251,14 @@ pub(super) fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFact
         spoilt: None,
         deletion_policy: applied_policy(metadata),
         owners: other_owners(metadata),
+        held_by: held_by(metadata),
     }
+}
+
+/// The finalizers of a Secret that is being deleted.
+pub fn held_by(metadata: &ObjectMeta) -> Option<String> {
+    metadata.deletion_timestamp.as_ref()?;
+    Some(metadata.finalizers.clone().unwrap_or_default().join(", "))
 }
 
 fn has_own_metadata(object: &DatabaseUserCertificate, metadata: &ObjectMeta, facts: &CertificateFacts) -> bool {

@@ -37,9 +37,12 @@ pub fn next_status(
     let mut status = observed.status.clone();
     status.observed_generation = object.metadata.generation;
     status.secret_name = Some(object.secret_name());
-    record_certificate(&mut status, observed, now);
+    // Of an object that is being deleted the rest of the status tells later what went with it.
+    if object.metadata.deletion_timestamp.is_none() {
+        record_certificate(&mut status, observed, now);
+        status.retained_secret_uid = retained_secret_uid(object, observed);
+    }
     status.binding = binding(object, observed);
-    status.retained_secret_uid = retained_secret_uid(object, observed);
     drop_expired(&mut status, now);
     if *decision == Decision::Suspend {
         status.renewal_time = None;
@@ -253,8 +256,11 @@ fn set_conditions(
             let chain = observed.secret.ours().and_then(|view| view.chain.not_after);
             set_condition(conditions, READY, true, Reason::Issued, &in_service(certificate, chain), generation, now);
         }
-        // Why there is no new certificate says more than why there is need of one.
-        Err(_) if matches!(decision, Decision::Wait { .. } | Decision::Block { .. } | Decision::Queue { .. }) => {
+        // Why there is no new certificate says more than why there is need of one, unless no new one is wanted.
+        Err(_)
+            if reason != Reason::ObjectBeingDeleted
+                && matches!(decision, Decision::Wait { .. } | Decision::Block { .. } | Decision::Queue { .. }) =>
+        {
             set_condition(conditions, READY, false, reason, &message, generation, now);
         }
         Err((reason, message)) => set_condition(conditions, READY, false, reason, &message, generation, now),

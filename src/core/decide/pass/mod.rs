@@ -322,7 +322,10 @@ impl Pass {
         match &self.decision {
             // To adopt takes the lead, which a process that stops may have no more: then it is tried again until the grace period ends.
             Decision::Save | Decision::Adopt => self.act(now),
-            Decision::Block { reason: Reason::SecretNotOwned, .. } => Step::End(End::AwaitChange).into(),
+            Decision::Block {
+                reason: Reason::SecretNotOwned | Reason::SecretBeingDeleted | Reason::ObjectBeingDeleted,
+                ..
+            } => Step::End(End::AwaitChange).into(),
             // The adoption has to wait.
             _ if matches!(self.observed.secret, SecretState::Abandoned(_)) => Step::End(End::AwaitChange).into(),
             _ => {

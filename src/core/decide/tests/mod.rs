@@ -109,6 +109,7 @@ fn view() -> SecretView {
         resource_version: "7".into(),
         certificate: Ok(certificate()),
         wrong_type: None,
+        held_by: None,
         complete: true,
         issuer: Some("ca/1".into()),
         issuance: None,

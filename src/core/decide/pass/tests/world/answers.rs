@@ -214,6 +214,7 @@ impl World {
             resource_version: String::new(),
             certificate: Ok(content.certificate),
             wrong_type: None,
+            held_by: None,
             complete: true,
             issuer: Some(content.issuer.into()),
             issuance: content.claim,
