@@ -13,14 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Cluster, Operator, Options, Shop, create_namespace, eventually};
+use harness::{Cluster, Options, eventually};
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
-use usercert_operator::{api::DatabaseUserCertificate, certificate::CertificatePair, controller::Scope};
+use usercert_operator::{api::DatabaseUserCertificate, certificate::CertificatePair};
 use usercert_test_support::{
     atlas::{DigestAlgorithm, X509Type},
-    fault_proxy::{Asked, Fault, FaultProxy, Moment},
+    fault_proxy::{Asked, Fault, Moment},
 };
 
 static CLUSTER: LazyLock<Cluster> =

@@ -183,11 +183,8 @@ fn failures_for_other_reasons_do_not_count_as_answers_that_cannot_be_used() {
         let error = IssueError { reason, message: "no".into(), retry: Retry::Backoff, minted };
         record_failure(&mut observed.status, Some(&inputs), "uid-1", None, &error, at(0));
         let failure = observed.status.failure.as_ref().unwrap();
-        (failure.count, failure.count_of_reason, reason_after(&object, &observed))
+        (failure.count, failure.count_of_reason, super::reason(&decide(&object, &observed, at(90 * DAY / 2))))
     };
-    fn reason_after(object: &DatabaseUserCertificate, observed: &Observed) -> Option<Reason> {
-        reason(&decide(object, observed, at(90 * DAY / 2)))
-    }
     assert_eq!(fail(Reason::AtlasUnavailable, Minted::No), (2, Some(2), None));
     assert_eq!(fail(Reason::AtlasAnswerUnusable, Minted::Possibly), (3, Some(1), None));
     assert_eq!(fail(Reason::AtlasAnswerUnusable, Minted::Possibly), (4, Some(2), None));
