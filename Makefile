@@ -90,7 +90,7 @@ cluster: tools ## Tests against a real API server
 
 .PHONY: chaos
 chaos: model tools ## Everything that can go wrong, at every point: the model, replicas, clocks, rest, crashes, old views; ends with a table
-	cargo test --test replicas --test clocks --test quiet --test interruptions --test rollout --test former_pair
+	cargo test --test replicas --test clocks --test quiet --test interruptions --test rollout --test former_pair --test refusals
 	LIMITS=full cargo test --test limits
 	cargo test --test chaos -- --full --lanes 16
 

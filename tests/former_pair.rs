@@ -13,50 +13,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Cluster, Operator, Options, Shop, create_namespace, eventually};
+use harness::{Cluster, Options, Shop, eventually};
 use jiff::SignedDuration;
 use rstest::rstest;
 use serde_json::{Value, json};
-use usercert_operator::{api::DatabaseUserCertificate, certificate::CertificatePair, controller::Scope};
+use usercert_operator::{api::DatabaseUserCertificate, certificate::CertificatePair};
 use usercert_test_support::{
     atlas::{DigestAlgorithm, X509Type},
-    fault_proxy::{Asked, Fault, FaultProxy, Moment},
+    fault_proxy::{Asked, Fault, Moment},
 };
 
 static CLUSTER: LazyLock<Cluster> =
     LazyLock::new(|| harness::start_without_operator(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
 
 /// A namespace with an operator for it alone, which reaches the API server through a proxy.
-struct Bench {
-    shop: Shop,
-    operator: Operator,
-    proxy: FaultProxy,
-}
+struct Bench(harness::Bench);
 
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.operator.kill();
+impl std::ops::Deref for Bench {
+    type Target = harness::Bench;
+    fn deref(&self) -> &harness::Bench {
+        &self.0
     }
 }
 
 impl Bench {
     async fn open(name: &str) -> Self {
-        let cluster = tokio::task::spawn_blocking(|| &*CLUSTER).await.unwrap();
-        let shop = Shop::in_namespace(&CLUSTER, name).await;
-        create_namespace(&shop.client, name).await;
-        let mut config = cluster.operator_config();
-        let trusted = std::fs::read(cluster.control_plane.directory().join("apiserver.crt")).unwrap();
-        let proxy = FaultProxy::start(&config.cluster_url.to_string(), Some(&trusted)).await.unwrap();
-        config.cluster_url = proxy.url().parse().unwrap();
-        let operator = Operator::new(config, vec![Scope::Namespace(name.to_owned())], shop.endpoint.clone());
-        let bench = Self { shop, operator, proxy };
-        bench.start().await;
-        bench
-    }
-
-    async fn start(&self) {
-        let readiness = self.operator.start(&tokio::runtime::Handle::current());
-        eventually("the operator is ready", || async { readiness.is_ready().then_some(()) }).await;
+        Self(harness::Bench::open(&CLUSTER, name).await)
     }
 
     /// A certificate of a CA with a keystore, which was renewed once.

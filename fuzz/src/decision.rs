@@ -12,9 +12,9 @@ use usercert_operator::{
         secret::{self, NamedPassword},
     },
     decide::{
-        Allow, CaFacts, Decision, Desired, IssueError, IssuerFacts, IssuerState, IssuingMethod, ListedCertificate, Minted,
-        ObjectMemory, Observed, Retry, SaveFailure, SecretState, SecretView, UnsavedCertificate, UserCertificates, claimed,
-        decide, next_look, next_status, ready_certificate, record_failure, record_list, record_lost_claim,
+        Allow, CaFacts, Decision, Desired, Inputs, IssueError, IssuerFacts, IssuerState, IssuingMethod, ListedCertificate,
+        Minted, ObjectMemory, Observed, Retry, SaveFailure, SecretState, SecretView, UnsavedCertificate, UserCertificates,
+        claimed, decide, next_look, next_status, ready_certificate, record_failure, record_list, record_lost_claim,
     },
 };
 
@@ -187,8 +187,10 @@ impl Case {
 
 /// A claim may stand in what cannot be read.
 fn assert_mints_nothing_for_what_cannot_be_read(observed: &Observed, decision: &Decision) {
-    let may_mint =
-        matches!(decision, Decision::Issue { .. } | Decision::LookUpUser { .. } | Decision::CountLostClaim | Decision::Queue);
+    let may_mint = matches!(
+        decision,
+        Decision::Issue { .. } | Decision::LookUpUser { .. } | Decision::CountLostClaim | Decision::Queue { .. }
+    );
     assert!(observed.unreadable.is_none() || !may_mint, "{decision:?}");
 }
 
@@ -203,7 +205,9 @@ fn assert_gives_up_for_a_good_one_alone(
         Decision::Save | Decision::Adopt | Decision::ApplyDeletionPolicy => true,
         Decision::Wait { .. } if matches!(observed.secret, SecretState::Abandoned(_)) => true,
         Decision::Wait { reason, .. } => *reason == Reason::SecretNotWritable,
-        Decision::Block { reason, .. } => *reason == Reason::SecretNotOwned,
+        Decision::Block { reason, .. } => {
+            matches!(reason, Reason::SecretNotOwned | Reason::SecretBeingDeleted | Reason::ObjectBeingDeleted)
+        }
         _ => false,
     };
     let unsaved = observed.memory.unsaved.as_ref().filter(|_| !is_kept);
@@ -263,9 +267,9 @@ fn record(case: &Case, decision: &Decision, status: &mut DatabaseUserCertificate
     };
     for (minted, retry) in [(Minted::No, Retry::Backoff), (Minted::Possibly, Retry::Slowly), (Minted::No, Retry::At(now))] {
         let error = IssueError { reason: Reason::AtlasAnswerLost, message: "lost".to_owned(), retry, minted };
-        if let Some((desired, facts)) = desired.as_ref().zip(facts.as_ref()) {
-            record_failure(status, desired, facts, None, &error, now);
-        }
+        // Without an issuer it is not known what the attempt depended on.
+        let inputs = desired.as_ref().zip(facts.as_ref()).map(|(desired, facts)| Inputs::new(desired, facts));
+        record_failure(status, inputs.as_ref(), "uid", None, &error, now);
     }
     let listed: Vec<ListedCertificate> = case.made.iter().flatten().map(|second| listed(*second)).collect();
     record_list(status, &listed, &std::collections::BTreeSet::new(), now);

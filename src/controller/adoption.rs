@@ -50,7 +50,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Owne
 use kube::{Resource, api::ObjectMeta};
 use serde_json::{Value, json};
 
-use super::secret::{first_pair, labels, other_owners, ownership};
+use super::secret::{first_pair, held_by, labels, other_owners, ownership};
 use crate::{
     Received,
     api::{
@@ -152,6 +152,7 @@ pub fn left_behind(
     }
     // One that is known may be spoilt, and others may have added entries.
     let fault = check_adoptable(object, found).err().filter(|_| !(is_known && is_retained));
+    let fault = held_by(&found.metadata).map(|held_by| format!("it is being deleted, held by {held_by}")).or(fault);
     let is_ours = is_object_s && fault.is_none();
     (!is_ours).then(|| SecretState::Abandoned(Box::new(abandoned(found, whose, is_retained, fault))))
 }

@@ -28,7 +28,10 @@ pub enum KubernetesError {
         source: Box<kube::Error>,
     },
     /// It took longer than [`REQUEST_LIMIT`].
-    #[error("could not {operation} within {} seconds", REQUEST_LIMIT.as_secs())]
+    #[error(
+        "could not {operation} within {} seconds: the API server, or a webhook that it asks, gave no answer",
+        REQUEST_LIMIT.as_secs()
+    )]
     TimedOut {
         /// What was tried.
         operation: &'static str,

@@ -3,6 +3,7 @@
 pub mod adoption;
 mod deletions;
 mod events;
+mod failures;
 mod issuers;
 mod keystore_password;
 mod kubernetes;
@@ -27,6 +28,7 @@ use url::Url;
 
 use self::{
     events::Events,
+    failures::Failures,
     issuers::IssuerDirectory,
     memory::Memory,
     rollout::Rollouts,
@@ -130,6 +132,7 @@ struct Context {
     atlas: AtlasAccess,
     events: Events,
     memory: Arc<Memory>,
+    failures: Failures,
     rollouts: Rollouts,
     lists: Lists,
     issuers: IssuerDirectory,
@@ -165,6 +168,7 @@ impl Context {
     fn forget(&self, name: &ObjectKey) {
         self.memory.forget(name);
         self.memory.forget_unreadable(&Waiting::Certificate(name.clone()));
+        self.failures.end(&Waiting::Certificate(name.clone()));
         self.settings.turns.forget(name);
         self.settings.metrics.forget(name);
         self.rollouts.forget(name);

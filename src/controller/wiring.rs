@@ -24,6 +24,7 @@ use super::{
     adoption::retained_for,
     deletions::Deletions,
     events::Events,
+    failures::Failures,
     issuers::{IssuerDirectory, atlas_objects, controller as issuer_controller},
     kubernetes::chain,
     memory::Memory,
@@ -49,7 +50,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     let (triggers, triggered) = Triggers::new();
     let triggers = Arc::new(triggers);
     let memory = Arc::new(Memory::default());
-    let (lists, relists) = (Lists::new(), Relists::default());
+    let (lists, relists) = (Lists::new(), Relists::new(Arc::clone(&settings.metrics)));
     let scope = &settings.scope;
 
     let secret_watches = Arc::new(NameWatches::new(client.clone(), secrets_of, relists.clone(), Arc::clone(&triggers)));
@@ -90,6 +91,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         settings: settings.clone(),
         atlas: settings.atlas_access(),
         memory,
+        failures: Failures::default(),
         rollouts: Rollouts::default(),
         lists,
         issuers: IssuerDirectory::default(),

@@ -8,6 +8,9 @@
 //!   written in it are for people, because clocks differ between machines.
 //! - A leader that could not renew within [`RENEW_DEADLINE`] stops acting. The deadline counts from before the last request that
 //!   renewed, so it passes before anybody else can take over.
+//! - It acts again once it has renewed the lease, if that still names it: then nobody else led in between, for whoever takes the lease writes
+//!   another name into it, and each write of ours replaces one of ours. So an API server that is silent, for however long, ends no process.
+//!   The process ends when the lease names another, or nobody.
 //!
 //! # Assumptions
 //!
@@ -42,8 +45,11 @@ use crate::{
 /// How long a lease holds after its last renewal.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 
-/// How long one attempt at a renewal may take.
+/// How long one attempt may take: two fit before the deadline, and the second may get another connection.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
+
+/// How soon an attempt to release it is repeated.
+const RELEASE_PERIOD: Duration = Duration::from_secs(1);
 
 /// How often the lease is looked at or renewed.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
@@ -79,8 +85,8 @@ pub enum LeaseError {
     /// Another process has the lease.
     #[error("{0} has taken the lease")]
     Taken(String),
-    /// No renewal succeeded before the deadline.
-    #[error("the lease was not renewed within {} seconds", RENEW_DEADLINE.as_secs())]
+    /// No renewal succeeded before the deadline, and the lease does not name this process any more.
+    #[error("the lease was not renewed within {} seconds and is free: another process may have led", RENEW_DEADLINE.as_secs())]
     NotRenewed,
 }
 
@@ -178,37 +184,73 @@ impl Election {
                 Ok(Err(error)) => complain(&error),
                 Err(_) => warn!("the API server does not answer about the lease"),
             }
+            // A leader writes its lease every few seconds. One that has not for so long is gone, or cannot be seen from here.
+            if self.seen.since.is_none_or(|since| since.elapsed() >= LEASE_DURATION) {
+                self.teller.is_unknown();
+                told = None;
+            }
             sleep(jittered(RETRY_PERIOD)).await;
         }
     }
 
-    /// Renews the lease until another process has taken it, or no renewal succeeds within the deadline of 10 seconds.
+    /// Renews the lease until another process has taken it. While no renewal succeeds within the deadline of 10 seconds, this process does not
+    /// act, and goes on trying.
     pub async fn hold(&mut self) -> LeaseError {
+        let mut is_overdue = false;
         let lost = loop {
             sleep(RETRY_PERIOD).await;
-            let remaining = (self.renewed + RENEW_DEADLINE).saturating_duration_since(Instant::now());
-            if remaining.is_zero() {
-                break LeaseError::NotRenewed;
-            }
-            match timeout(remaining.min(ATTEMPT_LIMIT), self.attempt()).await {
-                Ok(Ok(None)) => {}
-                Ok(Ok(Some(holder))) => break LeaseError::Taken(holder),
+            match timeout(ATTEMPT_LIMIT, self.renew()).await {
+                Ok(Ok(Ok(()))) => {
+                    if std::mem::take(&mut is_overdue) {
+                        info!("the lease was renewed, and nobody else has led: this process acts again");
+                    }
+                }
+                Ok(Ok(Err(lost))) => break lost,
                 Ok(Err(error)) => complain(&error),
-                // The next attempt may get another connection.
                 Err(_) => warn!("the API server does not answer about the lease"),
+            }
+            if self.is_overdue() && !is_overdue {
+                is_overdue = true;
+                self.teller.is_unknown();
+                warn!("the lease was not renewed for {} seconds: nothing is begun until it is", RENEW_DEADLINE.as_secs());
             }
         };
         self.teller.ended();
         lost
     }
 
-    /// Gives up the lease, so that another process need not wait until it expires.
+    /// Whether another process may have led since the last renewal.
+    fn is_overdue(&self) -> bool {
+        self.renewed.elapsed() >= RENEW_DEADLINE || !self.teller.is_in_time()
+    }
+
+    /// Renews the lease. The inner error: another process leads, or may have led.
+    async fn renew(&mut self) -> Result<Result<(), LeaseError>, KubernetesError> {
+        let (begun, at) = (Instant::now(), Timestamp::now());
+        let found = self.read().await?;
+        let holder = found.as_ref().and_then(|lease| lease.spec.as_ref()?.holder_identity.as_deref());
+        if holder != Some(&self.candidate.identity) && self.is_overdue() {
+            let other = holder.filter(|holder| !holder.is_empty()).map(|holder| LeaseError::Taken(holder.to_owned()));
+            return Ok(Err(other.unwrap_or(LeaseError::NotRenewed)));
+        }
+        Ok(self.write(found, begun, at).await?.map_or(Ok(()), |holder| Err(LeaseError::Taken(holder))))
+    }
+
+    /// Gives up the lease, so that another process need not wait until it expires. An attempt that fails is repeated for as long as the lease
+    /// would last.
     pub async fn release(&mut self) {
         self.teller.ended();
-        match timeout(RENEW_DEADLINE, self.clear_holder()).await {
-            Ok(Ok(())) => info!("the lease was released"),
-            Ok(Err(error)) => warn!(error = chain(&error), "the lease was not released: it ends by itself"),
-            Err(_) => warn!("the lease was not released in time: it ends by itself"),
+        let end = self.renewed + LEASE_DURATION;
+        loop {
+            match timeout(ATTEMPT_LIMIT, self.clear_holder()).await {
+                Ok(Ok(())) => return info!("the lease was released"),
+                Ok(Err(error)) => warn!(error = chain(&error), "the lease was not released"),
+                Err(_) => warn!("the API server does not answer about the lease"),
+            }
+            if Instant::now() + RELEASE_PERIOD >= end {
+                return warn!("the lease is not released: it ends by itself");
+            }
+            sleep(RELEASE_PERIOD).await;
         }
     }
 
@@ -228,6 +270,10 @@ impl Election {
     async fn attempt(&mut self) -> Result<Option<String>, KubernetesError> {
         let (begun, at) = (Instant::now(), Timestamp::now());
         let found = self.read().await?;
+        self.write(found, begun, at).await
+    }
+
+    async fn write(&mut self, found: Option<Lease>, begun: Instant, at: Timestamp) -> Result<Option<String>, KubernetesError> {
         let written = match self.seen.step(found.as_ref(), &self.candidate.identity, Instant::now(), at) {
             Step::StandBy(holder) => return Ok(Some(holder)),
             Step::Create(spec) => {
@@ -275,49 +321,4 @@ fn jittered(period: Duration) -> Duration {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
-mod tests {
-    use super::*;
-
-    fn lease(holder: &str, version: &str) -> Lease {
-        let spec = LeaseSpec {
-            holder_identity: Some(holder.to_owned()),
-            lease_duration_seconds: Some(15),
-            lease_transitions: Some(3),
-            acquire_time: Some(MicroTime(Timestamp::UNIX_EPOCH)),
-            // Far in the past: the time in the lease must not count.
-            renew_time: Some(MicroTime(Timestamp::UNIX_EPOCH)),
-            ..LeaseSpec::default()
-        };
-        let metadata = ObjectMeta { resource_version: Some(version.to_owned()), ..ObjectMeta::default() };
-        Lease { metadata, spec: Some(spec) }
-    }
-
-    fn replaced(step: Step) -> LeaseSpec {
-        let Step::Replace(lease) = step else { panic!("{step:?}") };
-        lease.spec.unwrap()
-    }
-
-    #[test]
-    fn a_lease_is_taken_over_when_it_has_not_changed_for_its_duration_by_our_own_clock() {
-        let (mut seen, start, at) = (LeaseSeen::default(), Instant::now(), Timestamp::now());
-        let seconds = |seconds| start + Duration::from_secs(seconds);
-        assert_eq!(seen.step(Some(&lease("b", "1")), "a", start, at), Step::StandBy("b".to_owned()));
-        assert_eq!(seen.step(Some(&lease("b", "2")), "a", seconds(14), at), Step::StandBy("b".to_owned()), "it was renewed");
-        assert_eq!(seen.step(Some(&lease("b", "2")), "a", seconds(28), at), Step::StandBy("b".to_owned()));
-        let spec = replaced(seen.step(Some(&lease("b", "2")), "a", seconds(29), at));
-        assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("a"), Some(4)));
-        assert_eq!(spec.acquire_time, Some(MicroTime(at)));
-    }
-
-    #[test]
-    fn ours_is_renewed_and_a_free_one_taken_at_once() {
-        let (mut seen, now, at) = (LeaseSeen::default(), Instant::now(), Timestamp::now());
-        let spec = replaced(seen.step(Some(&lease("a", "1")), "a", now, at));
-        assert_eq!((spec.lease_transitions, spec.acquire_time), (Some(3), Some(MicroTime(Timestamp::UNIX_EPOCH))));
-        let spec = replaced(seen.step(Some(&lease("", "2")), "a", now, at));
-        assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("a"), Some(4)));
-        let Step::Create(spec) = seen.step(None, "a", now, at) else { panic!() };
-        assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("a"), Some(0)));
-    }
-}
+mod tests;

@@ -5,7 +5,8 @@
 //! - [`Leadership::may_act`] is true only if the lease was renewed less than 10 seconds ago by both clocks ([`RENEW_DEADLINE`]).
 //!   Without an election it is always true, until the process stops. One clock is not enough: the monotonic clock stands still
 //!   while a machine is suspended, and the wall clock may be set back.
-//! - Once the process stops or has lost the lead, it is never true again.
+//! - A lease that is renewed late makes it true again: the election renews only a lease that nobody else has had meanwhile.
+//! - Once the process stops or has lost the lead to another, it is never true again.
 //!
 //! # Assumptions
 //!
@@ -117,6 +118,17 @@ impl LeadershipTeller {
             state.role = Role::StandingBy;
             state.holder = Some(holder.to_owned());
         });
+    }
+
+    /// Notes that it is not known who leads.
+    pub fn is_unknown(&self) {
+        self.0.0.send_modify(|state| state.holder = None);
+    }
+
+    /// Whether the lease is ours and was renewed in time.
+    #[must_use]
+    pub fn is_in_time(&self) -> bool {
+        self.0.leads()
     }
 
     /// Notes that the lease was released or lost. Who leads now is not known.

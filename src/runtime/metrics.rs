@@ -61,6 +61,7 @@ pub struct Metrics {
     suspended: Family<ObjectLabels, Gauge>,
     reconciled: Histogram,
     rollouts: Arc<RolloutSeries>,
+    watches_failed: Counter,
     leading: Gauge,
     leader: Family<HolderLabels, Gauge>,
 }
@@ -77,6 +78,7 @@ impl Default for Metrics {
             suspended: Family::default(),
             reconciled: Histogram::new(exponential_buckets(0.001, 4.0, 9)),
             rollouts: Arc::default(),
+            watches_failed: Counter::default(),
             leading: Gauge::default(),
             leader: Family::default(),
         };
@@ -111,6 +113,11 @@ impl Metrics {
         );
         registry.register("usercert_reconcile_seconds", "Duration of the passes over certificates", self.reconciled.clone());
         registry.register_collector(Box::new(Arc::clone(&self.rollouts)));
+        registry.register(
+            "usercert_watch_failures",
+            "Lists and watches that the API server refused, or that failed",
+            self.watches_failed.clone(),
+        );
         registry.register("usercert_leading", "1 if this process leads, else 0", self.leading.clone());
         registry.register("usercert_leader", "1, with the identity of the process that leads", self.leader.clone());
         self
@@ -165,6 +172,11 @@ impl Metrics {
     /// Notes how far the rollout of an object is. `None` removes its series.
     pub fn rollout(&self, object: &ObjectKey, figures: Option<Figures>) {
         self.rollouts.set(object, figures);
+    }
+
+    /// Counts a list or a watch that failed.
+    pub fn watch_failed(&self) {
+        self.watches_failed.inc();
     }
 
     /// Notes how long a pass took.

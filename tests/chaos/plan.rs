@@ -6,7 +6,7 @@ use usercert_test_support::fault_proxy::{Fault, Moment, WatchFault};
 
 use crate::{
     scenario::Scenario,
-    schedule::{Outcome, Reference, Schedule, Since, Wrong},
+    schedule::{Denied, Outcome, Reference, Schedule, Since, Wrong},
     walk::Walk,
     world::{IssuerType, Server},
 };
@@ -51,8 +51,15 @@ const WALKS: (u64, usize) = (100, 8);
 const LISTS: usize = 4;
 
 /// So many of each kind are in a cut.
-const CUT: [(Kind, usize); 6] =
-    [(Kind::Crash, 40), (Kind::Answer, 14), (Kind::Event, 8), (Kind::OldView, 8), (Kind::MadeAgain, 5), (Kind::TwoLeaders, 4)];
+const CUT: [(Kind, usize); 7] = [
+    (Kind::Denied, 5),
+    (Kind::Crash, 40),
+    (Kind::Answer, 12),
+    (Kind::Event, 8),
+    (Kind::OldView, 8),
+    (Kind::MadeAgain, 5),
+    (Kind::TwoLeaders, 4),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -60,6 +67,8 @@ enum Kind {
     Crash,
     /// An answer is a refusal, or late.
     Answer,
+    /// Many answers are, for a while.
+    Denied,
     Event,
     OldView,
     MadeAgain,
@@ -153,6 +162,14 @@ fn of((scenario, issuer): Combination, reference: &Reference) -> Vec<(Kind, Sche
                 add(Kind::Answer, Wrong::Request(server, number, Fault::Halve));
             }
         }
+    }
+    // Of an object that is deleted nothing is written.
+    if scenario != Scenario::ObjectDeleted {
+        for status in [401, 404, 406, 409, 429, 500, 503] {
+            add(Kind::Denied, Wrong::Denied(Denied::Secret, status));
+            add(Kind::Denied, Wrong::Denied(Denied::Status, status));
+        }
+        add(Kind::Denied, Wrong::Denied(Denied::All, 429));
     }
     for number in 0..reference.events.len() {
         for fault in [WatchFault::Drop, WatchFault::Repeat, WatchFault::Gone] {

@@ -15,6 +15,39 @@ use crate::{
 /// How long a view stays old.
 const STALE: Duration = Duration::from_secs(3);
 
+/// How long requests are denied: longer than a pass that fails waits for its first repetitions.
+const DENIED: Duration = Duration::from_secs(10);
+
+/// Which requests are denied for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// Writes of the Secret, as by a webhook: it is asked about dry runs too.
+    Secret,
+    /// Writes of the status.
+    Status,
+    /// All, as by an API server that is over its limits.
+    All,
+}
+
+impl Denied {
+    fn is_about(self, asked: &Asked) -> bool {
+        let path = asked.target.split('?').next().unwrap_or_default();
+        match self {
+            Self::Secret => asked.method != "GET" && path.contains("/secrets"),
+            Self::Status => asked.is_write() && path.ends_with("/status"),
+            Self::All => true,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Status => "status",
+            Self::All => "all",
+        }
+    }
+}
+
 /// Where and how it goes wrong.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Wrong {
@@ -22,6 +55,8 @@ pub enum Wrong {
     Nothing,
     /// At this request.
     Request(Server, usize, Fault),
+    /// At all of these requests for a while, with this status.
+    Denied(Denied, u16),
     /// The object is deleted and made again while this request is held.
     MadeAgain(Server, usize, Moment),
     /// At this event of a watch.
@@ -85,6 +120,7 @@ impl Schedule {
         let wrong = match &self.wrong {
             Wrong::Nothing => "reference".to_owned(),
             Wrong::Request(server, number, fault) => format!("{}-{number}/{}", server.name(), fault_name(fault)),
+            Wrong::Denied(denied, status) => format!("denied-{}/{status}", denied.name()),
             Wrong::Start(number, fault) => format!("start-{number}/{}", fault_name(fault)),
             Wrong::MadeAgain(server, number, at) => format!("{}-{number}/made-again-{}", server.name(), moment(*at)),
             Wrong::Event(number, fault) => format!("event-{number}/{fault:?}").to_lowercase(),
@@ -152,6 +188,14 @@ impl Schedule {
                 let met = self.with_fault(world, *server, *number, fault, &mut lost_at_kill).await?;
                 // Two requests may come in another order than in the reference.
                 played = met.is_some_and(|met| expected.is_none_or(|expected| expected.route() == met.route()));
+            }
+            Wrong::Denied(denied, status) => {
+                let (denied, status) = (*denied, *status);
+                world.kubernetes.plan(move |asked| denied.is_about(asked).then_some(Fault::Refuse(Moment::Before, status)));
+                self.scenario.trigger(world).await?;
+                tokio::time::sleep(DENIED).await;
+                played = !world.kubernetes.played().is_empty();
+                world.kubernetes.clear();
             }
             Wrong::Start(number, fault) => self.start_with(world, *number, fault).await?,
             Wrong::MadeAgain(server, number, moment) => {

@@ -4,6 +4,7 @@
 //! `ServiceAccount`, on a clock that a test may move; Atlas is the stand-in.
 #![allow(
     dead_code,
+    unused_imports,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
@@ -44,8 +45,10 @@ use usercert_test_support::{
 use tokio::task::AbortHandle;
 
 pub mod atlas_objects;
+mod bench;
 mod shop;
 
+pub use bench::Bench;
 pub use shop::Shop;
 
 pub const OPERATOR: &str = "system:serviceaccount:usercert-system:usercert-operator";

@@ -289,6 +289,16 @@ impl Shop {
         about.filter_map(|event| event.reason).collect()
     }
 
+    /// The note of an Event about an object.
+    pub async fn event_note(&self, name: &str, reason: &str) -> String {
+        let events = self.api::<Event>().list(&ListParams::default()).await.unwrap();
+        let is_it = |event: &Event| {
+            let about = event.regarding.as_ref().and_then(|object| object.name.as_deref());
+            about == Some(name) && event.reason.as_deref() == Some(reason)
+        };
+        events.items.into_iter().find(is_it).and_then(|event| event.note).unwrap_or_default()
+    }
+
     /// Waits for an Event with this reason.
     pub async fn until_event(&self, name: &str, reason: &str) {
         eventually(&format!("an Event {reason} about {name}"), || async {

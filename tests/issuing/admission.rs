@@ -26,6 +26,18 @@ async fn ask(shop: &Shop, url: String, ca: &str) {
         operator: "Exists".to_owned(),
         values: None,
     };
+    let selector = LabelSelector { match_expressions: Some(vec![exists]), ..LabelSelector::default() };
+    ask_about(shop, url, ca, ("", "v1", "secrets"), selector).await;
+}
+
+/// Has every write of this resource in the namespace asked of this URL.
+async fn ask_about(
+    shop: &Shop,
+    url: String,
+    ca: &str,
+    (group, version, resource): (&str, &str, &str),
+    selector: LabelSelector,
+) {
     let webhook = ValidatingWebhook {
         name: "deny.example.test".to_owned(),
         admission_review_versions: vec!["v1".to_owned()],
@@ -39,12 +51,12 @@ async fn ask(shop: &Shop, url: String, ca: &str) {
             match_labels: Some([("kubernetes.io/metadata.name".to_owned(), shop.namespace.clone())].into()),
             ..LabelSelector::default()
         }),
-        object_selector: Some(LabelSelector { match_expressions: Some(vec![exists]), ..LabelSelector::default() }),
+        object_selector: Some(selector),
         rules: Some(vec![RuleWithOperations {
-            api_groups: Some(vec![String::new()]),
-            api_versions: Some(vec!["v1".to_owned()]),
+            api_groups: Some(vec![group.to_owned()]),
+            api_versions: Some(vec![version.to_owned()]),
             operations: Some(vec!["CREATE".to_owned(), "UPDATE".to_owned()]),
-            resources: Some(vec!["secrets".to_owned()]),
+            resources: Some(vec![resource.to_owned()]),
             scope: None,
         }]),
         side_effects: "None".to_owned(),
@@ -71,7 +83,7 @@ async fn is_refused(shop: &Shop, name: &str, reason: &str, words: &str) {
     shop.until(name, "Ready", &format!("False {reason}")).await;
     shop.until_event(name, reason).await;
     let message = shop.message(name, "Issuing").await;
-    assert!(message.contains(words), "{message}");
+    assert!(message.contains(words) && message.contains("deny.example.test"), "it says who refused: {message}");
     let failure = shop.status(name).await.failure.unwrap();
     let wait = failure.next_attempt.0.duration_since(failure.last_time.0).as_secs();
     assert!((30..=34).contains(&wait), "the first of the waits that double: {wait}");
@@ -97,6 +109,29 @@ async fn a_secret_that_a_webhook_refuses_with_any_code_has_a_condition_an_event_
             shop.annotate("orders", "usercert.dev/renew-requested-at", "now").await;
             shop.until_ready("orders").await;
             assert_eq!(shop.condition("orders", "Stalled").await, "");
+        }
+    }))
+    .await;
+}
+
+/// A conflict is told from a webhook that says so by how long it lasts.
+#[tokio::test]
+async fn a_status_that_a_webhook_refuses_is_told_with_the_name_of_the_webhook() {
+    let webhook = DenyingWebhook::start().await.unwrap();
+    futures::future::join_all([404, 409, 500].map(|code| {
+        let (url, ca) = (webhook.url(code), webhook.ca_certificate());
+        async move {
+            let shop = open(&format!("denied-status-{code}")).await;
+            shop.ca_issuer(30).await;
+            let status = ("usercert.dev", "v1alpha1", "databaseusercertificates/status");
+            ask_about(&shop, url, &ca, status, LabelSelector::default()).await;
+            shop.certificate("orders", "ca", json!({})).await;
+            shop.until_event("orders", "ReconcileFailing").await;
+            let note = shop.event_note("orders", "ReconcileFailing").await;
+            assert!(note.contains("could not patch the status") && note.contains("deny.example.test"), "{code}: {note}");
+            ask_no_more(&shop).await;
+            shop.annotate("orders", "example.com/looked-at", "now").await;
+            shop.until_ready("orders").await;
         }
     }))
     .await;

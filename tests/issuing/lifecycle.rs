@@ -174,11 +174,59 @@ async fn a_policy_that_is_changed_while_the_object_is_being_deleted_comes_too_la
     shop.delete::<DatabaseUserCertificate>("orders").await;
     manifest["spec"]["deletionPolicy"] = json!("Retain");
     shop.apply(manifest.clone()).await;
+    shop.until("orders", "Issuing", "False ObjectBeingDeleted").await;
     shop.assert_quiet().await;
     assert_eq!(ownership(&shop).await, (true, None));
     manifest["metadata"]["finalizers"] = json!([]);
     shop.apply(manifest).await;
     eventually("the garbage collector deletes it", || async { shop.secret("orders").await.is_none().then_some(()) }).await;
+}
+
+/// It is held by somebody's finalizer.
+#[tokio::test]
+async fn an_object_that_is_being_deleted_tells_the_truth_and_gets_nothing() {
+    let (shop, user) = with_user("object-going").await;
+    let mut manifest = Shop::manifest("orders", "atlas", &json!({ "username": user }));
+    manifest["metadata"]["finalizers"] = json!(["test/wait"]);
+    shop.apply(manifest.clone()).await;
+    let before = shop.until_ready("orders").await;
+    shop.delete::<DatabaseUserCertificate>("orders").await;
+    shop.until("orders", "Issuing", "False ObjectBeingDeleted").await;
+    shop.until("orders", "Ready", "True Issued").await;
+    shop.delete::<Secret>("orders").await;
+    shop.until("orders", "Ready", "False NoCertificate").await;
+    shop.annotate("orders", "usercert.dev/renew-requested-at", "1").await;
+    shop.assert_quiet().await;
+    assert!(shop.secret("orders").await.is_none());
+    assert_eq!(shop.cluster.atlas.mints_of(&user).len(), 1);
+    let after = shop.status("orders").await;
+    assert_eq!((after.serial_number, after.issuance), (before.serial_number, None));
+    manifest["metadata"]["finalizers"] = json!([]);
+    shop.apply(manifest).await;
+    let api = shop.api::<DatabaseUserCertificate>();
+    eventually("the object is gone", || async { api.get_opt("orders").await.unwrap().is_none().then_some(()) }).await;
+}
+
+/// It is held by somebody's finalizer.
+#[tokio::test]
+async fn nothing_is_minted_into_a_secret_that_is_being_deleted() {
+    let (shop, user) = with_user("secret-going").await;
+    certificate(&shop, "atlas", json!({ "username": user })).await;
+    let before = shop.until_ready("orders").await.serial_number.unwrap();
+    shop.patch_secret("orders", json!({ "metadata": { "finalizers": ["test.example.com/wait"] } })).await;
+    shop.delete::<Secret>("orders").await;
+    shop.until("orders", "Issuing", "False SecretBeingDeleted").await;
+    shop.until_event("orders", "SecretBeingDeleted").await;
+    let message = shop.message("orders", "Issuing").await;
+    assert!(message.contains("test.example.com/wait"), "{message}");
+    shop.annotate("orders", "usercert.dev/renew-requested-at", "1").await;
+    shop.patch_secret("orders", json!({ "stringData": { "tls.crt": "garbage" } })).await;
+    shop.until("orders", "Ready", "False SecretBeingDeleted").await;
+    shop.assert_quiet().await;
+    assert_eq!(shop.cluster.atlas.mints_of(&user).len(), 1);
+    shop.patch_secret("orders", json!({ "metadata": { "finalizers": null } })).await;
+    shop.until_new_serial("orders", &before).await;
+    assert_eq!(shop.cluster.atlas.mints_of(&user).len(), 2);
 }
 
 #[tokio::test]

@@ -258,7 +258,7 @@ fn ended(end: &End) -> Ended {
     match end {
         End::Failed(PassError::Request(_)) => Ended::Failed,
         End::Failed(PassError::OutOfOrder) => panic!("{end}"),
-        End::Failed(PassError::Superseded | PassError::NotLeading) | End::AwaitChange => Ended::Early,
+        End::Failed(PassError::Superseded | PassError::Outdated(_) | PassError::NotLeading) | End::AwaitChange => Ended::Early,
         End::Sleep(_) => unreachable!("a pass that sleeps has reported"),
     }
 }
@@ -284,7 +284,7 @@ fn real_found(found: &Found, ledger: &[Time]) -> pass::Found {
         Found::Observed { secret, memory } => Real::Observed(Ok(Box::new(real_observed(secret.as_ref(), memory, ledger)))),
         Found::NotObserved(problem) => Real::Observed(Err(request_error(*problem))),
         Found::Recalled(user) => Real::Recalled(user.as_ref().map(|user| Box::new(real_user(user, ledger)))),
-        Found::Turn => Real::Turn(true),
+        Found::Turn => Real::Turn(pass::TurnFound::Given),
         Found::Listed => Real::Listed(Ok(())),
         Found::Tried(tried) => Real::Tried(tried.map_err(request_error)),
         Found::UserChecked => Real::UserChecked(Ok(())),

@@ -143,6 +143,7 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         resource_version: secret.version.to_string(),
         certificate: Ok(certificate(ledger, secret.content.serial)),
         wrong_type: None,
+        held_by: None,
         complete: true,
         issuer: Some(ISSUER.into()),
         issuance: secret.content.claim.map(|claim| claim.to_string()),
@@ -184,6 +185,7 @@ fn real_memory(memory: &ObjectMemory, ledger: &[Time]) -> decide::ObjectMemory {
         repairs: Vec::new(),
         written_layout: None,
         owner_failure: None,
+        repair_failure: None,
     }
 }
 
@@ -227,6 +229,7 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
         renew_request_handled: status.renewal_handled.map(|renewal| renewal.to_string()),
         verified: status.verified.map(|(uid, version)| VerifiedSecret {
             keystore_password: None,
+            wrong_type: None,
             uid: uid.to_string(),
             resource_version: version.to_string(),
             issuer: AUTHORITY.to_owned(),
@@ -251,6 +254,8 @@ fn real_claim(claim: &Claim) -> Issuance {
 fn real_failure(failure: &Failure) -> CertificateFailure {
     CertificateFailure {
         count: i64::from(failure.count),
+        count_of_reason: None,
+        asked_by_issuer: false,
         reason: failure.reason.as_str().to_owned(),
         message: String::new(),
         last_time: KubernetesTime(at(failure.last_time)),

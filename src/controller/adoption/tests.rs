@@ -215,6 +215,7 @@ fn the_status_tells_that_a_secret_is_ours_by_any_uid_that_it_holds() {
             chain: None,
             chain_not_after: None,
             keystore_password: None,
+            wrong_type: None,
         });
         let retained_secret_uid = retained.map(ToOwned::to_owned);
         let status =

@@ -31,11 +31,8 @@ use crate::{
         IssuerSpec, IssuerStatus, ObjectKey, READY, Reason, SecretLocation, condition, names::CONTROLLER, set_condition,
         set_stalled,
     },
-    decide::{
-        new_warnings,
-        pass::{PassError, RequestError},
-        refused_credentials,
-    },
+    decide::{new_warnings, pass::RequestError, refused_credentials},
+    failures,
     kubernetes::{chain, request},
     status::{report_unreadable, status_patch},
     triggers::Waiting,
@@ -100,27 +97,49 @@ pub(crate) async fn run<K: IssuerObject>(controller: Controller<Received<K>>, co
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the signature is kube's")]
-fn after_error<K: IssuerObject>(issuer: Arc<Received<K>>, error: &ReconcileError, _: Arc<Context>) -> Action {
-    if !matches!(error, ReconcileError::Pass(PassError::Superseded)) {
-        warn!(issuer = issuer.name_any(), error = chain(error), "an issuer could not be loaded and is tried again");
-    }
-    Action::requeue(Duration::from_secs(5))
+fn after_error<K: IssuerObject>(issuer: Arc<Received<K>>, error: &ReconcileError, context: Arc<Context>) -> Action {
+    failures::repeat(&context, &Waiting::Issuer(key_of(&**issuer)), &**issuer, error)
+}
+
+fn key_of<K: IssuerObject>(issuer: &K) -> IssuerKey {
+    IssuerKey { kind: K::KIND, namespace: issuer.namespace().unwrap_or_default(), name: issuer.name_any() }
 }
 
 async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let key = IssuerKey { kind: K::KIND, namespace: issuer.namespace().unwrap_or_default(), name: issuer.name_any() };
-    if let Some(unreadable) = issuer.unreadable_object() {
-        let fault = IssuerFault::new(Reason::ObjectUnreadable, unreadable.to_string());
+    let key = key_of(&**issuer);
+    let who = Waiting::Issuer(key.clone());
+    let ended = Box::pin(look_at(Arc::clone(&issuer), key.clone(), &context)).await;
+    let ended = failures::note(&context, &who, &**issuer, ended).await;
+    if let Err(error) = &ended
+        && context.failures.are_told(&who)
+        && context.issuers.get(&key).is_none()
+    {
+        // Without this its certificates would say nothing.
+        let fault = IssuerFault::new(Reason::ReconcileFailing, format!("could not be loaded: {}", chain(error)));
         if context.issuers.set(key.clone(), Err(fault)) {
             wake_users(&context, &key);
         }
-        report_unreadable(&context, &Waiting::Issuer(key), &issuer).await;
+    }
+    ended
+}
+
+async fn look_at<K: IssuerObject>(
+    issuer: Arc<Received<K>>,
+    key: IssuerKey,
+    context: &Context,
+) -> Result<Action, ReconcileError> {
+    if let Some(unreadable) = issuer.unreadable_object() {
+        let fault = IssuerFault::new(Reason::ObjectUnreadable, unreadable.to_string());
+        if context.issuers.set(key.clone(), Err(fault)) {
+            wake_users(context, &key);
+        }
+        report_unreadable(context, &Waiting::Issuer(key), &issuer).await;
         return Ok(Action::await_change());
     }
     // An issuer that was loaded with an earlier spec must not stay in use while the Secret of this spec cannot be read.
     let spec = spec_version(&**issuer);
     context.issuers.forget_unless(&key, |known| known.facts.version.starts_with(&spec));
-    let Some(loaded) = find(&**issuer, &key, &context).await? else {
+    let Some(loaded) = find(&**issuer, &key, context).await? else {
         // The watch of the Secret has shown nothing yet. It wakes us when it has.
         return Ok(Action::await_change());
     };
@@ -129,14 +148,14 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
         if let Err(fault) = &loaded {
             fault.log_detail(&key.namespace, &key.name);
         }
-        wake_users(&context, &key);
+        wake_users(context, &key);
     }
     // The issuer is set before this wait, because certificates wait for it. What they have met with its credentials is known only
     // once all of them are in the cache.
     context.lists.filled().await;
-    let ready = ready(&loaded, &key, &context);
+    let ready = ready(&loaded, &key, context);
     let is_refused = ready.1.is_about_credentials();
-    report(&issuer, &context, ready).await?;
+    report(&issuer, context, ready).await?;
     Ok(if is_refused { Action::requeue(REFUSED_LOOK) } else { next })
 }
 
@@ -331,6 +350,7 @@ fn forget_watches(context: &Context, key: &IssuerKey) {
 fn forget(context: &Context, key: &IssuerKey) {
     forget_watches(context, key);
     context.memory.forget_unreadable(&Waiting::Issuer(key.clone()));
+    context.failures.end(&Waiting::Issuer(key.clone()));
     context.issuers.remove(key);
     wake_users(context, key);
 }

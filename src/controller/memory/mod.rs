@@ -119,12 +119,6 @@ impl Memory {
         kept.map(|(name, kept)| (name.clone(), kept.content.pair.facts().serial_number.clone())).collect()
     }
 
-    /// Counts a pass that failed for reasons of the API server; the number of failures in a row.
-    #[must_use]
-    pub fn count_failure(&self, name: &ObjectKey, uid: &str) -> u32 {
-        self.lock().of(name, uid).memory.count_failure()
-    }
-
     /// The object is gone.
     pub fn forget(&self, name: &ObjectKey) {
         self.lock().objects.remove(name);

@@ -72,13 +72,6 @@ fn a_certificate_without_its_key_is_not_unsaved() {
 }
 
 #[test]
-fn failures_are_counted_for_one_object() {
-    let memory = Memory::default();
-    assert_eq!([memory.count_failure(&orders(), "uid-1"), memory.count_failure(&orders(), "uid-1")], [1, 2]);
-    assert_eq!(memory.count_failure(&orders(), "uid-2"), 1);
-}
-
-#[test]
 fn a_list_is_known_for_an_hour_or_until_an_answer_is_lost() {
     let at = |second| Timestamp::from_second(second).unwrap();
     let (users, user) = (DatabaseUsers::default(), UserKey { issuer: "atlas/1".into(), username: "orders".into() });

@@ -135,6 +135,12 @@ impl Turns {
         None
     }
 
+    /// Until when Atlas asked for nothing to be sent, for people.
+    #[must_use]
+    pub fn paused_until(&self, key: &LimitKey) -> Option<Timestamp> {
+        self.0.atlas.limits().paused_until(key, Instant::now())
+    }
+
     /// Removes `who`, which needs no turn any more.
     pub fn forget(&self, who: &ObjectKey) {
         let mut queues = self.0.lock();

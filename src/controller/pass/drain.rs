@@ -8,7 +8,7 @@ use tracing::{error, info, warn};
 use super::{Ended, run, workable};
 use crate::{
     Context, Received, ReconcileError,
-    api::{DatabaseUserCertificate, ObjectKey, Reason},
+    api::{DatabaseUserCertificate, ObjectKey},
     decide::{
         Decision,
         pass::{End, Purpose},
@@ -62,7 +62,7 @@ async fn save(context: &Context, name: &ObjectKey) -> Result<(), ReconcileError>
     let (namespace, name) = (&name.namespace, &name.name);
     match (end, pass.decision()) {
         (End::Failed(error), _) => return Err(error.into()),
-        (_, Decision::Block { reason: Reason::SecretNotOwned, message }) if is_kept => {
+        (_, Decision::Block { message, .. }) if is_kept => {
             warn!(namespace, name, message, "not saved yet");
         }
         (End::AwaitChange, decision) if !is_kept && *decision != Decision::Await => {

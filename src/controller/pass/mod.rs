@@ -9,13 +9,11 @@ mod report;
 use std::{sync::Arc, time::Duration};
 
 use kube::{ResourceExt, runtime::controller::Action};
-use tracing::{debug, warn};
+use tracing::debug;
 
 pub(super) use self::drain::drain;
 use self::perform::Performer;
-use super::{
-    Context, Received, ReconcileError, issuers::controller::tell_issuer, kubernetes::chain, rollout, triggers::Waiting,
-};
+use super::{Context, Received, ReconcileError, failures, issuers::controller::tell_issuer, rollout, triggers::Waiting};
 use crate::{
     api::{DatabaseUserCertificate, ObjectKey},
     decide::pass::{End, Found, Next, Pass, PassError, Purpose, Step},
@@ -26,41 +24,39 @@ use crate::{
 /// The longest time for one pass. It is longer than all the time limits inside it, so that it cuts nothing off that may mint.
 const PASS_LIMIT: Duration = Duration::from_mins(12);
 
-/// After a pass that ended early: the event that should repeat it may get lost.
-const LOST_EVENT: Duration = Duration::from_secs(5);
-
-/// The waits after failed passes grow from 1 s to 256 s: the exponent is the number of failures, at most this, less one.
-const MOST_FAILURES_COUNTED: u32 = 9;
-
 /// Reconciles one object.
 pub(super) async fn reconcile(
     object: Arc<Received<DatabaseUserCertificate>>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    if object.metadata.deletion_timestamp.is_some() {
-        // What becomes of the Secret is in its owner references by now: the garbage collector deletes it, or it is retained.
-        return Ok(Action::await_change());
-    }
+    let who = Waiting::Certificate(ObjectKey::of(&object));
+    let ended = Box::pin(look_at(Arc::clone(&object), &context)).await;
+    failures::note(&context, &who, &**object, ended).await
+}
+
+async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Context) -> Result<Action, ReconcileError> {
     context.lists.filled().await;
     // A process that was paused may see an old state.
     if !context.settings.leadership.may_act() {
         return Err(PassError::NotLeading.into());
     }
-    report_unreadable(&context, &Waiting::Certificate(ObjectKey::of(&object)), &object).await;
-    let Some(object) = workable(&context, Arc::unwrap_or_clone(object)) else { return Ok(Action::await_change()) };
-    tell_issuer(&context, &object);
+    report_unreadable(context, &Waiting::Certificate(ObjectKey::of(&object)), &object).await;
+    let Some(object) = workable(context, Arc::unwrap_or_clone(object)) else { return Ok(Action::await_change()) };
+    tell_issuer(context, &object);
     let started = std::time::Instant::now();
-    let run = Box::pin(run(&context, &object, Purpose::Certificate));
+    let run = Box::pin(run(context, &object, Purpose::Certificate));
     let ended = tokio::time::timeout(PASS_LIMIT, run).await;
     context.settings.metrics.reconciled(started.elapsed());
     let Ended { end, has_reported_status, .. } = ended.map_err(|_| ReconcileError::TooLong)?;
     let sleep = match end {
-        End::Sleep(duration) => Some(observe::until_echo(&context, &object, duration)),
+        End::Sleep(duration) => Some(observe::until_echo(context, &object, duration)),
         End::AwaitChange => None,
         End::Failed(error) => return Err(error.into()),
     };
     // The watch brings the status that the pass has written, and with it the next pass.
-    let next_look = if has_reported_status { None } else { rollout::follow(&context, &object).await? };
+    // Nor is a workload moved to a Secret that may go.
+    let is_done = has_reported_status || object.metadata.deletion_timestamp.is_some();
+    let next_look = if is_done { None } else { rollout::follow(context, &object).await? };
     Ok(sleep.into_iter().chain(next_look).min().map_or_else(Action::await_change, Action::requeue))
 }
 
@@ -110,19 +106,12 @@ fn workable(context: &Context, mut object: Received<DatabaseUserCertificate>) ->
     Some(object)
 }
 
-/// After a pass that failed (API server, time limit, fault of the program): again, after a delay that doubles. After one that only
-/// ended early: in 5 s.
+/// After a pass that failed: again, after a delay that grows.
 #[allow(clippy::needless_pass_by_value, reason = "the signature is kube's")]
 pub(super) fn after_error(
     object: Arc<Received<DatabaseUserCertificate>>,
     error: &ReconcileError,
     context: Arc<Context>,
 ) -> Action {
-    if matches!(error, ReconcileError::Pass(PassError::NotLeading | PassError::Superseded)) {
-        debug!(error = chain(error), "the pass ended early");
-        return Action::requeue(LOST_EVENT);
-    }
-    warn!(error = chain(error), "a pass failed and is repeated");
-    let failures = context.memory.count_failure(&ObjectKey::of(&object), &object.uid().unwrap_or_default());
-    Action::requeue(Duration::from_secs(1 << failures.min(MOST_FAILURES_COUNTED).saturating_sub(1)))
+    failures::repeat(&context, &Waiting::Certificate(ObjectKey::of(&object)), &**object, error)
 }

@@ -24,7 +24,7 @@ use crate::{
     certificate::SerialNumber,
     decide::{
         self, Desired, IssueError, ObjectMemory, Order, SecretState, SecretView,
-        pass::{Change, ClaimedObject, Found, Look, Now, Pass, RequestError, RequestErrorKind, Step, Write},
+        pass::{Change, ClaimedObject, Found, Look, Now, Pass, RequestError, RequestErrorKind, Step, TurnFound, Write},
     },
     issuer::MintPermit,
     issuers::LoadedIssuer,
@@ -142,11 +142,14 @@ impl<'a> Performer<'a> {
     }
 
     /// Whether it is this object's turn to ask Atlas. If not, it is woken when it is.
-    fn take_turn(&mut self, calls: u32, expiry: jiff::Timestamp) -> bool {
-        let Some(key) = self.issuer.as_ref().and_then(|loaded| loaded.issuer.limit_key()) else { return true };
+    fn take_turn(&mut self, calls: u32, expiry: jiff::Timestamp) -> TurnFound {
+        let Some(key) = self.issuer.as_ref().and_then(|loaded| loaded.issuer.limit_key()) else { return TurnFound::Given };
         let context = self.context;
         self.turn = context.settings.turns.ask(&key, &self.name(), expiry, calls, &context.triggers);
-        self.turn.is_some()
+        match self.turn {
+            Some(_) => TurnFound::Given,
+            None => TurnFound::Queued { paused_until: context.settings.turns.paused_until(&key) },
+        }
     }
 
     /// Asks for the list, and remembers it. Without the role for it, what the cluster knows must do.

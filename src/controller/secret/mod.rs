@@ -11,4 +11,7 @@ pub use self::{
     read::{ReadSecret, ca_certificate, chain_digest, read, recall, sha256},
     write::{Additions, NamedPassword, PreviousPair, SecretContent, placeholder, placeholder_patch},
 };
-pub(super) use self::{read::first_pair, write::labels};
+pub(super) use self::{
+    read::{first_pair, held_by},
+    write::labels,
+};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::api::ObjectMeta;
 use rustls::pki_types::CertificateDer;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{
-        DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerIdentity, VerifiedSecret,
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, IssuerIdentity, Reason, VerifiedSecret, condition,
         names::{
             CA_CERTIFICATE, CA_DIGEST_ANNOTATION, CERTIFICATE_UID_LABEL, CONTROLLER, ISSUANCE_ANNOTATION,
             ISSUE_REASON_ANNOTATION, ISSUER_ANNOTATION, KEYSTORE_PASSWORD, KEYSTORE_SERIAL_NUMBER_ANNOTATION,
@@ -232,6 +232,11 @@ pub fn recall(
     if has_chain && (verified.chain.is_none() || verified.chain_not_after.is_none()) {
         return None;
     }
+    // Earlier versions did not note it, so the Secret is read.
+    let is_told = |told: &Condition| told.reason == Reason::SecretTypeWrong.as_str();
+    if verified.wrong_type.is_none() && condition(&status.conditions, ISSUING).is_some_and(is_told) {
+        return None;
+    }
     let facts = CertificateFacts {
         serial_number: status.serial_number.clone()?.into(),
         subject: Subject::parse(status.subject.as_deref()?).ok()?,
@@ -245,7 +250,7 @@ pub fn recall(
     let chain = ChainView { digest: None, fault: None, not_after };
     let mut view = view_of(metadata, Ok(facts));
     view.keystore.password.clone_from(&verified.keystore_password);
-    Some(SecretView { complete, chain, ..view })
+    Some(SecretView { complete, chain, wrong_type: verified.wrong_type.clone(), ..view })
 }
 
 pub(super) fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>) -> SecretView {
@@ -274,6 +279,7 @@ pub(super) fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFact
         spoilt: None,
         deletion_policy: applied_policy(metadata),
         owners: other_owners(metadata),
+        held_by: held_by(metadata),
     }
 }
 
@@ -281,6 +287,12 @@ pub(super) fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFact
 fn written(metadata: &ObjectMeta) -> Option<Timestamp> {
     let ours = metadata.managed_fields.iter().flatten().filter(|entry| entry.manager.as_deref() == Some(CONTROLLER));
     ours.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).max()
+}
+
+/// The finalizers of a Secret that is being deleted.
+pub fn held_by(metadata: &ObjectMeta) -> Option<String> {
+    metadata.deletion_timestamp.as_ref()?;
+    Some(metadata.finalizers.clone().unwrap_or_default().join(", "))
 }
 
 fn has_own_metadata(object: &DatabaseUserCertificate, metadata: &ObjectMeta, facts: &CertificateFacts) -> bool {

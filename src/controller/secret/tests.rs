@@ -10,8 +10,9 @@ use serde_json::json;
 use super::*;
 use crate::{
     api::{
-        DatabaseUserCertificate, DatabaseUserCertificateStatus, VerifiedSecret,
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, Reason, VerifiedSecret,
         names::{CA_CERTIFICATE, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY},
+        set_condition,
     },
     certificate::CertificatePair,
     decide::SecretView,
@@ -130,6 +131,25 @@ fn what_ends_first_above_the_certificate_is_known_after_a_restart_too() {
     assert_eq!(recall(&object(), &written.secret.metadata, &not_looked_at), None);
 }
 
+#[test]
+fn a_wrong_type_is_known_after_a_restart_too() {
+    let mut secret = written("ca/1", true).secret;
+    secret.type_ = Some("Opaque".to_owned());
+    let view = seen(&secret).view;
+    let status = |wrong_type: Option<&str>| {
+        let status = status_of(&view, Some("digest"));
+        let wrong_type = wrong_type.map(ToOwned::to_owned);
+        let verified = status.verified.map(|verified| VerifiedSecret { wrong_type, ..verified });
+        DatabaseUserCertificateStatus { verified, ..status }
+    };
+    let recalled = recall(&object(), &secret.metadata, &status(Some("Opaque"))).unwrap();
+    assert_eq!(recalled.wrong_type.as_deref(), Some("Opaque"));
+    let mut of_before = status(None);
+    assert_eq!(recall(&object(), &secret.metadata, &of_before).unwrap().wrong_type, None);
+    set_condition(&mut of_before.conditions, ISSUING, false, Reason::SecretTypeWrong, "", Some(1), Timestamp::UNIX_EPOCH);
+    assert_eq!(recall(&object(), &secret.metadata, &of_before), None, "a version that did not note it told of it");
+}
+
 #[rstest::rstest]
 #[case(&[2031, 2035])]
 #[case(&[2035, 2031])]
@@ -192,6 +212,7 @@ fn status_of(view: &SecretView, chain: Option<&str>) -> DatabaseUserCertificateS
             chain: chain.map(ToOwned::to_owned),
             chain_not_after: view.chain.not_after.map(Time),
             keystore_password: None,
+            wrong_type: None,
         }),
         ..DatabaseUserCertificateStatus::default()
     }

@@ -13,7 +13,7 @@
 //! # Errors
 //!
 //! - A missing permission and a kind that is not served are shown as such. After any other error the watch goes on, and what was
-//!   seen last stands.
+//!   seen last stands. If nothing was seen yet, the third such error in a row is shown, so that whoever waits does not wait in silence.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,13 +23,18 @@ use std::{
 use futures::StreamExt;
 use kube::{Api, Client, Resource, runtime::watcher};
 use tokio::task::AbortHandle;
+use tracing::warn;
 
 use super::relists::Relists;
 use crate::{
     FromMetadata, Received,
     api::NamespacedName,
+    kubernetes::chain,
     triggers::{Triggers, Waiting},
 };
+
+/// So many errors in a row are shown where nothing was seen yet. The watch repeats its list after 0.8 s first, and after more each time.
+const SHOWN_ERRORS: u32 = 3;
 
 /// What a watch of one object has shown.
 #[derive(Clone)]
@@ -42,7 +47,7 @@ pub(crate) enum Presence<K> {
     NotServed,
     /// It exists.
     Present(Arc<Received<K>>),
-    /// The API server refuses to show it.
+    /// The API server does not show it.
     Denied(String),
 }
 
@@ -136,8 +141,14 @@ where
         let (entries, triggers) = (Arc::clone(&self.entries), Arc::clone(&self.triggers));
         let mut events = self.relists.watch(api, config).boxed();
         tokio::spawn(async move {
-            let mut listed = None;
+            let (mut listed, mut failures) = (None, 0_u32);
             while let Some(event) = events.next().await {
+                match &event {
+                    Err(_) => failures = failures.saturating_add(1),
+                    // Each list begins with it, also one that fails then.
+                    Ok(watcher::Event::Init) => {}
+                    Ok(_) => failures = 0,
+                }
                 let presence = match event {
                     Ok(watcher::Event::Init) => {
                         listed = None;
@@ -150,10 +161,15 @@ where
                     Ok(watcher::Event::InitDone) => listed.take().map_or(Presence::Absent, present),
                     Ok(watcher::Event::Apply(found)) => present(found),
                     Ok(watcher::Event::Delete(_)) => Presence::Absent,
-                    Err(error) => match refusal(&error) {
-                        Some(refusal) => refusal,
-                        None => continue,
-                    },
+                    Err(error) => {
+                        warn!(%name, failures, error = chain(&error), "the watch of a single object failed and goes on");
+                        let is_unknown = || matches!(lock(&entries).presence(&name), Presence::Unknown);
+                        match refusal(&error) {
+                            Some(refusal) => refusal,
+                            None if failures >= SHOWN_ERRORS && is_unknown() => Presence::Denied(chain(&error)),
+                            None => continue,
+                        }
+                    }
                 };
                 for who in lock(&entries).update(&name, presence) {
                     triggers.wake(&who);

@@ -3,10 +3,11 @@
 //! # Guarantees
 //!
 //! - An event that was missed for any reason is made up for within an hour.
+//! - Each failure of a watch is counted, whatever the answer was. The watch goes on by itself, less and less often.
 
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use jiff::SignedDuration;
 use kube::{
     Api,
@@ -14,20 +15,28 @@ use kube::{
 };
 use tokio::sync::watch;
 
-use crate::runtime::{Clock, periods};
+use crate::runtime::{Clock, Metrics, periods};
 use crate::{FromMetadata, Received};
 
 /// How often all watches begin anew.
 const PERIOD: SignedDuration = SignedDuration::from_hours(1);
 
 /// The signal to all watches to begin anew.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Relists(Arc<watch::Sender<u64>>);
+#[derive(Clone)]
+pub(crate) struct Relists {
+    signal: Arc<watch::Sender<u64>>,
+    metrics: Arc<Metrics>,
+}
 
 impl Relists {
+    /// No watches yet. Their failures are counted here.
+    pub(crate) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { signal: Arc::default(), metrics }
+    }
+
     /// Gives the signal every hour of this clock, for ever.
     pub(crate) async fn run(&self, clock: Clock) {
-        periods(clock, PERIOD).for_each(async |()| self.0.send_modify(|count| *count += 1)).await;
+        periods(clock, PERIOD).for_each(async |()| self.signal.send_modify(|count| *count += 1)).await;
     }
 
     /// A watch that begins anew at the signal, and by itself after errors.
@@ -40,13 +49,15 @@ impl Relists {
         K: FromMetadata + Clone + Send + 'static,
     {
         let begin = move || watcher(api.clone(), config.clone()).default_backoff().boxed();
-        stream::unfold((begin(), self.0.subscribe(), begin), |(mut events, mut told, begin)| async move {
+        let metrics = Arc::clone(&self.metrics);
+        let events = stream::unfold((begin(), self.signal.subscribe(), begin), |(mut events, mut told, begin)| async move {
             loop {
                 tokio::select! {
                     event = events.next() => return event.map(|event| (event, (events, told, begin))),
                     Ok(()) = told.changed() => events = begin(),
                 }
             }
-        })
+        });
+        events.inspect_err(move |_| metrics.watch_failed())
     }
 }

@@ -102,6 +102,9 @@ pub struct Issuance {
 pub struct CertificateFailure {
     /// The number of failures in a row.
     pub count: i64,
+    /// How many of them, counted from the last one back, had its reason.
+    #[serde(default)]
+    pub count_of_reason: Option<i64>,
     /// The reason of the last failure.
     pub reason: String,
     /// What happened and what to change.
@@ -111,6 +114,9 @@ pub struct CertificateFailure {
     /// No attempt is made before this time. For most reasons a change of what the attempt depends on ends the wait early
     /// (see `inputs`).
     pub next_attempt: Time,
+    /// Whether the issuer asked for this wait (`Retry-After`). Then only another database user ends it early.
+    #[serde(default)]
+    pub asked_by_issuer: bool,
     /// Digest of what the attempt depended on: the spec, the issuer, its credentials and the renewal request. It is empty
     /// if the operator stopped between the request and the write of the Secret.
     pub inputs: String,
@@ -192,4 +198,7 @@ pub struct VerifiedSecret {
     /// The UID and resourceVersion of the Secret with the password with which the keystore was verified, if one is named.
     #[serde(default)]
     pub keystore_password: Option<String>,
+    /// The Secret's type, where it is not `kubernetes.io/tls`.
+    #[serde(default)]
+    pub wrong_type: Option<String>,
 }

@@ -158,6 +158,12 @@ reasons! {
     TooManyIssues, Warning, Time;
     /// The Secret was put right several times in a short while: something keeps changing it; the message names what.
     SecretContested, Warning, Time;
+    /// Requests to the API server about this object have failed for some time, so its status may be out of date; the Event names the request and who refused it.
+    ReconcileFailing, Warning, Time;
+    /// The Secret is being deleted, and a finalizer holds it: nothing is written into it, and a new one is made when it is gone.
+    SecretBeingDeleted, Warning, Time;
+    /// The object is being deleted, and a finalizer holds it: its status goes on telling what is there, and nothing is issued, written or repaired for it.
+    ObjectBeingDeleted, Normal, Time;
     /// The object was deleted, and its Secret with it, while running pods used the Secret; the Event names some of them.
     SecretInUse, Warning, Person;
 

@@ -30,7 +30,10 @@ pub enum Decision {
         cause: Reason,
     },
     /// A certificate is needed, and other certificates of the Atlas project go first. The queue wakes the object when its turn comes.
-    Queue,
+    Queue {
+        /// Until when nobody is served, where Atlas asked for a pause of more than a minute.
+        paused_until: Option<Timestamp>,
+    },
     /// A certificate is issued.
     Issue {
         /// The certificate.
@@ -80,7 +83,7 @@ impl Decision {
             Self::Keep { .. } => "keep",
             Self::Repair { .. } => "repair",
             Self::LookUpUser { .. } => "look up the user",
-            Self::Queue => "queue",
+            Self::Queue { .. } => "queue",
             Self::Issue { cause, .. } => cause.as_str(),
             Self::Adopt => "adopt",
             Self::ApplyDeletionPolicy => "apply the deletion policy",

@@ -9,12 +9,12 @@ use super::{
     compromised::is_forced,
     user::over_budget,
 };
-use crate::api::{Reason, names::RENEW_REQUESTED_ANNOTATION};
+use crate::api::{CertificateFailure, Reason, names::RENEW_REQUESTED_ANNOTATION};
 
 /// The most certificates for one object in an hour.
 const ISSUES: Brake = Brake { allowed: 5, window: SignedDuration::from_hours(1) };
 
-/// After this many failures an unusable answer is no chance.
+/// So many unusable answers in a row are no chance.
 const UNUSABLE_ANSWERS: i64 = 3;
 
 /// The most repairs of one Secret in ten minutes.
@@ -27,6 +27,14 @@ pub(super) fn contested(view: Option<&SecretView>, observed: &Observed, now: Tim
         until,
         reason: Reason::SecretContested,
         message: format!("the Secret was put right {recent} times within ten minutes: {}", who_changes(view)),
+    })
+}
+
+/// Why the Secret is not repaired now: something keeps undoing that, or the last attempt was refused.
+pub(super) fn repair_held(view: &SecretView, observed: &Observed, now: Timestamp) -> Option<Decision> {
+    contested(Some(view), observed, now).or_else(|| {
+        let failure = observed.memory.repair_failure.as_ref().filter(|failure| failure.holds(now))?;
+        Some(Decision::Wait { until: failure.until, reason: failure.reason, message: failure.message.clone() })
     })
 }
 
@@ -83,8 +91,19 @@ pub(super) fn write_was_refused(observed: &Observed, now: Timestamp) -> Option<D
 }
 
 fn is_for_refused_write(decision: &Decision) -> bool {
-    let Decision::Wait { reason, .. } = decision else { return false };
+    matches!(decision, Decision::Wait { reason, .. } if is_refused_write(*reason))
+}
+
+/// Whether this is how a write of the Secret fails.
+pub(super) const fn is_refused_write(reason: Reason) -> bool {
     matches!(reason, Reason::SecretNotWritable | Reason::SecretWriteFailed | Reason::NamespaceTerminating)
+}
+
+/// Whether the status holds a failure whose wait is not over, and which is not about a write of the Secret. The failure of a repair must not
+/// take its place: a request for a certificate would follow too early.
+pub(super) fn waits_for_issuer(failure: Option<&CertificateFailure>, now: Timestamp) -> bool {
+    let is_other = |failure: &CertificateFailure| !Reason::from_name(&failure.reason).is_some_and(is_refused_write);
+    failure.is_some_and(|failure| is_waited_for(failure, now) && is_other(failure))
 }
 
 fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, now: Timestamp) -> Option<Decision> {
@@ -92,16 +111,17 @@ fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, n
     let reason = Reason::from_name(&failure.reason);
     let (inputs, before) = (Inputs::new(desired, issuer), Inputs::of(failure));
     let depends_on_the_same = before.as_ref() == Some(&inputs);
-    if reason == Some(Reason::AtlasAnswerUnusable) && failure.count >= UNUSABLE_ANSWERS && depends_on_the_same {
+    let count = failure.count_of_reason.unwrap_or(failure.count);
+    if reason == Some(Reason::AtlasAnswerUnusable) && count >= UNUSABLE_ANSWERS && depends_on_the_same {
         let message = format!(
-            "{}; this happened {} times, so no more is asked for until the spec, the issuer or its credentials change, or the annotation {RENEW_REQUESTED_ANNOTATION}",
-            failure.message, failure.count
+            "{}; this happened {count} times, so no more is asked for until the spec, the issuer or its credentials change, or the annotation {RENEW_REQUESTED_ANNOTATION}",
+            failure.message
         );
         return Some(Decision::block(Reason::AtlasAnswerUnusable, message));
     }
     // If it is not known what a failure depended on, it counts as this user's.
     let is_of_this_user = before.is_none_or(|before| before.is_same_user(&inputs));
-    let waits = depends_on_the_same || waits_in_any_case(reason) && is_of_this_user;
+    let waits = depends_on_the_same || (failure.asked_by_issuer || waits_in_any_case(reason)) && is_of_this_user;
     if !is_waited_for(failure, now) || !waits {
         return None;
     }

@@ -19,7 +19,8 @@ pub struct ObjectMemory {
     pub unsaved: Option<UnsavedCertificate>,
     /// How the request under a claim failed, until the status says so.
     pub failed_request: Option<FailedRequest>,
-    /// How many passes in a row failed for reasons of the API server.
+    /// How many writes in a row failed, of those that no status counts: of a certificate in memory, of the Secret's controller, and any that
+    /// got no answer.
     pub failures: u32,
     /// The times of the last repairs, changes of the Secret's controller included that no change of the spec asked for.
     pub repairs: Vec<Timestamp>,
@@ -28,6 +29,8 @@ pub struct ObjectMemory {
     /// How the last attempt to change the Secret's controller failed. It is not in the status, where it could take the place of a
     /// failure that a request for a certificate has to wait for.
     pub owner_failure: Option<SaveFailure>,
+    /// How the last repair of the Secret failed, if the status has a failure that another wait depends on.
+    pub repair_failure: Option<SaveFailure>,
 }
 
 /// A certificate that is in memory alone.
@@ -43,7 +46,7 @@ pub struct UnsavedCertificate {
     pub failure: Option<SaveFailure>,
 }
 
-/// A failed attempt to write a certificate that is in memory alone, or the Secret's controller.
+/// A failed attempt to write a certificate that is in memory alone, the Secret's controller, or a repair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaveFailure {
     /// When it is tried again.
@@ -79,7 +82,7 @@ impl ObjectMemory {
         self.repairs.drain(..surplus);
     }
 
-    /// Counts a pass that failed for reasons of the API server.
+    /// Counts a write that failed. Returns the number of those in a row.
     pub fn count_failure(&mut self) -> u32 {
         self.failures = self.failures.saturating_add(1);
         self.failures

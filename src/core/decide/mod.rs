@@ -28,7 +28,7 @@ mod warnings;
 
 pub use allow::{Allow, AllowError};
 pub(crate) use backoff::doubled;
-pub use backoff::next_attempt;
+pub use backoff::{next_attempt, pass_repeated_after};
 pub use credentials::refused_credentials;
 pub use decision::Decision;
 pub use desired::{Desired, InvalidSpec, Order, RenewBefore, parse_duration};

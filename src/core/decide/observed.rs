@@ -54,6 +54,8 @@ pub struct SecretView {
     pub deletion_policy: Option<DeletionPolicy>,
     /// Its owner references besides a controller's.
     pub owners: Vec<OwnerReference>,
+    /// The finalizers that hold the Secret, if it is being deleted.
+    pub held_by: Option<String>,
 }
 
 /// What stands above a certificate in its Secret.

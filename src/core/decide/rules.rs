@@ -6,7 +6,7 @@ use super::{
     Decision, Desired, Inputs, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView, UnsavedCertificate,
     compromised::is_compromised,
     desired::{is_renewal_requested, username, wanted_subject},
-    hold::{after_refused_write, contested, hold, write_was_refused},
+    hold::{after_refused_write, contested, hold, repair_held, write_was_refused},
     renewal_time,
 };
 use crate::{
@@ -29,6 +29,11 @@ use crate::{
 ///   the content, and without them the next deletion of the object could delete a Secret that was to stay.
 #[must_use]
 pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> Decision {
+    if object.metadata.deletion_timestamp.is_some() {
+        let held_by = object.metadata.finalizers.clone().unwrap_or_default().join(", ");
+        let message = format!("the object is being deleted, held by {held_by}: nothing is issued or written for it any more");
+        return Decision::block(Reason::ObjectBeingDeleted, message);
+    }
     if let Some(message) = not_owned(object, &observed.secret) {
         return match &observed.secret {
             SecretState::Abandoned(found) if found.fault.is_none() && (found.is_retained || asks_to_adopt(object)) => {
@@ -38,6 +43,9 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
         };
     }
     if let Some(unsaved) = observed.memory.unsaved.as_ref().filter(|unsaved| !is_superseded(object, observed, unsaved, now)) {
+        if let Some(going) = secret_going(object, observed) {
+            return going;
+        }
         let saved = save(unsaved, now);
         let applied = if saved == Decision::Save { None } else { deletion_policy(object, observed, now) };
         return applied.unwrap_or(saved);
@@ -54,6 +62,9 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
     }
     if has_unanswered_claim(observed) {
         return Decision::CountLostClaim;
+    }
+    if let Some(going) = secret_going(object, observed) {
+        return going;
     }
     let issuer = match &observed.issuer {
         IssuerState::Unknown => return Decision::Await,
@@ -73,6 +84,16 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
     }
 }
 
+/// Why nothing is written into a Secret that is being deleted: it would go with the Secret. The watch tells when it is gone.
+fn secret_going(object: &DatabaseUserCertificate, observed: &Observed) -> Option<Decision> {
+    let held_by = observed.secret.ours()?.held_by.as_ref()?;
+    let name = object.secret_name();
+    let message = format!(
+        "the Secret {name} is being deleted, held by {held_by}: nothing is written into it, and a new one is made when it is gone"
+    );
+    Some(Decision::block(Reason::SecretBeingDeleted, message))
+}
+
 /// What the object asks for, if the issuer may be used for it.
 fn wanted(object: &DatabaseUserCertificate, issuer: &IssuerFacts, observed: &Observed) -> Result<Desired, (Reason, String)> {
     let not_allowed = |message| (Reason::IssuerNotAllowed, message);
@@ -89,12 +110,13 @@ fn wanted(object: &DatabaseUserCertificate, issuer: &IssuerFacts, observed: &Obs
 /// Repairs a damaged Secret from its own content while no new certificate can be had; otherwise returns `decision`.
 fn repaired_first(object: &DatabaseUserCertificate, decision: Decision, observed: &Observed, now: Timestamp) -> Decision {
     let damaged = observed.secret.ours().filter(|view| {
-        view.certificate.is_ok()
+        view.held_by.is_none()
+            && view.certificate.is_ok()
             && !view.is_settled(object, &observed.status, now)
             && (view.spoilt.is_some() || view.issuer.is_some())
     });
     let Some(view) = damaged else { return decision };
-    contested(Some(view), observed, now)
+    repair_held(view, observed, now)
         .or_else(|| write_was_refused(observed, now))
         .unwrap_or(Decision::Repair { renewal_time: None })
 }
@@ -113,7 +135,7 @@ fn policy_held(object: &DatabaseUserCertificate, observed: &Observed, now: Times
 
 /// The Secret, if it does not follow `deletionPolicy`. Of an object that cannot be read, the policy is not known for certain.
 fn unapplied<'a>(object: &DatabaseUserCertificate, observed: &'a Observed) -> Option<&'a SecretView> {
-    let view = observed.secret.ours().filter(|_| observed.unreadable.is_none())?;
+    let view = observed.secret.ours().filter(|view| observed.unreadable.is_none() && view.held_by.is_none())?;
     (view.deletion_policy != Some(object.spec.deletion_policy)).then_some(view)
 }
 
@@ -190,7 +212,7 @@ fn decide_certificate(
             policy_held(object, observed, now)
                 .unwrap_or_else(|| Decision::Keep { renewal_time, wrong_type: view.wrong_type.clone() })
         }
-        Ok((view, renewal_time)) => contested(Some(view), observed, now)
+        Ok((view, renewal_time)) => repair_held(view, observed, now)
             .or_else(|| after_refused_write(&desired, issuer, observed, now))
             .unwrap_or(Decision::Repair { renewal_time: Some(renewal_time) }),
         Err(cause) => match hold(&desired, issuer, observed, cause, now) {

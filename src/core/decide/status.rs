@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry, SecretState, SecretView,
+    Decision, Inputs, IssueError, Minted, Observed, Retry, SecretState, SecretView,
     backoff::is_waited_for,
     compromised::compromised_notes,
     desired, next_attempt,
@@ -44,9 +44,12 @@ pub fn next_status(
     let mut status = observed.status.clone();
     status.observed_generation = object.metadata.generation;
     status.secret_name = Some(object.secret_name());
-    record_certificate(&mut status, observed, now);
+    // Of an object that is being deleted the rest of the status tells later what went with it.
+    if object.metadata.deletion_timestamp.is_none() {
+        record_certificate(&mut status, observed, now);
+        status.retained_secret_uid = retained_secret_uid(object, observed);
+    }
     status.binding = binding(object, observed);
-    status.retained_secret_uid = retained_secret_uid(object, observed);
     drop_expired(&mut status, now);
     if *decision == Decision::Suspend {
         status.renewal_time = None;
@@ -116,34 +119,34 @@ pub fn claimed(
 }
 
 /// Records a failed attempt to issue or to write: when the next is due, and whether a certificate may exist. `cause` is why it was
-/// needed.
+/// needed. `inputs` is what the attempt depended on; `None` where there is no issuer, or where the spec does not fit it.
 pub fn record_failure(
     status: &mut DatabaseUserCertificateStatus,
-    desired: &Desired,
-    issuer: &IssuerFacts,
+    inputs: Option<&Inputs>,
+    uid: &str,
     cause: Option<Reason>,
     error: &IssueError,
     now: Timestamp,
 ) {
-    let inputs = Inputs::new(desired, issuer);
-    let count = status
-        .failure
-        .as_ref()
-        // A lost claim has no inputs, so a failure after it continues its count.
-        .filter(|old| error.minted == Minted::Possibly || Inputs::of(old).is_none_or(|old| old == inputs))
-        .map_or(0, |old| old.count)
-        .saturating_add(1);
+    let has_same_inputs = |old: &CertificateFailure| Inputs::of(old).is_none_or(|old| inputs.is_none_or(|new| old == *new));
+    // A lost claim has no inputs, so a failure after it continues its count.
+    let old = status.failure.as_ref().filter(|old| error.minted == Minted::Possibly || has_same_inputs(old));
+    let count = old.map_or(0, |old| old.count).saturating_add(1);
+    let of_reason = old.filter(|old| old.reason == error.reason.as_str());
+    let count_of_reason = of_reason.map_or(0, |old| old.count_of_reason.unwrap_or(old.count)).saturating_add(1);
     status.issuance = None;
     if error.minted == Minted::Possibly {
         count_lost(status);
     }
     status.failure = Some(CertificateFailure {
         count,
+        count_of_reason: Some(count_of_reason),
         reason: error.reason.as_str().to_owned(),
         message: printable(&error.message, MESSAGE_CHARACTERS),
         last_time: Time(truncated_to_second(now)),
-        next_attempt: Time(next_attempt(error.retry, error.minted, count, &desired.uid, now)),
-        inputs: inputs.to_string(),
+        next_attempt: Time(next_attempt(error.retry, error.minted, count, uid, now)),
+        asked_by_issuer: matches!(error.retry, Retry::NotBefore(_)),
+        inputs: inputs.map(ToString::to_string).unwrap_or_default(),
         cause: cause.map(|cause| cause.as_str().to_owned()),
     });
 }
@@ -159,10 +162,12 @@ pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, 
     count_lost(status);
     status.failure = Some(CertificateFailure {
         count,
+        count_of_reason: Some(1),
         reason: Reason::AtlasAnswerLost.as_str().to_owned(),
         message,
         last_time: Time(truncated_to_second(now)),
         next_attempt: Time(next_attempt(Retry::Backoff, Minted::Possibly, count, uid, now)),
+        asked_by_issuer: false,
         inputs: String::new(),
         cause: Some(claim.reason),
     });
@@ -192,6 +197,7 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
         chain: found_good_for,
         chain_not_after: view.chain.not_after.map(Time),
         keystore_password: view.keystore.password.clone(),
+        wrong_type: view.wrong_type.clone(),
     });
     if certificate.is_none() {
         status.renewal_time = None;
@@ -271,8 +277,11 @@ fn set_conditions(
             let (reason, message) = in_service(certificate, chain, &compromised);
             set_condition(conditions, READY, true, reason, &message, generation, now);
         }
-        // Why there is no new certificate says more than why there is need of one.
-        Err(_) if matches!(decision, Decision::Wait { .. } | Decision::Block { .. } | Decision::Queue) => {
+        // Why there is no new certificate says more than why there is need of one, unless no new one is wanted.
+        Err(_)
+            if reason != Reason::ObjectBeingDeleted
+                && matches!(decision, Decision::Wait { .. } | Decision::Block { .. } | Decision::Queue { .. }) =>
+        {
             set_condition(conditions, READY, false, reason, &message, generation, now);
         }
         Err((reason, message)) => set_condition(conditions, READY, false, reason, &message, generation, now),
@@ -293,6 +302,7 @@ fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision
         Decision::Wait { reason, .. } | Decision::Block { reason, .. } => {
             Some(reason.severity() == Severity::Warning && !serves_as_it_is(object, observed, now))
         }
+        Decision::Queue { paused_until: Some(_) } => Some(!serves_as_it_is(object, observed, now)),
         Decision::Keep { .. }
         | Decision::Repair { .. }
         | Decision::Adopt
@@ -300,7 +310,7 @@ fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision
         | Decision::Suspend => Some(false),
         Decision::Issue { .. }
         | Decision::LookUpUser { .. }
-        | Decision::Queue
+        | Decision::Queue { paused_until: None }
         | Decision::Save
         | Decision::CountLostClaim
         | Decision::Await => None,
@@ -368,7 +378,14 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
         Decision::Issue { cause, .. } | Decision::LookUpUser { cause, .. } => {
             (true, *cause, "a certificate is being requested".to_owned())
         }
-        Decision::Queue => (
+        Decision::Queue { paused_until: Some(until) } => (
+            false,
+            Reason::AtlasRateLimited,
+            format!(
+                "Atlas asked this operator to ask nothing more about this project before {until}; certificates of the project that expire sooner go first then"
+            ),
+        ),
+        Decision::Queue { paused_until: None } => (
             true,
             Reason::AtlasQueued,
             "waiting for its turn: certificates of this Atlas project that expire sooner go first".to_owned(),
@@ -398,13 +415,14 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
         Decision::Keep { renewal_time, .. } => Some(*renewal_time),
         Decision::Repair { renewal_time } => *renewal_time,
         Decision::Wait { until, .. } => Some(*until),
+        // What was said of the pause is true no longer then.
+        Decision::Queue { paused_until } => *paused_until,
         Decision::Block { .. }
         | Decision::Await
         | Decision::Adopt
         | Decision::ApplyDeletionPolicy
         | Decision::Suspend
         | Decision::LookUpUser { .. }
-        | Decision::Queue
         | Decision::Issue { .. }
         | Decision::Save
         | Decision::CountLostClaim => None,

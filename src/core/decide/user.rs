@@ -275,6 +275,8 @@ mod tests {
     fn lost(count: i64, hours: i64) -> DatabaseUserCertificateStatus {
         let failure = CertificateFailure {
             count,
+            count_of_reason: None,
+            asked_by_issuer: false,
             reason: "AtlasAnswerLost".to_owned(),
             message: String::new(),
             last_time: Time(at(hours)),

@@ -162,7 +162,7 @@ impl AtlasClient {
         let key = settings.limit_key();
         if status == StatusCode::TOO_MANY_REQUESTS {
             let asked = retry_after(&headers, now).and_then(|asked| Duration::try_from(asked).ok());
-            self.limits.refused(&key, asked, Instant::now());
+            self.limits.refused(&key, asked, Instant::now(), now);
         } else if metered {
             self.limits.answered(&key, &headers, Instant::now());
         }

@@ -7,7 +7,7 @@ use reqwest::{
 };
 use serde::Deserialize;
 
-use super::Words;
+use super::{Words, limits::PAUSE_AFTER_REFUSAL};
 use crate::{
     IssueError, Minted, Retry,
     api::{Reason, printable},
@@ -171,7 +171,8 @@ impl Refusal<'_> {
         match reason {
             // Exactly at that time, because the queue of the project goes on at that time too.
             Reason::AtlasRateLimited => {
-                asked.map_or(Retry::Backoff, |asked| Retry::At(self.now.saturating_add(asked).unwrap_or(self.now)))
+                let wait = asked.or_else(|| PAUSE_AFTER_REFUSAL.try_into().ok()).unwrap_or_default();
+                Retry::At(self.now.saturating_add(wait).unwrap_or(self.now))
             }
             Reason::AtlasUnavailable | Reason::AtlasAnswerLost => asked.map_or(Retry::Backoff, Retry::NotBefore),
             // Users and projects are often created at the same moment as the certificate.

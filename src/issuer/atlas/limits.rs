@@ -16,7 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use reqwest::header::HeaderMap;
+
+use crate::api::truncated_to_second;
 
 /// The first guess of the time in which a whole bucket fills. Answers correct it.
 const GUESSED_FILL: Duration = Duration::from_mins(1);
@@ -25,7 +28,7 @@ const GUESSED_FILL: Duration = Duration::from_mins(1);
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// The wait after a 429 without `Retry-After`.
-const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
+pub(super) const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
 
 /// The endpoint and project that a limit is for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,9 +60,16 @@ impl Limits {
         self.lock().entry(key.clone()).or_default().answered(number("RateLimit-Limit"), number("RateLimit-Remaining"), now);
     }
 
-    /// Learns from a 429 and the wait that it asks for.
-    pub fn refused(&self, key: &LimitKey, retry_after: Option<Duration>, now: Instant) {
-        self.lock().entry(key.clone()).or_default().refused(retry_after, now);
+    /// Learns from a 429 and the wait that it asks for. `at` is the same moment by the wall clock.
+    pub fn refused(&self, key: &LimitKey, retry_after: Option<Duration>, now: Instant, at: Timestamp) {
+        self.lock().entry(key.clone()).or_default().refused(retry_after, now, at);
+    }
+
+    /// Until when nothing is sent after a 429, for people. It stays the same however often it is asked for.
+    #[must_use]
+    pub fn paused_until(&self, key: &LimitKey, now: Instant) -> Option<Timestamp> {
+        let limits = self.lock();
+        limits.get(key)?.pause.filter(|pause| pause.until > now).map(|pause| pause.wall)
     }
 }
 
@@ -70,7 +80,14 @@ struct Bucket {
     known: bool,
     /// The last level that an answer told. `None` until an answer has told one.
     level: Option<Level>,
-    blocked_until: Option<Instant>,
+    pause: Option<Pause>,
+}
+
+/// After a 429: until when nothing is sent, by both clocks.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    until: Instant,
+    wall: Timestamp,
 }
 
 #[derive(Debug)]
@@ -91,7 +108,7 @@ impl Level {
 
 impl Bucket {
     fn wait(&self, cost: u32, promised: u32, now: Instant) -> Duration {
-        let blocked = self.blocked_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        let blocked = self.pause.map_or(Duration::ZERO, |pause| pause.until.saturating_duration_since(now));
         if !self.known && promised > 0 {
             // One call is under way, and its answer will say how many may follow.
             return blocked.max(Duration::from_secs(1));
@@ -119,9 +136,10 @@ impl Bucket {
         self.level = Some(Level { size, left, at: now, pause });
     }
 
-    fn refused(&mut self, retry_after: Option<Duration>, now: Instant) {
+    fn refused(&mut self, retry_after: Option<Duration>, now: Instant, at: Timestamp) {
         self.known = true;
-        self.blocked_until = Some(now + retry_after.unwrap_or(PAUSE_AFTER_REFUSAL));
+        let wait = retry_after.unwrap_or(PAUSE_AFTER_REFUSAL);
+        self.pause = Some(Pause { until: now + wait, wall: truncated_to_second(at.saturating_add(wait).unwrap_or(at)) });
         if let Some(level) = &mut self.level {
             level.left = 0.0;
             level.at = now;
@@ -152,11 +170,23 @@ mod tests {
         let (mut bucket, now) = (Bucket::default(), Instant::now());
         bucket.answered(None, None, now);
         assert_eq!(bucket.wait(2, 100, now), Duration::ZERO);
-        bucket.refused(Some(SECOND * 7), now);
+        bucket.refused(Some(SECOND * 7), now, Timestamp::UNIX_EPOCH);
         assert_eq!(bucket.wait(1, 0, now + SECOND * 2), SECOND * 5);
         assert_eq!(bucket.wait(1, 0, now + SECOND * 7), Duration::ZERO);
-        bucket.refused(None, now);
+        bucket.refused(None, now, Timestamp::UNIX_EPOCH);
         assert_eq!(bucket.wait(1, 0, now), PAUSE_AFTER_REFUSAL);
+    }
+
+    #[test]
+    fn the_end_of_a_pause_is_told_while_it_lasts_and_stays_the_same() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        let key = LimitKey { endpoint: "http://localhost".to_owned(), project_id: "p".to_owned() };
+        assert_eq!(limits.paused_until(&key, now), None);
+        let at = "2026-11-24T00:00:00.7Z".parse().unwrap_or_default();
+        limits.refused(&key, Some(SECOND * 7), now, at);
+        let until = "2026-11-24T00:00:07Z".parse().ok();
+        assert_eq!([0, 3, 6].map(|second| limits.paused_until(&key, now + SECOND * second)), [until; 3]);
+        assert_eq!(limits.paused_until(&key, now + SECOND * 7), None);
     }
 
     #[test]
@@ -165,7 +195,7 @@ mod tests {
         bucket.answered(Some(60), Some(0), now);
         assert_eq!(bucket.wait(1, 0, now), SECOND);
         assert_eq!(bucket.wait(1, 0, now + SECOND), Duration::ZERO);
-        bucket.refused(None, now);
+        bucket.refused(None, now, Timestamp::UNIX_EPOCH);
         let later = now + PAUSE_AFTER_REFUSAL;
         bucket.answered(Some(60), Some(0), later);
         assert_eq!(bucket.wait(1, 0, later), SECOND.mul_f64(1.5), "it fills more slowly");

@@ -6,11 +6,14 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{CALLS, Change, End, Next, Now, Pass, PassError, Report, RequestError, State, Step, WatchByName};
 use crate::{
-    api::{Reason, truncated_to_second},
+    api::{DatabaseUserCertificateStatus, Reason},
     certificate::CertificateFacts,
     decide::{
-        Decision, Desired, IssueError, SaveFailure, SecretState, SecretView, decide, long_name_warning, new_warnings,
-        next_look, next_status, record_failure, record_lost_claim,
+        Decision, Desired, Inputs, IssueError, SaveFailure, SecretState, SecretView,
+        backoff::next_write,
+        decide,
+        hold::{is_refused_write, waits_for_issuer},
+        long_name_warning, new_warnings, next_look, next_status, record_failure, record_lost_claim,
     },
     layout,
 };
@@ -21,19 +24,16 @@ const LONGEST_SLEEP: Duration = Duration::from_hours(1);
 /// If something is due, the object is looked at again after this time at the latest.
 const SOON: Duration = Duration::from_secs(30);
 
-/// Waits for the API server double up to this many times: 512 seconds.
-const LONGEST_WAIT_DOUBLINGS: u32 = 9;
-
-/// The exponent of the wait if the issuer or the spec is unknown: 32 seconds.
-const DOUBLINGS_OF_UNKNOWN: u32 = 5;
+/// A pause of the whole project that lasts longer is told. After a shorter one the queue goes on soon.
+const LONG_PAUSE: SignedDuration = SignedDuration::from_mins(1);
 
 /// What the steps came to.
 #[derive(Clone, Debug)]
 pub(super) enum Outcome {
     /// There was nothing to do.
     Nothing,
-    /// Others go first.
-    Queued,
+    /// Others go first, or nobody before this time.
+    Queued(Option<Timestamp>),
     /// The Secret was written, for this reason: a cause of issue, `SecretRepaired`, `SecretUpdated`, `SecretAdopted` or
     /// `DeletionPolicyApplied`.
     Written(Box<SecretView>, Reason),
@@ -58,18 +58,16 @@ impl Pass {
         let mut changes: Vec<Change> = std::mem::take(&mut self.has_turn).then_some(Change::EndTurn).into_iter().collect();
         // Whoever met a 429 keeps the place in the queue.
         let keeps_place = matches!(self.decision, Decision::Wait { reason: Reason::AtlasRateLimited, .. });
-        if !matches!(outcome, Outcome::Queued) && !keeps_place {
+        if !matches!(outcome, Outcome::Queued(_)) && !keeps_place {
             changes.push(Change::LeaveQueue);
         }
-        let memory = &self.observed.memory;
-        let waits_to_write =
-            matches!(outcome, Outcome::Nothing) && (memory.unsaved.is_some() || memory.owner_failure.is_some());
-        let failures_end = !matches!(outcome, Outcome::NotSaved { .. } | Outcome::OwnerNotChanged { .. }) && !waits_to_write;
         let mut report = Report::default();
         match self.conclude(outcome, &mut report, &mut changes, now) {
             Ok(decision) => self.decision = decision,
             Err(error) => return Next { changes, step: Step::End(End::Failed(error)) },
         }
+        let memory = &self.observed.memory;
+        let failures_end = memory.unsaved.is_none() && memory.owner_failure.is_none() && memory.repair_failure.is_none();
         report.watch_by_name = self.watch_by_name();
         report.unaccounted.clone_from(&self.observed.status.unaccounted_certificates);
         report.is_suspended = self.object.spec.suspend;
@@ -95,18 +93,20 @@ impl Pass {
         Ok(match outcome {
             Outcome::Nothing if self.decision == Decision::CountLostClaim => self.count_lost_claim(report, changes, now)?,
             Outcome::Nothing => self.decision.clone(),
-            Outcome::Queued => Decision::Queue,
+            Outcome::Queued(paused_until) => {
+                Decision::Queue { paused_until: paused_until.filter(|until| until.duration_since(now.time) > LONG_PAUSE) }
+            }
             Outcome::Written(view, reason) => self.conclude_written(view, reason, report, now.time),
             Outcome::Failed(error) => self.conclude_failed(cause, error, report, changes, now.time),
             Outcome::NotSaved { reason, message } => {
-                let until = later(now.time, self.observed.memory.count_failure());
+                let until = self.later(now.time);
                 if let Some(unsaved) = &mut self.observed.memory.unsaved {
                     unsaved.failure = Some(SaveFailure { until, reason, message });
                 }
                 decide(&self.object, &self.observed, now.time)
             }
             Outcome::OwnerNotChanged { reason, message } => {
-                let until = later(now.time, self.observed.memory.count_failure());
+                let until = self.later(now.time);
                 self.observed.memory.owner_failure = Some(SaveFailure { until, reason, message });
                 decide(&self.object, &self.observed, now.time)
             }
@@ -117,6 +117,7 @@ impl Pass {
         report.events.push(written(&view.certificate, reason));
         self.observed.secret = SecretState::Ours(view);
         self.observed.memory.owner_failure = None;
+        self.observed.memory.repair_failure = None;
         if !matches!(reason, Reason::SecretAdopted | Reason::DeletionPolicyApplied) {
             self.observed.memory.written_layout = Some(layout::digest(&self.object.spec));
         }
@@ -152,20 +153,27 @@ impl Pass {
         changes: &mut Vec<Change>,
         now: Timestamp,
     ) -> Decision {
-        let (reason, message) = (error.reason, error.message.clone());
-        let known = self.observed.issuer.usable().and_then(|facts| Some((facts, Desired::new(&self.object, facts).ok()?)));
-        let decision = match known {
-            None => Decision::Wait { until: later(now, DOUBLINGS_OF_UNKNOWN), reason, message },
-            Some((facts, desired)) => {
-                record_failure(&mut self.observed.status, &desired, facts, cause, &error, now);
-                if reason == Reason::AtlasRateLimited {
-                    changes.push(Change::QueueAgain { calls: CALLS, expiry: self.expiry() });
-                }
-                decide(&self.object, &self.observed, now)
+        if cause.is_none() && is_refused_write(error.reason) && waits_for_issuer(self.observed.status.failure.as_ref(), now) {
+            let until = self.later(now);
+            let (reason, message) = (error.reason, error.message.clone());
+            self.observed.memory.repair_failure = Some(SaveFailure { until, reason, message });
+        } else {
+            let issuer = self.observed.issuer.usable();
+            let inputs = issuer.and_then(|facts| Some(Inputs::new(&Desired::new(&self.object, facts).ok()?, facts)));
+            let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
+            record_failure(&mut self.observed.status, inputs.as_ref(), uid, cause, &error, now);
+            if error.reason == Reason::AtlasRateLimited {
+                changes.push(Change::QueueAgain { calls: CALLS, expiry: self.expiry() });
             }
-        };
+        }
         report.failure = Some(error);
-        decision
+        decide(&self.object, &self.observed, now)
+    }
+
+    /// When a write is tried again that no status counts.
+    fn later(&mut self, now: Timestamp) -> Timestamp {
+        let failures = self.observed.memory.count_failure();
+        next_write(failures, self.object.metadata.uid.as_deref().unwrap_or_default(), now)
     }
 
     /// A claim without its certificate. If this process remembers how the request failed, that is recorded. Otherwise the
@@ -195,6 +203,10 @@ impl Pass {
             return;
         }
         report.warnings = new_warnings(old.map(|old| old.conditions.as_slice()).unwrap_or_default(), &status.conditions);
+        // A claim or a place in the queue stood in the condition between two failures that are alike.
+        if let Some(same) = old.and_then(|old| repeated_failure(old, &status)) {
+            report.warnings.retain(|(reason, _)| *reason != same);
+        }
         report.status = Some(Box::new(status));
     }
 
@@ -223,6 +235,12 @@ impl Pass {
         self.observed.memory.failed_request = None;
         Step::End(end).into()
     }
+}
+
+/// The reason of a failure that follows one of the same reason, with nothing changed that it depends on.
+fn repeated_failure(old: &DatabaseUserCertificateStatus, new: &DatabaseUserCertificateStatus) -> Option<Reason> {
+    let (old, new) = old.failure.as_ref().zip(new.failure.as_ref())?;
+    Reason::from_name(&new.reason).filter(|_| old.reason == new.reason && old.inputs == new.inputs)
 }
 
 /// The Event that tells of a Secret that was written: reason and message. A certificate that was issued is a success, whatever was the cause.
@@ -264,9 +282,4 @@ fn sleep(next: Option<Timestamp>, decision: &Decision, now: Timestamp) -> Durati
     // Times are compared in whole seconds: a second later all of it has come.
     let until = until.map(|until| until + Duration::from_secs(1));
     [until, is_due.then_some(SOON)].into_iter().flatten().min().unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
-}
-
-fn later(now: Timestamp, failures: u32) -> Timestamp {
-    let delay = SignedDuration::from_secs(1 << failures.min(LONGEST_WAIT_DOUBLINGS));
-    truncated_to_second(now.saturating_add(delay).unwrap_or(now))
 }

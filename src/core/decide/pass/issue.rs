@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use kube_core::ResourceExt;
 
 use super::{
-    CALLS, CALLS_WITH_LIST, Change, ClaimedObject, Next, Now, Pass, PassError, RequestError, State, Step, Wanted, Write,
-    finish::Outcome,
+    CALLS, CALLS_WITH_LIST, Change, ClaimedObject, Next, Now, Pass, PassError, RequestError, State, Step, TurnFound, Wanted,
+    Write, finish::Outcome,
 };
 use crate::{
     api::{Reason, names::COMPROMISED_ANNOTATION},
@@ -47,9 +47,9 @@ impl Pass {
         self.observed.user = Some(user.certificates);
     }
 
-    pub(super) fn turn_to_list(&mut self, username: String, is_given: bool, now: Now) -> Next {
-        if !is_given {
-            return self.finish(Outcome::Queued, now);
+    pub(super) fn turn_to_list(&mut self, username: String, turn: TurnFound, now: Now) -> Next {
+        if let TurnFound::Queued { paused_until } = turn {
+            return self.finish(Outcome::Queued(paused_until), now);
         }
         self.has_turn = true;
         self.go(State::Listing { username: username.clone() }, Step::ListCertificates { username })
@@ -81,9 +81,9 @@ impl Pass {
         }
     }
 
-    pub(super) fn turn_to_mint(&mut self, wanted: Wanted, is_given: bool, now: Now) -> Next {
-        if !is_given {
-            return self.finish(Outcome::Queued, now);
+    pub(super) fn turn_to_mint(&mut self, wanted: Wanted, turn: TurnFound, now: Now) -> Next {
+        if let TurnFound::Queued { paused_until } = turn {
+            return self.finish(Outcome::Queued(paused_until), now);
         }
         self.has_turn = true;
         self.check_user(wanted)

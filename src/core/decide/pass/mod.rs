@@ -45,7 +45,7 @@ mod write;
 use jiff::Timestamp;
 
 pub use self::step::{
-    ClaimedObject, End, Found, Look, PassError, Report, RequestError, RequestErrorKind, Step, WatchByName, Write,
+    ClaimedObject, End, Found, Look, PassError, Report, RequestError, RequestErrorKind, Step, TurnFound, WatchByName, Write,
 };
 use self::{finish::Outcome, step::Found as F};
 use super::{Decision, Desired, IssueError, ObjectMemory, Observed, SecretState, decide};
@@ -251,13 +251,13 @@ impl Pass {
                 Err(error) => PassError::Request(error).into(),
             },
             (State::RecallingUser { username, is_fresh }, F::Recalled(user)) => self.recalled(username, is_fresh, user, now),
-            (State::TakingTurnToList { username }, F::Turn(is_given)) => self.turn_to_list(username, is_given, now),
+            (State::TakingTurnToList { username }, F::Turn(turn)) => self.turn_to_list(username, turn, now),
             (State::Listing { username }, F::Listed(listed)) => match listed {
                 Ok(()) => self.recall_user(username, true),
                 Err(error) => self.finish(Outcome::Failed(error), now),
             },
             (State::Trying(wanted), F::Tried(tried)) => self.tried(wanted, tried, now),
-            (State::TakingTurnToMint(wanted), F::Turn(is_given)) => self.turn_to_mint(wanted, is_given, now),
+            (State::TakingTurnToMint(wanted), F::Turn(turn)) => self.turn_to_mint(wanted, turn, now),
             (State::CheckingUser(wanted), F::UserChecked(checked)) => self.user_checked(wanted, checked, now),
             (State::Claiming(wanted), F::Claimed(claimed)) => self.claimed(wanted, claimed),
             (State::Requesting(wanted), F::Issued(certificate)) => self.issued(wanted, *certificate, now),
@@ -300,8 +300,9 @@ impl Pass {
         let status = self.object.status.clone().unwrap_or_default();
         self.observed = Observed { status, ..observed };
         self.has_looked = true;
-        let owner_failure = &mut self.observed.memory.owner_failure;
-        owner_failure.take_if(|failure| !failure.holds(now.time));
+        let memory = &mut self.observed.memory;
+        memory.owner_failure.take_if(|failure| !failure.holds(now.time));
+        memory.repair_failure.take_if(|failure| !failure.holds(now.time));
         match self.purpose {
             Purpose::Certificate => {
                 self.decision = decide(&self.object, &self.observed, now.time);
@@ -321,7 +322,10 @@ impl Pass {
         match &self.decision {
             // To adopt takes the lead, which a process that stops may have no more: then it is tried again until the grace period ends.
             Decision::Save | Decision::Adopt => self.act(now),
-            Decision::Block { reason: Reason::SecretNotOwned, .. } => Step::End(End::AwaitChange).into(),
+            Decision::Block {
+                reason: Reason::SecretNotOwned | Reason::SecretBeingDeleted | Reason::ObjectBeingDeleted,
+                ..
+            } => Step::End(End::AwaitChange).into(),
             // The adoption has to wait.
             _ if matches!(self.observed.secret, SecretState::Abandoned(_)) => Step::End(End::AwaitChange).into(),
             _ => {
@@ -345,7 +349,7 @@ impl Pass {
             Decision::Await
             | Decision::Keep { .. }
             | Decision::LookUpUser { .. }
-            | Decision::Queue
+            | Decision::Queue { .. }
             | Decision::Suspend
             | Decision::CountLostClaim
             | Decision::Wait { .. }

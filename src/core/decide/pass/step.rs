@@ -150,6 +150,10 @@ pub enum PassError {
     /// The object is not as it was seen. A watch event for the newer one is on its way.
     #[error("the object has changed since it was read")]
     Superseded,
+    /// A write to the object met a conflict, or found no object. A watch event for what is there now is on its way, unless a webhook has
+    /// answered so: then the writes after this one fail too.
+    #[error("the object may have changed since it was read: {0}")]
+    Outdated(RequestError),
     /// Another process may lead by now, or this one stops.
     #[error("this process does not lead any more, or is stopping")]
     NotLeading,
@@ -201,10 +205,22 @@ impl RequestError {
     #[must_use]
     pub fn of_object(self) -> PassError {
         match self.kind {
-            RequestErrorKind::Conflict | RequestErrorKind::NotFound => PassError::Superseded,
+            RequestErrorKind::Conflict | RequestErrorKind::NotFound => PassError::Outdated(self),
             _ => PassError::Request(self),
         }
     }
+}
+
+/// Whether it is an object's turn to ask the issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TurnFound {
+    /// It is.
+    Given,
+    /// Others go first.
+    Queued {
+        /// Until when nobody is served, if the issuer asked for that.
+        paused_until: Option<Timestamp>,
+    },
 }
 
 /// What a step found.
@@ -217,7 +233,7 @@ pub enum Found {
     /// What is known of the database user; `None` if Atlas has to be asked.
     Recalled(Option<Box<RecalledUser>>),
     /// Whether it is this object's turn.
-    Turn(bool),
+    Turn(TurnFound),
     /// Whether the list came; it is remembered then.
     Listed(Result<(), IssueError>),
     /// Whether the API server would take the Secret.

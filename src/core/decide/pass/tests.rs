@@ -89,7 +89,7 @@ fn report_text(report: &Report) -> String {
 fn end_text(end: &End) -> String {
     match end {
         End::Failed(PassError::Request(_)) => "fail".to_owned(),
-        End::Failed(PassError::Superseded) => "end: the object has changed".to_owned(),
+        End::Failed(PassError::Superseded | PassError::Outdated(_)) => "end: the object has changed".to_owned(),
         End::Failed(PassError::NotLeading) => "end: not leading".to_owned(),
         end => end.to_string(),
     }

@@ -84,8 +84,7 @@ impl Pass {
         if has_new_spec || has_new_password || has_useless_pair { Reason::SecretUpdated } else { Reason::SecretRepaired }
     }
 
-    /// A write of the Secret failed, and what was to be written need not be kept. Without an answer nobody can say what came of
-    /// it: then the pass fails and is repeated.
+    /// A write of the Secret failed, and what was to be written need not be kept.
     pub(super) fn write_failed(&mut self, error: RequestError, now: Now) -> Next {
         let failed = Outcome::Failed(IssueError {
             reason: error.reason(),
@@ -96,12 +95,20 @@ impl Pass {
         self.refused(failed, error, now)
     }
 
-    /// What follows the refusal of a write, if its outcome is this once it is final.
+    /// What follows the refusal of a write, if its outcome is this once it is final. Without an answer nobody can say what came of the write, so
+    /// the pass is repeated, once: if the next write gets no answer either, that is told.
     fn refused(&mut self, outcome: Outcome, error: RequestError, now: Now) -> Next {
         match error.kind {
-            RequestErrorKind::Unanswered => PassError::Request(error).into(),
+            RequestErrorKind::Unanswered if self.is_first_without_answer() => PassError::Request(error).into(),
             RequestErrorKind::Conflict | RequestErrorKind::NotFound => self.look_again(Some(outcome), now),
             _ => self.finish(outcome, now),
         }
+    }
+
+    /// Counts the write, and tells whether the ones before it were answered.
+    fn is_first_without_answer(&mut self) -> bool {
+        let failure = self.observed.status.failure.as_ref();
+        let is_told = failure.is_some_and(|failure| failure.reason == Reason::SecretWriteFailed.as_str());
+        self.observed.memory.count_failure() == 1 && !is_told
     }
 }

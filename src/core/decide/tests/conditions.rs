@@ -39,7 +39,14 @@ fn a_failing_renewal_is_told_while_the_certificate_works() {
     let Decision::Issue { desired, .. } = decide(&object(), &observed, due) else { panic!() };
     let error =
         IssueError { reason: Reason::AtlasUnauthorized, message: "no".into(), retry: Retry::Slowly, minted: Minted::No };
-    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), None, &error, due);
+    record_failure(
+        &mut observed.status,
+        Some(&Inputs::new(&desired, &issuer(IssuerType::Ca))),
+        &desired.uid,
+        None,
+        &error,
+        due,
+    );
     observed.status = status_at(&observed, due);
     assert_eq!(held(&observed.status, RENEWAL_FAILED), Some("AtlasUnauthorized"));
     assert_eq!(held(&observed.status, STALLED), None, "it is Ready");

@@ -12,7 +12,7 @@ fn refused_at(second: i64, reason: Reason) -> DatabaseUserCertificate {
     let mut status = DatabaseUserCertificateStatus::default();
     let desired = Desired::new(&object, &atlas()).unwrap();
     let error = IssueError { reason, message: "no".into(), retry: Retry::Slowly, minted: Minted::No };
-    record_failure(&mut status, &desired, &atlas(), None, &error, at(second));
+    record_failure(&mut status, Some(&Inputs::new(&desired, &atlas())), &desired.uid, None, &error, at(second));
     object.status = Some(status);
     object
 }

@@ -50,7 +50,14 @@ fn a_question_that_fails_after_a_lost_claim_begins_no_new_series() {
     let Decision::Issue { desired, .. } = decide(&object(), &observed, at(DAY)) else { panic!() };
     let error =
         IssueError { reason: Reason::AtlasUnavailable, message: "no".into(), retry: Retry::Backoff, minted: Minted::No };
-    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), None, &error, at(DAY));
+    record_failure(
+        &mut observed.status,
+        Some(&Inputs::new(&desired, &issuer(IssuerType::Ca))),
+        &desired.uid,
+        None,
+        &error,
+        at(DAY),
+    );
     assert_eq!(observed.status.failure.unwrap().count, 4);
 }
 
@@ -159,17 +166,53 @@ fn after_three_answers_that_cannot_be_used_no_more_is_asked_for_until_something_
     let mut observed = failed(Minted::Possibly, Reason::AtlasAnswerUnusable);
     let later = at(90 * DAY / 2);
     assert!(matches!(decide(&object(), &observed, later), Decision::Issue { .. }), "once may be chance");
-    observed.status.failure.as_mut().unwrap().count = 3;
+    observed.status.failure.as_mut().unwrap().count_of_reason = Some(3);
     assert!(matches!(decide(&object(), &observed, later), Decision::Block { reason: Reason::AtlasAnswerUnusable, .. }));
     let mut changed = object();
     changed.metadata.generation = Some(99);
     assert!(matches!(decide(&changed, &observed, later), Decision::Issue { .. }));
 }
 
+/// Whatever failed before was no answer that cannot be used.
+#[test]
+fn failures_for_other_reasons_do_not_count_as_answers_that_cannot_be_used() {
+    let mut observed = failed(Minted::No, Reason::AtlasUnavailable);
+    let (object, issuer) = (object(), issuer(IssuerType::Ca));
+    let inputs = Inputs::new(&Desired::new(&object, &issuer).unwrap(), &issuer);
+    let mut fail = |reason, minted| {
+        let error = IssueError { reason, message: "no".into(), retry: Retry::Backoff, minted };
+        record_failure(&mut observed.status, Some(&inputs), "uid-1", None, &error, at(0));
+        let failure = observed.status.failure.as_ref().unwrap();
+        (failure.count, failure.count_of_reason, super::reason(&decide(&object, &observed, at(90 * DAY / 2))))
+    };
+    assert_eq!(fail(Reason::AtlasUnavailable, Minted::No), (2, Some(2), None));
+    assert_eq!(fail(Reason::AtlasAnswerUnusable, Minted::Possibly), (3, Some(1), None));
+    assert_eq!(fail(Reason::AtlasAnswerUnusable, Minted::Possibly), (4, Some(2), None));
+    assert_eq!(fail(Reason::AtlasAnswerUnusable, Minted::Possibly), (5, Some(3), Some(Reason::AtlasAnswerUnusable)));
+}
+
+#[test]
+fn a_wait_that_the_issuer_asked_for_is_shortened_by_no_change_of_the_spec() {
+    let mut observed = failed(Minted::No, Reason::AtlasUnavailable);
+    let mut edited = object();
+    edited.metadata.generation = Some(2);
+    assert_eq!(cause(&decide(&edited, &observed, at(10))), Some(Reason::NoCertificate), "nobody asked for that wait");
+    let (of_it, issuer) = (object(), issuer(IssuerType::Ca));
+    let inputs = Inputs::new(&Desired::new(&of_it, &issuer).unwrap(), &issuer);
+    let retry = Retry::NotBefore(SignedDuration::from_hours(1));
+    let error = IssueError { reason: Reason::AtlasUnavailable, message: "no".into(), retry, minted: Minted::No };
+    record_failure(&mut observed.status, Some(&inputs), "uid-1", None, &error, at(0));
+    assert_eq!(reason(&decide(&edited, &observed, at(3599))), Some(Reason::AtlasUnavailable));
+    edited.spec.username = Some("another".into());
+    assert!(matches!(decide(&edited, &observed, at(10)), Decision::Issue { .. }), "of another user nothing was said");
+}
+
 #[test]
 fn counters_that_somebody_filled_to_the_brim_stay_there() {
     let full = CertificateFailure {
         count: i64::MAX,
+        count_of_reason: None,
+        asked_by_issuer: false,
         reason: Reason::AtlasAnswerLost.as_str().to_owned(),
         message: String::new(),
         last_time: Time(at(0)),
@@ -188,7 +231,7 @@ fn counters_that_somebody_filled_to_the_brim_stay_there() {
         IssueError { reason: Reason::AtlasAnswerLost, message: String::new(), retry: Retry::Backoff, minted: Minted::Possibly };
     let claim = claimed(&object(), &status, "1", Reason::RenewalDue, at(0));
     assert_eq!(claim.issuance.map(|claim| claim.attempt), Some(i64::MAX));
-    record_failure(&mut status, &desired, &issuer, None, &error, at(0));
+    record_failure(&mut status, Some(&Inputs::new(&desired, &issuer)), &desired.uid, None, &error, at(0));
     assert_eq!(status.failure.map(|failure| failure.count), Some(i64::MAX));
     assert_eq!(status.unaccounted_certificates.map(|found| (found.count, found.presumed)), Some((i64::MAX, i64::MAX)));
 }

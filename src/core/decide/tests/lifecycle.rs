@@ -237,3 +237,72 @@ fn the_policy_of_an_object_that_cannot_be_read_is_not_carried_out() {
     let unreadable = Observed { unreadable: Some("the object cannot be read".into()), ..observed() };
     assert_eq!(reason(&decide(&retaining(), &unreadable, at(DAY))), Some(Reason::ObjectUnreadable));
 }
+
+/// A finalizer of somebody holds it.
+fn going() -> DatabaseUserCertificate {
+    let mut object = object();
+    object.metadata.deletion_timestamp = Some(Time(at(0)));
+    object.metadata.finalizers = Some(vec!["test/wait".to_owned()]);
+    object
+}
+
+fn held_secret() -> Observed {
+    with_view(|view| view.held_by = Some("test/wait".to_owned()))
+}
+
+#[rstest]
+#[case::with_nothing(Observed { secret: SecretState::Absent, ..observed() })]
+#[case::in_order(observed())]
+#[case::due(observed())]
+#[case::with_a_certificate_in_memory(Observed { memory: in_memory(certificate()), secret: SecretState::Absent, ..observed() })]
+#[case::damaged(with_view(|view| (view.complete, view.spoilt) = (false, Some("no certificate".to_owned()))))]
+#[case::with_another_policy(with_view(|view| view.deletion_policy = Some(DeletionPolicy::Retain)))]
+#[case::of_another(Observed { secret: SecretState::NotOurs("belongs to a Pod".to_owned()), ..observed() })]
+fn for_an_object_that_is_being_deleted_nothing_is_done(#[case] observed: Observed) {
+    for time in [at(60), at(80 * DAY)] {
+        let decision = decide(&going(), &observed, time);
+        let Decision::Block { reason: Reason::ObjectBeingDeleted, message } = decision else { panic!("{decision:?}") };
+        assert!(message.contains("test/wait"), "{message}");
+    }
+}
+
+/// What its deletion tells at its end depends on what the status says it had.
+#[test]
+fn the_status_of_an_object_that_is_being_deleted_tells_that_its_secret_went() {
+    let mut observed = observed();
+    observed.status = next_status(&object(), &observed, &decide(&object(), &observed, at(60)), at(60));
+    assert_eq!(condition(&observed.status.conditions, READY).unwrap().status, "True");
+    observed.secret = SecretState::Absent;
+    let status = next_status(&going(), &observed, &decide(&going(), &observed, at(90)), at(90));
+    let ready = condition(&status.conditions, READY).unwrap();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "NoCertificate"));
+    assert_eq!(condition(&status.conditions, ISSUING).unwrap().reason, "ObjectBeingDeleted");
+    assert_eq!((&status.serial_number, &status.verified), (&observed.status.serial_number, &observed.status.verified));
+}
+
+#[rstest]
+#[case::in_order(held_secret(), object())]
+#[case::with_a_certificate_in_memory(Observed { memory: in_memory(certificate()), ..held_secret() }, object())]
+#[case::with_another_policy(held_secret(), DatabaseUserCertificate {
+    spec: DatabaseUserCertificateSpec { deletion_policy: DeletionPolicy::Retain, ..object().spec }, ..object()
+})]
+#[case::damaged(with_view(|view| {
+    (view.complete, view.spoilt, view.held_by) = (false, Some("no certificate".to_owned()), Some("test/wait".to_owned()));
+}), object())]
+fn nothing_is_written_into_a_secret_that_is_being_deleted(#[case] observed: Observed, #[case] object: DatabaseUserCertificate) {
+    for time in [at(60), at(80 * DAY), at(100 * DAY)] {
+        let decision = decide(&object, &observed, time);
+        let Decision::Block { reason: Reason::SecretBeingDeleted, message } = decision else { panic!("{decision:?}") };
+        assert!(message.contains("test/wait"), "{message}");
+    }
+    let gone = Observed { secret: SecretState::Absent, ..observed };
+    assert!(matches!(decide(&object, &gone, at(60)), Decision::Issue { .. } | Decision::Save));
+}
+
+#[test]
+fn a_claim_is_counted_while_its_secret_is_being_deleted() {
+    let mut observed = held_secret();
+    let claim = Issuance { id: "c1".into(), reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)) };
+    observed.status.issuance = Some(claim);
+    assert_eq!(decide(&object(), &observed, at(60)), Decision::CountLostClaim);
+}

@@ -112,6 +112,7 @@ fn view() -> SecretView {
         resource_version: "7".into(),
         certificate: Ok(certificate()),
         wrong_type: None,
+        held_by: None,
         complete: true,
         issuer: Some("ca/1".into()),
         issuance: None,
@@ -182,6 +183,13 @@ fn failed(minted: Minted, failure_reason: Reason) -> Observed {
     let mut observed = Observed { secret: SecretState::Absent, ..observed() };
     let Decision::Issue { desired, .. } = decide(&object(), &observed, at(0)) else { panic!() };
     let error = IssueError { reason: failure_reason, message: "no".into(), retry: Retry::Slowly, minted };
-    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), None, &error, at(0));
+    record_failure(
+        &mut observed.status,
+        Some(&Inputs::new(&desired, &issuer(IssuerType::Ca))),
+        &desired.uid,
+        None,
+        &error,
+        at(0),
+    );
     observed
 }

@@ -80,6 +80,8 @@ fn what_was_spoilt_is_repaired_before_a_renewal_that_has_to_wait() {
     let mut observed = with_view(|view| (view.complete, view.spoilt) = (false, Some("there is no private key".into())));
     let failure = |reason: Reason| CertificateFailure {
         count: 1,
+        count_of_reason: None,
+        asked_by_issuer: false,
         reason: reason.as_str().into(),
         message: String::new(),
         last_time: Time(at(0)),
@@ -202,6 +204,7 @@ fn with_chains(of_issuer: &str, in_secret: Option<&str>, found_good_for: Option<
     observed.secret = SecretState::Ours(Box::new(view));
     observed.status.verified = found_good_for.map(|chain| VerifiedSecret {
         keystore_password: None,
+        wrong_type: None,
         uid: "secret-uid".into(),
         resource_version: "7".into(),
         issuer: "CN=CA".into(),
@@ -261,7 +264,14 @@ fn a_failure_to_issue_what_cannot_be_rebuilt_is_waited_for() {
         other => panic!("{other:?}"),
     };
     let error = IssueError { reason: Reason::SigningFailed, message: "no".into(), retry: Retry::Backoff, minted: Minted::No };
-    record_failure(&mut observed.status, &desired, &issuer(IssuerType::Ca), Some(because), &error, at(DAY));
+    record_failure(
+        &mut observed.status,
+        Some(&Inputs::new(&desired, &issuer(IssuerType::Ca))),
+        &desired.uid,
+        Some(because),
+        &error,
+        at(DAY),
+    );
     assert_eq!(super::reason(&decide(&object(), &observed, at(DAY + 1))), Some(Reason::SigningFailed));
     assert_eq!(observed.status.failure.as_ref().unwrap().count, 2, "the waits grow");
     assert_eq!(cause(&decide(&object(), &observed, at(2 * DAY))), Some(Reason::ChainBroken), "and it is tried again");

@@ -3,7 +3,11 @@
 use rstest::rstest;
 
 use super::{situations::*, world::refusal, *};
-use crate::{decide::SecretState, layout::LayoutRecord};
+use crate::{
+    api::RENEWAL_FAILED,
+    decide::{IssuerState, SecretState},
+    layout::LayoutRecord,
+};
 
 fn changes(moves: &[Move]) -> Vec<&Change> {
     moves.iter().flat_map(|moved| &moved.changes).collect()
@@ -100,7 +104,70 @@ fn each_failed_write_of_a_certificate_in_memory_doubles_the_wait() {
         world.now = failure.until;
         world.meet("write unsaved", &Fault::Answer(RequestErrorKind::Failed));
     }
-    assert_eq!(waits, [2, 4, 8, 16, 32, 64, 128, 256, 512, 512, 512]);
+    assert_doubled_from(2, &waits);
+    assert!(waits.iter().all(|wait| *wait <= 600), "a certificate in memory alone waits for ten minutes at most: {waits:?}");
+}
+
+/// Up to a tenth is added, so that objects do not come back together.
+fn assert_doubled_from(first: i64, waits: &[i64]) {
+    let mut expected = first;
+    for wait in waits {
+        assert!((expected..=expected + expected / 10).contains(wait), "{waits:?}");
+        expected = (expected * 2).min(512);
+    }
+}
+
+/// The API server waits for a webhook longer than this operator waits for the API server.
+#[rstest]
+#[case::signed(World::new(Ca), "write signed")]
+#[case::tried(World::new(Atlas), "try write")]
+#[case::repaired(World::settled(Ca).with(take_label_away), "write repaired")]
+fn a_write_that_gets_no_answer_is_repeated_once_and_told_then(#[case] mut world: World, #[case] write: &str) {
+    let unanswered = Fault::Answer(RequestErrorKind::Unanswered);
+    assert_eq!(world.after_fault(write, &unanswered), "fail");
+    let told = world.after_fault(write, &unanswered);
+    assert!(told.contains("SecretWriteFailed") && told.contains("sleep 31 s"), "{told}");
+    world.now += HALF_AN_HOUR;
+    let told = world.after_fault(write, &unanswered);
+    assert!(told.contains("SecretWriteFailed"), "the next one is told at once: {told}");
+    assert_eq!(world.object.status.unwrap().failure.unwrap().count, 2);
+}
+
+#[test]
+fn a_repair_that_is_refused_while_there_is_no_issuer_waits_longer_each_time() {
+    let mut world = World::settled(Ca).with(spoil_certificate_of_secret).with(|world| world.issuer = IssuerState::Missing);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        world.meet("write repaired without the issuer", &Fault::Answer(RequestErrorKind::Refused));
+        let failure = world.object.status.clone().unwrap().failure.unwrap();
+        assert_eq!(failure.reason, "SecretNotWritable");
+        waits.push(failure.next_attempt.0.duration_since(world.now).as_secs());
+        assert!(!steps(&world.run(), &world).contains(&"read Secret".to_owned()), "the wait holds");
+        world.now = failure.next_attempt.0;
+    }
+    assert_doubled_from(30, &waits);
+}
+
+/// A process that was paused may still save the answer that counts as lost.
+#[test]
+fn a_repair_that_is_refused_does_not_shorten_the_wait_for_a_lost_answer() {
+    let mut world = World::settled(Atlas).after(TWO_MONTHS);
+    let lost = IssueError { minted: Minted::Possibly, ..refusal(Reason::AtlasAnswerLost, Minted::Possibly) };
+    world.meet("request certificate (RenewalDue)", &Fault::Issuer(lost));
+    let failure = world.object.status.clone().unwrap().failure;
+    spoil_certificate_of_secret(&mut world);
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        world.meet("write repaired without the issuer", &Fault::Answer(RequestErrorKind::Refused));
+        assert_eq!(world.object.status.clone().unwrap().failure, failure);
+        let refused = world.memory.repair_failure.clone().unwrap();
+        waits.push(refused.until.duration_since(world.now).as_secs());
+        assert!(!steps(&world.run(), &world).contains(&"read Secret".to_owned()), "the wait holds");
+        world.now = refused.until;
+    }
+    assert_doubled_from(2, &waits);
+    world.run();
+    assert_eq!((world.memory.repair_failure, world.memory.failures), (None, 0));
 }
 
 /// Another leader has counted the claim, and its own certificate is in the Secret.
@@ -113,6 +180,46 @@ fn an_outrun_certificate_stays_in_memory_while_the_secret_is_put_right() {
         steps(&moves, &world).join(" > "),
         "observe > read Secret > read object > write repaired > report [Ready, Issued] > sleep 3600 s (certificate in memory)"
     );
+}
+
+/// Between two refusals stands the claim in the condition, or a place in the queue.
+#[test]
+fn a_refusal_that_is_met_again_is_told_once() {
+    let mut world = World::new(Atlas);
+    let refused = Fault::Issuer(refusal(Reason::AtlasForbidden, Minted::No));
+    let told = |world: &mut World| {
+        let moves = world.run_with(|_, step| matches!(step, Step::RequestCertificate { .. }).then(|| refused.clone()));
+        report(&moves).warnings.iter().map(|(reason, _)| *reason).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&mut world), [Reason::AtlasForbidden]);
+    for _ in 0..2 {
+        world.now += SignedDuration::from_hours(2);
+        world.meet("take turn for 2", &Fault::NoTurn);
+        assert_eq!(told(&mut world), []);
+    }
+    change_spec(&mut world);
+    assert_eq!(told(&mut world), [Reason::AtlasForbidden], "it is the answer to another spec");
+}
+
+/// Another object of the project has met a 429 with a long `Retry-After`.
+#[rstest]
+#[case::for_a_day(SignedDuration::from_hours(24), true)]
+#[case::for_half_a_minute(SignedDuration::from_secs(30), false)]
+#[case::no_longer(SignedDuration::from_secs(-1), false)]
+fn while_the_project_is_paused_an_object_in_the_queue_says_until_when(#[case] pause: SignedDuration, #[case] is_told: bool) {
+    let mut world = World::settled(Atlas).after(TWO_MONTHS);
+    let until = world.now + pause;
+    let moves = world.run_with(|_, step| matches!(step, Step::TakeTurn { .. }).then_some(Fault::Paused(until)));
+    let status = report(&moves).status.clone().unwrap();
+    let issuing = condition(&status.conditions, ISSUING).unwrap();
+    let warnings: Vec<Reason> = report(&moves).warnings.iter().map(|(reason, _)| *reason).collect();
+    if is_told {
+        assert_eq!(warnings, [Reason::AtlasRateLimited]);
+        assert!(issuing.message.contains(&until.to_string()), "{}", issuing.message);
+        assert_eq!(condition(&status.conditions, RENEWAL_FAILED).unwrap().status, "True");
+    } else {
+        assert_eq!((warnings, issuing.reason.as_str()), (vec![], "AtlasQueued"));
+    }
 }
 
 #[rstest]

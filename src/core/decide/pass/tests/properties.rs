@@ -231,7 +231,7 @@ fn assert_the_turn_ends_before_the_report(moves: &[Move]) {
     for Move { changes, step, found, .. } in moves {
         has_turn &= !changes.contains(&Change::EndTurn);
         assert!(!has_turn || !matches!(step, Step::Report(_) | Step::Observe(_)), "the turn lasts until {step}");
-        has_turn |= *found == Some(Found::Turn(true));
+        has_turn |= *found == Some(Found::Turn(TurnFound::Given));
     }
 }
 
@@ -276,7 +276,7 @@ fn hand() -> impl Strategy<Value = Vec<Found>> {
                 Found::Begun,
                 Found::Observed(first.clone().map(|()| Box::new(observed))),
                 Found::Recalled((number > 0).then(|| Box::new(recalled(&facts, times[0], yes)))),
-                Found::Turn(yes),
+                Found::Turn(if yes { TurnFound::Given } else { TurnFound::Queued { paused_until: Some(times[0]) } }),
                 Found::Listed(listed),
                 Found::Tried(first.clone()),
                 Found::UserChecked(checked),

@@ -43,6 +43,8 @@ pub enum Fault {
     Issuer(IssueError),
     /// Others go first.
     NoTurn,
+    /// Nobody has a turn before this time.
+    Paused(Timestamp),
     /// The step is done, and this process stops leading meanwhile.
     StopsLeading,
     /// This process stops leading before the bytes that mint.

@@ -15,7 +15,10 @@ impl World {
         let instead = match &fault {
             Fault::Answer(kind) => failed(step, error(*kind)),
             Fault::Issuer(error) => refused(step, error.clone()),
-            Fault::NoTurn => matches!(step, Step::TakeTurn { .. }).then_some(Found::Turn(false)),
+            Fault::Paused(until) => Some(Found::Turn(TurnFound::Queued { paused_until: Some(*until) })),
+            Fault::NoTurn => {
+                matches!(step, Step::TakeTurn { .. }).then_some(Found::Turn(TurnFound::Queued { paused_until: None }))
+            }
             _ => None,
         };
         let found = instead.unwrap_or_else(|| self.perform(pass, step));
@@ -53,7 +56,12 @@ impl World {
             }
             Fault::TimePasses(time) => self.now += *time,
             Fault::SameCertificate => self.made = self.made.saturating_sub(1),
-            Fault::Answer(_) | Fault::AnswerLost | Fault::Issuer(_) | Fault::NoTurn | Fault::StopsLeading => {}
+            Fault::Answer(_)
+            | Fault::AnswerLost
+            | Fault::Issuer(_)
+            | Fault::NoTurn
+            | Fault::Paused(_)
+            | Fault::StopsLeading => {}
         }
     }
 
@@ -67,7 +75,7 @@ impl World {
                 ..Observed::default()
             }))),
             Step::RecallUser { username } => Found::Recalled(self.recall(username).map(Box::new)),
-            Step::TakeTurn { .. } => Found::Turn(true),
+            Step::TakeTurn { .. } => Found::Turn(TurnFound::Given),
             Step::ListCertificates { username } => {
                 let key = self.user_key(username);
                 let listed = self.ledger.get(&key).cloned().unwrap_or_default();
@@ -209,6 +217,7 @@ impl World {
             resource_version: String::new(),
             certificate: Ok(content.certificate),
             wrong_type: None,
+            held_by: None,
             complete: true,
             issuer: Some(content.issuer.into()),
             issuance: content.claim,
