@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use usercert_operator_core::{api, certificate, decide};
 
 use self::{
-    atlas::{AtlasIssuer, LimitKey, MintRequest},
+    atlas::{Account, AtlasIssuer, LimitKey, MintRequest},
     ca::{CaIssuer, SignRequest},
 };
 use crate::{
@@ -94,6 +94,15 @@ impl Issuer {
         match self {
             Self::Atlas(_) => &[],
             Self::Ca(ca) => ca.remarks(),
+        }
+    }
+
+    /// Who asks whom, where certificates are asked for.
+    #[must_use]
+    pub fn account(&self) -> Option<Account> {
+        match self {
+            Self::Atlas(atlas) => Some(atlas.account()),
+            Self::Ca(_) => None,
         }
     }
 

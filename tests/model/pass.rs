@@ -7,15 +7,15 @@ use std::{cell::RefCell, collections::HashMap};
 use usercert_operator::{
     api::Reason,
     decide::{
-        self, Decision, RecalledList, RecalledUser, UserCertificates, next_look,
+        self, Decision, NewClaim, RecalledList, RecalledUser, UserCertificates, next_look,
         pass::{self, Change, ClaimedObject, End, Next, Now, PassError, Purpose, RequestError, RequestErrorKind},
     },
 };
 
 use crate::{
     translation::{
-        NO_CLAIM, abstract_status, at, certificate, issue_error, listed, real_object, real_observed, real_view, serial_number,
-        time,
+        NO_CLAIM, USER_KEY, abstract_status, at, certificate, issue_error, listed, real_object, real_observed, real_view,
+        serial, serial_number, time,
     },
     world::{Content, Failed, Object, ObjectMemory, Secret, Serial, Status, Time, Wake},
 };
@@ -151,7 +151,7 @@ pub struct Followed {
     pub step: Step,
     /// What is to be remembered of the object; what the Secret is to hold is added by whoever keeps it.
     pub memory: Option<decide::ObjectMemory>,
-    pub made: bool,
+    pub made: Option<Serial>,
     pub forgets_user: bool,
 }
 
@@ -177,7 +177,8 @@ pub fn claimed(log: &Log, ledger: &[Time], id: u8, cause: Reason, now: Time) -> 
         let key = (ledger.to_vec(), log.clone(), id, cause, now);
         let ask = || {
             let (pass, _) = fold(log, ledger);
-            abstract_status(&decide::claimed(pass.object(), &pass.observed().status, &id.to_string(), cause, at(now)))
+            let new = NewClaim { id: &id.to_string(), cause, user: pass.observed().user.as_ref() };
+            abstract_status(&decide::claimed(pass.object(), &pass.observed().status, new, at(now)))
         };
         known.entry(key).or_insert_with(ask).clone()
     })
@@ -199,8 +200,16 @@ fn follow(log: &Log, ledger: &[Time]) -> Followed {
     let now = log.found.last().map_or(0, |entry| entry.now);
     Followed {
         memory: pass.memory().cloned(),
-        made: changes.iter().any(|change| matches!(change, Change::CountMinted { .. })),
-        forgets_user: changes.iter().any(|change| matches!(change, Change::ForgetUser { .. } | Change::ForgetAllUsers)),
+        made: changes.iter().find_map(|change| match change {
+            Change::CountMinted { serial_number, .. } => Some(serial(serial_number.as_str())),
+            _ => None,
+        }),
+        // What a claim of another user says touches nothing of this one.
+        forgets_user: changes.iter().any(|change| match change {
+            Change::ForgetUser { .. } => true,
+            Change::ForgetClaimedUser { key } => key.as_deref() == Some(USER_KEY),
+            _ => false,
+        }),
         step: abstract_step(step, pass, now),
     }
 }
@@ -308,7 +317,11 @@ fn real_user(user: &Recalled, ledger: &[Time]) -> RecalledUser {
         accounted: list.accounted.iter().map(|serial| serial_number(*serial).into()).collect(),
     };
     RecalledUser {
-        certificates: UserCertificates { made: user.made.iter().map(|time| at(*time)).collect(), objects: 1 },
+        certificates: UserCertificates {
+            key: USER_KEY.to_owned(),
+            made: user.made.iter().map(|time| at(*time)).collect(),
+            objects: 1,
+        },
         list: user.list.as_ref().map(list),
     }
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use usercert_operator::{
     api::Reason,
     certificate::SerialNumber,
-    decide::{RememberedSecret, SecretSource, SecretVersion, UserRecord, secret_source},
+    decide::{Holdings, RememberedSecret, SecretSource, SecretVersion, UserRecord, secret_source},
 };
 
 use crate::{
     model::Mutation,
     pass::{self, Ended, Entry, Followed, Found, List, Log, Pass, Problem, Recalled, Rest, Step},
-    translation::{abstract_memory, at, listed, not_after, real_status, serial, serial_number, time},
+    translation::{USER_KEY, abstract_memory, at, listed, made_at, not_after, real_status, serial, serial_number, time},
     world::{Content, Failed, Object, Role, Secret, SecretEvent, Serial, Status, Time, Unsaved, User, Violation, Wake, World},
 };
 
@@ -103,7 +103,7 @@ impl<'a> Turn<'a> {
                 object.object = abstract_memory(&memory, kept.as_ref());
             }
             object.user = object.user.take().filter(|_| !forgets_user);
-            object.user.iter_mut().filter(|_| made).for_each(|user| user.made_since.push(now));
+            object.user.iter_mut().for_each(|user| user.made_since.extend(made));
             self.log.forget_time_of_last();
             let found = match step {
                 Step::Observe { live } => self.observe(live),
@@ -334,7 +334,7 @@ fn recall(world: &World, who: usize) -> Option<Recalled> {
     let record = UserRecord {
         asked_at: at(user.asked_at),
         listed: user.listed.map(|count| listed(&world.ledger, count)),
-        made_since: user.made_since.iter().map(|time| at(*time)).collect(),
+        made_since: user.made_since.iter().map(|serial| made_at(*serial, &world.ledger)).collect(),
     };
     if !record.is_believed(at(world.now)) {
         return None;
@@ -343,7 +343,11 @@ fn recall(world: &World, who: usize) -> Option<Recalled> {
     let read = replica.memory.secret.iter().map(|(secret, _)| secret.content.serial);
     let kept = replica.memory.object.unsaved.iter().map(|unsaved| unsaved.content.serial);
     let held = shown.chain(read).chain(kept).map(|serial| serial_number(serial).into()).collect();
-    let recalled = record.recalled(&[Some(&real_status(&replica.view.object.status, &world.ledger))], held);
+    let recalled = record.recalled(
+        USER_KEY.to_owned(),
+        &[Some(&real_status(&replica.view.object.status, &world.ledger))],
+        Holdings { accounted: held, elsewhere: 0 },
+    );
     let accounted =
         |accounted: BTreeSet<SerialNumber>| accounted.iter().map(|number| serial(number.as_str())).collect::<Vec<Serial>>();
     Some(Recalled {

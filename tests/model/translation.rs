@@ -7,11 +7,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as KubernetesTime;
 use kube::api::ObjectMeta;
 use usercert_operator::{
     api::{
-        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus,
+        CertificateFailure, ClaimedUser, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus,
         DeletionPolicy, Issuance, IssuedCertificate, IssuerKind, IssuerReference, READY, Reason, UnaccountedCertificate,
         UnaccountedCertificates, VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION, set_condition,
     },
-    certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
+    certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, SerialNumber, Subject},
     decide::{
         self, Allow, ChainView, FailedRequest, IssueError, IssuerFacts, IssuerState, IssuingMethod, KeystoreView,
         ListedCertificate, Minted, Observed, RenewBefore, Retry, SaveFailure, SecretState, SecretView, UnsavedCertificate,
@@ -24,6 +24,9 @@ use crate::world::{Claim, Content, Failed, Failure, Object, ObjectMemory, Secret
 
 const START: i64 = 1_800_000_000;
 pub const UID: &str = "uid-1";
+
+/// What stands for the digest of the one database user.
+pub const USER_KEY: &str = "user";
 const ISSUER: &str = "atlas/project";
 const AUTHORITY: &str = "CN=Atlas";
 
@@ -81,6 +84,11 @@ pub fn certificate(ledger: &[Time], serial: Serial) -> CertificateFacts {
 
 pub fn not_after(ledger: &[Time], serial: Serial) -> Time {
     ledger[usize::from(serial)] + Time::try_from(LIFETIME.as_secs()).unwrap()
+}
+
+/// A serial number, and when Atlas made the certificate.
+pub fn made_at(serial: Serial, ledger: &[Time]) -> (SerialNumber, Timestamp) {
+    (serial_number(serial).into(), at(ledger[usize::from(serial)]))
 }
 
 /// The operator's renewal time, which is as long after the beginning of validity for each certificate.
@@ -239,6 +247,7 @@ fn real_claim(claim: &Claim) -> Issuance {
         reason: Reason::Issued.as_str().to_owned(),
         attempt: i64::from(claim.attempt),
         since: KubernetesTime(at(claim.since)),
+        user: Some(ClaimedUser { key: USER_KEY.to_owned() }),
     }
 }
 

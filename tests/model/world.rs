@@ -129,7 +129,7 @@ pub struct User {
     pub asked_at: Time,
     /// How many certificates there were; `None` where the list may not be read.
     pub listed: Option<u8>,
-    pub made_since: Vec<Time>,
+    pub made_since: Vec<Serial>,
 }
 
 /// What a process remembers of the object.

@@ -1,4 +1,5 @@
-//! Whose turn it is to ask Atlas: one queue for each pair of endpoint and project.
+//! Whose turn it is to ask Atlas: one queue for each limit, which is that of a project or of credentials that Atlas has not accepted yet
+//! ([`LimitKey`]).
 //!
 //! A turn says only when a certificate is requested, not whether.
 //!
@@ -112,6 +113,8 @@ impl Turns {
     pub fn ask(&self, key: &LimitKey, who: &ObjectKey, expiry: Timestamp, cost: u32, triggers: &Arc<Triggers>) -> Option<Turn> {
         let mut queues = self.0.lock();
         let Queues { by_key, busy } = &mut *queues;
+        // Atlas may have accepted the credentials since, or refused them: then the limit is another one.
+        by_key.iter_mut().filter(|(other, _)| *other != key).for_each(|(_, queue)| queue.forget(who, busy));
         let queue = by_key.entry(key.clone()).or_default();
         let turn = |cost| Turn { shared: Arc::clone(&self.0), key: key.clone(), cost };
         if let Some((given, _)) = queue.given.remove(who) {
@@ -237,7 +240,7 @@ mod tests {
     async fn turns_go_by_expiry_and_so_many_at_once() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
-        let key = LimitKey { endpoint: "http://localhost".to_owned(), project_id: "p".to_owned() };
+        let key = LimitKey::Project { endpoint: "http://localhost".to_owned(), project_id: "p".to_owned() };
         let turns = Turns::new(atlas.clone(), 10);
         let (triggers, mut woken) = Triggers::new();
         let triggers = Arc::new(triggers);

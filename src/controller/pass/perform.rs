@@ -23,7 +23,7 @@ use crate::{
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, SecretLocation, names::CONTROLLER},
     certificate::SerialNumber,
     decide::{
-        self, Desired, IssueError, ObjectMemory, Order, SecretState, SecretView,
+        self, Desired, IssueError, NewClaim, ObjectMemory, Order, SecretState, SecretView,
         pass::{Change, ClaimedObject, Found, Look, Now, Pass, RequestError, RequestErrorKind, Step, Write},
     },
     issuer::MintPermit,
@@ -75,9 +75,12 @@ impl<'a> Performer<'a> {
                 self.take_turn(calls, expiry);
                 self.turn = None;
             }
-            Change::CountMinted { username } => self.for_user(username, |user| users.made(user, self.context.now())),
+            Change::CountMinted { username, serial_number } => {
+                self.for_user(username, |user| users.made(user, serial_number, self.context.now()));
+            }
             Change::ForgetUser { username } => self.for_user(username, |user| users.forget(user)),
-            Change::ForgetAllUsers => users.forget_all(),
+            Change::ForgetClaimedUser { key: Some(key) } => users.forget_digest(&key),
+            Change::ForgetClaimedUser { key: None } => {}
         }
     }
 
@@ -128,7 +131,7 @@ impl<'a> Performer<'a> {
 
     /// The database user at the issuer of the object.
     fn user(&self, username: String) -> Option<users::UserKey> {
-        self.issuer.as_ref().map(|loaded| users::UserKey { issuer: loaded.facts.identity.clone(), username })
+        Some(users::UserKey { account: self.issuer.as_ref()?.issuer.account()?, username })
     }
 
     fn for_user(&self, username: String, change: impl FnOnce(&users::UserKey)) {
@@ -191,7 +194,8 @@ impl<'a> Performer<'a> {
             message: "the system gives no random bytes".to_owned(),
         })?;
         let claim = hex::encode(bytes);
-        let status = decide::claimed(pass.object(), &pass.observed().status, &claim, cause, self.context.now());
+        let new = NewClaim { id: &claim, cause, user: pass.observed().user.as_ref() };
+        let status = decide::claimed(pass.object(), &pass.observed().status, new, self.context.now());
         let written = patch_status(self.context, pass.object(), &status).await?;
         // The claim stands even if the answer cannot be read in full.
         let read = written.status.clone().filter(|_| written.unreadable().is_none());

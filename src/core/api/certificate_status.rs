@@ -94,6 +94,19 @@ pub struct Issuance {
     pub attempt: i64,
     /// When the claim was written.
     pub since: Time,
+    /// For which database user, as far as it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<ClaimedUser>,
+}
+
+/// The database user that a certificate was requested for.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimedUser {
+    /// Digest of the endpoint, the project, the credentials Secret and the user name. What is known of this user no longer holds
+    /// once the claim counts as lost.
+    #[schemars(length(max = 64))]
+    pub key: String,
 }
 
 /// A failure to issue and when the next attempt is due.

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry, SecretState, SecretView,
+    Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry, SecretState, SecretView, UserCertificates,
     backoff::is_waited_for,
     desired, next_attempt,
     renewal::unheeded_renew_before,
@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     api::{
-        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, DeletionPolicy, ISSUING, Issuance,
-        IssuedCertificate, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, ROLLED_OUT, Reason, SecretBinding, Severity,
+        CertificateFailure, ClaimedUser, DatabaseUserCertificate, DatabaseUserCertificateStatus, DeletionPolicy, ISSUING,
+        Issuance, IssuedCertificate, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, ROLLED_OUT, Reason, SecretBinding, Severity,
         VerifiedSecret, condition, printable, remove_condition, set_condition, set_stalled, truncated_to_second,
     },
     certificate::CertificateFacts,
@@ -87,13 +87,23 @@ fn retained_secret_uid(object: &DatabaseUserCertificate, observed: &Observed) ->
     }
 }
 
+/// A claim that is about to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct NewClaim<'a> {
+    /// A random id.
+    pub id: &'a str,
+    /// Why the certificate is needed.
+    pub cause: Reason,
+    /// What is known of the database user.
+    pub user: Option<&'a UserCertificates>,
+}
+
 /// The status that claims one certificate, written before it is asked for.
 #[must_use]
 pub fn claimed(
     object: &DatabaseUserCertificate,
     status: &DatabaseUserCertificateStatus,
-    id: &str,
-    cause: Reason,
+    NewClaim { id, cause, user }: NewClaim<'_>,
     now: Timestamp,
 ) -> DatabaseUserCertificateStatus {
     let mut status = status.clone();
@@ -102,6 +112,7 @@ pub fn claimed(
         reason: cause.as_str().to_owned(),
         attempt: status.failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1),
         since: Time(truncated_to_second(now)),
+        user: user.map(|user| ClaimedUser { key: user.key.clone() }),
     });
     let message = "a certificate is being requested";
     set_condition(&mut status.conditions, ISSUING, true, cause, message, object.metadata.generation, now);

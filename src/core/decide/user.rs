@@ -27,9 +27,6 @@ const NAMED: usize = 20;
 /// Atlas's list is believed for this long. It is asked for again no sooner, except after a lost answer.
 const BELIEVED: SignedDuration = SignedDuration::from_hours(1);
 
-/// A certificate made here and one recorded in a status within this time are the same one.
-const SAME_CERTIFICATE: SignedDuration = SignedDuration::from_mins(1);
-
 /// A certificate that Atlas lists. It has not expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedCertificate {
@@ -44,9 +41,11 @@ pub struct ListedCertificate {
 /// What rules need to know of the certificates of one database user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserCertificates {
+    /// Whose they are: a digest of the endpoint, the project, the credentials and the user name.
+    pub key: String,
     /// The time of each certificate that was or may have been made.
     pub made: Vec<Timestamp>,
-    /// How many objects name the user.
+    /// How many objects name the user. One that uses other credentials counts while its Secret holds a certificate that Atlas lists.
     pub objects: usize,
 }
 
@@ -57,8 +56,17 @@ pub struct UserRecord {
     pub asked_at: Timestamp,
     /// The list; `None` where the credentials may not read it.
     pub listed: Option<Vec<ListedCertificate>>,
-    /// When this process had certificates made since.
-    pub made_since: Vec<Timestamp>,
+    /// What this process had made since, and when.
+    pub made_since: BTreeMap<SerialNumber, Timestamp>,
+}
+
+/// What the Secrets and objects of this operator tell of a user's certificates, whatever credentials they were made with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// The serial numbers in Atlas's list that a Secret of ours holds, or that the status of an object with other credentials remembers.
+    pub accounted: BTreeSet<SerialNumber>,
+    /// How many of them the Secrets of objects with other credentials hold.
+    pub elsewhere: usize,
 }
 
 /// What a pass learns of a database user.
@@ -85,7 +93,7 @@ impl UserRecord {
     /// A list that just came.
     #[must_use]
     pub const fn new(asked_at: Timestamp, listed: Option<Vec<ListedCertificate>>) -> Self {
-        Self { asked_at, listed, made_since: Vec::new() }
+        Self { asked_at, listed, made_since: BTreeMap::new() }
     }
 
     /// Whether the record may still be used. A record from the future means that the clock was set back.
@@ -100,31 +108,34 @@ impl UserRecord {
         self.listed.iter().flatten().map(|listed| listed.serial_number.as_str()).collect()
     }
 
-    /// What is known of the user, with the statuses of the objects that name it and the serial numbers that Secrets of ours hold.
+    /// What is known of the user with this key, with the statuses of the objects that name it and what Secrets of ours hold.
     ///
-    /// Each certificate counts once: by serial number if Atlas or a status names it, else by its time. Without a list, answers
-    /// counted as lost are added.
+    /// Each certificate counts once, by its serial number. Without a list, answers counted as lost are added.
     #[must_use]
-    pub fn recalled(&self, objects: &[Option<&DatabaseUserCertificateStatus>], held: BTreeSet<SerialNumber>) -> RecalledUser {
+    pub fn recalled(
+        &self,
+        key: String,
+        objects: &[Option<&DatabaseUserCertificateStatus>],
+        holdings: Holdings,
+    ) -> RecalledUser {
         let statuses = || objects.iter().copied().flatten();
         let history = || statuses().flat_map(|status| &status.history);
         let mut made: BTreeMap<&str, Timestamp> =
             history().map(|issued| (issued.serial_number.as_str(), issued.recorded_at.0)).collect();
-        let presumed: Vec<Timestamp> = if self.listed.is_none() { statuses().flat_map(presumed).collect() } else { Vec::new() };
-        let is_recorded =
-            |time: &&Timestamp| self.made_since.iter().any(|since| time.duration_since(*since).abs() < SAME_CERTIFICATE);
-        let recorded = made.values().filter(is_recorded).count();
+        made.extend(self.made_since.iter().map(|(serial_number, made_at)| (serial_number.as_str(), *made_at)));
         made.extend(self.listed.iter().flatten().map(|listed| (listed.serial_number.as_str(), listed.made_at)));
-        // Made since the list and in no status: the answer was lost, or the status is not written yet.
-        let unrecorded = self.made_since.iter().copied().skip(recorded);
-        let certificates =
-            UserCertificates { made: made.into_values().chain(unrecorded).chain(presumed).collect(), objects: objects.len() };
+        let presumed: Vec<Timestamp> = if self.listed.is_none() { statuses().flat_map(presumed).collect() } else { Vec::new() };
+        let certificates = UserCertificates {
+            key,
+            made: made.into_values().chain(presumed).collect(),
+            objects: objects.len() + holdings.elsewhere,
+        };
         let list = self.listed.as_ref().map(|listed| {
             let serial_numbers = self.serial_numbers();
             let in_history = history().map(|issued| issued.serial_number.as_str());
             let in_history = in_history.filter(|serial_number| serial_numbers.contains(serial_number)).map(SerialNumber::from);
             RecalledList {
-                accounted: held.into_iter().chain(in_history).collect(),
+                accounted: holdings.accounted.into_iter().chain(in_history).collect(),
                 listed: listed.clone(),
                 asked_at: self.asked_at,
             }
@@ -222,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_user_s_budget_is_one_for_each_object_and_four_to_spare_a_day() {
-        let mut user = UserCertificates { made: (0..4).map(at).collect(), objects: 1 };
+        let mut user = UserCertificates { made: (0..4).map(at).collect(), objects: 1, ..UserCertificates::default() };
         assert_eq!(over_budget(&user, "orders", at(5)), None);
         user.made.push(at(4));
         let Some(Decision::Wait { until, reason, .. }) = over_budget(&user, "orders", at(5)) else { panic!() };
@@ -299,9 +310,10 @@ mod tests {
     #[case::in_a_status_alone(Some(list(&[])), &[], &[issued(&[("0A", 2)])], &[2])]
     #[case::in_two_statuses(Some(list(&[])), &[], &[issued(&[("0A", 2)]), issued(&[("0A", 2)])], &[2])]
     #[case::made_since_and_in_no_status_yet(Some(list(&[])), &[3], &[], &[3])]
-    #[case::made_since_and_in_a_status(Some(list(&[])), &[3], &[issued(&[("0A", 3)])], &[3])]
+    #[case::made_since_and_in_a_status(Some(list(&[])), &[3], &[issued(&[("F3", 3)])], &[3])]
+    #[case::two_of_one_minute_of_which_one_is_in_a_status(Some(list(&[])), &[3], &[issued(&[("0A", 3)])], &[3, 3])]
     #[case::made_since_and_another_in_a_status(Some(list(&[])), &[3], &[issued(&[("0A", 1)])], &[1, 3])]
-    #[case::two_made_since_of_which_one_is_in_a_status(Some(list(&[])), &[3, 4], &[issued(&[("0A", 3)])], &[3, 4])]
+    #[case::two_made_since_of_which_one_is_in_a_status(Some(list(&[])), &[3, 4], &[issued(&[("F3", 3)])], &[3, 4])]
     #[case::lost_answers_are_in_the_list(Some(list(&[])), &[], &[lost(2, 5)], &[])]
     #[case::without_a_list_lost_answers_count(None, &[], &[lost(2, 5)], &[5, 5])]
     #[case::without_a_list_statuses_count(None, &[6], &[issued(&[("0A", 1)]), lost(1, 5)], &[1, 6, 5])]
@@ -311,11 +323,12 @@ mod tests {
         #[case] statuses: &[DatabaseUserCertificateStatus],
         #[case] made: &[i64],
     ) {
-        let record = UserRecord { made_since: made_at(made_since), ..UserRecord::new(at(0), listed) };
+        let made_since = made_since.iter().map(|hours| (format!("F{hours}").into(), at(*hours))).collect();
+        let record = UserRecord { made_since, ..UserRecord::new(at(0), listed) };
         let mut objects: Vec<Option<&DatabaseUserCertificateStatus>> = statuses.iter().map(Some).collect();
         objects.push(None);
-        let recalled = record.recalled(&objects, BTreeSet::new());
-        let expected = UserCertificates { made: made_at(made), objects: statuses.len() + 1 };
+        let recalled = record.recalled("key".into(), &objects, Holdings::default());
+        let expected = UserCertificates { key: "key".into(), made: made_at(made), objects: statuses.len() + 1 };
         assert_eq!(recalled.certificates, expected, "an object without a status names the user too");
     }
 
@@ -323,11 +336,13 @@ mod tests {
     fn the_list_is_told_with_what_secrets_hold_and_have_held() {
         let record = UserRecord::new(at(0), Some(list(&[("0A", 1), ("0B", 2), ("0C", 3)])));
         let status = issued(&[("0A", 1), ("0F", 1)]);
-        let recalled = record.recalled(&[Some(&status)], BTreeSet::from(["0C".into()]));
+        let holdings = Holdings { accounted: BTreeSet::from(["0C".into()]), elsewhere: 1 };
+        let recalled = record.recalled("key".into(), &[Some(&status)], holdings.clone());
+        assert_eq!(recalled.certificates.objects, 2, "one holds its certificate with other credentials");
         let found = recalled.list.unwrap();
         assert_eq!((found.listed.len(), found.asked_at), (3, at(0)));
         assert_eq!(found.accounted, BTreeSet::from(["0A".into(), "0C".into()]), "0F is not listed");
-        assert_eq!(UserRecord::new(at(0), None).recalled(&[Some(&status)], BTreeSet::new()).list, None);
+        assert_eq!(UserRecord::new(at(0), None).recalled("key".into(), &[Some(&status)], holdings).list, None);
     }
 
     #[rstest]

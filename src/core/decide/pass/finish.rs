@@ -171,7 +171,9 @@ impl Pass {
     /// A claim without its certificate. If this process remembers how the request failed, that is recorded. Otherwise the
     /// certificate counts as lost. Only the leader may count it: the claim may belong to another process that leads now.
     fn count_lost_claim(&mut self, report: &mut Report, changes: &mut Vec<Change>, now: Now) -> Result<Decision, PassError> {
-        let claim = self.observed.status.issuance.as_ref().map(|claim| claim.id.as_str());
+        let claim = self.observed.status.issuance.as_ref();
+        let key = claim.and_then(|claim| Some(claim.user.as_ref()?.key.clone()));
+        let claim = claim.map(|claim| claim.id.as_str());
         let ended = self.observed.memory.failed_request.as_ref().filter(|failed| Some(failed.claim.as_str()) == claim);
         if let Some(error) = ended.map(|failed| failed.error.clone()) {
             return Ok(self.conclude_failed(None, error, report, changes, now.time));
@@ -181,7 +183,7 @@ impl Pass {
         }
         // What is in memory was given up for the certificate in the Secret.
         self.observed.memory.unsaved = None;
-        changes.push(Change::ForgetAllUsers);
+        changes.push(Change::ForgetClaimedUser { key });
         record_lost_claim(&mut self.observed.status, self.object.metadata.uid.as_deref().unwrap_or_default(), now.time);
         Ok(decide(&self.object, &self.observed, now.time))
     }

@@ -129,9 +129,10 @@ impl Pass {
         match desired.order {
             Order::Sign { .. } => self.confirm(Write::Signed { cause }, now),
             Order::Mint { .. } => {
+                let serial_number = certificate.serial_number.clone();
                 self.observed.memory.unsaved = Some(UnsavedCertificate { certificate, claim, cause, failure: None });
                 let mut next = self.confirm(Write::Unsaved, now);
-                next.changes.push(Change::CountMinted { username: desired.username });
+                next.changes.push(Change::CountMinted { username: desired.username, serial_number });
                 next
             }
         }

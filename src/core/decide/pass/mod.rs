@@ -49,7 +49,10 @@ pub use self::step::{
 };
 use self::{finish::Outcome, step::Found as F};
 use super::{Decision, Desired, IssueError, ObjectMemory, Observed, SecretState, decide};
-use crate::api::{DatabaseUserCertificate, Reason};
+use crate::{
+    api::{DatabaseUserCertificate, Reason},
+    certificate::SerialNumber,
+};
 
 /// How many looks a pass takes, all live but the first of an ordinary pass. After the last, a refusal counts as final, or the next
 /// pass goes on.
@@ -97,14 +100,20 @@ pub enum Change {
     CountMinted {
         /// The database user.
         username: String,
+        /// The certificate.
+        serial_number: SerialNumber,
     },
     /// What is known of the database user holds no longer: an answer was lost.
     ForgetUser {
         /// The database user.
         username: String,
     },
-    /// What is known of any user holds no longer: a request was lost, and nobody knows for which user.
-    ForgetAllUsers,
+    /// What is known of the database user that a claim names holds no longer: the claim counts as lost.
+    ForgetClaimedUser {
+        /// The key in the claim. `None`: the claim names no user, as those of release 0.1.0 do. Then nothing that this process knows is of
+        /// the time before the claim.
+        key: Option<String>,
+    },
 }
 
 /// The next step, and what is done in memory before.

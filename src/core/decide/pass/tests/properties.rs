@@ -201,7 +201,7 @@ fn assert_no_certificate_is_forgotten(moves: &[Move], begun_with: Option<Unsaved
         if let Some(gone) = unsaved.as_ref().filter(|_| serial_number(&unsaved) != serial_number(&memory.unsaved)) {
             let last = last.expect("a step before");
             let is_saved = last.step == Step::WriteSecret(Write::Unsaved) && matches!(last.found, Some(Found::Written(Ok(_))));
-            let is_given_up = now.changes.contains(&Change::ForgetAllUsers)
+            let is_given_up = now.changes.iter().any(|change| matches!(change, Change::ForgetClaimedUser { .. }))
                 || world.purpose == Purpose::SaveOnly && matches!(last.step, Step::Observe(_))
                 || matches!(last.found, Some(Found::Issued(_)));
             assert!(
@@ -317,7 +317,7 @@ fn recalled(facts: &CertificateFacts, asked_at: Timestamp, has_list: bool) -> Re
         not_after: facts.not_after,
     }];
     RecalledUser {
-        certificates: UserCertificates { made: vec![asked_at; 3], objects: 0 },
+        certificates: UserCertificates { made: vec![asked_at; 3], ..UserCertificates::default() },
         list: has_list.then(|| RecalledList { listed, asked_at, accounted: [facts.serial_number.clone()].into() }),
     }
 }

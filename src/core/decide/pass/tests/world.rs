@@ -294,16 +294,16 @@ impl World {
 
     fn change(&mut self, change: &Change) {
         match change {
-            Change::CountMinted { username } => {
+            Change::CountMinted { username, serial_number } => {
                 let key = self.user_key(username);
                 if let Some(record) = self.users.get_mut(&key) {
-                    record.made_since.push(self.now);
+                    record.made_since.insert(serial_number.clone(), self.now);
                 }
             }
             Change::ForgetUser { username } => {
                 self.users.remove(&self.user_key(username));
             }
-            Change::ForgetAllUsers => self.users.clear(),
+            Change::ForgetClaimedUser { key } => self.users.retain(|user, _| Some(digest(user)) != *key),
             Change::EndTurn | Change::LeaveQueue | Change::QueueAgain { .. } => {}
         }
     }
@@ -311,6 +311,11 @@ impl World {
     fn user_key(&self, username: &str) -> UserKey {
         (self.issuer.usable().map(|facts| facts.identity.to_string()).unwrap_or_default(), username.to_owned())
     }
+}
+
+/// What stands for the digest of a user.
+pub fn digest((issuer, username): &UserKey) -> String {
+    format!("{issuer}/{username}")
 }
 
 pub fn certificate(number: u8, subject: Subject, not_before: Timestamp) -> CertificateFacts {

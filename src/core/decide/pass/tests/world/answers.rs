@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
-    decide::{ChainView, KeystoreView, claimed},
+    decide::{ChainView, Holdings, KeystoreView, NewClaim, claimed},
     layout::{self, LayoutRecord},
 };
 
@@ -104,12 +104,14 @@ impl World {
         let held: BTreeSet<SerialNumber> =
             self.secret.certificate().map(|facts| facts.serial_number.clone()).into_iter().collect();
         let held = held.into_iter().filter(|serial_number| record.serial_numbers().contains(serial_number.as_str())).collect();
-        Some(record.recalled(&[self.object.status.as_ref()], held))
+        let holdings = Holdings { accounted: held, elsewhere: 0 };
+        Some(record.recalled(digest(&self.user_key(username)), &[self.object.status.as_ref()], holdings))
     }
 
     fn claim(&mut self, pass: &Pass, cause: Reason) -> Result<ClaimedObject, RequestError> {
         let claim = format!("claim-{}", self.object.metadata.resource_version.as_deref().unwrap());
-        let status = claimed(pass.object(), &pass.observed().status, &claim, cause, self.now);
+        let new = NewClaim { id: &claim, cause, user: pass.observed().user.as_ref() };
+        let status = claimed(pass.object(), &pass.observed().status, new, self.now);
         self.write_status(pass, status.clone())?;
         Ok(ClaimedObject { claim, metadata: self.object.metadata.clone(), status })
     }
