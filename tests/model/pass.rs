@@ -384,5 +384,6 @@ impl Log {
 
 /// What the Secret is to hold of what was minted in this pass.
 pub fn content(log: &Log, serial: Serial) -> Content {
-    Content { serial, claim: log.claim(), renewal: log.object.renewal }
+    let forced = log.newest().status.claim.as_ref().is_some_and(|claim| claim.forced);
+    Content { serial, claim: log.claim(), renewal: log.object.renewal, forced }
 }

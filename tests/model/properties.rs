@@ -7,11 +7,12 @@ use crate::{
     model::Operator,
     pass::Step,
     translation::{not_after, renewal_due},
-    world::{Failed, Role, Serial, Violation, World},
+    world::{Failed, Role, Serial, Time, Violation, World},
 };
 
 pub const NEVER_OVERWRITTEN: &str = "a working certificate in the Secret is never replaced by one that ends sooner";
 pub const BOUNDED: &str = "no more certificates are made than were needed, and one for each fault that can cost one";
+pub const BRAKED: &str = "no more than five renewals are forced within an hour";
 pub const CLAIMED: &str = "no certificate is asked for without a claim in the status";
 pub const ONCE: &str = "under one claim one certificate is asked for";
 pub const ACCOUNTED: &str = "every certificate is in the Secret, or was, or is in a memory, or is counted, or its claim stands";
@@ -22,6 +23,7 @@ pub fn all() -> Vec<Property<Operator>> {
     vec![
         Property::always(NEVER_OVERWRITTEN, |_, world: &World| world.violation != Some(Violation::Overwritten)),
         Property::always(BOUNDED, |model, world| is_bounded(*model, world)),
+        Property::always(BRAKED, |model, world| is_braked(*model, world)),
         Property::always(CLAIMED, |_, world: &World| world.violation != Some(Violation::Unclaimed)),
         Property::always(ONCE, |_, world: &World| world.violation != Some(Violation::Repeated)),
         Property::always(ACCOUNTED, |_, world| is_accounted(world)),
@@ -32,6 +34,7 @@ pub fn all() -> Vec<Property<Operator>> {
         Property::sometimes("the old leader wakes up with a certificate older than the Secret's", |_, world| is_outrun(world)),
         Property::sometimes("a claim is counted as lost", |_, world| counted(world)),
         Property::sometimes("a watch is behind while a pass decides", |_, world| decides_on_the_past(world)),
+        Property::sometimes("a forced renewal has to wait", |_, world| waits_for_the_brake(world)),
         Property::sometimes("a certificate was renewed", |_, world| was_renewed(world)),
     ]
 }
@@ -46,6 +49,14 @@ fn is_bounded(model: Operator, world: &World) -> bool {
     let asked = (bound.requests - left.requests) + (bound.deletions - left.deletions);
     let due = (bound.renewals - left.renewals) + (bound.expiries - left.expiries);
     world.ledger.len() <= usize::from(1 + asked + due + world.costs)
+}
+
+/// Of the certificates that were made within any hour, those are forced which are more than were needed, or cost by a fault.
+fn is_braked(model: Operator, world: &World) -> bool {
+    let (bound, left) = (model.bound, world.left);
+    let needed = 1 + (bound.deletions - left.deletions) + (bound.renewals - left.renewals) + (bound.expiries - left.expiries);
+    let within_an_hour = |since: &Time| world.ledger.iter().filter(|made| (*since..since + 3600).contains(*made)).count();
+    world.ledger.iter().all(|since| within_an_hour(since) <= usize::from(5 + needed + world.costs))
 }
 
 /// Of those that have not expired.
@@ -110,6 +121,14 @@ fn is_outrun(world: &World) -> bool {
 
 fn counted(world: &World) -> bool {
     world.object.status.unaccounted.as_ref().is_some_and(|found| found.presumed > 0)
+}
+
+fn waits_for_the_brake(world: &World) -> bool {
+    let status = &world.object.status;
+    let is_asked = world.object.renewal.is_some() && status.renewal_handled != world.object.renewal;
+    is_asked
+        && status.forced.len() == 5
+        && world.replicas.iter().any(|replica| replica.pass.is_none() && replica.wake.is_some())
 }
 
 fn decides_on_the_past(world: &World) -> bool {

@@ -281,8 +281,11 @@ impl<'a> Turn<'a> {
         self.world.replicas[self.who].pass = Some(Box::new(Pass { log: self.log, step }));
     }
 
-    /// With the mutation a claim that is taken for lost is dropped without a word.
-    fn mutated(&self, status: Status, rest: &mut Rest) -> Status {
+    /// With a mutation a claim that is taken for lost is dropped without a word, or the times of forced renewals are.
+    fn mutated(&self, mut status: Status, rest: &mut Rest) -> Status {
+        if self.mutation == Some(Mutation::ForgottenRenewals) {
+            status.forced.clear();
+        }
         let old = &self.log.object.status;
         let counts = old.claim.is_some() && status.claim.is_none() && status.unaccounted != old.unaccounted;
         if self.mutation != Some(Mutation::ForgottenClaim) || !counts {

@@ -149,7 +149,7 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         complete: true,
         issuer: Some(ISSUER.into()),
         issuance: secret.content.claim.map(|claim| claim.to_string()),
-        issue_reason: Some(Reason::Issued.as_str().to_owned()),
+        issue_reason: Some(cause(secret.content.forced).as_str().to_owned()),
         renew_request: secret.content.renewal.map(|renewal| renewal.to_string()),
         ca_digest: None,
         chain: ChainView::default(),
@@ -236,15 +236,21 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
             chain: None,
             chain_not_after: None,
         }),
+        forced_renewals: status.forced.iter().map(|time| KubernetesTime(at(*time))).collect(),
         retained_secret_uid: None,
         rollout: None,
     }
 }
 
+/// Why a certificate was made, as far as a rule goes by it.
+const fn cause(forced: bool) -> Reason {
+    if forced { Reason::RenewalRequested } else { Reason::Issued }
+}
+
 fn real_claim(claim: &Claim) -> Issuance {
     Issuance {
         id: claim.id.to_string(),
-        reason: Reason::Issued.as_str().to_owned(),
+        reason: cause(claim.forced).as_str().to_owned(),
         attempt: i64::from(claim.attempt),
         since: KubernetesTime(at(claim.since)),
         user: Some(ClaimedUser { key: USER_KEY.to_owned() }),
@@ -298,6 +304,7 @@ pub fn abstract_status(status: &DatabaseUserCertificateStatus) -> Status {
             id: number(&claim.id),
             attempt: u8::try_from(claim.attempt).unwrap(),
             since: time(claim.since.0),
+            forced: claim.reason == Reason::RenewalRequested.as_str(),
         }),
         failure: status.failure.as_ref().map(|failure| Failure {
             count: u8::try_from(failure.count).unwrap(),
@@ -314,5 +321,6 @@ pub fn abstract_status(status: &DatabaseUserCertificateStatus) -> Status {
             listed_at: unaccounted.listed_at.as_ref().map(|listed_at| time(listed_at.0)),
         }),
         renewal_handled: status.renew_request_handled.as_deref().map(number),
+        forced: status.forced_renewals.iter().map(|forced| time(forced.0)).collect(),
     }
 }

@@ -22,6 +22,8 @@ pub struct Claim {
     pub id: u8,
     pub attempt: u8,
     pub since: Time,
+    /// Whether a renewal is forced.
+    pub forced: bool,
 }
 
 /// The last failure in the status.
@@ -55,6 +57,8 @@ pub struct Status {
     pub history: Vec<(Serial, Time)>,
     pub unaccounted: Option<Unaccounted>,
     pub renewal_handled: Option<u8>,
+    /// When renewals were forced, the newest first.
+    pub forced: Vec<Time>,
 }
 
 /// One version of the object.
@@ -72,6 +76,8 @@ pub struct Content {
     pub serial: Serial,
     pub claim: Option<u8>,
     pub renewal: Option<u8>,
+    /// Whether a renewal was forced.
+    pub forced: bool,
 }
 
 /// One version of the Secret.

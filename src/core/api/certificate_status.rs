@@ -58,6 +58,10 @@ pub struct DatabaseUserCertificateStatus {
     /// The last value of the annotation `usercert.dev/renew-requested-at` that was handled.
     #[serde(default)]
     pub renew_request_handled: Option<String>,
+    /// When the last five renewals were carried out that were forced, the newest first. An object has five in an hour.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub forced_renewals: Vec<Time>,
     /// The version of the Secret whose content was verified last. While the Secret has this version, it is not read again.
     #[serde(default)]
     pub verified: Option<VerifiedSecret>,

@@ -152,6 +152,8 @@ reasons! {
     NamespaceTerminating, Warning, Time;
     /// More certificates were issued for this object in an hour than can be right: something keeps deleting or damaging the Secret.
     TooManyIssues, Warning, Time;
+    /// Five renewals of this object were forced within an hour, and another one is asked for; it waits until one of them is an hour old.
+    TooManyForcedRenewals, Warning, Time;
     /// The Secret was put right several times in a short while: something keeps changing it; the message names what.
     SecretContested, Warning, Time;
     /// The object was deleted, and its Secret with it, while running pods used the Secret; the Event names some of them.
@@ -185,7 +187,7 @@ reasons! {
     AtlasRateLimited, Warning, Time;
     /// The request waits for its turn: Atlas limits the requests of a project, and the certificate that expires soonest goes first.
     AtlasQueued, Normal, Time;
-    /// More certificates were made for the database user in a day than the objects that name it can need; a forced renewal is still carried out.
+    /// More certificates were made for the database user in a day than the objects that name it can need; a forced renewal is still carried out, up to five times an hour.
     AtlasMintBudget, Warning, Time;
     /// Atlas has certificates for the database user that no Secret of this operator holds; their number and expiry are in the status.
     UnaccountedCertificates, Warning, Person;
@@ -221,6 +223,12 @@ reasons! {
 }
 
 impl Reason {
+    /// Whether a certificate with this reason was not due and was made all the same. These count for the brake of forced renewals.
+    #[must_use]
+    pub const fn is_forced(self) -> bool {
+        matches!(self, Self::RenewalRequested)
+    }
+
     /// Whether this is about the credentials of the issuer or their organisation. Then Atlas answers every certificate of
     /// the issuer with it.
     #[must_use]

@@ -9,6 +9,7 @@ mod brake;
 mod credentials;
 mod decision;
 mod desired;
+mod forced;
 mod hold;
 mod inputs;
 mod issue_error;

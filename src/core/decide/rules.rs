@@ -4,7 +4,8 @@ use jiff::Timestamp;
 
 use super::{
     Decision, Desired, Inputs, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView, UnsavedCertificate,
-    desired::{is_renewal_requested, username, wanted_subject},
+    desired::{username, wanted_subject},
+    forced::{forced, heeded},
     hold::{after_refused_write, contested, hold, write_was_refused},
     renewal_time,
 };
@@ -189,8 +190,8 @@ fn decide_certificate(
             .or_else(|| after_refused_write(&desired, issuer, observed, now))
             .unwrap_or(Decision::Repair { renewal_time: Some(renewal_time) }),
         Err(cause) => match hold(&desired, issuer, observed, cause, now) {
-            Some(held) => repaired_first(object, held, observed, now),
-            None => Decision::Issue { desired: Box::new(desired), cause },
+            Err(held) => repaired_first(object, held, observed, now),
+            Ok(cause) => Decision::Issue { desired: Box::new(desired), cause },
         },
     }
 }
@@ -219,11 +220,15 @@ fn certificate_in_service<'a>(
     if cannot_be_rebuilt(view, desired, issuer, observed) {
         return Err(Reason::ChainBroken);
     }
-    if is_renewal_requested(desired, observed) {
-        return Err(Reason::RenewalRequested);
-    }
     let renewal_time = renewal_time(certificate, desired.renew_before, &desired.uid);
-    if renewal_time <= now { Err(Reason::RenewalDue) } else { Ok((view, renewal_time)) }
+    let is_due = renewal_time <= now;
+    // One that has to wait holds up nothing that is due.
+    let forced = if is_due { heeded(desired, observed, now) } else { forced(desired, observed) };
+    match forced {
+        Some(forced) => Err(forced),
+        None if is_due => Err(Reason::RenewalDue),
+        None => Ok((view, renewal_time)),
+    }
 }
 
 /// Whether a repair has shown that this certificate does not verify with the issuer's chain: the CA's key identifier changed, or

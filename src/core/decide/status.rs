@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     Decision, Desired, Inputs, IssueError, IssuerFacts, Minted, Observed, Retry, SecretState, SecretView, UserCertificates,
     backoff::is_waited_for,
-    desired, next_attempt,
+    desired, forced, next_attempt,
     renewal::unheeded_renew_before,
     rules::{ready_certificate, serves_as_it_is},
     user::{count_lost, drop_expired},
@@ -210,6 +210,9 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
     let newest = status.history.first().map(|newest| newest.serial_number.as_str());
     if newest != Some(certificate.serial_number.as_str()) {
         let reason = view.issue_reason.clone().unwrap_or_else(|| Reason::Issued.as_str().to_owned());
+        if Reason::from_name(&reason).is_some_and(Reason::is_forced) {
+            forced::count(status, now);
+        }
         status.history.insert(
             0,
             IssuedCertificate {

@@ -10,10 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Decision, brake::Brake};
 use crate::{
-    api::{
-        DatabaseUserCertificateStatus, Reason, UnaccountedCertificate, UnaccountedCertificates,
-        names::RENEW_REQUESTED_ANNOTATION, truncated_to_second,
-    },
+    api::{DatabaseUserCertificateStatus, Reason, UnaccountedCertificate, UnaccountedCertificates, truncated_to_second},
     certificate::SerialNumber,
 };
 
@@ -151,8 +148,13 @@ fn presumed(status: &DatabaseUserCertificateStatus) -> impl Iterator<Item = Time
     when.into_iter().cycle().take(usize::try_from(count).unwrap_or_default())
 }
 
-/// The wait until one more certificate is within the user's budget; `None` if it is.
-pub(super) fn over_budget(user: &UserCertificates, username: &str, now: Timestamp) -> Option<Decision> {
+/// The wait until one more certificate is within the user's budget; `None` if it is. `way_out` says what has one made all the same.
+pub(super) fn over_budget(
+    user: &UserCertificates,
+    username: &str,
+    way_out: impl FnOnce() -> String,
+    now: Timestamp,
+) -> Option<Decision> {
     let objects = user.objects.max(1);
     let brake = Brake { allowed: objects + SPARE_MINTS, window: BUDGET_WINDOW };
     let (recent, until) = brake.hold(user.made.iter().copied(), now)?;
@@ -160,7 +162,8 @@ pub(super) fn over_budget(user: &UserCertificates, username: &str, now: Timestam
         until,
         reason: Reason::AtlasMintBudget,
         message: format!(
-            "{recent} certificates were made for the database user {username:?} within a day, and {objects} object(s) here name it: find out what else asks for them (another cluster or program, lost answers, a Secret that keeps being deleted); the annotation {RENEW_REQUESTED_ANNOTATION} has one made all the same"
+            "{recent} certificates were made for the database user {username:?} within a day, and {objects} object(s) here name it: find out what else asks for them (another cluster or program, lost answers, a Secret that keeps being deleted); {}",
+            way_out()
         ),
     })
 }
@@ -234,15 +237,15 @@ mod tests {
     #[test]
     fn a_user_s_budget_is_one_for_each_object_and_four_to_spare_a_day() {
         let mut user = UserCertificates { made: (0..4).map(at).collect(), objects: 1, ..UserCertificates::default() };
-        assert_eq!(over_budget(&user, "orders", at(5)), None);
+        assert_eq!(over_budget(&user, "orders", String::new, at(5)), None);
         user.made.push(at(4));
-        let Some(Decision::Wait { until, reason, .. }) = over_budget(&user, "orders", at(5)) else { panic!() };
+        let Some(Decision::Wait { until, reason, .. }) = over_budget(&user, "orders", String::new, at(5)) else { panic!() };
         assert_eq!((until, reason), (at(24), Reason::AtlasMintBudget));
-        assert_eq!(over_budget(&user, "orders", at(24)), None, "the first has left the window");
+        assert_eq!(over_budget(&user, "orders", String::new, at(24)), None, "the first has left the window");
         user.objects = 2;
-        assert_eq!(over_budget(&user, "orders", at(5)), None);
+        assert_eq!(over_budget(&user, "orders", String::new, at(5)), None);
         user.made.extend([at(4), at(5)]);
-        let Some(Decision::Wait { until, .. }) = over_budget(&user, "orders", at(5)) else { panic!() };
+        let Some(Decision::Wait { until, .. }) = over_budget(&user, "orders", String::new, at(5)) else { panic!() };
         assert_eq!(until, at(25), "two of seven must leave");
     }
 

@@ -6,6 +6,7 @@ mod conditions;
 mod connection;
 mod credentials;
 mod failure;
+mod forced;
 mod layout;
 mod lifecycle;
 mod pattern;
