@@ -129,8 +129,10 @@ impl Case {
                 key: "key".to_owned(),
                 made: made.iter().copied().map(at).collect(),
                 objects: 1,
+                ..UserCertificates::default()
             }),
             namespace: "shop".to_owned(),
+            process: None,
             namespace_labels: std::collections::BTreeMap::new(),
         }
     }
@@ -258,7 +260,8 @@ impl IssuerCase {
 
 /// What is written to the status around an attempt, whatever stood there.
 fn record(case: &Case, decision: &Decision, status: &mut DatabaseUserCertificateStatus, now: Timestamp) {
-    let mut claim = claimed(&case.certificate, status, NewClaim { id: "1", cause: Reason::RenewalDue, user: None }, now);
+    let mut claim =
+        claimed(&case.certificate, status, NewClaim { id: "1", cause: Reason::RenewalDue, user: None, process: None }, now);
     record_lost_claim(&mut claim, "uid", now);
     let facts = case.issuer.as_ref().map(|issuer| issuer.facts(case.secret_state().ours()));
     let desired = match decision {

@@ -14,8 +14,8 @@ use usercert_operator::{
 
 use crate::{
     translation::{
-        NO_CLAIM, USER_KEY, abstract_status, at, certificate, issue_error, listed, real_object, real_observed, real_view,
-        serial, serial_number, time,
+        NO_CLAIM, USER_KEY, abstract_status, at, certificate, issue_error, listed, real_before, real_object, real_observed,
+        real_view, serial, serial_number, time,
     },
     world::{Content, Failed, Object, ObjectMemory, Secret, Serial, Status, Time, Wake},
 };
@@ -34,14 +34,19 @@ pub struct Entry {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Found {
-    Observed { secret: Option<Secret>, memory: ObjectMemory },
+    Observed {
+        secret: Option<Secret>,
+        memory: ObjectMemory,
+    },
     NotObserved(Problem),
     Recalled(Option<Recalled>),
     Turn,
     Listed,
     Tried(Result<(), Problem>),
     UserChecked,
-    Claimed(Result<Object, Problem>),
+    Claimed(Object),
+    /// The claim with this id was not written, as far as is known.
+    NotClaimed(u8, Problem),
     Withdrawn,
     Issued(Serial),
     NotIssued(Failed),
@@ -62,6 +67,10 @@ pub enum Problem {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Recalled {
     pub made: Vec<Time>,
+    /// What a claim remembers of the list.
+    pub before: Option<Vec<Serial>>,
+    /// How many claims stand.
+    pub claims: u8,
     pub list: Option<List>,
 }
 
@@ -177,7 +186,7 @@ pub fn claimed(log: &Log, ledger: &[Time], id: u8, cause: Reason, now: Time) -> 
         let key = (ledger.to_vec(), log.clone(), id, cause, now);
         let ask = || {
             let (pass, _) = fold(log, ledger);
-            let new = NewClaim { id: &id.to_string(), cause, user: pass.observed().user.as_ref() };
+            let new = NewClaim { id: &id.to_string(), cause, user: pass.observed().user.as_ref(), process: None };
             abstract_status(&decide::claimed(pass.object(), &pass.observed().status, new, at(now)))
         };
         known.entry(key).or_insert_with(ask).clone()
@@ -297,9 +306,8 @@ fn real_found(found: &Found, ledger: &[Time]) -> pass::Found {
         Found::Listed => Real::Listed(Ok(())),
         Found::Tried(tried) => Real::Tried(tried.map_err(request_error)),
         Found::UserChecked => Real::UserChecked(Ok(())),
-        Found::Claimed(claimed) => Real::Claimed(
-            claimed.as_ref().map(|object| Box::new(real_claim(object, ledger))).map_err(|problem| request_error(*problem)),
-        ),
+        Found::Claimed(object) => Real::Claimed(Box::new(real_claim(object, ledger))),
+        Found::NotClaimed(id, problem) => Real::NotClaimed(id.to_string(), request_error(*problem)),
         Found::Withdrawn => Real::Withdrawn,
         Found::Issued(serial) => Real::Issued(Box::new(certificate(ledger, *serial))),
         Found::NotIssued(failed) => Real::NotIssued(issue_error(*failed)),
@@ -319,6 +327,8 @@ fn real_user(user: &Recalled, ledger: &[Time]) -> RecalledUser {
     RecalledUser {
         certificates: UserCertificates {
             key: USER_KEY.to_owned(),
+            listed: user.before.as_ref().map(|before| real_before(before)),
+            claims: usize::from(user.claims),
             made: user.made.iter().map(|time| at(*time)).collect(),
             objects: 1,
         },
@@ -339,7 +349,7 @@ impl Log {
     /// The claim that the pass has written.
     pub fn claim(&self) -> Option<u8> {
         let claimed = self.found.iter().find_map(|entry| match &entry.found {
-            Found::Claimed(Ok(object)) => Some(object),
+            Found::Claimed(object) => Some(object),
             _ => None,
         });
         claimed?.status.claim.as_ref().map(|claim| claim.id)
@@ -348,7 +358,7 @@ impl Log {
     /// The object, in the newest version that the pass knows.
     pub fn newest(&self) -> &Object {
         let claimed = self.found.iter().find_map(|entry| match &entry.found {
-            Found::Claimed(Ok(object)) => Some(object),
+            Found::Claimed(object) => Some(object),
             _ => None,
         });
         claimed.unwrap_or(&self.object)
@@ -372,7 +382,7 @@ impl Log {
                 | Found::Listed
                 | Found::Tried(Ok(()))
                 | Found::UserChecked
-                | Found::Claimed(Ok(_))
+                | Found::Claimed(_)
                 | Found::Issued(_)
                 | Found::ObjectRead
         );

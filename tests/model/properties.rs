@@ -2,6 +2,8 @@
 
 use stateright::{Model, Property};
 
+use usercert_operator::api::Reason;
+
 use crate::{
     NONE,
     model::Operator,
@@ -33,6 +35,7 @@ pub fn all() -> Vec<Property<Operator>> {
         Property::sometimes("a write meets a conflict", |_, world| met_conflict(world)),
         Property::sometimes("the old leader wakes up with a certificate older than the Secret's", |_, world| is_outrun(world)),
         Property::sometimes("a claim is counted as lost", |_, world| counted(world)),
+        Property::sometimes("a list shows what became of a claim", |_, world| knew_loss(world)),
         Property::sometimes("a watch is behind while a pass decides", |_, world| decides_on_the_past(world)),
         Property::sometimes("a forced renewal has to wait", |_, world| waits_for_the_brake(world)),
         Property::sometimes("a certificate was renewed", |_, world| was_renewed(world)),
@@ -129,6 +132,16 @@ fn waits_for_the_brake(world: &World) -> bool {
     is_asked
         && status.forced.len() == 5
         && world.replicas.iter().any(|replica| replica.pass.is_none() && replica.wake.is_some())
+}
+
+/// Counted by its serial number, and waited for no longer than after a request that made nothing.
+fn knew_loss(world: &World) -> bool {
+    let status = &world.object.status;
+    let is_listed = status.unaccounted.as_ref().is_some_and(|found| found.presumed == 0 && found.count > 0);
+    let is_short = |failure: &crate::world::Failure| {
+        failure.reason == Reason::AtlasAnswerLost && failure.next_attempt - failure.last_time <= 66
+    };
+    is_listed && status.failure.as_ref().is_some_and(is_short)
 }
 
 fn decides_on_the_past(world: &World) -> bool {

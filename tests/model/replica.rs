@@ -11,7 +11,9 @@ use usercert_operator::{
 use crate::{
     model::Mutation,
     pass::{self, Ended, Entry, Followed, Found, List, Log, Pass, Problem, Recalled, Rest, Step},
-    translation::{USER_KEY, abstract_memory, at, listed, made_at, not_after, real_status, serial, serial_number, time},
+    translation::{
+        USER_KEY, abstract_before, abstract_memory, at, listed, made_at, not_after, real_status, serial, serial_number, time,
+    },
     world::{Content, Failed, Object, Role, Secret, SecretEvent, Serial, Status, Time, Unsaved, User, Violation, Wake, World},
 };
 
@@ -113,7 +115,7 @@ impl<'a> Turn<'a> {
                 Step::ReadObject => Found::ObjectRead,
                 Step::Report { status, rest, failures } => return self.comes_to_report(status, rest, failures),
                 Step::End(ended) => return self.ends(ended),
-                Step::Claim(_) if self.mutation == Some(Mutation::NoClaim) => Found::Claimed(Ok(self.log.object.clone())),
+                Step::Claim(_) if self.mutation == Some(Mutation::NoClaim) => Found::Claimed(self.log.object.clone()),
                 step => {
                     self.world.replicas[self.who].pass = Some(Box::new(Pass { log: self.log, step }));
                     return;
@@ -159,15 +161,21 @@ impl<'a> Turn<'a> {
     /// The claim, which fails on a newer object.
     pub fn claim(self, cause: Reason, write: Write) {
         if write == Write::Refused {
-            return self.finds(Found::Claimed(Err(Problem::Refused)));
+            let id = self.world.claims;
+            return self.finds(Found::NotClaimed(id, Problem::Refused));
         }
         let status = pass::claimed(&self.log, &self.world.ledger, self.world.claims, cause, self.world.now);
         if !self.world.write_status(self.log.object.version, status) {
-            return self.finds(Found::Claimed(Err(Problem::Conflict)));
+            let id = self.world.claims;
+            return self.finds(Found::NotClaimed(id, Problem::Conflict));
         }
+        let id = self.world.claims;
         self.world.claims += 1;
-        let claimed = if write == Write::AnswerLost { Err(Problem::Unanswered) } else { Ok(self.world.object.clone()) };
-        self.finds(Found::Claimed(claimed));
+        let claimed = match write {
+            Write::AnswerLost => Found::NotClaimed(id, Problem::Unanswered),
+            _ => Found::Claimed(self.world.object.clone()),
+        };
+        self.finds(claimed);
     }
 
     /// The leadership is asked right before the request is sent.
@@ -355,6 +363,8 @@ fn recall(world: &World, who: usize) -> Option<Recalled> {
         |accounted: BTreeSet<SerialNumber>| accounted.iter().map(|number| serial(number.as_str())).collect::<Vec<Serial>>();
     Some(Recalled {
         made: recalled.certificates.made.into_iter().map(time).collect(),
+        before: recalled.certificates.listed.as_ref().map(abstract_before),
+        claims: u8::try_from(recalled.certificates.claims).unwrap(),
         list: recalled.list.map(|list| List {
             count: u8::try_from(list.listed.len()).unwrap(),
             asked_at: time(list.asked_at),

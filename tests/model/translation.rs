@@ -8,8 +8,9 @@ use kube::api::ObjectMeta;
 use usercert_operator::{
     api::{
         CertificateFailure, ClaimedUser, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus,
-        DeletionPolicy, Issuance, IssuedCertificate, IssuerKind, IssuerReference, READY, Reason, UnaccountedCertificate,
-        UnaccountedCertificates, VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION, set_condition,
+        DeletionPolicy, Issuance, IssuedCertificate, IssuerKind, IssuerReference, ListedBefore, READY, Reason,
+        UnaccountedCertificate, UnaccountedCertificates, VerifiedSecret, condition, names::RENEW_REQUESTED_ANNOTATION,
+        set_condition,
     },
     certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, SerialNumber, Subject},
     decide::{
@@ -182,6 +183,7 @@ fn real_memory(memory: &ObjectMemory, ledger: &[Time]) -> decide::ObjectMemory {
     decide::ObjectMemory {
         unsaved: memory.unsaved.as_ref().map(unsaved),
         failed_request: memory.failed_request.map(failed_request),
+        unsent_claim: memory.unsent_claim.map(|claim| claim.to_string()),
         failures: u32::from(memory.failures),
         repairs: Vec::new(),
         written_layout: None,
@@ -204,6 +206,7 @@ pub fn abstract_memory(memory: &decide::ObjectMemory, kept: Option<&Content>) ->
     ObjectMemory {
         unsaved: memory.unsaved.as_ref().map(unsaved),
         failed_request: memory.failed_request.as_ref().map(|request| (number(&request.claim), failed(&request.error))),
+        unsent_claim: memory.unsent_claim.as_deref().map(number),
         failures: u8::try_from(memory.failures).unwrap(),
     }
 }
@@ -242,6 +245,17 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
     }
 }
 
+/// What a claim remembers of a list. There are fewer certificates than it names.
+pub fn real_before(serials: &[Serial]) -> ListedBefore {
+    ListedBefore { serial_numbers: serials.iter().copied().map(serial_number).collect(), others_until: None }
+}
+
+/// The inverse.
+pub fn abstract_before(before: &ListedBefore) -> Vec<Serial> {
+    assert_eq!(before.others_until, None);
+    before.serial_numbers.iter().map(|text| serial(text)).collect()
+}
+
 /// Why a certificate was made, as far as a rule goes by it.
 const fn cause(forced: bool) -> Reason {
     if forced { Reason::RenewalRequested } else { Reason::Issued }
@@ -253,7 +267,8 @@ fn real_claim(claim: &Claim) -> Issuance {
         reason: cause(claim.forced).as_str().to_owned(),
         attempt: i64::from(claim.attempt),
         since: KubernetesTime(at(claim.since)),
-        user: Some(ClaimedUser { key: USER_KEY.to_owned() }),
+        user: Some(ClaimedUser { key: USER_KEY.to_owned(), listed: claim.before.as_deref().map(real_before) }),
+        process: None,
     }
 }
 
@@ -305,6 +320,7 @@ pub fn abstract_status(status: &DatabaseUserCertificateStatus) -> Status {
             attempt: u8::try_from(claim.attempt).unwrap(),
             since: time(claim.since.0),
             forced: claim.reason == Reason::RenewalRequested.as_str(),
+            before: claim.user.as_ref().and_then(|user| user.listed.as_ref()).map(abstract_before),
         }),
         failure: status.failure.as_ref().map(|failure| Failure {
             count: u8::try_from(failure.count).unwrap(),

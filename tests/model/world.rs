@@ -24,6 +24,8 @@ pub struct Claim {
     pub since: Time,
     /// Whether a renewal is forced.
     pub forced: bool,
+    /// What Atlas listed before it.
+    pub before: Option<Vec<Serial>>,
 }
 
 /// The last failure in the status.
@@ -143,6 +145,8 @@ pub struct User {
 pub struct ObjectMemory {
     pub unsaved: Option<Unsaved>,
     pub failed_request: Option<(u8, Failed)>,
+    /// A claim under which nothing was asked for.
+    pub unsent_claim: Option<u8>,
     /// Writes of the Secret that failed in a row.
     pub failures: u8,
 }

@@ -92,7 +92,7 @@ impl<'a> Performer<'a> {
             Step::ListCertificates { username } => Found::Listed(self.list(username).await),
             Step::TryWrite => Found::Tried(self.try_write(pass).await),
             Step::CheckUser { username } => Found::UserChecked(self.check_user(&username).await),
-            Step::WriteClaim { cause } => Found::Claimed(self.claim(pass, cause).await.map(Box::new)),
+            Step::WriteClaim { cause } => self.claim(pass, cause).await,
             Step::WithdrawClaim => self.withdraw_claim(pass).await,
             Step::RequestCertificate { desired, cause, claim } => self.request(&desired, cause, claim).await,
             Step::ReadSecret => Found::SecretRead(self.read_secret().await),
@@ -186,20 +186,23 @@ impl<'a> Performer<'a> {
     }
 
     /// Writes the claim. A conflict means that the object changed or went; so success proves that the newest version was seen.
-    async fn claim(&self, pass: &Pass, cause: Reason) -> RequestResult<ClaimedObject> {
+    async fn claim(&self, pass: &Pass, cause: Reason) -> Found {
         let mut bytes = [0_u8; 8];
-        rand::fill(&mut bytes).map_err(|_| RequestError {
-            operation: "make a claim",
-            kind: RequestErrorKind::Failed,
-            message: "the system gives no random bytes".to_owned(),
-        })?;
+        if rand::fill(&mut bytes).is_err() {
+            let (operation, message) = ("make a claim", "the system gives no random bytes".to_owned());
+            return Found::NotClaimed(String::new(), RequestError { operation, kind: RequestErrorKind::Failed, message });
+        }
         let claim = hex::encode(bytes);
-        let new = NewClaim { id: &claim, cause, user: pass.observed().user.as_ref() };
-        let status = decide::claimed(pass.object(), &pass.observed().status, new, self.context.now());
-        let written = patch_status(self.context, pass.object(), &status).await?;
+        let observed = pass.observed();
+        let new = NewClaim { id: &claim, cause, user: observed.user.as_ref(), process: observed.process.as_deref() };
+        let status = decide::claimed(pass.object(), &observed.status, new, self.context.now());
+        let written = match patch_status(self.context, pass.object(), &status).await {
+            Ok(written) => written,
+            Err(error) => return Found::NotClaimed(claim, error.into()),
+        };
         // The claim stands even if the answer cannot be read in full.
         let read = written.status.clone().filter(|_| written.unreadable().is_none());
-        Ok(ClaimedObject { claim, metadata: written.metadata.clone(), status: read.unwrap_or(status) })
+        Found::Claimed(Box::new(ClaimedObject { claim, metadata: written.metadata.clone(), status: read.unwrap_or(status) }))
     }
 
     async fn withdraw_claim(&self, pass: &Pass) -> Found {

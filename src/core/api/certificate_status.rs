@@ -101,6 +101,10 @@ pub struct Issuance {
     /// For which database user, as far as it was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<ClaimedUser>,
+    /// The process that wrote the claim: its name in the Lease, which begins with the name of its Pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub process: Option<String>,
 }
 
 /// The database user that a certificate was requested for.
@@ -111,6 +115,22 @@ pub struct ClaimedUser {
     /// once the claim counts as lost.
     #[schemars(length(max = 64))]
     pub key: String,
+    /// What Atlas listed before the request; absent where the credentials may not read the list. If a later list shows one certificate
+    /// more that nobody holds, it is the one that was requested, and its key is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<ListedBefore>,
+}
+
+/// The certificates that Atlas listed for a database user at one time: the newest by their serial numbers, and all others by their age.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedBefore {
+    /// The serial numbers of the newest 20.
+    #[schemars(length(max = 20))]
+    pub serial_numbers: Vec<String>,
+    /// When Atlas made the last of the others, by its own clock; absent if there were no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others_until: Option<Time>,
 }
 
 /// A failure to issue and when the next attempt is due.

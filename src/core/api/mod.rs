@@ -17,7 +17,7 @@ pub use certificate::{
     PrivateKeyAlgorithm,
 };
 pub use certificate_status::{
-    CertificateFailure, ClaimedUser, DatabaseUserCertificateStatus, Issuance, IssuedCertificate, SecretBinding,
+    CertificateFailure, ClaimedUser, DatabaseUserCertificateStatus, Issuance, IssuedCertificate, ListedBefore, SecretBinding,
     UnaccountedCertificate, UnaccountedCertificates, VerifiedSecret,
 };
 pub use condition::{

@@ -42,6 +42,8 @@ pub use observed::{AbandonedSecret, ChainView, KeystoreView, Observed, SecretSta
 pub use pattern::PatternError;
 pub use renewal::{renew_before, renewal_time};
 pub use rules::{decide, ready_certificate};
-pub use status::{NewClaim, claimed, long_name_warning, next_look, next_status, record_failure, record_lost_claim};
+pub use status::{
+    NewClaim, claimed, long_name_warning, next_look, next_status, record_failure, record_known_loss, record_lost_claim,
+};
 pub use user::{Holdings, ListedCertificate, RecalledList, RecalledUser, UserCertificates, UserRecord, record_list};
 pub use warnings::new_warnings;

@@ -10,7 +10,7 @@ use super::{
     renewal_time,
 };
 use crate::{
-    api::{CertificateFailure, DatabaseUserCertificate, IssuerIdentity, Reason, names::ADOPT_SECRET_ANNOTATION},
+    api::{CertificateFailure, DatabaseUserCertificate, Issuance, IssuerIdentity, Reason, names::ADOPT_SECRET_ANNOTATION},
     certificate::CertificateFacts,
 };
 
@@ -52,8 +52,11 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
     if let Some(applied) = deletion_policy(object, observed, now) {
         return applied;
     }
-    if has_unanswered_claim(observed) {
-        return Decision::CountLostClaim;
+    if let Some(claim) = unanswered_claim(observed) {
+        // The issuer can tell whether its certificate was made. A watch event follows.
+        let may_tell = claim.user.as_ref().is_some_and(|user| user.listed.is_some()) && !object.spec.suspend;
+        let is_awaited = may_tell && observed.issuer == IssuerState::Unknown && !observed.memory.knows_of(&claim.id);
+        return if is_awaited { Decision::Await } else { Decision::CountLostClaim };
     }
     let issuer = match &observed.issuer {
         IssuerState::Unknown => return Decision::Await,
@@ -247,10 +250,10 @@ fn from_other_issuer(view: &SecretView, issuer: &IssuerFacts) -> bool {
     view.issuer.as_ref().is_some_and(|identity| *identity != issuer.identity)
 }
 
-/// Whether a claim stands in the status whose certificate the Secret does not hold.
-fn has_unanswered_claim(observed: &Observed) -> bool {
+/// The claim that stands in the status, if the Secret does not hold its certificate.
+fn unanswered_claim(observed: &Observed) -> Option<&Issuance> {
     let answered = observed.secret.ours().and_then(|view| view.issuance.as_deref());
-    observed.status.issuance.as_ref().is_some_and(|claim| answered != Some(claim.id.as_str()))
+    observed.status.issuance.as_ref().filter(|claim| answered != Some(claim.id.as_str()))
 }
 
 /// The certificate that makes the object Ready: it parses, fits its key, is for this user and issuer, and is in date.

@@ -23,6 +23,10 @@ use crate::{
 
 const HISTORY_LENGTH: usize = 5;
 
+/// A process that has lost the lead, and reaches the API server, has saved what it made by then: it tries every two seconds, and a request
+/// may take twenty (`controller::pass::drain`, `controller::kubernetes`).
+const SAVED_BY_THEN: SignedDuration = SignedDuration::from_mins(1);
+
 /// When a keystore's password that could not be read is read again.
 const PASSWORD_AGAIN: SignedDuration = SignedDuration::from_secs(30);
 
@@ -96,6 +100,8 @@ pub struct NewClaim<'a> {
     pub cause: Reason,
     /// What is known of the database user.
     pub user: Option<&'a UserCertificates>,
+    /// The process that writes it, where it has a name.
+    pub process: Option<&'a str>,
 }
 
 /// The status that claims one certificate, written before it is asked for.
@@ -103,7 +109,7 @@ pub struct NewClaim<'a> {
 pub fn claimed(
     object: &DatabaseUserCertificate,
     status: &DatabaseUserCertificateStatus,
-    NewClaim { id, cause, user }: NewClaim<'_>,
+    NewClaim { id, cause, user, process }: NewClaim<'_>,
     now: Timestamp,
 ) -> DatabaseUserCertificateStatus {
     let mut status = status.clone();
@@ -112,7 +118,8 @@ pub fn claimed(
         reason: cause.as_str().to_owned(),
         attempt: status.failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1),
         since: Time(truncated_to_second(now)),
-        user: user.map(|user| ClaimedUser { key: user.key.clone() }),
+        user: user.map(|user| ClaimedUser { key: user.key.clone(), listed: user.listed.clone() }),
+        process: process.map(ToOwned::to_owned),
     });
     let message = "a certificate is being requested";
     set_condition(&mut status.conditions, ISSUING, true, cause, message, object.metadata.generation, now);
@@ -170,6 +177,42 @@ pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, 
         inputs: String::new(),
         cause: Some(claim.reason),
     });
+}
+
+/// Records a claim whose certificate Atlas lists and nobody holds: its key is lost. The list, which has it, is recorded already.
+///
+/// If the process that had the key ran in the Pod of `process`, which is this one, it has ended, and nothing is waited for. Otherwise it may
+/// live and save the certificate yet ([`SAVED_BY_THEN`]). After a second loss in a row the wait is that of a lost answer, so that a process
+/// which dies of each answer does not use up the budget.
+pub fn record_known_loss(status: &mut DatabaseUserCertificateStatus, uid: &str, process: Option<&str>, now: Timestamp) {
+    let Some(claim) = status.issuance.take() else { return };
+    let count = claim.attempt.max(1);
+    let at_once = claim.process.as_deref().zip(process).is_some_and(|(former, own)| has_replaced(own, former));
+    let (retry, minted) = match count {
+        1 if at_once => (Retry::At(now), Minted::No),
+        1 => (Retry::NotBefore(SAVED_BY_THEN), Minted::No),
+        _ => (Retry::Backoff, Minted::Possibly),
+    };
+    let message = format!(
+        "the operator stopped between the request of {} and the write of the Secret: Atlas lists the certificate, and its key is lost",
+        claim.since.0
+    );
+    status.failure = Some(CertificateFailure {
+        count,
+        reason: Reason::AtlasAnswerLost.as_str().to_owned(),
+        message,
+        last_time: Time(truncated_to_second(now)),
+        next_attempt: Time(next_attempt(retry, minted, count, uid, now)),
+        inputs: String::new(),
+        cause: Some(claim.reason),
+    });
+}
+
+/// Whether one process runs in the Pod in which the other one ran: a container is started again only when its process has ended. Names in
+/// the Lease are that of the Pod and something random.
+fn has_replaced(own: &str, former: &str) -> bool {
+    let pod = |name: &str| name.rsplit_once('_').map(|(pod, _)| pod.to_owned()).filter(|pod| !pod.is_empty());
+    own != former && pod(own).is_some() && pod(own) == pod(former)
 }
 
 /// Whether an answer counted as lost may still reach a paused process. The wait outlives a good Secret, which may be deleted

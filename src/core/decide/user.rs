@@ -10,7 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Decision, brake::Brake};
 use crate::{
-    api::{DatabaseUserCertificateStatus, Reason, UnaccountedCertificate, UnaccountedCertificates, truncated_to_second},
+    api::{
+        DatabaseUserCertificateStatus, Issuance, ListedBefore, Reason, UnaccountedCertificate, UnaccountedCertificates,
+        truncated_to_second,
+    },
     certificate::SerialNumber,
 };
 
@@ -20,6 +23,9 @@ const BUDGET_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 
 /// How many the status names. Its count covers all.
 const NAMED: usize = 20;
+
+/// How many a claim names of those that Atlas listed before it.
+const REMEMBERED: usize = 20;
 
 /// Atlas's list is believed for this long. It is asked for again no sooner, except after a lost answer.
 const BELIEVED: SignedDuration = SignedDuration::from_hours(1);
@@ -40,6 +46,10 @@ pub struct ListedCertificate {
 pub struct UserCertificates {
     /// Whose they are: a digest of the endpoint, the project, the credentials and the user name.
     pub key: String,
+    /// What Atlas listed, as a claim remembers it; `None` where the credentials may not read the list.
+    pub listed: Option<ListedBefore>,
+    /// How many of the objects have a claim that stands.
+    pub claims: usize,
     /// The time of each certificate that was or may have been made.
     pub made: Vec<Timestamp>,
     /// How many objects name the user. One that uses other credentials counts while its Secret holds a certificate that Atlas lists.
@@ -124,6 +134,8 @@ impl UserRecord {
         let presumed: Vec<Timestamp> = if self.listed.is_none() { statuses().flat_map(presumed).collect() } else { Vec::new() };
         let certificates = UserCertificates {
             key,
+            listed: self.listed.as_deref().map(listed_before),
+            claims: statuses().filter(|status| status.issuance.is_some()).count(),
             made: made.into_values().chain(presumed).collect(),
             objects: objects.len() + holdings.elsewhere,
         };
@@ -138,6 +150,33 @@ impl UserRecord {
             }
         });
         RecalledUser { certificates, list }
+    }
+}
+
+/// What a claim remembers of a list: bounded, however long the list is.
+fn listed_before(listed: &[ListedCertificate]) -> ListedBefore {
+    let mut newest: Vec<&ListedCertificate> = listed.iter().collect();
+    newest.sort_by(|one, other| (other.made_at, &other.serial_number).cmp(&(one.made_at, &one.serial_number)));
+    let others = newest.split_off(newest.len().min(REMEMBERED));
+    ListedBefore {
+        serial_numbers: newest.into_iter().map(|listed| listed.serial_number.clone().into()).collect(),
+        others_until: others.first().map(|last| Time(last.made_at)),
+    }
+}
+
+impl RecalledUser {
+    /// Whether the list shows that the request under this claim made a certificate whose key is lost: one that was not listed before the
+    /// claim, and that no Secret of ours holds or has held. If several objects of the user have claims, each must have such a certificate.
+    #[must_use]
+    pub fn shows_loss(&self, claim: &Issuance) -> bool {
+        let Some((user, list)) = claim.user.as_ref().zip(self.list.as_ref()) else { return false };
+        let Some(before) = user.listed.as_ref().filter(|_| user.key == self.certificates.key) else { return false };
+        let is_new = |listed: &&ListedCertificate| {
+            before.others_until.as_ref().is_none_or(|until| listed.made_at > until.0)
+                && !before.serial_numbers.iter().any(|serial_number| *serial_number == listed.serial_number.as_str())
+        };
+        let unheld = list.listed.iter().filter(|listed| !list.accounted.contains(&listed.serial_number));
+        unheld.filter(is_new).count() >= self.certificates.claims.max(1)
     }
 }
 
@@ -224,7 +263,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::api::{CertificateFailure, IssuedCertificate};
+    use crate::api::{CertificateFailure, ClaimedUser, IssuedCertificate};
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + hours * 3600).unwrap()
@@ -331,8 +370,9 @@ mod tests {
         let mut objects: Vec<Option<&DatabaseUserCertificateStatus>> = statuses.iter().map(Some).collect();
         objects.push(None);
         let recalled = record.recalled("key".into(), &objects, Holdings::default());
-        let expected = UserCertificates { key: "key".into(), made: made_at(made), objects: statuses.len() + 1 };
-        assert_eq!(recalled.certificates, expected, "an object without a status names the user too");
+        let known = recalled.certificates;
+        let expected = UserCertificates { made: made_at(made), objects: statuses.len() + 1, ..known.clone() };
+        assert_eq!(known, expected, "an object without a status names the user too");
     }
 
     #[test]
@@ -346,6 +386,53 @@ mod tests {
         assert_eq!((found.listed.len(), found.asked_at), (3, at(0)));
         assert_eq!(found.accounted, BTreeSet::from(["0A".into(), "0C".into()]), "0F is not listed");
         assert_eq!(UserRecord::new(at(0), None).recalled("key".into(), &[Some(&status)], holdings).list, None);
+    }
+
+    /// A claim that was written when Atlas listed these.
+    fn claimed_after(listed: Vec<ListedCertificate>) -> Issuance {
+        let user = UserRecord::new(at(0), Some(listed)).recalled("key".into(), &[], Holdings::default()).certificates;
+        Issuance {
+            id: "1".into(),
+            reason: "NoCertificate".into(),
+            attempt: 1,
+            since: Time(at(0)),
+            user: Some(ClaimedUser { key: user.key, listed: user.listed }),
+            process: None,
+        }
+    }
+
+    fn many(count: i64) -> Vec<ListedCertificate> {
+        (0..count).map(|number| ListedCertificate { made_at: at(number), ..listed(&format!("{number:02X}"), 1000) }).collect()
+    }
+
+    #[rstest]
+    #[case::nothing_new(list(&[("0A", 1)]), list(&[("0A", 1)]), &[], 1, false)]
+    #[case::one_more(list(&[("0A", 1)]), list(&[("0A", 1), ("0B", 2)]), &[], 1, true)]
+    #[case::one_more_of_the_same_second(list(&[("0A", 1)]), list(&[("0A", 1), ("0B", 1)]), &[], 1, true)]
+    #[case::one_more_that_a_secret_holds(list(&[("0A", 1)]), list(&[("0A", 1), ("0B", 2)]), &["0B"], 1, false)]
+    #[case::the_first(list(&[]), list(&[("0A", 1)]), &[], 1, true)]
+    #[case::one_for_two_claims(list(&[]), list(&[("0A", 1)]), &[], 2, false)]
+    #[case::two_for_two_claims(list(&[]), list(&[("0A", 1), ("0B", 1)]), &[], 2, true)]
+    #[case::a_former_one_lost_its_secret(list(&[("0A", 1), ("0B", 2)]), list(&[("0A", 1), ("0B", 2)]), &["0B"], 1, false)]
+    #[case::long_lists(many(100), many(100), &[], 1, false)]
+    #[case::one_more_than_a_long_list(many(100), many(101), &[], 1, true)]
+    #[case::a_long_list_of_which_half_has_expired(many(100), many(100).split_off(50), &[], 1, false)]
+    fn a_list_with_one_more_certificate_that_nobody_holds_shows_the_loss(
+        #[case] before: Vec<ListedCertificate>,
+        #[case] later: Vec<ListedCertificate>,
+        #[case] held: &[&str],
+        #[case] claims: usize,
+        #[case] is_shown: bool,
+    ) {
+        let claim = claimed_after(before);
+        let remembered = claim.user.as_ref().and_then(|user| user.listed.as_ref()).unwrap();
+        assert!(remembered.serial_numbers.len() <= 20, "a claim is bounded");
+        let status = DatabaseUserCertificateStatus { issuance: Some(claim.clone()), ..Default::default() };
+        let holdings = Holdings { accounted: held.iter().map(|serial| (*serial).into()).collect(), elsewhere: 0 };
+        let record = UserRecord::new(at(200), Some(later));
+        let recalled = record.recalled("key".into(), &vec![Some(&status); claims], holdings.clone());
+        assert_eq!(recalled.shows_loss(&claim), is_shown);
+        assert!(!record.recalled("another".into(), &[Some(&status)], holdings).shows_loss(&claim), "of another account");
     }
 
     #[rstest]

@@ -9,8 +9,8 @@ use crate::{
     api::{Reason, truncated_to_second},
     certificate::CertificateFacts,
     decide::{
-        Decision, Desired, IssueError, SaveFailure, SecretState, SecretView, decide, long_name_warning, new_warnings,
-        next_look, next_status, record_failure, record_lost_claim,
+        Decision, Desired, IssueError, RecalledUser, SaveFailure, SecretState, SecretView, decide, long_name_warning,
+        new_warnings, next_look, next_status, record_failure, record_known_loss, record_lost_claim,
     },
     layout,
 };
@@ -34,6 +34,8 @@ pub(super) enum Outcome {
     Nothing,
     /// Others go first.
     Queued,
+    /// Atlas lists the certificate of a claim, and nobody holds it.
+    KnownLoss(Box<RecalledUser>),
     /// The Secret was written, for this reason: a cause of issue, `SecretRepaired`, `SecretUpdated`, `SecretAdopted` or
     /// `DeletionPolicyApplied`.
     Written(Box<SecretView>, Reason),
@@ -96,6 +98,7 @@ impl Pass {
             Outcome::Nothing if self.decision == Decision::CountLostClaim => self.count_lost_claim(report, changes, now)?,
             Outcome::Nothing => self.decision.clone(),
             Outcome::Queued => Decision::Queue,
+            Outcome::KnownLoss(user) => self.count_known_loss(*user, now.time),
             Outcome::Written(view, reason) => self.conclude_written(view, reason, report, now.time),
             Outcome::Failed(error) => self.conclude_failed(cause, error, report, changes, now.time),
             Outcome::NotSaved { reason, message } => {
@@ -174,6 +177,10 @@ impl Pass {
         let claim = self.observed.status.issuance.as_ref();
         let key = claim.and_then(|claim| Some(claim.user.as_ref()?.key.clone()));
         let claim = claim.map(|claim| claim.id.as_str());
+        if claim.is_some() && self.observed.memory.unsent_claim.as_deref() == claim {
+            self.observed.status.issuance = None;
+            return Ok(decide(&self.object, &self.observed, now.time));
+        }
         let ended = self.observed.memory.failed_request.as_ref().filter(|failed| Some(failed.claim.as_str()) == claim);
         if let Some(error) = ended.map(|failed| failed.error.clone()) {
             return Ok(self.conclude_failed(None, error, report, changes, now.time));
@@ -186,6 +193,16 @@ impl Pass {
         changes.push(Change::ForgetClaimedUser { key });
         record_lost_claim(&mut self.observed.status, self.object.metadata.uid.as_deref().unwrap_or_default(), now.time);
         Ok(decide(&self.object, &self.observed, now.time))
+    }
+
+    /// The list shows what became of the request: the certificate is recorded by its serial number.
+    fn count_known_loss(&mut self, user: RecalledUser, now: Timestamp) -> Decision {
+        // What is in memory was given up for the certificate in the Secret.
+        self.observed.memory.unsaved = None;
+        self.learn(user);
+        let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
+        record_known_loss(&mut self.observed.status, uid, self.observed.process.as_deref(), now);
+        decide(&self.object, &self.observed, now)
     }
 
     /// A status of which not all can be read is left alone: it may hold a claim.

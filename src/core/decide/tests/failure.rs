@@ -4,7 +4,8 @@ use super::*;
 
 #[test]
 fn a_claim_without_its_certificate_is_accounted_for_and_one_with_it_is_not() {
-    let claim = Issuance { id: "c1".into(), reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)), user: None };
+    let claim =
+        Issuance { id: "c1".into(), reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)), user: None, process: None };
     let mut lost = Observed { secret: SecretState::Absent, ..observed() };
     lost.status.issuance = Some(claim.clone());
     assert_eq!(decide(&object(), &lost, at(DAY)), Decision::CountLostClaim);
@@ -46,7 +47,7 @@ fn after_a_lost_answer_no_change_shortens_the_wait() {
 fn a_question_that_fails_after_a_lost_claim_begins_no_new_series() {
     let mut observed = failed(Minted::No, Reason::AtlasUnavailable);
     observed.status.issuance =
-        Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 3, since: Time(at(0)), user: None });
+        Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 3, since: Time(at(0)), user: None, process: None });
     record_lost_claim(&mut observed.status, "uid", at(0));
     let Decision::Issue { desired, .. } = decide(&object(), &observed, at(DAY)) else { panic!() };
     let error =
@@ -189,7 +190,7 @@ fn counters_that_somebody_filled_to_the_brim_stay_there() {
     let desired = Desired::new(&object(), &issuer).unwrap();
     let error =
         IssueError { reason: Reason::AtlasAnswerLost, message: String::new(), retry: Retry::Backoff, minted: Minted::Possibly };
-    let claim = claimed(&object(), &status, NewClaim { id: "1", cause: Reason::RenewalDue, user: None }, at(0));
+    let claim = claimed(&object(), &status, NewClaim { id: "1", cause: Reason::RenewalDue, user: None, process: None }, at(0));
     assert_eq!(claim.issuance.map(|claim| claim.attempt), Some(i64::MAX));
     record_failure(&mut status, &desired, &issuer, None, &error, at(0));
     assert_eq!(status.failure.map(|failure| failure.count), Some(i64::MAX));

@@ -54,7 +54,8 @@ fn what_was_begun_before_a_suspension_is_finished() {
     let unsaved = Observed { memory: in_memory(certificate()), ..absent() };
     assert_eq!(decide(&suspended(), &unsaved, at(DAY)), Decision::Save);
     let mut claimed = absent();
-    claimed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)), user: None });
+    claimed.status.issuance =
+        Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)), user: None, process: None });
     assert_eq!(decide(&suspended(), &claimed, at(DAY)), Decision::CountLostClaim);
 }
 
@@ -156,7 +157,8 @@ fn a_policy_is_carried_out_before_all_that_may_take_long(
         Observed { secret: SecretState::Ours(view), ..observed }
     };
     let mut claimed = observed();
-    claimed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)), user: None });
+    claimed.status.issuance =
+        Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)), user: None, process: None });
     for observed in [observed(), due(), spoilt(), emptied(), claimed, Observed { issuer: IssuerState::Unknown, ..observed() }] {
         assert_eq!(decide(&object, &with(observed), at(30 * DAY)), Decision::ApplyDeletionPolicy);
     }

@@ -129,6 +129,7 @@ fn observed() -> Observed {
         status: DatabaseUserCertificateStatus::default(),
         unreadable: None,
         is_spec_unreadable: false,
+        process: None,
         namespace: "shop".into(),
         namespace_labels: BTreeMap::new(),
     }

@@ -100,6 +100,8 @@ pub struct World {
     pub users: BTreeMap<UserKey, UserRecord>,
     pub now: Timestamp,
     pub leads: bool,
+    /// The name of this process in the Lease.
+    pub process: &'static str,
     pub purpose: Purpose,
     /// Whether the API server lets the operator change the owners of a Secret that is there.
     pub may_change_owners: bool,
@@ -159,6 +161,7 @@ impl World {
             users: BTreeMap::new(),
             now,
             leads: true,
+            process: "pod-1_a",
             purpose: Purpose::Certificate,
             may_change_owners: true,
             ledger: BTreeMap::new(),
