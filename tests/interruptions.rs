@@ -199,7 +199,8 @@ impl Bench {
         self.shop.until_ready(name).await;
         let waited = Duration::try_from(cluster.now().duration_since(self.killed_at)).unwrap();
         // Told although the test succeeds.
-        writeln!(std::io::stderr(), "{name}: Ready {:.1} s after the kill", waited.as_secs_f64()).unwrap();
+        let line = format!("{name}: Ready {:.1} s after the kill\n", waited.as_secs_f64());
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
         waited
     }
 

@@ -227,6 +227,7 @@ mod tests {
     use futures::{FutureExt, StreamExt};
 
     use super::*;
+    use crate::issuer::atlas::Account;
 
     fn name(name: &str) -> ObjectKey {
         ObjectKey::new("shop", name)
@@ -263,5 +264,28 @@ mod tests {
         assert_eq!(woken.certificates.next().await.unwrap().name, "second");
         drop(fifth);
         assert!(ask("sixth", 5).is_some(), "nobody waits, and one has finished");
+    }
+
+    #[tokio::test]
+    async fn who_waited_for_credentials_to_be_accepted_goes_on_in_the_queue_of_the_project() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
+        let account = Account { endpoint: "http://localhost".into(), project_id: "p".into(), credentials_uid: "uid-1".into() };
+        let turns = Turns::new(atlas.clone(), 10);
+        let (triggers, mut woken) = Triggers::new();
+        let triggers = Arc::new(triggers);
+        let ask = |who: &str, expiry| turns.ask(&atlas.limits().key(&account), &name(who), at(expiry), 1, &triggers);
+
+        let first = ask("first", 9).unwrap();
+        assert!(ask("second", 8).is_none() && ask("third", 7).is_none(), "the first answer is awaited");
+        atlas.limits().met(&account, reqwest::StatusCode::OK, false);
+        drop(first);
+        for expected in ["third", "second"] {
+            assert_eq!(woken.certificates.next().await.unwrap().name, expected);
+        }
+        assert!(matches!(atlas.limits().key(&account), LimitKey::Project { .. }));
+        let turn = ask("third", 7).unwrap();
+        assert_eq!(turns.0.lock().busy, 2, "its place in the other queue is free again");
+        drop(turn);
     }
 }
