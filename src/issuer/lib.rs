@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use usercert_operator_core::{api, certificate, decide};
 
 use self::{
-    atlas::{Account, AtlasIssuer, LimitKey, MintRequest},
+    atlas::{Account, AtlasIssuer, MintRequest},
     ca::{CaIssuer, SignRequest},
 };
 use crate::{
@@ -102,15 +102,6 @@ impl Issuer {
     pub fn account(&self) -> Option<Account> {
         match self {
             Self::Atlas(atlas) => Some(atlas.account()),
-            Self::Ca(_) => None,
-        }
-    }
-
-    /// Whose limit of calls is shared with other certificates, if it has one.
-    #[must_use]
-    pub fn limit_key(&self) -> Option<LimitKey> {
-        match self {
-            Self::Atlas(atlas) => Some(atlas.limit_key()),
             Self::Ca(_) => None,
         }
     }

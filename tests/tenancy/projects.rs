@@ -112,7 +112,7 @@ pub async fn credentials_that_atlas_has_not_accepted_hold_up_nobody(stage: &'sta
     let mut forger = stage.tenant("blocker").await;
     let theirs = forger.name("theirs");
     forger.project.clone_from(&victim.project);
-    forger.public_key = "no-such-key".to_owned();
+    "no-such-key".clone_into(&mut forger.public_key);
     forger.atlas_issuer().await;
     forger.until_issuer("atlas", "True IssuerReady").await;
     forger.atlas.fault(&theirs, Fault::RefuseChallenge(Refusal::new(429, "RATE_LIMITED").retry_after("86400")));

@@ -146,9 +146,9 @@ impl<'a> Performer<'a> {
 
     /// Whether it is this object's turn to ask Atlas. If not, it is woken when it is.
     fn take_turn(&mut self, calls: u32, expiry: jiff::Timestamp) -> bool {
-        let Some(key) = self.issuer.as_ref().and_then(|loaded| loaded.issuer.limit_key()) else { return true };
+        let Some(account) = self.issuer.as_ref().and_then(|loaded| loaded.issuer.account()) else { return true };
         let context = self.context;
-        self.turn = context.settings.turns.ask(&key, &self.name(), expiry, calls, &context.triggers);
+        self.turn = context.settings.turns.ask(&account, &self.name(), expiry, calls, &context.triggers);
         self.turn.is_some()
     }
 

@@ -105,12 +105,6 @@ impl AtlasIssuer {
         self.settings.account()
     }
 
-    /// The rate limit that its calls count against.
-    #[must_use]
-    pub fn limit_key(&self) -> LimitKey {
-        self.client.limits().key(&self.account())
-    }
-
     /// Checks that certificates can be made for a user. Credentials without the role for this question pass, because the request
     /// that follows will tell.
     ///
