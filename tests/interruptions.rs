@@ -9,12 +9,13 @@ mod harness;
 
 use std::{
     collections::{BTreeSet, HashMap},
+    io::Write as _,
     sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
 use harness::{Cluster, Options, Shop};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use usercert_test_support::atlas::{DigestAlgorithm, Fault, Point, X509Type};
 
@@ -26,6 +27,10 @@ const POINTS: [Point; 4] = [Point::Challenge, Point::Asked, Point::Made, Point::
 /// The operator's time limit for a request is three seconds here.
 const TOO_LATE: Duration = Duration::from_secs(4);
 const IN_TIME: Duration = Duration::from_millis(300);
+
+/// A process that lives would have saved its certificate by then. This one has no name in a Lease, so that its successor cannot know that
+/// it has ended.
+const SAVED_BY_THEN: Duration = Duration::from_secs(90);
 
 /// Connections that are cut and answers that come late, at every point.
 fn faults() -> Vec<(&'static str, Fault)> {
@@ -53,6 +58,8 @@ struct Bench {
     /// For each user, how often something may have cost an answer.
     interrupted: HashMap<String, usize>,
     kills: usize,
+    /// When the last kill was, by the operator's clock.
+    killed_at: Timestamp,
 }
 
 /// Numbers that a seed repeats (splitmix64).
@@ -81,14 +88,21 @@ async fn no_more_is_minted_than_was_wanted_and_lost_and_every_loss_is_accounted_
         bench.create(name, Some(fault)).await;
     }
     for point in POINTS {
-        bench.kill_at(point, &format!("kill-{point:?}").to_lowercase()).await;
+        let name = format!("kill-{point:?}").to_lowercase();
+        bench.kill_at(point, &name).await;
+        let waited = bench.until_ready_after_kill(&name).await;
+        let is_listed = matches!(point, Point::Made | Point::Answered);
+        assert!(!is_listed || waited < SAVED_BY_THEN, "{name}: Atlas lists the certificate, and {waited:?} passed");
     }
     bench.kill_when_claimed("kill-claimed").await;
+    bench.until_ready_after_kill("kill-claimed").await;
     bench.kill_when_written("kill-written").await;
+    bench.until_ready_after_kill("kill-written").await;
     let mut random = Random(seed);
-    for round in 0..100 {
+    let rounds = std::env::var("ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(100);
+    for round in 0..rounds {
         if round % 20 == 0 {
-            eprintln!("round {round} of 100, {} kills", bench.kills);
+            eprintln!("round {round} of {rounds}, {} kills", bench.kills);
         }
         bench.round(&format!("random-{round}"), &mut random).await;
     }
@@ -110,7 +124,7 @@ impl Bench {
                 *trap = None;
             }
         });
-        Self { shop, trap, interrupted: HashMap::new(), kills: 0 }
+        Self { shop, trap, interrupted: HashMap::new(), kills: 0, killed_at: Timestamp::UNIX_EPOCH }
     }
 
     async fn create(&mut self, name: &str, fault: Option<Fault>) {
@@ -158,12 +172,36 @@ impl Bench {
     /// Kills the operator, if that is not done yet, and starts it again. Whoever is not ready may have lost an answer.
     async fn restart(&mut self) {
         *self.trap.lock().unwrap() = None;
+        self.killed_at = self.shop.cluster.now();
         self.shop.cluster.kill_operator();
         self.kills += 1;
         for name in self.not_ready().await {
             *self.interrupted.entry(name).or_default() += 1;
         }
         self.shop.cluster.start_operator().await;
+    }
+
+    /// How long it takes from the kill until the object is Ready. A wait passes at once, and counts.
+    async fn until_ready_after_kill(&self, name: &str) -> Duration {
+        let cluster = self.shop.cluster;
+        let waits_until = harness::eventually(&format!("{name} is Ready, or waits"), || async {
+            let object = self.shop.get(name).await;
+            if Shop::is_ready(&object) {
+                return Some(None);
+            }
+            let failure = object.status.unwrap_or_default().failure?;
+            Some(Some(failure.next_attempt.0))
+        })
+        .await;
+        if let Some(until) = waits_until {
+            cluster.advance(until.duration_since(cluster.now()).max(SignedDuration::ZERO) + SignedDuration::from_secs(1));
+        }
+        self.shop.until_ready(name).await;
+        let waited = Duration::try_from(cluster.now().duration_since(self.killed_at)).unwrap();
+        // Told although the test succeeds.
+        let line = format!("{name}: Ready {:.1} s after the kill\n", waited.as_secs_f64());
+        std::io::stderr().write_all(line.as_bytes()).unwrap();
+        waited
     }
 
     async fn round(&mut self, name: &str, random: &mut Random) {

@@ -48,6 +48,7 @@ pub fn issuer(client: AtlasClient, endpoint: &str, credentials: Credentials<'_>)
     let settings = AtlasSettings {
         endpoint: endpoint.parse().expect("a URL"),
         project_id: "5efda6aea3f2ed2e7dd6ce05".to_owned(),
+        credentials_uid: "uid-1".to_owned(),
         api_version: AtlasApiVersion::V2,
         allow_plain_http: false,
         words: Words::Quoted,

@@ -13,8 +13,9 @@ use usercert_operator::{
     },
     decide::{
         Allow, CaFacts, Decision, Desired, Inputs, IssueError, IssuerFacts, IssuerState, IssuingMethod, ListedCertificate,
-        Minted, ObjectMemory, Observed, Retry, SaveFailure, SecretState, SecretView, UnsavedCertificate, UserCertificates,
-        claimed, decide, next_look, next_status, ready_certificate, record_failure, record_list, record_lost_claim,
+        Minted, NewClaim, ObjectMemory, Observed, Retry, SaveFailure, SecretState, SecretView, UnsavedCertificate,
+        UserCertificates, claimed, decide, next_look, next_status, ready_certificate, record_failure, record_list,
+        record_lost_claim,
     },
 };
 
@@ -125,8 +126,14 @@ impl Case {
             status: self.certificate.status.clone().unwrap_or_default(),
             unreadable: self.certificate.unreadable().map(ToString::to_string),
             is_spec_unreadable: self.certificate.unreadable_object().is_some(),
-            user: self.made.as_ref().map(|made| UserCertificates { made: made.iter().copied().map(at).collect(), objects: 1 }),
+            user: self.made.as_ref().map(|made| UserCertificates {
+                key: "key".to_owned(),
+                made: made.iter().copied().map(at).collect(),
+                objects: 1,
+                ..UserCertificates::default()
+            }),
             namespace: "shop".to_owned(),
+            process: None,
             namespace_labels: std::collections::BTreeMap::new(),
         }
     }
@@ -258,7 +265,8 @@ impl IssuerCase {
 
 /// What is written to the status around an attempt, whatever stood there.
 fn record(case: &Case, decision: &Decision, status: &mut DatabaseUserCertificateStatus, now: Timestamp) {
-    let mut claim = claimed(&case.certificate, status, "1", Reason::RenewalDue, now);
+    let mut claim =
+        claimed(&case.certificate, status, NewClaim { id: "1", cause: Reason::RenewalDue, user: None, process: None }, now);
     record_lost_claim(&mut claim, "uid", now);
     let facts = case.issuer.as_ref().map(|issuer| issuer.facts(case.secret_state().ours()));
     let desired = match decision {

@@ -67,6 +67,7 @@ fn assert_urls_stay(case: &Case) {
     let settings = AtlasSettings {
         endpoint,
         project_id: "5efda6aea3f2ed2e7dd6ce05".to_owned(),
+        credentials_uid: "uid-1".to_owned(),
         api_version: AtlasApiVersion::V2,
         allow_plain_http: atlas.allow_plain_http.unwrap_or_default(),
         words: Words::Quoted,

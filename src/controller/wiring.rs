@@ -104,6 +104,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         certificate_store,
         client,
     });
+    settings.users.join(&context);
 
     // A list after an interruption of a watch does not tell which objects went meanwhile, and does not wake those that depend on
     // what came. So all objects are looked at again, which costs no request.

@@ -20,7 +20,7 @@ use jiff::Timestamp;
 use usercert_operator_core::{api, certificate, decide};
 
 use self::{
-    atlas::{AtlasIssuer, LimitKey, MintRequest},
+    atlas::{Account, AtlasIssuer, MintRequest},
     ca::{CaIssuer, SignRequest},
 };
 use crate::{
@@ -97,11 +97,11 @@ impl Issuer {
         }
     }
 
-    /// Whose limit of calls is shared with other certificates, if it has one.
+    /// Who asks whom, where certificates are asked for.
     #[must_use]
-    pub fn limit_key(&self) -> Option<LimitKey> {
+    pub fn account(&self) -> Option<Account> {
         match self {
-            Self::Atlas(atlas) => Some(atlas.limit_key()),
+            Self::Atlas(atlas) => Some(atlas.account()),
             Self::Ca(_) => None,
         }
     }

@@ -108,6 +108,7 @@ fn the_debug_of_every_public_type_that_holds_a_secret_shows_none() {
     let settings = AtlasSettings {
         endpoint: "https://cloud.mongodb.com".parse().unwrap(),
         project_id: "5efda6aea3f2ed2e7dd6ce05".to_owned(),
+        credentials_uid: "uid-1".to_owned(),
         api_version: AtlasApiVersion::V2,
         allow_plain_http: false,
         words: Words::Quoted,

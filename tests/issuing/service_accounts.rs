@@ -114,6 +114,7 @@ async fn a_token_is_refreshed_by_one_caller_at_two_thirds_of_its_life_while_the_
     let settings = AtlasSettings {
         endpoint: atlas.url().parse().unwrap(),
         project_id: project.to_owned(),
+        credentials_uid: "uid-1".to_owned(),
         api_version: AtlasApiVersion::V2,
         allow_plain_http: false,
         words: Words::Quoted,

@@ -44,6 +44,8 @@ const SMALL: &[Operator] = &[
     operator(Budget { faults: 1, deletions: 1, ..NONE }, false),
     operator(Budget { faults: 1, requests: 1, ..NONE }, true),
     operator(Budget { faults: 1, compromises: 1, ..NONE }, false),
+    // More renewals than may be forced within an hour.
+    operator(Budget { requests: 6, ..NONE }, true),
 ];
 
 /// The bound of `make model`.
@@ -55,6 +57,7 @@ const FULL: &[Operator] = &[
     operator(Budget { faults: 2, compromises: 1, ..NONE }, true),
     operator(Budget { faults: 1, renewals: 1, expiries: 1, ..NONE }, false),
     operator(Budget { faults: 1, requests: 1, deletions: 1, renewals: 1, ..NONE }, false),
+    operator(Budget { requests: 7, ..NONE }, true),
 ];
 
 const fn operator(bound: Budget, may_list: bool) -> Operator {
@@ -119,8 +122,11 @@ fn told(operator: Operator, what: &str, states: usize, depth: usize, took: Durat
 #[case::retried_request(Mutation::RetriedRequest, properties::ONCE)]
 #[case::forgotten_claim(Mutation::ForgottenClaim, properties::ACCOUNTED)]
 #[case::no_retry(Mutation::NoRetry, properties::SETTLED)]
+#[case::forgotten_renewals(Mutation::ForgottenRenewals, properties::BRAKED)]
 fn a_broken_rule_is_found(#[case] mutation: Mutation, #[case] property: &'static str) {
-    let operator = Operator { bound: Budget { faults: 1, ..NONE }, may_list: false, mutation: Some(mutation) };
+    let bound =
+        if mutation == Mutation::ForgottenRenewals { Budget { requests: 6, ..NONE } } else { Budget { faults: 1, ..NONE } };
+    let operator = Operator { bound, may_list: false, mutation: Some(mutation) };
     let until = HasDiscoveries::AnyOf(BTreeSet::from([property]));
     let checker = operator.checker().finish_when(until).spawn_bfs().join();
     let path = checker.discovery(property).unwrap_or_else(|| panic!("{mutation:?} goes unnoticed: {property}"));

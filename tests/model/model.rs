@@ -26,6 +26,8 @@ pub enum Mutation {
     RetriedRequest,
     /// A claim without its certificate is dropped and not counted.
     ForgottenClaim,
+    /// The status forgets when renewals were forced.
+    ForgottenRenewals,
     /// What failed is not looked at again.
     NoRetry,
     /// Each pass begins the next one.
@@ -33,12 +35,13 @@ pub enum Mutation {
 }
 
 impl Mutation {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NoClaim,
         Self::NoPrecondition,
         Self::NoPermit,
         Self::RetriedRequest,
         Self::ForgottenClaim,
+        Self::ForgottenRenewals,
         Self::NoRetry,
         Self::NoRest,
     ];
@@ -117,6 +120,10 @@ impl Model for Operator {
             }
         }
         environment_actions(world, actions);
+        // Where nothing goes wrong, the user asks again and again, and each time when all is at rest, which bounds the states.
+        if world.left.requests > 0 && (self.bound.faults > 0 || is_at_rest(world)) {
+            actions.push(Action::Request);
+        }
     }
 
     fn next_state(&self, world: &World, action: Action) -> Option<World> {
@@ -206,9 +213,6 @@ fn environment_actions(world: &World, actions: &mut Vec<Action>) {
             }
         }
     }
-    if world.left.requests > 0 {
-        actions.push(Action::Request);
-    }
     if let Some(secret) = &world.secret
         && world.left.compromises > 0
         && !world.object.compromised.contains(&secret.content.serial)
@@ -218,6 +222,11 @@ fn environment_actions(world: &World, actions: &mut Vec<Action>) {
     if world.left.deletions > 0 && world.secret.is_some() {
         actions.push(Action::Delete);
     }
+}
+
+fn is_at_rest(world: &World) -> bool {
+    let is_at_rest = |replica: &Replica| replica.pass.is_none() && !replica.is_woken && !replica.view.is_behind();
+    world.replicas.iter().all(is_at_rest) && world.replicas.iter().any(|replica| replica.role == Role::Leading)
 }
 
 /// A request that was permitted takes effect or not within the five minutes for which a successor waits. A watch that lags through a wait

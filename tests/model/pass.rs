@@ -7,15 +7,15 @@ use std::{cell::RefCell, collections::HashMap};
 use usercert_operator::{
     api::Reason,
     decide::{
-        self, Decision, RecalledList, RecalledUser, UserCertificates, next_look,
+        self, Decision, NewClaim, RecalledList, RecalledUser, UserCertificates, next_look,
         pass::{self, Change, ClaimedObject, End, Next, Now, PassError, Purpose, RequestError, RequestErrorKind},
     },
 };
 
 use crate::{
     translation::{
-        NO_CLAIM, abstract_status, at, certificate, issue_error, listed, real_object, real_observed, real_view, serial_number,
-        time,
+        NO_CLAIM, USER_KEY, abstract_status, at, certificate, issue_error, listed, real_before, real_object, real_observed,
+        real_view, serial, serial_number, time,
     },
     world::{Content, Failed, Object, ObjectMemory, Secret, Serial, Status, Time, Wake},
 };
@@ -34,14 +34,19 @@ pub struct Entry {
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Found {
-    Observed { secret: Option<Secret>, memory: ObjectMemory },
+    Observed {
+        secret: Option<Secret>,
+        memory: ObjectMemory,
+    },
     NotObserved(Problem),
     Recalled(Option<Recalled>),
     Turn,
     Listed,
     Tried(Result<(), Problem>),
     UserChecked,
-    Claimed(Result<Object, Problem>),
+    Claimed(Object),
+    /// The claim with this id was not written, as far as is known.
+    NotClaimed(u8, Problem),
     Withdrawn,
     Issued(Serial),
     NotIssued(Failed),
@@ -62,6 +67,10 @@ pub enum Problem {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Recalled {
     pub made: Vec<Time>,
+    /// What a claim remembers of the list.
+    pub before: Option<Vec<Serial>>,
+    /// How many claims stand.
+    pub claims: u8,
     pub list: Option<List>,
 }
 
@@ -151,7 +160,7 @@ pub struct Followed {
     pub step: Step,
     /// What is to be remembered of the object; what the Secret is to hold is added by whoever keeps it.
     pub memory: Option<decide::ObjectMemory>,
-    pub made: bool,
+    pub made: Option<Serial>,
     pub forgets_user: bool,
 }
 
@@ -177,7 +186,8 @@ pub fn claimed(log: &Log, ledger: &[Time], id: u8, cause: Reason, now: Time) -> 
         let key = (ledger.to_vec(), log.clone(), id, cause, now);
         let ask = || {
             let (pass, _) = fold(log, ledger);
-            abstract_status(&decide::claimed(pass.object(), &pass.observed().status, &id.to_string(), cause, at(now)))
+            let new = NewClaim { id: &id.to_string(), cause, user: pass.observed().user.as_ref(), process: None };
+            abstract_status(&decide::claimed(pass.object(), &pass.observed().status, new, at(now)))
         };
         known.entry(key).or_insert_with(ask).clone()
     })
@@ -199,8 +209,16 @@ fn follow(log: &Log, ledger: &[Time]) -> Followed {
     let now = log.found.last().map_or(0, |entry| entry.now);
     Followed {
         memory: pass.memory().cloned(),
-        made: changes.iter().any(|change| matches!(change, Change::CountMinted { .. })),
-        forgets_user: changes.iter().any(|change| matches!(change, Change::ForgetUser { .. } | Change::ForgetAllUsers)),
+        made: changes.iter().find_map(|change| match change {
+            Change::CountMinted { serial_number, .. } => Some(serial(serial_number.as_str())),
+            _ => None,
+        }),
+        // What a claim of another user says touches nothing of this one.
+        forgets_user: changes.iter().any(|change| match change {
+            Change::ForgetUser { .. } => true,
+            Change::ForgetClaimedUser { key } => key.as_deref() == Some(USER_KEY),
+            _ => false,
+        }),
         step: abstract_step(step, pass, now),
     }
 }
@@ -288,9 +306,8 @@ fn real_found(found: &Found, ledger: &[Time]) -> pass::Found {
         Found::Listed => Real::Listed(Ok(())),
         Found::Tried(tried) => Real::Tried(tried.map_err(request_error)),
         Found::UserChecked => Real::UserChecked(Ok(())),
-        Found::Claimed(claimed) => Real::Claimed(
-            claimed.as_ref().map(|object| Box::new(real_claim(object, ledger))).map_err(|problem| request_error(*problem)),
-        ),
+        Found::Claimed(object) => Real::Claimed(Box::new(real_claim(object, ledger))),
+        Found::NotClaimed(id, problem) => Real::NotClaimed(id.to_string(), request_error(*problem)),
         Found::Withdrawn => Real::Withdrawn,
         Found::Issued(serial) => Real::Issued(Box::new(certificate(ledger, *serial))),
         Found::NotIssued(failed) => Real::NotIssued(issue_error(*failed)),
@@ -308,7 +325,13 @@ fn real_user(user: &Recalled, ledger: &[Time]) -> RecalledUser {
         accounted: list.accounted.iter().map(|serial| serial_number(*serial).into()).collect(),
     };
     RecalledUser {
-        certificates: UserCertificates { made: user.made.iter().map(|time| at(*time)).collect(), objects: 1 },
+        certificates: UserCertificates {
+            key: USER_KEY.to_owned(),
+            listed: user.before.as_ref().map(|before| real_before(before)),
+            claims: usize::from(user.claims),
+            made: user.made.iter().map(|time| at(*time)).collect(),
+            objects: 1,
+        },
         list: user.list.as_ref().map(list),
     }
 }
@@ -326,7 +349,7 @@ impl Log {
     /// The claim that the pass has written.
     pub fn claim(&self) -> Option<u8> {
         let claimed = self.found.iter().find_map(|entry| match &entry.found {
-            Found::Claimed(Ok(object)) => Some(object),
+            Found::Claimed(object) => Some(object),
             _ => None,
         });
         claimed?.status.claim.as_ref().map(|claim| claim.id)
@@ -335,7 +358,7 @@ impl Log {
     /// The object, in the newest version that the pass knows.
     pub fn newest(&self) -> &Object {
         let claimed = self.found.iter().find_map(|entry| match &entry.found {
-            Found::Claimed(Ok(object)) => Some(object),
+            Found::Claimed(object) => Some(object),
             _ => None,
         });
         claimed.unwrap_or(&self.object)
@@ -359,7 +382,7 @@ impl Log {
                 | Found::Listed
                 | Found::Tried(Ok(()))
                 | Found::UserChecked
-                | Found::Claimed(Ok(_))
+                | Found::Claimed(_)
                 | Found::Issued(_)
                 | Found::ObjectRead
         );
@@ -371,5 +394,6 @@ impl Log {
 
 /// What the Secret is to hold of what was minted in this pass.
 pub fn content(log: &Log, serial: Serial) -> Content {
-    Content { serial, claim: log.claim(), renewal: log.object.renewal }
+    let forced = log.newest().status.claim.as_ref().is_some_and(|claim| claim.forced);
+    Content { serial, claim: log.claim(), renewal: log.object.renewal, forced }
 }

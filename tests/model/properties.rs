@@ -2,16 +2,19 @@
 
 use stateright::{Model, Property};
 
+use usercert_operator::api::Reason;
+
 use crate::{
     NONE,
     model::Operator,
     pass::Step,
     translation::{not_after, renewal_due},
-    world::{Failed, Role, Serial, Violation, World},
+    world::{Failed, Role, Serial, Time, Violation, World},
 };
 
 pub const NEVER_OVERWRITTEN: &str = "a working certificate in the Secret is never replaced by one that ends sooner";
 pub const BOUNDED: &str = "no more certificates are made than were needed, and one for each fault that can cost one";
+pub const BRAKED: &str = "no more than five renewals are forced within an hour";
 pub const CLAIMED: &str = "no certificate is asked for without a claim in the status";
 pub const ONCE: &str = "under one claim one certificate is asked for";
 pub const ACCOUNTED: &str = "every certificate is in the Secret, or was, or is in a memory, or is counted, or its claim stands";
@@ -22,6 +25,7 @@ pub fn all() -> Vec<Property<Operator>> {
     vec![
         Property::always(NEVER_OVERWRITTEN, |_, world: &World| world.violation != Some(Violation::Overwritten)),
         Property::always(BOUNDED, |model, world| is_bounded(*model, world)),
+        Property::always(BRAKED, |model, world| is_braked(*model, world)),
         Property::always(CLAIMED, |_, world: &World| world.violation != Some(Violation::Unclaimed)),
         Property::always(ONCE, |_, world: &World| world.violation != Some(Violation::Repeated)),
         Property::always(ACCOUNTED, |_, world| is_accounted(world)),
@@ -31,7 +35,9 @@ pub fn all() -> Vec<Property<Operator>> {
         Property::sometimes("a write meets a conflict", |_, world| met_conflict(world)),
         Property::sometimes("the old leader wakes up with a certificate older than the Secret's", |_, world| is_outrun(world)),
         Property::sometimes("a claim is counted as lost", |_, world| counted(world)),
+        Property::sometimes("a list shows what became of a claim", |_, world| knew_loss(world)),
         Property::sometimes("a watch is behind while a pass decides", |_, world| decides_on_the_past(world)),
+        Property::sometimes("a forced renewal has to wait", |_, world| waits_for_the_brake(world)),
         Property::sometimes("a certificate was renewed", |_, world| was_renewed(world)),
         Property::sometimes("a compromised certificate was replaced", |_, world| was_cured(world)),
     ]
@@ -47,6 +53,14 @@ fn is_bounded(model: Operator, world: &World) -> bool {
     let asked = (bound.requests - left.requests) + (bound.deletions - left.deletions) + (bound.compromises - left.compromises);
     let due = (bound.renewals - left.renewals) + (bound.expiries - left.expiries);
     world.ledger.len() <= usize::from(1 + asked + due + world.costs)
+}
+
+/// Of the certificates that were made within any hour, those are forced which are more than were needed, or cost by a fault.
+fn is_braked(model: Operator, world: &World) -> bool {
+    let (bound, left) = (model.bound, world.left);
+    let needed = 1 + (bound.deletions - left.deletions) + (bound.renewals - left.renewals) + (bound.expiries - left.expiries);
+    let within_an_hour = |since: &Time| world.ledger.iter().filter(|made| (*since..since + 3600).contains(*made)).count();
+    world.ledger.iter().all(|since| within_an_hour(since) <= usize::from(5 + needed + world.costs))
 }
 
 /// Of those that have not expired.
@@ -112,6 +126,24 @@ fn is_outrun(world: &World) -> bool {
 
 fn counted(world: &World) -> bool {
     world.object.status.unaccounted.as_ref().is_some_and(|found| found.presumed > 0)
+}
+
+fn waits_for_the_brake(world: &World) -> bool {
+    let status = &world.object.status;
+    let is_asked = world.object.renewal.is_some() && status.renewal_handled != world.object.renewal;
+    is_asked
+        && status.forced.len() == 5
+        && world.replicas.iter().any(|replica| replica.pass.is_none() && replica.wake.is_some())
+}
+
+/// Counted by its serial number, and waited for no longer than after a request that made nothing.
+fn knew_loss(world: &World) -> bool {
+    let status = &world.object.status;
+    let is_listed = status.unaccounted.as_ref().is_some_and(|found| found.presumed == 0 && found.count > 0);
+    let is_short = |failure: &crate::world::Failure| {
+        failure.reason == Reason::AtlasAnswerLost && failure.next_attempt - failure.last_time <= 66
+    };
+    is_listed && status.failure.as_ref().is_some_and(is_short)
 }
 
 fn decides_on_the_past(world: &World) -> bool {

@@ -5,13 +5,15 @@ use std::collections::BTreeSet;
 use usercert_operator::{
     api::Reason,
     certificate::SerialNumber,
-    decide::{RememberedSecret, SecretSource, SecretVersion, UserRecord, secret_source},
+    decide::{Holdings, RememberedSecret, SecretSource, SecretVersion, UserRecord, secret_source},
 };
 
 use crate::{
     model::Mutation,
     pass::{self, Ended, Entry, Followed, Found, List, Log, Pass, Problem, Recalled, Rest, Step},
-    translation::{abstract_memory, at, listed, not_after, real_status, serial, serial_number, time},
+    translation::{
+        USER_KEY, abstract_before, abstract_memory, at, listed, made_at, not_after, real_status, serial, serial_number, time,
+    },
     world::{Content, Failed, Object, Role, Secret, SecretEvent, Serial, Status, Time, Unsaved, User, Violation, Wake, World},
 };
 
@@ -103,7 +105,7 @@ impl<'a> Turn<'a> {
                 object.object = abstract_memory(&memory, kept.as_ref());
             }
             object.user = object.user.take().filter(|_| !forgets_user);
-            object.user.iter_mut().filter(|_| made).for_each(|user| user.made_since.push(now));
+            object.user.iter_mut().for_each(|user| user.made_since.extend(made));
             self.log.forget_time_of_last();
             let found = match step {
                 Step::Observe { live } => self.observe(live),
@@ -113,7 +115,7 @@ impl<'a> Turn<'a> {
                 Step::ReadObject => Found::ObjectRead,
                 Step::Report { status, rest, failures } => return self.comes_to_report(status, rest, failures),
                 Step::End(ended) => return self.ends(ended),
-                Step::Claim(_) if self.mutation == Some(Mutation::NoClaim) => Found::Claimed(Ok(self.log.object.clone())),
+                Step::Claim(_) if self.mutation == Some(Mutation::NoClaim) => Found::Claimed(self.log.object.clone()),
                 step => {
                     self.world.replicas[self.who].pass = Some(Box::new(Pass { log: self.log, step }));
                     return;
@@ -159,15 +161,21 @@ impl<'a> Turn<'a> {
     /// The claim, which fails on a newer object.
     pub fn claim(self, cause: Reason, write: Write) {
         if write == Write::Refused {
-            return self.finds(Found::Claimed(Err(Problem::Refused)));
+            let id = self.world.claims;
+            return self.finds(Found::NotClaimed(id, Problem::Refused));
         }
         let status = pass::claimed(&self.log, &self.world.ledger, self.world.claims, cause, self.world.now);
         if !self.world.write_status(self.log.object.version, status) {
-            return self.finds(Found::Claimed(Err(Problem::Conflict)));
+            let id = self.world.claims;
+            return self.finds(Found::NotClaimed(id, Problem::Conflict));
         }
+        let id = self.world.claims;
         self.world.claims += 1;
-        let claimed = if write == Write::AnswerLost { Err(Problem::Unanswered) } else { Ok(self.world.object.clone()) };
-        self.finds(Found::Claimed(claimed));
+        let claimed = match write {
+            Write::AnswerLost => Found::NotClaimed(id, Problem::Unanswered),
+            _ => Found::Claimed(self.world.object.clone()),
+        };
+        self.finds(claimed);
     }
 
     /// The leadership is asked right before the request is sent.
@@ -281,8 +289,11 @@ impl<'a> Turn<'a> {
         self.world.replicas[self.who].pass = Some(Box::new(Pass { log: self.log, step }));
     }
 
-    /// With the mutation a claim that is taken for lost is dropped without a word.
-    fn mutated(&self, status: Status, rest: &mut Rest) -> Status {
+    /// With a mutation a claim that is taken for lost is dropped without a word, or the times of forced renewals are.
+    fn mutated(&self, mut status: Status, rest: &mut Rest) -> Status {
+        if self.mutation == Some(Mutation::ForgottenRenewals) {
+            status.forced.clear();
+        }
         let old = &self.log.object.status;
         let counts = old.claim.is_some() && status.claim.is_none() && status.unaccounted != old.unaccounted;
         if self.mutation != Some(Mutation::ForgottenClaim) || !counts {
@@ -334,7 +345,7 @@ fn recall(world: &World, who: usize) -> Option<Recalled> {
     let record = UserRecord {
         asked_at: at(user.asked_at),
         listed: user.listed.map(|count| listed(&world.ledger, count)),
-        made_since: user.made_since.iter().map(|time| at(*time)).collect(),
+        made_since: user.made_since.iter().map(|serial| made_at(*serial, &world.ledger)).collect(),
     };
     if !record.is_believed(at(world.now)) {
         return None;
@@ -343,11 +354,17 @@ fn recall(world: &World, who: usize) -> Option<Recalled> {
     let read = replica.memory.secret.iter().map(|(secret, _)| secret.content.serial);
     let kept = replica.memory.object.unsaved.iter().map(|unsaved| unsaved.content.serial);
     let held = shown.chain(read).chain(kept).map(|serial| serial_number(serial).into()).collect();
-    let recalled = record.recalled(&[Some(&real_status(&replica.view.object.status, &world.ledger))], held);
+    let recalled = record.recalled(
+        USER_KEY.to_owned(),
+        &[Some(&real_status(&replica.view.object.status, &world.ledger))],
+        Holdings { accounted: held, elsewhere: 0 },
+    );
     let accounted =
         |accounted: BTreeSet<SerialNumber>| accounted.iter().map(|number| serial(number.as_str())).collect::<Vec<Serial>>();
     Some(Recalled {
         made: recalled.certificates.made.into_iter().map(time).collect(),
+        before: recalled.certificates.listed.as_ref().map(abstract_before),
+        claims: u8::try_from(recalled.certificates.claims).unwrap(),
         list: recalled.list.map(|list| List {
             count: u8::try_from(list.listed.len()).unwrap(),
             asked_at: time(list.asked_at),

@@ -7,13 +7,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time as KubernetesTime;
 use kube::api::ObjectMeta;
 use usercert_operator::{
     api::{
-        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus,
-        DeletionPolicy, Issuance, IssuedCertificate, IssuerKind, IssuerReference, READY, Reason, UnaccountedCertificate,
-        UnaccountedCertificates, VerifiedSecret, condition,
+        CertificateFailure, ClaimedUser, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus,
+        DeletionPolicy, Issuance, IssuedCertificate, IssuerKind, IssuerReference, ListedBefore, READY, Reason,
+        UnaccountedCertificate, UnaccountedCertificates, VerifiedSecret, condition,
         names::{COMPROMISED_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
         set_condition,
     },
-    certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, Subject},
+    certificate::{CertificateFacts, KeyAlgorithm, PrivateKeySpec, SerialNumber, Subject},
     decide::{
         self, Allow, ChainView, FailedRequest, IssueError, IssuerFacts, IssuerState, IssuingMethod, KeystoreView,
         ListedCertificate, Minted, Observed, RenewBefore, Retry, SaveFailure, SecretState, SecretView, UnsavedCertificate,
@@ -26,6 +26,9 @@ use crate::world::{Claim, Content, Failed, Failure, Object, ObjectMemory, Secret
 
 const START: i64 = 1_800_000_000;
 pub const UID: &str = "uid-1";
+
+/// What stands for the digest of the one database user.
+pub const USER_KEY: &str = "user";
 const ISSUER: &str = "atlas/project";
 const AUTHORITY: &str = "CN=Atlas";
 
@@ -83,6 +86,11 @@ pub fn certificate(ledger: &[Time], serial: Serial) -> CertificateFacts {
 
 pub fn not_after(ledger: &[Time], serial: Serial) -> Time {
     ledger[usize::from(serial)] + Time::try_from(LIFETIME.as_secs()).unwrap()
+}
+
+/// A serial number, and when Atlas made the certificate.
+pub fn made_at(serial: Serial, ledger: &[Time]) -> (SerialNumber, Timestamp) {
+    (serial_number(serial).into(), at(ledger[usize::from(serial)]))
 }
 
 /// The operator's renewal time, which is as long after the beginning of validity for each certificate.
@@ -147,7 +155,7 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
         complete: true,
         issuer: Some(ISSUER.into()),
         issuance: secret.content.claim.map(|claim| claim.to_string()),
-        issue_reason: Some(Reason::Issued.as_str().to_owned()),
+        issue_reason: Some(cause(secret.content.forced).as_str().to_owned()),
         renew_request: secret.content.renewal.map(|renewal| renewal.to_string()),
         ca_digest: None,
         chain: ChainView::default(),
@@ -181,6 +189,7 @@ fn real_memory(memory: &ObjectMemory, ledger: &[Time]) -> decide::ObjectMemory {
     decide::ObjectMemory {
         unsaved: memory.unsaved.as_ref().map(unsaved),
         failed_request: memory.failed_request.map(failed_request),
+        unsent_claim: memory.unsent_claim.map(|claim| claim.to_string()),
         failures: u32::from(memory.failures),
         repairs: Vec::new(),
         written_layout: None,
@@ -204,6 +213,7 @@ pub fn abstract_memory(memory: &decide::ObjectMemory, kept: Option<&Content>) ->
     ObjectMemory {
         unsaved: memory.unsaved.as_ref().map(unsaved),
         failed_request: memory.failed_request.as_ref().map(|request| (number(&request.claim), failed(&request.error))),
+        unsent_claim: memory.unsent_claim.as_deref().map(number),
         failures: u8::try_from(memory.failures).unwrap(),
     }
 }
@@ -237,17 +247,36 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
             chain: None,
             chain_not_after: None,
         }),
+        forced_renewals: status.forced.iter().map(|time| KubernetesTime(at(*time))).collect(),
         retained_secret_uid: None,
         rollout: None,
     }
 }
 
+/// What a claim remembers of a list. There are fewer certificates than it names.
+pub fn real_before(serials: &[Serial]) -> ListedBefore {
+    ListedBefore { serial_numbers: serials.iter().copied().map(serial_number).collect(), others_until: None }
+}
+
+/// The inverse.
+pub fn abstract_before(before: &ListedBefore) -> Vec<Serial> {
+    assert_eq!(before.others_until, None);
+    before.serial_numbers.iter().map(|text| serial(text)).collect()
+}
+
+/// Why a certificate was made, as far as a rule goes by it.
+const fn cause(forced: bool) -> Reason {
+    if forced { Reason::RenewalRequested } else { Reason::Issued }
+}
+
 fn real_claim(claim: &Claim) -> Issuance {
     Issuance {
         id: claim.id.to_string(),
-        reason: Reason::Issued.as_str().to_owned(),
+        reason: cause(claim.forced).as_str().to_owned(),
         attempt: i64::from(claim.attempt),
         since: KubernetesTime(at(claim.since)),
+        user: Some(ClaimedUser { key: USER_KEY.to_owned(), listed: claim.before.as_deref().map(real_before) }),
+        process: None,
     }
 }
 
@@ -300,6 +329,8 @@ pub fn abstract_status(status: &DatabaseUserCertificateStatus) -> Status {
             id: number(&claim.id),
             attempt: u8::try_from(claim.attempt).unwrap(),
             since: time(claim.since.0),
+            forced: claim.reason == Reason::RenewalRequested.as_str(),
+            before: claim.user.as_ref().and_then(|user| user.listed.as_ref()).map(abstract_before),
         }),
         failure: status.failure.as_ref().map(|failure| Failure {
             count: u8::try_from(failure.count).unwrap(),
@@ -316,5 +347,6 @@ pub fn abstract_status(status: &DatabaseUserCertificateStatus) -> Status {
             listed_at: unaccounted.listed_at.as_ref().map(|listed_at| time(listed_at.0)),
         }),
         renewal_handled: status.renew_request_handled.as_deref().map(number),
+        forced: status.forced_renewals.iter().map(|forced| time(forced.0)).collect(),
     }
 }

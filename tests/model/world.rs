@@ -22,6 +22,10 @@ pub struct Claim {
     pub id: u8,
     pub attempt: u8,
     pub since: Time,
+    /// Whether a renewal is forced.
+    pub forced: bool,
+    /// What Atlas listed before it.
+    pub before: Option<Vec<Serial>>,
 }
 
 /// The last failure in the status.
@@ -55,6 +59,8 @@ pub struct Status {
     pub history: Vec<(Serial, Time)>,
     pub unaccounted: Option<Unaccounted>,
     pub renewal_handled: Option<u8>,
+    /// When renewals were forced, the newest first.
+    pub forced: Vec<Time>,
 }
 
 /// One version of the object.
@@ -74,6 +80,8 @@ pub struct Content {
     pub serial: Serial,
     pub claim: Option<u8>,
     pub renewal: Option<u8>,
+    /// Whether a renewal was forced.
+    pub forced: bool,
 }
 
 /// One version of the Secret.
@@ -131,7 +139,7 @@ pub struct User {
     pub asked_at: Time,
     /// How many certificates there were; `None` where the list may not be read.
     pub listed: Option<u8>,
-    pub made_since: Vec<Time>,
+    pub made_since: Vec<Serial>,
 }
 
 /// What a process remembers of the object.
@@ -139,6 +147,8 @@ pub struct User {
 pub struct ObjectMemory {
     pub unsaved: Option<Unsaved>,
     pub failed_request: Option<(u8, Failed)>,
+    /// A claim under which nothing was asked for.
+    pub unsent_claim: Option<u8>,
     /// Writes of the Secret that failed in a row.
     pub failures: u8,
 }

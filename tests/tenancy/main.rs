@@ -17,6 +17,7 @@ mod adoption;
 mod constraints;
 mod endpoints;
 mod patterns;
+mod projects;
 mod references;
 mod rights;
 mod stage;
@@ -61,9 +62,14 @@ const TESTS: &[(&str, Test)] = &[
     test!(workloads::the_operators_account_changes_one_annotation_of_a_workload),
     test!(workloads::the_policy_lets_the_operator_move_workloads_of_every_form),
     test!(endpoints::a_namespaced_issuer_sends_nothing_to_a_place_that_is_not_allowed),
+    test!(projects::a_list_of_ones_own_says_nothing_about_the_user_of_another),
+    test!(projects::a_lost_answer_of_ones_own_has_nothing_of_another_forgotten),
+    test!(projects::a_refused_list_of_ones_own_blinds_nobody),
+    test!(projects::credentials_that_atlas_has_not_accepted_hold_up_nobody),
     test!(constraints::what_the_name_constraints_of_the_ca_do_not_permit_is_not_signed),
     test!(upgrade::what_works_stays_in_service_and_what_is_refused_now_says_so_once),
     test!(upgrade::chains_that_do_not_verify_are_rebuilt_and_no_other_secret_is_written),
+    test!(projects::in_namespaced_mode_a_certificate_of_one_namespace_is_known_in_the_other),
     test!(rights::in_namespaced_mode_the_policy_lets_everything_work_that_should),
 ];
 

@@ -226,6 +226,7 @@ pub(crate) fn load_atlas(
     let settings = AtlasSettings {
         endpoint: source.endpoint.url,
         project_id: source.project_id,
+        credentials_uid: secret.uid().unwrap_or_default(),
         api_version: match source.api_version {
             SpecApiVersion::V2 => AtlasApiVersion::V2,
             SpecApiVersion::V1 => AtlasApiVersion::V1,

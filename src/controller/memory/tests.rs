@@ -9,6 +9,7 @@ use crate::{
     api::{DeletionPolicy, Reason},
     certificate::CertificatePair,
     decide::{ListedCertificate, UnsavedCertificate},
+    issuer::atlas::Account,
     memory::users::{DatabaseUsers, UserKey},
 };
 
@@ -71,19 +72,28 @@ fn a_certificate_without_its_key_is_not_unsaved() {
     assert_eq!(memory.object(&orders(), "uid-1").unsaved, None);
 }
 
+/// A user of one project, by the UID of the Secret with the credentials.
+fn user_of(credentials_uid: &str) -> UserKey {
+    let account = Account { endpoint: "e".into(), project_id: "p".into(), credentials_uid: credentials_uid.into() };
+    UserKey { account, username: "orders".into() }
+}
+
 #[test]
 fn a_list_is_known_for_an_hour_or_until_an_answer_is_lost() {
     let at = |second| Timestamp::from_second(second).unwrap();
-    let (users, user) = (DatabaseUsers::default(), UserKey { issuer: "atlas/1".into(), username: "orders".into() });
+    let (users, user) = (DatabaseUsers::default(), user_of("uid-1"));
+    let neighbour = user_of("uid-2");
     let listed = ListedCertificate { serial_number: "0A".into(), made_at: at(0), not_after: at(9000) };
     users.listed(user.clone(), Some(vec![listed]), at(0));
-    users.made(&user, at(10));
+    users.listed(neighbour.clone(), None, at(0));
+    users.made(&user, "0B".into(), at(10));
     let record = users.get(&user, at(3599)).unwrap();
-    assert_eq!((record.serial_numbers().len(), record.made_since), (1, vec![at(10)]));
+    assert_eq!((record.serial_numbers().len(), record.made_since), (1, [("0B".into(), at(10))].into()));
     assert_eq!(users.get(&user, at(3600)), None);
     users.forget(&user);
     assert_eq!(users.get(&user, at(20)), None);
     users.listed(user.clone(), None, at(30));
-    users.forget_all();
+    users.forget_digest(&user.digest());
     assert_eq!(users.get(&user, at(30)), None);
+    assert!(users.get(&neighbour, at(30)).is_some(), "what is lost for one account is not lost for another");
 }

@@ -1,4 +1,5 @@
-//! Whose turn it is to ask Atlas: one queue for each pair of endpoint and project.
+//! Whose turn it is to ask Atlas: one queue for each limit, which is that of a project or of credentials that Atlas has not accepted yet
+//! ([`LimitKey`]).
 //!
 //! A turn says only when a certificate is requested, not whether.
 //!
@@ -25,7 +26,7 @@ use tokio::sync::Notify;
 
 use crate::{
     api::ObjectKey,
-    issuer::atlas::{AtlasClient, LimitKey},
+    issuer::atlas::{Account, AtlasClient, LimitKey},
     triggers::{Triggers, Waiting},
 };
 
@@ -107,10 +108,19 @@ impl Turns {
         Self(Arc::new(Shared { atlas, workers: u32::from(workers), queues: Mutex::default() }))
     }
 
-    /// A turn for `who` to make `cost` calls, if it is its turn. Otherwise `None`, and `who` is woken when it is.
+    /// A turn for `who` to make `cost` calls to this account, if it is its turn. Otherwise `None`, and `who` is woken when it is.
     #[must_use]
-    pub fn ask(&self, key: &LimitKey, who: &ObjectKey, expiry: Timestamp, cost: u32, triggers: &Arc<Triggers>) -> Option<Turn> {
+    pub fn ask(
+        &self,
+        account: &Account,
+        who: &ObjectKey,
+        expiry: Timestamp,
+        cost: u32,
+        triggers: &Arc<Triggers>,
+    ) -> Option<Turn> {
+        let key = &self.0.atlas.limits().key(account);
         let mut queues = self.0.lock();
+        queues.follow(account, key, who);
         let Queues { by_key, busy } = &mut *queues;
         let queue = by_key.entry(key.clone()).or_default();
         let turn = |cost| Turn { shared: Arc::clone(&self.0), key: key.clone(), cost };
@@ -135,10 +145,11 @@ impl Turns {
         None
     }
 
-    /// Until when Atlas asked for nothing to be sent, for people.
+    /// Until when Atlas asked for nothing to be sent with this account, for people.
     #[must_use]
-    pub fn paused_until(&self, key: &LimitKey) -> Option<Timestamp> {
-        self.0.atlas.limits().paused_until(key, Instant::now())
+    pub fn paused_until(&self, account: &Account) -> Option<Timestamp> {
+        let limits = self.0.atlas.limits();
+        limits.paused_until(&limits.key(account), Instant::now())
     }
 
     /// Removes `who`, which needs no turn any more.
@@ -148,6 +159,24 @@ impl Turns {
         for queue in by_key.values_mut() {
             queue.forget(who, busy);
         }
+    }
+}
+
+impl Queues {
+    /// Once Atlas has accepted the credentials of an account, all who waited for that wait in the queue of the project, in its order. After a
+    /// refusal `who` leaves that queue. Whoever was given a turn in the former queue is awake and asks anew.
+    fn follow(&mut self, account: &Account, key: &LimitKey, who: &ObjectKey) {
+        let Self { by_key, busy } = self;
+        let former = LimitKey::Unaccepted(account.clone());
+        if *key != former
+            && let Some(former) = by_key.remove(&former)
+        {
+            *busy = busy.saturating_sub(u32::try_from(former.given.len()).unwrap_or(u32::MAX));
+            let queue = by_key.entry(key.clone()).or_default();
+            queue.waiting.extend(former.waiting);
+            queue.expiries.extend(former.expiries);
+        }
+        by_key.iter_mut().filter(|(other, _)| *other != key).for_each(|(_, queue)| queue.forget(who, busy));
     }
 }
 
@@ -235,6 +264,10 @@ mod tests {
         ObjectKey::new("shop", name)
     }
 
+    fn account() -> Account {
+        Account { endpoint: "http://localhost".into(), project_id: "p".into(), credentials_uid: "uid-1".into() }
+    }
+
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
@@ -243,11 +276,12 @@ mod tests {
     async fn turns_go_by_expiry_and_so_many_at_once() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
-        let key = LimitKey { endpoint: "http://localhost".to_owned(), project_id: "p".to_owned() };
+        let account = account();
+        let key = atlas.limits().key(&account);
         let turns = Turns::new(atlas.clone(), 10);
         let (triggers, mut woken) = Triggers::new();
         let triggers = Arc::new(triggers);
-        let ask = |who: &str, expiry| turns.ask(&key, &name(who), at(expiry), 2, &triggers);
+        let ask = |who: &str, expiry| turns.ask(&account, &name(who), at(expiry), 2, &triggers);
 
         let first = ask("first", 9).unwrap();
         assert!(ask("second", 8).is_none(), "the first answer is awaited");
@@ -266,5 +300,32 @@ mod tests {
         assert_eq!(woken.certificates.next().await.unwrap().name, "second");
         drop(fifth);
         assert!(ask("sixth", 5).is_some(), "nobody waits, and one has finished");
+    }
+
+    #[tokio::test]
+    async fn who_waited_for_credentials_to_be_accepted_goes_on_in_the_queue_of_the_project() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
+        let account = account();
+        let turns = Turns::new(atlas.clone(), 10);
+        let (triggers, mut woken) = Triggers::new();
+        let triggers = Arc::new(triggers);
+        let ask = |who: &str, expiry| turns.ask(&account, &name(who), at(expiry), 1, &triggers);
+
+        let first = ask("first", 9).unwrap();
+        for (who, expiry) in [("second", 8), ("third", 7), ("fourth", 6), ("fifth", 5), ("sixth", 4)] {
+            assert!(ask(who, expiry).is_none(), "the first answer is awaited");
+        }
+        atlas.limits().met(&account, reqwest::StatusCode::OK, false);
+        atlas.limits().answered(&atlas.limits().key(&account), &reqwest::header::HeaderMap::new(), Instant::now());
+        let mut next = async || woken.certificates.next().await.unwrap().name.clone();
+        assert_eq!([next().await, next().await, next().await], ["sixth", "fifth", "fourth"]);
+        // The last to be woken is the first to ask. The others go on in the order of the project.
+        assert!(ask("latest", 99).is_none(), "those who waited before go first");
+        assert_eq!([next().await, next().await], ["third", "second"]);
+        drop(first);
+        let sixth = ask("sixth", 4).unwrap();
+        assert!(turns.0.lock().by_key.keys().all(|key| matches!(key, LimitKey::Project { .. })));
+        drop(sixth);
     }
 }

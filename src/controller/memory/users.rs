@@ -1,8 +1,14 @@
 //! What Atlas listed for each database user, and what was made since. Losing it costs one request for the list.
+//!
+//! # Guarantees
+//!
+//! - What was answered to one account (endpoint, project and credentials Secret) is known for that account alone. Whoever names the
+//!   project of another, with an endpoint or credentials of its own, changes nothing of what is known for the other.
+//! - Serial numbers in our own Secrets count for their project, whatever account they were made with and in whichever scope they are.
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use jiff::Timestamp;
@@ -11,29 +17,62 @@ use kube::ResourceExt;
 use crate::{
     Context,
     api::{
-        DatabaseUserCertificate, IssuerIdentity,
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, IssuerIdentity, SecretLocation,
         names::{ISSUER_ANNOTATION, SERIAL_NUMBER_ANNOTATION},
     },
     certificate::SerialNumber,
-    decide::{ListedCertificate, RecalledUser, UserRecord},
+    decide::{Holdings, ListedCertificate, RecalledUser, UserRecord},
+    issuer::atlas::Account,
+    secret::sha256,
 };
 
-/// A database user, at its issuer.
+/// How much of the digest of a user stands in a claim, in hexadecimal digits.
+const KEY_DIGITS: usize = 32;
+
+/// A database user, as one account sees it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct UserKey {
-    /// The issuer.
-    pub issuer: IssuerIdentity,
+    /// Who asks whom.
+    pub account: Account,
     /// The name of the user.
     pub username: String,
 }
 
-/// The users whose list was asked for within the hour.
+impl UserKey {
+    /// A digest of it, as it stands in claims.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let Account { endpoint, project_id, credentials_uid } = &self.account;
+        let mut digest = sha256(&format!("{endpoint}\n{project_id}\n{credentials_uid}\n{}", self.username));
+        digest.truncate(KEY_DIGITS);
+        digest
+    }
+
+    /// What Secrets name as the issuer of this user's certificates.
+    fn issuer(&self) -> IssuerIdentity {
+        IssuerIdentity::of_atlas_project(&self.account.project_id)
+    }
+}
+
+/// The users whose list was asked for within the hour, and the scopes whose Secrets hold their certificates. One for the whole process.
 #[derive(Default)]
-pub struct DatabaseUsers(Mutex<HashMap<UserKey, UserRecord>>);
+pub struct DatabaseUsers {
+    records: Mutex<HashMap<UserKey, UserRecord>>,
+    scopes: Mutex<Vec<Weak<Context>>>,
+}
 
 impl DatabaseUsers {
     fn lock(&self) -> MutexGuard<'_, HashMap<UserKey, UserRecord>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds the controllers of one scope: what their Secrets hold is known in every scope.
+    pub(crate) fn join(&self, scope: &Arc<Context>) {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(scope));
+    }
+
+    fn scopes(&self) -> Vec<Arc<Context>> {
+        self.scopes.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect()
     }
 
     /// Remembers the list; `None` if the credentials may not read it.
@@ -44,9 +83,9 @@ impl DatabaseUsers {
     }
 
     /// A certificate was made.
-    pub fn made(&self, user: &UserKey, now: Timestamp) {
+    pub fn made(&self, user: &UserKey, serial_number: SerialNumber, now: Timestamp) {
         if let Some(record) = self.lock().get_mut(user) {
-            record.made_since.push(now);
+            record.made_since.insert(serial_number, now);
         }
     }
 
@@ -55,9 +94,9 @@ impl DatabaseUsers {
         self.lock().remove(user);
     }
 
-    /// Nothing holds any longer: a request was lost, and nobody knows for which user.
-    pub fn forget_all(&self) {
-        self.lock().clear();
+    /// What was known holds no longer of the user with this digest.
+    pub fn forget_digest(&self, digest: &str) {
+        self.lock().retain(|user, _| user.digest() != digest);
     }
 
     pub(super) fn get(&self, user: &UserKey, now: Timestamp) -> Option<UserRecord> {
@@ -69,30 +108,67 @@ impl DatabaseUsers {
 fn user_of(context: &Context, object: &DatabaseUserCertificate) -> Option<UserKey> {
     let loaded = context.loaded_issuer(object)?;
     let username = object.spec.username.clone().or_else(|| loaded.facts.username.clone())?;
-    Some(UserKey { issuer: loaded.facts.identity.clone(), username })
+    Some(UserKey { account: loaded.issuer.account()?, username })
 }
 
 /// What is known of a user, if Atlas was asked for it within the hour.
 pub fn recall(context: &Context, user: &UserKey, now: Timestamp) -> Option<RecalledUser> {
-    let record = context.settings.users.get(user, now)?;
-    let objects = context.certificate_store.state_filter(|object| {
-        object.spec.username.as_ref().is_none_or(|name| *name == user.username)
-            && user_of(context, object).as_ref() == Some(user)
-    });
-    let statuses: Vec<_> = objects.iter().map(|object| object.status.as_ref()).collect();
-    Some(record.recalled(&statuses, held(context, &user.issuer, &record.serial_numbers())))
+    let users = &context.settings.users;
+    let record = users.get(user, now)?;
+    let (listed, issuer) = (record.serial_numbers(), user.issuer());
+    let (mut statuses, mut holdings) = (Vec::new(), Holdings::default());
+    for scope in users.scopes() {
+        let names_user = |object: &DatabaseUserCertificate| {
+            object.spec.username.as_ref().is_none_or(|name| *name == user.username)
+                && user_of(&scope, object).as_ref() == Some(user)
+        };
+        let (mut own, mut others) = (BTreeSet::new(), Vec::new());
+        for object in scope.certificate_store.state() {
+            if names_user(&object) {
+                own.insert(SecretLocation::of(&object));
+                statuses.push(object.status.clone());
+            } else if let Some(status) = object.status.as_ref().filter(|_| !listed.is_empty()) {
+                others.extend(remembered(status, &issuer, &listed));
+            }
+        }
+        holdings.accounted.extend(others);
+        add_held(&scope, &issuer, &listed, &own, &mut holdings);
+    }
+    let statuses: Vec<_> = statuses.iter().map(Option::as_ref).collect();
+    Some(record.recalled(user.digest(), &statuses, holdings))
 }
 
-/// Which of these serial numbers Secrets of ours hold: by the Secrets that the watch shows, and by what this process read, wrote or keeps.
-fn held(context: &Context, issuer: &IssuerIdentity, listed: &BTreeSet<&str>) -> BTreeSet<SerialNumber> {
+/// The listed serial numbers of this issuer that the status of an object remembers.
+fn remembered<'a>(
+    status: &'a DatabaseUserCertificateStatus,
+    issuer: &'a IssuerIdentity,
+    listed: &'a BTreeSet<&str>,
+) -> impl Iterator<Item = SerialNumber> + 'a {
+    let of_issuer = status.history.iter().filter(|issued| issued.issuer.as_deref() == Some(issuer.as_str()));
+    let among = of_issuer.map(|issued| issued.serial_number.as_str()).filter(|serial_number| listed.contains(serial_number));
+    among.map(SerialNumber::from)
+}
+
+/// Which of these serial numbers Secrets of a scope hold: by the Secrets that the watch shows, and by what this process read, wrote or
+/// keeps. `own` are the Secrets of the objects that name the user.
+fn add_held(
+    scope: &Context,
+    issuer: &IssuerIdentity,
+    listed: &BTreeSet<&str>,
+    own: &BTreeSet<SecretLocation>,
+    holdings: &mut Holdings,
+) {
     if listed.is_empty() {
-        return BTreeSet::new();
+        return;
     }
-    let mut held = context.memory.serial_numbers_among(listed);
-    for secret in context.secrets.state() {
+    holdings.accounted.extend(scope.memory.serial_numbers_among(listed));
+    for secret in scope.secrets.state() {
         let annotation = |name: &str| secret.annotations().get(name).map(String::as_str);
         let serial_number = annotation(SERIAL_NUMBER_ANNOTATION).filter(|serial_number| listed.contains(serial_number));
-        held.extend(serial_number.filter(|_| annotation(ISSUER_ANNOTATION) == Some(issuer.as_str())).map(SerialNumber::from));
+        let held = serial_number.filter(|_| annotation(ISSUER_ANNOTATION) == Some(issuer.as_str()));
+        let Some(serial_number) = held else { continue };
+        let is_own = own.contains(&SecretLocation::new(secret.namespace().unwrap_or_default(), secret.name_any()));
+        holdings.elsewhere += usize::from(!is_own);
+        holdings.accounted.insert(serial_number.into());
     }
-    held
 }

@@ -23,7 +23,7 @@ use crate::{
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, SecretLocation, names::CONTROLLER},
     certificate::SerialNumber,
     decide::{
-        self, Desired, IssueError, ObjectMemory, Order, SecretState, SecretView,
+        self, Desired, IssueError, NewClaim, ObjectMemory, Order, SecretState, SecretView,
         pass::{Change, ClaimedObject, Found, Look, Now, Pass, RequestError, RequestErrorKind, Step, TurnFound, Write},
     },
     issuer::MintPermit,
@@ -75,9 +75,12 @@ impl<'a> Performer<'a> {
                 self.take_turn(calls, expiry);
                 self.turn = None;
             }
-            Change::CountMinted { username } => self.for_user(username, |user| users.made(user, self.context.now())),
+            Change::CountMinted { username, serial_number } => {
+                self.for_user(username, |user| users.made(user, serial_number, self.context.now()));
+            }
             Change::ForgetUser { username } => self.for_user(username, |user| users.forget(user)),
-            Change::ForgetAllUsers => users.forget_all(),
+            Change::ForgetClaimedUser { key: Some(key) } => users.forget_digest(&key),
+            Change::ForgetClaimedUser { key: None } => {}
         }
     }
 
@@ -89,7 +92,7 @@ impl<'a> Performer<'a> {
             Step::ListCertificates { username } => Found::Listed(self.list(username).await),
             Step::TryWrite => Found::Tried(self.try_write(pass).await),
             Step::CheckUser { username } => Found::UserChecked(self.check_user(&username).await),
-            Step::WriteClaim { cause } => Found::Claimed(self.claim(pass, cause).await.map(Box::new)),
+            Step::WriteClaim { cause } => self.claim(pass, cause).await,
             Step::WithdrawClaim => self.withdraw_claim(pass).await,
             Step::RequestCertificate { desired, cause, claim } => self.request(&desired, cause, claim).await,
             Step::ReadSecret => Found::SecretRead(self.read_secret().await),
@@ -128,7 +131,7 @@ impl<'a> Performer<'a> {
 
     /// The database user at the issuer of the object.
     fn user(&self, username: String) -> Option<users::UserKey> {
-        self.issuer.as_ref().map(|loaded| users::UserKey { issuer: loaded.facts.identity.clone(), username })
+        Some(users::UserKey { account: self.issuer.as_ref()?.issuer.account()?, username })
     }
 
     fn for_user(&self, username: String, change: impl FnOnce(&users::UserKey)) {
@@ -143,12 +146,12 @@ impl<'a> Performer<'a> {
 
     /// Whether it is this object's turn to ask Atlas. If not, it is woken when it is.
     fn take_turn(&mut self, calls: u32, expiry: jiff::Timestamp) -> TurnFound {
-        let Some(key) = self.issuer.as_ref().and_then(|loaded| loaded.issuer.limit_key()) else { return TurnFound::Given };
+        let Some(account) = self.issuer.as_ref().and_then(|loaded| loaded.issuer.account()) else { return TurnFound::Given };
         let context = self.context;
-        self.turn = context.settings.turns.ask(&key, &self.name(), expiry, calls, &context.triggers);
+        self.turn = context.settings.turns.ask(&account, &self.name(), expiry, calls, &context.triggers);
         match self.turn {
             Some(_) => TurnFound::Given,
-            None => TurnFound::Queued { paused_until: context.settings.turns.paused_until(&key) },
+            None => TurnFound::Queued { paused_until: context.settings.turns.paused_until(&account) },
         }
     }
 
@@ -186,19 +189,23 @@ impl<'a> Performer<'a> {
     }
 
     /// Writes the claim. A conflict means that the object changed or went; so success proves that the newest version was seen.
-    async fn claim(&self, pass: &Pass, cause: Reason) -> RequestResult<ClaimedObject> {
+    async fn claim(&self, pass: &Pass, cause: Reason) -> Found {
         let mut bytes = [0_u8; 8];
-        rand::fill(&mut bytes).map_err(|_| RequestError {
-            operation: "make a claim",
-            kind: RequestErrorKind::Failed,
-            message: "the system gives no random bytes".to_owned(),
-        })?;
+        if rand::fill(&mut bytes).is_err() {
+            let (operation, message) = ("make a claim", "the system gives no random bytes".to_owned());
+            return Found::NotClaimed(String::new(), RequestError { operation, kind: RequestErrorKind::Failed, message });
+        }
         let claim = hex::encode(bytes);
-        let status = decide::claimed(pass.object(), &pass.observed().status, &claim, cause, self.context.now());
-        let written = patch_status(self.context, pass.object(), &status).await?;
+        let observed = pass.observed();
+        let new = NewClaim { id: &claim, cause, user: observed.user.as_ref(), process: observed.process.as_deref() };
+        let status = decide::claimed(pass.object(), &observed.status, new, self.context.now());
+        let written = match patch_status(self.context, pass.object(), &status).await {
+            Ok(written) => written,
+            Err(error) => return Found::NotClaimed(claim, error.into()),
+        };
         // The claim stands even if the answer cannot be read in full.
         let read = written.status.clone().filter(|_| written.unreadable().is_none());
-        Ok(ClaimedObject { claim, metadata: written.metadata.clone(), status: read.unwrap_or(status) })
+        Found::Claimed(Box::new(ClaimedObject { claim, metadata: written.metadata.clone(), status: read.unwrap_or(status) }))
     }
 
     async fn withdraw_claim(&self, pass: &Pass) -> Found {

@@ -58,6 +58,10 @@ pub struct DatabaseUserCertificateStatus {
     /// The last value of the annotation `usercert.dev/renew-requested-at` that was handled.
     #[serde(default)]
     pub renew_request_handled: Option<String>,
+    /// When the last five renewals were carried out that were forced, the newest first. An object has five in an hour.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    pub forced_renewals: Vec<Time>,
     /// The version of the Secret whose content was verified last. While the Secret has this version, it is not read again.
     #[serde(default)]
     pub verified: Option<VerifiedSecret>,
@@ -94,6 +98,39 @@ pub struct Issuance {
     pub attempt: i64,
     /// When the claim was written.
     pub since: Time,
+    /// For which database user, as far as it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<ClaimedUser>,
+    /// The process that wrote the claim: its name in the Lease, which begins with the name of its Pod.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub process: Option<String>,
+}
+
+/// The database user that a certificate was requested for.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimedUser {
+    /// Digest of the endpoint, the project, the credentials Secret and the user name. What is known of this user no longer holds
+    /// once the claim counts as lost.
+    #[schemars(length(max = 64))]
+    pub key: String,
+    /// What Atlas listed before the request; absent where the credentials may not read the list. If a later list shows one certificate
+    /// more that nobody holds, it is the one that was requested, and its key is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<ListedBefore>,
+}
+
+/// The certificates that Atlas listed for a database user at one time: the newest by their serial numbers, and all others by their age.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ListedBefore {
+    /// The serial numbers of the newest 20.
+    #[schemars(length(max = 20))]
+    pub serial_numbers: Vec<String>,
+    /// When Atlas made the last of the others, by its own clock; absent if there were no others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others_until: Option<Time>,
 }
 
 /// A failure to issue and when the next attempt is due.

@@ -17,8 +17,8 @@ pub use certificate::{
     PrivateKeyAlgorithm,
 };
 pub use certificate_status::{
-    CertificateFailure, DatabaseUserCertificateStatus, Issuance, IssuedCertificate, SecretBinding, UnaccountedCertificate,
-    UnaccountedCertificates, VerifiedSecret,
+    CertificateFailure, ClaimedUser, DatabaseUserCertificateStatus, Issuance, IssuedCertificate, ListedBefore, SecretBinding,
+    UnaccountedCertificate, UnaccountedCertificates, VerifiedSecret,
 };
 pub use condition::{
     ISSUING, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, ROLLED_OUT, STALLED, condition, printable, remove_condition,

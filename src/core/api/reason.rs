@@ -156,6 +156,8 @@ reasons! {
     NamespaceTerminating, Warning, Time;
     /// More certificates were issued for this object in an hour than can be right: something keeps deleting or damaging the Secret.
     TooManyIssues, Warning, Time;
+    /// Five renewals of this object were forced within an hour, and another one is asked for; it waits until one of them is an hour old.
+    TooManyForcedRenewals, Warning, Time;
     /// The Secret was put right several times in a short while: something keeps changing it; the message names what.
     SecretContested, Warning, Time;
     /// Requests to the API server about this object have failed for some time, so its status may be out of date; the Event names the request and who refused it.
@@ -195,7 +197,7 @@ reasons! {
     AtlasRateLimited, Warning, Time;
     /// The request waits for its turn: Atlas limits the requests of a project, and the certificate that expires soonest goes first.
     AtlasQueued, Normal, Time;
-    /// More certificates were made for the database user in a day than the objects that name it can need; a forced renewal is still carried out.
+    /// More certificates were made for the database user in a day than the objects that name it can need; a forced renewal is still carried out, up to five times an hour.
     AtlasMintBudget, Warning, Time;
     /// Atlas has certificates for the database user that no Secret of this operator holds; their number and expiry are in the status.
     UnaccountedCertificates, Warning, Person;
@@ -251,6 +253,12 @@ impl Reason {
                 | Self::Expired
                 | Self::NotYetValid
         )
+    }
+
+    /// Whether a certificate with this reason was not due and was made all the same. These count for the brake of forced renewals.
+    #[must_use]
+    pub const fn is_forced(self) -> bool {
+        matches!(self, Self::RenewalRequested | Self::Compromised)
     }
 
     /// Whether this is about the credentials of the issuer or their organisation. Then Atlas answers every certificate of

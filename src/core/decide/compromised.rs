@@ -1,6 +1,6 @@
 //! What follows for a certificate whose key is known to others.
 
-use super::{Decision, Desired, Observed, desired::is_renewal_requested};
+use super::{Decision, Desired, Observed};
 use crate::{
     api::{Reason, names::COMPROMISED_ANNOTATION},
     certificate::SerialNumber,
@@ -12,15 +12,12 @@ pub(super) fn is_compromised(desired: &Desired, observed: &Observed) -> bool {
     observed.secret.certificate().is_some_and(|certificate| desired.compromised.has(certificate.serial_number.as_str()))
 }
 
-/// Whether limits do not count, because a person asks for a new certificate.
-///
-/// They count for a compromised certificate if another one was issued for this cause lately: somebody may put the compromised one back into
-/// the Secret, again and again.
-pub(super) fn is_forced(desired: &Desired, observed: &Observed) -> bool {
+/// Whether the certificate in the Secret is compromised, and no other was issued for this cause lately. Otherwise limits count, because
+/// somebody may put the compromised one back into the Secret, again and again.
+pub(super) fn is_newly_compromised(desired: &Desired, observed: &Observed) -> bool {
     let present = observed.secret.certificate().map(|certificate| certificate.serial_number.as_str());
     let mut others = observed.status.history.iter().filter(|issued| Some(issued.serial_number.as_str()) != present);
-    is_renewal_requested(desired, observed)
-        || is_compromised(desired, observed) && others.all(|issued| issued.reason != Reason::Compromised.as_str())
+    is_compromised(desired, observed) && others.all(|issued| issued.reason != Reason::Compromised.as_str())
 }
 
 /// What the annotation leads to that is not seen otherwise: what in it counts for nothing, and that a suspended object keeps a compromised

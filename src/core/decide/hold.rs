@@ -6,10 +6,10 @@ use super::{
     Decision, Desired, Inputs, IssuerFacts, IssuingMethod, Observed, SecretView,
     backoff::{is_waited_for, waits_in_any_case},
     brake::Brake,
-    compromised::is_forced,
+    forced::{after_too_many_forced, heeded, way_out},
     user::over_budget,
 };
-use crate::api::{CertificateFailure, Reason, names::RENEW_REQUESTED_ANNOTATION};
+use crate::api::{CertificateFailure, Reason};
 
 /// The most certificates for one object in an hour.
 const ISSUES: Brake = Brake { allowed: 5, window: SignedDuration::from_hours(1) };
@@ -53,23 +53,41 @@ fn who_changes(view: Option<&SecretView>) -> String {
     }
 }
 
-/// Why a certificate that is needed is not issued now.
+/// Why a certificate that is needed for this cause is issued now: for the cause, or because somebody forces what a limit would hold.
+///
+/// # Errors
+/// Why it is not issued now.
 pub(super) fn hold(
     desired: &Desired,
     issuer: &IssuerFacts,
     observed: &Observed,
     cause: Reason,
     now: Timestamp,
-) -> Option<Decision> {
-    let forced = is_forced(desired, observed);
-    after_failure(desired, issuer, observed, now)
-        .or_else(|| if forced { None } else { after_too_many(observed, now) })
-        .or_else(|| without_gain(issuer, observed, cause))
-        .or_else(|| match (&issuer.method, &observed.user) {
-            (IssuingMethod::Mint { .. }, None) => Some(Decision::LookUpUser { username: desired.username.clone(), cause }),
-            (IssuingMethod::Mint { .. }, Some(user)) if !forced => over_budget(user, &desired.username, now),
-            (IssuingMethod::Mint { .. }, Some(_)) | (IssuingMethod::Sign(_), _) => None,
-        })
+) -> Result<Reason, Decision> {
+    none(after_failure(desired, issuer, observed, now))?;
+    if cause == Reason::RenewalRequested {
+        none(after_too_many_forced(observed, now))?;
+    }
+    let forced = heeded(desired, observed, now);
+    // What a limit holds is issued as a forced renewal, if that is asked for.
+    let unless_forced = |held: Option<Decision>, cause| match (held, forced) {
+        (Some(held), None) => Err(held),
+        (Some(_), Some(forced)) => Ok(forced),
+        (None, _) => Ok(cause),
+    };
+    let cause = if forced == Some(cause) { cause } else { unless_forced(after_too_many(observed, now), cause)? };
+    none(without_gain(issuer, observed, cause))?;
+    match (&issuer.method, &observed.user) {
+        (IssuingMethod::Mint { .. }, None) => Err(Decision::LookUpUser { username: desired.username.clone(), cause }),
+        (IssuingMethod::Mint { .. }, Some(user)) if forced != Some(cause) => {
+            unless_forced(over_budget(user, &desired.username, || way_out(observed, now), now), cause)
+        }
+        (IssuingMethod::Mint { .. }, Some(_)) | (IssuingMethod::Sign(_), _) => Ok(cause),
+    }
+}
+
+fn none(held: Option<Decision>) -> Result<(), Decision> {
+    held.map_or(Ok(()), Err)
 }
 
 /// A repair waits after a refused write of the Secret, but not after a refused renewal.
@@ -114,8 +132,9 @@ fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, n
     let count = failure.count_of_reason.unwrap_or(failure.count);
     if reason == Some(Reason::AtlasAnswerUnusable) && count >= UNUSABLE_ANSWERS && depends_on_the_same {
         let message = format!(
-            "{}; this happened {count} times, so no more is asked for until the spec, the issuer or its credentials change, or the annotation {RENEW_REQUESTED_ANNOTATION}",
-            failure.message
+            "{}; this happened {count} times, so no more is asked for until the spec, the issuer or its credentials change; {}",
+            failure.message,
+            way_out(observed, now)
         );
         return Some(Decision::block(Reason::AtlasAnswerUnusable, message));
     }
@@ -138,8 +157,9 @@ fn after_too_many(observed: &Observed, now: Timestamp) -> Option<Decision> {
         until,
         reason: Reason::TooManyIssues,
         message: format!(
-            "{recent} certificates were issued within an hour (status.history has the reasons), and the Secret needs another: {}; the annotation {RENEW_REQUESTED_ANNOTATION} has one issued all the same",
-            who_fights(observed.secret.ours())
+            "{recent} certificates were issued within an hour (status.history has the reasons), and the Secret needs another: {}; {}",
+            who_fights(observed.secret.ours()),
+            way_out(observed, now)
         ),
     })
 }

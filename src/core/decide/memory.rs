@@ -19,6 +19,8 @@ pub struct ObjectMemory {
     pub unsaved: Option<UnsavedCertificate>,
     /// How the request under a claim failed, until the status says so.
     pub failed_request: Option<FailedRequest>,
+    /// A claim whose write got no answer. Nothing was asked for under it.
+    pub unsent_claim: Option<String>,
     /// How many writes in a row failed, of those that no status counts: of a certificate in memory, of the Secret's controller, and any that
     /// got no answer.
     pub failures: u32,
@@ -80,6 +82,12 @@ impl ObjectMemory {
         self.repairs.push(now);
         let surplus = self.repairs.len().saturating_sub(REPAIRS);
         self.repairs.drain(..surplus);
+    }
+
+    /// Whether this process knows what became of the request under a claim: how it failed, or that it was never sent.
+    #[must_use]
+    pub fn knows_of(&self, claim: &str) -> bool {
+        self.failed_request.as_ref().is_some_and(|failed| failed.claim == claim) || self.unsent_claim.as_deref() == Some(claim)
     }
 
     /// Counts a write that failed. Returns the number of those in a row.

@@ -10,6 +10,7 @@ mod compromised;
 mod credentials;
 mod decision;
 mod desired;
+mod forced;
 mod hold;
 mod inputs;
 mod issue_error;
@@ -44,6 +45,8 @@ pub use pattern::PatternError;
 pub(crate) use renewal::share;
 pub use renewal::{renew_before, renewal_time};
 pub use rules::{decide, ready_certificate};
-pub use status::{claimed, long_name_warning, next_look, next_status, record_failure, record_lost_claim};
-pub use user::{ListedCertificate, RecalledList, RecalledUser, UserCertificates, UserRecord, record_list};
+pub use status::{
+    NewClaim, claimed, long_name_warning, next_look, next_status, record_failure, record_known_loss, record_lost_claim,
+};
+pub use user::{Holdings, ListedCertificate, RecalledList, RecalledUser, UserCertificates, UserRecord, record_list};
 pub use warnings::new_warnings;

@@ -120,6 +120,8 @@ pub enum SecretState {
 /// Everything that was found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
+    /// The name of this process in the Lease, while it leads.
+    pub process: Option<String>,
     /// The issuer.
     pub issuer: IssuerState,
     /// The Secret.

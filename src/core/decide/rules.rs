@@ -5,12 +5,13 @@ use jiff::Timestamp;
 use super::{
     Decision, Desired, Inputs, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView, UnsavedCertificate,
     compromised::is_compromised,
-    desired::{is_renewal_requested, username, wanted_subject},
+    desired::{username, wanted_subject},
+    forced::{forced, heeded},
     hold::{after_refused_write, contested, hold, repair_held, write_was_refused},
     renewal_time,
 };
 use crate::{
-    api::{CertificateFailure, DatabaseUserCertificate, IssuerIdentity, Reason, names::ADOPT_SECRET_ANNOTATION},
+    api::{CertificateFailure, DatabaseUserCertificate, Issuance, IssuerIdentity, Reason, names::ADOPT_SECRET_ANNOTATION},
     certificate::CertificateFacts,
 };
 
@@ -60,8 +61,11 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
     if let Some(applied) = deletion_policy(object, observed, now) {
         return applied;
     }
-    if has_unanswered_claim(observed) {
-        return Decision::CountLostClaim;
+    if let Some(claim) = unanswered_claim(observed) {
+        // The issuer can tell whether its certificate was made. A watch event follows.
+        let may_tell = claim.user.as_ref().is_some_and(|user| user.listed.is_some()) && !object.spec.suspend;
+        let is_awaited = may_tell && observed.issuer == IssuerState::Unknown && !observed.memory.knows_of(&claim.id);
+        return if is_awaited { Decision::Await } else { Decision::CountLostClaim };
     }
     if let Some(going) = secret_going(object, observed) {
         return going;
@@ -216,8 +220,8 @@ fn decide_certificate(
             .or_else(|| after_refused_write(&desired, issuer, observed, now))
             .unwrap_or(Decision::Repair { renewal_time: Some(renewal_time) }),
         Err(cause) => match hold(&desired, issuer, observed, cause, now) {
-            Some(held) => repaired_first(object, held, observed, now),
-            None => Decision::Issue { desired: Box::new(desired), cause },
+            Err(held) => repaired_first(object, held, observed, now),
+            Ok(cause) => Decision::Issue { desired: Box::new(desired), cause },
         },
     }
 }
@@ -249,11 +253,15 @@ fn certificate_in_service<'a>(
     if cannot_be_rebuilt(view, desired, issuer, observed) {
         return Err(Reason::ChainBroken);
     }
-    if is_renewal_requested(desired, observed) {
-        return Err(Reason::RenewalRequested);
-    }
     let renewal_time = renewal_time(certificate, desired.renew_before, &desired.uid);
-    if renewal_time <= now { Err(Reason::RenewalDue) } else { Ok((view, renewal_time)) }
+    let is_due = renewal_time <= now;
+    // One that has to wait holds up nothing that is due.
+    let forced = if is_due { heeded(desired, observed, now) } else { forced(desired, observed) };
+    match forced {
+        Some(forced) => Err(forced),
+        None if is_due => Err(Reason::RenewalDue),
+        None => Ok((view, renewal_time)),
+    }
 }
 
 /// Whether a repair has shown that this certificate does not verify with the issuer's chain: the CA's key identifier changed, or
@@ -272,10 +280,10 @@ fn from_other_issuer(view: &SecretView, issuer: &IssuerFacts) -> bool {
     view.issuer.as_ref().is_some_and(|identity| *identity != issuer.identity)
 }
 
-/// Whether a claim stands in the status whose certificate the Secret does not hold.
-fn has_unanswered_claim(observed: &Observed) -> bool {
+/// The claim that stands in the status, if the Secret does not hold its certificate.
+fn unanswered_claim(observed: &Observed) -> Option<&Issuance> {
     let answered = observed.secret.ours().and_then(|view| view.issuance.as_deref());
-    observed.status.issuance.as_ref().is_some_and(|claim| answered != Some(claim.id.as_str()))
+    observed.status.issuance.as_ref().filter(|claim| answered != Some(claim.id.as_str()))
 }
 
 /// The certificate that makes the object Ready: it parses, fits its key, is for this user and issuer, and is in date.

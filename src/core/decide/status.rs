@@ -4,18 +4,18 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, Inputs, IssueError, Minted, Observed, Retry, SecretState, SecretView,
+    Decision, Inputs, IssueError, Minted, Observed, Retry, SecretState, SecretView, UserCertificates,
     backoff::is_waited_for,
     compromised::compromised_notes,
-    desired, next_attempt,
+    desired, forced, next_attempt,
     renewal::unheeded_renew_before,
     rules::{ready_certificate, serves_as_it_is},
     user::{count_lost, drop_expired},
 };
 use crate::{
     api::{
-        CertificateFailure, DatabaseUserCertificate, DatabaseUserCertificateStatus, DeletionPolicy, ISSUING, Issuance,
-        IssuedCertificate, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, ROLLED_OUT, Reason, SecretBinding, Severity,
+        CertificateFailure, ClaimedUser, DatabaseUserCertificate, DatabaseUserCertificateStatus, DeletionPolicy, ISSUING,
+        Issuance, IssuedCertificate, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, ROLLED_OUT, Reason, SecretBinding, Severity,
         VerifiedSecret, condition, names::COMPROMISED_ANNOTATION, printable, remove_condition, set_condition, set_stalled,
         truncated_to_second,
     },
@@ -29,6 +29,9 @@ const HISTORY_LENGTH: usize = 5;
 
 /// Within this time after its write a new certificate is in the status. The clock of the API server may be behind by as much.
 const JUST_WRITTEN: SignedDuration = SignedDuration::from_mins(2);
+/// A process that has lost the lead, and reaches the API server, has saved what it made by then: it tries every two seconds, and a request
+/// may take twenty (`controller::pass::drain`, `controller::kubernetes`).
+const SAVED_BY_THEN: SignedDuration = SignedDuration::from_mins(1);
 
 /// When a keystore's password that could not be read is read again.
 const PASSWORD_AGAIN: SignedDuration = SignedDuration::from_secs(30);
@@ -97,13 +100,25 @@ fn retained_secret_uid(object: &DatabaseUserCertificate, observed: &Observed) ->
     }
 }
 
+/// A claim that is about to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct NewClaim<'a> {
+    /// A random id.
+    pub id: &'a str,
+    /// Why the certificate is needed.
+    pub cause: Reason,
+    /// What is known of the database user.
+    pub user: Option<&'a UserCertificates>,
+    /// The process that writes it, where it has a name.
+    pub process: Option<&'a str>,
+}
+
 /// The status that claims one certificate, written before it is asked for.
 #[must_use]
 pub fn claimed(
     object: &DatabaseUserCertificate,
     status: &DatabaseUserCertificateStatus,
-    id: &str,
-    cause: Reason,
+    NewClaim { id, cause, user, process }: NewClaim<'_>,
     now: Timestamp,
 ) -> DatabaseUserCertificateStatus {
     let mut status = status.clone();
@@ -112,6 +127,8 @@ pub fn claimed(
         reason: cause.as_str().to_owned(),
         attempt: status.failure.as_ref().map_or(0, |failure| failure.count).saturating_add(1),
         since: Time(truncated_to_second(now)),
+        user: user.map(|user| ClaimedUser { key: user.key.clone(), listed: user.listed.clone() }),
+        process: process.map(ToOwned::to_owned),
     });
     let message = "a certificate is being requested";
     set_condition(&mut status.conditions, ISSUING, true, cause, message, object.metadata.generation, now);
@@ -173,6 +190,44 @@ pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, 
     });
 }
 
+/// Records a claim whose certificate Atlas lists and nobody holds: its key is lost. The list, which has it, is recorded already.
+///
+/// If the process that had the key ran in the Pod of `process`, which is this one, it has ended, and nothing is waited for. Otherwise it may
+/// live and save the certificate yet ([`SAVED_BY_THEN`]). After a second loss in a row the wait is that of a lost answer, so that a process
+/// which dies of each answer does not use up the budget.
+pub fn record_known_loss(status: &mut DatabaseUserCertificateStatus, uid: &str, process: Option<&str>, now: Timestamp) {
+    let Some(claim) = status.issuance.take() else { return };
+    let count = claim.attempt.max(1);
+    let at_once = claim.process.as_deref().zip(process).is_some_and(|(former, own)| has_replaced(own, former));
+    let (retry, minted) = match count {
+        1 if at_once => (Retry::At(now), Minted::No),
+        1 => (Retry::NotBefore(SAVED_BY_THEN), Minted::No),
+        _ => (Retry::Backoff, Minted::Possibly),
+    };
+    let message = format!(
+        "the operator stopped between the request of {} and the write of the Secret: Atlas lists the certificate, and its key is lost",
+        claim.since.0
+    );
+    status.failure = Some(CertificateFailure {
+        count,
+        count_of_reason: Some(1),
+        reason: Reason::AtlasAnswerLost.as_str().to_owned(),
+        message,
+        last_time: Time(truncated_to_second(now)),
+        next_attempt: Time(next_attempt(retry, minted, count, uid, now)),
+        asked_by_issuer: false,
+        inputs: String::new(),
+        cause: Some(claim.reason),
+    });
+}
+
+/// Whether one process runs in the Pod in which the other one ran: a container is started again only when its process has ended. Names in
+/// the Lease are that of the Pod and something random.
+fn has_replaced(own: &str, former: &str) -> bool {
+    let pod = |name: &str| name.rsplit_once('_').map(|(pod, _)| pod.to_owned()).filter(|pod| !pod.is_empty());
+    own != former && pod(own).is_some() && pod(own) == pod(former)
+}
+
 /// Whether an answer counted as lost may still reach a paused process. The wait outlives a good Secret, which may be deleted
 /// before it is over.
 fn awaits_lost_answer(failure: &CertificateFailure, now: Timestamp) -> bool {
@@ -212,6 +267,9 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
     let newest = status.history.first().map(|newest| newest.serial_number.as_str());
     if newest != Some(certificate.serial_number.as_str()) {
         let reason = view.issue_reason.clone().unwrap_or_else(|| Reason::Issued.as_str().to_owned());
+        if Reason::from_name(&reason).is_some_and(Reason::is_forced) {
+            forced::count(status, now);
+        }
         status.history.insert(
             0,
             IssuedCertificate {

@@ -11,8 +11,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{Decision, brake::Brake};
 use crate::{
     api::{
-        DatabaseUserCertificateStatus, Reason, UnaccountedCertificate, UnaccountedCertificates,
-        names::RENEW_REQUESTED_ANNOTATION, truncated_to_second,
+        DatabaseUserCertificateStatus, Issuance, ListedBefore, Reason, UnaccountedCertificate, UnaccountedCertificates,
+        truncated_to_second,
     },
     certificate::SerialNumber,
 };
@@ -24,11 +24,11 @@ const BUDGET_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 /// How many the status names. Its count covers all.
 const NAMED: usize = 20;
 
+/// How many a claim names of those that Atlas listed before it.
+const REMEMBERED: usize = 20;
+
 /// Atlas's list is believed for this long. It is asked for again no sooner, except after a lost answer.
 const BELIEVED: SignedDuration = SignedDuration::from_hours(1);
-
-/// A certificate made here and one recorded in a status within this time are the same one.
-const SAME_CERTIFICATE: SignedDuration = SignedDuration::from_mins(1);
 
 /// A certificate that Atlas lists. It has not expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,9 +44,15 @@ pub struct ListedCertificate {
 /// What rules need to know of the certificates of one database user.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UserCertificates {
+    /// Whose they are: a digest of the endpoint, the project, the credentials and the user name.
+    pub key: String,
+    /// What Atlas listed, as a claim remembers it; `None` where the credentials may not read the list.
+    pub listed: Option<ListedBefore>,
+    /// How many of the objects have a claim that stands.
+    pub claims: usize,
     /// The time of each certificate that was or may have been made.
     pub made: Vec<Timestamp>,
-    /// How many objects name the user.
+    /// How many objects name the user. One that uses other credentials counts while its Secret holds a certificate that Atlas lists.
     pub objects: usize,
 }
 
@@ -57,8 +63,17 @@ pub struct UserRecord {
     pub asked_at: Timestamp,
     /// The list; `None` where the credentials may not read it.
     pub listed: Option<Vec<ListedCertificate>>,
-    /// When this process had certificates made since.
-    pub made_since: Vec<Timestamp>,
+    /// What this process had made since, and when.
+    pub made_since: BTreeMap<SerialNumber, Timestamp>,
+}
+
+/// What the Secrets and objects of this operator tell of a user's certificates, whatever credentials they were made with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Holdings {
+    /// The serial numbers in Atlas's list that a Secret of ours holds, or that the status of an object with other credentials remembers.
+    pub accounted: BTreeSet<SerialNumber>,
+    /// How many of them the Secrets of objects with other credentials hold.
+    pub elsewhere: usize,
 }
 
 /// What a pass learns of a database user.
@@ -85,7 +100,7 @@ impl UserRecord {
     /// A list that just came.
     #[must_use]
     pub const fn new(asked_at: Timestamp, listed: Option<Vec<ListedCertificate>>) -> Self {
-        Self { asked_at, listed, made_since: Vec::new() }
+        Self { asked_at, listed, made_since: BTreeMap::new() }
     }
 
     /// Whether the record may still be used. A record from the future means that the clock was set back.
@@ -100,36 +115,68 @@ impl UserRecord {
         self.listed.iter().flatten().map(|listed| listed.serial_number.as_str()).collect()
     }
 
-    /// What is known of the user, with the statuses of the objects that name it and the serial numbers that Secrets of ours hold.
+    /// What is known of the user with this key, with the statuses of the objects that name it and what Secrets of ours hold.
     ///
-    /// Each certificate counts once: by serial number if Atlas or a status names it, else by its time. Without a list, answers
-    /// counted as lost are added.
+    /// Each certificate counts once, by its serial number. Without a list, answers counted as lost are added.
     #[must_use]
-    pub fn recalled(&self, objects: &[Option<&DatabaseUserCertificateStatus>], held: BTreeSet<SerialNumber>) -> RecalledUser {
+    pub fn recalled(
+        &self,
+        key: String,
+        objects: &[Option<&DatabaseUserCertificateStatus>],
+        holdings: Holdings,
+    ) -> RecalledUser {
         let statuses = || objects.iter().copied().flatten();
         let history = || statuses().flat_map(|status| &status.history);
         let mut made: BTreeMap<&str, Timestamp> =
             history().map(|issued| (issued.serial_number.as_str(), issued.recorded_at.0)).collect();
-        let presumed: Vec<Timestamp> = if self.listed.is_none() { statuses().flat_map(presumed).collect() } else { Vec::new() };
-        let is_recorded =
-            |time: &&Timestamp| self.made_since.iter().any(|since| time.duration_since(*since).abs() < SAME_CERTIFICATE);
-        let recorded = made.values().filter(is_recorded).count();
+        made.extend(self.made_since.iter().map(|(serial_number, made_at)| (serial_number.as_str(), *made_at)));
         made.extend(self.listed.iter().flatten().map(|listed| (listed.serial_number.as_str(), listed.made_at)));
-        // Made since the list and in no status: the answer was lost, or the status is not written yet.
-        let unrecorded = self.made_since.iter().copied().skip(recorded);
-        let certificates =
-            UserCertificates { made: made.into_values().chain(unrecorded).chain(presumed).collect(), objects: objects.len() };
+        let presumed: Vec<Timestamp> = if self.listed.is_none() { statuses().flat_map(presumed).collect() } else { Vec::new() };
+        let certificates = UserCertificates {
+            key,
+            listed: self.listed.as_deref().map(listed_before),
+            claims: statuses().filter(|status| status.issuance.is_some()).count(),
+            made: made.into_values().chain(presumed).collect(),
+            objects: objects.len() + holdings.elsewhere,
+        };
         let list = self.listed.as_ref().map(|listed| {
             let serial_numbers = self.serial_numbers();
             let in_history = history().map(|issued| issued.serial_number.as_str());
             let in_history = in_history.filter(|serial_number| serial_numbers.contains(serial_number)).map(SerialNumber::from);
             RecalledList {
-                accounted: held.into_iter().chain(in_history).collect(),
+                accounted: holdings.accounted.into_iter().chain(in_history).collect(),
                 listed: listed.clone(),
                 asked_at: self.asked_at,
             }
         });
         RecalledUser { certificates, list }
+    }
+}
+
+/// What a claim remembers of a list: bounded, however long the list is.
+fn listed_before(listed: &[ListedCertificate]) -> ListedBefore {
+    let mut newest: Vec<&ListedCertificate> = listed.iter().collect();
+    newest.sort_by(|one, other| (other.made_at, &other.serial_number).cmp(&(one.made_at, &one.serial_number)));
+    let others = newest.split_off(newest.len().min(REMEMBERED));
+    ListedBefore {
+        serial_numbers: newest.into_iter().map(|listed| listed.serial_number.clone().into()).collect(),
+        others_until: others.first().map(|last| Time(last.made_at)),
+    }
+}
+
+impl RecalledUser {
+    /// Whether the list shows that the request under this claim made a certificate whose key is lost: one that was not listed before the
+    /// claim, and that no Secret of ours holds or has held. If several objects of the user have claims, each must have such a certificate.
+    #[must_use]
+    pub fn shows_loss(&self, claim: &Issuance) -> bool {
+        let Some((user, list)) = claim.user.as_ref().zip(self.list.as_ref()) else { return false };
+        let Some(before) = user.listed.as_ref().filter(|_| user.key == self.certificates.key) else { return false };
+        let is_new = |listed: &&ListedCertificate| {
+            before.others_until.as_ref().is_none_or(|until| listed.made_at > until.0)
+                && !before.serial_numbers.iter().any(|serial_number| *serial_number == listed.serial_number.as_str())
+        };
+        let unheld = list.listed.iter().filter(|listed| !list.accounted.contains(&listed.serial_number));
+        unheld.filter(is_new).count() >= self.certificates.claims.max(1)
     }
 }
 
@@ -140,8 +187,13 @@ fn presumed(status: &DatabaseUserCertificateStatus) -> impl Iterator<Item = Time
     when.into_iter().cycle().take(usize::try_from(count).unwrap_or_default())
 }
 
-/// The wait until one more certificate is within the user's budget; `None` if it is.
-pub(super) fn over_budget(user: &UserCertificates, username: &str, now: Timestamp) -> Option<Decision> {
+/// The wait until one more certificate is within the user's budget; `None` if it is. `way_out` says what has one made all the same.
+pub(super) fn over_budget(
+    user: &UserCertificates,
+    username: &str,
+    way_out: impl FnOnce() -> String,
+    now: Timestamp,
+) -> Option<Decision> {
     let objects = user.objects.max(1);
     let brake = Brake { allowed: objects + SPARE_MINTS, window: BUDGET_WINDOW };
     let (recent, until) = brake.hold(user.made.iter().copied(), now)?;
@@ -149,7 +201,8 @@ pub(super) fn over_budget(user: &UserCertificates, username: &str, now: Timestam
         until,
         reason: Reason::AtlasMintBudget,
         message: format!(
-            "{recent} certificates were made for the database user {username:?} within a day, and {objects} object(s) here name it: find out what else asks for them (another cluster or program, lost answers, a Secret that keeps being deleted); the annotation {RENEW_REQUESTED_ANNOTATION} has one made all the same"
+            "{recent} certificates were made for the database user {username:?} within a day, and {objects} object(s) here name it: find out what else asks for them (another cluster or program, lost answers, a Secret that keeps being deleted); {}",
+            way_out()
         ),
     })
 }
@@ -210,7 +263,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::api::{CertificateFailure, IssuedCertificate};
+    use crate::api::{CertificateFailure, ClaimedUser, IssuedCertificate};
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + hours * 3600).unwrap()
@@ -222,16 +275,16 @@ mod tests {
 
     #[test]
     fn a_user_s_budget_is_one_for_each_object_and_four_to_spare_a_day() {
-        let mut user = UserCertificates { made: (0..4).map(at).collect(), objects: 1 };
-        assert_eq!(over_budget(&user, "orders", at(5)), None);
+        let mut user = UserCertificates { made: (0..4).map(at).collect(), objects: 1, ..UserCertificates::default() };
+        assert_eq!(over_budget(&user, "orders", String::new, at(5)), None);
         user.made.push(at(4));
-        let Some(Decision::Wait { until, reason, .. }) = over_budget(&user, "orders", at(5)) else { panic!() };
+        let Some(Decision::Wait { until, reason, .. }) = over_budget(&user, "orders", String::new, at(5)) else { panic!() };
         assert_eq!((until, reason), (at(24), Reason::AtlasMintBudget));
-        assert_eq!(over_budget(&user, "orders", at(24)), None, "the first has left the window");
+        assert_eq!(over_budget(&user, "orders", String::new, at(24)), None, "the first has left the window");
         user.objects = 2;
-        assert_eq!(over_budget(&user, "orders", at(5)), None);
+        assert_eq!(over_budget(&user, "orders", String::new, at(5)), None);
         user.made.extend([at(4), at(5)]);
-        let Some(Decision::Wait { until, .. }) = over_budget(&user, "orders", at(5)) else { panic!() };
+        let Some(Decision::Wait { until, .. }) = over_budget(&user, "orders", String::new, at(5)) else { panic!() };
         assert_eq!(until, at(25), "two of seven must leave");
     }
 
@@ -301,9 +354,10 @@ mod tests {
     #[case::in_a_status_alone(Some(list(&[])), &[], &[issued(&[("0A", 2)])], &[2])]
     #[case::in_two_statuses(Some(list(&[])), &[], &[issued(&[("0A", 2)]), issued(&[("0A", 2)])], &[2])]
     #[case::made_since_and_in_no_status_yet(Some(list(&[])), &[3], &[], &[3])]
-    #[case::made_since_and_in_a_status(Some(list(&[])), &[3], &[issued(&[("0A", 3)])], &[3])]
+    #[case::made_since_and_in_a_status(Some(list(&[])), &[3], &[issued(&[("F3", 3)])], &[3])]
+    #[case::two_of_one_minute_of_which_one_is_in_a_status(Some(list(&[])), &[3], &[issued(&[("0A", 3)])], &[3, 3])]
     #[case::made_since_and_another_in_a_status(Some(list(&[])), &[3], &[issued(&[("0A", 1)])], &[1, 3])]
-    #[case::two_made_since_of_which_one_is_in_a_status(Some(list(&[])), &[3, 4], &[issued(&[("0A", 3)])], &[3, 4])]
+    #[case::two_made_since_of_which_one_is_in_a_status(Some(list(&[])), &[3, 4], &[issued(&[("F3", 3)])], &[3, 4])]
     #[case::lost_answers_are_in_the_list(Some(list(&[])), &[], &[lost(2, 5)], &[])]
     #[case::without_a_list_lost_answers_count(None, &[], &[lost(2, 5)], &[5, 5])]
     #[case::without_a_list_statuses_count(None, &[6], &[issued(&[("0A", 1)]), lost(1, 5)], &[1, 6, 5])]
@@ -313,23 +367,74 @@ mod tests {
         #[case] statuses: &[DatabaseUserCertificateStatus],
         #[case] made: &[i64],
     ) {
-        let record = UserRecord { made_since: made_at(made_since), ..UserRecord::new(at(0), listed) };
+        let made_since = made_since.iter().map(|hours| (format!("F{hours}").into(), at(*hours))).collect();
+        let record = UserRecord { made_since, ..UserRecord::new(at(0), listed) };
         let mut objects: Vec<Option<&DatabaseUserCertificateStatus>> = statuses.iter().map(Some).collect();
         objects.push(None);
-        let recalled = record.recalled(&objects, BTreeSet::new());
-        let expected = UserCertificates { made: made_at(made), objects: statuses.len() + 1 };
-        assert_eq!(recalled.certificates, expected, "an object without a status names the user too");
+        let recalled = record.recalled("key".into(), &objects, Holdings::default());
+        let known = recalled.certificates;
+        let expected = UserCertificates { made: made_at(made), objects: statuses.len() + 1, ..known.clone() };
+        assert_eq!(known, expected, "an object without a status names the user too");
     }
 
     #[test]
     fn the_list_is_told_with_what_secrets_hold_and_have_held() {
         let record = UserRecord::new(at(0), Some(list(&[("0A", 1), ("0B", 2), ("0C", 3)])));
         let status = issued(&[("0A", 1), ("0F", 1)]);
-        let recalled = record.recalled(&[Some(&status)], BTreeSet::from(["0C".into()]));
+        let holdings = Holdings { accounted: BTreeSet::from(["0C".into()]), elsewhere: 1 };
+        let recalled = record.recalled("key".into(), &[Some(&status)], holdings.clone());
+        assert_eq!(recalled.certificates.objects, 2, "one holds its certificate with other credentials");
         let found = recalled.list.unwrap();
         assert_eq!((found.listed.len(), found.asked_at), (3, at(0)));
         assert_eq!(found.accounted, BTreeSet::from(["0A".into(), "0C".into()]), "0F is not listed");
-        assert_eq!(UserRecord::new(at(0), None).recalled(&[Some(&status)], BTreeSet::new()).list, None);
+        assert_eq!(UserRecord::new(at(0), None).recalled("key".into(), &[Some(&status)], holdings).list, None);
+    }
+
+    /// A claim that was written when Atlas listed these.
+    fn claimed_after(listed: Vec<ListedCertificate>) -> Issuance {
+        let user = UserRecord::new(at(0), Some(listed)).recalled("key".into(), &[], Holdings::default()).certificates;
+        Issuance {
+            id: "1".into(),
+            reason: "NoCertificate".into(),
+            attempt: 1,
+            since: Time(at(0)),
+            user: Some(ClaimedUser { key: user.key, listed: user.listed }),
+            process: None,
+        }
+    }
+
+    fn many(count: i64) -> Vec<ListedCertificate> {
+        (0..count).map(|number| ListedCertificate { made_at: at(number), ..listed(&format!("{number:02X}"), 1000) }).collect()
+    }
+
+    #[rstest]
+    #[case::nothing_new(list(&[("0A", 1)]), list(&[("0A", 1)]), &[], 1, false)]
+    #[case::one_more(list(&[("0A", 1)]), list(&[("0A", 1), ("0B", 2)]), &[], 1, true)]
+    #[case::one_more_of_the_same_second(list(&[("0A", 1)]), list(&[("0A", 1), ("0B", 1)]), &[], 1, true)]
+    #[case::one_more_that_a_secret_holds(list(&[("0A", 1)]), list(&[("0A", 1), ("0B", 2)]), &["0B"], 1, false)]
+    #[case::the_first(list(&[]), list(&[("0A", 1)]), &[], 1, true)]
+    #[case::one_for_two_claims(list(&[]), list(&[("0A", 1)]), &[], 2, false)]
+    #[case::two_for_two_claims(list(&[]), list(&[("0A", 1), ("0B", 1)]), &[], 2, true)]
+    #[case::a_former_one_lost_its_secret(list(&[("0A", 1), ("0B", 2)]), list(&[("0A", 1), ("0B", 2)]), &["0B"], 1, false)]
+    #[case::long_lists(many(100), many(100), &[], 1, false)]
+    #[case::one_more_than_a_long_list(many(100), many(101), &[], 1, true)]
+    #[case::a_long_list_of_which_half_has_expired(many(100), many(100).split_off(50), &[], 1, false)]
+    fn a_list_with_one_more_certificate_that_nobody_holds_shows_the_loss(
+        #[case] before: Vec<ListedCertificate>,
+        #[case] later: Vec<ListedCertificate>,
+        #[case] held: &[&str],
+        #[case] claims: usize,
+        #[case] is_shown: bool,
+    ) {
+        let claim = claimed_after(before);
+        let remembered = claim.user.as_ref().and_then(|user| user.listed.as_ref()).unwrap();
+        assert!(remembered.serial_numbers.len() <= 20, "a claim is bounded");
+        let status = DatabaseUserCertificateStatus { issuance: Some(claim.clone()), ..Default::default() };
+        let holdings = Holdings { accounted: held.iter().map(|serial| (*serial).into()).collect(), elsewhere: 0 };
+        let record = UserRecord::new(at(200), Some(later));
+        let recalled = record.recalled("key".into(), &vec![Some(&status); claims], holdings.clone());
+        assert_eq!(recalled.shows_loss(&claim), is_shown);
+        assert!(!record.recalled("another".into(), &[Some(&status)], holdings).shows_loss(&claim), "of another account");
     }
 
     #[rstest]

@@ -159,7 +159,11 @@ impl AtlasClient {
         };
         let (status, headers) = (response.status(), response.headers().clone());
         announce_deprecation(&headers);
-        let key = settings.limit_key();
+        let account = settings.account();
+        if authenticated {
+            self.limits.met(&account, status, mints);
+        }
+        let key = self.limits.key(&account);
         if status == StatusCode::TOO_MANY_REQUESTS {
             let asked = retry_after(&headers, now).and_then(|asked| Duration::try_from(asked).ok());
             self.limits.refused(&key, asked, Instant::now(), now);

@@ -1,5 +1,14 @@
 //! How often Atlas may be asked: one token bucket for each pair of endpoint and project.
 //!
+//! The bucket is shared by all credentials that Atlas has accepted for the project. Anybody may name a project, so credentials that
+//! Atlas has not accepted yet have a bucket of their own: what is answered to them says nothing about the project.
+//!
+//! | Answer to a request with credentials | What follows for the credentials |
+//! | --- | --- |
+//! | 2xx | they are accepted |
+//! | 401 or 403 to the request that mints | they are not, until the next 2xx |
+//! | any other | nothing: a role may be missing for that question alone |
+//!
 //! Atlas counts with token buckets per project. It tells their size in `RateLimit-Limit` and what is left in
 //! `RateLimit-Remaining`. These headers are not a part of its contract and may be missing.
 //!
@@ -11,13 +20,15 @@
 //! | a 429 | nothing is sent for as long as `Retry-After` says (else 30 seconds); the bucket fills more slowly |
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use reqwest::header::HeaderMap;
+use reqwest::{StatusCode, header::HeaderMap};
+
+use super::Account;
 
 use crate::api::truncated_to_second;
 
@@ -30,46 +41,96 @@ const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 /// The wait after a 429 without `Retry-After`.
 pub(super) const PAUSE_AFTER_REFUSAL: Duration = Duration::from_secs(30);
 
-/// The endpoint and project that a limit is for.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct LimitKey {
-    /// The API's base URL.
-    pub endpoint: String,
-    /// The project.
-    pub project_id: String,
+/// What a limit is for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LimitKey {
+    /// A project, for all whose credentials Atlas has accepted.
+    Project {
+        /// The API's base URL.
+        endpoint: String,
+        /// The project.
+        project_id: String,
+    },
+    /// Credentials that Atlas has not accepted yet.
+    Unaccepted(Account),
 }
 
 /// All limits, as far as they are known.
 #[derive(Debug, Default)]
-pub struct Limits(Mutex<HashMap<LimitKey, Bucket>>);
+pub struct Limits(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    buckets: HashMap<LimitKey, Bucket>,
+    /// Whose credentials Atlas has accepted.
+    accepted: HashSet<Account>,
+}
+
+impl Known {
+    fn bucket(&mut self, key: &LimitKey) -> &mut Bucket {
+        self.buckets.entry(key.clone()).or_default()
+    }
+
+    fn key(&self, account: &Account) -> LimitKey {
+        if self.accepted.contains(account) {
+            LimitKey::Project { endpoint: account.endpoint.clone(), project_id: account.project_id.clone() }
+        } else {
+            LimitKey::Unaccepted(account.clone())
+        }
+    }
+
+    /// Those who waited for the first answer in the queue of these credentials go on in that of the project.
+    fn accept(&mut self, account: &Account) {
+        if self.accepted.insert(account.clone()) {
+            self.bucket(&LimitKey::Unaccepted(account.clone())).known = true;
+        }
+    }
+}
 
 impl Limits {
-    fn lock(&self) -> MutexGuard<'_, HashMap<LimitKey, Bucket>> {
+    fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The limit that calls of this account count against.
+    #[must_use]
+    pub fn key(&self, account: &Account) -> LimitKey {
+        self.lock().key(account)
+    }
+
+    /// Learns whether Atlas accepts the credentials from an answer to a request with them. `mints`: it was one for a certificate.
+    pub fn met(&self, account: &Account, status: StatusCode, mints: bool) {
+        match status {
+            status if status.is_success() => self.lock().accept(account),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if mints => {
+                self.lock().accepted.remove(account);
+            }
+            _ => {}
+        }
     }
 
     /// How long to wait before `cost` more calls, when turns for `promised` other calls have been given out.
     #[must_use]
     pub fn wait(&self, key: &LimitKey, cost: u32, promised: u32, now: Instant) -> Duration {
-        self.lock().entry(key.clone()).or_default().wait(cost, promised, now)
+        self.lock().bucket(key).wait(cost, promised, now)
     }
 
     /// Learns from an answer.
     pub fn answered(&self, key: &LimitKey, headers: &HeaderMap, now: Instant) {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
-        self.lock().entry(key.clone()).or_default().answered(number("RateLimit-Limit"), number("RateLimit-Remaining"), now);
+        self.lock().bucket(key).answered(number("RateLimit-Limit"), number("RateLimit-Remaining"), now);
     }
 
     /// Learns from a 429 and the wait that it asks for. `at` is the same moment by the wall clock.
     pub fn refused(&self, key: &LimitKey, retry_after: Option<Duration>, now: Instant, at: Timestamp) {
-        self.lock().entry(key.clone()).or_default().refused(retry_after, now, at);
+        self.lock().bucket(key).refused(retry_after, now, at);
     }
 
     /// Until when nothing is sent after a 429, for people. It stays the same however often it is asked for.
     #[must_use]
     pub fn paused_until(&self, key: &LimitKey, now: Instant) -> Option<Timestamp> {
         let limits = self.lock();
-        limits.get(key)?.pause.filter(|pause| pause.until > now).map(|pause| pause.wall)
+        limits.buckets.get(key)?.pause.filter(|pause| pause.until > now).map(|pause| pause.wall)
     }
 }
 
@@ -180,7 +241,7 @@ mod tests {
     #[test]
     fn the_end_of_a_pause_is_told_while_it_lasts_and_stays_the_same() {
         let (limits, now) = (Limits::default(), Instant::now());
-        let key = LimitKey { endpoint: "http://localhost".to_owned(), project_id: "p".to_owned() };
+        let key = LimitKey::Project { endpoint: "http://localhost".to_owned(), project_id: "p".to_owned() };
         assert_eq!(limits.paused_until(&key, now), None);
         let at = "2026-11-24T00:00:00.7Z".parse().unwrap_or_default();
         limits.refused(&key, Some(SECOND * 7), now, at);
@@ -211,5 +272,50 @@ mod tests {
         assert!(bucket.wait(3, 0, now) <= LONGEST_PAUSE);
         bucket.answered(Some(1), Some(u32::MAX), now);
         assert!(bucket.wait(3, 0, now) <= LONGEST_PAUSE);
+    }
+
+    fn account(credentials_uid: &str) -> Account {
+        Account {
+            endpoint: "https://cloud.mongodb.com/".to_owned(),
+            project_id: "p".to_owned(),
+            credentials_uid: credentials_uid.to_owned(),
+        }
+    }
+
+    #[test]
+    fn credentials_that_atlas_has_not_accepted_have_a_limit_of_their_own() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        let (ours, theirs) = (account("ours"), account("theirs"));
+        for account in [&ours, &theirs] {
+            assert_eq!(limits.key(account), LimitKey::Unaccepted(account.clone()));
+        }
+        limits.met(&theirs, StatusCode::TOO_MANY_REQUESTS, true);
+        limits.refused(&limits.key(&theirs), Some(SECOND * 86400), now, Timestamp::now());
+        assert_eq!(limits.wait(&limits.key(&ours), 1, 0, now), Duration::ZERO);
+        limits.met(&ours, StatusCode::OK, false);
+        assert_eq!(limits.wait(&limits.key(&ours), 1, 0, now), Duration::ZERO);
+        assert!(limits.wait(&limits.key(&theirs), 1, 0, now) > Duration::ZERO);
+        limits.met(&theirs, StatusCode::CREATED, true);
+        assert_eq!(limits.key(&theirs), limits.key(&ours), "accepted, they share the limit of the project");
+    }
+
+    #[test]
+    fn a_missing_role_for_a_question_is_no_refusal_of_the_credentials() {
+        let (limits, ours) = (Limits::default(), account("ours"));
+        limits.met(&ours, StatusCode::CREATED, true);
+        limits.met(&ours, StatusCode::UNAUTHORIZED, false);
+        limits.met(&ours, StatusCode::NOT_FOUND, true);
+        assert!(matches!(limits.key(&ours), LimitKey::Project { .. }));
+        limits.met(&ours, StatusCode::UNAUTHORIZED, true);
+        assert_eq!(limits.key(&ours), LimitKey::Unaccepted(ours.clone()));
+    }
+
+    #[test]
+    fn those_who_waited_for_the_first_answer_go_on_once_the_credentials_are_accepted() {
+        let (limits, now, ours) = (Limits::default(), Instant::now(), account("ours"));
+        let key = limits.key(&ours);
+        assert!(limits.wait(&key, 2, 2, now) > Duration::ZERO);
+        limits.met(&ours, StatusCode::OK, false);
+        assert_eq!(limits.wait(&key, 2, 2, now), Duration::ZERO);
     }
 }

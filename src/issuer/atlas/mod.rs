@@ -18,6 +18,7 @@
 //! - Each failure says whether a certificate may have been made: only a POST with credentials whose answer is lost, is a 5xx, or
 //!   is a success that cannot be used.
 
+mod account;
 mod answer;
 mod body;
 mod client;
@@ -36,6 +37,7 @@ use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
+pub use account::Account;
 pub use body::ReadError;
 pub use client::{Answer, AtlasClient, AtlasClientError};
 pub use credentials::{ApiKey, AtlasCredentials, CredentialsError, ServiceAccount};
@@ -97,10 +99,10 @@ impl AtlasIssuer {
         IssuerIdentity::of_atlas_project(&self.settings.project_id)
     }
 
-    /// The rate limit that its calls count against.
+    /// Who asks whom.
     #[must_use]
-    pub fn limit_key(&self) -> LimitKey {
-        self.settings.limit_key()
+    pub fn account(&self) -> Account {
+        self.settings.account()
     }
 
     /// Checks that certificates can be made for a user. Credentials without the role for this question pass, because the request

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use url::Url;
 
-use super::{AtlasCredentials, LimitKey, Words};
+use super::{Account, AtlasCredentials, Words};
 use crate::{IssueError, Minted, Retry, api::Reason};
 
 /// The version of the Administration API.
@@ -41,6 +41,8 @@ pub struct AtlasSettings {
     pub endpoint: Url,
     /// The id of the project, which the API calls a group.
     pub project_id: String,
+    /// The UID of the Secret with the credentials. It stays the same when the credentials in it change.
+    pub credentials_uid: String,
     /// The API's version.
     pub api_version: AtlasApiVersion,
     /// Whether the endpoint may be reached without TLS although it is not on this machine.
@@ -50,10 +52,14 @@ pub struct AtlasSettings {
 }
 
 impl AtlasSettings {
-    /// The rate limit that calls for certificates count against.
+    /// Who asks whom.
     #[must_use]
-    pub fn limit_key(&self) -> LimitKey {
-        LimitKey { endpoint: self.endpoint.as_str().to_owned(), project_id: self.project_id.clone() }
+    pub fn account(&self) -> Account {
+        Account {
+            endpoint: self.endpoint.as_str().to_owned(),
+            project_id: self.project_id.clone(),
+            credentials_uid: self.credentials_uid.clone(),
+        }
     }
 
     /// The URL of the certificates of a user. The user name is one path segment, encoded exactly once.

@@ -18,6 +18,7 @@ fn settings(endpoint: &str, api_version: AtlasApiVersion) -> AtlasSettings {
     AtlasSettings {
         endpoint: endpoint.parse().unwrap(),
         project_id: "5efda6aea3f2ed2e7dd6ce05".to_owned(),
+        credentials_uid: "uid-1".to_owned(),
         api_version,
         allow_plain_http: false,
         words: Words::Quoted,

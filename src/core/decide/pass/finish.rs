@@ -9,11 +9,11 @@ use crate::{
     api::{DatabaseUserCertificateStatus, Reason},
     certificate::CertificateFacts,
     decide::{
-        Decision, Desired, Inputs, IssueError, SaveFailure, SecretState, SecretView,
+        Decision, Desired, Inputs, IssueError, RecalledUser, SaveFailure, SecretState, SecretView,
         backoff::next_write,
         decide,
         hold::{is_refused_write, waits_for_issuer},
-        long_name_warning, new_warnings, next_look, next_status, record_failure, record_lost_claim,
+        long_name_warning, new_warnings, next_look, next_status, record_failure, record_known_loss, record_lost_claim,
     },
     layout,
 };
@@ -34,6 +34,8 @@ pub(super) enum Outcome {
     Nothing,
     /// Others go first, or nobody before this time.
     Queued(Option<Timestamp>),
+    /// Atlas lists the certificate of a claim, and nobody holds it.
+    KnownLoss(Box<RecalledUser>),
     /// The Secret was written, for this reason: a cause of issue, `SecretRepaired`, `SecretUpdated`, `SecretAdopted` or
     /// `DeletionPolicyApplied`.
     Written(Box<SecretView>, Reason),
@@ -96,6 +98,7 @@ impl Pass {
             Outcome::Queued(paused_until) => {
                 Decision::Queue { paused_until: paused_until.filter(|until| until.duration_since(now.time) > LONG_PAUSE) }
             }
+            Outcome::KnownLoss(user) => self.count_known_loss(*user, now.time),
             Outcome::Written(view, reason) => self.conclude_written(view, reason, report, now.time),
             Outcome::Failed(error) => self.conclude_failed(cause, error, report, changes, now.time),
             Outcome::NotSaved { reason, message } => {
@@ -179,7 +182,13 @@ impl Pass {
     /// A claim without its certificate. If this process remembers how the request failed, that is recorded. Otherwise the
     /// certificate counts as lost. Only the leader may count it: the claim may belong to another process that leads now.
     fn count_lost_claim(&mut self, report: &mut Report, changes: &mut Vec<Change>, now: Now) -> Result<Decision, PassError> {
-        let claim = self.observed.status.issuance.as_ref().map(|claim| claim.id.as_str());
+        let claim = self.observed.status.issuance.as_ref();
+        let key = claim.and_then(|claim| Some(claim.user.as_ref()?.key.clone()));
+        let claim = claim.map(|claim| claim.id.as_str());
+        if claim.is_some() && self.observed.memory.unsent_claim.as_deref() == claim {
+            self.observed.status.issuance = None;
+            return Ok(decide(&self.object, &self.observed, now.time));
+        }
         let ended = self.observed.memory.failed_request.as_ref().filter(|failed| Some(failed.claim.as_str()) == claim);
         if let Some(error) = ended.map(|failed| failed.error.clone()) {
             return Ok(self.conclude_failed(None, error, report, changes, now.time));
@@ -189,9 +198,19 @@ impl Pass {
         }
         // What is in memory was given up for the certificate in the Secret.
         self.observed.memory.unsaved = None;
-        changes.push(Change::ForgetAllUsers);
+        changes.push(Change::ForgetClaimedUser { key });
         record_lost_claim(&mut self.observed.status, self.object.metadata.uid.as_deref().unwrap_or_default(), now.time);
         Ok(decide(&self.object, &self.observed, now.time))
+    }
+
+    /// The list shows what became of the request: the certificate is recorded by its serial number.
+    fn count_known_loss(&mut self, user: RecalledUser, now: Timestamp) -> Decision {
+        // What is in memory was given up for the certificate in the Secret.
+        self.observed.memory.unsaved = None;
+        self.learn(user);
+        let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
+        record_known_loss(&mut self.observed.status, uid, self.observed.process.as_deref(), now);
+        decide(&self.object, &self.observed, now)
     }
 
     /// A status of which not all can be read is left alone: it may hold a claim.

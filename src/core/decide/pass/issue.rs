@@ -105,17 +105,20 @@ impl Pass {
         }
     }
 
-    pub(super) fn claimed(&mut self, wanted: Wanted, claimed: Result<Box<ClaimedObject>, RequestError>) -> Next {
-        let ClaimedObject { claim, metadata, status } = match claimed {
-            Ok(claimed) => *claimed,
-            Err(error) => return error.of_object().into(),
-        };
+    pub(super) fn claimed(&mut self, wanted: Wanted, claimed: ClaimedObject) -> Next {
+        let ClaimedObject { claim, metadata, status } = claimed;
         self.object.metadata = metadata;
         self.object.status = Some(status.clone());
         // A further look of this pass starts from the object with the claim.
         self.begun_with.clone_from(&self.object);
         self.observed.status = status;
         self.request(Wanted { claim: Some(claim), ..wanted })
+    }
+
+    /// The claim may stand all the same. Then it is taken back, for nothing was asked for under it.
+    pub(super) fn not_claimed(&mut self, claim: String, error: RequestError) -> Next {
+        self.observed.memory.unsent_claim = Some(claim);
+        error.of_object().into()
     }
 
     pub(super) fn request(&mut self, wanted: Wanted) -> Next {
@@ -140,9 +143,10 @@ impl Pass {
         match desired.order {
             Order::Sign { .. } => self.confirm(Write::Signed { cause }, now),
             Order::Mint { .. } => {
+                let serial_number = certificate.serial_number.clone();
                 self.observed.memory.unsaved = Some(UnsavedCertificate { certificate, claim, cause, failure: None });
                 let mut next = self.confirm(Write::Unsaved, now);
-                next.changes.push(Change::CountMinted { username: desired.username });
+                next.changes.push(Change::CountMinted { username: desired.username, serial_number });
                 next
             }
         }

@@ -9,6 +9,7 @@
 //! | look up the user | recall user; where nothing is known: take turn, list certificates, recall user; then decide again |
 //! | issue, by minting | try write, take turn unless it has one, check user, write claim, request certificate, read object, write unsaved |
 //! | issue, by signing | request certificate, read object, write signed |
+//! | count a lost claim, where Atlas listed the user's certificates before it | take turn, list certificates, recall user |
 //! | save | read object, write unsaved |
 //! | repair | read Secret, read object, write repaired |
 //! | adopt | read object, write adopted |
@@ -35,6 +36,7 @@
 //! - Whoever performs a step keeps the key of a certificate that was made before it asks for the next step.
 //! - There is one pass over an object at a time.
 
+mod count;
 mod finish;
 mod issue;
 mod step;
@@ -49,7 +51,10 @@ pub use self::step::{
 };
 use self::{finish::Outcome, step::Found as F};
 use super::{Decision, Desired, IssueError, ObjectMemory, Observed, SecretState, decide};
-use crate::api::{DatabaseUserCertificate, Reason};
+use crate::{
+    api::{DatabaseUserCertificate, Reason},
+    certificate::SerialNumber,
+};
 
 /// How many looks a pass takes, all live but the first of an ordinary pass. After the last, a refusal counts as final, or the next
 /// pass goes on.
@@ -97,14 +102,20 @@ pub enum Change {
     CountMinted {
         /// The database user.
         username: String,
+        /// The certificate.
+        serial_number: SerialNumber,
     },
     /// What is known of the database user holds no longer: an answer was lost.
     ForgetUser {
         /// The database user.
         username: String,
     },
-    /// What is known of any user holds no longer: a request was lost, and nobody knows for which user.
-    ForgetAllUsers,
+    /// What is known of the database user that a claim names holds no longer: the claim counts as lost.
+    ForgetClaimedUser {
+        /// The key in the claim. `None`: the claim names no user, as those of release 0.1.0 do. Then nothing that this process knows is of
+        /// the time before the claim.
+        key: Option<String>,
+    },
 }
 
 /// The next step, and what is done in memory before.
@@ -176,6 +187,13 @@ enum State {
     ListingAtLimit(Wanted, IssueError),
     RecallingAtLimit(Wanted, IssueError),
     Withdrawing,
+    TakingTurnToCount {
+        username: String,
+    },
+    ListingToCount {
+        username: String,
+    },
+    RecallingToCount,
     ReadingSecret {
         with_issuer: bool,
     },
@@ -259,7 +277,8 @@ impl Pass {
             (State::Trying(wanted), F::Tried(tried)) => self.tried(wanted, tried, now),
             (State::TakingTurnToMint(wanted), F::Turn(turn)) => self.turn_to_mint(wanted, turn, now),
             (State::CheckingUser(wanted), F::UserChecked(checked)) => self.user_checked(wanted, checked, now),
-            (State::Claiming(wanted), F::Claimed(claimed)) => self.claimed(wanted, claimed),
+            (State::Claiming(wanted), F::Claimed(claimed)) => self.claimed(wanted, *claimed),
+            (State::Claiming(_), F::NotClaimed(claim, error)) => self.not_claimed(claim, error),
             (State::Requesting(wanted), F::Issued(certificate)) => self.issued(wanted, *certificate, now),
             (State::Requesting(wanted), F::NotIssued(error)) => self.not_issued(wanted, error, now),
             (State::ListingAtLimit(wanted, error), F::Listed(listed)) => match listed {
@@ -270,6 +289,13 @@ impl Pass {
                 Err(_) => self.failed_to_issue(&wanted, error, now),
             },
             (State::RecallingAtLimit(wanted, error), F::Recalled(user)) => self.listed_at_limit(&wanted, error, user, now),
+            (State::TakingTurnToCount { username }, F::Turn(turn)) => self.turn_to_count(username, turn, now),
+            // Whatever the list might have shown, the claim counts.
+            (State::ListingToCount { .. }, F::Listed(Err(_))) => self.finish(Outcome::Nothing, now),
+            (State::ListingToCount { username }, F::Listed(Ok(()))) => {
+                self.go(State::RecallingToCount, Step::RecallUser { username })
+            }
+            (State::RecallingToCount, F::Recalled(user)) => self.recalled_to_count(user, now),
             (State::Withdrawing, F::Withdrawn) => PassError::NotLeading.into(),
             (State::ReadingSecret { with_issuer }, F::SecretRead(read)) => self.secret_read(with_issuer, read, now),
             (State::ReadingObject(write), F::ObjectRead(read)) => self.object_read(write, read, now),
@@ -346,12 +372,12 @@ impl Pass {
             Decision::Adopt => self.confirm(Write::Adopted, now),
             Decision::ApplyDeletionPolicy => self.confirm(Write::DeletionPolicy, now),
             Decision::Save => self.confirm(Write::Unsaved, now),
+            Decision::CountLostClaim => self.count(now),
             Decision::Await
             | Decision::Keep { .. }
             | Decision::LookUpUser { .. }
             | Decision::Queue { .. }
             | Decision::Suspend
-            | Decision::CountLostClaim
             | Decision::Wait { .. }
             | Decision::Block { .. } => self.finish(Outcome::Nothing, now),
         }

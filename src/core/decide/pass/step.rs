@@ -241,7 +241,9 @@ pub enum Found {
     /// Whether the issuer makes certificates for the database user.
     UserChecked(Result<(), IssueError>),
     /// The object with the claim.
-    Claimed(Result<Box<ClaimedObject>, RequestError>),
+    Claimed(Box<ClaimedObject>),
+    /// The claim with this id was not written, or its write got no answer. Nothing is asked for under it.
+    NotClaimed(String, RequestError),
     /// The claim was taken back, or could not be: then it stands.
     Withdrawn,
     /// The certificate was made. Its key is kept.

@@ -68,7 +68,7 @@ fn change_text(change: &Change) -> Option<String> {
     let text = match change {
         Change::CountMinted { .. } => "(count minted)",
         Change::ForgetUser { .. } => "(forget user)",
-        Change::ForgetAllUsers => "(forget all users)",
+        Change::ForgetClaimedUser { .. } => "(forget claimed user)",
         Change::QueueAgain { .. } => "(queue again)",
         // Each pass that took a turn ends it, and each pass that needs none leaves the queue.
         Change::EndTurn | Change::LeaveQueue => return None,

@@ -153,7 +153,7 @@ proptest! {
         });
         if absent { observed.secret = SecretState::Absent; }
         if atlas { observed.issuer = IssuerState::Usable(Box::new(issuer(IssuerType::Atlas))); }
-        observed.status.issuance = claim.map(|id| Issuance { id, reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)) });
+        observed.status.issuance = claim.map(|id| Issuance { id, reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)), user: None, process: None });
         let decision = decide(&object(), &observed, at(now));
         let status = next_status(&object(), &observed, &decision, at(now));
         observed.status = status.clone();

@@ -4,7 +4,8 @@ use super::*;
 
 #[test]
 fn a_claim_without_its_certificate_is_accounted_for_and_one_with_it_is_not() {
-    let claim = Issuance { id: "c1".into(), reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)) };
+    let claim =
+        Issuance { id: "c1".into(), reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)), user: None, process: None };
     let mut lost = Observed { secret: SecretState::Absent, ..observed() };
     lost.status.issuance = Some(claim.clone());
     assert_eq!(decide(&object(), &lost, at(DAY)), Decision::CountLostClaim);
@@ -45,7 +46,8 @@ fn after_a_lost_answer_no_change_shortens_the_wait() {
 #[test]
 fn a_question_that_fails_after_a_lost_claim_begins_no_new_series() {
     let mut observed = failed(Minted::No, Reason::AtlasUnavailable);
-    observed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 3, since: Time(at(0)) });
+    observed.status.issuance =
+        Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 3, since: Time(at(0)), user: None, process: None });
     record_lost_claim(&mut observed.status, "uid", at(0));
     let Decision::Issue { desired, .. } = decide(&object(), &observed, at(DAY)) else { panic!() };
     let error =
@@ -118,8 +120,10 @@ fn a_certificate_from_atlas_is_made_only_when_the_account_of_its_user_is_known_a
         decide(&object(), &absent, now),
         Decision::LookUpUser { username: "orders".into(), cause: Reason::NoCertificate }
     );
-    let with =
-        |made: usize| Observed { user: Some(UserCertificates { made: vec![at(-60); made], objects: 1 }), ..absent.clone() };
+    let with = |made: usize| Observed {
+        user: Some(UserCertificates { made: vec![at(-60); made], objects: 1, ..UserCertificates::default() }),
+        ..absent.clone()
+    };
     assert!(matches!(decide(&object(), &with(4), now), Decision::Issue { .. }));
     assert_eq!(reason(&decide(&object(), &with(5), now)), Some(Reason::AtlasMintBudget));
     let mut forced = object();
@@ -229,7 +233,7 @@ fn counters_that_somebody_filled_to_the_brim_stay_there() {
     let desired = Desired::new(&object(), &issuer).unwrap();
     let error =
         IssueError { reason: Reason::AtlasAnswerLost, message: String::new(), retry: Retry::Backoff, minted: Minted::Possibly };
-    let claim = claimed(&object(), &status, "1", Reason::RenewalDue, at(0));
+    let claim = claimed(&object(), &status, NewClaim { id: "1", cause: Reason::RenewalDue, user: None, process: None }, at(0));
     assert_eq!(claim.issuance.map(|claim| claim.attempt), Some(i64::MAX));
     record_failure(&mut status, Some(&Inputs::new(&desired, &issuer)), &desired.uid, None, &error, at(0));
     assert_eq!(status.failure.map(|failure| failure.count), Some(i64::MAX));

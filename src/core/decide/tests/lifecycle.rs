@@ -71,7 +71,8 @@ fn what_was_begun_before_a_suspension_is_finished() {
     let unsaved = Observed { memory: in_memory(certificate()), ..absent() };
     assert_eq!(decide(&suspended(), &unsaved, at(DAY)), Decision::Save);
     let mut claimed = absent();
-    claimed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)) });
+    claimed.status.issuance =
+        Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)), user: None, process: None });
     assert_eq!(decide(&suspended(), &claimed, at(DAY)), Decision::CountLostClaim);
 }
 
@@ -173,7 +174,8 @@ fn a_policy_is_carried_out_before_all_that_may_take_long(
         Observed { secret: SecretState::Ours(view), ..observed }
     };
     let mut claimed = observed();
-    claimed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)) });
+    claimed.status.issuance =
+        Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)), user: None, process: None });
     for observed in [observed(), due(), spoilt(), emptied(), claimed, Observed { issuer: IssuerState::Unknown, ..observed() }] {
         assert_eq!(decide(&object, &with(observed), at(30 * DAY)), Decision::ApplyDeletionPolicy);
     }
@@ -302,7 +304,8 @@ fn nothing_is_written_into_a_secret_that_is_being_deleted(#[case] observed: Obse
 #[test]
 fn a_claim_is_counted_while_its_secret_is_being_deleted() {
     let mut observed = held_secret();
-    let claim = Issuance { id: "c1".into(), reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)) };
+    let claim =
+        Issuance { id: "c1".into(), reason: "NoCertificate".into(), attempt: 1, since: Time(at(0)), user: None, process: None };
     observed.status.issuance = Some(claim);
     assert_eq!(decide(&object(), &observed, at(60)), Decision::CountLostClaim);
 }

@@ -7,6 +7,7 @@ mod conditions;
 mod connection;
 mod credentials;
 mod failure;
+mod forced;
 mod layout;
 mod lifecycle;
 mod pattern;
@@ -132,6 +133,7 @@ fn observed() -> Observed {
         status: DatabaseUserCertificateStatus::default(),
         unreadable: None,
         is_spec_unreadable: false,
+        process: None,
         namespace: "shop".into(),
         namespace_labels: BTreeMap::new(),
     }

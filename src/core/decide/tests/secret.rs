@@ -139,7 +139,8 @@ fn a_working_certificate_is_not_given_up_for_one_in_memory_that_the_spec_wants_n
     let mut other = certificate();
     other.subject = Subject::for_user("another").unwrap();
     let mut observed = Observed { memory: in_memory(other), ..observed() };
-    observed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)) });
+    observed.status.issuance =
+        Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)), user: None, process: None });
     assert_eq!(decide(&object(), &observed, at(0)), Decision::CountLostClaim);
     observed.secret = SecretState::Absent;
     assert_eq!(decide(&object(), &observed, at(0)), Decision::Save, "better than nothing");
@@ -186,7 +187,8 @@ fn a_refused_repair_waits_and_a_refused_renewal_holds_up_no_repair() {
 #[test]
 fn while_the_claim_stands_an_issuer_whose_clock_was_set_back_costs_no_key() {
     let mut observed = Observed { memory: in_memory(CertificateFacts { not_before: at(-DAY), ..certificate() }), ..observed() };
-    observed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)) });
+    observed.status.issuance =
+        Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)), user: None, process: None });
     observed.memory.unsaved.as_mut().unwrap().claim = Some("1".into());
     observed.status.serial_number = Some("0A".into());
     assert_eq!(decide(&object(), &observed, at(0)), Decision::Save);

@@ -22,7 +22,8 @@ fn nothing_is_issued_for_what_may_hold_a_claim(#[case] observed: Observed) {
 #[test]
 fn a_claim_that_can_be_read_is_not_accounted_for_beside_what_cannot() {
     let mut observed = unreadable(Observed { secret: SecretState::Absent, ..observed() });
-    observed.status.issuance = Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)) });
+    observed.status.issuance =
+        Some(Issuance { id: "1".into(), reason: "x".into(), attempt: 1, since: Time(at(0)), user: None, process: None });
     assert_eq!(reason(&decide(&object(), &observed, at(DAY))), Some(Reason::ObjectUnreadable));
 }
 

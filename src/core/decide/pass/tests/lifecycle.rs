@@ -37,7 +37,7 @@ fn row(world: &mut World) -> String {
 )]
 #[case::claim_without_its_certificate(
     claimed(),
-    "observe > (forget all users) > report [not Ready for NoCertificate, Suspended] > sleep 309 s"
+    "observe > (forget claimed user) > report [not Ready for NoCertificate, Suspended] > sleep 309 s"
 )]
 #[case::another_policy(
     World::settled(Ca).with(retain),

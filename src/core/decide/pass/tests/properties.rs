@@ -169,7 +169,7 @@ fn assert_one_request_for_each_claim(moves: &[Move]) {
     for Move { step, found, .. } in moves {
         match (step, found) {
             (Step::Observe(_), _) => claims = 0,
-            (Step::WriteClaim { .. }, Some(Found::Claimed(Ok(_)))) => claims += 1,
+            (Step::WriteClaim { .. }, Some(Found::Claimed(_))) => claims += 1,
             (Step::RequestCertificate { desired, .. }, _) if matches!(desired.order, Order::Mint { .. }) => {
                 claims = claims.checked_sub(1).expect("a claim for this request");
             }
@@ -204,8 +204,9 @@ fn assert_no_certificate_is_forgotten(moves: &[Move], begun_with: Option<Unsaved
         if let Some(gone) = unsaved.as_ref().filter(|_| serial_number(&unsaved) != serial_number(&memory.unsaved)) {
             let last = last.expect("a step before");
             let is_saved = last.step == Step::WriteSecret(Write::Unsaved) && matches!(last.found, Some(Found::Written(Ok(_))));
-            let is_given_up = now.changes.contains(&Change::ForgetAllUsers)
+            let is_given_up = now.changes.iter().any(|change| matches!(change, Change::ForgetClaimedUser { .. }))
                 || world.purpose == Purpose::SaveOnly && matches!(last.step, Step::Observe(_))
+                || matches!(last.found, Some(Found::Recalled(Some(_)))) && matches!(now.step, Step::Report(_))
                 || matches!(last.found, Some(Found::Issued(_)));
             assert!(
                 is_saved || is_given_up && is_better_than(gone, now, last.now.time, world),
@@ -245,7 +246,7 @@ fn fits(step: &Step, found: &Found) -> bool {
             | (Step::ListCertificates { .. }, Found::Listed(_))
             | (Step::TryWrite, Found::Tried(_))
             | (Step::CheckUser { .. }, Found::UserChecked(_))
-            | (Step::WriteClaim { .. }, Found::Claimed(_))
+            | (Step::WriteClaim { .. }, Found::Claimed(_) | Found::NotClaimed(..))
             | (Step::WithdrawClaim, Found::Withdrawn)
             | (Step::RequestCertificate { .. }, Found::Issued(_) | Found::NotIssued(_))
             | (Step::ReadSecret, Found::SecretRead(_))
@@ -280,7 +281,10 @@ fn hand() -> impl Strategy<Value = Vec<Found>> {
                 Found::Listed(listed),
                 Found::Tried(first.clone()),
                 Found::UserChecked(checked),
-                Found::Claimed(second.clone().map(|()| Box::new(claimed))),
+                match second.clone() {
+                    Ok(()) => Found::Claimed(Box::new(claimed)),
+                    Err(error) => Found::NotClaimed(number.to_string(), error),
+                },
                 Found::Withdrawn,
                 Found::Issued(Box::new(facts)),
                 Found::NotIssued(refused.clone()),
@@ -308,6 +312,7 @@ fn observed(world: &World, view: Option<SecretView>) -> Observed {
         is_spec_unreadable: world.object.metadata.generation.is_some_and(|generation| generation > 3),
         memory: world.memory.clone(),
         user: None,
+        process: None,
         namespace: "shop".into(),
         namespace_labels: BTreeMap::new(),
     }
@@ -320,7 +325,7 @@ fn recalled(facts: &CertificateFacts, asked_at: Timestamp, has_list: bool) -> Re
         not_after: facts.not_after,
     }];
     RecalledUser {
-        certificates: UserCertificates { made: vec![asked_at; 3], objects: 0 },
+        certificates: UserCertificates { made: vec![asked_at; 3], ..UserCertificates::default() },
         list: has_list.then(|| RecalledList { listed, asked_at, accounted: [facts.serial_number.clone()].into() }),
     }
 }

@@ -104,6 +104,8 @@ pub struct World {
     pub users: BTreeMap<UserKey, UserRecord>,
     pub now: Timestamp,
     pub leads: bool,
+    /// The name of this process in the Lease.
+    pub process: &'static str,
     pub purpose: Purpose,
     /// Whether the API server lets the operator change the owners of a Secret that is there.
     pub may_change_owners: bool,
@@ -163,6 +165,7 @@ impl World {
             users: BTreeMap::new(),
             now,
             leads: true,
+            process: "pod-1_a",
             purpose: Purpose::Certificate,
             may_change_owners: true,
             ledger: BTreeMap::new(),
@@ -303,16 +306,16 @@ impl World {
 
     fn change(&mut self, change: &Change) {
         match change {
-            Change::CountMinted { username } => {
+            Change::CountMinted { username, serial_number } => {
                 let key = self.user_key(username);
                 if let Some(record) = self.users.get_mut(&key) {
-                    record.made_since.push(self.now);
+                    record.made_since.insert(serial_number.clone(), self.now);
                 }
             }
             Change::ForgetUser { username } => {
                 self.users.remove(&self.user_key(username));
             }
-            Change::ForgetAllUsers => self.users.clear(),
+            Change::ForgetClaimedUser { key } => self.users.retain(|user, _| Some(digest(user)) != *key),
             Change::EndTurn | Change::LeaveQueue | Change::QueueAgain { .. } => {}
         }
     }
@@ -320,6 +323,11 @@ impl World {
     fn user_key(&self, username: &str) -> UserKey {
         (self.issuer.usable().map(|facts| facts.identity.to_string()).unwrap_or_default(), username.to_owned())
     }
+}
+
+/// What stands for the digest of a user.
+pub fn digest((issuer, username): &UserKey) -> String {
+    format!("{issuer}/{username}")
 }
 
 pub fn certificate(number: u8, subject: Subject, not_before: Timestamp) -> CertificateFacts {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
-    decide::{ChainView, KeystoreView, claimed},
+    decide::{ChainView, Holdings, KeystoreView, NewClaim, claimed},
     layout::{self, LayoutRecord},
 };
 
@@ -23,7 +23,10 @@ impl World {
         };
         let found = instead.unwrap_or_else(|| self.perform(pass, step));
         match fault {
-            Fault::AnswerLost => failed(step, error(RequestErrorKind::Unanswered)).unwrap_or(found),
+            Fault::AnswerLost => match found {
+                Found::Claimed(claimed) => Found::NotClaimed(claimed.claim, error(RequestErrorKind::Unanswered)),
+                found => failed(step, error(RequestErrorKind::Unanswered)).unwrap_or(found),
+            },
             Fault::StopsLeading => {
                 self.leads = false;
                 found
@@ -71,6 +74,7 @@ impl World {
                 issuer: self.issuer.clone(),
                 secret: self.secret.clone(),
                 memory: self.memory.clone(),
+                process: Some(self.process.to_owned()),
                 namespace: "shop".into(),
                 ..Observed::default()
             }))),
@@ -84,7 +88,11 @@ impl World {
             }
             Step::TryWrite => Found::Tried(self.check_secret(&pass.observed().secret)),
             Step::CheckUser { .. } => Found::UserChecked(Ok(())),
-            Step::WriteClaim { cause } => Found::Claimed(self.claim(pass, *cause).map(Box::new)),
+            Step::WriteClaim { cause } => {
+                let id = self.next_claim();
+                self.claim(pass, *cause)
+                    .map_or_else(|error| Found::NotClaimed(id, error), |claimed| Found::Claimed(Box::new(claimed)))
+            }
             Step::WithdrawClaim => {
                 let status = DatabaseUserCertificateStatus { issuance: None, ..pass.observed().status.clone() };
                 let _ = self.write_status(pass, status);
@@ -113,12 +121,19 @@ impl World {
         let held: BTreeSet<SerialNumber> =
             self.secret.certificate().map(|facts| facts.serial_number.clone()).into_iter().collect();
         let held = held.into_iter().filter(|serial_number| record.serial_numbers().contains(serial_number.as_str())).collect();
-        Some(record.recalled(&[self.object.status.as_ref()], held))
+        let holdings = Holdings { accounted: held, elsewhere: 0 };
+        Some(record.recalled(digest(&self.user_key(username)), &[self.object.status.as_ref()], holdings))
+    }
+
+    fn next_claim(&self) -> String {
+        format!("claim-{}", self.object.metadata.resource_version.as_deref().unwrap())
     }
 
     fn claim(&mut self, pass: &Pass, cause: Reason) -> Result<ClaimedObject, RequestError> {
-        let claim = format!("claim-{}", self.object.metadata.resource_version.as_deref().unwrap());
-        let status = claimed(pass.object(), &pass.observed().status, &claim, cause, self.now);
+        let claim = self.next_claim();
+        let process = pass.observed().process.as_deref();
+        let new = NewClaim { id: &claim, cause, user: pass.observed().user.as_ref(), process };
+        let status = claimed(pass.object(), &pass.observed().status, new, self.now);
         self.write_status(pass, status.clone())?;
         Ok(ClaimedObject { claim, metadata: self.object.metadata.clone(), status })
     }
@@ -270,7 +285,7 @@ fn failed(step: &Step, error: RequestError) -> Option<Found> {
     Some(match step {
         Step::Observe(_) => Found::Observed(Err(error)),
         Step::TryWrite => Found::Tried(Err(error)),
-        Step::WriteClaim { .. } => Found::Claimed(Err(error)),
+        Step::WriteClaim { .. } => Found::NotClaimed("claim-0".to_owned(), error),
         Step::WithdrawClaim => Found::Withdrawn,
         Step::ReadSecret => Found::SecretRead(Err(error)),
         Step::ReadObject => Found::ObjectRead(Err(error)),
