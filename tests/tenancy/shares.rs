@@ -1,0 +1,62 @@
+//! What one tenant asks for takes no more than a share of what all have.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use usercert_test_support::atlas::X509Type;
+
+use crate::{
+    harness::{PRIVATE_API_KEY, Shop, eventually},
+    own_endpoint::{OwnEndpoint, page_of},
+    stage::Stage,
+};
+
+/// How long a neighbour may wait for what a tenant does.
+const BEARABLE: Duration = Duration::from_secs(8);
+
+/// A neighbour with a user at Atlas.
+async fn neighbour(stage: &Stage, namespace: &str) -> (Shop, String) {
+    let shop = stage.tenant(namespace).await;
+    shop.atlas_issuer().await;
+    let user = shop.name("orders");
+    shop.cluster.atlas.add_user(&shop.project, &user, X509Type::Managed);
+    shop.until_issuer("atlas", "True IssuerReady").await;
+    (shop, user)
+}
+
+/// Issuers with projects that do not exist, at an endpoint of the tenant, and three objects for each.
+async fn many_projects(shop: &Shop, endpoint: &str, projects: usize) {
+    shop.apply_secret("atlas-api-key", &[("publicApiKey", "key"), ("privateApiKey", PRIVATE_API_KEY)]).await;
+    for number in 0..projects {
+        let mut issuer = shop.atlas_issuer_manifest("v2");
+        issuer["metadata"]["name"] = json!(format!("i{number}"));
+        issuer["spec"]["atlas"]["projectId"] = json!(format!("{number:024x}"));
+        issuer["spec"]["atlas"]["endpoint"] = json!(endpoint);
+        shop.apply(issuer).await;
+        for user in 0..3 {
+            shop.certificate(&format!("u{number}-{user}"), &format!("i{number}"), json!({})).await;
+        }
+    }
+}
+
+pub async fn a_slow_endpoint_holds_up_nobody_else(stage: &'static Stage) {
+    let (neighbour, user) = neighbour(stage, "beside-slow").await;
+    let shop = stage.tenant("slow").await;
+    let slow = OwnEndpoint::start(|page| {
+        (Duration::from_millis(2500), page_of((page - 1) * 500..page * 500, 5_000))
+    })
+    .await;
+    many_projects(&shop, &slow.url, 40).await;
+    eventually("the endpoint is asked", || async { (slow.at_once() >= 8).then_some(()) }).await;
+    let attempt = async {
+        let started = Instant::now();
+        neighbour.certificate(&user, "atlas", json!({})).await;
+        neighbour.until_ready(&user).await;
+        let served = started.elapsed();
+        assert!(served < BEARABLE, "the neighbour's certificate of Atlas took {served:?}");
+        format!("{} of its lists are waited for; the neighbour's Atlas took {} ms", slow.at_once(), served.as_millis())
+    };
+    let felt = stage.attempt(9, "40 projects at an endpoint that takes 25 s for a list, 120 objects", attempt).await;
+    assert!(felt < BEARABLE, "the neighbour waited for {felt:?}");
+    shop.delete_all().await;
+}
