@@ -63,7 +63,8 @@ async fn answer(mut stream: TcpStream, page: Page, at_once: Arc<AtomicUsize>) {
     let request = String::from_utf8_lossy(&request).into_owned();
     if !request.to_ascii_lowercase().contains("\r\nauthorization:") {
         let challenge = "WWW-Authenticate: Digest realm=\"r\", nonce=\"n\", algorithm=MD5, qop=\"auth\"";
-        let _ = stream.write_all(format!("HTTP/1.1 401 Unauthorized\r\n{challenge}\r\nContent-Length: 0\r\n\r\n").as_bytes()).await;
+        let _ =
+            stream.write_all(format!("HTTP/1.1 401 Unauthorized\r\n{challenge}\r\nContent-Length: 0\r\n\r\n").as_bytes()).await;
         return;
     }
     let number = request.split_once("pageNum=").and_then(|(_, rest)| rest.split([' ', '&']).next()?.parse().ok());

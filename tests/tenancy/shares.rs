@@ -8,7 +8,7 @@ use usercert_test_support::atlas::X509Type;
 use crate::{
     harness::{PRIVATE_API_KEY, Shop, eventually},
     own_endpoint::{OwnEndpoint, page_of},
-    stage::Stage,
+    stage::{Stage, refused},
 };
 
 /// How long a neighbour may wait for what a tenant does.
@@ -24,15 +24,20 @@ async fn neighbour(stage: &Stage, namespace: &str) -> (Shop, String) {
     (shop, user)
 }
 
-/// Issuers with projects that do not exist, at an endpoint of the tenant, and three objects for each.
-async fn many_projects(shop: &Shop, endpoint: &str, projects: usize) {
+/// An issuer of this name with a project that does not exist, at an endpoint of the tenant.
+async fn atlas_issuer_at(shop: &Shop, name: &str, endpoint: &str, project: &str) {
     shop.apply_secret("atlas-api-key", &[("publicApiKey", "key"), ("privateApiKey", PRIVATE_API_KEY)]).await;
+    let mut issuer = shop.atlas_issuer_manifest("v2");
+    issuer["metadata"]["name"] = json!(name);
+    issuer["spec"]["atlas"]["projectId"] = json!(project);
+    issuer["spec"]["atlas"]["endpoint"] = json!(endpoint);
+    shop.apply(issuer).await;
+}
+
+/// So many such issuers, and three objects for each.
+async fn many_projects(shop: &Shop, endpoint: &str, projects: usize) {
     for number in 0..projects {
-        let mut issuer = shop.atlas_issuer_manifest("v2");
-        issuer["metadata"]["name"] = json!(format!("i{number}"));
-        issuer["spec"]["atlas"]["projectId"] = json!(format!("{number:024x}"));
-        issuer["spec"]["atlas"]["endpoint"] = json!(endpoint);
-        shop.apply(issuer).await;
+        atlas_issuer_at(shop, &format!("i{number}"), endpoint, &format!("{number:024x}")).await;
         for user in 0..3 {
             shop.certificate(&format!("u{number}-{user}"), &format!("i{number}"), json!({})).await;
         }
@@ -42,10 +47,7 @@ async fn many_projects(shop: &Shop, endpoint: &str, projects: usize) {
 pub async fn a_slow_endpoint_holds_up_nobody_else(stage: &'static Stage) {
     let (neighbour, user) = neighbour(stage, "beside-slow").await;
     let shop = stage.tenant("slow").await;
-    let slow = OwnEndpoint::start(|page| {
-        (Duration::from_millis(2500), page_of((page - 1) * 500..page * 500, 5_000))
-    })
-    .await;
+    let slow = OwnEndpoint::start(|page| (Duration::from_millis(2500), page_of((page - 1) * 500..page * 500, 5_000))).await;
     many_projects(&shop, &slow.url, 40).await;
     eventually("the endpoint is asked", || async { (slow.at_once() >= 8).then_some(()) }).await;
     let attempt = async {
@@ -58,5 +60,26 @@ pub async fn a_slow_endpoint_holds_up_nobody_else(stage: &'static Stage) {
     };
     let felt = stage.attempt(9, "40 projects at an endpoint that takes 25 s for a list, 120 objects", attempt).await;
     assert!(felt < BEARABLE, "the neighbour waited for {felt:?}");
+    shop.delete_all().await;
+}
+
+pub async fn an_implausible_list_mints_nothing_and_says_so(stage: &'static Stage) {
+    let shop = stage.tenant("implausible").await;
+    for (what, name, page) in [
+        ("a list without entries that tells of seven", "fewer", page_of(0..0, 7)),
+        ("a list without its entries", "without", json!({ "totalCount": 0 })),
+        ("a list that tells of 10,000 certificates", "longer", page_of(0..500, 10_000)),
+        ("a page of 5,000 entries", "fuller", page_of(0..5_000, 5_000)),
+        ("a second page that is the first again", "again", page_of(0..500, 1_000)),
+    ] {
+        let endpoint = OwnEndpoint::start(move |_| (Duration::ZERO, page.clone())).await;
+        atlas_issuer_at(&shop, name, &endpoint.url, &format!("{:024x}", name.len())).await;
+        let attempt = async {
+            shop.certificate(name, name, json!({})).await;
+            refused(&shop, name, "AtlasUnavailable").await
+        };
+        stage.attempt(9, what, attempt).await;
+        assert!(shop.message(name, "Issuing").await.contains("is not what Atlas answers"));
+    }
     shop.delete_all().await;
 }

@@ -373,9 +373,8 @@ mod tests {
         let triggers = Arc::new(triggers);
         let key = LimitKey { endpoint: "http://localhost".to_owned(), project_id: "shared".to_owned() };
         atlas.limits().answered(&key, &reqwest::header::HeaderMap::new(), Instant::now());
-        let ask = |namespace: &str, name: &str, expiry| {
-            turns.ask(&key, &ObjectKey::new(namespace, name), at(expiry), 1, &triggers)
-        };
+        let ask =
+            |namespace: &str, name: &str, expiry| turns.ask(&key, &ObjectKey::new(namespace, name), at(expiry), 1, &triggers);
         let first = ask("greedy", "first", 1).unwrap();
         assert!(ask("greedy", "second", 2).is_none(), "one of two turns is all that the namespace may have");
         let neighbour = ask("neighbour", "third", 3).unwrap();

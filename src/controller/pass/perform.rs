@@ -26,7 +26,7 @@ use crate::{
         self, Desired, IssueError, ObjectMemory, Order, SecretState, SecretView,
         pass::{Change, ClaimedObject, Found, Look, Now, Pass, RequestError, RequestErrorKind, Step, Write},
     },
-    issuer::MintPermit,
+    issuer::{Deadline, MintPermit},
     issuers::LoadedIssuer,
     keystore_password,
     kubernetes::{chain, request},
@@ -41,6 +41,8 @@ pub(super) struct Performer<'a> {
     context: &'a Context,
     object: &'a Received<DatabaseUserCertificate>,
     issuer: Option<Arc<LoadedIssuer>>,
+    /// Until when Atlas may be asked.
+    deadline: Deadline,
     /// The turn to ask Atlas.
     turn: Option<Turn>,
     /// What a CA has signed.
@@ -52,9 +54,9 @@ pub(super) struct Performer<'a> {
 }
 
 impl<'a> Performer<'a> {
-    pub(super) fn new(context: &'a Context, object: &'a Received<DatabaseUserCertificate>) -> Self {
+    pub(super) fn new(context: &'a Context, object: &'a Received<DatabaseUserCertificate>, deadline: Deadline) -> Self {
         let named_password = NamedPassword::default();
-        Self { context, object, issuer: None, turn: None, signed: None, read: None, named_password }
+        Self { context, object, issuer: None, deadline, turn: None, signed: None, read: None, named_password }
     }
 
     pub(super) fn now(&self) -> Now {
@@ -153,7 +155,7 @@ impl<'a> Performer<'a> {
     async fn list(&self, username: String) -> Result<(), IssueError> {
         let (Some(loaded), Some(user)) = (&self.issuer, self.user(username)) else { return Ok(()) };
         let now = self.context.now();
-        let listed = loaded.issuer.list(&user.username, now).await?;
+        let listed = loaded.issuer.list(&user.username, now, self.deadline).await?;
         if listed.is_none() {
             info!(username = user.username, "the credentials may not list certificates: what was made elsewhere is not known");
         }
@@ -163,7 +165,7 @@ impl<'a> Performer<'a> {
 
     async fn check_user(&self, username: &str) -> Result<(), IssueError> {
         match &self.issuer {
-            Some(loaded) => loaded.issuer.check_user(username, self.context.now()).await,
+            Some(loaded) => loaded.issuer.check_user(username, self.context.now(), self.deadline).await,
             None => Ok(()),
         }
     }
@@ -211,7 +213,7 @@ impl<'a> Performer<'a> {
     async fn request(&mut self, desired: &Desired, cause: Reason, claim: Option<String>) -> Found {
         let Some(loaded) = self.issuer.clone() else { return Found::Begun };
         let leadership = self.context.settings.leadership.clone();
-        let permit = MintPermit::new(move || leadership.may_act());
+        let permit = MintPermit::new(move || leadership.may_act(), self.deadline);
         let issued = match loaded.issuer.issue(desired, self.context.now(), &permit).await {
             Ok(issued) => issued,
             Err(error) => return Found::NotIssued(error),
