@@ -20,6 +20,9 @@ use crate::{FromMetadata, Received};
 /// How often all watches begin anew.
 const PERIOD: SignedDuration = SignedDuration::from_hours(1);
 
+/// How many objects a list asks for at once. They are in memory as text then, each with up to 1.5 MB.
+const PAGE_SIZE: u32 = 50;
+
 /// The signal to all watches to begin anew.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Relists(Arc<watch::Sender<u64>>);
@@ -39,6 +42,7 @@ impl Relists {
     where
         K: FromMetadata + Clone + Send + 'static,
     {
+        let config = config.page_size(PAGE_SIZE);
         let begin = move || watcher(api.clone(), config.clone()).default_backoff().boxed();
         stream::unfold((begin(), self.0.subscribe(), begin), |(mut events, mut told, begin)| async move {
             loop {
