@@ -176,11 +176,13 @@ impl Context {
         self.secret_watches.forget(&Waiting::KeystorePassword(name.clone()));
     }
 
-    /// Ends the watches for the `AtlasDatabaseUser` of an object that names none any more.
+    /// Ends the watches for the `AtlasDatabaseUser` of an object that names none any more, or another one. Its credentials go with the last
+    /// object that names it.
     fn forget_user(&self, name: &ObjectKey) {
         self.secret_watches.forget(&Waiting::Credentials(name.clone()));
-        for watches in [&self.atlas_users, &self.atlas_projects] {
-            watches.forget(&Waiting::Certificate(name.clone()));
+        self.atlas_projects.forget(&Waiting::Certificate(name.clone()));
+        if let Some(user) = self.atlas_users.release(&Waiting::Certificate(name.clone())) {
+            self.user_issuers.remove(&user);
         }
     }
 }

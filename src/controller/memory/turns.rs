@@ -313,6 +313,7 @@ mod tests {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
         let key = LimitKey { endpoint: "http://localhost".to_owned(), project_id: "p".to_owned() };
+        let _held = atlas.limits().hold(key.clone());
         let turns = Turns::new(atlas.clone(), 20);
         let (triggers, mut woken) = Triggers::new();
         let triggers = Arc::new(triggers);
@@ -372,6 +373,7 @@ mod tests {
         let (triggers, mut woken) = Triggers::new();
         let triggers = Arc::new(triggers);
         let key = LimitKey { endpoint: "http://localhost".to_owned(), project_id: "shared".to_owned() };
+        let _held = atlas.limits().hold(key.clone());
         atlas.limits().answered(&key, &reqwest::header::HeaderMap::new(), Instant::now());
         let ask =
             |namespace: &str, name: &str, expiry| turns.ask(&key, &ObjectKey::new(namespace, name), at(expiry), 1, &triggers);

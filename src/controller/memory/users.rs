@@ -27,6 +27,13 @@ pub struct UserKey {
     pub username: String,
 }
 
+/// How many listed certificates are remembered of all users together: about 12 MB. The longest lists are forgotten first, which costs another
+/// request for each.
+const MOST_REMEMBERED: usize = 100_000;
+
+/// A user takes as much memory as this many listed certificates, besides its list.
+const RECORD_SIZE: usize = 4;
+
 /// The users whose list was asked for within the hour.
 #[derive(Default)]
 pub struct DatabaseUsers(Mutex<HashMap<UserKey, UserRecord>>);
@@ -40,7 +47,18 @@ impl DatabaseUsers {
     pub fn listed(&self, user: UserKey, listed: Option<Vec<ListedCertificate>>, now: Timestamp) {
         let mut users = self.lock();
         users.retain(|_, record| record.is_believed(now));
-        users.insert(user, UserRecord::new(now, listed));
+        users.insert(user.clone(), UserRecord::new(now, listed));
+        let size = |record: &UserRecord| RECORD_SIZE + record.listed.as_ref().map_or(0, Vec::len);
+        let mut all: usize = users.values().map(size).sum();
+        while all > MOST_REMEMBERED {
+            let others = users.iter().filter(|(other, _)| **other != user);
+            let Some((largest, size)) = others.map(|(other, record)| (other.clone(), size(record))).max_by_key(|found| found.1)
+            else {
+                break;
+            };
+            users.remove(&largest);
+            all = all.saturating_sub(size);
+        }
     }
 
     /// A certificate was made.

@@ -60,9 +60,8 @@ impl Kept {
             let is_kept = |key: &str| self == Self::OfSecret && (is_marked(key) || record.labels.contains(key));
             reduce(&mut metadata.labels, is_kept);
         }
-        let is_kept = |key: &str| {
-            matches!(self, Self::OfOurs | Self::OfSecret) && is_marked(key) || record.annotations.contains(key)
-        };
+        let is_kept =
+            |key: &str| matches!(self, Self::OfOurs | Self::OfSecret) && is_marked(key) || record.annotations.contains(key);
         reduce(&mut metadata.annotations, is_kept);
         let owners = metadata.owner_references.take().filter(|_| self == Self::OfSecret)?;
         if owners.iter().map(size).sum::<usize>() > OWNERS_LIMIT {
@@ -119,7 +118,8 @@ mod tests {
 
     /// Metadata as full as its author can make it.
     fn full() -> Value {
-        let owner = |number: usize| json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": format!("o{number}"), "uid": "u" });
+        let owner =
+            |number: usize| json!({ "apiVersion": "v1", "kind": "ConfigMap", "name": format!("o{number}"), "uid": "u" });
         json!({
             "name": "orders", "namespace": "shop", "uid": "u", "resourceVersion": "7", "generation": 3,
             "finalizers": ["example.com/kept"], "generateName": "orders-",

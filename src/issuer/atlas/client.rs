@@ -61,7 +61,7 @@ pub struct AtlasClient {
     http: reqwest::Client,
     request_limit: Duration,
     tokens: Arc<Tokens>,
-    limits: Arc<Limits>,
+    limits: Limits,
 }
 
 /// Whether a request that mints may be sent, and how long it may take.
@@ -137,7 +137,7 @@ impl AtlasClient {
             Some(bundle) => builder.tls_certs_merge(bundle),
         };
         let http = builder.build().map_err(AtlasClientError::Tls)?;
-        Ok(Self { http, request_limit: timeout, tokens: Arc::default(), limits: Arc::default() })
+        Ok(Self { http, request_limit: timeout, tokens: Arc::default(), limits: Limits::default() })
     }
 
     /// The time limit of one request and its answer.
@@ -148,7 +148,7 @@ impl AtlasClient {
 
     /// What is known of the rate limits.
     #[must_use]
-    pub fn limits(&self) -> &Limits {
+    pub const fn limits(&self) -> &Limits {
         &self.limits
     }
 

@@ -12,7 +12,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -36,30 +36,75 @@ pub struct LimitKey {
     pub project_id: String,
 }
 
-/// All limits, as far as they are known.
+/// After a 429 a limit outlives its last issuer until its wait is over, because an issuer that is changed is loaded anew: so many at most.
+const MOST_UNHELD: usize = 1_000;
+
+/// All limits, as far as they are known. One is kept as long as somebody holds it ([`Limits::hold`]).
+#[derive(Clone, Debug, Default)]
+pub struct Limits(Arc<Mutex<HashMap<LimitKey, Held>>>);
+
 #[derive(Debug, Default)]
-pub struct Limits(Mutex<HashMap<LimitKey, Bucket>>);
+struct Held {
+    holders: usize,
+    bucket: Bucket,
+}
+
+/// Keeps what is known of a limit until this is dropped. Each issuer has one.
+#[derive(Debug)]
+pub struct HeldLimit {
+    limits: Limits,
+    key: LimitKey,
+}
+
+impl Drop for HeldLimit {
+    fn drop(&mut self) {
+        let mut limits = self.limits.lock();
+        let Some(held) = limits.get_mut(&self.key) else { return };
+        held.holders = held.holders.saturating_sub(1);
+        let (holders, is_blocked) = (held.holders, held.bucket.is_blocked(Instant::now()));
+        let unheld = || limits.values().filter(|held| held.holders == 0).count();
+        if holders == 0 && !(is_blocked && unheld() <= MOST_UNHELD) {
+            limits.remove(&self.key);
+        }
+    }
+}
 
 impl Limits {
-    fn lock(&self) -> MutexGuard<'_, HashMap<LimitKey, Bucket>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<LimitKey, Held>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what is and will be known of a limit.
+    #[must_use]
+    pub fn hold(&self, key: LimitKey) -> HeldLimit {
+        let (mut limits, now) = (self.lock(), Instant::now());
+        limits.retain(|_, held| held.holders > 0 || held.bucket.is_blocked(now));
+        limits.entry(key.clone()).or_default().holders += 1;
+        drop(limits);
+        HeldLimit { limits: self.clone(), key }
     }
 
     /// How long to wait before `cost` more calls, when turns for `promised` other calls have been given out.
     #[must_use]
     pub fn wait(&self, key: &LimitKey, cost: u32, promised: u32, now: Instant) -> Duration {
-        self.lock().entry(key.clone()).or_default().wait(cost, promised, now)
+        let limits = self.lock();
+        let wait = |bucket: &Bucket| bucket.wait(cost, promised, now);
+        limits.get(key).map_or_else(|| wait(&Bucket::default()), |held| wait(&held.bucket))
     }
 
     /// Learns from an answer.
     pub fn answered(&self, key: &LimitKey, headers: &HeaderMap, now: Instant) {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
-        self.lock().entry(key.clone()).or_default().answered(number("RateLimit-Limit"), number("RateLimit-Remaining"), now);
+        if let Some(held) = self.lock().get_mut(key) {
+            held.bucket.answered(number("RateLimit-Limit"), number("RateLimit-Remaining"), now);
+        }
     }
 
     /// Learns from a 429 and the wait that it asks for.
     pub fn refused(&self, key: &LimitKey, retry_after: Option<Duration>, now: Instant) {
-        self.lock().entry(key.clone()).or_default().refused(retry_after, now);
+        if let Some(held) = self.lock().get_mut(key) {
+            held.bucket.refused(retry_after, now);
+        }
     }
 }
 
@@ -90,6 +135,10 @@ impl Level {
 }
 
 impl Bucket {
+    fn is_blocked(&self, now: Instant) -> bool {
+        self.blocked_until.is_some_and(|until| until > now)
+    }
+
     fn wait(&self, cost: u32, promised: u32, now: Instant) -> Duration {
         let blocked = self.blocked_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
         if !self.known && promised > 0 {
@@ -136,6 +185,24 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_limit_is_kept_until_the_last_issuer_goes() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        let key = LimitKey { endpoint: "https://cloud.mongodb.com".to_owned(), project_id: "p".to_owned() };
+        limits.refused(&key, Some(SECOND), now);
+        assert!(limits.wait(&key, 1, 0, now).is_zero() && limits.lock().is_empty(), "nobody needs it");
+        let (first, second) = (limits.hold(key.clone()), limits.hold(key.clone()));
+        limits.refused(&key, Some(SECOND), now);
+        drop(first);
+        assert_eq!(limits.wait(&key, 1, 0, now), SECOND);
+        drop(second);
+        assert_eq!(limits.wait(&key, 1, 0, now), SECOND, "nothing shortens the wait");
+        std::thread::sleep(SECOND);
+        let other = LimitKey { project_id: "q".to_owned(), ..key.clone() };
+        drop(limits.hold(other));
+        assert!(limits.lock().is_empty());
+    }
 
     #[test]
     fn one_goes_first_and_its_answer_says_how_many_may_follow() {

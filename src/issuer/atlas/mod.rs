@@ -33,6 +33,8 @@ mod settings;
 mod tests;
 mod token;
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -41,7 +43,7 @@ pub use body::ReadError;
 pub use client::{Answer, AtlasClient, AtlasClientError};
 pub use credentials::{ApiKey, AtlasCredentials, CredentialsError, ServiceAccount};
 pub use endpoint::{AllowedEndpoints, AtlasAccess, EndpointRule, Words};
-pub use limits::{LimitKey, Limits};
+pub use limits::{HeldLimit, LimitKey, Limits};
 pub use list::Page;
 pub use settings::{AtlasApiVersion, AtlasSettings};
 
@@ -82,13 +84,16 @@ pub struct AtlasIssuer {
     client: AtlasClient,
     settings: AtlasSettings,
     credentials: AtlasCredentials,
+    /// What is known of its rate limit goes with the last issuer that has it.
+    _limit: Arc<HeldLimit>,
 }
 
 impl AtlasIssuer {
     /// An issuer for one project.
     #[must_use]
-    pub const fn new(client: AtlasClient, settings: AtlasSettings, credentials: AtlasCredentials) -> Self {
-        Self { client, settings, credentials }
+    pub fn new(client: AtlasClient, settings: AtlasSettings, credentials: AtlasCredentials) -> Self {
+        let limit = Arc::new(client.limits().hold(settings.limit_key()));
+        Self { client, settings, credentials, _limit: limit }
     }
 
     /// `atlas/<project id>`. Project ids are unique, whatever endpoint or proxy leads to the project.
