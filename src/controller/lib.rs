@@ -57,7 +57,7 @@ pub use issuers::{
     load,
 };
 pub use kubernetes::{KubernetesError, REQUEST_LIMIT, chain, request};
-pub use memory::{turns::Turns, users::DatabaseUsers};
+pub use memory::{keys::Keys, turns::Turns, users::DatabaseUsers};
 pub use received::{FromMetadata, Received, Unreadable};
 pub use wiring::run;
 
@@ -104,6 +104,8 @@ pub struct Settings {
     pub endpoint_rule: EndpointRule,
     /// Who asks Atlas when; one for the whole process.
     pub turns: Turns,
+    /// Private keys that take long to make; one for the whole process.
+    pub keys: Keys,
     /// What Atlas listed; one for the whole process.
     pub users: Arc<DatabaseUsers>,
     /// Counters.
@@ -169,6 +171,7 @@ impl Context {
         self.memory.forget(name);
         self.memory.forget_unreadable(&Waiting::Certificate(name.clone()));
         self.settings.turns.forget(name);
+        self.settings.keys.forget(name);
         self.settings.metrics.forget(name);
         self.rollouts.forget(name, &self.settings.metrics);
         self.forget_user(name);

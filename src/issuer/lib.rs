@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     api::Reason,
-    certificate::CertificatePair,
+    certificate::{CertificatePair, KeyError, PrivateKey},
     decide::{Desired, ListedCertificate, Order},
 };
 
@@ -159,11 +159,18 @@ impl Issuer {
         }
     }
 
-    /// Has one certificate made, and verifies it. What cannot be taken back is sent only while there is a permit.
+    /// Has one certificate made, and verifies it. What cannot be taken back is sent only while there is a permit. A CA signs for the key that
+    /// was made before, or else makes one.
     ///
     /// # Errors
     /// [`IssueError`] says why not, when to try again, and whether a certificate may have been made all the same.
-    pub async fn issue(&self, desired: &Desired, now: Timestamp, permit: &MintPermit) -> Result<Issued, IssueError> {
+    pub async fn issue(
+        &self,
+        desired: &Desired,
+        now: Timestamp,
+        permit: &MintPermit,
+        key: Option<Result<PrivateKey, KeyError>>,
+    ) -> Result<Issued, IssueError> {
         let Desired { username, subject, order, .. } = desired.clone();
         match (self, order) {
             (Self::Atlas(atlas), Order::Mint { months_until_expiration }) => {
@@ -172,8 +179,9 @@ impl Issuer {
             }
             (Self::Ca(ca), Order::Sign { duration, private_key }) => {
                 let (ca, request) = (Arc::clone(ca), SignRequest { subject, duration, private_key, now });
-                // Generating an RSA key takes up to seconds of computing, which must not hold up other work.
-                let signed = tokio::task::spawn_blocking(move || ca.issue(&request)).await;
+                // Signing is computing, which must not hold up other work.
+                let made = |spec| key.unwrap_or_else(|| PrivateKey::generate(spec));
+                let signed = tokio::task::spawn_blocking(move || ca.issue_with(&request, made)).await;
                 signed.unwrap_or_else(|error| Err(failure(format!("the signing task stopped: {error}"))))
             }
             (Self::Atlas(_), Order::Sign { .. }) | (Self::Ca(_), Order::Mint { .. }) => {

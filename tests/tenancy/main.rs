@@ -64,6 +64,7 @@ const TESTS: &[(&str, Test)] = &[
     test!(endpoints::a_namespaced_issuer_sends_nothing_to_a_place_that_is_not_allowed),
     test!(shares::a_slow_endpoint_holds_up_nobody_else),
     test!(shares::an_implausible_list_mints_nothing_and_says_so),
+    test!(shares::keys_that_take_long_hold_up_nobody_else),
     test!(constraints::what_the_name_constraints_of_the_ca_do_not_permit_is_not_signed),
     test!(upgrade::what_works_stays_in_service_and_what_is_refused_now_says_so_once),
     test!(upgrade::chains_that_do_not_verify_are_rebuilt_and_no_other_secret_is_written),

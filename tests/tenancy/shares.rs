@@ -83,3 +83,27 @@ pub async fn an_implausible_list_mints_nothing_and_says_so(stage: &'static Stage
     }
     shop.delete_all().await;
 }
+
+pub async fn keys_that_take_long_hold_up_nobody_else(stage: &'static Stage) {
+    let (shop, neighbour) = (stage.tenant("long-keys").await, stage.tenant("beside-long-keys").await);
+    for shop in [&shop, &neighbour] {
+        shop.ca_issuer(300).await;
+    }
+    let rsa = |size: u32| json!({ "privateKey": { "algorithm": "RSA", "size": size } });
+    for number in 0..60 {
+        shop.certificate(&format!("u{number}"), "ca", rsa(4096)).await;
+    }
+    let attempt = async {
+        let started = Instant::now();
+        neighbour.certificate("long-too", "ca", rsa(2048)).await;
+        neighbour.until_ready("long-too").await;
+        let served = started.elapsed();
+        assert!(served < BEARABLE, "the neighbour's RSA key took {served:?}");
+        let ready = shop.certificates().await.iter().filter(|object| Shop::is_ready(object)).count();
+        assert!(ready < 60, "the attempt was over before");
+        format!("{ready} are made; the neighbour's own RSA key took {} ms", served.as_millis())
+    };
+    let felt = stage.attempt(9, "60 objects with RSA keys of 4096 bits", attempt).await;
+    assert!(felt < BEARABLE, "the neighbour waited for {felt:?}");
+    shop.delete_all().await;
+}

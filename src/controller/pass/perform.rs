@@ -21,7 +21,7 @@ use crate::{
     Context, Received, SecretMetadata,
     adoption::{Holder, holder, ownership_patch},
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, SecretLocation, names::CONTROLLER},
-    certificate::SerialNumber,
+    certificate::{KeyError, PrivateKey, SerialNumber},
     decide::{
         self, Desired, IssueError, ObjectMemory, Order, SecretState, SecretView,
         pass::{Change, ClaimedObject, Found, Look, Now, Pass, RequestError, RequestErrorKind, Step, Write},
@@ -45,6 +45,8 @@ pub(super) struct Performer<'a> {
     deadline: Deadline,
     /// The turn to ask Atlas.
     turn: Option<Turn>,
+    /// The private key that was made for a CA to sign.
+    key: Option<Result<PrivateKey, KeyError>>,
     /// What a CA has signed.
     signed: Option<SecretContent>,
     /// The content of the Secret that is being repaired.
@@ -56,7 +58,7 @@ pub(super) struct Performer<'a> {
 impl<'a> Performer<'a> {
     pub(super) fn new(context: &'a Context, object: &'a Received<DatabaseUserCertificate>, deadline: Deadline) -> Self {
         let named_password = NamedPassword::default();
-        Self { context, object, issuer: None, deadline, turn: None, signed: None, read: None, named_password }
+        Self { context, object, issuer: None, deadline, turn: None, key: None, signed: None, read: None, named_password }
     }
 
     pub(super) fn now(&self) -> Now {
@@ -71,7 +73,10 @@ impl<'a> Performer<'a> {
         let users = &self.context.settings.users;
         match change {
             Change::EndTurn => self.turn = None,
-            Change::LeaveQueue => self.context.settings.turns.forget(&self.name()),
+            Change::LeaveQueue => {
+                self.context.settings.turns.forget(&self.name());
+                self.context.settings.keys.forget(&self.name());
+            }
             Change::QueueAgain { calls, expiry } => {
                 // A turn would be of no use before the time that Atlas asked for.
                 self.take_turn(calls, expiry);
@@ -88,6 +93,10 @@ impl<'a> Performer<'a> {
             Step::Observe(look) => self.observe(look).await,
             Step::RecallUser { username } => Found::Recalled(self.recall(username).map(Box::new)),
             Step::TakeTurn { calls, expiry } => Found::Turn(self.take_turn(calls, expiry)),
+            Step::MakeKey { private_key } => {
+                self.key = self.context.settings.keys.take(&self.name(), private_key, &self.context.triggers);
+                Found::Turn(self.key.is_some())
+            }
             Step::ListCertificates { username } => Found::Listed(self.list(username).await),
             Step::TryWrite => Found::Tried(self.try_write(pass).await),
             Step::CheckUser { username } => Found::UserChecked(self.check_user(&username).await),
@@ -214,7 +223,7 @@ impl<'a> Performer<'a> {
         let Some(loaded) = self.issuer.clone() else { return Found::Begun };
         let leadership = self.context.settings.leadership.clone();
         let permit = MintPermit::new(move || leadership.may_act(), self.deadline);
-        let issued = match loaded.issuer.issue(desired, self.context.now(), &permit).await {
+        let issued = match loaded.issuer.issue(desired, self.context.now(), &permit, self.key.take()).await {
             Ok(issued) => issued,
             Err(error) => return Found::NotIssued(error),
         };

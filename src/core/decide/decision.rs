@@ -31,6 +31,8 @@ pub enum Decision {
     },
     /// A certificate is needed, and other certificates of the Atlas project go first. The queue wakes the object when its turn comes.
     Queue,
+    /// A certificate is needed, and its private key is being made. The object is woken when it is there.
+    AwaitKey,
     /// A certificate is issued.
     Issue {
         /// The certificate.
@@ -81,6 +83,7 @@ impl Decision {
             Self::Repair { .. } => "repair",
             Self::LookUpUser { .. } => "look up the user",
             Self::Queue => "queue",
+            Self::AwaitKey => "await key",
             Self::Issue { cause, .. } => cause.as_str(),
             Self::Adopt => "adopt",
             Self::ApplyDeletionPolicy => "apply the deletion policy",

@@ -251,7 +251,7 @@ fn set_conditions(
             set_condition(conditions, READY, true, Reason::Issued, &in_service(certificate, chain), generation, now);
         }
         // Why there is no new certificate says more than why there is need of one.
-        Err(_) if matches!(decision, Decision::Wait { .. } | Decision::Block { .. } | Decision::Queue) => {
+        Err(_) if matches!(decision, Decision::Wait { .. } | Decision::Block { .. } | Decision::Queue | Decision::AwaitKey) => {
             set_condition(conditions, READY, false, reason, &message, generation, now);
         }
         Err((reason, message)) => set_condition(conditions, READY, false, reason, &message, generation, now),
@@ -280,6 +280,7 @@ fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision
         Decision::Issue { .. }
         | Decision::LookUpUser { .. }
         | Decision::Queue
+        | Decision::AwaitKey
         | Decision::Save
         | Decision::CountLostClaim
         | Decision::Await => None,
@@ -335,6 +336,11 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
             Reason::AtlasQueued,
             "waiting for its turn: certificates of this Atlas project that expire sooner go first".to_owned(),
         ),
+        Decision::AwaitKey => (
+            true,
+            Reason::KeyBeingMade,
+            "the private key is being made: RSA keys take long, and namespaces take turns".to_owned(),
+        ),
         Decision::Adopt => (false, Reason::SecretAdopted, "the Secret is being taken over".to_owned()),
         Decision::ApplyDeletionPolicy => {
             (false, Reason::DeletionPolicyApplied, "the Secret's controller is being changed".to_owned())
@@ -367,6 +373,7 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
         | Decision::Suspend
         | Decision::LookUpUser { .. }
         | Decision::Queue
+        | Decision::AwaitKey
         | Decision::Issue { .. }
         | Decision::Save
         | Decision::CountLostClaim => None,

@@ -37,6 +37,8 @@ pub(super) enum Outcome {
     /// The Secret was written, for this reason: a cause of issue, `SecretRepaired`, `SecretUpdated`, `SecretAdopted` or
     /// `DeletionPolicyApplied`.
     Written(Box<SecretView>, Reason),
+    /// The private key is being made.
+    KeyAwaited,
     /// There is no certificate.
     Failed(IssueError),
     /// The certificate is in memory alone, for the Secret could not be written.
@@ -58,7 +60,7 @@ impl Pass {
         let mut changes: Vec<Change> = std::mem::take(&mut self.has_turn).then_some(Change::EndTurn).into_iter().collect();
         // Whoever met a 429 keeps the place in the queue.
         let keeps_place = matches!(self.decision, Decision::Wait { reason: Reason::AtlasRateLimited, .. });
-        if !matches!(outcome, Outcome::Queued) && !keeps_place {
+        if !matches!(outcome, Outcome::Queued | Outcome::KeyAwaited) && !keeps_place {
             changes.push(Change::LeaveQueue);
         }
         let memory = &self.observed.memory;
@@ -96,6 +98,7 @@ impl Pass {
             Outcome::Nothing if self.decision == Decision::CountLostClaim => self.count_lost_claim(report, changes, now)?,
             Outcome::Nothing => self.decision.clone(),
             Outcome::Queued => Decision::Queue,
+            Outcome::KeyAwaited => Decision::AwaitKey,
             Outcome::Written(view, reason) => self.conclude_written(view, reason, report, now.time),
             Outcome::Failed(error) => self.conclude_failed(cause, error, report, changes, now.time),
             Outcome::NotSaved { reason, message } => {

@@ -8,7 +8,7 @@
 //! | any | observe |
 //! | look up the user | recall user; where nothing is known: take turn, list certificates, recall user; then decide again |
 //! | issue, by minting | try write, take turn unless it has one, check user, write claim, request certificate, read object, write unsaved |
-//! | issue, by signing | request certificate, read object, write signed |
+//! | issue, by signing | request certificate, read object, write signed; before, for an RSA key: make key |
 //! | save | read object, write unsaved |
 //! | repair | read Secret, read object, write repaired |
 //! | adopt | read object, write adopted |
@@ -168,6 +168,7 @@ enum State {
     Listing {
         username: String,
     },
+    MakingKey(Wanted),
     Trying(Wanted),
     TakingTurnToMint(Wanted),
     CheckingUser(Wanted),
@@ -256,6 +257,7 @@ impl Pass {
                 Ok(()) => self.recall_user(username, true),
                 Err(error) => self.finish(Outcome::Failed(error), now),
             },
+            (State::MakingKey(wanted), F::Turn(is_made)) => self.key_made(wanted, is_made, now),
             (State::Trying(wanted), F::Tried(tried)) => self.tried(wanted, tried, now),
             (State::TakingTurnToMint(wanted), F::Turn(is_given)) => self.turn_to_mint(wanted, is_given, now),
             (State::CheckingUser(wanted), F::UserChecked(checked)) => self.user_checked(wanted, checked, now),
@@ -346,6 +348,7 @@ impl Pass {
             | Decision::Keep { .. }
             | Decision::LookUpUser { .. }
             | Decision::Queue
+            | Decision::AwaitKey
             | Decision::Suspend
             | Decision::CountLostClaim
             | Decision::Wait { .. }

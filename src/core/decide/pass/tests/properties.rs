@@ -252,7 +252,7 @@ fn fits(step: &Step, found: &Found) -> bool {
         (step, found),
         (Step::Observe(_), Found::Observed(_))
             | (Step::RecallUser { .. }, Found::Recalled(_))
-            | (Step::TakeTurn { .. }, Found::Turn(_))
+            | (Step::TakeTurn { .. } | Step::MakeKey { .. }, Found::Turn(_))
             | (Step::ListCertificates { .. }, Found::Listed(_))
             | (Step::TryWrite, Found::Tried(_))
             | (Step::CheckUser { .. }, Found::UserChecked(_))

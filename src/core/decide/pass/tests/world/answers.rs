@@ -15,7 +15,7 @@ impl World {
         let instead = match &fault {
             Fault::Answer(kind) => failed(step, error(*kind)),
             Fault::Issuer(error) => refused(step, error.clone()),
-            Fault::NoTurn => matches!(step, Step::TakeTurn { .. }).then_some(Found::Turn(false)),
+            Fault::NoTurn => matches!(step, Step::TakeTurn { .. } | Step::MakeKey { .. }).then_some(Found::Turn(false)),
             _ => None,
         };
         let found = instead.unwrap_or_else(|| self.perform(pass, step));
@@ -66,7 +66,7 @@ impl World {
                 ..Observed::default()
             }))),
             Step::RecallUser { username } => Found::Recalled(self.recall(username).map(Box::new)),
-            Step::TakeTurn { .. } => Found::Turn(true),
+            Step::TakeTurn { .. } | Step::MakeKey { .. } => Found::Turn(true),
             Step::ListCertificates { username } => {
                 let key = self.user_key(username);
                 let listed = self.ledger.get(&key).cloned().unwrap_or_default();
@@ -262,6 +262,7 @@ fn failed(step: &Step, error: RequestError) -> Option<Found> {
         Step::Report(_) => Found::Reported(Err(error)),
         Step::RecallUser { .. }
         | Step::TakeTurn { .. }
+        | Step::MakeKey { .. }
         | Step::ListCertificates { .. }
         | Step::CheckUser { .. }
         | Step::RequestCertificate { .. }
