@@ -47,18 +47,10 @@ impl DatabaseUsers {
     pub fn listed(&self, user: UserKey, listed: Option<Vec<ListedCertificate>>, now: Timestamp) {
         let mut users = self.lock();
         users.retain(|_, record| record.is_believed(now));
-        users.insert(user.clone(), UserRecord::new(now, listed));
-        let size = |record: &UserRecord| RECORD_SIZE + record.listed.as_ref().map_or(0, Vec::len);
-        let mut all: usize = users.values().map(size).sum();
-        while all > MOST_REMEMBERED {
-            let others = users.iter().filter(|(other, _)| **other != user);
-            let Some((largest, size)) = others.map(|(other, record)| (other.clone(), size(record))).max_by_key(|found| found.1)
-            else {
-                break;
-            };
-            users.remove(&largest);
-            all = all.saturating_sub(size);
-        }
+        let record = UserRecord::new(now, listed);
+        users.remove(&user);
+        make_room(&mut users, size(&record));
+        users.insert(user, record);
     }
 
     /// A certificate was made.
@@ -80,6 +72,20 @@ impl DatabaseUsers {
 
     pub(super) fn get(&self, user: &UserKey, now: Timestamp) -> Option<UserRecord> {
         self.lock().get(user).filter(|record| record.is_believed(now)).cloned()
+    }
+}
+
+/// How much memory a record takes, in listed certificates.
+fn size(record: &UserRecord) -> usize {
+    RECORD_SIZE + record.listed.as_ref().map_or(0, Vec::len)
+}
+
+/// Forgets the longest lists until there is room for one of this size.
+fn make_room(users: &mut HashMap<UserKey, UserRecord>, wanted: usize) {
+    let mut all: usize = users.values().map(size).sum();
+    while all + wanted > MOST_REMEMBERED {
+        let Some(longest) = users.iter().max_by_key(|(_, record)| size(record)).map(|(user, _)| user.clone()) else { return };
+        all -= users.remove(&longest).as_ref().map_or(0, size);
     }
 }
 
