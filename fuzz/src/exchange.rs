@@ -2,7 +2,7 @@
 //!
 //! This process is the server too, in one thread, so that an input always does the same.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -12,7 +12,7 @@ use tokio::{
 use usercert_operator::{
     api::Reason,
     issuer::{
-        IssueError, MintPermit, Minted,
+        Deadline, IssueError, MintPermit, Minted,
         atlas::{AtlasClient, AtlasIssuer},
     },
 };
@@ -123,10 +123,11 @@ impl World {
 }
 
 async fn ask(atlas: &AtlasIssuer, question: Question) -> Option<IssueError> {
+    let deadline = Deadline::after(Duration::from_mins(1));
     match question {
-        Question::User => atlas.check_user("orders", now()).await.err(),
-        Question::List => atlas.list("orders", now()).await.err(),
-        Question::Certificate => match atlas.issue(&mint_request(), &MintPermit::new(|| true)).await {
+        Question::User => atlas.check_user("orders", now(), deadline).await.err(),
+        Question::List => atlas.list("orders", now(), deadline).await.err(),
+        Question::Certificate => match atlas.issue(&mint_request(), &MintPermit::new(|| true, deadline)).await {
             Ok(issued) => {
                 assert_is_pair(&issued.pair, &[]);
                 None

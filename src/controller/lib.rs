@@ -56,7 +56,7 @@ pub use issuers::{
     load,
 };
 pub use kubernetes::{KubernetesError, REQUEST_LIMIT, chain, request};
-pub use memory::{turns::Turns, users::DatabaseUsers};
+pub use memory::{keys::Keys, turns::Turns, users::DatabaseUsers};
 pub use received::{FromMetadata, Received, Unreadable};
 pub use wiring::run;
 
@@ -103,6 +103,8 @@ pub struct Settings {
     pub endpoint_rule: EndpointRule,
     /// Who asks Atlas when; one for the whole process.
     pub turns: Turns,
+    /// Private keys that take long to make; one for the whole process.
+    pub keys: Keys,
     /// What Atlas listed; one for the whole process.
     pub users: Arc<DatabaseUsers>,
     /// Counters.
@@ -170,6 +172,7 @@ impl Context {
         self.memory.forget_unreadable(&Waiting::Certificate(name.clone()));
         self.failures.end(&Waiting::Certificate(name.clone()));
         self.settings.turns.forget(name);
+        self.settings.keys.forget(name);
         self.settings.metrics.forget(name);
         self.rollouts.forget(name);
         self.forget_user(name);
@@ -177,11 +180,13 @@ impl Context {
         self.secret_watches.forget(&Waiting::KeystorePassword(name.clone()));
     }
 
-    /// Ends the watches for the `AtlasDatabaseUser` of an object that names none any more.
+    /// Ends the watches for the `AtlasDatabaseUser` of an object that names none any more, or another one. Its credentials go with the last
+    /// object that names it.
     fn forget_user(&self, name: &ObjectKey) {
         self.secret_watches.forget(&Waiting::Credentials(name.clone()));
-        for watches in [&self.atlas_users, &self.atlas_projects] {
-            watches.forget(&Waiting::Certificate(name.clone()));
+        self.atlas_projects.forget(&Waiting::Certificate(name.clone()));
+        if let Some(user) = self.atlas_users.release(&Waiting::Certificate(name.clone())) {
+            self.user_issuers.remove(&user);
         }
     }
 }

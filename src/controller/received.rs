@@ -5,6 +5,7 @@
 //!
 //! - An object that cannot be read does not hide the other objects of its list, does not end a watch, and does not make a write
 //!   that was carried out look like one that failed.
+//! - Of the metadata of objects that stay in memory only what is used is kept ([`Kept`]).
 //! - What cannot be read is left out, and [`Received::unreadable`] says where and why.
 //! - Neither that text nor `Debug` output quotes what stands in the object, because it may be secret.
 //!
@@ -15,6 +16,7 @@
 //! `kube::core::DeserializeGuard` does half of this. It gives up the whole object instead of a field, and it still needs metadata
 //! that can be read, which a time in `managedFields` may not be.
 
+mod kept;
 mod lenient;
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,7 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{Pod, Secret},
+    api::core::v1::{Namespace, Pod, Secret},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
@@ -37,6 +39,7 @@ use kube::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
+pub use self::kept::Kept;
 use self::lenient::read;
 use crate::api::{
     CertificateIssuer, ClusterCertificateIssuer, ClusterIssuerSpec, DatabaseUserCertificate, DatabaseUserCertificateSpec,
@@ -48,8 +51,29 @@ pub trait FromMetadata: Resource + DeserializeOwned {
     /// Whether it matters who changed an object and when. Then `managedFields` are kept, without the names of the fields.
     const KEEPS_MANAGERS: bool = false;
 
+    /// Which part of the metadata is used.
+    const KEPT: Kept = Kept::All;
+
     /// The object without content.
     fn from_metadata(metadata: ObjectMeta) -> Self;
+}
+
+/// A kind of which a watch shows the metadata alone.
+pub trait KeptMetadata: Resource {
+    /// Which part of the metadata is used.
+    const KEPT: Kept;
+}
+
+impl KeptMetadata for Secret {
+    const KEPT: Kept = Kept::OfSecret;
+}
+
+impl KeptMetadata for Namespace {
+    const KEPT: Kept = Kept::OfNamespace;
+}
+
+impl KeptMetadata for DatabaseUserCertificate {
+    const KEPT: Kept = Kept::OfOurs;
 }
 
 /// An object that the API server sent, as far as it can be read. `managedFields` are read only for kinds that keep them.
@@ -139,7 +163,10 @@ impl<K: Resource> fmt::Debug for Received<K> {
 impl<'de, K: FromMetadata> Deserialize<'de> for Received<K> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Box::<RawValue>::deserialize(deserializer)?;
-        let (object, unreadable) = read(text.get());
+        let (mut object, mut unreadable) = read::<K>(text.get());
+        if let Some(fault) = K::KEPT.reduce(object.meta_mut()) {
+            unreadable = Some(Unreadable::Object(format!("it {fault}")));
+        }
         Ok(Self { object, unreadable })
     }
 }
@@ -197,34 +224,44 @@ impl FromMetadata for Pod {
     }
 }
 
-impl<K: Resource> FromMetadata for PartialObjectMeta<K>
+impl<K: KeptMetadata> FromMetadata for PartialObjectMeta<K>
 where
     Self: DeserializeOwned,
 {
+    const KEPT: Kept = K::KEPT;
+
     fn from_metadata(metadata: ObjectMeta) -> Self {
         metadata.into_response_partial()
     }
 }
 
 impl FromMetadata for DynamicObject {
+    const KEPT: Kept = Kept::Name;
+
     fn from_metadata(metadata: ObjectMeta) -> Self {
         Self { types: None, metadata, data: serde_json::Value::Null }
     }
 }
 
 impl FromMetadata for DatabaseUserCertificate {
+    const KEPT: Kept = Kept::OfOurs;
+
     fn from_metadata(metadata: ObjectMeta) -> Self {
         Self { metadata, spec: DatabaseUserCertificateSpec::default(), status: None }
     }
 }
 
 impl FromMetadata for CertificateIssuer {
+    const KEPT: Kept = Kept::OfOurs;
+
     fn from_metadata(metadata: ObjectMeta) -> Self {
         Self { metadata, spec: IssuerSpec::default(), status: None }
     }
 }
 
 impl FromMetadata for ClusterCertificateIssuer {
+    const KEPT: Kept = Kept::OfOurs;
+
     fn from_metadata(metadata: ObjectMeta) -> Self {
         Self { metadata, spec: ClusterIssuerSpec::default(), status: None }
     }

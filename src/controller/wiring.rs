@@ -53,7 +53,8 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     let (lists, relists) = (Lists::new(), Relists::new(Arc::clone(&settings.metrics)));
     let scope = &settings.scope;
 
-    let secret_watches = Arc::new(NameWatches::new(client.clone(), secrets_of, relists.clone(), Arc::clone(&triggers)));
+    let secret_watches =
+        Arc::new(NameWatches::new(client.clone(), scope, secrets_of, |_| {}, relists.clone(), Arc::clone(&triggers)));
 
     let (secrets, secret_writer) = reflector::store();
     let secret_config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
@@ -83,11 +84,13 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         Scope::Namespace(_) => futures::future::pending().boxed(),
     };
 
+    let atlas_watches =
+        |api| NameWatches::new(client.clone(), scope, api, atlas_objects::reduce, relists.clone(), Arc::clone(&triggers));
     let context = Arc::new(Context {
         events: Events::new(client.clone()),
         secret_watches,
-        atlas_projects: NameWatches::new(client.clone(), atlas_objects::projects, relists.clone(), Arc::clone(&triggers)),
-        atlas_users: NameWatches::new(client.clone(), atlas_objects::users, relists.clone(), Arc::clone(&triggers)),
+        atlas_projects: atlas_watches(atlas_objects::projects),
+        atlas_users: atlas_watches(atlas_objects::users),
         settings: settings.clone(),
         atlas: settings.atlas_access(),
         memory,

@@ -4,7 +4,9 @@
 //!
 //! - A certificate that is handed out was verified: the key fits, it is for the wanted subject and for client authentication, and
 //!   it has not expired.
-//! - A request that mints (whose certificate cannot be taken back) is sent only while the [`MintPermit`] is given.
+//! - A request that mints (whose certificate cannot be taken back) is sent only while the [`MintPermit`] is given, and only if it ends
+//!   before the deadline of the pass.
+//! - All requests for the answer to one question, such as the pages of a list, share one time limit.
 //! - No error message holds a secret.
 //!
 //! # Errors
@@ -13,8 +15,9 @@
 
 pub mod atlas;
 pub mod ca;
+mod deadline;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use usercert_operator_core::{api, certificate, decide};
@@ -25,33 +28,44 @@ use self::{
 };
 use crate::{
     api::Reason,
-    certificate::CertificatePair,
+    certificate::{CertificatePair, KeyError, PrivateKey},
     decide::{Desired, ListedCertificate, Order},
 };
 
+pub use deadline::Deadline;
 pub use usercert_operator_core::decide::{IssueError, Minted, Retry};
 
-/// Whether a certificate may still be requested. Only the process that leads may request what cannot be taken back.
+/// Whether a certificate may still be requested. Only the process that leads may request what cannot be taken back, and only while there is
+/// time for it: nobody would be there for an answer that comes after the pass.
 #[derive(Clone)]
-pub struct MintPermit(Arc<dyn Fn() -> bool + Send + Sync>);
+pub struct MintPermit {
+    may_mint: Arc<dyn Fn() -> bool + Send + Sync>,
+    deadline: Deadline,
+}
 
 impl MintPermit {
-    /// A permit that is given while `may_mint` returns true.
+    /// A permit that is given while `may_mint` returns true, for requests that end before the deadline.
     #[must_use]
-    pub fn new(may_mint: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        Self(Arc::new(may_mint))
+    pub fn new(may_mint: impl Fn() -> bool + Send + Sync + 'static, deadline: Deadline) -> Self {
+        Self { may_mint: Arc::new(may_mint), deadline }
     }
 
-    /// Whether the permit is given now.
+    /// Whether the permit is given now, for a request that takes so long at most.
     #[must_use]
-    pub fn is_given(&self) -> bool {
-        (self.0)()
+    pub fn is_given(&self, duration: Duration) -> bool {
+        !self.is_too_late(duration) && (self.may_mint)()
+    }
+
+    /// Whether a request that takes so long may end too late.
+    #[must_use]
+    pub fn is_too_late(&self, duration: Duration) -> bool {
+        !self.deadline.leaves(duration)
     }
 }
 
 impl fmt::Debug for MintPermit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_tuple("MintPermit").field(&self.is_given()).finish()
+        formatter.debug_struct("MintPermit").field("deadline", &self.deadline).finish_non_exhaustive()
     }
 }
 
@@ -111,9 +125,14 @@ impl Issuer {
     ///
     /// # Errors
     /// The issuer does not answer, or not with a list. Nothing was minted.
-    pub async fn list(&self, username: &str, now: Timestamp) -> Result<Option<Vec<ListedCertificate>>, IssueError> {
+    pub async fn list(
+        &self,
+        username: &str,
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> Result<Option<Vec<ListedCertificate>>, IssueError> {
         match self {
-            Self::Atlas(atlas) => atlas.list(username, now).await,
+            Self::Atlas(atlas) => atlas.list(username, now, deadline).await,
             Self::Ca(_) => Ok(None),
         }
     }
@@ -122,9 +141,9 @@ impl Issuer {
     ///
     /// # Errors
     /// They cannot, or the issuer does not answer. Nothing was minted.
-    pub async fn check_user(&self, username: &str, now: Timestamp) -> Result<(), IssueError> {
+    pub async fn check_user(&self, username: &str, now: Timestamp, deadline: Deadline) -> Result<(), IssueError> {
         match self {
-            Self::Atlas(atlas) => atlas.check_user(username, now).await,
+            Self::Atlas(atlas) => atlas.check_user(username, now, deadline).await,
             Self::Ca(_) => Ok(()),
         }
     }
@@ -140,11 +159,18 @@ impl Issuer {
         }
     }
 
-    /// Has one certificate made, and verifies it. What cannot be taken back is sent only while there is a permit.
+    /// Has one certificate made, and verifies it. What cannot be taken back is sent only while there is a permit. A CA signs for the key that
+    /// was made before, or else makes one.
     ///
     /// # Errors
     /// [`IssueError`] says why not, when to try again, and whether a certificate may have been made all the same.
-    pub async fn issue(&self, desired: &Desired, now: Timestamp, permit: &MintPermit) -> Result<Issued, IssueError> {
+    pub async fn issue(
+        &self,
+        desired: &Desired,
+        now: Timestamp,
+        permit: &MintPermit,
+        key: Option<Result<PrivateKey, KeyError>>,
+    ) -> Result<Issued, IssueError> {
         let Desired { username, subject, order, .. } = desired.clone();
         match (self, order) {
             (Self::Atlas(atlas), Order::Mint { months_until_expiration }) => {
@@ -153,8 +179,9 @@ impl Issuer {
             }
             (Self::Ca(ca), Order::Sign { duration, private_key }) => {
                 let (ca, request) = (Arc::clone(ca), SignRequest { subject, duration, private_key, now });
-                // Generating an RSA key takes up to seconds of computing, which must not hold up other work.
-                let signed = tokio::task::spawn_blocking(move || ca.issue(&request)).await;
+                // Signing is computing, which must not hold up other work.
+                let made = |spec| key.unwrap_or_else(|| PrivateKey::generate(spec));
+                let signed = tokio::task::spawn_blocking(move || ca.issue_with(&request, made)).await;
                 signed.unwrap_or_else(|error| Err(failure(format!("the signing task stopped: {error}"))))
             }
             (Self::Atlas(_), Order::Sign { .. }) | (Self::Ca(_), Order::Mint { .. }) => {

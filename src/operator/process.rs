@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use super::{Arguments, Candidate, Command, Election, LeaseError, RunArguments, logging::start_logging, serve};
 use crate::{
     api::custom_resource_definitions,
-    controller::{self, AtlasDefaults, DatabaseUsers, Scope, Settings, Turns, chain},
+    controller::{self, AtlasDefaults, DatabaseUsers, Keys, Scope, Settings, Turns, chain},
     issuer::atlas::{AllowedEndpoints, AtlasClient},
     runtime::{Leadership, LeadershipTeller, Metrics, Readiness, system_clock},
 };
@@ -110,6 +110,7 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     info!(version = env!("CARGO_PKG_VERSION"), scopes = ?scopes, address = %arguments.http_address, "usercert-operator starts");
     let atlas = atlas_client(arguments)?;
     let (turns, users) = (Turns::new(atlas.clone(), arguments.max_concurrent), Arc::<DatabaseUsers>::default());
+    let keys = Keys::default();
     let atlas_defaults = AtlasDefaults {
         endpoint: arguments.atlas_endpoint.clone(),
         credentials: arguments.atlas_operator_secret.clone(),
@@ -125,6 +126,7 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
             atlas_defaults: atlas_defaults.clone(),
             endpoint_rule: Arc::clone(&endpoint_rule),
             turns: turns.clone(),
+            keys: keys.clone(),
             users: Arc::clone(&users),
             metrics: Arc::clone(&metrics),
             leadership: leadership.clone(),

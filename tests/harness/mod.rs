@@ -31,7 +31,7 @@ use serde_json::json;
 use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
 use usercert_operator::{
     api::SecretLocation,
-    controller::{self, AtlasDefaults, DatabaseUsers, Scope, Settings, Turns},
+    controller::{self, AtlasDefaults, DatabaseUsers, Keys, Scope, Settings, Turns},
     issuer::atlas::AtlasClient,
     operator::without_bodies,
     runtime::{Leadership, Metrics, Readiness},
@@ -193,7 +193,7 @@ impl Operator {
         let _inside = runtime.enter();
         let client = Client::try_from(self.config.clone()).unwrap();
         let atlas = AtlasClient::new(Duration::from_secs(3), None).unwrap();
-        let (turns, users) = (Turns::new(atlas.clone(), 32), Arc::<DatabaseUsers>::default());
+        let (turns, users, keys) = (Turns::new(atlas.clone(), 32), Arc::<DatabaseUsers>::default(), Keys::default());
         for scope in self.scopes.clone() {
             let offset = Arc::clone(&self.clock_offset);
             let settings = Settings {
@@ -209,6 +209,7 @@ impl Operator {
                 // The stand-ins and the proxies before them listen on ports that nobody knows before.
                 endpoint_rule: Arc::new(|endpoint| endpoint.host_str() == Some("127.0.0.1")),
                 turns: turns.clone(),
+                keys: keys.clone(),
                 users: Arc::clone(&users),
                 metrics: Arc::clone(&self.metrics),
                 leadership: Leadership::alone(),

@@ -274,6 +274,13 @@ impl Shop {
         self.api::<K>().delete(name, &Default::default()).await.unwrap();
     }
 
+    /// Deletes all certificates and issuers of the namespace.
+    pub async fn delete_all(&self) {
+        let (parameters, all) = (Default::default(), ListParams::default());
+        self.api::<DatabaseUserCertificate>().delete_collection(&parameters, &all).await.unwrap();
+        self.api::<CertificateIssuer>().delete_collection(&parameters, &all).await.unwrap();
+    }
+
     pub async fn annotate(&self, name: &str, key: &str, value: &str) {
         let patch = json!({ "metadata": { "annotations": { key: value } } });
         self.api::<DatabaseUserCertificate>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();

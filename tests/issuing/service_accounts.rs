@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::json;
-use usercert_operator::issuer::atlas::{AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words};
+use usercert_operator::issuer::{
+    Deadline,
+    atlas::{AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words},
+};
 use usercert_test_support::atlas::{StandIn, StandInConfig, X509Type};
 
 use crate::{
@@ -121,9 +124,9 @@ async fn a_token_is_refreshed_by_one_caller_at_two_thirds_of_its_life_while_the_
     };
     let client = AtlasClient::new(Duration::from_secs(3), None).unwrap();
     let issuer = AtlasIssuer::new(client, settings, AtlasCredentials::from_secret(data).unwrap());
-    let started = Instant::now();
+    let (started, deadline) = (Instant::now(), Deadline::after(Duration::from_mins(1)));
     while started.elapsed() < Duration::from_secs(11) {
-        let calls = (0..10).map(|_| issuer.check_user("orders", jiff::Timestamp::now()));
+        let calls = (0..10).map(|_| issuer.check_user("orders", jiff::Timestamp::now(), deadline));
         for answer in futures::future::join_all(calls).await {
             answer.unwrap();
         }

@@ -227,7 +227,7 @@ fn abstract_step(step: pass::Step, mut pass: pass::Pass, now: Time) -> Step {
     match step {
         pass::Step::Observe(look) => Step::Observe { live: look == pass::Look::Live },
         pass::Step::RecallUser { .. } => Step::Recall,
-        pass::Step::TakeTurn { .. } => Step::TakeTurn,
+        pass::Step::TakeTurn { .. } | pass::Step::MakeKey { .. } => Step::TakeTurn,
         pass::Step::ListCertificates { .. } => Step::List,
         pass::Step::TryWrite => Step::TryWrite,
         pass::Step::CheckUser { .. } => Step::CheckUser,

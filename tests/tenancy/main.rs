@@ -16,10 +16,12 @@ mod authority;
 mod adoption;
 mod constraints;
 mod endpoints;
+mod own_endpoint;
 mod patterns;
 mod projects;
 mod references;
 mod rights;
+mod shares;
 mod stage;
 mod subjects;
 mod unreadable;
@@ -66,6 +68,9 @@ const TESTS: &[(&str, Test)] = &[
     test!(projects::a_lost_answer_of_ones_own_has_nothing_of_another_forgotten),
     test!(projects::a_refused_list_of_ones_own_blinds_nobody),
     test!(projects::credentials_that_atlas_has_not_accepted_hold_up_nobody),
+    test!(shares::a_slow_endpoint_holds_up_nobody_else),
+    test!(shares::an_implausible_list_mints_nothing_and_says_so),
+    test!(shares::keys_that_take_long_hold_up_nobody_else),
     test!(constraints::what_the_name_constraints_of_the_ca_do_not_permit_is_not_signed),
     test!(upgrade::what_works_stays_in_service_and_what_is_refused_now_says_so_once),
     test!(upgrade::chains_that_do_not_verify_are_rebuilt_and_no_other_secret_is_written),

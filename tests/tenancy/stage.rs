@@ -50,11 +50,12 @@ impl Stage {
         self.cluster.client().await
     }
 
-    /// Carries an attempt out, which returns what the tenant got, while the neighbour asks for a certificate.
-    pub async fn attempt(&self, kind: u8, attempt: &str, carried_out: impl Future<Output = String>) {
+    /// Carries an attempt out, which returns what the tenant got, while the neighbour asks for a certificate. How long that took.
+    pub async fn attempt(&self, kind: u8, attempt: &str, carried_out: impl Future<Output = String>) -> Duration {
         let (got, neighbour) = tokio::join!(carried_out, self.serve_neighbour());
         println!("  {attempt}: {got}; the neighbour was served after {} ms", neighbour.as_millis());
         self.push(&kind.to_string(), attempt, got, Some(neighbour));
+        neighbour
     }
 
     /// Something that was shown without an attempt.

@@ -135,7 +135,11 @@ pub async fn chains_that_do_not_verify_are_rebuilt_and_no_other_secret_is_writte
     assert_eq!(written, ["cut", "cut", "whole"], "one Secret, and one status each");
     let read = shop.cluster.requests_of_operator(CHAINS).split_off(requests);
     let read = read.iter().filter(|request| *request == "get secrets").count();
-    assert_eq!(read, 5, "each Secret once, the one that is written once more, and the Secrets of the two issuers");
+    // The metadata of an issuer's Secret is read, if the namespace was being listed when it was first waited for.
+    assert!(
+        (5..=6).contains(&read),
+        "each Secret once, the one that is written once more, and the Secrets of the two issuers: {read}"
+    );
     assert_eq!(shop.secrets_by_version().await["whole"], secrets["whole"]);
     assert_eq!(shop.status("cut").await.serial_number, serial, "no new certificate");
     for name in ["whole", "cut"] {

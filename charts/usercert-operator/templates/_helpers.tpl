@@ -130,6 +130,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if .Values.atlas.caBundle.configMap }}
 - {name: ATLAS_CA_FILE, value: {{ printf "/etc/usercert-operator/atlas/%s" .Values.atlas.caBundle.key | quote }}}
 {{- end }}
+# glibc would keep the buffers of long lists: it takes every size that was freed once for one that is needed again.
+- {name: MALLOC_MMAP_THRESHOLD_, value: "131072"}
+- {name: MALLOC_TRIM_THRESHOLD_, value: "131072"}
 - {name: LOG_FORMAT, value: {{ .Values.log.format | quote }}}
 - {name: RUST_LOG, value: {{ .Values.log.filter | quote }}}
 {{- if .Values.rollout.enabled }}

@@ -97,3 +97,23 @@ fn a_list_is_known_for_an_hour_or_until_an_answer_is_lost() {
     assert_eq!(users.get(&user, at(30)), None);
     assert!(users.get(&neighbour, at(30)).is_some(), "what is lost for one account is not lost for another");
 }
+
+#[test]
+fn long_lists_of_some_users_leave_the_short_ones_of_others() {
+    let at = |second| Timestamp::from_second(second).unwrap();
+    let user = |name: usize| UserKey { username: name.to_string(), ..user_of("uid-1") };
+    let listed = |count: usize| {
+        let certificate =
+            |number: usize| ListedCertificate { serial_number: number.to_string().into(), made_at: at(0), not_after: at(9000) };
+        Some((0..count).map(certificate).collect())
+    };
+    let users = DatabaseUsers::default();
+    users.listed(user(0), listed(3), at(0));
+    for number in 1..=100 {
+        users.listed(user(number), listed(2_000), at(0));
+        assert!(users.get(&user(number), at(0)).is_some(), "what has just come is known");
+    }
+    let known = (0..=100).filter(|number| users.get(&user(*number), at(0)).is_some()).count();
+    assert!((40..60).contains(&known), "{known}");
+    assert!(users.get(&user(0), at(0)).is_some());
+}

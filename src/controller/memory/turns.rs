@@ -1,15 +1,18 @@
 //! Whose turn it is to ask Atlas: one queue for each limit, which is that of a project or of credentials that Atlas has not accepted yet
 //! ([`LimitKey`]).
 //!
-//! A turn says only when a certificate is requested, not whether.
+//! A turn says only when a certificate is requested, not whether. Each request to Atlas is sent in a turn.
 //!
 //! # Guarantees
 //!
-//! - The certificate that expires soonest goes first.
+//! - In a project the certificate that expires soonest goes first, of those whose namespace may have another turn.
 //! - Whoever must wait does so outside of a pass and is woken when its turn comes. So a project whose limit is used up, or whose
 //!   answers take long, holds up no other project.
-//! - At most 4 turns of one project, and at most as many in all as there are workers, are given or under way at once.
+//! - At most 4 turns of one project, and at most half as many in all as there are workers, are given or under way at once. So the other half
+//!   is left for passes that do not ask Atlas, however long Atlas takes.
+//! - No namespace holds more than half of the turns, and less while others hold some ([`Shares`]).
 //! - A turn ends when its [`Turn`] is dropped. A turn that is given and not taken for a minute goes to the next.
+//! - A queue that nobody uses is dropped.
 //!
 //! # Assumptions
 //!
@@ -24,30 +27,32 @@ use std::{
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use super::shares::Shares;
 use crate::{
     api::ObjectKey,
     issuer::atlas::{Account, AtlasClient, LimitKey},
     triggers::{Triggers, Waiting},
 };
 
-/// How many passes of one project ask Atlas at once: enough to use its limit, too few to take all workers.
+/// How many passes of one project ask Atlas at once: enough to use its limit.
 const AT_ONCE: u32 = 4;
-
-/// How soon a queue looks again when all workers are taken.
-const WHEN_BUSY: Duration = Duration::from_millis(20);
 
 /// How long a turn that was given may stay untaken. Then it goes to the next.
 const TURN_LASTS: Duration = Duration::from_mins(1);
 
-/// The longest time until a queue looks again.
+/// The longest time until the queues are looked at again.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
+
+/// The shortest time until then.
+const SHORTEST_NAP: Duration = Duration::from_millis(5);
 
 /// The order in which certificates wait: the one that expires soonest first.
 type Rank = (Timestamp, ObjectKey);
 
 #[derive(Default)]
 struct Queue {
-    waiting: BTreeMap<Rank, Waiter>,
+    /// Those who wait, by their namespace.
+    waiting: HashMap<String, BTreeMap<Rank, Waiter>>,
     expiries: HashMap<ObjectKey, Timestamp>,
     /// Turns that were given and not taken yet, with their cost.
     given: HashMap<ObjectKey, (u32, Instant)>,
@@ -55,8 +60,6 @@ struct Queue {
     under_way: u32,
     /// The number of calls that may still be made by turns that are given or under way.
     promised: u32,
-    is_served: bool,
-    changed: Arc<Notify>,
 }
 
 struct Waiter {
@@ -70,34 +73,37 @@ pub struct Turns(Arc<Shared>);
 
 struct Shared {
     atlas: AtlasClient,
-    /// The most turns at once, over all projects. There are no more than workers, because workers take those who were woken in
-    /// any order.
-    workers: u32,
     queues: Mutex<Queues>,
+    changed: Notify,
 }
 
-#[derive(Default)]
 struct Queues {
     by_key: HashMap<LimitKey, Queue>,
-    /// The number of turns that are given or under way in all queues.
-    busy: u32,
+    /// In which queue an object waits or has a turn that it has not taken.
+    places: HashMap<ObjectKey, LimitKey>,
+    shares: Shares,
+    /// Whether a task gives turns to those who wait.
+    are_served: bool,
 }
 
 /// A turn. It ends when this value is dropped.
 pub struct Turn {
     shared: Arc<Shared>,
     key: LimitKey,
+    namespace: String,
     cost: u32,
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
         let mut queues = self.shared.lock();
-        queues.busy = queues.busy.saturating_sub(1);
-        let Some(queue) = queues.by_key.get_mut(&self.key) else { return };
-        queue.under_way = queue.under_way.saturating_sub(1);
-        queue.promised = queue.promised.saturating_sub(self.cost);
-        queue.changed.notify_one();
+        queues.shares.give_back(&self.namespace);
+        if let Some(queue) = queues.by_key.get_mut(&self.key) {
+            queue.under_way = queue.under_way.saturating_sub(1);
+            queue.promised = queue.promised.saturating_sub(self.cost);
+        }
+        queues.drop_if_unused(&self.key);
+        self.shared.changed.notify_one();
     }
 }
 
@@ -105,7 +111,9 @@ impl Turns {
     /// Queues for the calls of this client. `workers` is how many passes run at once.
     #[must_use]
     pub fn new(atlas: AtlasClient, workers: u16) -> Self {
-        Self(Arc::new(Shared { atlas, workers: u32::from(workers), queues: Mutex::default() }))
+        let shares = Shares::new(u32::from(workers / 2).max(1));
+        let queues = Queues { by_key: HashMap::new(), places: HashMap::new(), shares, are_served: false };
+        Self(Arc::new(Shared { atlas, queues: Mutex::new(queues), changed: Notify::new() }))
     }
 
     /// A turn for `who` to make `cost` calls to this account, if it is its turn. Otherwise `None`, and `who` is woken when it is.
@@ -120,29 +128,25 @@ impl Turns {
     ) -> Option<Turn> {
         let key = &self.0.atlas.limits().key(account);
         let mut queues = self.0.lock();
-        queues.follow(account, key, who);
-        let Queues { by_key, busy } = &mut *queues;
-        let queue = by_key.entry(key.clone()).or_default();
-        let turn = |cost| Turn { shared: Arc::clone(&self.0), key: key.clone(), cost };
-        if let Some((given, _)) = queue.given.remove(who) {
-            queue.under_way += 1;
-            queue.promised = queue.promised.saturating_sub(given) + cost;
-            return Some(turn(cost));
+        queues.follow(account, key);
+        if queues.places.get(who).is_some_and(|place| place != key) {
+            queues.forget(who);
         }
-        if queue.waiting.is_empty() && queue.wait(&self.0, *busy, key, cost).is_zero() {
-            *busy += 1;
-            queue.under_way += 1;
-            queue.promised += cost;
-            return Some(turn(cost));
+        let is_given = queues.by_key.get(key).is_some_and(|queue| queue.given.contains_key(who));
+        if !is_given {
+            queues.wait(key, who, expiry, Waiter { cost, triggers: Arc::clone(triggers) });
+            queues.give_to(key, who, &self.0.atlas);
         }
-        queue.forget(who, busy);
-        queue.expiries.insert(who.clone(), expiry);
-        queue.waiting.insert((expiry, who.clone()), Waiter { cost, triggers: Arc::clone(triggers) });
-        if !queue.is_served {
-            queue.is_served = true;
-            tokio::spawn(serve(Arc::downgrade(&self.0), key.clone(), Arc::clone(&queue.changed)));
+        let turn = queues.take(key, who, cost).then(|| Turn {
+            shared: Arc::clone(&self.0),
+            key: key.clone(),
+            namespace: who.namespace.clone(),
+            cost,
+        });
+        if turn.is_none() && !std::mem::replace(&mut queues.are_served, true) {
+            tokio::spawn(serve(Arc::downgrade(&self.0)));
         }
-        None
+        turn
     }
 
     /// Until when Atlas asked for nothing to be sent with this account, for people.
@@ -154,29 +158,8 @@ impl Turns {
 
     /// Removes `who`, which needs no turn any more.
     pub fn forget(&self, who: &ObjectKey) {
-        let mut queues = self.0.lock();
-        let Queues { by_key, busy } = &mut *queues;
-        for queue in by_key.values_mut() {
-            queue.forget(who, busy);
-        }
-    }
-}
-
-impl Queues {
-    /// Once Atlas has accepted the credentials of an account, all who waited for that wait in the queue of the project, in its order. After a
-    /// refusal `who` leaves that queue. Whoever was given a turn in the former queue is awake and asks anew.
-    fn follow(&mut self, account: &Account, key: &LimitKey, who: &ObjectKey) {
-        let Self { by_key, busy } = self;
-        let former = LimitKey::Unaccepted(account.clone());
-        if *key != former
-            && let Some(former) = by_key.remove(&former)
-        {
-            *busy = busy.saturating_sub(u32::try_from(former.given.len()).unwrap_or(u32::MAX));
-            let queue = by_key.entry(key.clone()).or_default();
-            queue.waiting.extend(former.waiting);
-            queue.expiries.extend(former.expiries);
-        }
-        by_key.iter_mut().filter(|(other, _)| *other != key).for_each(|(_, queue)| queue.forget(who, busy));
+        self.0.lock().forget(who);
+        self.0.changed.notify_one();
     }
 }
 
@@ -187,69 +170,160 @@ impl Shared {
 }
 
 impl Queue {
-    fn wait(&self, shared: &Shared, all_busy: u32, key: &LimitKey, cost: u32) -> Duration {
-        if all_busy >= shared.workers {
-            return WHEN_BUSY;
-        }
-        let busy = self.under_way + u32::try_from(self.given.len()).unwrap_or(u32::MAX);
-        if busy >= AT_ONCE {
-            return LONGEST_NAP;
-        }
-        shared.atlas.limits().wait(key, cost, self.promised, Instant::now())
+    fn is_unused(&self) -> bool {
+        self.expiries.is_empty() && self.given.is_empty() && self.under_way == 0
     }
 
-    fn forget(&mut self, who: &ObjectKey, all_busy: &mut u32) {
-        if let Some(expiry) = self.expiries.remove(who) {
-            self.waiting.remove(&(expiry, who.clone()));
-        }
-        if let Some((cost, _)) = self.given.remove(who) {
-            *all_busy = all_busy.saturating_sub(1);
-            self.promised = self.promised.saturating_sub(cost);
-            self.changed.notify_one();
-        }
+    fn is_full(&self) -> bool {
+        self.under_way + u32::try_from(self.given.len()).unwrap_or(u32::MAX) >= AT_ONCE
     }
 
-    /// Gives turns to those who come first. Returns how long the next one has to wait. `None` if nobody waits.
-    fn give(&mut self, shared: &Shared, all_busy: &mut u32, key: &LimitKey) -> Option<Duration> {
-        let lost: Vec<ObjectKey> =
-            self.given.iter().filter(|(_, (_, since))| since.elapsed() > TURN_LASTS).map(|(who, _)| who.clone()).collect();
-        for who in lost {
-            self.forget(&who, all_busy);
+    /// Who comes first, of those whose namespace may have another turn; and the cost.
+    fn first(&self, shares: &Shares) -> Option<(&Rank, u32)> {
+        let of_namespaces = self.waiting.iter().filter(|(namespace, _)| shares.have_room_for(namespace));
+        let firsts = of_namespaces.filter_map(|(_, waiting)| waiting.first_key_value());
+        firsts.min_by_key(|(rank, _)| *rank).map(|(rank, waiter)| (rank, waiter.cost))
+    }
+
+    fn leave(&mut self, who: &ObjectKey) -> Option<Waiter> {
+        let expiry = self.expiries.remove(who)?;
+        let of_namespace = self.waiting.get_mut(&who.namespace)?;
+        let waiter = of_namespace.remove(&(expiry, who.clone()));
+        if of_namespace.is_empty() {
+            self.waiting.remove(&who.namespace);
         }
-        while let Some(first) = self.waiting.first_entry() {
-            let cost = first.get().cost;
-            let wait = self.wait(shared, *all_busy, key, cost);
-            if !wait.is_zero() {
-                return Some(wait);
-            }
-            let Some(((_, who), waiter)) = self.waiting.pop_first() else { break };
-            self.expiries.remove(&who);
-            *all_busy += 1;
-            self.promised += cost;
-            self.given.insert(who.clone(), (cost, Instant::now()));
-            waiter.triggers.wake(&Waiting::Certificate(who));
-        }
-        None
+        waiter
     }
 }
 
-/// Gives out the turns of a queue until nobody waits in it.
-async fn serve(shared: Weak<Shared>, key: LimitKey, changed: Arc<Notify>) {
+impl Queues {
+    /// Puts `who` into the queue, or to another place in it.
+    fn wait(&mut self, key: &LimitKey, who: &ObjectKey, expiry: Timestamp, waiter: Waiter) {
+        self.places.insert(who.clone(), key.clone());
+        let queue = self.by_key.entry(key.clone()).or_default();
+        queue.leave(who);
+        queue.expiries.insert(who.clone(), expiry);
+        queue.waiting.entry(who.namespace.clone()).or_default().insert((expiry, who.clone()), waiter);
+    }
+
+    /// Gives `who` the turn if it is the next one of this queue.
+    fn give_to(&mut self, key: &LimitKey, who: &ObjectKey, atlas: &AtlasClient) {
+        let is_next = self.by_key.get(key).is_some_and(|queue| {
+            let first = queue.first(&self.shares).filter(|((_, first), _)| first == who && !queue.is_full());
+            first.is_some_and(|(_, cost)| atlas.limits().wait(key, cost, queue.promised, Instant::now()).is_zero())
+        });
+        if is_next {
+            self.give(key, who);
+        }
+    }
+
+    /// Takes `who` out of those who wait, for the turn that is its own now.
+    fn give(&mut self, key: &LimitKey, who: &ObjectKey) -> Option<Arc<Triggers>> {
+        let queue = self.by_key.get_mut(key)?;
+        let Waiter { cost, triggers } = queue.leave(who)?;
+        queue.promised += cost;
+        queue.given.insert(who.clone(), (cost, Instant::now()));
+        self.shares.take(&who.namespace);
+        Some(triggers)
+    }
+
+    /// Whether `who` has a turn, which it takes now.
+    fn take(&mut self, key: &LimitKey, who: &ObjectKey, cost: u32) -> bool {
+        let Some(queue) = self.by_key.get_mut(key) else { return false };
+        let Some((given, _)) = queue.given.remove(who) else { return false };
+        queue.under_way += 1;
+        queue.promised = queue.promised.saturating_sub(given) + cost;
+        self.places.remove(who);
+        true
+    }
+
+    /// Once Atlas has accepted the credentials of an account, all who waited for that wait in the queue of the project, in its order. Whoever
+    /// was given a turn in the former queue is awake and asks anew.
+    fn follow(&mut self, account: &Account, key: &LimitKey) {
+        let former = LimitKey::Unaccepted(account.clone());
+        if *key == former {
+            return;
+        }
+        let Some(former) = self.by_key.remove(&former) else { return };
+        for who in former.given.keys() {
+            self.places.remove(who);
+            self.shares.give_back(&who.namespace);
+        }
+        for ((expiry, who), waiter) in former.waiting.into_values().flatten() {
+            self.wait(key, &who, expiry, waiter);
+        }
+    }
+
+    fn forget(&mut self, who: &ObjectKey) {
+        let Some(key) = self.places.remove(who) else { return };
+        if let Some(queue) = self.by_key.get_mut(&key) {
+            queue.leave(who);
+            if let Some((cost, _)) = queue.given.remove(who) {
+                queue.promised = queue.promised.saturating_sub(cost);
+                self.shares.give_back(&who.namespace);
+            }
+        }
+        self.drop_if_unused(&key);
+    }
+
+    fn drop_if_unused(&mut self, key: &LimitKey) {
+        if self.by_key.get(key).is_some_and(Queue::is_unused) {
+            self.by_key.remove(key);
+        }
+    }
+
+    /// Takes turns back that nobody has taken.
+    fn expire(&mut self) {
+        let of_queues = self.by_key.values().flat_map(|queue| &queue.given);
+        let lost: Vec<ObjectKey> =
+            of_queues.filter(|(_, (_, since))| since.elapsed() > TURN_LASTS).map(|(who, _)| who.clone()).collect();
+        for who in lost {
+            self.forget(&who);
+        }
+    }
+
+    /// Gives turns to those who come next: of several projects, first to the namespace that holds the fewest. Returns how long to wait before
+    /// the next look; `None` if nobody waits.
+    fn hand_out(&mut self, atlas: &AtlasClient) -> Option<Duration> {
+        self.expire();
+        loop {
+            let mut nap = None;
+            let mut next: Option<(u32, &Rank, &LimitKey)> = None;
+            for (key, queue) in self.by_key.iter().filter(|(_, queue)| !queue.expiries.is_empty()) {
+                let first = queue.first(&self.shares).filter(|_| !queue.is_full());
+                let wait = match first {
+                    Some((_, cost)) => atlas.limits().wait(key, cost, queue.promised, Instant::now()),
+                    None => LONGEST_NAP,
+                };
+                nap = Some(nap.unwrap_or(LONGEST_NAP).min(wait));
+                let Some((rank, _)) = first.filter(|_| wait.is_zero()) else { continue };
+                let candidate = (self.shares.held_by(&rank.1.namespace), rank, key);
+                if next.is_none_or(|next| (candidate.0, candidate.1) < (next.0, next.1)) {
+                    next = Some(candidate);
+                }
+            }
+            let Some((who, key)) = next.map(|(_, (_, who), key)| (who.clone(), key.clone())) else { return nap };
+            if let Some(triggers) = self.give(&key, &who) {
+                triggers.wake(&Waiting::Certificate(who));
+            }
+        }
+    }
+}
+
+/// Gives out turns until nobody waits.
+async fn serve(shared: Weak<Shared>) {
     loop {
         let Some(shared) = shared.upgrade() else { return };
         let nap = {
             let mut queues = shared.lock();
-            let Queues { by_key, busy } = &mut *queues;
-            let Some(queue) = by_key.get_mut(&key) else { return };
-            let Some(wait) = queue.give(&shared, busy, &key) else {
-                queue.is_served = false;
+            let Some(nap) = queues.hand_out(&shared.atlas) else {
+                queues.are_served = false;
                 return;
             };
-            wait.clamp(Duration::from_millis(5), LONGEST_NAP)
+            nap.clamp(SHORTEST_NAP, LONGEST_NAP)
         };
-        drop(shared);
-        // After the nap and after a change alike, the queue is looked at again.
-        let _ = tokio::time::timeout(nap, changed.notified()).await;
+        // After the nap and after a change alike, the queues are looked at again.
+        let _ = tokio::time::timeout(nap, shared.changed.notified()).await;
     }
 }
 
@@ -277,18 +351,19 @@ mod tests {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
         let account = account();
+        let _held = atlas.limits().hold(account.clone());
         let key = atlas.limits().key(&account);
-        let turns = Turns::new(atlas.clone(), 10);
+        let turns = Turns::new(atlas.clone(), 20);
         let (triggers, mut woken) = Triggers::new();
         let triggers = Arc::new(triggers);
         let ask = |who: &str, expiry| turns.ask(&account, &name(who), at(expiry), 2, &triggers);
 
         let first = ask("first", 9).unwrap();
         assert!(ask("second", 8).is_none(), "the first answer is awaited");
-        atlas.limits().answered(&key, &reqwest::header::HeaderMap::new(), Instant::now());
         assert!(
             ask("third", 3).is_none() && ask("fourth", 7).is_none() && ask("fifth", 1).is_none() && ask("gone", 0).is_none()
         );
+        atlas.limits().answered(&key, &reqwest::header::HeaderMap::new(), Instant::now());
         turns.forget(&name("gone"));
         for expected in ["fifth", "third", "fourth"] {
             assert_eq!(woken.certificates.next().await.unwrap().name, expected);
@@ -307,7 +382,8 @@ mod tests {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
         let account = account();
-        let turns = Turns::new(atlas.clone(), 10);
+        let _held = atlas.limits().hold(account.clone());
+        let turns = Turns::new(atlas.clone(), 20);
         let (triggers, mut woken) = Triggers::new();
         let triggers = Arc::new(triggers);
         let ask = |who: &str, expiry| turns.ask(&account, &name(who), at(expiry), 1, &triggers);
@@ -327,5 +403,52 @@ mod tests {
         let sixth = ask("sixth", 4).unwrap();
         assert!(turns.0.lock().by_key.keys().all(|key| matches!(key, LimitKey::Project { .. })));
         drop(sixth);
+    }
+
+    #[tokio::test]
+    async fn a_namespace_with_many_projects_leaves_turns_to_others() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
+        let turns = Turns::new(atlas, 16);
+        let (triggers, mut woken) = Triggers::new();
+        let triggers = Arc::new(triggers);
+        let ask = |namespace: &str, project: usize| {
+            let account = Account { project_id: format!("{namespace}-{project}"), ..account() };
+            turns.ask(&account, &ObjectKey::new(namespace, format!("{project}")), at(9), 2, &triggers)
+        };
+        let mut greedy: Vec<_> = (0..40).map(|project| ask("greedy", project)).collect();
+        assert_eq!(greedy.iter().flatten().count(), 4, "half of the turns, which are half of the workers");
+        let others: Vec<_> = ["a", "b", "c"].into_iter().filter_map(|namespace| ask(namespace, 0)).collect();
+        assert_eq!(others.len(), 3);
+        greedy.retain(Option::is_none);
+        drop(others);
+        let next = woken.certificates.next().await.unwrap();
+        assert_eq!(next.namespace.as_deref(), Some("greedy"), "those who wait get what is free");
+        for project in 0..40 {
+            turns.forget(&ObjectKey::new("greedy", format!("{project}")));
+        }
+        let queues = turns.0.lock();
+        assert!(queues.by_key.is_empty() && queues.places.is_empty(), "nothing is left of queues that nobody uses");
+        assert!(queues.shares.have_room_for("new") && queues.shares.held_by("greedy") == 0);
+    }
+
+    #[tokio::test]
+    async fn in_one_project_whoever_may_not_have_a_turn_holds_up_nobody_else() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
+        let turns = Turns::new(atlas.clone(), 4);
+        let (triggers, mut woken) = Triggers::new();
+        let triggers = Arc::new(triggers);
+        let account = account();
+        let _held = atlas.limits().hold(account.clone());
+        atlas.limits().answered(&atlas.limits().key(&account), &reqwest::header::HeaderMap::new(), Instant::now());
+        let ask = |namespace: &str, name: &str, expiry| {
+            turns.ask(&account, &ObjectKey::new(namespace, name), at(expiry), 1, &triggers)
+        };
+        let first = ask("greedy", "first", 1).unwrap();
+        assert!(ask("greedy", "second", 2).is_none(), "one of two turns is all that the namespace may have");
+        let neighbour = ask("neighbour", "third", 3).unwrap();
+        drop((first, neighbour));
+        assert_eq!(woken.certificates.next().await.unwrap().name, "second");
     }
 }

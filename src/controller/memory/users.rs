@@ -38,6 +38,13 @@ pub struct UserKey {
     pub username: String,
 }
 
+/// How many listed certificates are remembered of all users together: about 12 MB. The longest lists are forgotten first, which costs another
+/// request for each.
+const MOST_REMEMBERED: usize = 100_000;
+
+/// A user takes as much memory as this many listed certificates, besides its list.
+const RECORD_SIZE: usize = 4;
+
 impl UserKey {
     /// A digest of it, as it stands in claims.
     #[must_use]
@@ -79,7 +86,10 @@ impl DatabaseUsers {
     pub fn listed(&self, user: UserKey, listed: Option<Vec<ListedCertificate>>, now: Timestamp) {
         let mut users = self.lock();
         users.retain(|_, record| record.is_believed(now));
-        users.insert(user, UserRecord::new(now, listed));
+        let record = UserRecord::new(now, listed);
+        users.remove(&user);
+        make_room(&mut users, size(&record));
+        users.insert(user, record);
     }
 
     /// A certificate was made.
@@ -101,6 +111,20 @@ impl DatabaseUsers {
 
     pub(super) fn get(&self, user: &UserKey, now: Timestamp) -> Option<UserRecord> {
         self.lock().get(user).filter(|record| record.is_believed(now)).cloned()
+    }
+}
+
+/// How much memory a record takes, in listed certificates.
+fn size(record: &UserRecord) -> usize {
+    RECORD_SIZE + record.listed.as_ref().map_or(0, Vec::len)
+}
+
+/// Forgets the longest lists until there is room for one of this size.
+fn make_room(users: &mut HashMap<UserKey, UserRecord>, wanted: usize) {
+    let mut all: usize = users.values().map(size).sum();
+    while all + wanted > MOST_REMEMBERED {
+        let Some(longest) = users.iter().max_by_key(|(_, record)| size(record)).map(|(user, _)| user.clone()) else { return };
+        all -= users.remove(&longest).as_ref().map_or(0, size);
     }
 }
 

@@ -17,12 +17,17 @@ use super::{Context, Received, ReconcileError, failures, issuers::controller::te
 use crate::{
     api::{DatabaseUserCertificate, ObjectKey},
     decide::pass::{End, Found, Next, Pass, PassError, Purpose, Step},
+    issuer::Deadline,
     layout::take_over_from_reloader,
     status::report_unreadable,
 };
 
-/// The longest time for one pass. It is longer than all the time limits inside it, so that it cuts nothing off that may mint.
+/// The longest time for one pass.
 const PASS_LIMIT: Duration = Duration::from_mins(12);
+
+/// How long a pass may ask Atlas, from its beginning. A request that mints and might not end by then is not begun. So the limit of the pass
+/// cuts none off, and leaves as much time to save the certificate as the requests for that may take.
+const ASKING_LIMIT: Duration = Duration::from_mins(8);
 
 /// Reconciles one object.
 pub(super) async fn reconcile(
@@ -71,7 +76,7 @@ struct Ended {
 /// Performs the steps of one pass, until it ends. What is to be remembered of the object is remembered before each step.
 async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purpose: Purpose) -> Ended {
     let mut pass = Pass::new(DatabaseUserCertificate::clone(object), purpose);
-    let mut performer = Performer::new(context, object);
+    let mut performer = Performer::new(context, object, Deadline::after(ASKING_LIMIT));
     let mut found = Found::Begun;
     let mut has_reported_status = false;
     loop {

@@ -21,12 +21,12 @@ use crate::{
     Context, Received, SecretMetadata,
     adoption::{Holder, holder, ownership_patch},
     api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, SecretLocation, names::CONTROLLER},
-    certificate::SerialNumber,
+    certificate::{KeyError, PrivateKey, SerialNumber},
     decide::{
         self, Desired, IssueError, NewClaim, ObjectMemory, Order, SecretState, SecretView,
         pass::{Change, ClaimedObject, Found, Look, Now, Pass, RequestError, RequestErrorKind, Step, TurnFound, Write},
     },
-    issuer::MintPermit,
+    issuer::{Deadline, MintPermit},
     issuers::LoadedIssuer,
     keystore_password,
     kubernetes::{chain, request},
@@ -41,8 +41,12 @@ pub(super) struct Performer<'a> {
     context: &'a Context,
     object: &'a Received<DatabaseUserCertificate>,
     issuer: Option<Arc<LoadedIssuer>>,
+    /// Until when Atlas may be asked.
+    deadline: Deadline,
     /// The turn to ask Atlas.
     turn: Option<Turn>,
+    /// The private key that was made for a CA to sign.
+    key: Option<Result<PrivateKey, KeyError>>,
     /// What a CA has signed.
     signed: Option<SecretContent>,
     /// The content of the Secret that is being repaired.
@@ -52,9 +56,9 @@ pub(super) struct Performer<'a> {
 }
 
 impl<'a> Performer<'a> {
-    pub(super) fn new(context: &'a Context, object: &'a Received<DatabaseUserCertificate>) -> Self {
+    pub(super) fn new(context: &'a Context, object: &'a Received<DatabaseUserCertificate>, deadline: Deadline) -> Self {
         let named_password = NamedPassword::default();
-        Self { context, object, issuer: None, turn: None, signed: None, read: None, named_password }
+        Self { context, object, issuer: None, deadline, turn: None, key: None, signed: None, read: None, named_password }
     }
 
     pub(super) fn now(&self) -> Now {
@@ -69,7 +73,10 @@ impl<'a> Performer<'a> {
         let users = &self.context.settings.users;
         match change {
             Change::EndTurn => self.turn = None,
-            Change::LeaveQueue => self.context.settings.turns.forget(&self.name()),
+            Change::LeaveQueue => {
+                self.context.settings.turns.forget(&self.name());
+                self.context.settings.keys.forget(&self.name());
+            }
             Change::QueueAgain { calls, expiry } => {
                 // A turn would be of no use before the time that Atlas asked for.
                 self.take_turn(calls, expiry);
@@ -89,6 +96,13 @@ impl<'a> Performer<'a> {
             Step::Observe(look) => self.observe(look).await,
             Step::RecallUser { username } => Found::Recalled(self.recall(username).map(Box::new)),
             Step::TakeTurn { calls, expiry } => Found::Turn(self.take_turn(calls, expiry)),
+            Step::MakeKey { private_key } => {
+                self.key = self.context.settings.keys.take(&self.name(), private_key, &self.context.triggers);
+                Found::Turn(match self.key {
+                    Some(_) => TurnFound::Given,
+                    None => TurnFound::Queued { paused_until: None },
+                })
+            }
             Step::ListCertificates { username } => Found::Listed(self.list(username).await),
             Step::TryWrite => Found::Tried(self.try_write(pass).await),
             Step::CheckUser { username } => Found::UserChecked(self.check_user(&username).await),
@@ -159,7 +173,7 @@ impl<'a> Performer<'a> {
     async fn list(&self, username: String) -> Result<(), IssueError> {
         let (Some(loaded), Some(user)) = (&self.issuer, self.user(username)) else { return Ok(()) };
         let now = self.context.now();
-        let listed = loaded.issuer.list(&user.username, now).await?;
+        let listed = loaded.issuer.list(&user.username, now, self.deadline).await?;
         if listed.is_none() {
             info!(username = user.username, "the credentials may not list certificates: what was made elsewhere is not known");
         }
@@ -169,7 +183,7 @@ impl<'a> Performer<'a> {
 
     async fn check_user(&self, username: &str) -> Result<(), IssueError> {
         match &self.issuer {
-            Some(loaded) => loaded.issuer.check_user(username, self.context.now()).await,
+            Some(loaded) => loaded.issuer.check_user(username, self.context.now(), self.deadline).await,
             None => Ok(()),
         }
     }
@@ -221,8 +235,8 @@ impl<'a> Performer<'a> {
     async fn request(&mut self, desired: &Desired, cause: Reason, claim: Option<String>) -> Found {
         let Some(loaded) = self.issuer.clone() else { return Found::Begun };
         let leadership = self.context.settings.leadership.clone();
-        let permit = MintPermit::new(move || leadership.may_act());
-        let issued = match loaded.issuer.issue(desired, self.context.now(), &permit).await {
+        let permit = MintPermit::new(move || leadership.may_act(), self.deadline);
+        let issued = match loaded.issuer.issue(desired, self.context.now(), &permit, self.key.take()).await {
             Ok(issued) => issued,
             Err(error) => return Found::NotIssued(error),
         };

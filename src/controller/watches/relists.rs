@@ -21,6 +21,9 @@ use crate::{FromMetadata, Received};
 /// How often all watches begin anew.
 const PERIOD: SignedDuration = SignedDuration::from_hours(1);
 
+/// How many objects a list asks for at once. They are in memory as text then, each with up to 1.5 MB.
+const PAGE_SIZE: u32 = 50;
+
 /// The signal to all watches to begin anew.
 #[derive(Clone)]
 pub(crate) struct Relists {
@@ -48,6 +51,7 @@ impl Relists {
     where
         K: FromMetadata + Clone + Send + 'static,
     {
+        let config = config.page_size(PAGE_SIZE);
         let begin = move || watcher(api.clone(), config.clone()).default_backoff().boxed();
         let metrics = Arc::clone(&self.metrics);
         let events = stream::unfold((begin(), self.signal.subscribe(), begin), |(mut events, mut told, begin)| async move {

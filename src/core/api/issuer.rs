@@ -244,10 +244,12 @@ pub struct AllowedUse {
 pub struct NamespaceChoice {
     /// Namespaces by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(max = 63)))]
     pub names: Vec<String>,
     /// Namespaces by their labels. An empty selector selects all. Whoever may label namespaces decides what a label
     /// selects: prefer `kubernetes.io/metadata.name`, which nobody can change, or `names`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = super::forms::bound_selector)]
     pub selector: Option<LabelSelector>,
 }
 

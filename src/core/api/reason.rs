@@ -207,6 +207,8 @@ reasons! {
     AtlasAnswerUnusable, Warning, Person;
     /// The answer to a request that may have made a certificate was lost; the certificate is counted as unaccounted.
     AtlasAnswerLost, Warning, Time;
+    /// The private key is being made. RSA keys take long, and namespaces take turns.
+    KeyBeingMade, Normal, Time;
     /// The CA could not sign; the message says why.
     SigningFailed, Warning, Person;
 

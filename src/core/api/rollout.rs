@@ -22,6 +22,7 @@ pub struct Rollout {
     /// The workloads of the namespace with these labels, whether their pod templates name the Secret or not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("(has(self.matchLabels) && self.matchLabels.size() > 0) || (has(self.matchExpressions) && self.matchExpressions.size() > 0)").message("selector must name a label; for every workload that uses the Secret write auto: true"))]
+    #[schemars(transform = super::forms::bound_selector)]
     pub selector: Option<LabelSelector>,
     /// `true`: every workload of the namespace whose pod template uses the Secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -65,6 +65,14 @@ pub struct PrivateKeySpec {
     pub size: u32,
 }
 
+impl PrivateKeySpec {
+    /// Whether a key takes long to make: up to seconds of computing.
+    #[must_use]
+    pub fn takes_long(&self) -> bool {
+        self.algorithm == KeyAlgorithm::Rsa
+    }
+}
+
 impl Default for PrivateKeySpec {
     fn default() -> Self {
         Self { algorithm: KeyAlgorithm::Ecdsa, size: 256 }

@@ -34,6 +34,8 @@ pub enum Decision {
         /// Until when nobody is served, where Atlas asked for a pause of more than a minute.
         paused_until: Option<Timestamp>,
     },
+    /// A certificate is needed, and its private key is being made. The object is woken when it is there.
+    AwaitKey,
     /// A certificate is issued.
     Issue {
         /// The certificate.
@@ -84,6 +86,7 @@ impl Decision {
             Self::Repair { .. } => "repair",
             Self::LookUpUser { .. } => "look up the user",
             Self::Queue { .. } => "queue",
+            Self::AwaitKey => "await key",
             Self::Issue { cause, .. } => cause.as_str(),
             Self::Adopt => "adopt",
             Self::ApplyDeletionPolicy => "apply the deletion policy",

@@ -338,7 +338,10 @@ fn set_conditions(
         // Why there is no new certificate says more than why there is need of one, unless no new one is wanted.
         Err(_)
             if reason != Reason::ObjectBeingDeleted
-                && matches!(decision, Decision::Wait { .. } | Decision::Block { .. } | Decision::Queue { .. }) =>
+                && matches!(
+                    decision,
+                    Decision::Wait { .. } | Decision::Block { .. } | Decision::Queue { .. } | Decision::AwaitKey
+                ) =>
         {
             set_condition(conditions, READY, false, reason, &message, generation, now);
         }
@@ -369,6 +372,7 @@ fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision
         Decision::Issue { .. }
         | Decision::LookUpUser { .. }
         | Decision::Queue { paused_until: None }
+        | Decision::AwaitKey
         | Decision::Save
         | Decision::CountLostClaim
         | Decision::Await => None,
@@ -448,6 +452,11 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
             Reason::AtlasQueued,
             "waiting for its turn: certificates of this Atlas project that expire sooner go first".to_owned(),
         ),
+        Decision::AwaitKey => (
+            true,
+            Reason::KeyBeingMade,
+            "the private key is being made: RSA keys take long, and namespaces take turns".to_owned(),
+        ),
         Decision::Adopt => (false, Reason::SecretAdopted, "the Secret is being taken over".to_owned()),
         Decision::ApplyDeletionPolicy => {
             (false, Reason::DeletionPolicyApplied, "the Secret's controller is being changed".to_owned())
@@ -481,6 +490,7 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
         | Decision::ApplyDeletionPolicy
         | Decision::Suspend
         | Decision::LookUpUser { .. }
+        | Decision::AwaitKey
         | Decision::Issue { .. }
         | Decision::Save
         | Decision::CountLostClaim => None,

@@ -59,8 +59,27 @@ pub enum AtlasClientError {
 #[derive(Clone, Debug)]
 pub struct AtlasClient {
     http: reqwest::Client,
+    request_limit: Duration,
     tokens: Arc<Tokens>,
-    limits: Arc<Limits>,
+    limits: Limits,
+}
+
+/// Whether a request that mints may be sent, and how long it may take.
+pub(super) struct RequestPermit {
+    permit: MintPermit,
+    limit: Duration,
+}
+
+impl RequestPermit {
+    /// Whether it may be sent now.
+    pub(super) fn is_given(&self) -> bool {
+        self.permit.is_given(self.limit)
+    }
+
+    /// Whether it may not be sent because it might not end in time.
+    fn is_too_late(&self) -> bool {
+        self.permit.is_too_late(self.limit)
+    }
 }
 
 /// One call.
@@ -118,12 +137,18 @@ impl AtlasClient {
             Some(bundle) => builder.tls_certs_merge(bundle),
         };
         let http = builder.build().map_err(AtlasClientError::Tls)?;
-        Ok(Self { http, tokens: Arc::default(), limits: Arc::default() })
+        Ok(Self { http, request_limit: timeout, tokens: Arc::default(), limits: Limits::default() })
+    }
+
+    /// The time limit of one request and its answer.
+    #[must_use]
+    pub const fn request_limit(&self) -> Duration {
+        self.request_limit
     }
 
     /// What is known of the rate limits.
     #[must_use]
-    pub fn limits(&self) -> &Limits {
+    pub const fn limits(&self) -> &Limits {
         &self.limits
     }
 
@@ -136,12 +161,17 @@ impl AtlasClient {
         call: Call,
         now: Timestamp,
     ) -> Result<Answer, IssueError> {
-        let (mints, body_limit, metered, permit) = (call.mints(), call.body_limit, call.metered, call.permit.clone());
+        let (mints, body_limit, metered) = (call.mints(), call.body_limit, call.metered);
+        let permit = call.permit.clone().map(|permit| RequestPermit { permit, limit: self.request_limit });
         let request = self.request(settings, call);
         let (response, authenticated) = match credentials {
             AtlasCredentials::ApiKey(key) => {
                 let (response, authenticated) = digest::send(&request, key, permit.as_ref()).await;
-                let unanswered = |error| Unanswered::of_digest(&error).classify(mints && authenticated, settings.words);
+                let unanswered = |error| {
+                    let too_late = permit.as_ref().is_some_and(RequestPermit::is_too_late) && !authenticated;
+                    let unanswered = if too_late { Unanswered::TooLate } else { Unanswered::of_digest(&error) };
+                    unanswered.classify(mints && authenticated, settings.words)
+                };
                 (response.map_err(unanswered)?, authenticated)
             }
             AtlasCredentials::ServiceAccount(account) => {
@@ -193,11 +223,14 @@ fn certificates_of(bundle: &[u8]) -> Result<Vec<reqwest::Certificate>, AtlasClie
 async fn with_token(
     request: &RequestBuilder,
     token: &secrecy::SecretString,
-    permit: Option<&MintPermit>,
+    permit: Option<&RequestPermit>,
     words: Words,
 ) -> Result<Response, IssueError> {
+    if permit.is_some_and(RequestPermit::is_too_late) {
+        return Err(Unanswered::TooLate.classify(false, words));
+    }
     let not_sent = || Unanswered::NotMade.classify(false, words);
-    let request = request.try_clone().filter(|_| permit.is_none_or(MintPermit::is_given)).ok_or_else(not_sent)?;
+    let request = request.try_clone().filter(|_| permit.is_none_or(RequestPermit::is_given)).ok_or_else(not_sent)?;
     let answer = request.bearer_auth(token.expose_secret()).send().await;
     answer.map_err(|error| Unanswered::of(&error).classify(permit.is_some(), words))
 }

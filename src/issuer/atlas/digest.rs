@@ -6,7 +6,7 @@
 //! # Guarantees
 //!
 //! - [`send`] tells whether a request with credentials was sent.
-//! - A request that mints is not sent once its permit is withdrawn: the permit is asked between the two legs.
+//! - A request that mints is not sent once its permit is withdrawn, or might not end in time: the permit is asked between the two legs.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,8 +17,7 @@ use reqwest::{
 };
 use secrecy::ExposeSecret;
 
-use super::ApiKey;
-use crate::MintPermit;
+use super::{ApiKey, client::RequestPermit};
 
 /// The API key for one exchange. It notes whether it was used: until then no request was sent that Atlas could grant.
 ///
@@ -28,7 +27,7 @@ struct Login<'a> {
     key: &'a ApiKey,
     used: AtomicBool,
     /// Set for a request that mints only.
-    permit: Option<&'a MintPermit>,
+    permit: Option<&'a RequestPermit>,
 }
 
 impl DigestAuthCredentials for &Login<'_> {
@@ -63,7 +62,7 @@ impl DigestAuthCredentials for &Login<'_> {
 pub(super) async fn send(
     request: &RequestBuilder,
     key: &ApiKey,
-    permit: Option<&MintPermit>,
+    permit: Option<&RequestPermit>,
 ) -> (Result<Response, Error>, bool) {
     let login = Login { key, used: AtomicBool::new(false), permit };
     let mut answer = request.send_digest_auth(&login).await;

@@ -237,6 +237,8 @@ pub(super) enum Unanswered {
     Lost(String),
     /// A 401 whose challenge cannot be answered.
     NoChallenge,
+    /// It mints, and was not sent because it might not have ended in time.
+    TooLate,
 }
 
 impl Unanswered {
@@ -274,6 +276,12 @@ impl Unanswered {
                 "the endpoint answered 401 without a digest challenge that can be answered: check the issuer's endpoint"
                     .to_owned(),
                 Retry::Slowly,
+            ),
+            Self::TooLate => (
+                Reason::AtlasUnavailable,
+                "Atlas answered so slowly that no time was left for the request for a certificate; none was asked for"
+                    .to_owned(),
+                Retry::Backoff,
             ),
             Self::Lost(cause) if may_have_minted => {
                 let cause = words.bracketed("", &cause);

@@ -20,8 +20,8 @@
 //! | a 429 | nothing is sent for as long as `Retry-After` says (else 30 seconds); the bucket fills more slowly |
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, HashSet, hash_map::Entry},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -55,41 +55,106 @@ pub enum LimitKey {
     Unaccepted(Account),
 }
 
-/// All limits, as far as they are known.
-#[derive(Debug, Default)]
-pub struct Limits(Mutex<Known>);
+/// After a 429 a limit outlives its last issuer until its wait is over, because an issuer that is changed is loaded anew: so many at most.
+const MOST_UNHELD: usize = 1_000;
+
+/// All limits, as far as they are known. What is known of one is kept as long as somebody holds it ([`Limits::hold`]).
+#[derive(Clone, Debug, Default)]
+pub struct Limits(Arc<Mutex<Known>>);
 
 #[derive(Debug, Default)]
 struct Known {
     buckets: HashMap<LimitKey, Bucket>,
     /// Whose credentials Atlas has accepted.
     accepted: HashSet<Account>,
+    /// How many hold each limit: an account holds its own, and that of its project.
+    holders: HashMap<LimitKey, usize>,
+}
+
+impl Account {
+    fn project(&self) -> LimitKey {
+        LimitKey::Project { endpoint: self.endpoint.clone(), project_id: self.project_id.clone() }
+    }
 }
 
 impl Known {
-    fn bucket(&mut self, key: &LimitKey) -> &mut Bucket {
-        self.buckets.entry(key.clone()).or_default()
+    /// The bucket of a limit that somebody holds.
+    fn bucket(&mut self, key: &LimitKey) -> Option<&mut Bucket> {
+        if !self.holders.contains_key(key) {
+            return None;
+        }
+        Some(self.buckets.entry(key.clone()).or_default())
     }
 
     fn key(&self, account: &Account) -> LimitKey {
-        if self.accepted.contains(account) {
-            LimitKey::Project { endpoint: account.endpoint.clone(), project_id: account.project_id.clone() }
-        } else {
-            LimitKey::Unaccepted(account.clone())
-        }
+        if self.accepted.contains(account) { account.project() } else { LimitKey::Unaccepted(account.clone()) }
     }
 
     /// Those who waited for the first answer in the queue of these credentials go on in that of the project.
     fn accept(&mut self, account: &Account) {
-        if self.accepted.insert(account.clone()) {
-            self.bucket(&LimitKey::Unaccepted(account.clone())).known = true;
+        let key = LimitKey::Unaccepted(account.clone());
+        if self.holders.contains_key(&key)
+            && self.accepted.insert(account.clone())
+            && let Some(bucket) = self.bucket(&key)
+        {
+            bucket.known = true;
         }
+    }
+
+    fn release(&mut self, account: &Account, now: Instant) {
+        for key in [LimitKey::Unaccepted(account.clone()), account.project()] {
+            if let Entry::Occupied(mut held) = self.holders.entry(key) {
+                *held.get_mut() -= 1;
+                if *held.get() == 0 {
+                    held.remove();
+                }
+            }
+        }
+        self.drop_unheld(now);
+    }
+
+    /// Drops what nobody holds and nobody has to wait for.
+    fn drop_unheld(&mut self, now: Instant) {
+        let (holders, mut unheld) = (&self.holders, 0);
+        self.buckets.retain(|key, bucket| {
+            let is_held = holders.contains_key(key);
+            unheld += usize::from(!is_held && bucket.is_blocked(now));
+            is_held || bucket.is_blocked(now) && unheld <= MOST_UNHELD
+        });
+        let buckets = &self.buckets;
+        self.accepted.retain(|account| {
+            holders.contains_key(&LimitKey::Unaccepted(account.clone())) || buckets.contains_key(&account.project())
+        });
+    }
+}
+
+/// Keeps what is known of the limits of an account until this is dropped. Each issuer has one.
+#[derive(Debug)]
+pub struct HeldLimit {
+    limits: Limits,
+    account: Account,
+}
+
+impl Drop for HeldLimit {
+    fn drop(&mut self) {
+        self.limits.lock().release(&self.account, Instant::now());
     }
 }
 
 impl Limits {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what is and will be known of the limits that calls of this account count against.
+    #[must_use]
+    pub fn hold(&self, account: Account) -> HeldLimit {
+        let mut known = self.lock();
+        for key in [LimitKey::Unaccepted(account.clone()), account.project()] {
+            *known.holders.entry(key).or_default() += 1;
+        }
+        drop(known);
+        HeldLimit { limits: self.clone(), account }
     }
 
     /// The limit that calls of this account count against.
@@ -112,25 +177,31 @@ impl Limits {
     /// How long to wait before `cost` more calls, when turns for `promised` other calls have been given out.
     #[must_use]
     pub fn wait(&self, key: &LimitKey, cost: u32, promised: u32, now: Instant) -> Duration {
-        self.lock().bucket(key).wait(cost, promised, now)
+        let known = self.lock();
+        let wait = |bucket: &Bucket| bucket.wait(cost, promised, now);
+        known.buckets.get(key).map_or_else(|| wait(&Bucket::default()), wait)
     }
 
     /// Learns from an answer.
     pub fn answered(&self, key: &LimitKey, headers: &HeaderMap, now: Instant) {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
-        self.lock().bucket(key).answered(number("RateLimit-Limit"), number("RateLimit-Remaining"), now);
+        if let Some(bucket) = self.lock().bucket(key) {
+            bucket.answered(number("RateLimit-Limit"), number("RateLimit-Remaining"), now);
+        }
     }
 
     /// Learns from a 429 and the wait that it asks for. `at` is the same moment by the wall clock.
     pub fn refused(&self, key: &LimitKey, retry_after: Option<Duration>, now: Instant, at: Timestamp) {
-        self.lock().bucket(key).refused(retry_after, now, at);
+        if let Some(bucket) = self.lock().bucket(key) {
+            bucket.refused(retry_after, now, at);
+        }
     }
 
     /// Until when nothing is sent after a 429, for people. It stays the same however often it is asked for.
     #[must_use]
     pub fn paused_until(&self, key: &LimitKey, now: Instant) -> Option<Timestamp> {
-        let limits = self.lock();
-        limits.buckets.get(key)?.pause.filter(|pause| pause.until > now).map(|pause| pause.wall)
+        let known = self.lock();
+        known.buckets.get(key)?.pause.filter(|pause| pause.until > now).map(|pause| pause.wall)
     }
 }
 
@@ -168,6 +239,10 @@ impl Level {
 }
 
 impl Bucket {
+    fn is_blocked(&self, now: Instant) -> bool {
+        self.pause.is_some_and(|pause| pause.until > now)
+    }
+
     fn wait(&self, cost: u32, promised: u32, now: Instant) -> Duration {
         let blocked = self.pause.map_or(Duration::ZERO, |pause| pause.until.saturating_duration_since(now));
         if !self.known && promised > 0 {
@@ -216,6 +291,36 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    impl Limits {
+        fn is_empty(&self) -> bool {
+            let known = self.lock();
+            known.buckets.is_empty() && known.accepted.is_empty() && known.holders.is_empty()
+        }
+    }
+
+    #[test]
+    fn a_limit_is_kept_until_the_last_issuer_goes() {
+        let (limits, now, ours) = (Limits::default(), Instant::now(), account("ours"));
+        let refuse = || limits.refused(&limits.key(&ours), Some(SECOND), now, Timestamp::UNIX_EPOCH);
+        let wait = || limits.wait(&limits.key(&ours), 1, 0, now);
+        refuse();
+        assert!(wait().is_zero() && limits.is_empty(), "nobody needs it");
+        for is_accepted in [false, true] {
+            let (first, second) = (limits.hold(ours.clone()), limits.hold(ours.clone()));
+            if is_accepted {
+                limits.met(&ours, StatusCode::OK, false);
+            }
+            refuse();
+            drop(first);
+            assert_eq!(wait(), SECOND);
+            drop(second);
+            assert_eq!(wait(), SECOND, "nothing shortens the wait");
+        }
+        std::thread::sleep(SECOND);
+        drop(limits.hold(account("others")));
+        assert!(limits.is_empty());
+    }
+
     #[test]
     fn one_goes_first_and_its_answer_says_how_many_may_follow() {
         let (mut bucket, now) = (Bucket::default(), Instant::now());
@@ -241,7 +346,8 @@ mod tests {
     #[test]
     fn the_end_of_a_pause_is_told_while_it_lasts_and_stays_the_same() {
         let (limits, now) = (Limits::default(), Instant::now());
-        let key = LimitKey::Project { endpoint: "http://localhost".to_owned(), project_id: "p".to_owned() };
+        let _held = limits.hold(account("ours"));
+        let key = account("ours").project();
         assert_eq!(limits.paused_until(&key, now), None);
         let at = "2026-11-24T00:00:00.7Z".parse().unwrap_or_default();
         limits.refused(&key, Some(SECOND * 7), now, at);
@@ -286,6 +392,7 @@ mod tests {
     fn credentials_that_atlas_has_not_accepted_have_a_limit_of_their_own() {
         let (limits, now) = (Limits::default(), Instant::now());
         let (ours, theirs) = (account("ours"), account("theirs"));
+        let _held = [limits.hold(ours.clone()), limits.hold(theirs.clone())];
         for account in [&ours, &theirs] {
             assert_eq!(limits.key(account), LimitKey::Unaccepted(account.clone()));
         }
@@ -302,6 +409,7 @@ mod tests {
     #[test]
     fn a_missing_role_for_a_question_is_no_refusal_of_the_credentials() {
         let (limits, ours) = (Limits::default(), account("ours"));
+        let _held = limits.hold(ours.clone());
         limits.met(&ours, StatusCode::CREATED, true);
         limits.met(&ours, StatusCode::UNAUTHORIZED, false);
         limits.met(&ours, StatusCode::NOT_FOUND, true);
@@ -313,6 +421,7 @@ mod tests {
     #[test]
     fn those_who_waited_for_the_first_answer_go_on_once_the_credentials_are_accepted() {
         let (limits, now, ours) = (Limits::default(), Instant::now(), account("ours"));
+        let _held = limits.hold(ours.clone());
         let key = limits.key(&ours);
         assert!(limits.wait(&key, 2, 2, now) > Duration::ZERO);
         limits.met(&ours, StatusCode::OK, false);

@@ -27,11 +27,14 @@ mod digest;
 mod endpoint;
 mod errors;
 mod limits;
+mod list;
 mod resources;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod token;
+
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use reqwest::{Method, StatusCode};
@@ -42,15 +45,17 @@ pub use body::ReadError;
 pub use client::{Answer, AtlasClient, AtlasClientError};
 pub use credentials::{ApiKey, AtlasCredentials, CredentialsError, ServiceAccount};
 pub use endpoint::{AllowedEndpoints, AtlasAccess, EndpointRule, Words};
-pub use limits::{LimitKey, Limits};
+pub use limits::{HeldLimit, LimitKey, Limits};
+pub use list::Page;
 pub use settings::{AtlasApiVersion, AtlasSettings};
 
 use self::{
     client::Call,
-    errors::Refusal,
+    errors::{Refusal, Unanswered},
+    list::{MOST_CERTIFICATES, PAGE_SIZE, Pages},
     resources::{is_json, unreadable},
 };
-use super::{IssueError, Issued, MintPermit};
+use super::{Deadline, IssueError, Issued, MintPermit};
 use crate::{api::IssuerIdentity, certificate::Subject, decide::ListedCertificate};
 
 /// The longest answer with a certificate, in bytes: ten times what Atlas sends (a certificate of 1.8 kB and a key of 3.2 kB).
@@ -59,11 +64,8 @@ const CERTIFICATE_LIMIT: usize = 64 * 1024;
 /// The longest page of a list, in bytes. A page of [`PAGE_SIZE`] certificates takes about a tenth of it.
 const LIST_LIMIT: usize = 1 << 20;
 
-/// Certificates per page: the largest number that Atlas allows.
-const PAGE_SIZE: usize = 500;
-
-/// The last page that is requested. No user has certificates for so many pages.
-const LAST_PAGE: usize = 10;
+/// The last page that is requested.
+const LAST_PAGE: usize = MOST_CERTIFICATES / PAGE_SIZE;
 
 /// What Atlas is asked for.
 #[derive(Clone, Debug)]
@@ -84,13 +86,16 @@ pub struct AtlasIssuer {
     client: AtlasClient,
     settings: AtlasSettings,
     credentials: AtlasCredentials,
+    /// What is known of its rate limit goes with the last issuer that has it.
+    _limit: Arc<HeldLimit>,
 }
 
 impl AtlasIssuer {
     /// An issuer for one project.
     #[must_use]
-    pub const fn new(client: AtlasClient, settings: AtlasSettings, credentials: AtlasCredentials) -> Self {
-        Self { client, settings, credentials }
+    pub fn new(client: AtlasClient, settings: AtlasSettings, credentials: AtlasCredentials) -> Self {
+        let limit = Arc::new(client.limits().hold(settings.account()));
+        Self { client, settings, credentials, _limit: limit }
     }
 
     /// `atlas/<project id>`. Project ids are unique, whatever endpoint or proxy leads to the project.
@@ -110,11 +115,22 @@ impl AtlasIssuer {
     ///
     /// # Errors
     /// The user does not exist or is not of X.509 type MANAGED, or Atlas does not answer. Nothing was minted.
-    pub async fn check_user(&self, username: &str, now: Timestamp) -> Result<(), IssueError> {
+    pub async fn check_user(&self, username: &str, now: Timestamp, deadline: Deadline) -> Result<(), IssueError> {
         let url = self.settings.user_url(username)?;
         let call = Call { method: Method::GET, url, body: None, body_limit: CERTIFICATE_LIMIT, metered: false, permit: None };
-        let answer = self.client.send(&self.settings, &self.credentials, call, now).await?;
+        let answer = self.in_time(deadline, self.client.send(&self.settings, &self.credentials, call, now)).await?;
         self.read_user(&answer, username, now)
+    }
+
+    /// What a question comes to. All of it, however many requests it takes, has no more time than one request with its challenge.
+    async fn in_time<T>(
+        &self,
+        deadline: Deadline,
+        question: impl Future<Output = Result<T, IssueError>>,
+    ) -> Result<T, IssueError> {
+        let limit = self.client.request_limit() * 2;
+        let answered = deadline.at_most(limit).limit(question).await;
+        answered.unwrap_or_else(|| Err(Unanswered::Lost("time-out".to_owned()).classify(false, self.settings.words)))
     }
 
     /// The meaning of an answer to the request for the user.
@@ -131,37 +147,39 @@ impl AtlasIssuer {
     /// The certificates of the user that have not expired. `None` if the credentials lack the role for this question.
     ///
     /// # Errors
-    /// Atlas does not answer, or not with a list. Nothing was minted.
-    pub async fn list(&self, username: &str, now: Timestamp) -> Result<Option<Vec<ListedCertificate>>, IssueError> {
-        let mut listed = Vec::new();
+    /// Atlas does not answer in time, or not with a list. Nothing was minted.
+    pub async fn list(
+        &self,
+        username: &str,
+        now: Timestamp,
+        deadline: Deadline,
+    ) -> Result<Option<Vec<ListedCertificate>>, IssueError> {
+        self.in_time(deadline, self.list_pages(username, now)).await
+    }
+
+    async fn list_pages(&self, username: &str, now: Timestamp) -> Result<Option<Vec<ListedCertificate>>, IssueError> {
+        let mut pages = Pages::default();
         for page in 1..=LAST_PAGE {
             let mut url = self.settings.certificates_url(username)?;
             url.set_query(Some(&format!("itemsPerPage={PAGE_SIZE}&pageNum={page}")));
             let call = Call { method: Method::GET, url, body: None, body_limit: LIST_LIMIT, metered: true, permit: None };
             let answer = self.client.send(&self.settings, &self.credentials, call, now).await?;
             let Some(found) = self.read_page(&answer, username, now)? else { return Ok(None) };
-            let is_last = found.len() < PAGE_SIZE;
-            listed.extend(found);
-            if is_last {
-                break;
+            if pages.add(found)? {
+                return pages.complete().map(Some);
             }
         }
-        Ok(Some(listed))
+        Err(unreadable("list of certificates"))
     }
 
     /// The meaning of an answer to the request for one page of the list.
     ///
     /// # Errors
     /// As [`AtlasIssuer::list`].
-    pub fn read_page(
-        &self,
-        answer: &Answer,
-        username: &str,
-        now: Timestamp,
-    ) -> Result<Option<Vec<ListedCertificate>>, IssueError> {
+    pub fn read_page(&self, answer: &Answer, username: &str, now: Timestamp) -> Result<Option<Page>, IssueError> {
         match answer.status {
-            StatusCode::OK => resources::read_page(json_body(answer, "list of certificates")?).map(Some),
-            StatusCode::NOT_FOUND => Ok(Some(Vec::new())),
+            StatusCode::OK => Page::read(json_body(answer, "list of certificates")?).map(Some),
+            StatusCode::NOT_FOUND => Ok(Some(Page::empty())),
             _ => self.tolerate_missing_role(answer, username, now).map(|()| None),
         }
     }

@@ -1,55 +1,15 @@
-//! What the API says about users and their certificates. Nothing in it is taken on trust: an answer that is not as expected is an
-//! error, never an empty list.
+//! What the API says about users. Nothing in it is taken on trust: an answer that is not as expected is an error.
 
-use jiff::{SignedDuration, Timestamp};
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde::Deserialize;
 
-use crate::{IssueError, Minted, Retry, api::Reason, certificate::SerialNumber, decide::ListedCertificate};
-
-/// Atlas dates a certificate one hour before the request that made it.
-const BACKDATING: SignedDuration = SignedDuration::from_hours(1);
+use crate::{IssueError, Minted, Retry, api::Reason};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct User {
     #[serde(default)]
     x509_type: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct List {
-    results: Vec<Item>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Item {
-    #[serde(rename = "_id")]
-    id: Id,
-    created_at: Timestamp,
-    not_after: Timestamp,
-}
-
-/// The id of a listed certificate, which is its serial number. The schema says that it is text; real answers have a number.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Id {
-    Number(i64),
-    Unsigned(u64),
-    Text(String),
-}
-
-impl Id {
-    fn serial_number(&self) -> Option<SerialNumber> {
-        let number = match self {
-            Self::Number(number) => number.cast_unsigned(),
-            Self::Unsigned(number) => *number,
-            Self::Text(text) => text.parse().ok()?,
-        };
-        let text = format!("{number:X}");
-        Some(if text.len() % 2 == 0 { text } else { format!("0{text}") }.into())
-    }
 }
 
 /// Whether the media type of an answer is JSON.
@@ -81,21 +41,6 @@ pub(super) fn check_user(body: &[u8], username: &str) -> Result<(), IssueError> 
     }
 }
 
-/// Reads one page of the list.
-pub(super) fn read_page(body: &[u8]) -> Result<Vec<ListedCertificate>, IssueError> {
-    let list: List = serde_json::from_slice(body).map_err(|_| unreadable("list of certificates"))?;
-    list.results
-        .into_iter()
-        .map(|item| {
-            Ok(ListedCertificate {
-                serial_number: item.id.serial_number().ok_or_else(|| unreadable("list of certificates"))?,
-                made_at: item.created_at.saturating_add(BACKDATING).unwrap_or(item.created_at),
-                not_after: item.not_after,
-            })
-        })
-        .collect()
-}
-
 /// The error for an answer that cannot be read. It answers a read request, so nothing was made.
 pub(super) fn unreadable(what: &str) -> IssueError {
     IssueError {
@@ -112,29 +57,6 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-
-    #[test]
-    fn a_recorded_list_is_read_and_its_ids_are_serial_numbers() {
-        let body = br#"{"links":[],"results":[{"_id":1976722359483124370,"createdAt":"2026-08-10T02:06:35Z","groupId":"5efda6aea3f2ed2e7dd6ce05","notAfter":"2026-11-10T03:06:35Z","subject":"CN=user389"}],"totalCount":1}"#;
-        let expected = ListedCertificate {
-            serial_number: "1B6EBA8348904A92".into(),
-            made_at: "2026-08-10T03:06:35Z".parse().unwrap(),
-            not_after: "2026-11-10T03:06:35Z".parse().unwrap(),
-        };
-        assert_eq!(read_page(body).unwrap(), [expected]);
-    }
-
-    #[rstest]
-    #[case("")]
-    #[case("<html>")]
-    #[case("{}")]
-    #[case(r#"{"results":[{}]}"#)]
-    #[case(r#"{"results":[{"_id":"5efda6aea3f2ed2e7dd6ce05","createdAt":"2026-08-10T02:06:35Z","notAfter":"2026-11-10T03:06:35Z"}]}"#)]
-    #[case(r#"{"results":[{"_id":1,"createdAt":"yesterday","notAfter":"2026-11-10T03:06:35Z"}]}"#)]
-    fn a_list_that_cannot_be_trusted_is_no_empty_list(#[case] body: &str) {
-        let error = read_page(body.as_bytes()).unwrap_err();
-        assert_eq!((error.reason, error.minted), (Reason::AtlasUnavailable, Minted::No));
-    }
 
     #[rstest]
     #[case(r#"{"x509Type":"MANAGED"}"#, None)]

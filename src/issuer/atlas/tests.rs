@@ -1,6 +1,8 @@
 //! Statements about URLs, errors and credentials, without a server. The exchange itself is tested against the stand-in for Atlas.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod in_time;
+
 use jiff::{SignedDuration, Timestamp};
 use reqwest::{
     StatusCode,

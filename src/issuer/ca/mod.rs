@@ -257,6 +257,18 @@ impl CaIssuer {
     /// [`Reason::CaNotInDate`]; [`Reason::IssuerNotAllowed`] for a subject that the name constraints do not permit;
     /// [`Reason::SigningFailed`].
     pub fn issue(&self, request: &SignRequest) -> Result<Issued, IssueError> {
+        self.issue_with(request, PrivateKey::generate)
+    }
+
+    /// Signs one certificate with a key that was made before.
+    ///
+    /// # Errors
+    /// As [`CaIssuer::issue`].
+    pub fn issue_with(
+        &self,
+        request: &SignRequest,
+        key: impl FnOnce(PrivateKeySpec) -> Result<PrivateKey, KeyError>,
+    ) -> Result<Issued, IssueError> {
         let now = request.now;
         if self.not_after <= now || self.not_before > now {
             return Err(refusal(
@@ -267,7 +279,7 @@ impl CaIssuer {
         self.name_constraints
             .check(&request.subject)
             .map_err(|violation| refusal(Reason::IssuerNotAllowed, violation.to_string()))?;
-        let pair = self.sign_and_verify(request).map_err(|message| refusal(Reason::SigningFailed, message))?;
+        let pair = self.sign_and_verify(request, key).map_err(|message| refusal(Reason::SigningFailed, message))?;
         Ok(Issued { pair, ca_certificate: Some(self.ca_certificate_pem()) })
     }
 
@@ -290,16 +302,19 @@ impl CaIssuer {
         }
     }
 
-    fn sign_and_verify(&self, request: &SignRequest) -> Result<CertificatePair, String> {
-        let pair = self.sign(request)?;
+    fn sign_and_verify(
+        &self,
+        request: &SignRequest,
+        key: impl FnOnce(PrivateKeySpec) -> Result<PrivateKey, KeyError>,
+    ) -> Result<CertificatePair, String> {
+        let pair = self.sign(request, key(request.private_key).map_err(|error| error.to_string())?)?;
         let leaf = pair.certificates().first().ok_or("there is no certificate")?;
         check_signature(leaf, &self.certificate).map_err(|error| error.to_string())?;
         pair.verify(&request.subject, request.now).map_err(|error| error.to_string())?;
         Ok(pair)
     }
 
-    fn sign(&self, request: &SignRequest) -> Result<CertificatePair, String> {
-        let key = PrivateKey::generate(request.private_key).map_err(|error| error.to_string())?;
+    fn sign(&self, request: &SignRequest, key: PrivateKey) -> Result<CertificatePair, String> {
         let not_before = (request.now - BACKDATING).max(self.not_before);
         // A duration beyond the last time that can be written ends with the CA too.
         let not_after = request.now.checked_add(request.duration).map_or(self.not_after, |wanted| wanted.min(self.not_after));
@@ -334,7 +349,7 @@ impl CaIssuer {
         let trial = Subject::common_name("trial").map_err(|error| CaError::Trial(error.to_string()))?;
         let request =
             SignRequest { subject: trial, duration: SignedDuration::from_mins(1), private_key: PrivateKeySpec::default(), now };
-        self.sign_and_verify(&request).map(|_| ()).map_err(CaError::Trial)
+        self.sign_and_verify(&request, PrivateKey::generate).map(|_| ()).map_err(CaError::Trial)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use kube::{ResourceExt, api::DynamicObject};
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use crate::{
     api::{NamespacedName, Reason, SecretLocation},
@@ -100,6 +101,34 @@ struct ForeignCondition {
     type_: String,
     status: String,
 }
+
+/// The longest JSON of the fields of an object that are used here, in bytes.
+const LONGEST_CONTENT: usize = 8 * 1024;
+
+/// Drops what is not used here. An object whose used fields are too long, or cannot be read, is left without content: reading it says so.
+pub(crate) fn reduce(object: &mut DynamicObject) {
+    let is_ready = |condition: &Value| condition.get("type").and_then(Value::as_str) == Some("Ready");
+    if let Some(Value::Array(conditions)) = object.data.pointer_mut("/status/conditions") {
+        conditions.retain(is_ready);
+    }
+    let mut kept = Map::new();
+    for (part, fields) in USED {
+        let found = |field: &&str| Some(((*field).to_owned(), object.data.get(*part)?.get(*field)?.clone()));
+        if let Some(value) = object.data.get(*part).filter(|value| !value.is_object()) {
+            kept.insert((*part).to_owned(), value.clone());
+        } else {
+            kept.insert((*part).to_owned(), Value::Object(fields.iter().filter_map(found).collect()));
+        }
+    }
+    let kept = Value::Object(kept);
+    object.data = if kept.to_string().len() <= LONGEST_CONTENT { kept } else { Value::Null };
+}
+
+/// The fields that are used, of the spec and of the status.
+const USED: &[(&str, &[&str])] = &[
+    ("spec", &["connectionSecretRef", "username", "x509Type", "projectRef", "externalProjectRef", "connectionSecret"]),
+    ("status", &["id", "observedGeneration", "conditions"]),
+];
 
 /// Checks the id of a project, because it becomes a part of a URL.
 fn checked_id(id: &str, of: &str) -> Result<String, IssuerFault> {
@@ -217,7 +246,10 @@ mod tests {
     fn object(value: serde_json::Value) -> DynamicObject {
         let mut object = json!({ "apiVersion": "atlas.mongodb.com/v1", "kind": "x", "metadata": { "name": "a", "namespace": "shop", "generation": 2 } });
         object.as_object_mut().unwrap().extend(value.as_object().unwrap().clone());
-        serde_json::from_value(object).unwrap()
+        // As the watch keeps it.
+        let mut object = serde_json::from_value(object).unwrap();
+        reduce(&mut object);
+        object
     }
 
     const ID: &str = "5efda6aea3f2ed2e7dd6ce05";
@@ -245,6 +277,20 @@ mod tests {
         let elsewhere =
             object(json!({ "spec": { "connectionSecretRef": { "name": "key", "namespace": "b" } }, "status": { "id": ID } }));
         assert_eq!(read_project(&elsewhere).unwrap().credentials, Some(SecretLocation::new("b", "key")));
+    }
+
+    #[test]
+    fn of_an_object_of_any_size_little_is_kept() {
+        let long = "x".repeat(500_000);
+        let conditions =
+            vec![json!({ "type": "Other", "message": long.clone() }), json!({ "type": "Ready", "status": "True" })];
+        let project = object(json!({
+            "spec": { "name": long.clone(), "connectionSecretRef": { "name": "key" } }, "status": { "id": ID, "conditions": conditions },
+        }));
+        assert!(read_project(&project).is_ok() && project.data.to_string().len() < 200, "{}", project.data);
+        let project = object(json!({ "status": { "id": ID, "conditions": [{ "type": "Ready", "message": long }] } }));
+        assert_eq!(project.data, serde_json::Value::Null);
+        assert_eq!(read_project(&project).unwrap_err().reason, Reason::AtlasObjectNotReady);
     }
 
     #[test]

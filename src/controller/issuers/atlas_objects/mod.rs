@@ -18,6 +18,7 @@ use kube::{
     api::{ApiResource, DynamicObject, GroupVersionKind},
 };
 
+pub(crate) use self::content::reduce;
 pub use self::content::{Project, User, UserProject, read_project, read_user};
 use super::{
     AtlasSource, Endpoint, IssuerFault, LoadedIssuer,
@@ -148,6 +149,10 @@ pub(crate) async fn user_issuer(
     user: &str,
 ) -> Result<(IssuerState, Option<Arc<LoadedIssuer>>), KubernetesError> {
     let name = NamespacedName::new(namespace, user);
+    let certificate = ObjectKey::of(object);
+    if context.atlas_users.awaited_by(&Waiting::Certificate(certificate.clone())).is_some_and(|before| before != name) {
+        context.forget_user(&certificate);
+    }
     let found = match find_user(context, object, &name).await? {
         Ok(Some(loaded)) => {
             context.user_issuers.set(name, Ok(Arc::clone(&loaded)));

@@ -39,6 +39,8 @@ pub(super) enum Outcome {
     /// The Secret was written, for this reason: a cause of issue, `SecretRepaired`, `SecretUpdated`, `SecretAdopted` or
     /// `DeletionPolicyApplied`.
     Written(Box<SecretView>, Reason),
+    /// The private key is being made.
+    KeyAwaited,
     /// There is no certificate.
     Failed(IssueError),
     /// The certificate is in memory alone, for the Secret could not be written.
@@ -60,7 +62,7 @@ impl Pass {
         let mut changes: Vec<Change> = std::mem::take(&mut self.has_turn).then_some(Change::EndTurn).into_iter().collect();
         // Whoever met a 429 keeps the place in the queue.
         let keeps_place = matches!(self.decision, Decision::Wait { reason: Reason::AtlasRateLimited, .. });
-        if !matches!(outcome, Outcome::Queued(_)) && !keeps_place {
+        if !matches!(outcome, Outcome::Queued(_) | Outcome::KeyAwaited) && !keeps_place {
             changes.push(Change::LeaveQueue);
         }
         let mut report = Report::default();
@@ -98,6 +100,7 @@ impl Pass {
             Outcome::Queued(paused_until) => {
                 Decision::Queue { paused_until: paused_until.filter(|until| until.duration_since(now.time) > LONG_PAUSE) }
             }
+            Outcome::KeyAwaited => Decision::AwaitKey,
             Outcome::KnownLoss(user) => self.count_known_loss(*user, now.time),
             Outcome::Written(view, reason) => self.conclude_written(view, reason, report, now.time),
             Outcome::Failed(error) => self.conclude_failed(cause, error, report, changes, now.time),

@@ -63,11 +63,18 @@ impl Pass {
 
     pub(super) fn issue(&mut self, wanted: Wanted) -> Next {
         match wanted.desired.order {
+            Order::Sign { private_key, .. } if private_key.takes_long() => {
+                self.go(State::MakingKey(wanted), Step::MakeKey { private_key })
+            }
             Order::Sign { .. } => self.request(wanted),
             // What is minted cannot be taken back. So it is proven first that the Secret can be written and that the user is one that
             // certificates are made for; then the claim is written.
             Order::Mint { .. } => self.go(State::Trying(wanted), Step::TryWrite),
         }
+    }
+
+    pub(super) fn key_made(&mut self, wanted: Wanted, is_made: bool, now: Now) -> Next {
+        if is_made { self.request(wanted) } else { self.finish(Outcome::KeyAwaited, now) }
     }
 
     pub(super) fn tried(&mut self, wanted: Wanted, tried: Result<(), RequestError>, now: Now) -> Next {

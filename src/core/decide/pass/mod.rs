@@ -8,7 +8,7 @@
 //! | any | observe |
 //! | look up the user | recall user; where nothing is known: take turn, list certificates, recall user; then decide again |
 //! | issue, by minting | try write, take turn unless it has one, check user, write claim, request certificate, read object, write unsaved |
-//! | issue, by signing | request certificate, read object, write signed |
+//! | issue, by signing | request certificate, read object, write signed; before, for an RSA key: make key |
 //! | count a lost claim, where Atlas listed the user's certificates before it | take turn, list certificates, recall user |
 //! | save | read object, write unsaved |
 //! | repair | read Secret, read object, write repaired |
@@ -179,6 +179,7 @@ enum State {
     Listing {
         username: String,
     },
+    MakingKey(Wanted),
     Trying(Wanted),
     TakingTurnToMint(Wanted),
     CheckingUser(Wanted),
@@ -274,6 +275,7 @@ impl Pass {
                 Ok(()) => self.recall_user(username, true),
                 Err(error) => self.finish(Outcome::Failed(error), now),
             },
+            (State::MakingKey(wanted), F::Turn(key)) => self.key_made(wanted, key == TurnFound::Given, now),
             (State::Trying(wanted), F::Tried(tried)) => self.tried(wanted, tried, now),
             (State::TakingTurnToMint(wanted), F::Turn(turn)) => self.turn_to_mint(wanted, turn, now),
             (State::CheckingUser(wanted), F::UserChecked(checked)) => self.user_checked(wanted, checked, now),
@@ -377,6 +379,7 @@ impl Pass {
             | Decision::Keep { .. }
             | Decision::LookUpUser { .. }
             | Decision::Queue { .. }
+            | Decision::AwaitKey
             | Decision::Suspend
             | Decision::Wait { .. }
             | Decision::Block { .. } => self.finish(Outcome::Nothing, now),

@@ -8,7 +8,7 @@ use kube_core::ObjectMeta;
 use super::super::{Desired, IssueError, Observed, RecalledUser, SecretView};
 use crate::{
     api::{DatabaseUserCertificateStatus, Reason, UnaccountedCertificates},
-    certificate::{CertificateFacts, SerialNumber},
+    certificate::{CertificateFacts, PrivateKeySpec, SerialNumber},
 };
 
 /// What is done next.
@@ -27,6 +27,11 @@ pub enum Step {
         calls: u32,
         /// Whoever expires first goes first.
         expiry: Timestamp,
+    },
+    /// Take the private key that was made, or have it made outside of the pass. Found: [`Found::Turn`], whether it is there.
+    MakeKey {
+        /// The key.
+        private_key: PrivateKeySpec,
     },
     /// Ask the issuer which certificates the database user has. Found: [`Found::Listed`].
     ListCertificates {
@@ -232,7 +237,7 @@ pub enum Found {
     Observed(Result<Box<Observed>, RequestError>),
     /// What is known of the database user; `None` if Atlas has to be asked.
     Recalled(Option<Box<RecalledUser>>),
-    /// Whether it is this object's turn.
+    /// Whether it is this object's turn, or its key is there.
     Turn(TurnFound),
     /// Whether the list came; it is remembered then.
     Listed(Result<(), IssueError>),
@@ -290,6 +295,7 @@ impl fmt::Display for Step {
             Self::Observe(Look::Live) => write!(formatter, "observe live"),
             Self::RecallUser { .. } => write!(formatter, "recall user"),
             Self::TakeTurn { calls, .. } => write!(formatter, "take turn for {calls}"),
+            Self::MakeKey { private_key } => write!(formatter, "make key ({private_key})"),
             Self::ListCertificates { .. } => write!(formatter, "list certificates"),
             Self::TryWrite => write!(formatter, "try write"),
             Self::CheckUser { .. } => write!(formatter, "check user"),

@@ -71,7 +71,7 @@ impl Chain {
             .enumerate()
             .map(|(index, subject)| {
                 let request = SignRequest { subject: Subject::parse(subject).unwrap(), ..request(PrivateKeySpec::default()) };
-                let unasked = ca.sign_and_verify(&request).unwrap();
+                let unasked = ca.sign_and_verify(&request, PrivateKey::generate).unwrap();
                 std::fs::write(file(index), unasked.certificates_pem()).unwrap();
                 let issued = ca.issue(&request);
                 assert_eq!(issued.is_ok(), ca.name_constraints().check(&request.subject).is_ok());

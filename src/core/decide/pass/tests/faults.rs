@@ -147,7 +147,7 @@ fn faults_of(step: &Step) -> Vec<(&'static str, Fault)> {
             faults.extend(answers());
             faults.push(("object changed", Fault::ObjectChanged));
         }
-        Step::TakeTurn { .. } => faults.push(("not given", Fault::NoTurn)),
+        Step::TakeTurn { .. } | Step::MakeKey { .. } => faults.push(("not given", Fault::NoTurn)),
         Step::ListCertificates { .. } | Step::CheckUser { .. } => {
             faults.extend([("AtlasForbidden", refused(Reason::AtlasForbidden)), rate_limited()]);
         }

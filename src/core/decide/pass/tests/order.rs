@@ -3,7 +3,10 @@
 use rstest::rstest;
 
 use super::{situations::*, *};
-use crate::decide::{IssuerState, SecretState};
+use crate::{
+    api::{PrivateKey, PrivateKeyAlgorithm},
+    decide::{IssuerState, SecretState},
+};
 
 fn assert_steps(mut world: World, expected: &str) {
     let moves = world.run();
@@ -210,6 +213,19 @@ fn others_go_first_and_the_queue_wakes_the_object() {
     assert_eq!(world.after_fault("take turn for 2", &Fault::NoTurn), "report [not Ready, AtlasQueued] > sleep 3600 s");
     let mut world = World::new(Atlas).with(|world| drop(world.run())).after(HALF_AN_HOUR).with(delete_secret);
     assert_eq!(world.after_fault("take turn for 1", &Fault::NoTurn), "report [not Ready, AtlasQueued] > sleep 3600 s");
+}
+
+#[test]
+fn a_key_that_takes_long_is_awaited_outside_of_the_pass() {
+    let with_rsa_key = |world: &mut World| {
+        world.object.spec.private_key = Some(PrivateKey { algorithm: PrivateKeyAlgorithm::Rsa, size: None });
+    };
+    let mut world = World::new(Ca).with(with_rsa_key);
+    let steps = steps(&world.run(), &world);
+    assert!(steps.iter().any(|step| step.starts_with("make key (RSA 2048)")), "{steps:?}");
+    let mut world = World::new(Ca).with(with_rsa_key);
+    let awaited = world.after_fault("make key (RSA 2048)", &Fault::NoTurn);
+    assert_eq!(awaited, "report [not Ready, KeyBeingMade] > sleep 3600 s");
 }
 
 #[test]

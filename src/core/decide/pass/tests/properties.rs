@@ -133,7 +133,7 @@ proptest! {
             assert_one_request_for_each_claim(&moves);
             assert_the_object_is_read_before_the_secret_is_written(&moves);
             assert_no_certificate_is_forgotten(&moves, unsaved, &world);
-            assert_the_turn_ends_before_the_report(&moves);
+            assert_atlas_is_asked_in_a_turn(&moves);
             world.leads = world.purpose == Purpose::Certificate;
         }
     }
@@ -226,12 +226,26 @@ fn is_better_than(unsaved: &UnsavedCertificate, decided: &Move, now: Timestamp, 
     ready.is_ok_and(|ready| ready.subject != unsaved.certificate.subject || ready.not_before >= unsaved.certificate.not_before)
 }
 
-/// Others may ask the issuer while the pass reports.
-fn assert_the_turn_ends_before_the_report(moves: &[Move]) {
+/// Whether the step sends a request to Atlas.
+fn asks_atlas(step: &Step) -> bool {
+    match step {
+        Step::ListCertificates { .. } | Step::CheckUser { .. } => true,
+        Step::RequestCertificate { desired, .. } => matches!(desired.order, Order::Mint { .. }),
+        _ => false,
+    }
+}
+
+/// Atlas is asked in a turn alone. Others may ask it while the pass reports.
+fn assert_atlas_is_asked_in_a_turn(moves: &[Move]) {
     let mut has_turn = false;
+    // A CA has no turns, and no list.
+    let signs =
+        |step: &Step| matches!(step, Step::RequestCertificate { desired, .. } if matches!(desired.order, Order::Sign { .. }));
+    let is_ca = moves.iter().any(|made| signs(&made.step));
     for Move { changes, step, found, .. } in moves {
         has_turn &= !changes.contains(&Change::EndTurn);
         assert!(!has_turn || !matches!(step, Step::Report(_) | Step::Observe(_)), "the turn lasts until {step}");
+        assert!(has_turn || is_ca || !asks_atlas(step), "no turn to {step}");
         has_turn |= *found == Some(Found::Turn(TurnFound::Given));
     }
 }
@@ -242,7 +256,7 @@ fn fits(step: &Step, found: &Found) -> bool {
         (step, found),
         (Step::Observe(_), Found::Observed(_))
             | (Step::RecallUser { .. }, Found::Recalled(_))
-            | (Step::TakeTurn { .. }, Found::Turn(_))
+            | (Step::TakeTurn { .. } | Step::MakeKey { .. }, Found::Turn(_))
             | (Step::ListCertificates { .. }, Found::Listed(_))
             | (Step::TryWrite, Found::Tried(_))
             | (Step::CheckUser { .. }, Found::UserChecked(_))

@@ -16,9 +16,8 @@ impl World {
             Fault::Answer(kind) => failed(step, error(*kind)),
             Fault::Issuer(error) => refused(step, error.clone()),
             Fault::Paused(until) => Some(Found::Turn(TurnFound::Queued { paused_until: Some(*until) })),
-            Fault::NoTurn => {
-                matches!(step, Step::TakeTurn { .. }).then_some(Found::Turn(TurnFound::Queued { paused_until: None }))
-            }
+            Fault::NoTurn => matches!(step, Step::TakeTurn { .. } | Step::MakeKey { .. })
+                .then_some(Found::Turn(TurnFound::Queued { paused_until: None })),
             _ => None,
         };
         let found = instead.unwrap_or_else(|| self.perform(pass, step));
@@ -79,7 +78,7 @@ impl World {
                 ..Observed::default()
             }))),
             Step::RecallUser { username } => Found::Recalled(self.recall(username).map(Box::new)),
-            Step::TakeTurn { .. } => Found::Turn(TurnFound::Given),
+            Step::TakeTurn { .. } | Step::MakeKey { .. } => Found::Turn(TurnFound::Given),
             Step::ListCertificates { username } => {
                 let key = self.user_key(username);
                 let listed = self.ledger.get(&key).cloned().unwrap_or_default();
@@ -293,6 +292,7 @@ fn failed(step: &Step, error: RequestError) -> Option<Found> {
         Step::Report(_) => Found::Reported(Err(error)),
         Step::RecallUser { .. }
         | Step::TakeTurn { .. }
+        | Step::MakeKey { .. }
         | Step::ListCertificates { .. }
         | Step::CheckUser { .. }
         | Step::RequestCertificate { .. }
