@@ -70,11 +70,11 @@ impl Gate {
     pub(super) fn new(input: &Input<'_>, wanted: &Wanted, status: &RolloutStatus, tracked: &[Tracked<'_>]) -> Self {
         let Input { certificate, now, .. } = *input;
         let usable_from = certificate.usable_from(now);
-        if certificate.is_suspended {
-            return Self::Suspended;
-        }
         if tracked.iter().any(|tracked| matches!(tracked.state, State::Stuck(_))) {
             return Self::Stopped;
+        }
+        if certificate.is_suspended {
+            return Self::Suspended;
         }
         if !certificate.is_ready {
             return Self::NotReady;

@@ -48,7 +48,7 @@ pub(super) fn summary(
 fn reason(input: &Input<'_>, tracked: &[Tracked<'_>], gate: Gate) -> Reason {
     let any = |is: fn(&State) -> bool| tracked.iter().any(|tracked| is(&tracked.state));
     let waits = any(|state| *state == State::Behind);
-    if gate == Gate::Stopped {
+    if any(|state| matches!(state, State::Stuck(_))) {
         Reason::RolloutStopped
     } else if any(|state| *state == State::Moving) {
         Reason::RolloutInProgress
@@ -143,8 +143,10 @@ fn waiting(input: &Input<'_>, status: &RolloutStatus, gate: Gate) -> Option<Stri
                 .to_owned(),
         ),
         Gate::NotReady => Some("nobody is moved while the certificate is not Ready".to_owned()),
-        Gate::Suspended => Some("nobody is moved while spec.suspend is true".to_owned()),
-        Gate::Open | Gate::Stopped => None,
+        Gate::Suspended | Gate::Stopped if input.certificate.is_suspended => {
+            Some("nobody is moved while spec.suspend is true".to_owned())
+        }
+        Gate::Open | Gate::Suspended | Gate::Stopped => None,
     };
     let has_windows = input.certificate.rollout.windows.is_some();
     let regardless = status.regardless_of_windows_after.as_ref();
