@@ -111,6 +111,7 @@ fn version(object: &Object, certificate: &RolledCertificate) -> Version {
         is_ready: certificate.is_ready,
         is_complete: certificate.is_complete,
         compromised_not_after: certificate.compromised_not_after,
+        is_compromised: certificate.is_compromised,
         resume: resume(object).map(ToOwned::to_owned),
     }
 }

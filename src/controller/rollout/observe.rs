@@ -37,7 +37,8 @@ pub(super) enum Obstacle {
 impl Obstacle {
     /// Of a request about objects of this kind.
     pub(super) fn of(error: KubernetesError, verb: &str, kind: &Kind, namespace: &str) -> Self {
-        if error.kind() != RequestErrorKind::Refused || error.is_expired() {
+        // A token that is not accepted, such as one that has run out, is no missing right.
+        if error.kind() != RequestErrorKind::Refused || error.is_expired() || error.is_unauthenticated() {
             return Self::Failed(error);
         }
         if !error.is_denied() {
@@ -256,6 +257,8 @@ impl Observer<'_> {
             let listed = listed.await;
             found.asked(listed, "list", kind, &self.namespace())?;
         }
+        let all = found.workloads.clone();
+        found.workloads.retain(|workload| !workload.is_made_by_one_of(&all));
         found.workloads.sort_by(|one, other| one.reference.cmp(&other.reference));
         Ok(found)
     }

@@ -58,6 +58,8 @@ pub(super) enum Gate {
     Lag(Timestamp),
     /// The certificate does not work.
     NotReady,
+    /// Others know the key of the certificate.
+    Compromised,
     /// The Secret lacks something.
     SecretIncomplete,
     /// A workload is stuck.
@@ -78,6 +80,9 @@ impl Gate {
         }
         if !certificate.is_ready {
             return Self::NotReady;
+        }
+        if certificate.is_compromised {
+            return Self::Compromised;
         }
         if !certificate.is_complete {
             return Self::SecretIncomplete;

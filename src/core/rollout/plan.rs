@@ -25,10 +25,10 @@ const WHILE_MOVING: SignedDuration = SignedDuration::from_secs(5);
 /// While a workload is stuck, it is looked at this often.
 const WHILE_STOPPED: SignedDuration = SignedDuration::from_secs(30);
 
-/// While only others can do something, it is looked this often whether they did.
+/// While only others can do something, this often it is looked at whether they did.
 const WHILE_OTHERS_ACT: SignedDuration = SignedDuration::from_mins(10);
 
-/// While no window is open, it is looked this often whether somebody has restarted workloads.
+/// While no window is open, this often it is looked at whether somebody has restarted workloads.
 const WHILE_CLOSED: SignedDuration = SignedDuration::from_hours(1);
 
 /// One change of one workload.
@@ -103,6 +103,10 @@ pub fn plan(input: &Input<'_>) -> Plan {
     status.old_certificate_expired = expired.is_some();
     let (is_complete, reason, message) = summary(input, &status, &tracked, gate, expired.as_deref());
     status.complete = is_complete;
+    if is_complete {
+        // No workload has the old certificate any more.
+        status.old_not_after = None;
+    }
     let look = look(input, &status, &tracked, gate, &moves);
     let awaited = Awaited::of(&tracked, gate, input.certificate, wanted.ready_timeout, input.now);
     Plan { status, reason, message, expired, moves, look, awaited }
@@ -118,7 +122,8 @@ fn invalid(input: &Input<'_>, mut status: RolloutStatus, message: String) -> Pla
     status.old_certificate_expired = expired.is_some();
     let parts: Vec<String> = [Some(message), expired.clone()].into_iter().flatten().collect();
     let (reason, message) = (Reason::InvalidSpec, parts.join("; "));
-    Plan { status, reason, message, expired, moves: Vec::new(), look: Look::Never, awaited: None }
+    let look = expiry_ahead(&status, input.now).map_or(Look::Never, Look::At);
+    Plan { status, reason, message, expired, moves: Vec::new(), look, awaited: None }
 }
 
 /// The status as it begins: as it was, or anew for another certificate. Workloads that were begun for the last certificate and may not be
@@ -128,7 +133,9 @@ fn carried(input: &Input<'_>) -> RolloutStatus {
     let old = input.status.cloned().unwrap_or_default();
     let is_first = input.status.is_none();
     let mut status = if old.serial_number == certificate.serial_number {
-        old
+        // Workloads that another spec covers may have any of the older certificates, as if nobody had looked.
+        let older = || old_not_after(None, certificate).filter(|_| old.complete).map(Time);
+        RolloutStatus { old_not_after: old.old_not_after.clone().or_else(older), ..old }
     } else {
         RolloutStatus {
             serial_number: certificate.serial_number.clone(),
@@ -233,7 +240,11 @@ fn next_move(input: &Input<'_>, workload: &Workload) -> Option<Move> {
     let mut serial_numbers: SerialNumbers = workload.serial_numbers.clone();
     serial_numbers.retain(|name| input.objects.contains(name));
     serial_numbers.set(&input.certificate.name, &input.certificate.serial_number);
-    for other in input.others.iter().filter(|other| other.is_ready && other.is_complete && other.covers(workload)) {
+    for other in input
+        .others
+        .iter()
+        .filter(|other| other.is_ready && other.is_complete && !other.is_compromised && other.covers(workload))
+    {
         let entry = serial_numbers.get(&other.name);
         if entry == Some(other.serial_number.as_str()) {
             continue;
@@ -306,6 +317,10 @@ fn look(input: &Input<'_>, status: &RolloutStatus, tracked: &[Tracked<'_>], gate
         _ => after(WHILE_OTHERS_ACT),
     };
     // That it has expired is told in time.
-    let expiry = status.old_not_after.as_ref().map(|old| old.0).filter(|expiry| *expiry > input.now);
-    Look::At(expiry.map_or(at, |expiry| at.min(expiry)))
+    Look::At(expiry_ahead(status, input.now).map_or(at, |expiry| at.min(expiry)))
+}
+
+/// When the old certificate expires, unless it has.
+fn expiry_ahead(status: &RolloutStatus, now: Timestamp) -> Option<Timestamp> {
+    status.old_not_after.as_ref().map(|old| old.0).filter(|expiry| *expiry > now)
 }

@@ -143,6 +143,9 @@ fn waiting(input: &Input<'_>, status: &RolloutStatus, gate: Gate) -> Option<Stri
                 .to_owned(),
         ),
         Gate::NotReady => Some("nobody is moved while the certificate is not Ready".to_owned()),
+        Gate::Compromised => {
+            Some("nobody is moved to this certificate, because it is compromised: the next one is waited for".to_owned())
+        }
         Gate::Suspended | Gate::Stopped if input.certificate.is_suspended => {
             Some("nobody is moved while spec.suspend is true".to_owned())
         }
