@@ -1,5 +1,6 @@
 //! What comes next: which workloads are moved now, and what the status says.
 
+use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -30,6 +31,9 @@ const WHILE_OTHERS_ACT: SignedDuration = SignedDuration::from_mins(10);
 
 /// While no window is open, this often it is looked at whether somebody has restarted workloads.
 const WHILE_CLOSED: SignedDuration = SignedDuration::from_hours(1);
+
+/// A longer request to go on is kept by its SHA-256, which has as many characters in hexadecimal digits.
+const LONGEST_REQUEST: usize = 64;
 
 /// One change of one workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,11 +158,18 @@ fn carried(input: &Input<'_>) -> RolloutStatus {
         status.secret_complete_since = Some(Time(truncated_to_second(input.now)));
     }
     status.secret_incomplete = !certificate.is_complete;
-    if is_first {
-        // Nothing was stopped, so nothing is asked to go on.
-        status.resume_request_handled = input.resume.map(ToOwned::to_owned);
-    }
+    // If nothing was stopped, nothing is asked to go on.
+    let handled = if is_first { input.resume } else { status.resume_request_handled.as_deref() };
+    status.resume_request_handled = handled.map(handled_request);
     status
+}
+
+/// What the status keeps of a request to go on: a long value by its SHA-256, for an annotation may be as long as a quarter of a megabyte.
+fn handled_request(request: &str) -> String {
+    if request.chars().count() <= LONGEST_REQUEST {
+        return request.to_owned();
+    }
+    hex::encode(digest::digest(&digest::SHA256, request.as_bytes()).as_ref())
 }
 
 fn begun_anew(begun: BegunWorkload) -> BegunWorkload {
@@ -167,10 +178,11 @@ fn begun_anew(begun: BegunWorkload) -> BegunWorkload {
 
 /// Goes on without the workloads that are stuck, if a person asks for it.
 fn resume(input: &Input<'_>, wanted: &Wanted, status: &mut RolloutStatus) {
-    let Some(request) = input.resume.filter(|request| status.resume_request_handled.as_deref() != Some(*request)) else {
+    let request = input.resume.map(handled_request);
+    if request.is_none() || request == status.resume_request_handled {
         return;
-    };
-    status.resume_request_handled = Some(request.to_owned());
+    }
+    status.resume_request_handled = request;
     let stuck: Vec<WorkloadReference> = track(input, wanted.ready_timeout, status)
         .into_iter()
         .filter(|tracked| matches!(tracked.state, State::Stuck(_)))
@@ -268,7 +280,7 @@ fn next_move(input: &Input<'_>, workload: &Workload) -> Option<Move> {
 
 fn fill(status: &mut RolloutStatus, input: &Input<'_>, tracked: &[Tracked<'_>], gate: Gate) {
     let is_moved = |tracked: &&Tracked<'_>| tracked.state == State::Moved;
-    status.workloads = number(tracked.len() + input.found.missing.len());
+    status.workloads = number(tracked.len() + input.found.missing.len() + input.found.without_template.len());
     status.moved = number(tracked.iter().filter(is_moved).count());
     status.progress = format!("{}/{}", status.moved, status.workloads);
     status.begun = tracked.iter().filter_map(|tracked| tracked.begun.clone()).take(MOST_BEGUN).collect();

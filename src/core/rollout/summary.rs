@@ -38,6 +38,10 @@ pub(super) fn summary(
     if !input.found.missing.is_empty() {
         parts.push(format!("not there: {}", names(input.found.missing.iter().map(ToString::to_string))));
     }
+    if !input.found.without_template.is_empty() {
+        let names = names(input.found.without_template.iter().map(ToString::to_string));
+        parts.push(format!("these have no pod template at spec.template, so they cannot be moved: {names}"));
+    }
     if !is_complete {
         parts.extend(waiting(input, status, gate));
     }
@@ -71,7 +75,7 @@ fn reason(input: &Input<'_>, tracked: &[Tracked<'_>], gate: Gate) -> Reason {
         Reason::RolloutLeftToOthers
     } else if !input.found.not_served.is_empty() {
         Reason::WorkloadKindNotServed
-    } else if !input.found.missing.is_empty() {
+    } else if !input.found.missing.is_empty() || !input.found.without_template.is_empty() {
         Reason::WorkloadNotFound
     } else {
         Reason::RolloutComplete

@@ -126,6 +126,20 @@ fn a_workload_that_does_not_exist_is_named_and_holds_nobody_up() {
     assert!(plan.message.contains("not there: Deployment gone"), "{}", plan.message);
 }
 
+#[test]
+fn a_workload_without_a_pod_template_is_there_and_is_named_apart() {
+    let mut rolling = Rolling::auto([]);
+    rolling.found.without_template = vec![reference("web")];
+    let plan = rolling.look();
+    assert_eq!((plan.reason, plan.status.progress.as_str()), (Reason::WorkloadNotFound, "0/1"));
+    assert!(
+        plan.message.contains("no pod template at spec.template, so they cannot be moved: Deployment web"),
+        "{}",
+        plan.message
+    );
+    assert!(!plan.message.contains("not there"), "{}", plan.message);
+}
+
 #[rstest]
 #[case::named(json!({ "workloads": [{ "kind": "Deployment", "name": "web" }] }), true)]
 #[case::of_another_kind(json!({ "workloads": [{ "kind": "StatefulSet", "name": "web" }] }), false)]
