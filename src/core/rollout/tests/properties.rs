@@ -40,6 +40,8 @@ enum Event {
     Resume,
     /// Somebody says that the certificate before is compromised.
     Compromise,
+    /// Somebody suspends the object, or lets it go on.
+    Suspend,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -66,6 +68,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => workload.prop_map(Event::Restart),
         1 => Just(Event::Resume),
         1 => Just(Event::Compromise),
+        1 => Just(Event::Suspend),
     ]
 }
 
@@ -115,6 +118,7 @@ impl World {
             Event::Restart(index) => self.restart(*index),
             Event::Resume => self.resume(),
             Event::Compromise => self.compromise(),
+            Event::Suspend => self.rolling.certificate.is_suspended ^= true,
         }
     }
 
@@ -134,6 +138,10 @@ impl World {
     fn look(&mut self, fault: Option<Fault>) {
         let plan = self.rolling.plan();
         self.assert_glance_is_enough(&plan);
+        assert!(
+            !plan.status.complete || self.hidden.iter().all(|hidden| !hidden.is_underway),
+            "nobody looks again at one that is not ready"
+        );
         if fault == Some(Fault::BeforeStatus) {
             return;
         }
@@ -196,6 +204,7 @@ impl World {
 
     fn assert_may_be_changed(&self) {
         let Rolling { certificate, status, now, .. } = &self.rolling;
+        assert!(!certificate.is_suspended, "the object is suspended");
         assert!(*now >= certificate.usable_from(*now), "new pods may not have it yet");
         let status = status.as_ref().unwrap();
         let is_late = status.regardless_of_windows_after.as_ref().is_some_and(|time| *now >= time.0);
@@ -271,6 +280,7 @@ impl World {
         for hidden in &mut self.hidden {
             hidden.is_broken = false;
         }
+        self.rolling.certificate.is_suspended = false;
         // While no window is open, it looks every hour.
         for _ in 0..1000 {
             self.look(None);
