@@ -81,6 +81,8 @@ struct Hidden {
     taken_back: u32,
     /// It was changed by the operator and was not ready since.
     is_underway: bool,
+    /// Somebody else restarted it, and it was not ready since: to change it makes no further workload unready.
+    is_restarted: bool,
 }
 
 struct World {
@@ -196,7 +198,7 @@ impl World {
             workload.readiness = Readiness::InProgress("0 of 1 pods are new".to_owned());
             let hidden = &mut self.hidden[index];
             hidden.changed += 1;
-            hidden.is_underway = true;
+            hidden.is_underway |= !hidden.is_restarted;
             assert!(hidden.changed <= 1 + hidden.taken_back, "{} is restarted twice for {serial_number}", next.workload);
         }
         true
@@ -245,7 +247,7 @@ impl World {
         }
         workload.readiness = Readiness::Ready;
         workload.pods = Some(vec![pod(Some(now))]);
-        self.hidden[index].is_underway = false;
+        (self.hidden[index].is_underway, self.hidden[index].is_restarted) = (false, false);
     }
 
     fn take_back(&mut self, index: usize) {
@@ -265,6 +267,7 @@ impl World {
     }
 
     fn restart(&mut self, index: usize) {
+        self.hidden[index].is_restarted = true;
         let workload = &mut self.rolling.found.workloads[index];
         workload.resource_version.push('+');
         workload.readiness = Readiness::InProgress("0 of 1 pods are new".to_owned());

@@ -86,7 +86,7 @@ fn what_waited_for_the_first_certificate_has_no_older_one() {
     let mut started = waiting("started", &files());
     started["status"]["containerStatuses"] = json!([{ "state": { "running": { "startedAt": NOW.to_string() } } }]);
     let pods = [waiting("waits", &files()), started];
-    assert_eq!(found_beside(&first, &pods, &[job.clone()], &[]), Outside::default());
+    assert_eq!(found_beside(&first, &pods, std::slice::from_ref(&job), &[]), Outside::default());
     assert_eq!(found_beside(&second, &pods, &[job], &[]).not_movable.len(), 3, "there was an older one");
 
     let mut optional = files();
