@@ -99,6 +99,12 @@ impl KubernetesError {
         self.status().is_some_and(|status| matches!(status.code, 401 | 403))
     }
 
+    /// 401: the API server does not know who asks.
+    #[must_use]
+    pub fn is_unauthenticated(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 401)
+    }
+
     /// 410: a list was read so slowly that the API server does not know its beginning any more.
     #[must_use]
     pub fn is_expired(&self) -> bool {

@@ -129,7 +129,7 @@ async fn a_suspended_object_keeps_its_compromised_certificate_and_says_so() {
     shop.until("orders", "Issuing", "False Suspended").await;
     shop.annotate("orders", COMPROMISED, &first).await;
     shop.until("orders", "Ready", "True Compromised").await;
-    assert!(shop.message("orders", "Issuing").await.contains("is compromised, and is renewed then"));
+    assert!(shop.message("orders", "Issuing").await.contains("is compromised, and is renewed when spec.suspend is false"));
     assert_eq!(shop.status("orders").await.serial_number.as_ref(), Some(&first));
     shop.certificate("orders", "ca", json!({})).await;
     shop.until_new_serial("orders", &first).await;

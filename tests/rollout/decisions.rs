@@ -117,6 +117,40 @@ async fn a_further_kind_is_moved_by_the_generic_rules() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_workload_that_another_one_has_made_is_left_to_that_one_and_one_without_a_pod_template_is_named() {
+    let workers = |operator: Operator| operator.with_rollout_kinds(&[("Worker", "workers")]);
+    let stage = Stage::with("parent", |config| config, workers).await;
+    stage.shop.apply_definition("Worker", "workers").await;
+    stage.shop.apply(crate::stage::manifest("Worker", "sync", &["orders"], &json!({ "replicas": 1 }))).await;
+    let is = |generation: i64| json!({ "status": { "phase": "Healthy", "observedGeneration": generation, "replicas": 1, "updatedReplicas": 1, "readyReplicas": 1 } });
+    stage.patch_status("Worker", "sync", is(1)).await;
+    let uid = stage.get("Worker", "sync").await["metadata"]["uid"].clone();
+    let mut child = crate::stage::manifest("Deployment", "sync-pods", &["orders"], &json!({}));
+    let owner = json!({ "apiVersion": "example.com/v1", "kind": "Worker", "name": "sync", "uid": uid, "controller": true });
+    child["metadata"]["ownerReferences"] = json!([owner]);
+    stage.shop.apply(child).await;
+    stage.until_rolled_out("Deployment", "sync-pods").await;
+    stage.certificate("orders", json!({ "auto": true })).await;
+    crate::harness::eventually("it is moved", || async {
+        stage.look("orders").await;
+        (!stage.patches().is_empty()).then_some(())
+    })
+    .await;
+    stage.patch_status("Worker", "sync", is(2)).await;
+    stage.until_complete("orders").await;
+    assert_eq!(stage.patches(), ["workers sync"]);
+    assert_eq!(stage.shop.status("orders").await.rollout.unwrap().progress, "1/1");
+
+    let bare = json!({ "apiVersion": "example.com/v1", "kind": "Worker", "metadata": { "name": "bare" }, "spec": { "workloadRef": { "name": "web" } } });
+    stage.shop.apply(bare).await;
+    let named = json!([{ "apiVersion": "example.com/v1", "kind": "Worker", "name": "bare" }]);
+    stage.certificate("named", json!({ "workloads": named })).await;
+    stage.until("named", "False WorkloadNotFound").await;
+    let message = stage.message("named").await;
+    assert!(message.contains("have no pod template at spec.template") && !message.contains("not there"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_kind_that_is_not_served_is_named_and_taken_up_when_it_is() {
     let kinds = |operator: Operator| operator.with_rollout_kinds(&[("Latecomer", "latecomers"), ("Wrong", "workers")]);
     let stage = Stage::with("late", |config| config, kinds).await;

@@ -77,6 +77,8 @@ impl Stage {
             self.operator.kill();
             self.start_operator().await;
         }
+        // What it would change once more, it changes now.
+        self.look("orders").await;
         for (name, before) in ["a", "b"].into_iter().zip(before) {
             assert_eq!(self.changes("Deployment", name).await, before + 1, "{name}, request {at}");
             assert_eq!(self.serial_numbers("Deployment", name).await, format!("orders={serial_number}"), "request {at}");

@@ -118,6 +118,27 @@ async fn pods_are_read_page_by_page_and_none_is_missed() {
     );
     let (all, next) = (lists("GET pods?").len(), lists("GET pods?").iter().filter(|one| one.contains("continue=")).count());
     assert!(next >= 1 && all > next, "{asked:?}");
-    stage.operator.advance(SignedDuration::from_mins(1));
+    stage.look_after("orders", SignedDuration::from_mins(1)).await;
     assert_eq!(stage.patches(), ["deployments web"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_others_have_to_act_all_pods_and_jobs_are_not_listed_again() {
+    let stage = Stage::open("waits").await;
+    stage.certificate("orders", json!({ "auto": true })).await;
+    stage.workload("Deployment", "web", &["orders"], json!({})).await;
+    stage.until_complete("orders").await;
+    stage.patch("Deployment", "web", json!({ "spec": { "paused": true } })).await;
+    stage.renew("orders").await;
+    stage.operator.advance(LAG);
+    stage.until("orders", "False RolloutLeftToOthers").await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let since = stage.proxy.asked_count();
+    for _ in 0..3 {
+        stage.look_after("orders", SignedDuration::from_mins(10)).await;
+    }
+    let asked = stage.asked_about_workloads(since);
+    assert!(asked.iter().filter(|one| one.starts_with("GET deployments?")).count() >= 2, "it is looked at: {asked:?}");
+    let of_all = |one: &&String| one.starts_with("GET jobs") || one.starts_with("GET pods") && !one.contains("labelSelector");
+    assert_eq!(asked.iter().filter(of_all).count(), 0, "{asked:?}");
 }

@@ -72,6 +72,12 @@ impl Kind {
         Workload::read(&self.0.api_version, &self.0.kind, object)
     }
 
+    /// Which object of this kind it is; `None` if it has no name.
+    pub(super) fn reference(&self, object: &Value) -> Option<WorkloadReference> {
+        let (api_version, kind) = (self.0.api_version.clone(), self.0.kind.clone());
+        Some(WorkloadReference { api_version, kind, name: object["metadata"]["name"].as_str()?.to_owned() })
+    }
+
     /// A page of the objects of a namespace, and the parameters of the next one.
     pub(super) async fn page(
         &self,

@@ -25,6 +25,7 @@ pub(super) struct Version {
     pub(super) is_ready: bool,
     pub(super) is_complete: bool,
     pub(super) compromised_not_after: Option<Timestamp>,
+    pub(super) is_compromised: bool,
     pub(super) resume: Option<String>,
 }
 

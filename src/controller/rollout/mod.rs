@@ -28,7 +28,7 @@ use self::{
 use crate::{
     Context, Received,
     api::{
-        DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, Reason, Severity,
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, ObjectKey, ROLLED_OUT, Reason, Severity, condition,
         names::{RESUME_ROLLOUT_ANNOTATION, ROLLOUT_MANAGER, SERIAL_NUMBERS_ANNOTATION},
     },
     decide::pass::RequestErrorKind,
@@ -42,9 +42,6 @@ use crate::{
 
 /// The longest time for one look. A look that is cut off is repeated from its start.
 const LOOK_LIMIT: Duration = Duration::from_mins(2);
-
-/// After a look that was cut off.
-const AFTER_TIMEOUT: SignedDuration = SignedDuration::from_secs(30);
 
 /// Where another process may lead by now, or another kind be asked for.
 const SOON: SignedDuration = SignedDuration::from_secs(1);
@@ -87,13 +84,8 @@ pub(crate) async fn follow(context: &Context, object: &Object) -> Result<Option<
     } else {
         let mut setbacks = context.rollouts.setbacks(&name, &version, now);
         let mut seen = context.rollouts.seen(&name, &version);
-        let turn = Turn { context, object: object.clone(), certificate, setbacks: &mut setbacks, seen: &mut seen };
-        let look = tokio::time::timeout(LOOK_LIMIT, Box::pin(turn.look(now))).await;
-        let rest = look.unwrap_or_else(|_| {
-            let seconds = LOOK_LIMIT.as_secs();
-            warn!(name = name.to_string(), seconds, "the workloads could not be looked at in this time, which is repeated");
-            AFTER_TIMEOUT
-        });
+        let mut turn = Turn { context, object: object.clone(), certificate, setbacks: &mut setbacks, seen: &mut seen };
+        let rest = turn.look_in_time(now).await;
         let until = now.saturating_add(rest.min(LONGEST_REST)).unwrap_or(now);
         context.rollouts.looked(&name, version, until, (setbacks, seen));
         until
@@ -111,6 +103,7 @@ fn version(object: &Object, certificate: &RolledCertificate) -> Version {
         is_ready: certificate.is_ready,
         is_complete: certificate.is_complete,
         compromised_not_after: certificate.compromised_not_after,
+        is_compromised: certificate.is_compromised,
         resume: resume(object).map(ToOwned::to_owned),
     }
 }
@@ -130,50 +123,54 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
+    /// Looks, and says what is in the way. Returns for how long nothing is to be done.
+    async fn look_in_time(&mut self, now: Timestamp) -> SignedDuration {
+        let look = tokio::time::timeout(LOOK_LIMIT, Box::pin(self.look(now))).await;
+        match look.unwrap_or(Err(Obstacle::CutOff(LOOK_LIMIT))) {
+            Ok(rest) => {
+                self.setbacks.seen();
+                rest
+            }
+            Err(obstacle) => {
+                let told = tokio::time::timeout(LOOK_LIMIT, Box::pin(self.hindered(obstacle, now))).await;
+                told.unwrap_or(AFTER_REFUSAL)
+            }
+        }
+    }
+
     /// Returns for how long nothing is to be done.
-    async fn look(mut self, now: Timestamp) -> SignedDuration {
+    async fn look(&mut self, now: Timestamp) -> Result<SignedDuration, Obstacle> {
         let Some(further) = &self.context.settings.rollout_kinds else {
             let (status, events) = not_enabled(&self.object, now);
-            return self.tell_and_rest(&status, &events).await;
+            return Ok(self.tell_and_rest(&status, &events).await);
         };
         let kinds = Kind::all(further);
         if let Some(rest) = self.glance(&kinds, now).await {
-            return rest;
+            return Ok(rest);
         }
-        let mut found = match self.observer(&kinds, now).observe().await {
-            Ok(found) => found,
-            Err(obstacle) => return Box::pin(self.hindered(obstacle, now)).await,
-        };
+        let mut found = self.observer(&kinds, now).observe().await?;
         for kind in found.not_served.iter().filter(|kind| self.context.rollouts.tells_not_served(kind)) {
             warn!(kind, "workloads of this kind cannot be moved; it is tried again");
         }
-        self.setbacks.seen();
         found.refused = self.setbacks.told();
         let mut planned = self.plan(&found, now);
-        loop {
-            match self.observer(&kinds, now).look_before_moving(&planned.moves, &mut found).await {
-                Ok(true) => planned = self.plan(&found, now),
-                Ok(false) => break,
-                Err(obstacle) => return Box::pin(self.hindered(obstacle, now)).await,
-            }
+        while self.observer(&kinds, now).look_before_moving(&planned.moves, &mut found).await? {
+            planned = self.plan(&found, now);
         }
-        if found.outside.is_none() && has_moved_all_that_it_can(&planned) {
-            match self.observer(&kinds, now).outside(&mut found.workloads).await {
-                Ok(outside) => found.outside = Some(outside),
-                Err(obstacle) => return Box::pin(self.hindered(obstacle, now)).await,
-            }
+        if found.outside.is_none() && has_moved_all_that_it_can(&planned) && self.is_news(&planned) {
+            found.outside = Some(self.observer(&kinds, now).outside(&mut found.workloads).await?);
             planned = self.plan(&found, now);
         }
         if let Err(NotWritten(wait)) = self.tell(&planned, now).await {
-            return wait;
+            return Ok(wait);
         }
         if planned.moves.is_empty() {
-            return self.rest_of(&planned, now);
+            return Ok(self.rest_of(&planned, now));
         }
         for next in &planned.moves {
             // A process that was paused since may not lead any more.
             if !self.context.settings.leadership.may_act() {
-                return SOON;
+                return Ok(SOON);
             }
             let Some(kind) = kinds.iter().find(|kind| kind.is_of(&next.workload)) else { continue };
             match self.carry_out(next, kind).await {
@@ -187,7 +184,7 @@ impl Turn<'_> {
                     match repetition {
                         Repetition::After(wait) => {
                             info!(name, workload, why, "the workload was not changed, which is repeated");
-                            return wait;
+                            return Ok(wait);
                         }
                         Repetition::Told => {
                             warn!(name, workload, why, "the change of the workload is refused");
@@ -199,10 +196,18 @@ impl Turn<'_> {
         }
         // What was changed is noted at once: another controller may take it back before the next look.
         let noted = self.plan(&found, now);
-        match self.tell(&noted, now).await {
+        Ok(match self.tell(&noted, now).await {
             Ok(()) => self.rest_of(&noted, now),
             Err(NotWritten(wait)) => wait,
-        }
+        })
+    }
+
+    /// Whether the status does not say yet how far the workloads are.
+    fn is_news(&self, planned: &Plan) -> bool {
+        let status = self.object.status.as_ref();
+        let told = status.and_then(|status| condition(&status.conditions, ROLLED_OUT)).map(|told| told.reason.as_str());
+        let moved = status.and_then(|status| status.rollout.as_ref()).map(|rollout| rollout.moved);
+        told != Some(planned.reason.as_str()) || moved != Some(planned.status.moved)
     }
 
     fn observer<'b>(&'b mut self, kinds: &'b [Kind], now: Timestamp) -> Observer<'b> {
@@ -341,29 +346,28 @@ impl Turn<'_> {
         }
     }
 
-    /// Says what is in the way, and tries again much later; or fails, if that may pass by itself.
-    async fn hindered(self, obstacle: Obstacle, now: Timestamp) -> SignedDuration {
-        match obstacle {
-            Obstacle::Failed(error) => {
-                let why = chain(&error);
-                let repetition = self.setbacks.not_seen(&self.object.uid().unwrap_or_default());
-                warn!(name = self.object.name_any(), why, "the workloads could not be looked at, which is repeated");
-                if let Repetition::After(rest) = repetition {
-                    return rest;
-                }
-                let message = format!("the workloads cannot be looked at, which is tried again every ten minutes: {why}");
-                let (status, events) = refused(&self.object, Reason::RolloutForbidden, &message, now);
-                self.tell_and_rest(&status, &events).await
-            }
+    /// Says what is in the way, and tries again much later; sooner if it may pass by itself.
+    async fn hindered(&mut self, obstacle: Obstacle, now: Timestamp) -> SignedDuration {
+        let why = match obstacle {
             Obstacle::Refused(reason, message) => {
                 warn!(name = self.object.name_any(), message, "workloads cannot be moved");
                 let (status, events) = refused(&self.object, reason, &message, now);
-                self.tell_and_rest(&status, &events).await
+                return self.tell_and_rest(&status, &events).await;
             }
+            Obstacle::Failed(error) => chain(&error),
+            Obstacle::CutOff(limit) => format!("a look takes longer than {} s", limit.as_secs()),
+        };
+        let repetition = self.setbacks.not_seen(&self.object.uid().unwrap_or_default());
+        warn!(name = self.object.name_any(), why, "the workloads could not be looked at, which is repeated");
+        if let Repetition::After(rest) = repetition {
+            return rest;
         }
+        let message = format!("the workloads cannot be looked at, which is tried again every ten minutes: {why}");
+        let (status, events) = refused(&self.object, Reason::RolloutForbidden, &message, now);
+        self.tell_and_rest(&status, &events).await
     }
 
-    async fn tell_and_rest(mut self, status: &DatabaseUserCertificateStatus, events: &[(Reason, String)]) -> SignedDuration {
+    async fn tell_and_rest(&mut self, status: &DatabaseUserCertificateStatus, events: &[(Reason, String)]) -> SignedDuration {
         let told = self.tell_status(status, events).await;
         told.map_or_else(|NotWritten(wait)| wait, |()| AFTER_REFUSAL)
     }

@@ -1,6 +1,6 @@
 //! What is there: the workloads that follow a certificate, their pods, and what cannot be moved.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
@@ -32,12 +32,15 @@ pub(super) enum Obstacle {
     Refused(Reason, String),
     /// A request failed, and is repeated.
     Failed(KubernetesError),
+    /// It took longer than this, and is repeated.
+    CutOff(Duration),
 }
 
 impl Obstacle {
     /// Of a request about objects of this kind.
     pub(super) fn of(error: KubernetesError, verb: &str, kind: &Kind, namespace: &str) -> Self {
-        if error.kind() != RequestErrorKind::Refused || error.is_expired() {
+        // A token that is not accepted, such as one that has run out, is no missing right.
+        if error.kind() != RequestErrorKind::Refused || error.is_expired() || error.is_unauthenticated() {
             return Self::Failed(error);
         }
         if !error.is_denied() {
@@ -60,6 +63,8 @@ struct Followers {
     workloads: Vec<Workload>,
     /// Those that the spec names and that do not exist.
     missing: Vec<WorkloadReference>,
+    /// Objects that have no pod template.
+    without_template: Vec<WorkloadReference>,
     /// What is wrong with kinds that the API server does not serve.
     not_served: BTreeSet<String>,
 }
@@ -71,7 +76,15 @@ impl Followers {
             Some(other_kind) => {
                 self.not_served.insert(other_kind);
             }
-            None => self.workloads.extend(objects.iter().filter_map(|object| kind.read(object)).filter(counts)),
+            None => {
+                for object in objects {
+                    match kind.read(object) {
+                        Some(workload) if counts(&workload) => self.workloads.push(workload),
+                        Some(_) => {}
+                        None => self.without_template.extend(kind.reference(object)),
+                    }
+                }
+            }
         }
     }
 
@@ -102,7 +115,7 @@ impl Observer<'_> {
     /// Everything that a plan wants to know. The pods of workloads that have a place are asked for at each look, those of others if they
     /// may have changed.
     pub(super) async fn observe(&mut self) -> Result<Found, Obstacle> {
-        let Followers { mut workloads, missing, not_served } = self.workloads().await?;
+        let Followers { mut workloads, missing, without_template, not_served } = self.workloads().await?;
         let not_served = not_served.into_iter().collect();
         self.seen.retain(&workloads);
         let rollout = self.object.status.as_ref().and_then(|status| status.rollout.as_ref());
@@ -112,7 +125,7 @@ impl Observer<'_> {
         });
         if is_first {
             let outside = Some(self.outside(&mut workloads).await?);
-            return Ok(Found { workloads, missing, not_served, outside, refused: Vec::new() });
+            return Ok(Found { workloads, missing, without_template, not_served, outside, refused: Vec::new() });
         }
         let begun = rollout.map(|rollout| rollout.begun.as_slice()).unwrap_or_default();
         let mut asked_for: Vec<&mut Workload> = Vec::new();
@@ -130,7 +143,7 @@ impl Observer<'_> {
         } else {
             self.pods_of_all(&mut workloads, |_, _| {}).await?;
         }
-        Ok(Found { workloads, missing, not_served, ..Found::default() })
+        Ok(Found { workloads, missing, without_template, not_served, ..Found::default() })
     }
 
     /// Asks for the pods of workloads that are to be moved and whose pods were not asked for just now: somebody may have restarted them.
@@ -256,6 +269,8 @@ impl Observer<'_> {
             let listed = listed.await;
             found.asked(listed, "list", kind, &self.namespace())?;
         }
+        let all = found.workloads.clone();
+        found.workloads.retain(|workload| !workload.is_made_by_one_of(&all));
         found.workloads.sort_by(|one, other| one.reference.cmp(&other.reference));
         Ok(found)
     }
@@ -287,6 +302,7 @@ impl Observer<'_> {
                     found.workloads.push(workload.clone());
                 }
                 Some(_) => {}
+                None if read.without_template.contains(reference) => found.without_template.push(reference.clone()),
                 None => found.missing.push(reference.clone()),
             }
         }

@@ -34,6 +34,7 @@ use super::{
     printcolumn = r#"{"name":"Renews","type":"string","jsonPath":".status.renewalTime"}"#,
     printcolumn = r#"{"name":"Rollout","type":"string","jsonPath":".status.rollout.progress"}"#,
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#,
+    printcolumn = r#"{"name":"Rollout until","type":"string","priority":1,"jsonPath":".status.rollout.oldNotAfter"}"#,
     printcolumn = r#"{"name":"Issuer","type":"string","priority":1,"jsonPath":".spec.issuerRef.name"}"#,
     printcolumn = r#"{"name":"Serial","type":"string","priority":1,"jsonPath":".status.serialNumber"}"#,
     printcolumn = r#"{"name":"Reason","type":"string","priority":1,"jsonPath":".status.conditions[?(@.type==\"Issuing\")].reason"}"#,

@@ -224,7 +224,7 @@ reasons! {
     RolloutContested, Warning, Person;
     /// The pods of a workload are left to others, for it is paused, has a partition, or is updated `OnDelete`.
     RolloutLeftToOthers, Warning, Person;
-    /// A workload that `spec.rollout` names does not exist.
+    /// A workload that `spec.rollout` names does not exist, or has no pod template.
     WorkloadNotFound, Warning, Time;
     /// The API server does not serve a further kind of workloads that the administrator named for rollouts; the other kinds are moved.
     WorkloadKindNotServed, Warning, Time;

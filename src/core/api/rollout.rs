@@ -182,8 +182,10 @@ pub struct RolloutStatus {
     #[serde(default)]
     #[schemars(length(max = 20))]
     pub not_covered: Vec<String>,
-    /// The last value of the annotation `usercert.dev/resume-rollout` that was handled.
+    /// The last value of the annotation `usercert.dev/resume-rollout` that was handled, or its SHA-256 if it has more than 64
+    /// characters.
     #[serde(default)]
+    #[schemars(length(max = 64))]
     pub resume_request_handled: Option<String>,
 }
 

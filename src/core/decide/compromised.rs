@@ -20,8 +20,8 @@ pub(super) fn is_newly_compromised(desired: &Desired, observed: &Observed) -> bo
     is_compromised(desired, observed) && others.all(|issued| issued.reason != Reason::Compromised.as_str())
 }
 
-/// What the annotation leads to that is not seen otherwise: what in it counts for nothing, and that a suspended object keeps a compromised
-/// certificate.
+/// What the annotation leads to that is not seen otherwise: what in it counts for nothing, and that a suspended object keeps
+/// compromised certificates.
 pub(super) fn compromised_notes(compromised: &Compromised, observed: &Observed, decision: &Decision) -> Vec<String> {
     let found = observed.secret.certificate().map(|found| &found.serial_number);
     let in_history = |serial_number: &SerialNumber| {
@@ -35,10 +35,24 @@ pub(super) fn compromised_notes(compromised: &Compromised, observed: &Observed, 
         )
     });
     let kept = compromised.serial_numbers().find(is_kept);
-    let kept = kept.map(|kept| format!("certificate {kept} is compromised, and is renewed then"));
+    let kept = kept.map(|kept| format!("certificate {kept} is compromised, and is renewed when spec.suspend is false"));
+    let is_former_kept = |serial_number: &&SerialNumber| {
+        let view = observed.secret.ours().filter(|_| *decision == Decision::Suspend);
+        found != Some(*serial_number)
+            && view.is_some_and(|view| {
+                [&view.previous_serial_number, &view.keystore.serial_number]
+                    .into_iter()
+                    .flatten()
+                    .any(|held| held == *serial_number)
+            })
+    };
+    let former_kept = compromised.serial_numbers().find(is_former_kept);
+    let former_kept = former_kept.map(|kept| {
+        format!("the former certificate {kept} is compromised, and stays in the Secret until spec.suspend is false")
+    });
     let unknown = compromised.serial_numbers().find(is_unknown);
     let unknown = unknown.map(|unknown| {
         format!("the annotation {COMPROMISED_ANNOTATION} names {unknown}, which is none of the certificates in status.history")
     });
-    [unreadable, kept, unknown].into_iter().flatten().collect()
+    [unreadable, kept, former_kept, unknown].into_iter().flatten().collect()
 }

@@ -38,6 +38,8 @@ pub struct RolledCertificate {
     pub first_not_after: Option<Timestamp>,
     /// When the last of those before it expires that are compromised.
     pub compromised_not_after: Option<Timestamp>,
+    /// Whether it is compromised itself: nobody is moved to it.
+    pub is_compromised: bool,
     /// Whether it works: nobody is moved to one that does not, for the one before it may.
     pub is_ready: bool,
     /// Whether the Secret holds all that the spec asks for. A keystore that could not be written has the certificate before.
@@ -79,6 +81,7 @@ impl RolledCertificate {
                 let older = status.history.iter().skip(1).filter(|issued| compromised.has(&issued.serial_number));
                 older.map(|issued| issued.not_after.0).max()
             },
+            is_compromised: compromised.has(&newest.serial_number),
             is_ready: condition(&status.conditions, READY).is_some_and(|ready| ready.status == "True"),
             is_complete: status.verified.is_some(),
             is_suspended: object.spec.suspend,

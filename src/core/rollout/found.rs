@@ -17,6 +17,8 @@ pub struct Found {
     pub workloads: Vec<Workload>,
     /// Those that the spec names and that do not exist.
     pub missing: Vec<WorkloadReference>,
+    /// Those that the spec names and that have no pod template, such as an Argo Rollout with `workloadRef`.
+    pub without_template: Vec<WorkloadReference>,
     /// Further kinds of workloads that the API server does not serve, and what is wrong with each.
     pub not_served: Vec<String>,
     /// What uses the Secret besides them; `None` if it was not looked for.

@@ -58,6 +58,8 @@ pub(super) enum Gate {
     Lag(Timestamp),
     /// The certificate does not work.
     NotReady,
+    /// Others know the key of the certificate.
+    Compromised,
     /// The Secret lacks something.
     SecretIncomplete,
     /// A workload is stuck.
@@ -70,14 +72,17 @@ impl Gate {
     pub(super) fn new(input: &Input<'_>, wanted: &Wanted, status: &RolloutStatus, tracked: &[Tracked<'_>]) -> Self {
         let Input { certificate, now, .. } = *input;
         let usable_from = certificate.usable_from(now);
-        if certificate.is_suspended {
-            return Self::Suspended;
-        }
         if tracked.iter().any(|tracked| matches!(tracked.state, State::Stuck(_))) {
             return Self::Stopped;
         }
+        if certificate.is_suspended {
+            return Self::Suspended;
+        }
         if !certificate.is_ready {
             return Self::NotReady;
+        }
+        if certificate.is_compromised {
+            return Self::Compromised;
         }
         if !certificate.is_complete {
             return Self::SecretIncomplete;

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use kube_core::GroupVersionKind;
 use serde_json::Value;
 
-use super::{RolledCertificate, Uses, Workload, workload::texts};
+use super::{Pod, RolledCertificate, Uses, Workload, workload::texts};
 
 /// Controllers whose pods a change of their own template replaces, and that the operator always serves.
 const SERVED: [&str; 2] = ["StatefulSet", "DaemonSet"];
@@ -52,7 +52,16 @@ pub fn outside(
             .is_some_and(|time: Timestamp| time < usable_from)
     };
     let uses = |pod_spec: &Value| Uses::of(pod_spec, &certificate.secret_name);
-    let jobs = jobs.iter().filter(|job| is_running(job) && is_old(job) && uses(&job["spec"]["template"]["spec"]).any());
+    // No container that needs the Secret starts without it, so there is no older certificate that it can have.
+    let waits_for_first = |uses: Uses| certificate.is_first && uses.is_required();
+    let has_first = |pod: &Value, uses: Uses| {
+        let ran_since = Pod::read(pod).ran_since;
+        waits_for_first(uses) && certificate.first_seen().is_some_and(|first| ran_since.is_none_or(|since| since >= first))
+    };
+    let jobs = jobs.iter().filter(|job| {
+        let uses = uses(&job["spec"]["template"]["spec"]);
+        is_running(job) && is_old(job) && uses.any() && !waits_for_first(uses)
+    });
     let mut outside = Outside { not_movable: jobs.map(|job| named("Job", name(job))).collect(), ..Outside::default() };
     for pod in pods.iter().filter(|pod| is_alive(pod)) {
         let uses = uses(&pod["spec"]);
@@ -60,7 +69,7 @@ pub fn outside(
             Owner::Workload(workload) => {
                 outside.not_covered.extend(uses.updated_by_restart_alone().map(|how| format!("{workload} ({how})")));
             }
-            Owner::NotMovable(owner) if uses.any() && is_old(pod) => outside.not_movable.push(owner),
+            Owner::NotMovable(owner) if uses.any() && is_old(pod) && !has_first(pod, uses) => outside.not_movable.push(owner),
             Owner::NotMovable(_) | Owner::Named => {}
         }
     }
@@ -92,8 +101,9 @@ fn owner(pod: &Value, workloads: &[Workload], kinds: &[GroupVersionKind]) -> Own
         (group, kind) => kinds.iter().any(|known| known.group == group && known.kind == kind).then_some((kind, owner)),
     };
     let is_covered = workloads.iter().any(|known| match workload {
-        Some((kind, name)) => known.reference.kind == kind && known.reference.name == name,
-        // Such as the ReplicaSets of a further kind.
+        Some((kind, name)) if known.reference.kind == kind && known.reference.name == name => true,
+        // Such as the ReplicaSets or StatefulSets of a further kind.
+        Some(_) => known.reference.api_version != "apps/v1" && known.selects(&labels),
         None => known.selects(&labels),
     });
     match workload {

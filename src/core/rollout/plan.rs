@@ -1,5 +1,6 @@
 //! What comes next: which workloads are moved now, and what the status says.
 
+use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -25,11 +26,14 @@ const WHILE_MOVING: SignedDuration = SignedDuration::from_secs(5);
 /// While a workload is stuck, it is looked at this often.
 const WHILE_STOPPED: SignedDuration = SignedDuration::from_secs(30);
 
-/// While only others can do something, it is looked this often whether they did.
+/// While only others can do something, this often it is looked at whether they did.
 const WHILE_OTHERS_ACT: SignedDuration = SignedDuration::from_mins(10);
 
-/// While no window is open, it is looked this often whether somebody has restarted workloads.
+/// While no window is open, this often it is looked at whether somebody has restarted workloads.
 const WHILE_CLOSED: SignedDuration = SignedDuration::from_hours(1);
+
+/// A longer request to go on is kept by its SHA-256, which has as many characters in hexadecimal digits.
+const LONGEST_REQUEST: usize = 64;
 
 /// One change of one workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +107,10 @@ pub fn plan(input: &Input<'_>) -> Plan {
     status.old_certificate_expired = expired.is_some();
     let (is_complete, reason, message) = summary(input, &status, &tracked, gate, expired.as_deref());
     status.complete = is_complete;
+    if is_complete {
+        // No workload has the old certificate any more.
+        status.old_not_after = None;
+    }
     let look = look(input, &status, &tracked, gate, &moves);
     let awaited = Awaited::of(&tracked, gate, input.certificate, wanted.ready_timeout, input.now);
     Plan { status, reason, message, expired, moves, look, awaited }
@@ -118,7 +126,8 @@ fn invalid(input: &Input<'_>, mut status: RolloutStatus, message: String) -> Pla
     status.old_certificate_expired = expired.is_some();
     let parts: Vec<String> = [Some(message), expired.clone()].into_iter().flatten().collect();
     let (reason, message) = (Reason::InvalidSpec, parts.join("; "));
-    Plan { status, reason, message, expired, moves: Vec::new(), look: Look::Never, awaited: None }
+    let look = expiry_ahead(&status, input.now).map_or(Look::Never, Look::At);
+    Plan { status, reason, message, expired, moves: Vec::new(), look, awaited: None }
 }
 
 /// The status as it begins: as it was, or anew for another certificate. Workloads that were begun for the last certificate and may not be
@@ -128,7 +137,9 @@ fn carried(input: &Input<'_>) -> RolloutStatus {
     let old = input.status.cloned().unwrap_or_default();
     let is_first = input.status.is_none();
     let mut status = if old.serial_number == certificate.serial_number {
-        old
+        // Workloads that another spec covers may have any of the older certificates, as if nobody had looked.
+        let older = || old_not_after(None, certificate).filter(|_| old.complete).map(Time);
+        RolloutStatus { old_not_after: old.old_not_after.clone().or_else(older), ..old }
     } else {
         RolloutStatus {
             serial_number: certificate.serial_number.clone(),
@@ -147,11 +158,18 @@ fn carried(input: &Input<'_>) -> RolloutStatus {
         status.secret_complete_since = Some(Time(truncated_to_second(input.now)));
     }
     status.secret_incomplete = !certificate.is_complete;
-    if is_first {
-        // Nothing was stopped, so nothing is asked to go on.
-        status.resume_request_handled = input.resume.map(ToOwned::to_owned);
-    }
+    // If nothing was stopped, nothing is asked to go on.
+    let handled = if is_first { input.resume } else { status.resume_request_handled.as_deref() };
+    status.resume_request_handled = handled.map(handled_request);
     status
+}
+
+/// What the status keeps of a request to go on: a long value by its SHA-256, for an annotation may be as long as a quarter of a megabyte.
+fn handled_request(request: &str) -> String {
+    if request.chars().count() <= LONGEST_REQUEST {
+        return request.to_owned();
+    }
+    hex::encode(digest::digest(&digest::SHA256, request.as_bytes()).as_ref())
 }
 
 fn begun_anew(begun: BegunWorkload) -> BegunWorkload {
@@ -160,10 +178,11 @@ fn begun_anew(begun: BegunWorkload) -> BegunWorkload {
 
 /// Goes on without the workloads that are stuck, if a person asks for it.
 fn resume(input: &Input<'_>, wanted: &Wanted, status: &mut RolloutStatus) {
-    let Some(request) = input.resume.filter(|request| status.resume_request_handled.as_deref() != Some(*request)) else {
+    let request = input.resume.map(handled_request);
+    if request.is_none() || request == status.resume_request_handled {
         return;
-    };
-    status.resume_request_handled = Some(request.to_owned());
+    }
+    status.resume_request_handled = request;
     let stuck: Vec<WorkloadReference> = track(input, wanted.ready_timeout, status)
         .into_iter()
         .filter(|tracked| matches!(tracked.state, State::Stuck(_)))
@@ -233,7 +252,11 @@ fn next_move(input: &Input<'_>, workload: &Workload) -> Option<Move> {
     let mut serial_numbers: SerialNumbers = workload.serial_numbers.clone();
     serial_numbers.retain(|name| input.objects.contains(name));
     serial_numbers.set(&input.certificate.name, &input.certificate.serial_number);
-    for other in input.others.iter().filter(|other| other.is_ready && other.is_complete && other.covers(workload)) {
+    for other in input
+        .others
+        .iter()
+        .filter(|other| other.is_ready && other.is_complete && !other.is_compromised && other.covers(workload))
+    {
         let entry = serial_numbers.get(&other.name);
         if entry == Some(other.serial_number.as_str()) {
             continue;
@@ -257,7 +280,7 @@ fn next_move(input: &Input<'_>, workload: &Workload) -> Option<Move> {
 
 fn fill(status: &mut RolloutStatus, input: &Input<'_>, tracked: &[Tracked<'_>], gate: Gate) {
     let is_moved = |tracked: &&Tracked<'_>| tracked.state == State::Moved;
-    status.workloads = number(tracked.len() + input.found.missing.len());
+    status.workloads = number(tracked.len() + input.found.missing.len() + input.found.without_template.len());
     status.moved = number(tracked.iter().filter(is_moved).count());
     status.progress = format!("{}/{}", status.moved, status.workloads);
     status.begun = tracked.iter().filter_map(|tracked| tracked.begun.clone()).take(MOST_BEGUN).collect();
@@ -306,6 +329,10 @@ fn look(input: &Input<'_>, status: &RolloutStatus, tracked: &[Tracked<'_>], gate
         _ => after(WHILE_OTHERS_ACT),
     };
     // That it has expired is told in time.
-    let expiry = status.old_not_after.as_ref().map(|old| old.0).filter(|expiry| *expiry > input.now);
-    Look::At(expiry.map_or(at, |expiry| at.min(expiry)))
+    Look::At(expiry_ahead(status, input.now).map_or(at, |expiry| at.min(expiry)))
+}
+
+/// When the old certificate expires, unless it has.
+fn expiry_ahead(status: &RolloutStatus, now: Timestamp) -> Option<Timestamp> {
+    status.old_not_after.as_ref().map(|old| old.0).filter(|expiry| *expiry > now)
 }

@@ -54,7 +54,9 @@ impl<'a> Tracked<'a> {
     ) -> Self {
         let is_named = workload.serial_numbers.get(&certificate.name) == Some(certificate.serial_number.as_str());
         let has_new_pods = workload.started_from(certificate.usable_from(now), now) || has_first(workload, certificate);
-        let is_ready = workload.readiness == Readiness::Ready;
+        // One whose readiness may be that from before its change is ready when its pods are new. If nobody knows its pods, it is believed.
+        let is_about_change = workload.observes_changes || workload.pods.is_none() || has_new_pods;
+        let is_ready = workload.readiness == Readiness::Ready && is_about_change;
         let begun = begun.map(|begun| seen(begun, is_named, now));
         let is_moved = match (is_named, &begun) {
             // Whoever restarted it.
@@ -167,9 +169,11 @@ fn state_of_changed(
     if begun.passed_over {
         return State::PassedOver;
     }
+    let is_late = now.duration_since(begun.since.0) >= ready_timeout;
     match &workload.readiness {
         Readiness::Failed(why) => State::Stuck(why.clone()),
-        Readiness::InProgress(why) if now.duration_since(begun.since.0) >= ready_timeout => State::Stuck(why.clone()),
+        Readiness::InProgress(why) if is_late => State::Stuck(why.clone()),
+        Readiness::Ready if !is_ready && is_late => State::Stuck("pods from before its change are still there".to_owned()),
         Readiness::InProgress(_) | Readiness::Ready => State::Moving,
     }
 }

@@ -38,6 +38,10 @@ pub(super) fn summary(
     if !input.found.missing.is_empty() {
         parts.push(format!("not there: {}", names(input.found.missing.iter().map(ToString::to_string))));
     }
+    if !input.found.without_template.is_empty() {
+        let names = names(input.found.without_template.iter().map(ToString::to_string));
+        parts.push(format!("these have no pod template at spec.template, so they cannot be moved: {names}"));
+    }
     if !is_complete {
         parts.extend(waiting(input, status, gate));
     }
@@ -48,7 +52,7 @@ pub(super) fn summary(
 fn reason(input: &Input<'_>, tracked: &[Tracked<'_>], gate: Gate) -> Reason {
     let any = |is: fn(&State) -> bool| tracked.iter().any(|tracked| is(&tracked.state));
     let waits = any(|state| *state == State::Behind);
-    if gate == Gate::Stopped {
+    if any(|state| matches!(state, State::Stuck(_))) {
         Reason::RolloutStopped
     } else if any(|state| *state == State::Moving) {
         Reason::RolloutInProgress
@@ -71,7 +75,7 @@ fn reason(input: &Input<'_>, tracked: &[Tracked<'_>], gate: Gate) -> Reason {
         Reason::RolloutLeftToOthers
     } else if !input.found.not_served.is_empty() {
         Reason::WorkloadKindNotServed
-    } else if !input.found.missing.is_empty() {
+    } else if !input.found.missing.is_empty() || !input.found.without_template.is_empty() {
         Reason::WorkloadNotFound
     } else {
         Reason::RolloutComplete
@@ -143,8 +147,13 @@ fn waiting(input: &Input<'_>, status: &RolloutStatus, gate: Gate) -> Option<Stri
                 .to_owned(),
         ),
         Gate::NotReady => Some("nobody is moved while the certificate is not Ready".to_owned()),
-        Gate::Suspended => Some("nobody is moved while spec.suspend is true".to_owned()),
-        Gate::Open | Gate::Stopped => None,
+        Gate::Compromised => {
+            Some("nobody is moved to this certificate, because it is compromised: the next one is waited for".to_owned())
+        }
+        Gate::Suspended | Gate::Stopped if input.certificate.is_suspended => {
+            Some("nobody is moved while spec.suspend is true".to_owned())
+        }
+        Gate::Open | Gate::Suspended | Gate::Stopped => None,
     };
     let has_windows = input.certificate.rollout.windows.is_some();
     let regardless = status.regardless_of_windows_after.as_ref();

@@ -51,6 +51,11 @@ pub struct Workload {
     pub pod_count: i64,
     /// Whether its last change is carried out.
     pub readiness: Readiness,
+    /// Whether it says which of its changes its readiness is about (`status.observedGeneration`). If not, it may be ready with the pods that
+    /// it had before.
+    pub observes_changes: bool,
+    /// The object that has made it and would make it anew, such as one of a further kind.
+    pub controller: Option<WorkloadReference>,
     /// Who replaces its pods.
     pub updates: Updates,
     /// Its pods; `None` if they were not asked for.
@@ -96,6 +101,8 @@ impl Workload {
             selector: serde_json::from_value(object["spec"]["selector"].clone()).ok(),
             pod_count: count.unwrap_or(0),
             readiness: readiness(api_version, kind, object),
+            observes_changes: !object["status"]["observedGeneration"].is_null(),
+            controller: controller(metadata),
             updates: updates(object),
             pods: None,
         })
@@ -108,6 +115,19 @@ impl Workload {
         self.serial_numbers.get(&certificate.name) != Some(certificate.serial_number.as_str())
             || self.readiness != Readiness::Ready && !is_begun
             || self.updates != Updates::Rolling
+            || !self.observes_changes
+    }
+
+    /// Whether one of these has made it: then a change of that one reaches its pods, and would take back a change of this one.
+    #[must_use]
+    pub fn is_made_by_one_of(&self, others: &[Self]) -> bool {
+        let group = |reference: &WorkloadReference| reference.api_version.split_once('/').map(|(group, _)| group.to_owned());
+        self.controller.as_ref().is_some_and(|controller| {
+            let is_it = |other: &WorkloadReference| {
+                (group(other), &other.kind, &other.name) == (group(controller), &controller.kind, &controller.name)
+            };
+            others.iter().any(|other| is_it(&other.reference))
+        })
     }
 
     /// How its pods use a Secret.
@@ -204,6 +224,12 @@ fn ran_since(status: &Value) -> Option<Timestamp> {
         [&now["running"], &now["terminated"], &before["terminated"]].map(|run| time(&run["startedAt"]))
     });
     runs.flatten().min()
+}
+
+fn controller(metadata: &Value) -> Option<WorkloadReference> {
+    let owner = metadata["ownerReferences"].as_array()?.iter().find(|owner| owner["controller"] == true)?;
+    let [api_version, kind, name] = ["apiVersion", "kind", "name"].map(|field| owner[field].as_str().map(ToOwned::to_owned));
+    Some(WorkloadReference { api_version: api_version?, kind: kind?, name: name? })
 }
 
 fn named_to_reloader(metadata: &Value) -> impl Iterator<Item = String> {

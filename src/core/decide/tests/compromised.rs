@@ -79,7 +79,7 @@ fn a_suspended_object_keeps_a_compromised_certificate_and_says_so() {
     assert_eq!(decide(&object, &observed(), at(DAY)), Decision::Suspend);
     let [ready, issuing] = told(&object, &observed());
     assert_eq!((ready.1.as_str(), issuing.1.as_str()), ("Compromised", "Suspended"));
-    assert!(issuing.2.ends_with("certificate 0A is compromised, and is renewed then"), "{}", issuing.2);
+    assert!(issuing.2.ends_with("certificate 0A is compromised, and is renewed when spec.suspend is false"), "{}", issuing.2);
 }
 
 #[test]
@@ -94,7 +94,11 @@ fn what_is_no_serial_number_is_told_and_takes_nothing_from_the_others() {
         told(&object, &observed())
     };
     assert_eq!(suspended[1].1, "Suspended");
-    assert!(suspended[1].2.contains("all of them") && suspended[1].2.contains("is renewed then"), "{}", suspended[1].2);
+    assert!(
+        suspended[1].2.contains("all of them") && suspended[1].2.contains("is renewed when spec.suspend is false"),
+        "{}",
+        suspended[1].2
+    );
 }
 
 #[test]
@@ -155,6 +159,10 @@ fn a_former_pair_that_is_compromised_goes_without_a_new_certificate(#[case] name
         let mut suspended = naming(named);
         suspended.spec.suspend = true;
         assert_eq!(decide(&suspended, &observed, at(DAY)), Decision::Suspend);
+        let [_, (_, _, message)] = told(&suspended, &observed);
+        let said =
+            format!("the former certificate {named} is compromised, and stays in the Secret until spec.suspend is false");
+        assert_eq!(message.contains(&said), goes, "{message}");
     }
 }
 

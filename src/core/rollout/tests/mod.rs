@@ -37,6 +37,7 @@ fn certificate(rollout: Value) -> RolledCertificate {
         previous_not_after: Some(NOW + HOUR * 720),
         first_not_after: None,
         compromised_not_after: None,
+        is_compromised: false,
         is_ready: true,
         is_complete: true,
         is_suspended: false,
@@ -64,6 +65,8 @@ fn deployment(name: &str) -> Workload {
         selector: None,
         pod_count: 1,
         readiness: Readiness::Ready,
+        observes_changes: true,
+        controller: None,
         updates: Updates::Rolling,
         pods: Some(vec![pod(Some(NOW - HOUR * 2))]),
     }

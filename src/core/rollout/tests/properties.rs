@@ -40,6 +40,8 @@ enum Event {
     Resume,
     /// Somebody says that the certificate before is compromised.
     Compromise,
+    /// Somebody suspends the object, or lets it go on.
+    Suspend,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -66,6 +68,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => workload.prop_map(Event::Restart),
         1 => Just(Event::Resume),
         1 => Just(Event::Compromise),
+        1 => Just(Event::Suspend),
     ]
 }
 
@@ -78,6 +81,8 @@ struct Hidden {
     taken_back: u32,
     /// It was changed by the operator and was not ready since.
     is_underway: bool,
+    /// Somebody else restarted it, and it was not ready since: to change it makes no further workload unready.
+    is_restarted: bool,
 }
 
 struct World {
@@ -115,6 +120,7 @@ impl World {
             Event::Restart(index) => self.restart(*index),
             Event::Resume => self.resume(),
             Event::Compromise => self.compromise(),
+            Event::Suspend => self.rolling.certificate.is_suspended ^= true,
         }
     }
 
@@ -134,6 +140,10 @@ impl World {
     fn look(&mut self, fault: Option<Fault>) {
         let plan = self.rolling.plan();
         self.assert_glance_is_enough(&plan);
+        assert!(
+            !plan.status.complete || self.hidden.iter().all(|hidden| !hidden.is_underway),
+            "nobody looks again at one that is not ready"
+        );
         if fault == Some(Fault::BeforeStatus) {
             return;
         }
@@ -188,7 +198,7 @@ impl World {
             workload.readiness = Readiness::InProgress("0 of 1 pods are new".to_owned());
             let hidden = &mut self.hidden[index];
             hidden.changed += 1;
-            hidden.is_underway = true;
+            hidden.is_underway |= !hidden.is_restarted;
             assert!(hidden.changed <= 1 + hidden.taken_back, "{} is restarted twice for {serial_number}", next.workload);
         }
         true
@@ -196,6 +206,7 @@ impl World {
 
     fn assert_may_be_changed(&self) {
         let Rolling { certificate, status, now, .. } = &self.rolling;
+        assert!(!certificate.is_suspended, "the object is suspended");
         assert!(*now >= certificate.usable_from(*now), "new pods may not have it yet");
         let status = status.as_ref().unwrap();
         let is_late = status.regardless_of_windows_after.as_ref().is_some_and(|time| *now >= time.0);
@@ -236,7 +247,7 @@ impl World {
         }
         workload.readiness = Readiness::Ready;
         workload.pods = Some(vec![pod(Some(now))]);
-        self.hidden[index].is_underway = false;
+        (self.hidden[index].is_underway, self.hidden[index].is_restarted) = (false, false);
     }
 
     fn take_back(&mut self, index: usize) {
@@ -256,6 +267,7 @@ impl World {
     }
 
     fn restart(&mut self, index: usize) {
+        self.hidden[index].is_restarted = true;
         let workload = &mut self.rolling.found.workloads[index];
         workload.resource_version.push('+');
         workload.readiness = Readiness::InProgress("0 of 1 pods are new".to_owned());
@@ -271,6 +283,7 @@ impl World {
         for hidden in &mut self.hidden {
             hidden.is_broken = false;
         }
+        self.rolling.certificate.is_suspended = false;
         // While no window is open, it looks every hour.
         for _ in 0..1000 {
             self.look(None);

@@ -36,6 +36,8 @@ enum Event {
     WorkloadReady(usize),
     Break(usize, bool),
     Restart(usize),
+    /// The object is suspended, or is not.
+    Suspend(usize, bool),
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -59,6 +61,7 @@ fn event() -> impl Strategy<Value = Event> {
         8 => workload().prop_map(Event::WorkloadReady),
         1 => (workload(), any::<bool>()).prop_map(|(workload, is)| Event::Break(workload, is)),
         1 => workload().prop_map(Event::Restart),
+        1 => (certificate(), any::<bool>()).prop_map(|(certificate, is)| Event::Suspend(certificate, is)),
     ]
 }
 
@@ -128,6 +131,7 @@ impl World {
                 self.workloads[workload].resource_version.push('+');
                 self.workloads[workload].readiness = Readiness::InProgress("0 of 1 pods are new".to_owned());
             }
+            Event::Suspend(certificate, is) => self.ones[certificate].certificate.is_suspended = is,
         }
     }
 
@@ -291,6 +295,7 @@ impl World {
     fn come_to_the_end(&mut self) {
         for one in &mut self.ones {
             (one.certificate.is_ready, one.certificate.is_complete) = (true, true);
+            one.certificate.is_suspended = false;
         }
         for hidden in &mut self.hidden {
             hidden.is_broken = false;

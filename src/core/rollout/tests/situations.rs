@@ -126,6 +126,20 @@ fn a_workload_that_does_not_exist_is_named_and_holds_nobody_up() {
     assert!(plan.message.contains("not there: Deployment gone"), "{}", plan.message);
 }
 
+#[test]
+fn a_workload_without_a_pod_template_is_there_and_is_named_apart() {
+    let mut rolling = Rolling::auto([]);
+    rolling.found.without_template = vec![reference("web")];
+    let plan = rolling.look();
+    assert_eq!((plan.reason, plan.status.progress.as_str()), (Reason::WorkloadNotFound, "0/1"));
+    assert!(
+        plan.message.contains("no pod template at spec.template, so they cannot be moved: Deployment web"),
+        "{}",
+        plan.message
+    );
+    assert!(!plan.message.contains("not there"), "{}", plan.message);
+}
+
 #[rstest]
 #[case::named(json!({ "workloads": [{ "kind": "Deployment", "name": "web" }] }), true)]
 #[case::of_another_kind(json!({ "workloads": [{ "kind": "StatefulSet", "name": "web" }] }), false)]
@@ -164,7 +178,7 @@ fn auto_finds_what_names_the_secret_to_reloader(#[case] on_workload: &str, #[cas
 #[case(json!({ "auto": true, "windows": [{ "from": "22:00", "to": "04:00", "timeZone": "Mars/Olympus" }] }), "Mars/Olympus")]
 fn what_cannot_be_read_moves_nothing_and_is_named(#[case] rollout: Value, #[case] named: &str) {
     let plan = Rolling::new(rollout, [deployment("web")]).look();
-    assert_eq!((plan.reason, plan.moves.len(), plan.look), (Reason::InvalidSpec, 0, Look::Never));
+    assert_eq!((plan.reason, plan.moves.len(), plan.look), (Reason::InvalidSpec, 0, Look::At(NOW + HOUR * 720)));
     assert!(plan.message.contains(named), "{}", plan.message);
 }
 
@@ -217,6 +231,76 @@ fn nobody_is_moved_to_a_certificate_that_does_not_work() {
     assert!(plan.message.contains("not Ready"), "{}", plan.message);
     rolling.certificate.is_ready = true;
     assert_eq!(rolling.step(), ["web"]);
+}
+
+#[test]
+fn one_that_does_not_say_which_change_it_has_seen_is_ready_when_its_pods_are_new() {
+    let further = Workload { observes_changes: false, ..deployment("a") };
+    let mut rolling = Rolling::auto([further, deployment("b")]);
+    let plan = rolling.look();
+    assert_eq!(names(&plan), ["a"]);
+    rolling.workload("a").serial_numbers = plan.moves[0].serial_numbers();
+    let plan = rolling.look();
+    assert_eq!((names(&plan), plan.status.moved, &plan.awaited), (vec![], 0, &None), "its counts are those from before");
+    rolling.pass(MINUTE * 10);
+    let plan = rolling.look();
+    assert_eq!(plan.reason, Reason::RolloutStopped);
+    assert!(plan.message.contains("Deployment a (pods from before its change are still there)"), "{}", plan.message);
+    rolling.becomes_ready("a");
+    assert_eq!(rolling.step(), ["b"]);
+    assert!(rolling.workload("a").needs_pods(&certificate(json!({ "auto": true })), true), "its pods alone tell");
+}
+
+#[test]
+fn one_that_says_neither_which_change_it_has_seen_nor_which_pods_it_has_is_believed() {
+    let mut rolling = Rolling::auto([Workload { observes_changes: false, pods: None, ..deployment("a") }]);
+    assert_eq!(rolling.step(), ["a"]);
+    rolling.workload("a").readiness = Readiness::Ready;
+    assert_eq!(rolling.look().reason, Reason::RolloutComplete);
+}
+
+#[rstest]
+#[case::of_a_further_kind("example.com/v1", "Worker", true)]
+#[case::in_another_version("example.com/v1beta1", "Worker", true)]
+#[case::of_another_group("example.org/v1", "Worker", false)]
+#[case::of_another_kind("example.com/v1", "Job", false)]
+fn a_workload_that_another_has_made_is_known(#[case] api_version: &str, #[case] kind: &str, #[case] expected: bool) {
+    let object = |api_version: &str, kind: &str, owners: Value| {
+        let object = json!({ "metadata": { "name": "sync", "ownerReferences": owners }, "spec": { "template": {} } });
+        Workload::read(api_version, kind, &object).unwrap()
+    };
+    let owner =
+        |is_controller: bool| json!([{ "apiVersion": api_version, "kind": kind, "name": "sync", "controller": is_controller }]);
+    let worker = object("example.com/v1", "Worker", json!([]));
+    assert_eq!(object("apps/v1", "StatefulSet", owner(true)).is_made_by_one_of(std::slice::from_ref(&worker)), expected);
+    assert!(!object("apps/v1", "StatefulSet", owner(false)).is_made_by_one_of(&[worker]));
+}
+
+#[test]
+fn nobody_is_moved_to_a_certificate_that_is_compromised() {
+    let mut rolling = Rolling::auto([deployment("web")]);
+    rolling.certificate.is_compromised = true;
+    let plan = rolling.look();
+    assert_eq!((plan.reason, names(&plan)), (Reason::RolloutInProgress, vec![]));
+    assert!(plan.message.contains("because it is compromised"), "{}", plan.message);
+    rolling.certificate.is_compromised = false;
+    assert_eq!(rolling.step(), ["web"]);
+}
+
+#[test]
+fn the_move_for_another_certificate_has_no_entry_of_a_compromised_one() {
+    let mut rolling = Rolling::new(json!({ "workloads": [{ "kind": "Deployment", "name": "web" }] }), [deployment("web")]);
+    let payments = RolledCertificate {
+        name: "payments".to_owned(),
+        serial_number: "77".to_owned(),
+        is_compromised: true,
+        ..rolling.certificate.clone()
+    };
+    rolling.others = vec![payments];
+    assert_eq!(rolling.look().moves[0].serial_numbers, "orders=B");
+    rolling.others[0].is_compromised = false;
+    rolling.status = None;
+    assert_eq!(rolling.look().moves[0].serial_numbers, "orders=B,payments=77");
 }
 
 #[test]

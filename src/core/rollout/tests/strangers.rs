@@ -37,6 +37,10 @@ fn owned(controller: &str, labels: Value, started: Timestamp, spec: &Value) -> V
 }
 
 fn found(pods: &[Value], jobs: &[Value], workloads: &[Workload]) -> Outside {
+    found_beside(&certificate(json!({ "auto": true })), pods, jobs, workloads)
+}
+
+fn found_beside(certificate: &RolledCertificate, pods: &[Value], jobs: &[Value], workloads: &[Workload]) -> Outside {
     let kinds = [
         ("apps", "Deployment"),
         ("apps", "StatefulSet"),
@@ -45,7 +49,7 @@ fn found(pods: &[Value], jobs: &[Value], workloads: &[Workload]) -> Outside {
         ("argoproj.io", "Rollout"),
     ];
     let kinds = kinds.map(|(group, kind)| GroupVersionKind::gvk(group, "v1", kind));
-    outside((pods, jobs), workloads, &certificate(json!({ "auto": true })), &kinds, NOW)
+    outside((pods, jobs), workloads, certificate, &kinds, NOW)
 }
 
 #[test]
@@ -66,6 +70,33 @@ fn jobs_and_pods_of_their_own_that_run_with_the_old_certificate_cannot_be_moved(
     let jobs = [job("migrate", OLD), job("nightly", NOW), done, json!({}), Value::Null];
     let found = found(&pods, &jobs, &[]);
     assert_eq!((found.not_movable, found.not_covered), (vec!["Job migrate".to_owned(), "Pod shell".to_owned()], vec![]));
+}
+
+#[test]
+fn what_waited_for_the_first_certificate_has_no_older_one() {
+    let first = RolledCertificate { is_first: true, ..certificate(json!({ "auto": true })) };
+    let second = certificate(json!({ "auto": true }));
+    let job = object("migrate", OLD, &json!({ "template": { "spec": files() } }));
+    let waiting = |name: &str, spec: &Value| {
+        let mut pod = object(name, OLD, spec);
+        pod["status"]["phase"] = json!("Pending");
+        pod["status"]["containerStatuses"] = json!([{ "state": { "waiting": { "reason": "ContainerCreating" } } }]);
+        pod
+    };
+    let mut started = waiting("started", &files());
+    started["status"]["containerStatuses"] = json!([{ "state": { "running": { "startedAt": NOW.to_string() } } }]);
+    let pods = [waiting("waits", &files()), started];
+    assert_eq!(found_beside(&first, &pods, std::slice::from_ref(&job), &[]), Outside::default());
+    assert_eq!(found_beside(&second, &pods, &[job], &[]).not_movable.len(), 3, "there was an older one");
+
+    let mut optional = files();
+    optional["volumes"][0]["secret"]["optional"] = json!(true);
+    let mut before = waiting("before", &files());
+    before["status"]["containerStatuses"] = json!([{ "state": { "running": { "startedAt": OLD.to_string() } } }]);
+    let pods = [waiting("optional", &optional), before];
+    let job = object("optional", OLD, &json!({ "template": { "spec": optional } }));
+    let named = ["Job optional", "Pod before", "Pod optional"];
+    assert_eq!(found_beside(&first, &pods, &[job], &[]).not_movable, named, "they may run without it, or with another Secret");
 }
 
 #[rstest]
@@ -119,10 +150,14 @@ fn workloads_that_the_rollout_does_not_cover_are_named_if_only_a_restart_updates
 #[case::deployment("apps/v1 ReplicaSet web-7d", "Deployment", json!({ "pod-template-hash": "7d" }))]
 #[case::stateful_set("apps/v1 StatefulSet web", "StatefulSet", json!({}))]
 #[case::further_kind("example.com/v1 Worker web", "Worker", json!({}))]
+#[case::further_kind_with_stateful_sets("apps/v1 StatefulSet web-1", "Worker", json!({ "app": "web" }))]
 #[case::further_kind_with_replica_sets("apps/v1 ReplicaSet web-7d", "Rollout", json!({ "app": "web", "rollouts-pod-template-hash": "7d" }))]
 fn pods_of_the_workloads_of_the_rollout_are_not_named(#[case] controller: &str, #[case] kind: &str, #[case] labels: Value) {
     let mut workload = deployment("web");
     kind.clone_into(&mut workload.reference.kind);
+    if matches!(kind, "Worker" | "Rollout") {
+        "example.com/v1".clone_into(&mut workload.reference.api_version);
+    }
     workload.selector = serde_json::from_value(json!({ "matchLabels": { "app": "web" } })).unwrap();
     assert_eq!(found(&[owned(controller, labels, OLD, &env())], &[], &[workload]), Outside::default());
 }

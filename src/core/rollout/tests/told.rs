@@ -68,6 +68,21 @@ fn while_workloads_are_behind_the_condition_says_until_when(
 }
 
 #[test]
+fn until_when_workloads_have_to_be_moved_stands_in_the_status_while_some_are_behind() {
+    let until = |rolling: &Rolling| rolling.status.as_ref().and_then(|status| status.old_not_after.as_ref().map(|old| old.0));
+    let mut rolling = Rolling::auto([deployment("a")]);
+    rolling.step();
+    assert_eq!(until(&rolling), Some(OLD_EXPIRES));
+    rolling.becomes_ready("a");
+    assert!(rolling.look().status.complete);
+    assert_eq!(until(&rolling), None);
+    rolling.found.workloads.push(deployment("added"));
+    rolling.generation = 2;
+    assert_eq!(rolling.step(), ["added"], "another spec covers it");
+    assert_eq!(until(&rolling), Some(OLD_EXPIRES));
+}
+
+#[test]
 fn that_the_old_certificate_has_expired_is_told_once_with_names_and_in_the_condition() {
     let mut told = Told::new(Rolling::auto(["a", "b", "c"].map(deployment)));
     told.rolling.step();
@@ -109,8 +124,10 @@ fn a_spec_that_cannot_be_read_hides_neither_who_is_behind_nor_that_the_old_certi
     assert_eq!(told.look(), [Reason::InvalidSpec]);
     let status = told.rolling.status.clone().unwrap();
     assert_eq!((status.progress.as_str(), status.complete), ("1/2", false));
+    assert_eq!(told.rolling.plan().look, Look::At(OLD_EXPIRES), "it is looked at in that moment");
     told.rolling.now = OLD_EXPIRES;
     assert_eq!(told.look(), [Reason::OldCertificateExpired]);
+    assert_eq!(told.rolling.plan().look, Look::Never);
     let message = told.rolling.plan().message;
     assert!(message.contains("Mars/Olympus") && message.contains("1 workload may still use it: Deployment a"), "{message}");
 }

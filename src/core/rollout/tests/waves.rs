@@ -345,6 +345,20 @@ fn while_the_object_is_suspended_what_was_begun_is_finished_and_nobody_else_is_b
 }
 
 #[test]
+fn while_the_object_is_suspended_one_that_is_stuck_is_not_taken_for_moved() {
+    let mut rolling = Rolling::auto([deployment("a")]);
+    assert_eq!(rolling.step(), ["a"]);
+    rolling.certificate.is_suspended = true;
+    rolling.pass(MINUTE * 10);
+    let plan = rolling.look();
+    assert_eq!((plan.reason, plan.status.complete), (Reason::RolloutStopped, false), "{}", plan.message);
+    assert!(matches!(plan.look, Look::At(_)), "somebody looks whether it is ready");
+    assert!(plan.message.contains("Deployment a (") && plan.message.contains("spec.suspend"), "{}", plan.message);
+    rolling.becomes_ready("a");
+    assert_eq!(rolling.look().reason, Reason::RolloutComplete);
+}
+
+#[test]
 fn while_the_secret_lacks_a_keystore_nobody_is_moved_and_pods_that_started_meanwhile_are_not_taken_for_moved() {
     let mut rolling = Rolling::auto([deployment("a")]);
     rolling.certificate.is_complete = false;
