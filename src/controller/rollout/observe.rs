@@ -320,3 +320,28 @@ fn not_served(workload: &WorkloadReference, kinds: &[Kind]) -> String {
     let WorkloadReference { api_version, kind, name } = workload;
     format!("spec.rollout.workloads: {kind} {name} of {api_version} is none of {}; {hint}", known.join(", "))
 }
+
+#[cfg(test)]
+#[allow(clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use kube::core::Status;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::a_token_that_has_run_out(401, None)]
+    #[case::a_missing_right(403, Some(Reason::RolloutForbidden))]
+    #[case::a_list_that_was_read_too_slowly(410, None)]
+    #[case::a_selector_that_is_refused(422, Some(Reason::InvalidSpec))]
+    #[case::a_server_that_fails(500, None)]
+    fn what_a_person_has_to_change_is_told_from_what_passes(#[case] code: u16, #[case] expected: Option<Reason>) {
+        let status = Status { code, message: "no".to_owned(), ..Status::default() };
+        let error = KubernetesError::Request { operation: "list", source: Box::new(kube::Error::Api(Box::new(status))) };
+        match (Obstacle::of(error, "list", &Kind::pods(), "shop"), expected) {
+            (Obstacle::Failed(_), None) => {}
+            (Obstacle::Refused(reason, _), Some(expected)) => assert_eq!(reason, expected),
+            (other, _) => panic!("{code}: {other:?}"),
+        }
+    }
+}

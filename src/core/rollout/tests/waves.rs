@@ -401,3 +401,18 @@ fn the_first_look_heeds_the_oldest_certificate_that_pods_may_have() {
     let plan = rolling.look();
     assert_eq!(plan.status.regardless_of_windows_after.unwrap().0, NOW + HOUR * 479);
 }
+
+#[test]
+fn a_long_request_to_go_on_is_kept_as_its_digest_and_is_handled_once() {
+    let long: &'static str = Box::leak("x".repeat(100_000).into_boxed_str());
+    let mut rolling = Rolling::auto(three());
+    rolling.step();
+    rolling.pass(HOUR);
+    assert_eq!(rolling.look().reason, Reason::RolloutStopped);
+    rolling.resume = Some(long);
+    assert_eq!(rolling.step(), ["b"], "it goes on without the one that is stuck");
+    let kept = rolling.status.as_ref().unwrap().resume_request_handled.clone().unwrap();
+    assert!(kept.chars().count() <= 64, "{} characters", kept.chars().count());
+    rolling.pass(HOUR);
+    assert_eq!(rolling.look().reason, Reason::RolloutStopped, "the same request does not count again");
+}
