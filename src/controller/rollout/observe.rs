@@ -272,6 +272,8 @@ impl Observer<'_> {
         let all = found.workloads.clone();
         found.workloads.retain(|workload| !workload.is_made_by_one_of(&all));
         found.workloads.sort_by(|one, other| one.reference.cmp(&other.reference));
+        // Nobody has named these, and they follow nothing.
+        found.without_template.clear();
         Ok(found)
     }
 
