@@ -3,6 +3,7 @@
 mod clock;
 mod leadership;
 mod metrics;
+mod object_labels;
 mod readiness;
 mod rollout_series;
 

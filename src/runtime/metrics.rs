@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::{Leadership, rollout_series::RolloutSeries};
+use super::{Leadership, object_labels::ObjectLabels, rollout_series::RolloutSeries};
 use crate::{
     api::{ObjectKey, Reason, UnaccountedCertificates},
     rollout::Figures,
@@ -31,18 +31,6 @@ struct IssuerLabels {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
-}
-
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub(super) struct ObjectLabels {
-    namespace: String,
-    name: String,
-}
-
-impl ObjectLabels {
-    pub(super) fn of(object: &ObjectKey) -> Self {
-        Self { namespace: object.namespace.clone(), name: object.name.clone() }
-    }
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

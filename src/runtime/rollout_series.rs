@@ -12,7 +12,7 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-use super::metrics::ObjectLabels;
+use super::object_labels::ObjectLabels;
 use crate::{api::ObjectKey, rollout::Figures};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

@@ -130,6 +130,8 @@ async fn a_workload_that_another_one_has_made_is_left_to_that_one_and_one_withou
     child["metadata"]["ownerReferences"] = json!([owner]);
     stage.shop.apply(child).await;
     stage.until_rolled_out("Deployment", "sync-pods").await;
+    let bare = json!({ "apiVersion": "example.com/v1", "kind": "Worker", "metadata": { "name": "bare" }, "spec": { "workloadRef": { "name": "web" } } });
+    stage.shop.apply(bare).await;
     stage.certificate("orders", json!({ "auto": true })).await;
     crate::harness::eventually("it is moved", || async {
         stage.look("orders").await;
@@ -139,10 +141,8 @@ async fn a_workload_that_another_one_has_made_is_left_to_that_one_and_one_withou
     stage.patch_status("Worker", "sync", is(2)).await;
     stage.until_complete("orders").await;
     assert_eq!(stage.patches(), ["workers sync"]);
-    assert_eq!(stage.shop.status("orders").await.rollout.unwrap().progress, "1/1");
+    assert_eq!(stage.shop.status("orders").await.rollout.unwrap().progress, "1/1", "nobody has named one without a template");
 
-    let bare = json!({ "apiVersion": "example.com/v1", "kind": "Worker", "metadata": { "name": "bare" }, "spec": { "workloadRef": { "name": "web" } } });
-    stage.shop.apply(bare).await;
     let named = json!([{ "apiVersion": "example.com/v1", "kind": "Worker", "name": "bare" }]);
     stage.certificate("named", json!({ "workloads": named })).await;
     stage.until("named", "False WorkloadNotFound").await;

@@ -96,9 +96,10 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
     }
 }
 
-/// The object as a pass works on it: with what is added to the template of its Secret. `None` if the spec cannot be read, unless a certificate waits to be saved: then under the
-/// Secret name and the deletion policy of that time. The policy matters only where the Secret is created: that of a Secret which is there is
-/// not changed for a spec that cannot be read.
+/// The object as a pass works on it: with what is added to the template of its Secret. `None` if the spec cannot be read.
+///
+/// If a certificate waits to be saved, such an object is worked on all the same, with the Secret name and the deletion policy of that time.
+/// The policy matters only where the Secret is created: that of a Secret which is there is not changed for a spec that cannot be read.
 fn workable(context: &Context, mut object: Received<DatabaseUserCertificate>) -> Option<Received<DatabaseUserCertificate>> {
     if object.unreadable_object().is_some() {
         let kept = context.memory.kept(&ObjectKey::of(&object), &object.uid().unwrap_or_default())?;

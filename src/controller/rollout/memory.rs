@@ -182,21 +182,16 @@ impl Rollouts {
         (now < rest.until && rest.until.duration_since(now) <= LONGEST_REST).then_some(rest.until)
     }
 
-    /// The setbacks until the last look. What was told long enough ago is tried again, and told at once if it fails again.
-    pub(super) fn setbacks(&self, name: &ObjectKey, version: &Version, now: Timestamp) -> Setbacks {
+    /// The setbacks until the last look, and what it has seen. What was told long enough ago is tried again, and told at once if it fails
+    /// again.
+    pub(super) fn last(&self, name: &ObjectKey, version: &Version, now: Timestamp) -> (Setbacks, Seen) {
         let rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = rollouts.get(name).filter(|rest| rest.version == *version).map(|rest| rest.setbacks.clone());
-        let mut setbacks = known.unwrap_or_default();
+        let last = rollouts.get(name).filter(|rest| rest.version == *version);
+        let (mut setbacks, seen) = last.map(|rest| (rest.setbacks.clone(), rest.seen.clone())).unwrap_or_default();
         for setback in setbacks.workloads.values_mut() {
             setback.told.take_if(|(_, until)| now >= *until);
         }
-        setbacks
-    }
-
-    /// What the last look has seen.
-    pub(super) fn seen(&self, name: &ObjectKey, version: &Version) -> Seen {
-        let rollouts = self.rests.lock().unwrap_or_else(PoisonError::into_inner);
-        rollouts.get(name).filter(|rest| rest.version == *version).map(|rest| rest.seen.clone()).unwrap_or_default()
+        (setbacks, seen)
     }
 
     /// Notes a look.

@@ -82,8 +82,7 @@ pub(crate) async fn follow(context: &Context, object: &Object) -> Result<Option<
     let until = if let Some(until) = context.rollouts.rests_until(&name, &version, now) {
         until
     } else {
-        let mut setbacks = context.rollouts.setbacks(&name, &version, now);
-        let mut seen = context.rollouts.seen(&name, &version);
+        let (mut setbacks, mut seen) = context.rollouts.last(&name, &version, now);
         let mut turn = Turn { context, object: object.clone(), certificate, setbacks: &mut setbacks, seen: &mut seen };
         let rest = turn.look_in_time(now).await;
         let until = now.saturating_add(rest.min(LONGEST_REST)).unwrap_or(now);

@@ -16,7 +16,7 @@ use crate::{
     api::{Reason, Rollout, WorkloadReference},
     decide::pass::RequestErrorKind,
     kubernetes::KubernetesError,
-    rollout_rules::{Awaited, Found, Move, Outside, Pod, RolledCertificate, Workload, holds_place, outside},
+    rollout_rules::{Awaited, Found, Move, Outside, Pod, RolledCertificate, Workload, holds_place},
 };
 
 /// Up to so many workloads of a kind are read one by one; more are listed.
@@ -63,7 +63,7 @@ struct Followers {
     workloads: Vec<Workload>,
     /// Those that the spec names and that do not exist.
     missing: Vec<WorkloadReference>,
-    /// Objects that have no pod template.
+    /// Objects that have no pod template. Of those that the spec does not name nothing is told.
     without_template: Vec<WorkloadReference>,
     /// What is wrong with kinds that the API server does not serve.
     not_served: BTreeSet<String>,
@@ -183,11 +183,11 @@ impl Observer<'_> {
         let kinds: Vec<GroupVersionKind> = kinds.collect();
         let (certificate, now, mut found) = (self.certificate, self.now, Outside::default());
         self.pods_of_all(workloads, |pods, workloads| {
-            found.add(outside((pods, &[]), workloads, certificate, &kinds, now));
+            found.add((pods, &[]), workloads, certificate, &kinds, now);
         })
         .await?;
         self.built_in(&Kind::jobs(), &ListParams::default(), |jobs| {
-            found.add(outside((&[], jobs), workloads, certificate, &kinds, now));
+            found.add((&[], jobs), workloads, certificate, &kinds, now);
         })
         .await?;
         Ok(found)
@@ -269,9 +269,12 @@ impl Observer<'_> {
             let listed = listed.await;
             found.asked(listed, "list", kind, &self.namespace())?;
         }
-        let all = found.workloads.clone();
-        found.workloads.retain(|workload| !workload.is_made_by_one_of(&all));
+        let made = found.workloads.iter().filter(|workload| workload.is_made_by_one_of(&found.workloads));
+        let made: BTreeSet<WorkloadReference> = made.map(|workload| workload.reference.clone()).collect();
+        found.workloads.retain(|workload| !made.contains(&workload.reference));
         found.workloads.sort_by(|one, other| one.reference.cmp(&other.reference));
+        // Nobody has named these, and they follow nothing.
+        found.without_template.clear();
         Ok(found)
     }
 

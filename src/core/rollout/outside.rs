@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use kube_core::GroupVersionKind;
 use serde_json::Value;
 
-use super::{Pod, RolledCertificate, Uses, Workload, workload::texts};
+use super::{
+    Pod, RolledCertificate, Uses, Workload,
+    workload::{texts, time},
+};
 
 /// Controllers whose pods a change of their own template replaces, and that the operator always serves.
 const SERVED: [&str; 2] = ["StatefulSet", "DaemonSet"];
@@ -23,59 +26,45 @@ pub struct Outside {
 }
 
 impl Outside {
-    /// Adds what another page of pods or Jobs tells. Each name is there once, in order.
-    pub fn add(&mut self, other: Self) {
-        self.not_movable.extend(other.not_movable);
-        self.not_covered.extend(other.not_covered);
+    /// Adds what a page of the pods and Jobs of the namespace tells, besides these workloads of the rollout. `kinds` are the kinds that are
+    /// moved. Each name is there once, in order.
+    pub fn add(
+        &mut self,
+        (pods, jobs): (&[Value], &[Value]),
+        workloads: &[Workload],
+        certificate: &RolledCertificate,
+        kinds: &[GroupVersionKind],
+        now: Timestamp,
+    ) {
+        let usable_from = certificate.usable_from(now);
+        let is_old = |object: &Value| time(&object["status"]["startTime"]).is_some_and(|started| started < usable_from);
+        let uses = |pod_spec: &Value| Uses::of(pod_spec, &certificate.secret_name);
+        // No container that needs the Secret starts without it, so there is no older certificate that it can have.
+        let waits_for_first = |uses: Uses| certificate.is_first && uses.is_required();
+        let has_first = |pod: &Value, uses: Uses| {
+            let ran_since = Pod::read(pod).ran_since;
+            waits_for_first(uses) && certificate.first_seen().is_some_and(|first| ran_since.is_none_or(|since| since >= first))
+        };
+        let jobs = jobs.iter().filter(|job| {
+            let uses = uses(&job["spec"]["template"]["spec"]);
+            is_running(job) && is_old(job) && uses.any() && !waits_for_first(uses)
+        });
+        self.not_movable.extend(jobs.map(|job| named("Job", name(job))));
+        for pod in pods.iter().filter(|pod| is_alive(pod)) {
+            let uses = uses(&pod["spec"]);
+            match owner(pod, workloads, kinds) {
+                Owner::Workload(workload) => {
+                    self.not_covered.extend(uses.updated_by_restart_alone().map(|how| format!("{workload} ({how})")));
+                }
+                Owner::NotMovable(owner) if uses.any() && is_old(pod) && !has_first(pod, uses) => self.not_movable.push(owner),
+                Owner::NotMovable(_) | Owner::Named => {}
+            }
+        }
         for names in [&mut self.not_movable, &mut self.not_covered] {
             names.sort();
             names.dedup();
         }
     }
-}
-
-/// What uses the Secret besides these workloads of the rollout, from a page of the pods and Jobs of the namespace. `kinds` are the kinds
-/// that are moved.
-#[must_use]
-pub fn outside(
-    (pods, jobs): (&[Value], &[Value]),
-    workloads: &[Workload],
-    certificate: &RolledCertificate,
-    kinds: &[GroupVersionKind],
-    now: Timestamp,
-) -> Outside {
-    let usable_from = certificate.usable_from(now);
-    let is_old = |object: &Value| {
-        object["status"]["startTime"]
-            .as_str()
-            .and_then(|time| time.parse().ok())
-            .is_some_and(|time: Timestamp| time < usable_from)
-    };
-    let uses = |pod_spec: &Value| Uses::of(pod_spec, &certificate.secret_name);
-    // No container that needs the Secret starts without it, so there is no older certificate that it can have.
-    let waits_for_first = |uses: Uses| certificate.is_first && uses.is_required();
-    let has_first = |pod: &Value, uses: Uses| {
-        let ran_since = Pod::read(pod).ran_since;
-        waits_for_first(uses) && certificate.first_seen().is_some_and(|first| ran_since.is_none_or(|since| since >= first))
-    };
-    let jobs = jobs.iter().filter(|job| {
-        let uses = uses(&job["spec"]["template"]["spec"]);
-        is_running(job) && is_old(job) && uses.any() && !waits_for_first(uses)
-    });
-    let mut outside = Outside { not_movable: jobs.map(|job| named("Job", name(job))).collect(), ..Outside::default() };
-    for pod in pods.iter().filter(|pod| is_alive(pod)) {
-        let uses = uses(&pod["spec"]);
-        match owner(pod, workloads, kinds) {
-            Owner::Workload(workload) => {
-                outside.not_covered.extend(uses.updated_by_restart_alone().map(|how| format!("{workload} ({how})")));
-            }
-            Owner::NotMovable(owner) if uses.any() && is_old(pod) && !has_first(pod, uses) => outside.not_movable.push(owner),
-            Owner::NotMovable(_) | Owner::Named => {}
-        }
-    }
-    let mut ordered = Outside::default();
-    ordered.add(outside);
-    ordered
 }
 
 /// What a pod belongs to.

@@ -237,7 +237,7 @@ fn named_to_reloader(metadata: &Value) -> impl Iterator<Item = String> {
     names.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
 }
 
-fn time(value: &Value) -> Option<Timestamp> {
+pub(super) fn time(value: &Value) -> Option<Timestamp> {
     value.as_str()?.parse().ok()
 }
 

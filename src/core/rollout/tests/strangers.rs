@@ -49,7 +49,9 @@ fn found_beside(certificate: &RolledCertificate, pods: &[Value], jobs: &[Value],
         ("argoproj.io", "Rollout"),
     ];
     let kinds = kinds.map(|(group, kind)| GroupVersionKind::gvk(group, "v1", kind));
-    outside((pods, jobs), workloads, certificate, &kinds, NOW)
+    let mut found = Outside::default();
+    found.add((pods, jobs), workloads, certificate, &kinds, NOW);
+    found
 }
 
 #[test]
