@@ -1,0 +1,186 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+
+/// What follows the help of the whole program.
+const AFTER_HELP: &str = "\
+Exit codes:
+  0  what was asked is in order, or was done
+  1  the question was answered, and something needs attention
+  2  the command line cannot be understood
+  3  the question could not be answered, or the change could not be made
+
+Examples:
+  kubectl usercert status -A                 who expires when, and who fails
+  kubectl usercert why orders -n shop        what is decided about one certificate, check by check";
+
+/// Client certificates of database users: who expires when, why one is or is not renewed, and renewals on demand.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "kubectl-usercert", bin_name = "kubectl usercert", version, about, max_term_width = 100, after_help = AFTER_HELP)]
+pub struct Arguments {
+    /// How the cluster is reached.
+    #[command(flatten)]
+    pub connection: Connection,
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// How the cluster is reached: the flags of kubectl.
+#[derive(Clone, Debug, Args)]
+pub struct Connection {
+    /// The kubeconfig file to use. Default: KUBECONFIG, else ~/.kube/config.
+    #[arg(long, global = true, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = "Cluster")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig to use. Default: its current one.
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Cluster")]
+    pub context: Option<String>,
+    /// The namespace. Default: that of the context.
+    #[arg(long, short, global = true, value_name = "NAME", help_heading = "Cluster")]
+    pub namespace: Option<String>,
+    /// How long one request to the API server may take, such as 20s or 1m.
+    #[arg(long, global = true, value_name = "TIME", default_value = "20s", value_parser = time, help_heading = "Cluster")]
+    pub request_timeout: Duration,
+    /// The namespace in which the operator runs.
+    #[arg(long, global = true, value_name = "NAME", default_value = "usercert-system", help_heading = "Cluster")]
+    pub operator_namespace: String,
+}
+
+/// What can be asked or done.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Verb {
+    /// Who expires when, who fails, and what to change.
+    Status(StatusArguments),
+    /// Print the completions of a shell, or the manual pages.
+    #[command(subcommand)]
+    Print(Printed),
+}
+
+/// Which objects: those of one namespace, or of all.
+#[derive(Clone, Debug, Default, Args)]
+pub struct Selection {
+    /// The certificates of all namespaces.
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    pub all_namespaces: bool,
+    /// Only the certificates with these labels, such as team=orders,tier!=test.
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    pub selector: Option<String>,
+}
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// For people.
+    #[default]
+    Table,
+    /// JSON, for programs.
+    Json,
+    /// YAML, for programs.
+    Yaml,
+}
+
+/// `status`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  every certificate works, and nothing keeps its renewal away
+  1  a certificate needs attention
+
+Examples:
+  kubectl usercert status                    the certificates of this namespace
+  kubectl usercert status -A --failing       only those that need attention, of all namespaces
+  kubectl usercert status orders             one certificate
+  kubectl usercert status -A -o json | jq -r '.certificates[] | select(.state != \"Good\") | .name'")]
+pub struct StatusArguments {
+    /// Only the certificates with these names.
+    #[arg(value_name = "NAME", conflicts_with_all = ["all_namespaces", "selector"])]
+    pub names: Vec<String>,
+    /// Which certificates.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// Only the certificates that need attention.
+    #[arg(long)]
+    pub failing: bool,
+    /// How the answer is written.
+    #[arg(long, short, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
+}
+
+/// What the program prints about itself.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Printed {
+    /// The completions of a shell.
+    #[command(after_help = "\
+Examples:
+  kubectl-usercert print completion bash > /etc/bash_completion.d/kubectl-usercert
+  kubectl-usercert print completion zsh > \"${fpath[1]}/_kubectl-usercert\"")]
+    Completion {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// The manual pages: one file for the program and one for each verb.
+    Man {
+        /// The folder to write them to.
+        #[arg(value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+    },
+}
+
+/// Reads a time such as `30s`, `5m`, `1h30m`; `0` is not one.
+fn time(text: &str) -> Result<Duration, String> {
+    let invalid = || "give a time such as 20s, 5m or 1h".to_owned();
+    let duration = text.parse::<jiff::SignedDuration>().map_err(|_| invalid())?;
+    Duration::try_from(duration).ok().filter(|duration| !duration.is_zero()).ok_or_else(invalid)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(std::iter::once("kubectl-usercert").chain(arguments.iter().copied()))
+    }
+
+    #[test]
+    fn the_definition_of_the_command_line_holds() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_flags_of_kubectl_may_stand_before_and_after_the_verb() {
+        for arguments in [["-n", "shop", "status"], ["status", "-n", "shop"]] {
+            assert_eq!(parse(&arguments).unwrap().connection.namespace.as_deref(), Some("shop"));
+        }
+        let timeout = |text: &str| parse(&["status", "--request-timeout", text]).map(|found| found.connection.request_timeout);
+        assert_eq!(timeout("1m").unwrap(), Duration::from_mins(1));
+        for refused in ["", "0", "0s", "-1s", "soon", "20"] {
+            assert!(timeout(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        for refused in
+            [&["status", "orders", "-A"][..], &["status", "-A", "-n", "shop"], &["status", "orders", "-l", "a=b"], &[]]
+        {
+            assert!(parse(refused).is_err_and(|error| error.exit_code() == 2), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn the_help_of_every_verb_shows_an_example() {
+        let command = Arguments::command();
+        for verb in command.get_subcommands().flat_map(|verb| std::iter::once(verb).chain(verb.get_subcommands())) {
+            if verb.has_subcommands() || verb.get_name() == "man" {
+                continue;
+            }
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Examples:\n  kubectl"), "{}: {help}", verb.get_name());
+        }
+    }
+}

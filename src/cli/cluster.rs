@@ -1,0 +1,101 @@
+//! The API server: how it is found, and requests under a time limit.
+
+use std::{path::PathBuf, time::Duration};
+
+use kube::{
+    Api, Client, Resource,
+    api::ListParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use serde::de::DeserializeOwned;
+
+use crate::{
+    arguments::Connection,
+    exit::CliError,
+    terminal::{Progress, Terminal},
+};
+
+/// How many objects a page of a list has.
+const PAGE: u32 = 500;
+
+/// A connection to the API server.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The client.
+    pub client: Client,
+    /// The namespace of the kubeconfig, or of `--namespace`.
+    pub namespace: String,
+    /// The operator's own namespace.
+    pub operator_namespace: String,
+    request_timeout: Duration,
+    terminal: Terminal,
+}
+
+impl Cluster {
+    /// Finds the cluster as kubectl does: `--kubeconfig`, else `KUBECONFIG`, else `~/.kube/config`, else the service account of the Pod.
+    ///
+    /// # Errors
+    /// There is no kubeconfig, or it cannot be used.
+    pub async fn connect(connection: &Connection, terminal: Terminal) -> Result<Self, CliError> {
+        let options = KubeConfigOptions { context: connection.context.clone(), ..KubeConfigOptions::default() };
+        let config = match &connection.kubeconfig {
+            Some(path) => from_file(path.clone(), &options).await,
+            None if connection.context.is_none() => kube::Config::infer().await.map_err(CliError::NoCluster),
+            None => kube::Config::from_kubeconfig(&options).await.map_err(CliError::Kubeconfig),
+        };
+        let mut config = config?;
+        // A request that failed is told at once: whoever asked decides whether to ask again.
+        config.default_retry = false;
+        let namespace = connection.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let client = Client::try_from(config).map_err(|error| CliError::Client(Box::new(error)))?;
+        Ok(Self {
+            client,
+            namespace,
+            operator_namespace: connection.operator_namespace.clone(),
+            request_timeout: connection.request_timeout,
+            terminal,
+        })
+    }
+
+    /// Sends one request under the time limit.
+    ///
+    /// # Errors
+    /// It was refused, or not answered in time.
+    pub async fn ask<T>(
+        &self,
+        operation: impl Into<String>,
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, CliError> {
+        let operation = operation.into();
+        match tokio::time::timeout(self.request_timeout, request).await {
+            Ok(answer) => answer.map_err(|source| CliError::Request { operation, source: Box::new(source) }),
+            Err(_) => Err(CliError::TimedOut { operation, seconds: self.request_timeout.as_secs() }),
+        }
+    }
+
+    /// All objects that the parameters select, page by page. After two seconds it tells how many there are so far.
+    ///
+    /// # Errors
+    /// A page was refused, or not answered in time.
+    pub async fn list<K>(&self, what: &str, api: &Api<K>, parameters: &ListParams) -> Result<Vec<K>, CliError>
+    where
+        K: Resource + Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let mut progress = Progress::new(&self.terminal);
+        let (mut found, mut page) = (Vec::new(), parameters.clone().limit(PAGE));
+        loop {
+            let list = self.ask(format!("list {what}"), api.list(&page)).await?;
+            found.extend(list.items);
+            match list.metadata.continue_.filter(|next| !next.is_empty()) {
+                Some(next) => page = page.continue_token(&next),
+                None => return Ok(found),
+            }
+            progress.tell(|| format!("{} {what} so far", found.len()));
+        }
+    }
+}
+
+async fn from_file(path: PathBuf, options: &KubeConfigOptions) -> Result<kube::Config, CliError> {
+    let kubeconfig = Kubeconfig::read_from(path).map_err(CliError::Kubeconfig)?;
+    kube::Config::from_custom_kubeconfig(kubeconfig, options).await.map_err(CliError::Kubeconfig)
+}

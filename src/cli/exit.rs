@@ -1,0 +1,136 @@
+//! How the program ends: an answer and an exit code, or an error.
+
+use std::path::PathBuf;
+
+/// The exit code. Scripts rely on the numbers, which do not change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// What was asked is in order, or was done.
+    Good = 0,
+    /// The question was answered, and something needs attention: a certificate that fails, a check that does not hold.
+    Attention = 1,
+    /// The command line cannot be understood.
+    Usage = 2,
+    /// The question could not be answered, or the change could not be made: no cluster, no right, no such object.
+    CouldNotAsk = 3,
+}
+
+/// What is written to standard output, and the exit code.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// What is written.
+    pub bytes: Vec<u8>,
+    /// The exit code.
+    pub exit: Exit,
+}
+
+impl Answer {
+    /// An answer in words.
+    #[must_use]
+    pub fn new(text: impl Into<String>, exit: Exit) -> Self {
+        Self { bytes: text.into().into_bytes(), exit }
+    }
+
+    /// The text of the answer.
+    #[must_use]
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The command line is understood, but makes no sense.
+    #[error("{0}")]
+    Usage(String),
+    /// The program could not start its threads.
+    #[error("could not start")]
+    Runtime(#[source] std::io::Error),
+    /// There is no kubeconfig that can be used.
+    #[error("could not find a cluster: give --kubeconfig or --context, or set KUBECONFIG")]
+    NoCluster(#[source] kube::config::InferConfigError),
+    /// The kubeconfig, or the context, that was named cannot be used.
+    #[error("could not use the kubeconfig: correct --kubeconfig, --context or KUBECONFIG")]
+    Kubeconfig(#[source] kube::config::KubeconfigError),
+    /// No client could be made from the kubeconfig.
+    #[error("the kubeconfig cannot be used")]
+    Client(#[source] Box<kube::Error>),
+    /// The API server did not answer in time.
+    #[error(
+        "could not {operation} within {seconds} seconds: see that the API server can be reached, or raise --request-timeout"
+    )]
+    TimedOut {
+        /// What was tried.
+        operation: String,
+        /// The time limit.
+        seconds: u64,
+    },
+    /// The API server refused a request about a named object.
+    #[error("could not {operation}")]
+    Request {
+        /// What was tried.
+        operation: String,
+        /// Why it failed.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// There is no such object.
+    #[error("{0}")]
+    NotFound(String),
+    /// A file could not be read or written.
+    #[error("could not {operation} {}", path.display())]
+    File {
+        /// What was tried.
+        operation: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Something that was read cannot be used.
+    #[error("{0}")]
+    Unusable(String),
+    /// An answer could not be put into the form that was asked for.
+    #[error("could not write the answer as {form}: {fault}")]
+    Form {
+        /// The form.
+        form: &'static str,
+        /// Why.
+        fault: String,
+    },
+}
+
+impl CliError {
+    /// The exit code that belongs to it.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_) => Exit::Usage,
+            _ => Exit::CouldNotAsk,
+        }
+    }
+
+    /// Whether the API server refused because a right is missing.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.status().is_some_and(|status| matches!(status.code, 401 | 403))
+    }
+
+    /// Whether the API server knows no such object or no such kind.
+    #[must_use]
+    pub fn is_missing(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 404)
+    }
+
+    fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Self::Request { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}

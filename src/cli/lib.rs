@@ -1,0 +1,82 @@
+//! `kubectl usercert`: who expires when, why a certificate is or is not renewed, and renewals on demand.
+//!
+//! | Folder or file | What is in it |
+//! | --- | --- |
+//! | `arguments` | what may be written on the command line |
+//! | `cluster` | how the API server is reached and asked |
+//! | `exit` | the exit codes |
+//! | `terminal`, `table`, `text` | how answers look |
+//! | `verbs` | one module for each verb: what it reads, and a pure function from that to the answer |
+//!
+//! # Guarantees
+//!
+//! - What an answer says is a pure function of what was read. The decisions are the operator's own: `decide` and its neighbours in the core.
+//! - Secrets are read by their metadata alone, unless a verb's help says otherwise.
+//! - Nothing is changed without a verb that says so, and `--dry-run` of such a verb changes nothing.
+
+pub mod arguments;
+pub mod cluster;
+pub mod exit;
+mod table;
+pub mod terminal;
+mod text;
+pub mod verbs;
+
+use std::{ffi::OsString, io::Write, process::ExitCode};
+
+use clap::Parser;
+use usercert_operator_controller::chain;
+
+use crate::{
+    arguments::Arguments,
+    exit::{Answer, CliError, Exit},
+    verbs::Session,
+};
+
+/// Runs the program with these arguments, the first of which is its own name. Returns its exit code.
+#[must_use]
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors, and go to standard output. Nobody is left to be told if neither can be written.
+            _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Exit::Usage } else { Exit::Good } as u8);
+        }
+    };
+    let answer = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(CliError::Runtime)
+        .and_then(|runtime| runtime.block_on(execute(arguments, Session::of_terminal())));
+    let exit = match answer {
+        Ok(answer) => print(&answer),
+        Err(error) => {
+            eprintln!("error: {}", chain(&error));
+            error.exit()
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+/// Does what the arguments ask for.
+///
+/// # Errors
+/// [`CliError`] says what could not be asked or done, and what to change.
+pub async fn execute(arguments: Arguments, session: Session) -> Result<Answer, CliError> {
+    verbs::execute(arguments, session).await
+}
+
+/// Writes an answer to standard output. A pipe that was closed, as `head` does, is no error.
+fn print(answer: &Answer) -> Exit {
+    let mut out = anstream::AutoStream::auto(std::io::stdout());
+    match out.write_all(&answer.bytes).and_then(|()| out.flush()) {
+        Ok(()) => answer.exit,
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => answer.exit,
+        Err(error) => {
+            eprintln!("error: could not write the answer: {error}");
+            Exit::CouldNotAsk
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What is known of the terminal, and progress on it.
+
+use std::{
+    io::{IsTerminal, Write},
+    time::{Duration, Instant},
+};
+
+use anstyle::{AnsiColor, Style};
+
+/// Nothing is said of what takes less time than this.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How an answer may look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terminal {
+    /// The number of columns; `None` if the answer goes to a file or a pipe, where lines may have any length.
+    pub width: Option<usize>,
+    /// Whether colours are wanted. They only repeat what words say.
+    pub has_colour: bool,
+    /// Whether somebody sees what is said of progress.
+    pub tells_progress: bool,
+}
+
+impl Terminal {
+    /// The terminal that standard output leads to. `NO_COLOR` and `CLICOLOR` are heeded (no-color.org).
+    #[must_use]
+    pub fn of_process() -> Self {
+        let out = std::io::stdout();
+        let width = terminal_size::terminal_size_of(&out).map(|(width, _)| usize::from(width.0));
+        let has_colour = anstream::AutoStream::choice(&out) != anstream::ColorChoice::Never;
+        Self { width, has_colour, tells_progress: std::io::stderr().is_terminal() }
+    }
+
+    /// No terminal: a file, a pipe, a test.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self { width: None, has_colour: false, tells_progress: false }
+    }
+
+    /// The text in the colour of this mood, if colours are wanted.
+    #[must_use]
+    pub fn paint(&self, mood: Mood, text: &str) -> String {
+        let style = match mood {
+            _ if !self.has_colour => return text.to_owned(),
+            Mood::Plain => return text.to_owned(),
+            Mood::Good => AnsiColor::Green.on_default(),
+            Mood::Warning => AnsiColor::Yellow.on_default(),
+            Mood::Bad => AnsiColor::Red.on_default().bold(),
+            Mood::Title => Style::new().bold(),
+        };
+        format!("{style}{text}{style:#}")
+    }
+}
+
+/// What a colour says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    /// Nothing.
+    Plain,
+    /// In order.
+    Good,
+    /// Worth a look.
+    Warning,
+    /// Wrong.
+    Bad,
+    /// A heading.
+    Title,
+}
+
+/// Says on standard error how far something is that takes long.
+pub struct Progress {
+    last: Instant,
+    is_told: bool,
+}
+
+impl Progress {
+    /// Begins now.
+    #[must_use]
+    pub fn new(terminal: &Terminal) -> Self {
+        Self { last: Instant::now(), is_told: terminal.tells_progress }
+    }
+
+    /// Says how far it is, if two seconds have passed since the last word.
+    pub fn tell(&mut self, what: impl FnOnce() -> String) {
+        if self.is_told && self.last.elapsed() >= PATIENCE {
+            self.last = Instant::now();
+            // Whoever closed standard error does not want to know.
+            _ = writeln!(std::io::stderr(), "... {}", what());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_only_where_they_are_wanted() {
+        let coloured = Terminal { has_colour: true, ..Terminal::none() };
+        assert_eq!(Terminal::none().paint(Mood::Bad, "expired"), "expired");
+        assert_eq!(coloured.paint(Mood::Plain, "ready"), "ready");
+        let painted = coloured.paint(Mood::Bad, "expired");
+        assert!(painted.contains("expired") && painted.starts_with('\u{1b}') && painted.ends_with("\u{1b}[0m"), "{painted:?}");
+    }
+}

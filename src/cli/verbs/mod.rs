@@ -1,0 +1,56 @@
+//! The verbs. Each reads what it needs and hands it to a pure function, which makes the answer.
+
+mod objects;
+mod print;
+mod state;
+mod status;
+
+use std::{fmt, sync::Arc};
+
+use jiff::Timestamp;
+
+use crate::{
+    arguments::{Arguments, Verb},
+    cluster::Cluster,
+    exit::{Answer, CliError},
+    terminal::Terminal,
+};
+
+/// Where a verb runs: its terminal and its clock.
+#[derive(Clone)]
+pub struct Session {
+    /// The terminal.
+    pub terminal: Terminal,
+    /// Tells the time.
+    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Session").field("terminal", &self.terminal).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// That of this process.
+    #[must_use]
+    pub fn of_terminal() -> Self {
+        Self { terminal: Terminal::of_process(), clock: Arc::new(Timestamp::now) }
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+}
+
+/// Does what the arguments ask for.
+pub(crate) async fn execute(arguments: Arguments, session: Session) -> Result<Answer, CliError> {
+    if let Verb::Print(printed) = &arguments.verb {
+        return print::print(printed);
+    }
+    let cluster = Cluster::connect(&arguments.connection, session.terminal.clone()).await?;
+    match arguments.verb {
+        Verb::Print(printed) => print::print(&printed),
+        Verb::Status(arguments) => status::status(&cluster, &session, &arguments).await,
+    }
+}

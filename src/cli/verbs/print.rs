@@ -1,0 +1,61 @@
+//! `print`: what the program tells about itself.
+
+use std::{fs, path::Path};
+
+use clap::CommandFactory;
+
+use crate::{
+    arguments::{Arguments, Printed},
+    exit::{Answer, CliError, Exit},
+};
+
+/// The name under which kubectl and shells find the program.
+const PROGRAM: &str = "kubectl-usercert";
+
+/// Prints the completions, or writes the manual pages.
+pub(super) fn print(printed: &Printed) -> Result<Answer, CliError> {
+    match printed {
+        Printed::Completion { shell } => {
+            let mut bytes = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command().bin_name(PROGRAM), PROGRAM, &mut bytes);
+            Ok(Answer { bytes, exit: Exit::Good })
+        }
+        Printed::Man { folder } => manual_pages(folder),
+    }
+}
+
+fn manual_pages(folder: &Path) -> Result<Answer, CliError> {
+    let failed = |operation, source| CliError::File { operation, path: folder.to_owned(), source };
+    fs::create_dir_all(folder).map_err(|source| failed("create the folder", source))?;
+    clap_mangen::generate_to(Arguments::command().name(PROGRAM), folder)
+        .map_err(|source| failed("write the manual pages to", source))?;
+    Ok(Answer::new(format!("the manual pages are in {}\n", folder.display()), Exit::Good))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_shell_gets_completions_of_every_verb() -> Result<(), CliError> {
+        use clap_complete::Shell::{Bash, Elvish, Fish, PowerShell, Zsh};
+        for shell in [Bash, Elvish, Fish, PowerShell, Zsh] {
+            let text = print(&Printed::Completion { shell })?.text();
+            assert!(text.contains(PROGRAM) && text.contains("status") && text.contains("request-timeout"), "{shell}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn there_is_a_manual_page_for_the_program_and_for_each_verb() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        print(&Printed::Man { folder: folder.path().to_owned() })?;
+        for verb in Arguments::command().get_subcommands() {
+            let page = folder.path().join(format!("{PROGRAM}-{}.1", verb.get_name()));
+            assert!(page.exists(), "{} is missing", page.display());
+        }
+        let page = fs::read_to_string(folder.path().join(format!("{PROGRAM}.1")))?;
+        assert!(page.contains("Exit codes"), "{page}");
+        Ok(())
+    }
+}

@@ -1,0 +1,216 @@
+//! In which state a certificate is, as its object and the time tell: a pure function.
+//!
+//! The conditions are the operator's word. They go stale when the operator is gone, so the times in the status are compared with now too.
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use serde::Serialize;
+use usercert_operator_core::api::{
+    DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, READY, RENEWAL_FAILED, ROLLED_OUT, Reason, Severity,
+    condition,
+};
+
+use super::objects::Certificate;
+use crate::terminal::Mood;
+
+/// A renewal begins at its time, and a queue or a busy operator delays it by less than this.
+const LATE: SignedDuration = SignedDuration::from_hours(1);
+
+/// A new object, or a new spec, is looked at within this time.
+const FIRST_LOOK: SignedDuration = SignedDuration::from_mins(2);
+
+/// How a certificate is, the worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub(super) enum State {
+    /// It has expired.
+    Expired,
+    /// It does not work, or there is none.
+    NotReady,
+    /// Nobody has looked at the object for too long.
+    Unattended,
+    /// It works, and no new one can be had.
+    RenewalFailed,
+    /// It works, and its renewal is late.
+    RenewalLate,
+    /// It works, and its workloads do not follow.
+    RolloutStopped,
+    /// It works, and something else is to be looked at.
+    Warning,
+    /// It is on its way.
+    Pending,
+    /// Nothing is done about it, as its spec asks.
+    Suspended,
+    /// It works.
+    Good,
+}
+
+impl State {
+    /// Whether somebody should look.
+    pub(super) const fn needs_attention(self) -> bool {
+        !matches!(self, Self::Good | Self::Suspended | Self::Pending)
+    }
+
+    /// What the colour says.
+    pub(super) const fn mood(self) -> Mood {
+        match self {
+            Self::Expired | Self::NotReady => Mood::Bad,
+            Self::Good => Mood::Good,
+            Self::Pending | Self::Suspended => Mood::Plain,
+            _ => Mood::Warning,
+        }
+    }
+
+    /// Its name in the table.
+    pub(super) const fn label(self) -> &'static str {
+        match self {
+            Self::Expired => "Expired",
+            Self::NotReady => "Not ready",
+            Self::Unattended => "Unattended",
+            Self::RenewalFailed => "Renewal fails",
+            Self::RenewalLate => "Renewal late",
+            Self::RolloutStopped => "Rollout stopped",
+            Self::Warning => "Warning",
+            Self::Pending => "Pending",
+            Self::Suspended => "Suspended",
+            Self::Good => "Good",
+        }
+    }
+}
+
+/// One certificate, as it is told.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Told {
+    /// The namespace.
+    pub(super) namespace: String,
+    /// The name of the object.
+    pub(super) name: String,
+    /// The state.
+    pub(super) state: State,
+    /// The reason, as it stands in conditions.
+    pub(super) reason: Option<String>,
+    /// What happened and what to change.
+    pub(super) message: Option<String>,
+    /// When the certificate in the Secret expires.
+    pub(super) not_after: Option<Timestamp>,
+    /// When it is renewed.
+    pub(super) renewal_time: Option<Timestamp>,
+    /// Its serial number.
+    pub(super) serial_number: Option<String>,
+    /// The Secret.
+    pub(super) secret_name: String,
+    /// The issuer: kind and name, or the `AtlasDatabaseUser`.
+    pub(super) issuer: String,
+    /// How many of its workloads have it, such as `3/4`.
+    pub(super) rollout: Option<String>,
+    /// Certificates of the user whose keys nobody here holds.
+    pub(super) unaccounted: i64,
+}
+
+/// What is told of a certificate.
+pub(super) fn told(object: &Certificate, now: Timestamp) -> Told {
+    let status = object.status.clone().unwrap_or_default();
+    let (state, reason, message) = state_of(object, &status, now);
+    Told {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        state,
+        reason,
+        message,
+        not_after: status.not_after.as_ref().map(|time| time.0),
+        renewal_time: status.renewal_time.as_ref().map(|time| time.0),
+        serial_number: status.serial_number,
+        secret_name: object.secret_name(),
+        issuer: issuer_of(object),
+        rollout: status.rollout.map(|rollout| rollout.progress),
+        unaccounted: status.unaccounted_certificates.map_or(0, |found| found.count),
+    }
+}
+
+/// The issuer as people write it.
+pub(super) fn issuer_of(object: &DatabaseUserCertificate) -> String {
+    match (&object.spec.issuer_ref, &object.spec.user_ref) {
+        (Some(issuer), _) => format!("{}/{}", issuer.kind.as_str(), issuer.name),
+        (None, Some(user)) => format!("AtlasDatabaseUser/{}", user.name),
+        (None, None) => String::new(),
+    }
+}
+
+type Verdict = (State, Option<String>, Option<String>);
+
+fn state_of(object: &Certificate, status: &DatabaseUserCertificateStatus, now: Timestamp) -> Verdict {
+    let said = |state, reason: &str, message: String| (state, Some(reason.to_owned()), Some(message));
+    if let Some(unreadable) = object.unreadable() {
+        let message = format!("{unreadable}: correct what stands there");
+        return said(State::NotReady, Reason::ObjectUnreadable.as_str(), message);
+    }
+    let of = |type_: &str| condition(&status.conditions, type_);
+    let is = |type_: &str, value: &str| of(type_).filter(|found| found.status == value);
+    let quoted = |state, type_: &str| {
+        let found = of(type_);
+        (state, found.map(|found| found.reason.clone()), found.map(|found| found.message.clone()))
+    };
+    if let Some(not_after) = status.not_after.as_ref().filter(|not_after| not_after.0 <= now) {
+        let (_, reason, message) = quoted(State::Expired, ISSUING);
+        let cause = message.map(|message| format!("; {message}")).unwrap_or_default();
+        let message = format!("the certificate expired at {}{cause}", not_after.0);
+        return (State::Expired, reason.or_else(|| Some(Reason::Expired.to_string())), Some(message));
+    }
+    if let Some(unattended) = unattended(object, status, now) {
+        return (State::Unattended, None, Some(unattended));
+    }
+    let is_being_issued = is(ISSUING, "True").is_some();
+    if of(READY).is_none_or(|ready| ready.status != "True") {
+        let reason = of(READY).and_then(|ready| Reason::from_name(&ready.reason));
+        let is_new = of(READY).is_none() || is_being_issued;
+        let is_pending = is_new && reason.is_none_or(|reason| reason.severity() == Severity::Normal);
+        return quoted(if is_pending { State::Pending } else { State::NotReady }, READY);
+    }
+    if is(RENEWAL_FAILED, "True").is_some() {
+        return quoted(State::RenewalFailed, RENEWAL_FAILED);
+    }
+    if object.spec.suspend {
+        return quoted(State::Suspended, ISSUING);
+    }
+    let is_late = |time: &Timestamp| now.duration_since(*time) > LATE;
+    if let Some(due) = status.renewal_time.as_ref().map(|time| time.0).filter(is_late).filter(|_| !is_being_issued) {
+        let message =
+            format!("the renewal was due at {due} and has not begun: see that the operator runs (kubectl usercert check)");
+        return (State::RenewalLate, None, Some(message));
+    }
+    let is_warning = |name: &str| Reason::from_name(name).is_some_and(|reason| reason.severity() == Severity::Warning);
+    if is(ROLLED_OUT, "False").is_some_and(|found| is_warning(&found.reason)) {
+        return quoted(State::RolloutStopped, ROLLED_OUT);
+    }
+    if let Some(type_) = [ISSUING, READY].into_iter().find(|type_| of(type_).is_some_and(|found| is_warning(&found.reason))) {
+        return quoted(State::Warning, type_);
+    }
+    if let Some(unaccounted) = &status.unaccounted_certificates {
+        let message = format!(
+            "{} of this database user can be used by whoever has their keys, which no Secret here holds: kubectl usercert orphans names them",
+            crate::text::count(usize::try_from(unaccounted.count).unwrap_or_default(), "certificate")
+        );
+        return said(State::Warning, "UnaccountedCertificates", message);
+    }
+    (State::Good, of(ISSUING).map(|found| found.reason.clone()), None)
+}
+
+/// Why it seems that no operator looks at the object.
+fn unattended(object: &DatabaseUserCertificate, status: &DatabaseUserCertificateStatus, now: Timestamp) -> Option<String> {
+    let observed = status.observed_generation.unwrap_or(-1);
+    if Some(observed) == object.metadata.generation {
+        return None;
+    }
+    // When the spec was changed last is nowhere, so a known object gets the benefit of the doubt only by its claim to have been seen.
+    let created = object.creation_timestamp().map(|time| time.0)?;
+    let is_old = now.duration_since(created) > FIRST_LOOK;
+    let hint = "see that the operator runs and serves this namespace (kubectl usercert check)";
+    match (is_old, observed) {
+        (false, _) => None,
+        (true, ..0) => Some(format!("no operator has looked at the object since it was created at {created}: {hint}")),
+        (true, _) => Some(format!(
+            "the operator has not looked at the present spec (generation {}, seen {observed}): {hint}",
+            object.metadata.generation.unwrap_or_default()
+        )),
+    }
+}
