@@ -89,7 +89,7 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
 }
 
 /// Why nothing is written into a Secret that is being deleted: it would go with the Secret. The watch tells when it is gone.
-fn secret_going(object: &DatabaseUserCertificate, observed: &Observed) -> Option<Decision> {
+pub(super) fn secret_going(object: &DatabaseUserCertificate, observed: &Observed) -> Option<Decision> {
     let held_by = observed.secret.ours()?.held_by.as_ref()?;
     let name = object.secret_name();
     let message = format!(
@@ -127,7 +127,7 @@ fn repaired_first(object: &DatabaseUserCertificate, decision: Decision, observed
 
 /// Has the Secret follow `deletionPolicy`. This goes before all that may take long, because the object may be deleted at any moment
 /// and no finalizer holds the deletion up. It holds nothing up itself: while it has to wait, the other rules go on.
-fn deletion_policy(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> Option<Decision> {
+pub(super) fn deletion_policy(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> Option<Decision> {
     let view = unapplied(object, observed)?;
     owner_held(Some(view), observed, now).is_none().then_some(Decision::ApplyDeletionPolicy)
 }
@@ -182,7 +182,7 @@ fn save(unsaved: &UnsavedCertificate, now: Timestamp) -> Decision {
 /// | begins earlier | is kept |
 ///
 /// The end of validity tells nothing, for the spec may ask for shorter lifetimes now.
-fn is_superseded(object: &DatabaseUserCertificate, observed: &Observed, unsaved: &UnsavedCertificate, now: Timestamp) -> bool {
+pub(super) fn is_superseded(object: &DatabaseUserCertificate, observed: &Observed, unsaved: &UnsavedCertificate, now: Timestamp) -> bool {
     let Ok(ready) = ready_certificate(object, observed, now) else { return false };
     let (status, certificate) = (&observed.status, &unsaved.certificate);
     if ready.subject != certificate.subject {
@@ -227,7 +227,7 @@ fn decide_certificate(
 }
 
 /// The Secret with a certificate that serves as it is, and its renewal time; else the cause for a new one.
-fn certificate_in_service<'a>(
+pub(super) fn certificate_in_service<'a>(
     desired: &Desired,
     issuer: &IssuerFacts,
     observed: &'a Observed,
@@ -281,7 +281,7 @@ fn from_other_issuer(view: &SecretView, issuer: &IssuerFacts) -> bool {
 }
 
 /// The claim that stands in the status, if the Secret does not hold its certificate.
-fn unanswered_claim(observed: &Observed) -> Option<&Issuance> {
+pub(super) fn unanswered_claim(observed: &Observed) -> Option<&Issuance> {
     let answered = observed.secret.ours().and_then(|view| view.issuance.as_deref());
     observed.status.issuance.as_ref().filter(|claim| answered != Some(claim.id.as_str()))
 }
@@ -347,7 +347,7 @@ pub fn ready_certificate<'a>(
 }
 
 /// What to do about a Secret that this object does not control.
-fn not_owned(object: &DatabaseUserCertificate, secret: &SecretState) -> Option<String> {
+pub(super) fn not_owned(object: &DatabaseUserCertificate, secret: &SecretState) -> Option<String> {
     let name = object.secret_name();
     let other_name = "choose another secretName in a new DatabaseUserCertificate";
     Some(match secret {

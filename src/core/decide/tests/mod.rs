@@ -6,6 +6,7 @@ mod compromised;
 mod conditions;
 mod connection;
 mod credentials;
+mod explain;
 mod failure;
 mod forced;
 mod layout;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     certificate::Subject,
-    decide::{IssuerState, ListedCertificate, RecalledList, SecretState, UserCertificates, ready_certificate},
+    decide::{Check, IssuerState, ListedCertificate, RecalledList, SecretState, UserCertificates, explain, ready_certificate},
 };
 
 /// No pass has more steps than this, its end included. It looks three times at most. A look that leads to another has up to
@@ -134,6 +134,7 @@ proptest! {
             assert_the_object_is_read_before_the_secret_is_written(&moves);
             assert_no_certificate_is_forgotten(&moves, unsaved, &world);
             assert_atlas_is_asked_in_a_turn(&moves);
+            assert_each_decision_is_explained(&moves, &world);
             world.leads = world.purpose == Purpose::Certificate;
         }
     }
@@ -160,6 +161,28 @@ proptest! {
             prop_assert_eq!(is_refused, !is_expected, "{:?} was answered with {}", found, step);
         }
         prop_assert!(matches!(step, Step::End(_)), "there are more than {} steps: {}", MOST_STEPS, step);
+    }
+}
+
+/// A check settles the matter, unless the certificate is kept as it is or is issued now; and it is the one that the reason is about.
+fn assert_each_decision_is_explained(moves: &[Move], world: &World) {
+    for Move { observed, now, .. } in moves {
+        let explanation = explain(&world.object, observed, now.time);
+        let (settled, needs) = (explanation.settled_by(), explanation.needs());
+        match &explanation.decision {
+            Decision::Keep { .. } => assert_eq!((settled, needs), (None, None)),
+            Decision::Issue { .. } => assert!(settled.is_none() && needs.is_some(), "{explanation:?}"),
+            Decision::LookUpUser { .. } => assert!(settled == Some(Check::UserServed) && needs.is_some(), "{explanation:?}"),
+            Decision::Adopt => assert_eq!(settled, Some(Check::SecretIsOurs)),
+            Decision::Save => assert_eq!(settled, Some(Check::NothingUnsaved)),
+            Decision::CountLostClaim => assert_eq!(settled, Some(Check::NoOpenClaim)),
+            Decision::Suspend => assert_eq!(settled, Some(Check::NotSuspended)),
+            Decision::Block { reason: Reason::SecretNotOwned, .. } => assert_eq!(settled, Some(Check::SecretIsOurs)),
+            Decision::Block { reason: Reason::IssuerNotFound, .. } => assert_eq!(settled, Some(Check::IssuerUsable)),
+            Decision::Block { reason: Reason::InvalidSpec, .. } => assert_eq!(settled, Some(Check::SpecFits)),
+            Decision::Wait { reason: Reason::TooManyIssues, .. } => assert_eq!(settled, Some(Check::FewIssued)),
+            _ => assert!(settled.is_some(), "{explanation:?}"),
+        }
     }
 }
 
