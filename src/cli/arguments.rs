@@ -53,6 +53,11 @@ pub struct Connection {
 pub enum Verb {
     /// Who expires when, who fails, and what to change.
     Status(StatusArguments),
+    /// What is decided about one certificate, and every check behind it, in the operator's order.
+    ///
+    /// The checks are the operator's own code, run on what you may read. What only the operator knows, from its memory or by the
+    /// credentials of the issuer, is marked with a question mark.
+    Why(WhyArguments),
     /// Print the completions of a shell, or the manual pages.
     #[command(subcommand)]
     Print(Printed),
@@ -103,6 +108,29 @@ pub struct StatusArguments {
     /// Only the certificates that need attention.
     #[arg(long)]
     pub failing: bool,
+    /// How the answer is written.
+    #[arg(long, short, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
+}
+
+/// `why`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  the certificate is kept, or a new one is on its way
+  1  a person should look: a check that is not passed holds something up
+
+Examples:
+  kubectl usercert why orders -n shop
+  kubectl usercert why orders --read-secret  check the content of the Secret too, with its key")]
+pub struct WhyArguments {
+    /// The certificate.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// Read the Secret with its content, and check it as the operator does. Without this, only its metadata are read, and the
+    /// content counts as the operator found it last.
+    #[arg(long)]
+    pub read_secret: bool,
     /// How the answer is written.
     #[arg(long, short, value_enum, default_value_t = Form::Table)]
     pub output: Form,

@@ -1,9 +1,12 @@
 //! The verbs. Each reads what it needs and hands it to a pure function, which makes the answer.
 
+mod leader;
 mod objects;
+mod observe;
 mod print;
 mod state;
 mod status;
+mod why;
 
 use std::{fmt, sync::Arc};
 
@@ -52,5 +55,6 @@ pub(crate) async fn execute(arguments: Arguments, session: Session) -> Result<An
     match arguments.verb {
         Verb::Print(printed) => print::print(&printed),
         Verb::Status(arguments) => status::status(&cluster, &session, &arguments).await,
+        Verb::Why(arguments) => why::why(&cluster, &session, &arguments).await,
     }
 }

@@ -8,9 +8,7 @@ use jiff::Timestamp;
 use super::{
     Decision, Desired, IssuerFacts, IssuerState, Observed,
     hold::hold,
-    rules::{
-        certificate_in_service, decide, deletion_policy, is_superseded, not_owned, secret_going, unanswered_claim,
-    },
+    rules::{certificate_in_service, decide, deletion_policy, is_superseded, not_owned, secret_going, unanswered_claim},
 };
 use crate::api::{DatabaseUserCertificate, Reason};
 
@@ -162,8 +160,10 @@ impl Explanation {
 #[must_use]
 pub fn explain(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> Explanation {
     let decision = decide(object, observed, now);
-    let way = before_certificate(object, observed, now)
-        .map_or_else(|| about_certificate(object, observed, now, &decision), |settles| Way { needs: None, settles: Some(settles) });
+    let way = before_certificate(object, observed, now).map_or_else(
+        || about_certificate(object, observed, now, &decision),
+        |settles| Way { needs: None, settles: Some(settles) },
+    );
     Explanation { decision, checks: Check::ALL.iter().map(|check| (*check, way.verdict(*check))).collect() }
 }
 
@@ -226,7 +226,8 @@ fn unwanted(object: &DatabaseUserCertificate, issuer: &IssuerFacts, observed: &O
 
 fn about_certificate(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp, decision: &Decision) -> Way {
     let nothing = Way { needs: None, settles: None };
-    let Some((issuer, desired)) = observed.issuer.usable().and_then(|issuer| Some((issuer, Desired::new(object, issuer).ok()?)))
+    let Some((issuer, desired)) =
+        observed.issuer.usable().and_then(|issuer| Some((issuer, Desired::new(object, issuer).ok()?)))
     else {
         return nothing;
     };

@@ -182,7 +182,12 @@ fn save(unsaved: &UnsavedCertificate, now: Timestamp) -> Decision {
 /// | begins earlier | is kept |
 ///
 /// The end of validity tells nothing, for the spec may ask for shorter lifetimes now.
-pub(super) fn is_superseded(object: &DatabaseUserCertificate, observed: &Observed, unsaved: &UnsavedCertificate, now: Timestamp) -> bool {
+pub(super) fn is_superseded(
+    object: &DatabaseUserCertificate,
+    observed: &Observed,
+    unsaved: &UnsavedCertificate,
+    now: Timestamp,
+) -> bool {
     let Ok(ready) = ready_certificate(object, observed, now) else { return false };
     let (status, certificate) = (&observed.status, &unsaved.certificate);
     if ready.subject != certificate.subject {

@@ -73,11 +73,7 @@ fn the_check_that_settles_it_is_named(
 #[case::too_many(too_many(), Reason::NoCertificate, Check::FewIssued)]
 #[case::forced_too_often(forced_too_often(), Reason::RenewalRequested, Check::FewForced)]
 #[case::atlas_is_asked(atlas(), Reason::NoCertificate, Check::UserServed)]
-fn a_needed_certificate_is_told_with_what_holds_it(
-    #[case] observed: Observed,
-    #[case] needs: Reason,
-    #[case] expected: Check,
-) {
+fn a_needed_certificate_is_told_with_what_holds_it(#[case] observed: Observed, #[case] needs: Reason, #[case] expected: Check) {
     let asked = edited(|object| {
         let annotation = (RENEW_REQUESTED_ANNOTATION.to_owned(), "1".to_owned());
         object.metadata.annotations = (needs == Reason::RenewalRequested).then(|| [annotation].into());

@@ -1,0 +1,329 @@
+//! `why`: what is decided about one certificate, and every check behind it.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use usercert_operator_core::{
+    api::{DatabaseUserCertificate, ISSUING, READY, Reason, Severity, condition},
+    decide::{Check, Decision, Explanation, Observed, Verdict, explain, next_status, ready_certificate},
+};
+
+use super::{
+    Session,
+    leader::{Leader, leader},
+    objects::{Certificate, certificate},
+    observe::observe,
+    state::told,
+};
+use crate::{
+    arguments::WhyArguments,
+    cluster::Cluster,
+    exit::{Answer, CliError, Exit},
+    table::Cell,
+    terminal::{Mood, Terminal},
+    text::{for_programs, paragraph, relative},
+};
+
+/// All that is told.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Why {
+    namespace: String,
+    name: String,
+    /// In a few words; `None` if too little could be read.
+    decision: Option<String>,
+    reason: Option<String>,
+    message: Option<String>,
+    /// Whether the certificate in the Secret works, and until when.
+    in_service: Option<String>,
+    checks: Vec<ToldCheck>,
+    /// What the operator itself says, as its conditions have it.
+    operator_says: Vec<String>,
+    /// Where the two differ.
+    differs: Option<String>,
+    leader: Leader,
+    notes: Vec<String>,
+    needs_attention: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldCheck {
+    statement: &'static str,
+    result: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+}
+
+/// How a check came out, as it is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Outcome {
+    Passed,
+    NeedsCertificate,
+    Settles,
+    NotReached,
+    OnlyTheOperatorKnows,
+}
+
+/// Answers `why`.
+pub(super) async fn why(cluster: &Cluster, session: &Session, arguments: &WhyArguments) -> Result<Answer, CliError> {
+    let object = certificate(cluster, &arguments.name).await?;
+    let seen = observe(cluster, &object, arguments.read_secret).await?;
+    let leader = leader(cluster, session.now()).await;
+    let why = put_together(&object, seen.observed.as_ref(), seen.notes, leader, session.now());
+    let exit = if why.needs_attention { Exit::Attention } else { Exit::Good };
+    let text = for_programs(&why, arguments.output)?.unwrap_or_else(|| render(&why, &session.terminal));
+    Ok(Answer::new(text, exit))
+}
+
+fn put_together(object: &Certificate, observed: Option<&Observed>, notes: Vec<String>, leader: Leader, now: Timestamp) -> Why {
+    let explanation = observed.map(|observed| explain(object, observed, now));
+    let decided =
+        observed.zip(explanation.as_ref()).map(|(observed, explanation)| said(object, observed, &explanation.decision, now));
+    let told = told(object, now);
+    let is_warning = decided.as_ref().is_some_and(|(reason, _)| reason.severity() == Severity::Warning);
+    let held = explanation.as_ref().is_some_and(|explanation| {
+        matches!(explanation.decision, Decision::Wait { .. } | Decision::Block { .. }) && is_warning
+    });
+    Why {
+        namespace: told.namespace.clone(),
+        name: told.name.clone(),
+        decision: explanation.as_ref().map(|explanation| outcome(&explanation.decision)),
+        reason: decided.as_ref().map(|(reason, _)| reason.to_string()),
+        message: decided.as_ref().map(|(_, message)| message.clone()),
+        in_service: observed.map(|observed| in_service(object, observed, now)),
+        checks: explanation.as_ref().map(checks).unwrap_or_default(),
+        operator_says: operator_says(object, now),
+        differs: decided.and_then(|(reason, _)| difference(object, reason)),
+        needs_attention: told.state.needs_attention() || held || matches!(leader, Leader::Gone(_)),
+        leader,
+        notes,
+    }
+}
+
+/// Reason and message, as the operator would write them into the condition `Issuing`.
+fn said(object: &DatabaseUserCertificate, observed: &Observed, decision: &Decision, now: Timestamp) -> (Reason, String) {
+    let status = next_status(object, observed, decision, now);
+    let issuing = condition(&status.conditions, ISSUING);
+    let reason = issuing.and_then(|issuing| Reason::from_name(&issuing.reason)).unwrap_or(Reason::Issued);
+    (reason, issuing.map(|issuing| issuing.message.clone()).unwrap_or_default())
+}
+
+/// What follows from the decision.
+fn outcome(decision: &Decision) -> String {
+    match decision {
+        Decision::Await => "the operator looks at the issuer first".to_owned(),
+        Decision::Keep { renewal_time, .. } => format!("the certificate is kept until {renewal_time}, and renewed then"),
+        Decision::Repair { .. } => "the Secret is put right, without a new certificate".to_owned(),
+        Decision::LookUpUser { .. } => {
+            "a new certificate is wanted: the operator asks Atlas about the database user, then for the certificate".to_owned()
+        }
+        Decision::Queue { .. } => "a new certificate is wanted, and others of the Atlas project go first".to_owned(),
+        Decision::AwaitKey => "a new certificate is wanted, and its key is being made".to_owned(),
+        Decision::Issue { .. } => "a new certificate is issued now".to_owned(),
+        Decision::Adopt => "the Secret is taken over as it is".to_owned(),
+        Decision::ApplyDeletionPolicy => "the owner of the Secret is changed, as deletionPolicy asks".to_owned(),
+        Decision::Suspend => "nothing is done, for the object is suspended".to_owned(),
+        Decision::Save => "a certificate that was issued is written to the Secret".to_owned(),
+        Decision::CountLostClaim => {
+            "a certificate was requested, and the Secret does not hold it: if it does not come, it is counted as lost"
+                .to_owned()
+        }
+        Decision::Wait { until, .. } => format!("nothing is done before {until}"),
+        Decision::Block { .. } => "nothing is done until something changes".to_owned(),
+    }
+}
+
+fn in_service(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> String {
+    match ready_certificate(object, observed, now) {
+        Ok(certificate) => {
+            let until = relative(certificate.not_after, now);
+            format!("yes: certificate {} expires {until}, at {}", certificate.serial_number, certificate.not_after)
+        }
+        Err((reason, message)) => format!("no ({reason}): {message}"),
+    }
+}
+
+fn checks(explanation: &Explanation) -> Vec<ToldCheck> {
+    let of = |(check, verdict): &(Check, Verdict)| {
+        let operator = check.known_to_operator_alone();
+        let (result, note) = match (verdict, operator) {
+            (Verdict::Needs(reason), _) => (Outcome::NeedsCertificate, Some(format!("a new certificate is needed: {reason}"))),
+            // To ask Atlas is a step of the operator, and none that a person has to take.
+            (Verdict::Settles, Some(operator)) if matches!(explanation.decision, Decision::LookUpUser { .. }) => {
+                (Outcome::OnlyTheOperatorKnows, Some(operator.to_owned()))
+            }
+            (Verdict::Settles, _) => (Outcome::Settles, None),
+            (Verdict::Passed, Some(operator)) if *check != Check::SecretComplete => {
+                (Outcome::OnlyTheOperatorKnows, Some(operator.to_owned()))
+            }
+            (Verdict::Passed, _) => (Outcome::Passed, None),
+            (Verdict::NotReached, _) => (Outcome::NotReached, None),
+        };
+        ToldCheck { statement: check.statement(), result, note }
+    };
+    explanation.checks.iter().map(of).collect()
+}
+
+fn operator_says(object: &DatabaseUserCertificate, now: Timestamp) -> Vec<String> {
+    let Some(status) = &object.status else { return Vec::new() };
+    let of = |condition: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
+        let since = relative(condition.last_transition_time.0, now);
+        format!("{}={} {} (since {since}): {}", condition.type_, condition.status, condition.reason, condition.message)
+    };
+    status.conditions.iter().map(of).collect()
+}
+
+/// A note if the operator says another thing than what is decided here.
+fn difference(object: &DatabaseUserCertificate, reason: Reason) -> Option<String> {
+    let conditions = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let issuing = condition(conditions, ISSUING)?;
+    let ready = condition(conditions, READY)?;
+    let says_same = [&issuing.reason, &ready.reason].into_iter().any(|said| said == reason.as_str());
+    (!says_same).then(|| {
+        format!(
+            "the operator says {} where {reason} follows from what can be read: it knows more (its memory, the issuer's credentials, Atlas), or has not looked since",
+            issuing.reason
+        )
+    })
+}
+
+fn render(why: &Why, terminal: &Terminal) -> String {
+    let title = |text: &str| terminal.paint(Mood::Title, Cell::whole(text).text());
+    let words = |text: &str, indent| paragraph(Cell::whole(text).text(), indent, terminal);
+    let mut text = format!("{}\n", title(&format!("{}/{}", why.namespace, why.name)));
+    match (&why.decision, &why.reason) {
+        (Some(decision), Some(reason)) => {
+            text.push_str(&words(&format!("Decision: {decision}"), 2));
+            text.push_str(&words(&format!("Reason: {reason}: {}", why.message.as_deref().unwrap_or_default()), 2));
+        }
+        _ => text.push_str(&words("Decision: it cannot be told from what you may read", 2)),
+    }
+    if let Some(in_service) = &why.in_service {
+        text.push_str(&words(&format!("In service: {in_service}"), 2));
+    }
+    if !why.checks.is_empty() {
+        text.push_str(&format!("\n{}\n", title("Checks")));
+        for check in &why.checks {
+            let (mark, mood) = match check.result {
+                Outcome::Passed => ("ok ", Mood::Good),
+                Outcome::NeedsCertificate => ("new", Mood::Warning),
+                Outcome::Settles => ("NO ", Mood::Bad),
+                Outcome::NotReached => ("-  ", Mood::Plain),
+                Outcome::OnlyTheOperatorKnows => ("?  ", Mood::Plain),
+            };
+            let note = check.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+            // The first line begins after the mark.
+            let statement = words(&format!("{}{note}", check.statement), 6);
+            text.push_str(&format!("  {} {}", terminal.paint(mood, mark), statement.trim_start()));
+        }
+        text.push_str(&words("ok: passed; new: asks for a new certificate; NO: not passed, and settles what is done; -: not come to; ?: only the operator knows", 2));
+    }
+    text.push_str(&format!("\n{}\n", title("The operator says")));
+    for line in &why.operator_says {
+        text.push_str(&words(line, 2));
+    }
+    if why.operator_says.is_empty() {
+        text.push_str(&words("nothing yet", 2));
+    }
+    text.push_str(&words(
+        &match &why.leader {
+            Leader::Leads(holder) => format!("{holder} leads"),
+            Leader::Gone(sentence) => sentence.clone(),
+            Leader::Unknown(sentence) => format!("whether an operator leads is not known: {sentence}"),
+        },
+        2,
+    ));
+    if let Some(differs) = &why.differs {
+        text.push_str(&words(differs, 2));
+    }
+    if !why.notes.is_empty() {
+        text.push_str(&format!("\n{}\n", title("Not looked at")));
+        for note in &why.notes {
+            text.push_str(&words(note, 2));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use serde_json::json;
+    use usercert_operator_core::decide::{Allow, IssuerFacts, IssuerState, IssuingMethod, SecretState};
+
+    use super::*;
+
+    fn object() -> Certificate {
+        serde_json::from_value(json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate",
+            "metadata": { "namespace": "shop", "name": "orders", "uid": "u", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z" },
+            "spec": { "username": "orders", "issuerRef": { "kind": "CertificateIssuer", "name": "atlas" } },
+            "status": { "observedGeneration": 1, "conditions": [
+                { "type": "Ready", "status": "False", "reason": "IssuerNotFound", "message": "create it", "lastTransitionTime": "2025-12-31T23:00:00Z" },
+                { "type": "Issuing", "status": "False", "reason": "IssuerNotFound", "message": "create it", "lastTransitionTime": "2025-12-31T23:00:00Z" },
+            ] },
+        }))
+        .map_or_else(|_| unreachable!(), std::convert::identity)
+    }
+
+    fn observed(issuer: IssuerState) -> Observed {
+        let status = object().status.clone().unwrap();
+        Observed { issuer, secret: SecretState::Absent, namespace: "shop".into(), status, ..Observed::default() }
+    }
+
+    fn atlas() -> IssuerState {
+        IssuerState::Usable(Box::new(IssuerFacts {
+            method: IssuingMethod::Mint { months_until_expiration: 3 },
+            allow: Allow::default(),
+            username: None,
+            identity: "atlas/1".into(),
+            version: "1".into(),
+        }))
+    }
+
+    fn asked(observed: Option<&Observed>) -> Why {
+        let now = Timestamp::from_second(1_767_225_600).unwrap();
+        put_together(&object(), observed, vec!["a note".into()], Leader::Leads("pod_1".into()), now)
+    }
+
+    #[test]
+    fn the_check_that_settles_it_is_marked_and_those_after_it_are_not_reached() {
+        let why = asked(Some(&observed(IssuerState::Missing)));
+        assert!(why.needs_attention);
+        let text = render(&why, &Terminal::none());
+        for expected in [
+            "  Decision: nothing is done until something changes\n",
+            "  Reason: IssuerNotFound: create the CertificateIssuer atlas, or correct spec.issuerRef\n",
+            "  ok  The object is not suspended\n",
+            "  NO  The issuer exists and can be used\n",
+            "  -   The issuer serves this namespace\n",
+            "  ?   No certificate waits in the operator's memory for its Secret (only the operator's memory tells)\n",
+            "  In service: no (NoCertificate): there is no certificate yet\n",
+            "  Ready=False IssuerNotFound (since 60m ago): create it\n",
+            "  pod_1 leads\n",
+            "Not looked at\n  a note\n",
+        ] {
+            assert!(text.contains(expected), "{expected}\n{text}");
+        }
+        assert_eq!(why.differs, None);
+    }
+
+    #[test]
+    fn what_only_the_operator_can_ask_is_no_refusal_and_a_difference_is_told() {
+        let why = asked(Some(&observed(atlas())));
+        let text = render(&why, &Terminal::none());
+        assert!(text.contains("  new There is a certificate (a new certificate is needed: NoCertificate)\n"), "{text}");
+        assert!(text.contains("  ?   Atlas has the database user"), "{text}");
+        assert!(!text.contains("  NO "), "{text}");
+        assert!(why.differs.is_some_and(|differs| differs.contains("IssuerNotFound")));
+    }
+
+    #[test]
+    fn without_the_right_to_look_at_the_secret_only_the_operator_is_quoted() {
+        let why = asked(None);
+        let text = render(&why, &Terminal::none());
+        assert!(text.contains("it cannot be told from what you may read") && !text.contains("Checks"), "{text}");
+        assert!(text.contains("Ready=False IssuerNotFound"), "{text}");
+    }
+}
