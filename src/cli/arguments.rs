@@ -58,6 +58,15 @@ pub enum Verb {
     /// The checks are the operator's own code, run on what you may read. What only the operator knows, from its memory or by the
     /// credentials of the issuer, is marked with a question mark.
     Why(WhyArguments),
+    /// Ask for new certificates now, whatever their renewal times.
+    ///
+    /// It sets the annotation usercert.dev/renew-requested-at, which the operator answers with one new certificate. Atlas cannot
+    /// revoke a certificate: the former one works until it expires. One object has five such renewals an hour.
+    Renew(RenewArguments),
+    /// Leave certificates as they are: nothing is issued, renewed or repaired until they are resumed.
+    Suspend(ChangeArguments),
+    /// End a suspension. What is due is done at once.
+    Resume(ChangeArguments),
     /// Print the completions of a shell, or the manual pages.
     #[command(subcommand)]
     Print(Printed),
@@ -136,6 +145,91 @@ pub struct WhyArguments {
     pub output: Form,
 }
 
+/// Which certificates are changed: by name, by label, or all.
+#[derive(Clone, Debug, Args)]
+#[group(skip)]
+pub struct Targets {
+    /// The certificates.
+    #[arg(value_name = "NAME", required_unless_present_any = ["selector", "all"], conflicts_with_all = ["selector", "all", "all_namespaces"])]
+    pub names: Vec<String>,
+    /// All certificates of the namespace, or with -A of all namespaces.
+    #[arg(long, conflicts_with = "selector")]
+    pub all: bool,
+    /// Which certificates.
+    #[command(flatten)]
+    pub selection: Selection,
+}
+
+/// `renew`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  every renewal was asked for, and with --wait every one was carried out
+  1  a certificate was left out, or its renewal failed or did not come in time
+
+Examples:
+  kubectl usercert renew orders -n shop --wait
+  kubectl usercert renew -A -l team=orders --dry-run         what would be done, and what the API server says to it
+  kubectl usercert renew -A --all --at-most 20/min --wait --timeout 2h")]
+pub struct RenewArguments {
+    /// Which certificates.
+    #[command(flatten)]
+    pub targets: Targets,
+    /// How many renewals are asked for in a time, such as 20/min or 1/s.
+    #[arg(long, value_name = "NUMBER/TIME", default_value = "20/min", value_parser = Rate::parse)]
+    pub at_most: Rate,
+    /// Say what would be done, and ask the API server whether it would let it be done. Nothing is changed.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Wait until the new certificates are in their Secrets.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub wait: bool,
+    /// How long to wait for one certificate after it was asked for.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time, requires = "wait")]
+    pub timeout: Duration,
+}
+
+/// `suspend` and `resume`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  it was done, or was so already
+
+Examples:
+  kubectl usercert suspend orders -n shop
+  kubectl usercert resume -n shop --all")]
+pub struct ChangeArguments {
+    /// Which certificates.
+    #[command(flatten)]
+    pub targets: Targets,
+    /// Say what would be done, and ask the API server whether it would let it be done. Nothing is changed.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// So many in a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// The time between one and the next.
+    pub interval: Duration,
+}
+
+impl Rate {
+    /// Reads `20/min`, `1/s`, `100/h`.
+    fn parse(text: &str) -> Result<Self, String> {
+        let invalid = || "give a number and a time, such as 20/min, 1/s or 100/h".to_owned();
+        let (number, per) = text.split_once('/').ok_or_else(invalid)?;
+        let number: u32 = number.parse().ok().filter(|number| (1..=1000).contains(number)).ok_or_else(invalid)?;
+        let per = match per {
+            "s" | "sec" | "second" => Duration::from_secs(1),
+            "m" | "min" | "minute" => Duration::from_mins(1),
+            "h" | "hour" => Duration::from_hours(1),
+            _ => return Err(invalid()),
+        };
+        Ok(Self { interval: per / number })
+    }
+}
+
 /// What the program prints about itself.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Printed {
@@ -188,6 +282,30 @@ mod tests {
         assert_eq!(timeout("1m").unwrap(), Duration::from_mins(1));
         for refused in ["", "0", "0s", "-1s", "soon", "20"] {
             assert!(timeout(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_number_in_a_time() {
+        let rate = |text| Rate::parse(text).map(|rate| rate.interval);
+        assert_eq!(rate("20/min"), Ok(Duration::from_secs(3)));
+        assert_eq!(rate("1/s"), Ok(Duration::from_secs(1)));
+        assert_eq!(rate("100/h"), Ok(Duration::from_secs(36)));
+        for refused in ["", "20", "0/min", "-1/min", "1/day", "1001/s", "/min"] {
+            assert!(rate(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn who_changes_certificates_says_which() {
+        assert!(parse(&["renew"]).is_err());
+        for refused in
+            [&["orders", "--all"][..], &["orders", "-A"], &["-A"], &["--all", "-l", "a=b"], &["orders", "--wait", "--dry-run"]]
+        {
+            assert!(parse(&[&["renew"], refused].concat()).is_err(), "{refused:?}");
+        }
+        for taken in [&["orders", "bills"][..], &["--all", "-A"], &["-l", "a=b"], &["-A", "-l", "a=b"], &["orders", "--wait"]] {
+            parse(&[&["renew"], taken].concat()).unwrap();
         }
     }
 

@@ -4,8 +4,10 @@ mod leader;
 mod objects;
 mod observe;
 mod print;
+mod renew;
 mod state;
 mod status;
+mod suspend;
 mod why;
 
 use std::{fmt, sync::Arc};
@@ -56,5 +58,8 @@ pub(crate) async fn execute(arguments: Arguments, session: Session) -> Result<An
         Verb::Print(printed) => print::print(&printed),
         Verb::Status(arguments) => status::status(&cluster, &session, &arguments).await,
         Verb::Why(arguments) => why::why(&cluster, &session, &arguments).await,
+        Verb::Renew(arguments) => renew::renew(&cluster, &session, &arguments).await,
+        Verb::Suspend(arguments) => suspend::suspend(&cluster, &session, &arguments, true).await,
+        Verb::Resume(arguments) => suspend::suspend(&cluster, &session, &arguments, false).await,
     }
 }

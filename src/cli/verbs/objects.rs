@@ -1,10 +1,20 @@
 //! The objects that more than one verb reads.
 
-use kube::{Api, api::ListParams};
+use kube::{
+    Api, ResourceExt,
+    api::{ListParams, Patch, PatchParams},
+};
 use usercert_operator_controller::Received;
 use usercert_operator_core::api::DatabaseUserCertificate;
 
-use crate::{arguments::Selection, cluster::Cluster, exit::CliError};
+use crate::{
+    arguments::{Selection, Targets},
+    cluster::Cluster,
+    exit::CliError,
+};
+
+/// The name in which this program writes, as `managedFields` have it.
+pub(super) const MANAGER: &str = "kubectl-usercert";
 
 /// A certificate as far as it can be read.
 pub(super) type Certificate = Received<DatabaseUserCertificate>;
@@ -26,10 +36,47 @@ pub(super) async fn certificates(
     Ok(found)
 }
 
+/// The certificates that are to be changed, that which expires first in front.
+pub(super) async fn targets(cluster: &Cluster, targets: &Targets) -> Result<Vec<Certificate>, CliError> {
+    let mut found = certificates(cluster, &targets.names, &targets.selection).await?;
+    if found.is_empty() {
+        return Err(CliError::NotFound(
+            "there are no such certificates: kubectl usercert status lists those that are there".to_owned(),
+        ));
+    }
+    let not_after = |object: &Certificate| object.status.as_ref()?.not_after.as_ref().map(|time| time.0);
+    // One without a certificate needs one most.
+    found.sort_by_key(|object| (not_after(object), object.namespace(), object.name_any()));
+    Ok(found)
+}
+
+/// Changes an object by a merge patch, if it is still the one that was read. `dry_run`: the API server checks the patch and stores nothing.
+///
+/// # Errors
+/// The API server refuses it, or the object was deleted and created anew meanwhile.
+pub(super) async fn change(
+    cluster: &Cluster,
+    object: &Certificate,
+    mut patch: serde_json::Value,
+    dry_run: bool,
+) -> Result<(), CliError> {
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    patch["metadata"]["uid"] = serde_json::json!(object.uid());
+    let api = Api::<Certificate>::namespaced(cluster.client.clone(), &namespace);
+    let parameters = PatchParams { dry_run, field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let operation = format!("change the certificate {namespace}/{name}");
+    cluster.ask(operation, api.patch(&name, &parameters, &Patch::Merge(patch))).await.map(|_| ())
+}
+
 /// The certificate of this name in the namespace.
 pub(super) async fn certificate(cluster: &Cluster, name: &str) -> Result<Certificate, CliError> {
-    let namespace = &cluster.namespace;
-    let found = cluster.ask(format!("read the certificate {name}"), certificates_api(cluster, false).get_opt(name)).await?;
+    certificate_of(cluster, &cluster.namespace, name).await
+}
+
+/// The certificate of this name in any namespace.
+pub(super) async fn certificate_of(cluster: &Cluster, namespace: &str, name: &str) -> Result<Certificate, CliError> {
+    let api = Api::<Certificate>::namespaced(cluster.client.clone(), namespace);
+    let found = cluster.ask(format!("read the certificate {name}"), api.get_opt(name)).await?;
     found.ok_or_else(|| {
         CliError::NotFound(format!(
             "there is no DatabaseUserCertificate {name} in the namespace {namespace}: kubectl usercert status -n {namespace} lists those that are there"

@@ -60,6 +60,12 @@ pub(super) fn count(status: &mut DatabaseUserCertificateStatus, now: Timestamp) 
     status.forced_renewals.truncate(FORCED);
 }
 
+/// When one more forced renewal of the object is carried out; `None` if one is carried out now.
+#[must_use]
+pub fn next_forced_renewal(status: &DatabaseUserCertificateStatus, now: Timestamp) -> Option<Timestamp> {
+    held(status, now).map(|(_, until)| until)
+}
+
 /// How many there were within the hour, and when one more fits; `None` if one fits now.
 fn held(status: &DatabaseUserCertificateStatus, now: Timestamp) -> Option<(usize, Timestamp)> {
     BRAKE.hold(status.forced_renewals.iter().map(|time| time.0), now)

@@ -122,3 +122,12 @@ fn messages_offer_the_annotation_only_from_when_it_helps() {
         assert!(message(&braked).contains(&format!("all the same from {heeded_again} on")), "{braked:?}");
     }
 }
+
+#[test]
+fn whoever_asks_is_told_when_one_more_is_carried_out() {
+    let mut status = DatabaseUserCertificateStatus::default();
+    assert_eq!(next_forced_renewal(&status, at(100)), None);
+    status.forced_renewals = (1..=5).map(|second| Time(at(second))).collect();
+    assert_eq!(next_forced_renewal(&status, at(100)), Some(at(3601)));
+    assert_eq!(next_forced_renewal(&status, at(3601)), None);
+}

@@ -1,0 +1,205 @@
+//! `kubectl usercert` on a real API server, with the operator at work: each verb, and what it says when something is wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod harness;
+
+use std::sync::{Arc, LazyLock};
+
+use harness::{Cluster, Options, Shop};
+use serde_json::{Value, json};
+use usercert_cli::{
+    arguments::Arguments,
+    exit::{CliError, Exit},
+    terminal::Terminal,
+    verbs::Session,
+};
+use usercert_operator::controller::chain;
+use usercert_test_support::{
+    atlas::{DigestAlgorithm, X509Type},
+    evidence::{self, Kind},
+};
+
+static CLUSTER: LazyLock<Cluster> =
+    LazyLock::new(|| harness::start(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
+
+/// What a command said, and its exit code.
+#[derive(Debug)]
+struct Said {
+    text: String,
+    exit: Exit,
+}
+
+/// Runs a command in the shop's namespace, as an administrator.
+async fn usercert(shop: &Shop, arguments: &[&str]) -> Said {
+    let kubeconfig = shop.cluster.control_plane.kubeconfig();
+    let connection = ["kubectl-usercert", "--kubeconfig", kubeconfig.to_str().unwrap(), "--namespace", &shop.namespace];
+    usercert_with(shop, &connection, arguments).await
+}
+
+async fn usercert_with(shop: &Shop, connection: &[&str], arguments: &[&str]) -> Said {
+    let parsed = <Arguments as clap::Parser>::try_parse_from(connection.iter().chain(arguments)).expect("the command line");
+    let cluster = shop.cluster;
+    let session = Session { terminal: Terminal::none(), clock: Arc::new(move || cluster.now()) };
+    let said = match usercert_cli::execute(parsed, session).await {
+        Ok(answer) => Said { text: answer.text(), exit: answer.exit },
+        Err(error) => said_of(&error),
+    };
+    // No secret may be in it: the check of all evidence looks.
+    evidence::append(Kind::Log, said.text.as_bytes());
+    said
+}
+
+fn said_of(error: &CliError) -> Said {
+    Said { text: format!("error: {}", chain(error)), exit: error.exit() }
+}
+
+impl Said {
+    #[track_caller]
+    fn says(&self, exit: Exit, words: &[&str]) {
+        assert_eq!(self.exit, exit, "{}", self.text);
+        for words in words {
+            assert!(self.text.contains(words), "{words:?} is missing:\n{}", self.text);
+        }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_certificate_is_told_and_explained() {
+    let shop = Shop::open(&CLUSTER, "good").await;
+    shop.ca_issuer(3650).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until_ready("orders").await;
+    let status = usercert(&shop, &["status"]).await;
+    status.says(Exit::Good, &["NAME", "orders", "Good", "in 8", "CertificateIssuer/ca"]);
+    let as_json = usercert(&shop, &["status", "-o", "json"]).await.json();
+    assert_eq!(as_json["certificates"][0]["state"], "Good");
+    for read_secret in [&[][..], &["--read-secret"]] {
+        let why = usercert(&shop, &[&["why", "orders"], read_secret].concat()).await;
+        why.says(Exit::Good, &["Decision: the certificate is kept until", "In service: yes", "ok  The renewal time has not come"]);
+        assert!(!why.text.contains("  NO "), "{}", why.text);
+        assert!(!why.text.contains("the operator says"), "{}", why.text);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_atlas_refuses_is_told_with_what_to_change() {
+    let shop = Shop::open(&CLUSTER, "refused").await;
+    shop.atlas_issuer().await;
+    let name = shop.name("orders");
+    shop.atlas.add_user(&shop.project, &name, X509Type::None);
+    shop.certificate(&name, "atlas", json!({})).await;
+    shop.until(&name, "Ready", "False AtlasUserNotManaged").await;
+    usercert(&shop, &["status"]).await.says(Exit::Attention, &["Not ready", "AtlasUserNotManaged", "X.509 type MANAGED"]);
+    let why = usercert(&shop, &["why", &name]).await;
+    why.says(
+        Exit::Attention,
+        &[
+            "Reason: AtlasUserNotManaged",
+            "new There is a certificate (a new certificate is needed: NoCertificate)",
+            "NO  No wait after a failure is under way",
+            "-   Fewer than five renewals were forced within an hour",
+        ],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_ca_and_a_missing_issuer_are_told() {
+    let shop = Shop::open(&CLUSTER, "broken").await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until("orders", "Ready", "False IssuerNotFound").await;
+    usercert(&shop, &["why", "orders"]).await.says(Exit::Attention, &["NO  The issuer exists and can be used", "IssuerNotFound"]);
+    shop.ca_issuer(3650).await;
+    shop.until_ready("orders").await;
+    shop.apply_secret("ca-broken", &[("tls.crt", "no"), ("tls.key", "no")]).await;
+    shop.apply(json!({
+        "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "ca" },
+        "spec": { "ca": { "secretName": "ca-broken" } },
+    }))
+    .await;
+    shop.until_issuer("ca", "False CaInvalid").await;
+    let why = usercert(&shop, &["why", "orders"]).await;
+    why.says(Exit::Attention, &["Reason: CaInvalid", "NO  The issuer exists and can be used", "In service: yes"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_secret_is_seen_only_by_who_reads_it_and_a_foreign_one_by_everybody() {
+    let shop = Shop::open(&CLUSTER, "secrets").await;
+    shop.ca_issuer(3650).await;
+    shop.apply_secret("bills", &[("password", "x")]).await;
+    shop.certificate("bills", "ca", json!({})).await;
+    shop.until("bills", "Ready", "False SecretNotOwned").await;
+    let why = usercert(&shop, &["why", "bills"]).await;
+    why.says(Exit::Attention, &["NO  The Secret of that name is this object's, or there is none", "was not made by this operator"]);
+    // Nobody repairs what a suspended object has.
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until_ready("orders").await;
+    shop.certificate("orders", "ca", json!({ "suspend": true })).await;
+    shop.until("orders", "Issuing", "False Suspended").await;
+    shop.patch_secret("orders", json!({ "stringData": { "tls.key": "no", "tls-combined.pem": "no" } })).await;
+    shop.until("orders", "Ready", "False PairUnusable").await;
+    usercert(&shop, &["why", "orders"]).await.says(Exit::Attention, &["its content was not read", "--read-secret"]);
+    let why = usercert(&shop, &["why", "orders", "--read-secret"]).await;
+    why.says(Exit::Attention, &["In service: no (PairUnusable)", "NO  The object is not suspended"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renewals_are_asked_for_and_waited_for_within_the_brake() {
+    let shop = Shop::open(&CLUSTER, "renewals").await;
+    shop.ca_issuer(3650).await;
+    for name in ["orders", "bills"] {
+        shop.certificate(name, "ca", json!({})).await;
+        shop.until_ready(name).await;
+    }
+    let before = shop.status("orders").await.serial_number.unwrap();
+    let tried = usercert(&shop, &["renew", "--all", "--dry-run"]).await;
+    tried.says(Exit::Good, &["bills    would be asked for", "orders   would be asked for", "2 certificates, 0 not renewed"]);
+    assert_eq!(shop.status("orders").await.serial_number.as_ref(), Some(&before), "a dry run changes nothing");
+
+    let renewed = usercert(&shop, &["renew", "orders", "--wait"]).await;
+    let after = shop.status("orders").await.serial_number.unwrap();
+    renewed.says(Exit::Good, &[&format!("renewed: certificate {after}")]);
+    assert_ne!(before, after);
+
+    usercert(&shop, &["suspend", "bills"]).await.says(Exit::Good, &["/bills is now suspended"]);
+    usercert(&shop, &["suspend", "bills"]).await.says(Exit::Good, &["/bills already suspended"]);
+    shop.until("bills", "Issuing", "False Suspended").await;
+    usercert(&shop, &["renew", "--all", "--wait", "--at-most", "1000/s"]).await.says(
+        Exit::Attention,
+        &["bills    not: the object is suspended", "orders   renewed: certificate", "2 certificates, 1 not renewed"],
+    );
+    usercert(&shop, &["resume", "--all"]).await.says(Exit::Good, &["/bills is now resumed", "/orders already resumed"]);
+    for _ in 0..3 {
+        usercert(&shop, &["renew", "orders", "--wait"]).await.says(Exit::Good, &["renewed: certificate"]);
+    }
+    usercert(&shop, &["renew", "orders", "--wait"]).await.says(Exit::Attention, &["five renewals were forced within an hour"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_atlas_refuses_is_told_by_who_waits() {
+    let shop = Shop::open(&CLUSTER, "refusals").await;
+    shop.atlas_issuer().await;
+    let name = shop.name("orders");
+    shop.atlas.add_user(&shop.project, &name, X509Type::Managed);
+    shop.certificate(&name, "atlas", json!({})).await;
+    shop.until_ready(&name).await;
+    shop.atlas.remove_user(&shop.project, &name);
+    let said = usercert(&shop, &["renew", &name, "--wait", "--timeout", "20s"]).await;
+    said.says(Exit::Attention, &["not: ", "AtlasUserNotFound"]);
+    usercert(&shop, &["status", "--failing"]).await.says(Exit::Attention, &["Renewal fails", "AtlasUserNotFound"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_asked_is_an_error_of_its_own() {
+    let shop = Shop::open(&CLUSTER, "unasked").await;
+    usercert(&shop, &["why", "nobody"]).await.says(Exit::CouldNotAsk, &["there is no DatabaseUserCertificate nobody in the namespace"]);
+    usercert(&shop, &["status"]).await.says(Exit::Good, &["there are no certificates here"]);
+    let nowhere = ["kubectl-usercert", "--kubeconfig", "/nonexistent"];
+    usercert_with(&shop, &nowhere, &["status"]).await.says(Exit::CouldNotAsk, &["could not use the kubeconfig"]);
+    let kubeconfig = shop.cluster.control_plane.kubeconfig();
+    let context = ["kubectl-usercert", "--kubeconfig", kubeconfig.to_str().unwrap(), "--context", "none"];
+    usercert_with(&shop, &context, &["status"]).await.says(Exit::CouldNotAsk, &["could not use the kubeconfig"]);
+}
