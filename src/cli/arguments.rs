@@ -67,6 +67,12 @@ pub enum Verb {
     Suspend(ChangeArguments),
     /// End a suspension. What is due is done at once.
     Resume(ChangeArguments),
+    /// What is in a certificate, its chain and its key, and who uses it: of a Secret, or of a PEM file.
+    ///
+    /// It reads the whole Secret, to see whether the key fits. The key is neither printed nor kept.
+    Inspect(InspectArguments),
+    /// What nobody looks after: Secrets of the operator without their object, and certificates whose keys nobody here holds.
+    Orphans(OrphansArguments),
     /// Print the completions of a shell, or the manual pages.
     #[command(subcommand)]
     Print(Printed),
@@ -140,6 +146,53 @@ pub struct WhyArguments {
     /// content counts as the operator found it last.
     #[arg(long)]
     pub read_secret: bool,
+    /// How the answer is written.
+    #[arg(long, short, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
+}
+
+/// `inspect`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  the certificate is in date, its key fits, and its chain leads to ca.crt
+  1  one of these does not hold
+
+Examples:
+  kubectl usercert inspect orders-mongodb -n shop
+  kubectl usercert inspect --file client.pem --ca ca.pem
+  kubectl get secret old -o jsonpath='{.data.tls\\.crt}' | base64 -d | kubectl usercert inspect --file -")]
+pub struct InspectArguments {
+    /// The Secret.
+    #[arg(value_name = "SECRET", required_unless_present = "file", conflicts_with = "file")]
+    pub secret: Option<String>,
+    /// A PEM file instead, with certificates, and the key or none; - is standard input. No cluster is asked.
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Option<PathBuf>,
+    /// The PEM file with the key, if it is in a file of its own.
+    #[arg(long, value_name = "FILE", requires = "file", value_hint = ValueHint::FilePath)]
+    pub key: Option<PathBuf>,
+    /// The PEM file with the CA.
+    #[arg(long, value_name = "FILE", requires = "file", value_hint = ValueHint::FilePath)]
+    pub ca: Option<PathBuf>,
+    /// How the answer is written.
+    #[arg(long, short, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
+}
+
+/// `orphans`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  there are none, or only Secrets that deletionPolicy: Retain keeps
+  1  there are Secrets without their object, or certificates whose keys nobody here holds
+
+Examples:
+  kubectl usercert orphans -A")]
+pub struct OrphansArguments {
+    /// Those of all namespaces.
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    pub all_namespaces: bool,
     /// How the answer is written.
     #[arg(long, short, value_enum, default_value_t = Form::Table)]
     pub output: Form,

@@ -1,8 +1,10 @@
 //! The verbs. Each reads what it needs and hands it to a pure function, which makes the answer.
 
+mod inspect;
 mod leader;
 mod objects;
 mod observe;
+mod orphans;
 mod print;
 mod renew;
 mod state;
@@ -15,7 +17,7 @@ use std::{fmt, sync::Arc};
 use jiff::Timestamp;
 
 use crate::{
-    arguments::{Arguments, Verb},
+    arguments::{Arguments, InspectArguments, Verb},
     cluster::Cluster,
     exit::{Answer, CliError},
     terminal::Terminal,
@@ -53,11 +55,19 @@ pub(crate) async fn execute(arguments: Arguments, session: Session) -> Result<An
     if let Verb::Print(printed) = &arguments.verb {
         return print::print(printed);
     }
+    if let Verb::Inspect(InspectArguments { file: Some(file), key, ca, output, .. }) = &arguments.verb {
+        return inspect::inspect_file(&session, file, key.as_deref(), ca.as_deref(), *output);
+    }
     let cluster = Cluster::connect(&arguments.connection, session.terminal.clone()).await?;
     match arguments.verb {
         Verb::Print(printed) => print::print(&printed),
         Verb::Status(arguments) => status::status(&cluster, &session, &arguments).await,
         Verb::Why(arguments) => why::why(&cluster, &session, &arguments).await,
+        Verb::Inspect(arguments) => {
+            let name = arguments.secret.unwrap_or_default();
+            inspect::inspect_secret(&cluster, &session, &name, arguments.output).await
+        }
+        Verb::Orphans(arguments) => orphans::orphans(&cluster, &session, &arguments).await,
         Verb::Renew(arguments) => renew::renew(&cluster, &session, &arguments).await,
         Verb::Suspend(arguments) => suspend::suspend(&cluster, &session, &arguments, true).await,
         Verb::Resume(arguments) => suspend::suspend(&cluster, &session, &arguments, false).await,

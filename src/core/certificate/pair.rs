@@ -36,6 +36,19 @@ pub struct CertificateFacts {
     pub private_key: PrivateKeySpec,
 }
 
+impl CertificateFacts {
+    /// Reads a certificate.
+    ///
+    /// # Errors
+    /// It is no certificate, or its key is of a kind that is not supported.
+    pub fn of(certificate: &CertificateDer<'_>) -> Result<Self, PairError> {
+        let certificate = Certificate::from_der(certificate).map_err(|_| PairError::UnreadableCertificate)?;
+        let public_key = certificate.tbs_certificate().subject_public_key_info();
+        let private_key = PrivateKeySpec::of_public_key(&public_key.owned_to_ref()).ok_or(PairError::UnsupportedKey)?;
+        Ok(facts(&certificate, private_key))
+    }
+}
+
 /// Why a certificate and a key cannot be used as a pair.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PairError {

@@ -1,0 +1,373 @@
+//! `inspect`: what is in a certificate, its chain and its key, and who uses it.
+
+use std::{
+    fs,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::{Api, ResourceExt, api::ListParams};
+use serde::Serialize;
+use usercert_operator_core::{
+    api::names::{CA_CERTIFICATE, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY},
+    certificate::{CertificateFacts, CertificatePair, PairError, check_leads_to, read_certificates},
+    rollout::Uses,
+};
+use zeroize::Zeroizing;
+
+use super::Session;
+use crate::{
+    arguments::Form,
+    cluster::Cluster,
+    exit::{Answer, CliError, Exit},
+    table::{Cell, Table},
+    terminal::{Mood, Terminal},
+    text::{for_programs, paragraph, relative},
+};
+
+/// All that is told.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Inspection {
+    /// The file, or the Secret.
+    source: String,
+    certificates: Vec<ToldCertificate>,
+    key: KeyFit,
+    /// Whether the first certificate is for client authentication; known only together with its key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    for_clients: Option<bool>,
+    /// Whether the chain leads to the CA; absent where no CA is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    leads_to_ca: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    secret: Option<ToldSecret>,
+    /// What is wrong, each as a sentence.
+    problems: Vec<String>,
+    /// What was not looked at.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+}
+
+/// A certificate of the chain, the leaf first.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldCertificate {
+    subject: String,
+    issuer: String,
+    serial_number: String,
+    private_key: String,
+    not_before: Timestamp,
+    not_after: Timestamp,
+}
+
+/// Whether the key fits the first certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum KeyFit {
+    Fits,
+    DoesNotFit,
+    Absent,
+}
+
+/// What is around the certificate in a cluster.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ToldSecret {
+    #[serde(rename = "type")]
+    type_: String,
+    /// The names of its entries.
+    entries: Vec<String>,
+    /// The controller, as kind and name.
+    controller: Option<String>,
+    /// The Pods that use it, and how.
+    consumers: Vec<Consumer>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Consumer {
+    pod: String,
+    /// What made the Pod, as kind and name.
+    made_by: Option<String>,
+    uses: &'static str,
+    /// Whether a running Pod gets a new certificate without a restart.
+    updated_in_place: bool,
+}
+
+/// PEM texts that may hold keys.
+#[derive(Default)]
+struct Pem {
+    certificates: Zeroizing<Vec<u8>>,
+    key: Zeroizing<Vec<u8>>,
+    ca: Option<Zeroizing<Vec<u8>>>,
+}
+
+/// Inspects files. No cluster is asked.
+pub(super) fn inspect_file(
+    session: &Session,
+    file: &Path,
+    key: Option<&Path>,
+    ca: Option<&Path>,
+    form: Form,
+) -> Result<Answer, CliError> {
+    let certificates = read_file(file)?;
+    let key = key.map_or_else(|| Ok(certificates.clone()), read_file)?;
+    let ca = ca.map(read_file).transpose()?;
+    let inspection = inspect(file.display().to_string(), &Pem { certificates, key, ca }, session.now())?;
+    answer(&inspection, session, form)
+}
+
+/// Inspects a Secret and the Pods that use it.
+pub(super) async fn inspect_secret(
+    cluster: &Cluster,
+    session: &Session,
+    name: &str,
+    form: Form,
+) -> Result<Answer, CliError> {
+    let namespace = &cluster.namespace;
+    let api = Api::<Secret>::namespaced(cluster.client.clone(), namespace);
+    let found = cluster.ask(format!("read the Secret {name}"), api.get_opt(name)).await?;
+    let secret = found.ok_or_else(|| CliError::NotFound(format!("there is no Secret {name} in the namespace {namespace}")))?;
+    let mut inspection = inspect(format!("{namespace}/{name}"), &pem_of(&secret), session.now())?;
+    let pods = Api::<Pod>::namespaced(cluster.client.clone(), namespace);
+    let consumers = match cluster.list("Pods", &pods, &ListParams::default()).await {
+        Ok(pods) => pods.iter().filter_map(|pod| consumer(pod, name)).collect(),
+        Err(error) if error.is_denied() => {
+            inspection.notes.push("who uses the Secret: you may not list Pods".to_owned());
+            Vec::new()
+        }
+        Err(error) => return Err(error),
+    };
+    let owner = secret.owner_references().iter().find(|owner| owner.controller == Some(true));
+    inspection.secret = Some(ToldSecret {
+        type_: secret.type_.clone().unwrap_or_default(),
+        entries: secret.data.iter().flatten().map(|(key, _)| key.clone()).collect(),
+        controller: owner.map(|owner| format!("{}/{}", owner.kind, owner.name)),
+        consumers,
+    });
+    answer(&inspection, session, form)
+}
+
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = if path == Path::new("-") {
+        std::io::stdin().lock().read_to_end(&mut bytes)
+    } else {
+        fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    read.map(|_| bytes).map_err(|source| CliError::File { operation: "read", path: PathBuf::from(path), source })
+}
+
+fn pem_of(secret: &Secret) -> Pem {
+    let entry = |key: &str| secret.data.as_ref().and_then(|data| data.get(key)).map(|value| Zeroizing::new(value.0.clone()));
+    let combined = || entry(TLS_COMBINED).unwrap_or_default();
+    let filled = |bytes: Option<Zeroizing<Vec<u8>>>| bytes.filter(|bytes| !bytes.is_empty());
+    Pem {
+        certificates: filled(entry(TLS_CERTIFICATE)).unwrap_or_else(combined),
+        key: filled(entry(TLS_PRIVATE_KEY)).unwrap_or_else(combined),
+        ca: filled(entry(CA_CERTIFICATE)),
+    }
+}
+
+/// What PEM texts hold.
+fn inspect(source: String, pem: &Pem, now: Timestamp) -> Result<Inspection, CliError> {
+    let chain = read_certificates(&pem.certificates)
+        .map_err(|fault| CliError::Unusable(format!("{source}: the certificate cannot be read: {fault}")))?;
+    let mut problems = Vec::new();
+    let mut certificates = Vec::new();
+    for certificate in &chain {
+        match CertificateFacts::of(certificate) {
+            Ok(facts) => certificates.push(facts),
+            Err(fault) => problems.push(format!("certificate {} of the chain: {fault}", certificates.len() + 1)),
+        }
+    }
+    for facts in &certificates {
+        if facts.not_after <= now {
+            problems.push(format!("{} expired at {}", facts.subject, facts.not_after));
+        } else if facts.not_before > now {
+            problems.push(format!("{} is valid from {} on: compare the clocks", facts.subject, facts.not_before));
+        }
+    }
+    let pair = CertificatePair::parse(&pem.certificates, &pem.key);
+    let has_key = String::from_utf8_lossy(&pem.key).contains("PRIVATE KEY-----");
+    let key = match &pair {
+        Ok(_) => KeyFit::Fits,
+        Err(_) if !has_key => KeyFit::Absent,
+        Err(fault) => {
+            problems.push(fault.to_string());
+            KeyFit::DoesNotFit
+        }
+    };
+    let for_clients = pair.as_ref().ok().map(CertificatePair::is_for_clients);
+    if for_clients == Some(false) {
+        problems.push(PairError::NotForClients.to_string());
+    }
+    let led = pem.ca.as_ref().map(|ca| check_leads_to(&chain, ca));
+    if let Some(Err(fault)) = &led {
+        problems.push(fault.to_string());
+    }
+    let certificates = certificates.into_iter().map(ToldCertificate::from).collect();
+    let leads_to_ca = led.map(|led| led.is_ok());
+    Ok(Inspection { source, certificates, key, for_clients, leads_to_ca, secret: None, problems, notes: Vec::new() })
+}
+
+impl From<CertificateFacts> for ToldCertificate {
+    fn from(facts: CertificateFacts) -> Self {
+        Self {
+            subject: facts.subject.to_string(),
+            issuer: facts.issuer,
+            serial_number: facts.serial_number.to_string(),
+            private_key: facts.private_key.to_string(),
+            not_before: facts.not_before,
+            not_after: facts.not_after,
+        }
+    }
+}
+
+/// How a Pod uses the Secret; `None` if it does not, or has ended.
+fn consumer(pod: &Pod, secret: &str) -> Option<Consumer> {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
+    if matches!(phase, "Succeeded" | "Failed") {
+        return None;
+    }
+    let uses = Uses::of(&serde_json::to_value(pod.spec.as_ref()?).ok()?, secret);
+    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    uses.any().then(|| Consumer {
+        pod: pod.name_any(),
+        made_by: owner.map(|owner| format!("{}/{}", owner.kind, owner.name)),
+        uses: uses.updated_by_restart_alone().unwrap_or("files"),
+        updated_in_place: uses.updated_by_restart_alone().is_none(),
+    })
+}
+
+fn answer(inspection: &Inspection, session: &Session, form: Form) -> Result<Answer, CliError> {
+    let exit = if inspection.problems.is_empty() { Exit::Good } else { Exit::Attention };
+    let text = for_programs(inspection, form)?.unwrap_or_else(|| render(inspection, &session.terminal, session.now()));
+    Ok(Answer::new(text, exit))
+}
+
+fn render(inspection: &Inspection, terminal: &Terminal, now: Timestamp) -> String {
+    let words = |text: &str| paragraph(Cell::whole(text).text(), 2, terminal);
+    let title = |text: &str| format!("{}\n", terminal.paint(Mood::Title, Cell::whole(text).text()));
+    let mut text = title(&inspection.source);
+    for (index, certificate) in inspection.certificates.iter().enumerate() {
+        let ToldCertificate { subject, issuer, serial_number, private_key, not_before, not_after } = certificate;
+        let place = if index == 0 { "Certificate" } else { "Above it" };
+        text.push_str(&words(&format!("{place}: {subject}, serial number {serial_number}, key {private_key}")));
+        text.push_str(&words(&format!("issued by {issuer}; from {not_before} to {not_after} ({})", relative(*not_after, now))));
+    }
+    let key = match inspection.key {
+        KeyFit::Fits => "Key: fits the certificate",
+        KeyFit::DoesNotFit => "Key: cannot be used with the certificate",
+        KeyFit::Absent => "Key: none here",
+    };
+    text.push_str(&words(key));
+    match inspection.leads_to_ca {
+        Some(true) => text.push_str(&words("Chain: leads to the CA")),
+        Some(false) => text.push_str(&words("Chain: does not lead to the CA")),
+        None => text.push_str(&words("Chain: no CA given to compare with")),
+    }
+    if let Some(secret) = &inspection.secret {
+        let controller = secret.controller.as_deref().unwrap_or("nobody");
+        text.push_str(&words(&format!("Secret: type {}, controlled by {controller}", secret.type_)));
+        text.push_str(&words(&format!("Entries: {}", secret.entries.join(", "))));
+        text.push_str(&consumers(secret, terminal));
+    }
+    for (heading, sentences) in [("Problems", &inspection.problems), ("Not looked at", &inspection.notes)] {
+        if !sentences.is_empty() {
+            text.push_str(&format!("\n{}", title(heading)));
+            text.extend(sentences.iter().map(|sentence| words(sentence)));
+        }
+    }
+    text
+}
+
+fn consumers(secret: &ToldSecret, terminal: &Terminal) -> String {
+    if secret.consumers.is_empty() {
+        return paragraph("Consumers: no running Pod uses it", 2, terminal);
+    }
+    let mut table = Table::new(["POD", "MADE BY", "USES IT AS", "FOLLOWS WITHOUT A RESTART"]);
+    for consumer in &secret.consumers {
+        let follows = if consumer.updated_in_place { "if it reads its files again" } else { "no" };
+        table.push([
+            consumer.pod.as_str().into(),
+            consumer.made_by.clone().unwrap_or_default().into(),
+            consumer.uses.into(),
+            follows.into(),
+        ]);
+    }
+    format!("\n{}", table.render(terminal))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+    use serde_json::json;
+
+    use super::*;
+
+    /// The PEM of a CA, of a certificate that it signed, and of that one's key.
+    fn made() -> (String, String, String) {
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        ca.distinguished_name.push(rcgen::DnType::CommonName, "CA");
+        let ca_key = KeyPair::generate().unwrap();
+        let ca_certificate = ca.self_signed(&ca_key).unwrap();
+        let mut leaf = CertificateParams::default();
+        leaf.distinguished_name = rcgen::DistinguishedName::new();
+        leaf.distinguished_name.push(rcgen::DnType::CommonName, "orders");
+        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        (leaf.not_before, leaf.not_after) = (rcgen::date_time_ymd(2026, 1, 1), rcgen::date_time_ymd(2026, 4, 1));
+        let key = KeyPair::generate().unwrap();
+        let certificate = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+        (ca_certificate.pem(), certificate.pem(), key.serialize_pem())
+    }
+
+    fn asked(certificates: &str, key: &str, ca: Option<&str>, now: &str) -> Inspection {
+        let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
+        let pem = Pem { certificates: bytes(certificates), key: bytes(key), ca: ca.map(bytes) };
+        inspect("client.pem".to_owned(), &pem, now.parse().unwrap()).expect("there is a certificate")
+    }
+
+    #[test]
+    fn a_good_pair_is_told_without_its_key() {
+        let (ca, certificate, key) = made();
+        let now = "2026-03-02T00:00:00Z";
+        let found = asked(&certificate, &key, Some(&ca), now);
+        assert_eq!((found.key, found.leads_to_ca, found.for_clients), (KeyFit::Fits, Some(true), Some(true)));
+        assert_eq!(found.problems, Vec::<String>::new());
+        let text = render(&found, &Terminal::none(), now.parse().unwrap());
+        assert!(text.contains("Certificate: CN=orders, serial number") && text.contains("(in 30d)"), "{text}");
+        let json = for_programs(&found, Form::Json).unwrap().unwrap();
+        assert!(!text.contains("PRIVATE") && !json.contains("PRIVATE"), "{text}{json}");
+    }
+
+    #[test]
+    fn each_fault_is_a_problem() {
+        let (ca, certificate, key) = made();
+        let (other_ca, _, other_key) = made();
+        let good = "2026-03-02T00:00:00Z";
+        let problems = |key: &str, ca: &str, now: &str| asked(&certificate, key, Some(ca), now).problems.join("; ");
+        assert_eq!(problems(&other_key, &ca, good), "the private key does not fit the certificate");
+        assert!(problems(&key, &other_ca, good).contains("does not lead to ca.crt"));
+        assert!(problems(&key, &ca, "2026-05-01T00:00:00Z").contains("CN=orders expired at 2026-04-01"));
+        assert!(problems(&key, &ca, "2025-05-01T00:00:00Z").contains("is valid from 2026-01-01"));
+        assert_eq!(asked(&certificate, "", None, good).key, KeyFit::Absent);
+    }
+
+    #[test]
+    fn a_pod_uses_a_secret_in_a_way_that_follows_or_not() {
+        let pod = |spec: serde_json::Value, phase: &str| -> Pod {
+            serde_json::from_value(json!({ "metadata": { "name": "a" }, "spec": spec, "status": { "phase": phase } })).unwrap()
+        };
+        let files = json!({ "containers": [], "volumes": [{ "name": "v", "secret": { "secretName": "orders" } }] });
+        let env = json!({ "containers": [{ "name": "c", "envFrom": [{ "secretRef": { "name": "orders" } }] }] });
+        assert!(consumer(&pod(files.clone(), "Running"), "orders").is_some_and(|found| found.updated_in_place));
+        assert!(consumer(&pod(env, "Running"), "orders").is_some_and(|found| !found.updated_in_place && found.uses == "env"));
+        assert!(consumer(&pod(files.clone(), "Succeeded"), "orders").is_none());
+        assert!(consumer(&pod(files, "Running"), "bills").is_none());
+    }
+}
