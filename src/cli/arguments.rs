@@ -73,6 +73,8 @@ pub enum Verb {
     Inspect(InspectArguments),
     /// What nobody looks after: Secrets of the operator without their object, and certificates whose keys nobody here holds.
     Orphans(OrphansArguments),
+    /// The renewals of the next 90 days as a chart, with storms, rollout windows, and what expires unrenewed.
+    Plan(PlanArguments),
     /// Print the completions of a shell, or the manual pages.
     #[command(subcommand)]
     Print(Printed),
@@ -193,6 +195,31 @@ pub struct OrphansArguments {
     /// Those of all namespaces.
     #[arg(long, short = 'A', conflicts_with = "namespace")]
     pub all_namespaces: bool,
+    /// How the answer is written.
+    #[arg(long, short, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
+}
+
+/// `plan`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  every certificate is renewed in time, and no hour has too many renewals
+  1  there is a storm, or a certificate that expires unrenewed
+
+Examples:
+  kubectl usercert plan -A
+  kubectl usercert plan -n shop --days 30 --storm 5")]
+pub struct PlanArguments {
+    /// Which certificates.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// How many days ahead.
+    #[arg(long, default_value_t = 90, value_parser = clap::value_parser!(u16).range(1..=730))]
+    pub days: u16,
+    /// How many renewals of one issuer within an hour are a storm.
+    #[arg(long, default_value_t = 20, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(2..))]
+    pub storm: u16,
     /// How the answer is written.
     #[arg(long, short, value_enum, default_value_t = Form::Table)]
     pub output: Form,

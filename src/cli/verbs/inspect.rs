@@ -120,12 +120,7 @@ pub(super) fn inspect_file(
 }
 
 /// Inspects a Secret and the Pods that use it.
-pub(super) async fn inspect_secret(
-    cluster: &Cluster,
-    session: &Session,
-    name: &str,
-    form: Form,
-) -> Result<Answer, CliError> {
+pub(super) async fn inspect_secret(cluster: &Cluster, session: &Session, name: &str, form: Form) -> Result<Answer, CliError> {
     let namespace = &cluster.namespace;
     let api = Api::<Secret>::namespaced(cluster.client.clone(), namespace);
     let found = cluster.ask(format!("read the Secret {name}"), api.get_opt(name)).await?;

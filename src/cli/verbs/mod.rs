@@ -5,6 +5,7 @@ mod leader;
 mod objects;
 mod observe;
 mod orphans;
+mod plan;
 mod print;
 mod renew;
 mod state;
@@ -68,6 +69,7 @@ pub(crate) async fn execute(arguments: Arguments, session: Session) -> Result<An
             inspect::inspect_secret(&cluster, &session, &name, arguments.output).await
         }
         Verb::Orphans(arguments) => orphans::orphans(&cluster, &session, &arguments).await,
+        Verb::Plan(arguments) => plan::plan(&cluster, &session, &arguments).await,
         Verb::Renew(arguments) => renew::renew(&cluster, &session, &arguments).await,
         Verb::Suspend(arguments) => suspend::suspend(&cluster, &session, &arguments, true).await,
         Verb::Resume(arguments) => suspend::suspend(&cluster, &session, &arguments, false).await,

@@ -104,7 +104,9 @@ fn is_controlled_by_known(secret: &PartialObjectMeta<Secret>, known: &BTreeSet<S
 }
 
 fn unaccounted(object: &Certificate, now: Timestamp) -> Vec<Orphan> {
-    let Some(found) = object.status.as_ref().and_then(|status| status.unaccounted_certificates.as_ref()) else { return Vec::new() };
+    let Some(found) = object.status.as_ref().and_then(|status| status.unaccounted_certificates.as_ref()) else {
+        return Vec::new();
+    };
     let orphan = |kind, serial_number, not_after, advice: String| Orphan {
         kind,
         namespace: object.namespace().unwrap_or_default(),
@@ -200,7 +202,8 @@ mod tests {
         let unaccounted = json!({ "unaccountedCertificates": { "count": 4, "presumed": 1, "latestExpiry": "2026-02-01T00:00:00Z",
             "certificates": [{ "serialNumber": "0B", "notAfter": "2026-02-01T00:00:00Z" }, { "serialNumber": "0C", "notAfter": "2025-02-01T00:00:00Z" }] } });
         let found = left_over(&secrets, &[object("u1", &unaccounted)], now);
-        let told: Vec<_> = found.iter().map(|orphan| (orphan.kind, orphan.name.as_str(), orphan.serial_number.as_deref())).collect();
+        let told: Vec<_> =
+            found.iter().map(|orphan| (orphan.kind, orphan.name.as_str(), orphan.serial_number.as_deref())).collect();
         let expected = [
             (Kind::SecretWithoutObject, "restored", None),
             (Kind::UnaccountedCertificate, "orders", Some("0B")),

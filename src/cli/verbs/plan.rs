@@ -1,0 +1,378 @@
+//! `plan`: the renewals ahead, as a chart.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+use kube::ResourceExt;
+use serde::Serialize;
+use usercert_operator_core::{
+    api::{RENEWAL_FAILED, condition},
+    rollout::Windows,
+};
+
+use super::{
+    Session,
+    objects::{Certificate, certificates},
+    state::issuer_of,
+};
+use crate::{
+    arguments::PlanArguments,
+    cluster::Cluster,
+    exit::{Answer, CliError, Exit},
+    table::{Cell, Table},
+    terminal::{Mood, Terminal},
+    text::{count, for_programs, paragraph, relative},
+};
+
+/// The most renewals of one certificate that are foreseen; a shorter lifetime is told as it is.
+const FORESEEN: usize = 1000;
+
+/// How many renewals stand in the table below the chart.
+const LISTED: usize = 10;
+
+/// The columns of the longest bar, if the terminal does not say how many it has.
+const BAR: usize = 50;
+
+/// The renewals ahead.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Plan {
+    from: Timestamp,
+    until: Timestamp,
+    renewals: Vec<Renewal>,
+    storms: Vec<Storm>,
+    /// Certificates that expire in this time if nothing changes.
+    unrenewed: Vec<Unrenewed>,
+}
+
+/// One renewal: the next one of a certificate at the time that the operator has set, later ones where they will be if lifetimes stay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Renewal {
+    time: Timestamp,
+    namespace: String,
+    name: String,
+    issuer: String,
+    /// Whether it is estimated: the time depends on a certificate that is not there yet.
+    is_estimate: bool,
+    /// When the workloads follow, if a rollout window has to be waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workloads_from: Option<Timestamp>,
+}
+
+/// An hour in which one issuer is asked for many certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Storm {
+    hour: Timestamp,
+    issuer: String,
+    renewals: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Unrenewed {
+    namespace: String,
+    name: String,
+    not_after: Timestamp,
+    why: String,
+}
+
+/// Answers `plan`.
+pub(super) async fn plan(cluster: &Cluster, session: &Session, arguments: &PlanArguments) -> Result<Answer, CliError> {
+    let objects = certificates(cluster, &[], &arguments.selection).await?;
+    let days = SignedDuration::from_hours(24 * i64::from(arguments.days));
+    let plan = foresee(&objects, session.now(), days, usize::from(arguments.storm));
+    let exit = if plan.storms.is_empty() && plan.unrenewed.is_empty() { Exit::Good } else { Exit::Attention };
+    let text = for_programs(&plan, arguments.output)?
+        .unwrap_or_else(|| render(&plan, usize::from(arguments.storm), &session.terminal));
+    Ok(Answer::new(text, exit))
+}
+
+fn foresee(objects: &[Certificate], now: Timestamp, length: SignedDuration, storm: usize) -> Plan {
+    let until = now.saturating_add(length).unwrap_or(Timestamp::MAX);
+    let mut renewals: Vec<Renewal> = objects.iter().flat_map(|object| renewals_of(object, now, until)).collect();
+    renewals.sort_by(|one, other| (one.time, &one.namespace, &one.name).cmp(&(other.time, &other.namespace, &other.name)));
+    let mut unrenewed: Vec<Unrenewed> = objects.iter().filter_map(|object| unrenewed(object, until)).collect();
+    unrenewed.sort_by_key(|found| found.not_after);
+    Plan { from: now, until, storms: storms(&renewals, storm), renewals, unrenewed }
+}
+
+fn renewals_of(object: &Certificate, now: Timestamp, until: Timestamp) -> Vec<Renewal> {
+    let status = object.status.clone().unwrap_or_default();
+    let (Some(next), Some(begun)) = (status.renewal_time, status.not_before) else { return Vec::new() };
+    if object.spec.suspend {
+        return Vec::new();
+    }
+    let windows =
+        object.spec.rollout.as_ref().and_then(|rollout| Windows::parse(rollout.windows.as_deref().unwrap_or_default()).ok());
+    let interval = next.0.duration_since(begun.0).max(SignedDuration::from_mins(1));
+    // One that is overdue is due now.
+    let mut time = next.0.max(now);
+    let mut renewals = Vec::new();
+    while time <= until && renewals.len() < FORESEEN {
+        renewals.push(Renewal {
+            time,
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+            issuer: issuer_of_object(object),
+            is_estimate: !renewals.is_empty(),
+            workloads_from: windows.as_ref().and_then(|windows| windows.next_opening(time)),
+        });
+        time = time.saturating_add(interval).unwrap_or(Timestamp::MAX);
+    }
+    renewals
+}
+
+/// Issuers of one namespace are told apart by it.
+fn issuer_of_object(object: &Certificate) -> String {
+    let issuer = issuer_of(object);
+    if issuer.starts_with("ClusterCertificateIssuer/") {
+        issuer
+    } else {
+        format!("{issuer} in {}", object.namespace().unwrap_or_default())
+    }
+}
+
+fn unrenewed(object: &Certificate, until: Timestamp) -> Option<Unrenewed> {
+    let status = object.status.as_ref()?;
+    let own = status.not_after.as_ref()?.0;
+    // Databases refuse it from the end of the chain on.
+    let chain = status.verified.as_ref().and_then(|verified| verified.chain_not_after.as_ref()).map(|time| time.0);
+    let why = if object.spec.suspend {
+        "it is suspended: kubectl usercert resume".to_owned()
+    } else if let Some(failed) = condition(&status.conditions, RENEWAL_FAILED).filter(|failed| failed.status == "True") {
+        format!("its renewal fails, {}: {}", failed.reason, failed.message)
+    } else if chain.is_some_and(|chain| chain <= own) && status.renewal_time.as_ref().is_some_and(|time| Some(time.0) >= chain)
+    {
+        "its CA expires before it is renewed: renew the CA".to_owned()
+    } else {
+        return None;
+    };
+    let not_after = chain.map_or(own, |chain| chain.min(own));
+    (not_after <= until).then(|| Unrenewed {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        not_after,
+        why,
+    })
+}
+
+/// The hours with at least so many renewals of one issuer.
+fn storms(renewals: &[Renewal], least: usize) -> Vec<Storm> {
+    let mut hours: BTreeMap<(i64, &str), usize> = BTreeMap::new();
+    for renewal in renewals {
+        *hours.entry((renewal.time.as_second().div_euclid(3600), &renewal.issuer)).or_default() += 1;
+    }
+    let storms = hours.into_iter().filter(|(_, renewals)| *renewals >= least);
+    storms
+        .filter_map(|((hour, issuer), renewals)| {
+            Some(Storm { hour: Timestamp::from_second(hour * 3600).ok()?, issuer: issuer.to_owned(), renewals })
+        })
+        .collect()
+}
+
+fn date(time: Timestamp) -> Date {
+    time.to_zoned(TimeZone::UTC).date()
+}
+
+fn render(plan: &Plan, storm: usize, terminal: &Terminal) -> String {
+    let title = |text: &str| format!("{}\n", terminal.paint(Mood::Title, text));
+    let words = |text: &str| paragraph(Cell::whole(text).text(), 2, terminal);
+    let heading = format!("{} from {} to {} (UTC)", count(plan.renewals.len(), "renewal"), date(plan.from), date(plan.until));
+    let mut text = title(&heading) + &chart(plan, terminal);
+    if !plan.renewals.is_empty() {
+        text.push('\n');
+        text.push_str(&next(plan, terminal));
+    }
+    if !plan.storms.is_empty() {
+        text.push_str(&format!("\n{}", title("Storms")));
+        for found in &plan.storms {
+            text.push_str(&words(&format!(
+                "{}: {} of {} within the hour",
+                found.hour,
+                count(found.renewals, "renewal"),
+                found.issuer
+            )));
+        }
+        text.push_str(&words(&format!(
+            "An hour with {storm} renewals of one issuer and more counts as a storm. Atlas limits the requests of a project: the operator asks one after the other, what expires first in front. Renew some earlier to spread them: kubectl usercert renew -l ... --at-most 20/min"
+        )));
+    }
+    if !plan.unrenewed.is_empty() {
+        text.push_str(&format!("\n{}", title("Not renewed before they expire")));
+        for found in &plan.unrenewed {
+            let expires = relative(found.not_after, plan.from);
+            text.push_str(&words(&format!(
+                "{}/{} expires {expires}, at {}: {}",
+                found.namespace, found.name, found.not_after, found.why
+            )));
+        }
+    }
+    text
+}
+
+/// A line for each week: its first day, a bar, the number. `!` marks a storm, `w` workloads that wait for a window.
+fn chart(plan: &Plan, terminal: &Terminal) -> String {
+    let week = |time: Timestamp| usize::try_from(time.duration_since(plan.from).as_hours() / (24 * 7)).unwrap_or_default();
+    let weeks = week(plan.until) + 1;
+    let mut bars = vec![(0_usize, false, false); weeks];
+    for renewal in &plan.renewals {
+        if let Some((number, _, waits)) = bars.get_mut(week(renewal.time)) {
+            *number += 1;
+            *waits |= renewal.workloads_from.is_some();
+        }
+    }
+    for storm in &plan.storms {
+        if let Some((_, is_storm, _)) = bars.get_mut(week(storm.hour.max(plan.from))) {
+            *is_storm = true;
+        }
+    }
+    let longest = bars.iter().map(|(number, ..)| *number).max().unwrap_or_default().max(1);
+    // The date, the number, the marks, and the spaces between them.
+    let room = terminal.width.map_or(BAR, |width| width.saturating_sub(10 + 2 + 2 + 8 + 4).clamp(5, BAR));
+    let mut text = String::new();
+    for (index, (number, is_storm, waits)) in bars.iter().enumerate() {
+        let begins = plan.from.saturating_add(SignedDuration::from_hours(24 * 7 * i64::try_from(index).unwrap_or_default()));
+        // Whatever is there is seen.
+        let length = if longest <= room { *number } else { (number * room).div_ceil(longest) };
+        let mood = if *is_storm { Mood::Warning } else { Mood::Good };
+        let bar = terminal.paint(mood, &"#".repeat(length));
+        let marks =
+            [(*is_storm, " !"), (*waits, " w")].iter().filter(|(is_set, _)| *is_set).map(|(_, mark)| *mark).collect::<String>();
+        let number = if *number == 0 { String::new() } else { format!(" {number}") };
+        text.push_str(&format!(
+            "{}  {bar}{number}{marks}",
+            begins.map_or_else(|_| String::new(), |begins| date(begins).to_string())
+        ));
+        text.truncate(text.trim_end().len());
+        text.push('\n');
+    }
+    let legend = [
+        (true, "each line is a week"),
+        (bars.iter().any(|(_, is_storm, _)| *is_storm), "! has a storm"),
+        (bars.iter().any(|(.., waits)| *waits), "w workloads wait for a window of their rollout"),
+    ];
+    let legend: Vec<&str> = legend.iter().filter(|(is_used, _)| *is_used).map(|(_, words)| *words).collect();
+    text + &paragraph(&legend.join("; "), 0, terminal)
+}
+
+fn next(plan: &Plan, terminal: &Terminal) -> String {
+    let mut table = Table::new(["RENEWS", "NAMESPACE", "NAME", "WORKLOADS FOLLOW FROM"]);
+    let known = || plan.renewals.iter().filter(|renewal| !renewal.is_estimate);
+    for renewal in known().take(LISTED) {
+        table.push([
+            relative(renewal.time, plan.from).into(),
+            renewal.namespace.as_str().into(),
+            renewal.name.as_str().into(),
+            renewal.workloads_from.map_or_else(String::new, |time| time.to_string()).into(),
+        ]);
+    }
+    let more = known().count().saturating_sub(LISTED);
+    let more = if more == 0 { String::new() } else { format!("and {more} more: -o json has all\n") };
+    table.render(terminal) + &more
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    fn object(name: &str, renewal_time: &str, spec: &Value, status: &Value) -> Certificate {
+        let mut object = json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate",
+            "metadata": { "namespace": "shop", "name": name, "uid": name },
+            "spec": { "username": name, "issuerRef": { "kind": "ClusterCertificateIssuer", "name": "atlas" } },
+            "status": { "notBefore": "2025-11-10T00:00:00Z", "notAfter": "2026-02-10T00:00:00Z", "renewalTime": renewal_time },
+        });
+        for (part, changes) in [("spec", spec), ("status", status)] {
+            for (key, value) in changes.as_object().unwrap() {
+                object[part][key] = value.clone();
+            }
+        }
+        serde_json::from_value(object).map_or_else(|_| unreachable!(), std::convert::identity)
+    }
+
+    fn foreseen(objects: &[Certificate]) -> Plan {
+        foresee(objects, now(), SignedDuration::from_hours(24 * 90), 3)
+    }
+
+    #[test]
+    fn short_lived_certificates_are_renewed_again_and_overdue_ones_now() {
+        let daily = object("daily", "2026-01-01T12:00:00Z", &json!({}), &json!({ "notBefore": "2025-12-31T12:00:00Z" }));
+        let overdue = object("overdue", "2025-12-30T00:00:00Z", &json!({}), &json!({}));
+        let plan = foreseen(&[daily, overdue]);
+        assert_eq!(plan.renewals.iter().filter(|renewal| renewal.name == "daily").count(), 90);
+        let overdue: Vec<_> = plan.renewals.iter().filter(|renewal| renewal.name == "overdue").collect();
+        assert_eq!((overdue[0].time, overdue[0].is_estimate), (now(), false));
+        assert_eq!((overdue.len(), overdue[1].is_estimate), (2, true));
+    }
+
+    #[test]
+    fn many_renewals_of_one_issuer_within_an_hour_are_a_storm() {
+        let together: Vec<Certificate> = (0..3)
+            .map(|minute| object(&format!("c{minute}"), &format!("2026-01-20T10:{minute}0:00Z"), &json!({}), &json!({})))
+            .collect();
+        let storm = Storm {
+            hour: "2026-01-20T10:00:00Z".parse().unwrap(),
+            issuer: "ClusterCertificateIssuer/atlas".into(),
+            renewals: 3,
+        };
+        assert_eq!(foreseen(&together).storms, [storm]);
+        assert_eq!(foreseen(&together[..2]).storms, []);
+    }
+
+    #[test]
+    fn what_expires_unrenewed_is_told() {
+        let suspended = object("suspended", "2026-01-20T00:00:00Z", &json!({ "suspend": true }), &json!({}));
+        let verified = json!({ "uid": "s", "resourceVersion": "1", "issuer": "CN=CA", "privateKey": "ECDSA 256", "chainNotAfter": "2026-01-15T00:00:00Z" });
+        let ca = object("ca", "2026-01-20T00:00:00Z", &json!({}), &json!({ "verified": verified }));
+        let good = object("good", "2026-01-20T00:00:00Z", &json!({}), &json!({}));
+        let plan = foreseen(&[suspended, ca, good]);
+        let told: Vec<_> = plan.unrenewed.iter().map(|found| (found.name.as_str(), found.not_after.to_string())).collect();
+        assert_eq!(told, [("ca", "2026-01-15T00:00:00Z".to_owned()), ("suspended", "2026-02-10T00:00:00Z".to_owned())]);
+        assert!(plan.renewals.iter().all(|renewal| renewal.name != "suspended"));
+    }
+
+    #[test]
+    fn the_chart_has_a_bar_for_each_week_with_marks() {
+        let windows = json!({ "rollout": { "auto": true, "windows": [{ "days": ["Sat"], "from": "10:00", "to": "12:00" }] } });
+        let objects = [
+            object("a", "2026-01-09T10:00:00Z", &windows, &json!({})),
+            object("b", "2026-01-09T10:10:00Z", &json!({}), &json!({})),
+            object("c", "2026-01-09T10:20:00Z", &json!({}), &json!({})),
+            object("d", "2026-01-24T10:20:00Z", &json!({}), &json!({})),
+        ];
+        let text = render(&foresee(&objects, now(), SignedDuration::from_hours(24 * 27), 3), 3, &Terminal::none());
+        let expected = "\
+4 renewals from 2026-01-01 to 2026-01-28 (UTC)
+2026-01-01
+2026-01-08  ### 3 ! w
+2026-01-15
+2026-01-22  # 1
+each line is a week; ! has a storm; w workloads wait for a window of their rollout
+
+RENEWS   NAMESPACE   NAME   WORKLOADS FOLLOW FROM
+in 8d    shop        a      2026-01-10T10:00:00Z
+in 8d    shop        b
+in 8d    shop        c
+in 23d   shop        d
+";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(
+            text.contains("Storms\n  2026-01-09T10:00:00Z: 3 renewals of ClusterCertificateIssuer/atlas within the hour\n"),
+            "{text}"
+        );
+        let narrow = Terminal { width: Some(40), ..Terminal::none() };
+        let many: Vec<Certificate> =
+            (0..40).map(|day| object(&day.to_string(), "2026-01-09T10:00:00Z", &json!({}), &json!({}))).collect();
+        let text = render(&foreseen(&many), 50, &narrow);
+        assert!(text.lines().filter(|line| line.contains('#')).all(|line| line.len() <= 40), "{text}");
+    }
+}
