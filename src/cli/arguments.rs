@@ -75,6 +75,8 @@ pub enum Verb {
     Orphans(OrphansArguments),
     /// The renewals of the next 90 days as a chart, with storms, rollout windows, and what expires unrenewed.
     Plan(PlanArguments),
+    /// Whether the operator can do its work here: API server, definitions, rights, clock, webhooks, issuers, Atlas.
+    Check(CheckArguments),
     /// Print the completions of a shell, or the manual pages.
     #[command(subcommand)]
     Print(Printed),
@@ -220,6 +222,27 @@ pub struct PlanArguments {
     /// How many renewals of one issuer within an hour are a storm.
     #[arg(long, default_value_t = 20, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(2..))]
     pub storm: u16,
+    /// How the answer is written.
+    #[arg(long, short, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
+}
+
+/// `check`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+A check that could not be made is skipped, which is no pass. A Secret is tried in the namespace by a dry run, which stores nothing.
+
+Exit codes:
+  0  no check failed
+  1  a check failed
+
+Examples:
+  kubectl usercert check -n shop
+  kubectl usercert check -n shop --operator-namespace databases --service-account my-release-usercert-operator")]
+pub struct CheckArguments {
+    /// The operator's service account.
+    #[arg(long, value_name = "NAME", default_value = "usercert-operator")]
+    pub service_account: String,
     /// How the answer is written.
     #[arg(long, short, value_enum, default_value_t = Form::Table)]
     pub output: Form,

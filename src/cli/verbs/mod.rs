@@ -1,5 +1,6 @@
 //! The verbs. Each reads what it needs and hands it to a pure function, which makes the answer.
 
+mod check;
 mod inspect;
 mod leader;
 mod objects;
@@ -70,6 +71,7 @@ pub(crate) async fn execute(arguments: Arguments, session: Session) -> Result<An
         }
         Verb::Orphans(arguments) => orphans::orphans(&cluster, &session, &arguments).await,
         Verb::Plan(arguments) => plan::plan(&cluster, &session, &arguments).await,
+        Verb::Check(arguments) => check::check(&cluster, &session, &arguments).await,
         Verb::Renew(arguments) => renew::renew(&cluster, &session, &arguments).await,
         Verb::Suspend(arguments) => suspend::suspend(&cluster, &session, &arguments, true).await,
         Verb::Resume(arguments) => suspend::suspend(&cluster, &session, &arguments, false).await,

@@ -1,0 +1,268 @@
+//! How a check came out, and what the issuers say.
+
+use jiff::Timestamp;
+use kube::{Api, ResourceExt, api::ListParams};
+use serde::Serialize;
+use usercert_operator_controller::{Received, chain};
+use usercert_operator_core::api::{
+    CertificateIssuer, ClusterCertificateIssuer, IssuerKey, IssuerKind, IssuerSource, IssuerSpec, IssuerStatus, READY,
+    condition,
+};
+
+use crate::{
+    cluster::Cluster,
+    exit::CliError,
+    table::Cell,
+    terminal::{Mood, Terminal},
+    text::{count, paragraph},
+    verbs::objects::Certificate,
+};
+
+/// How a check came out.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Finding {
+    check: String,
+    result: Outcome,
+    message: String,
+    /// What to change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Outcome {
+    Holds,
+    Fails,
+    /// It could not be made. That is no pass.
+    Skipped,
+}
+
+impl Finding {
+    pub(super) fn holds(check: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { check: check.into(), result: Outcome::Holds, message: message.into(), advice: None }
+    }
+
+    pub(super) fn fails(check: impl Into<String>, message: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { check: check.into(), result: Outcome::Fails, message: message.into(), advice: Some(advice.into()) }
+    }
+
+    pub(super) fn skipped(check: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { check: check.into(), result: Outcome::Skipped, message: format!("skipped: {}", why.into()), advice: None }
+    }
+
+    /// A check that failed because a request did.
+    pub(super) fn could_not(check: impl Into<String>, error: &CliError) -> Self {
+        Self::fails(check, chain(error), "repeat it; if it goes on, the API server needs a look")
+    }
+
+    pub(super) fn is_fault(&self) -> bool {
+        self.result == Outcome::Fails
+    }
+
+    #[cfg(test)]
+    pub(super) fn says(&self, words: &str) -> bool {
+        self.message.contains(words)
+    }
+}
+
+/// A line for each check, and what to change below those that fail.
+pub(super) fn render(found: &[Finding], terminal: &Terminal) -> String {
+    let mut text = String::new();
+    for finding in found {
+        let (mark, mood) = match finding.result {
+            Outcome::Holds => ("ok     ", Mood::Good),
+            Outcome::Fails => ("FAILS  ", Mood::Bad),
+            Outcome::Skipped => ("skipped", Mood::Warning),
+        };
+        let message = finding.message.strip_prefix("skipped: ").unwrap_or(&finding.message);
+        let words = paragraph(Cell::whole(&format!("{}: {message}", finding.check)).text(), 8, terminal);
+        text.push_str(&format!("{} {}", terminal.paint(mood, mark), words.trim_start()));
+        if let Some(advice) = &finding.advice {
+            text.push_str(&paragraph(Cell::whole(advice).text(), 8, terminal));
+        }
+    }
+    let of = |result| found.iter().filter(|finding| finding.result == result).count();
+    let (fails, skipped) = (of(Outcome::Fails), of(Outcome::Skipped));
+    text + &format!("\n{}, {fails} failed, {skipped} skipped\n", count(found.len(), "check"))
+}
+
+/// An issuer of either kind.
+pub(super) struct Issuer {
+    key: IssuerKey,
+    spec: IssuerSpec,
+    status: IssuerStatus,
+    generation: Option<i64>,
+}
+
+/// The issuers that may be listed: of the cluster and of all namespaces, else of the namespace.
+pub(super) async fn issuers(cluster: &Cluster) -> Result<Vec<Issuer>, CliError> {
+    let (all, mut found) = (ListParams::default(), Vec::new());
+    let everywhere = Api::<Received<CertificateIssuer>>::all(cluster.client.clone());
+    let listed = match cluster.list("issuers", &everywhere, &all).await {
+        Err(error) if error.is_denied() => {
+            let api = Api::<Received<CertificateIssuer>>::namespaced(cluster.client.clone(), &cluster.namespace);
+            cluster.list("issuers", &api, &all).await?
+        }
+        other => other?,
+    };
+    found.extend(listed.into_iter().map(|issuer| Issuer {
+        key: IssuerKey {
+            kind: IssuerKind::CertificateIssuer,
+            namespace: issuer.namespace().unwrap_or_default(),
+            name: issuer.name_any(),
+        },
+        spec: issuer.spec.clone(),
+        status: issuer.status.clone().unwrap_or_default(),
+        generation: issuer.metadata.generation,
+    }));
+    let api = Api::<Received<ClusterCertificateIssuer>>::all(cluster.client.clone());
+    let listed = match cluster.list("cluster issuers", &api, &all).await {
+        Err(error) if error.is_denied() => Vec::new(),
+        other => other?,
+    };
+    found.extend(listed.into_iter().map(|issuer| Issuer {
+        key: IssuerKey { kind: IssuerKind::ClusterCertificateIssuer, namespace: String::new(), name: issuer.name_any() },
+        spec: issuer.spec.0.clone(),
+        status: issuer.status.clone().unwrap_or_default(),
+        generation: issuer.metadata.generation,
+    }));
+    Ok(found)
+}
+
+/// Each issuer: whether it can be used, and for Atlas, what its certificates tell of the way to Atlas.
+pub(super) fn of_issuers(issuers: &[Issuer], objects: &[Certificate], now: Timestamp) -> Vec<Finding> {
+    if issuers.is_empty() {
+        return vec![Finding::skipped("Issuers", "there is none that you may list")];
+    }
+    let mut found = Vec::new();
+    for issuer in issuers {
+        let place = if issuer.key.namespace.is_empty() { String::new() } else { format!(" in {}", issuer.key.namespace) };
+        let name = format!("{} {}{place}", issuer.key.kind.as_str(), issuer.key.name);
+        let ready = condition(&issuer.status.conditions, READY);
+        found.push(match ready {
+            Some(ready) if issuer.status.observed_generation != issuer.generation => Finding::fails(
+                &name,
+                format!("the operator has not looked at its present spec; before, it said {}: {}", ready.reason, ready.message),
+                "see that the operator runs and serves this namespace",
+            ),
+            Some(ready) if ready.status == "True" => Finding::holds(&name, ready.message.clone()),
+            Some(ready) => Finding::fails(
+                &name,
+                format!("{}: {}", ready.reason, ready.message),
+                "until then none of its certificates is issued or renewed",
+            ),
+            None => {
+                Finding::fails(&name, "no operator has looked at it", "see that the operator runs and serves this namespace")
+            }
+        });
+        if matches!(issuer.spec.source(), Some(IssuerSource::Atlas(_))) {
+            let of_issuer: Vec<&Certificate> =
+                objects.iter().filter(|object| IssuerKey::of(object).as_ref() == Some(&issuer.key)).collect();
+            found.push(atlas(&format!("Atlas by {name}"), &of_issuer, now));
+        }
+    }
+    found
+}
+
+/// What Atlas answered to the certificates of an issuer. Only the operator has the credentials to ask.
+fn atlas(name: &str, objects: &[&Certificate], now: Timestamp) -> Finding {
+    let failures = objects.iter().filter_map(|object| Some((object, object.status.as_ref()?.failure.as_ref()?)));
+    let last =
+        failures.filter(|(_, failure)| failure.reason.starts_with("Atlas")).max_by_key(|(_, failure)| failure.last_time.0);
+    let issued = objects.iter().filter_map(|object| Some(object.status.as_ref()?.history.first()?.recorded_at.0)).max();
+    match (last, issued) {
+        (Some((object, failure)), _) => Finding::fails(
+            name,
+            format!(
+                "it answered {}/{} {} with {}: {}",
+                object.namespace().unwrap_or_default(),
+                object.name_any(),
+                crate::text::relative(failure.last_time.0, now),
+                failure.reason,
+                failure.message
+            ),
+            format!(
+                "every check about it: kubectl usercert why {} -n {}",
+                object.name_any(),
+                object.namespace().unwrap_or_default()
+            ),
+        ),
+        (None, Some(issued)) => Finding::holds(
+            name,
+            format!("it made a certificate {}, and no request has failed since", crate::text::relative(issued, now)),
+        ),
+        (None, None) => {
+            Finding::skipped(name, "only the operator may ask Atlas, and none of its certificates has been requested yet")
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn issuer(ready: &Value) -> Issuer {
+        Issuer {
+            key: IssuerKey { kind: IssuerKind::CertificateIssuer, namespace: "shop".into(), name: "atlas".into() },
+            spec: serde_json::from_value(
+                json!({ "atlas": { "projectId": "5efda6aea3f2ed2e7dd6ce05", "credentialsSecretRef": { "name": "k" } } }),
+            )
+            .unwrap(),
+            status: serde_json::from_value(json!({ "observedGeneration": 1, "conditions": [ready] })).unwrap(),
+            generation: Some(1),
+        }
+    }
+
+    fn ready(status: &str, reason: &str) -> Value {
+        json!({ "type": "Ready", "status": status, "reason": reason, "message": "a message", "lastTransitionTime": "2026-01-01T00:00:00Z" })
+    }
+
+    fn object(status: &Value) -> Certificate {
+        serde_json::from_value(json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "namespace": "shop", "name": "orders" },
+            "spec": { "username": "orders", "issuerRef": { "kind": "CertificateIssuer", "name": "atlas" } }, "status": status,
+        }))
+        .map_or_else(|_| unreachable!(), std::convert::identity)
+    }
+
+    fn told(issuers: &[Issuer], objects: &[Certificate]) -> Vec<String> {
+        let now = "2026-01-01T01:00:00Z".parse().unwrap();
+        of_issuers(issuers, objects, now)
+            .iter()
+            .map(|finding| format!("{:?} {}: {}", finding.result, finding.check, finding.message))
+            .collect()
+    }
+
+    #[test]
+    fn atlas_is_judged_by_what_it_answered() {
+        let good = issuer(&ready("True", "IssuerReady"));
+        let failed = json!({ "failure": { "count": 1, "reason": "AtlasUnauthorized", "message": "no", "lastTime": "2026-01-01T00:00:00Z", "nextAttempt": "2026-01-01T00:01:00Z", "inputs": "" } });
+        let issued = json!({ "history": [{ "serialNumber": "0A", "reason": "NoCertificate", "recordedAt": "2026-01-01T00:00:00Z", "notAfter": "2026-04-01T00:00:00Z" }] });
+        let atlas = |objects: &[Certificate]| told(std::slice::from_ref(&good), objects)[1].clone();
+        assert!(atlas(&[]).starts_with("Skipped Atlas by CertificateIssuer atlas in shop"));
+        assert!(atlas(&[object(&issued)]).starts_with("Holds Atlas by"));
+        let both = atlas(&[object(&issued), object(&failed)]);
+        assert!(
+            both.contains("Fails") && both.contains("it answered shop/orders 60m ago with AtlasUnauthorized: no"),
+            "{both}"
+        );
+    }
+
+    #[test]
+    fn an_issuer_that_cannot_be_used_fails_and_what_is_skipped_is_no_pass() {
+        assert!(
+            told(&[issuer(&ready("False", "CredentialsNotFound"))], &[])[0]
+                .starts_with("Fails CertificateIssuer atlas in shop: CredentialsNotFound: a message")
+        );
+        assert!(told(&[], &[])[0].starts_with("Skipped"));
+        let found = [Finding::holds("A", "a"), Finding::fails("B", "b", "do c"), Finding::skipped("D", "needs e")];
+        let expected = "ok      A: a\nFAILS   B: b\n        do c\nskipped D: needs e\n\n3 checks, 1 failed, 1 skipped\n";
+        assert_eq!(render(&found, &Terminal::none()), expected);
+        assert!(!found[2].is_fault());
+    }
+}
