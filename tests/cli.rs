@@ -13,7 +13,7 @@ use usercert_cli::{
     terminal::Terminal,
     verbs::Session,
 };
-use usercert_operator::controller::chain;
+use usercert_operator::{api::DatabaseUserCertificate, controller::chain};
 use usercert_test_support::{
     atlas::{DigestAlgorithm, X509Type},
     evidence::{self, Kind},
@@ -47,6 +47,20 @@ async fn usercert_with(shop: &Shop, connection: &[&str], arguments: &[&str]) -> 
     // No secret may be in it: the check of all evidence looks.
     evidence::append(Kind::Log, said.text.as_bytes());
     said
+}
+
+/// Creates an object that is in no namespace.
+async fn apply_to_cluster(shop: &Shop, manifest: Value) {
+    let object: kube::api::DynamicObject = serde_json::from_value(manifest).unwrap();
+    let types = object.types.clone().unwrap();
+    let (group, version) = types.api_version.split_once('/').unwrap();
+    let plural = if types.kind.ends_with('y') { format!("{}ies", &types.kind[..types.kind.len() - 1]) } else { format!("{}s", types.kind) };
+    let resource = kube::discovery::ApiResource::from_gvk_with_plural(
+        &kube::core::GroupVersionKind::gvk(group, version, &types.kind),
+        &plural.to_lowercase(),
+    );
+    let api: kube::Api<kube::api::DynamicObject> = kube::Api::all_with(shop.client.clone(), &resource);
+    api.create(&kube::api::PostParams::default(), &object).await.unwrap();
 }
 
 fn said_of(error: &CliError) -> Said {
@@ -190,6 +204,132 @@ async fn a_renewal_that_atlas_refuses_is_told_by_who_waits() {
     let said = usercert(&shop, &["renew", &name, "--wait", "--timeout", "20s"]).await;
     said.says(Exit::Attention, &["not: ", "AtlasUserNotFound"]);
     usercert(&shop, &["status", "--failing"]).await.says(Exit::Attention, &["Renewal fails", "AtlasUserNotFound"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_inspected_with_its_consumers_and_never_with_its_key() {
+    let shop = Shop::open(&CLUSTER, "inspected").await;
+    shop.ca_issuer(3650).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until_ready("orders").await;
+    shop.apply(json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "reader" },
+        "spec": { "containers": [{ "name": "app", "image": "app", "envFrom": [{ "secretRef": { "name": "orders" } }] }] },
+    }))
+    .await;
+    let said = usercert(&shop, &["inspect", "orders"]).await;
+    said.says(
+        Exit::Good,
+        &["Certificate: CN=orders", "Key: fits", "Chain: leads to the CA", "controlled by DatabaseUserCertificate/orders", "reader"],
+    );
+    let as_json = usercert(&shop, &["inspect", "orders", "-o", "json"]).await;
+    assert_eq!(as_json.json()["secret"]["consumers"][0]["updatedInPlace"], false);
+    let key = shop.value("orders", "tls.key").await;
+    let line = key.lines().nth(1).unwrap();
+    assert!(!said.text.contains(line) && !as_json.text.contains(line));
+    shop.apply_secret("other", &[("tls.crt", &shop.value("orders", "tls.crt").await), ("tls.key", &harness::new_ca(1).1)]).await;
+    usercert(&shop, &["inspect", "other"]).await.says(Exit::Attention, &["the private key does not fit the certificate"]);
+    usercert(&shop, &["inspect", "none"]).await.says(Exit::CouldNotAsk, &["there is no Secret none"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_without_their_object_are_found() {
+    let shop = Shop::open(&CLUSTER, "orphans").await;
+    shop.ca_issuer(3650).await;
+    shop.certificate("kept", "ca", json!({ "deletionPolicy": "Retain" })).await;
+    shop.until_ready("kept").await;
+    usercert(&shop, &["orphans"]).await.says(Exit::Good, &["there are none"]);
+    shop.delete::<DatabaseUserCertificate>("kept").await;
+    usercert(&shop, &["orphans"]).await.says(Exit::Good, &["RetainedSecret", "kept", "takes it up again"]);
+    shop.patch_secret("kept", json!({ "metadata": { "annotations": { "usercert.dev/retained-for": null } } })).await;
+    usercert(&shop, &["orphans"]).await.says(Exit::Attention, &["SecretWithoutObject", "usercert.dev/adopt-secret=true"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_renewals_ahead_are_planned() {
+    let shop = Shop::open(&CLUSTER, "planned").await;
+    shop.ca_issuer(3650).await;
+    for name in ["orders", "bills"] {
+        shop.certificate(name, "ca", json!({})).await;
+        shop.until_ready(name).await;
+    }
+    usercert(&shop, &["plan"]).await.says(Exit::Good, &["2 renewals from", "each line is a week", "orders", "bills"]);
+    shop.certificate("orders", "ca", json!({ "suspend": true })).await;
+    shop.until("orders", "Issuing", "False Suspended").await;
+    let said = usercert(&shop, &["plan", "--days", "120"]).await;
+    said.says(Exit::Attention, &["Not renewed before they expire", "/orders expires in", "it is suspended"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_names_what_is_missing() {
+    let shop = Shop::open(&CLUSTER, "checked").await;
+    shop.atlas_issuer().await;
+    let name = shop.name("orders");
+    shop.atlas.add_user(&shop.project, &name, X509Type::Managed);
+    shop.certificate(&name, "atlas", json!({})).await;
+    shop.until_ready(&name).await;
+    let of = |said: &Said, check: &str| {
+        let found = said.json();
+        let found = found.as_array().unwrap().iter().find(|finding| finding["check"] == check).cloned();
+        let found = found.unwrap_or_else(|| panic!("{check} is missing: {}", said.text));
+        (found["result"].as_str().unwrap().to_owned(), found["message"].as_str().unwrap().to_owned())
+    };
+    let said = usercert(&shop, &["check", "-o", "json"]).await;
+    for check in ["API server", "Clock", "Definitions", "Operator's rights", "Your rights", "Webhooks", "Write of a Secret"] {
+        assert_eq!(of(&said, check).0, "holds", "{}", said.text);
+    }
+    let (issuer, by) = (format!("CertificateIssuer atlas in {}", shop.namespace), format!("Atlas by CertificateIssuer atlas in {}", shop.namespace));
+    assert_eq!((of(&said, &issuer).0.as_str(), of(&said, &by).0.as_str()), ("holds", "holds"), "{}", said.text);
+    // The operator runs in the test, without election and without Pods.
+    assert_eq!(of(&said, "Operator").0, "skipped");
+    let pods = of(&said, "Operator's Pods");
+    assert_eq!(pods, ("fails".to_owned(), "0 in the namespace usercert-system, and none ready".to_owned()));
+    let said = usercert(&shop, &["check", "-o", "json", "--service-account", "nobody"]).await;
+    let (result, message) = of(&said, "Operator's rights");
+    assert!(result == "fails" && message.contains("nobody may not get databaseusercertificates"), "{message}");
+
+    // Whoever has few rights is told which, and nothing looks like a pass that was not looked at.
+    let user = shop.cluster.control_plane.user_kubeconfig("nobody");
+    let connection = ["kubectl-usercert", "--kubeconfig", user.to_str().unwrap(), "--namespace", &shop.namespace];
+    let said = usercert_with(&shop, &connection, &["check", "-o", "json"]).await;
+    for check in ["Operator's rights", "Webhooks", "Operator's Pods", "Write of a Secret"] {
+        assert_eq!(of(&said, check).0, "skipped", "{}", said.text);
+    }
+    assert!(of(&said, "Your rights").1.contains("you may not list databaseusercertificates"), "{}", said.text);
+    usercert_with(&shop, &connection, &["status"]).await.says(Exit::CouldNotAsk, &["could not list certificates", "forbidden"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_in_the_way_and_a_wrong_clock_are_found() {
+    let shop = Shop::open(&CLUSTER, "denied").await;
+    let name = format!("no-secrets-{}", shop.namespace);
+    let cluster = |manifest: Value| apply_to_cluster(&shop, manifest);
+    cluster(json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": { "name": name },
+        "spec": {
+            "matchConstraints": { "resourceRules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"] }] },
+            "validations": [{ "expression": "false", "message": "no Secrets here" }],
+        },
+    }))
+    .await;
+    cluster(json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": { "name": name },
+        "spec": { "policyName": name, "validationActions": ["Deny"],
+            "matchResources": { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": shop.namespace } } } },
+    }))
+    .await;
+    harness::eventually("the policy is in force", || async {
+        let said = usercert(&shop, &["check"]).await;
+        said.text.contains("no Secrets here").then_some(())
+    })
+    .await;
+    let parsed = ["kubectl-usercert", "--kubeconfig", shop.cluster.control_plane.kubeconfig().to_str().unwrap(), "check"].map(str::to_owned);
+    let late = Session {
+        terminal: Terminal::none(),
+        clock: Arc::new(|| jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1)),
+    };
+    let said = usercert_cli::execute(<Arguments as clap::Parser>::parse_from(parsed), late).await.unwrap();
+    assert!(said.text().contains("FAILS   Clock: this machine is ") && said.text().contains("behind the API server"), "{}", said.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]

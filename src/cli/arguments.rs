@@ -14,7 +14,10 @@ Exit codes:
 
 Examples:
   kubectl usercert status -A                 who expires when, and who fails
-  kubectl usercert why orders -n shop        what is decided about one certificate, check by check";
+  kubectl usercert why orders -n shop        what is decided about one certificate, check by check
+  kubectl usercert renew orders -n shop --wait   a new certificate now
+  kubectl usercert check -n shop             whether the operator can do its work there
+  kubectl usercert report -A                 a bundle for a bug report";
 
 /// Client certificates of database users: who expires when, why one is or is not renewed, and renewals on demand.
 #[derive(Clone, Debug, Parser)]
@@ -77,6 +80,18 @@ pub enum Verb {
     Plan(PlanArguments),
     /// Whether the operator can do its work here: API server, definitions, rights, clock, webhooks, issuers, Atlas.
     Check(CheckArguments),
+    /// Write a bundle for a bug report: objects, events, the operator's log, checks. No Secret's content is in it.
+    ///
+    /// Of Secrets only the metadata are read. Private keys, tokens, passwords, values of environment variables, and annotations of
+    /// others are taken out of everything else. Look at the bundle before you hand it on: names of objects, users and hosts are in it.
+    Report(ReportArguments),
+    /// Ask for a certificate: write a DatabaseUserCertificate, or show it.
+    Create(CreateArguments),
+    /// Take over a Secret that cert-manager, a script or Terraform made, without a new certificate.
+    ///
+    /// Without --yes it shows what it would do, and asks the API server whether it would let it be done. It reads the whole Secret; the
+    /// key is neither printed nor kept.
+    Migrate(MigrateArguments),
     /// Print the completions of a shell, or the manual pages.
     #[command(subcommand)]
     Print(Printed),
@@ -246,6 +261,132 @@ pub struct CheckArguments {
     /// How the answer is written.
     #[arg(long, short, value_enum, default_value_t = Form::Table)]
     pub output: Form,
+}
+
+/// `report`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  the bundle is written; what could not be read is named in its README.txt
+
+Examples:
+  kubectl usercert report -A
+  kubectl usercert report -n shop --to bundle/          a folder, to look at first")]
+pub struct ReportArguments {
+    /// Which certificates.
+    #[command(flatten)]
+    pub selection: Selection,
+    /// The file to write, a tar.gz; or a folder, if it ends with a slash. Nothing that is there is overwritten. Default:
+    /// usercert-report-TIME.tar.gz.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::AnyPath)]
+    pub to: Option<PathBuf>,
+    /// How many lines of the log of each of the operator's Pods.
+    #[arg(long, default_value_t = 5000, value_name = "NUMBER")]
+    pub log_lines: u32,
+    /// The operator's service account.
+    #[arg(long, value_name = "NAME", default_value = "usercert-operator")]
+    pub service_account: String,
+}
+
+/// `create`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  it was created, and with --wait it is ready
+  1  with --wait: it was created, and is not ready in time
+
+Examples:
+  kubectl usercert create orders -n shop --username orders --issuer atlas --months 3 --wait
+  kubectl usercert create bills --username bills --issuer cluster/ca --rollout --dry-run > bills.yaml")]
+pub struct CreateArguments {
+    /// The name of the object.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// The database user.
+    #[arg(long, value_name = "USER")]
+    pub username: String,
+    /// The issuer: the name of a CertificateIssuer, or cluster/NAME for a ClusterCertificateIssuer.
+    #[arg(long, value_name = "NAME", value_parser = IssuerName::parse)]
+    pub issuer: IssuerName,
+    /// The Secret. Default: the name of the object.
+    #[arg(long, value_name = "NAME")]
+    pub secret_name: Option<String>,
+    /// For Atlas: how many months the certificate is valid.
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["duration", "subject"], value_parser = clap::value_parser!(u8).range(1..=24))]
+    pub months: Option<u8>,
+    /// For a CA: how long the certificate is valid, such as 2160h.
+    #[arg(long, value_name = "TIME")]
+    pub duration: Option<String>,
+    /// For a CA: the exact subject, such as CN=orders,OU=apps,O=Acme.
+    #[arg(long, value_name = "NAME")]
+    pub subject: Option<String>,
+    /// How long before its expiry the certificate is renewed, such as 840h.
+    #[arg(long, value_name = "TIME")]
+    pub renew_before: Option<String>,
+    /// Keep the Secret when the object is deleted.
+    #[arg(long)]
+    pub retain: bool,
+    /// Have every workload that uses the Secret follow each new certificate.
+    #[arg(long)]
+    pub rollout: bool,
+    /// Print the object as YAML, after the API server has checked it. Nothing is created.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Wait until the certificate is in its Secret.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub wait: bool,
+    /// How long to wait.
+    #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time, requires = "wait")]
+    pub timeout: Duration,
+}
+
+/// `migrate`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Exit codes:
+  0  shown what would be done; with --yes: done, with the certificate as before
+  1  with --yes: the Secret was not taken over in time, or a new certificate was issued
+  3  the Secret cannot be taken over; the message says why
+
+Examples:
+  kubectl usercert migrate orders-tls -n shop --issuer ca
+  kubectl usercert migrate orders-tls -n shop --issuer ca --yes")]
+pub struct MigrateArguments {
+    /// The Secret.
+    #[arg(value_name = "SECRET")]
+    pub secret: String,
+    /// The issuer that renews the certificate: the name of a CertificateIssuer, or cluster/NAME for a ClusterCertificateIssuer.
+    #[arg(long, value_name = "NAME", value_parser = IssuerName::parse)]
+    pub issuer: IssuerName,
+    /// The name of the new object. Default: the name of the Secret.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Do it.
+    #[arg(long)]
+    pub yes: bool,
+    /// How long to wait until the Secret is taken over.
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time)]
+    pub timeout: Duration,
+}
+
+/// An issuer as it is named on the command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuerName {
+    /// Whether it is a `ClusterCertificateIssuer`.
+    pub is_of_cluster: bool,
+    /// Its name.
+    pub name: String,
+}
+
+impl IssuerName {
+    /// Reads `NAME` and `cluster/NAME`.
+    fn parse(text: &str) -> Result<Self, String> {
+        let (is_of_cluster, name) = text.strip_prefix("cluster/").map_or((false, text), |name| (true, name));
+        if name.is_empty() || name.contains('/') {
+            return Err("give the name of a CertificateIssuer, or cluster/NAME".to_owned());
+        }
+        Ok(Self { is_of_cluster, name: name.to_owned() })
+    }
 }
 
 /// Which certificates are changed: by name, by label, or all.

@@ -20,7 +20,8 @@ use kube::{
 use serde_json::json;
 use usercert_operator_core::api::{custom_resource_definitions, names::GROUP};
 
-use self::findings::{Finding, render};
+pub(super) use self::findings::Finding;
+use self::findings::render;
 use super::{
     Session,
     leader::{Leader, leader},
@@ -41,19 +42,28 @@ const TRIED_SECRET: &str = "usercert-check";
 
 /// Answers `check`. Only the first check may end it: without the API server none of the others can be made.
 pub(super) async fn check(cluster: &Cluster, session: &Session, arguments: &CheckArguments) -> Result<Answer, CliError> {
+    let found = findings(cluster, session, &arguments.service_account).await?;
+    let exit = if found.iter().any(Finding::is_fault) { Exit::Attention } else { Exit::Good };
+    let text = for_programs(&found, arguments.output)?.unwrap_or_else(|| render(&found, &session.terminal));
+    Ok(Answer::new(text, exit))
+}
+
+/// Makes all checks.
+///
+/// # Errors
+/// The API server cannot be reached.
+pub(super) async fn findings(cluster: &Cluster, session: &Session, service_account: &str) -> Result<Vec<Finding>, CliError> {
     let mut found = vec![api_server(cluster).await?];
     found.push(clock(cluster, session).await);
     found.push(definitions(cluster).await);
     found.push(operator(cluster, session.now()).await);
     found.push(pods(cluster).await);
-    found.extend(rights::of_operator(cluster, &arguments.service_account).await);
+    found.extend(rights::of_operator(cluster, service_account).await);
     found.extend(rights::own(cluster).await);
     found.push(webhooks(cluster).await);
     found.push(write(cluster).await);
     found.extend(issuers(cluster, session).await);
-    let exit = if found.iter().any(Finding::is_fault) { Exit::Attention } else { Exit::Good };
-    let text = for_programs(&found, arguments.output)?.unwrap_or_else(|| render(&found, &session.terminal));
-    Ok(Answer::new(text, exit))
+    Ok(found)
 }
 
 async fn api_server(cluster: &Cluster) -> Result<Finding, CliError> {

@@ -1,14 +1,17 @@
 //! The verbs. Each reads what it needs and hands it to a pure function, which makes the answer.
 
 mod check;
+mod create;
 mod inspect;
 mod leader;
+mod migrate;
 mod objects;
 mod observe;
 mod orphans;
 mod plan;
 mod print;
 mod renew;
+mod report;
 mod state;
 mod status;
 mod suspend;
@@ -72,6 +75,9 @@ pub(crate) async fn execute(arguments: Arguments, session: Session) -> Result<An
         Verb::Orphans(arguments) => orphans::orphans(&cluster, &session, &arguments).await,
         Verb::Plan(arguments) => plan::plan(&cluster, &session, &arguments).await,
         Verb::Check(arguments) => check::check(&cluster, &session, &arguments).await,
+        Verb::Report(arguments) => report::report(&cluster, &session, &arguments).await,
+        Verb::Create(arguments) => create::create(&cluster, &session, &arguments).await,
+        Verb::Migrate(arguments) => migrate::migrate(&cluster, &session, &arguments).await,
         Verb::Renew(arguments) => renew::renew(&cluster, &session, &arguments).await,
         Verb::Suspend(arguments) => suspend::suspend(&cluster, &session, &arguments, true).await,
         Verb::Resume(arguments) => suspend::suspend(&cluster, &session, &arguments, false).await,

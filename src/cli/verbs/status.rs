@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{
     Session,
-    objects::certificates,
+    objects::{Certificate, certificates},
     state::{State, Told, told},
 };
 use crate::{
@@ -27,12 +27,8 @@ struct Status {
 pub(super) async fn status(cluster: &Cluster, session: &Session, arguments: &StatusArguments) -> Result<Answer, CliError> {
     let found = certificates(cluster, &arguments.names, &arguments.selection).await?;
     let now = session.now();
-    let mut told: Vec<Told> = found.iter().map(|object| told(object, now)).collect();
+    let mut told = all_told(&found, now);
     told.retain(|certificate| !arguments.failing || certificate.state.needs_attention());
-    told.sort_by(|one, other| {
-        let key = |told: &Told| (told.state, told.not_after.unwrap_or(Timestamp::MAX));
-        key(one).cmp(&key(other)).then_with(|| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)))
-    });
     let exit = exit(&told);
     let text = match for_programs(&told, arguments.output)? {
         None => render(&told, found.len(), arguments.selection.all_namespaces, &session.terminal, now),
@@ -42,6 +38,16 @@ pub(super) async fn status(cluster: &Cluster, session: &Session, arguments: &Sta
         }
     };
     Ok(Answer::new(text, exit))
+}
+
+/// What is told of each certificate, the worst first.
+pub(super) fn all_told(found: &[Certificate], now: Timestamp) -> Vec<Told> {
+    let mut told: Vec<Told> = found.iter().map(|object| told(object, now)).collect();
+    told.sort_by(|one, other| {
+        let key = |told: &Told| (told.state, told.not_after.unwrap_or(Timestamp::MAX));
+        key(one).cmp(&key(other)).then_with(|| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)))
+    });
+    told
 }
 
 fn exit(told: &[Told]) -> Exit {
@@ -97,7 +103,6 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::verbs::objects::Certificate;
 
     /// 2026-01-01T00:00:00Z.
     fn now() -> Timestamp {

@@ -68,12 +68,22 @@ enum Outcome {
 /// Answers `why`.
 pub(super) async fn why(cluster: &Cluster, session: &Session, arguments: &WhyArguments) -> Result<Answer, CliError> {
     let object = certificate(cluster, &arguments.name).await?;
-    let seen = observe(cluster, &object, arguments.read_secret).await?;
-    let leader = leader(cluster, session.now()).await;
-    let why = put_together(&object, seen.observed.as_ref(), seen.notes, leader, session.now());
+    let why = asked(cluster, session, &object, arguments.read_secret).await?;
     let exit = if why.needs_attention { Exit::Attention } else { Exit::Good };
     let text = for_programs(&why, arguments.output)?.unwrap_or_else(|| render(&why, &session.terminal));
     Ok(Answer::new(text, exit))
+}
+
+async fn asked(cluster: &Cluster, session: &Session, object: &Certificate, read_secret: bool) -> Result<Why, CliError> {
+    let seen = observe(cluster, object, read_secret).await?;
+    let leader = leader(cluster, session.now()).await;
+    Ok(put_together(object, seen.observed.as_ref(), seen.notes, leader, session.now()))
+}
+
+/// The answer as text, for a report.
+pub(super) async fn told_in_words(cluster: &Cluster, session: &Session, object: &Certificate) -> Result<String, CliError> {
+    let why = asked(cluster, session, object, false).await?;
+    Ok(render(&why, &Terminal::none()))
 }
 
 fn put_together(object: &Certificate, observed: Option<&Observed>, notes: Vec<String>, leader: Leader, now: Timestamp) -> Why {
@@ -282,14 +292,14 @@ mod tests {
         }))
     }
 
-    fn asked(observed: Option<&Observed>) -> Why {
+    fn put(observed: Option<&Observed>) -> Why {
         let now = Timestamp::from_second(1_767_225_600).unwrap();
         put_together(&object(), observed, vec!["a note".into()], Leader::Leads("pod_1".into()), now)
     }
 
     #[test]
     fn the_check_that_settles_it_is_marked_and_those_after_it_are_not_reached() {
-        let why = asked(Some(&observed(IssuerState::Missing)));
+        let why = put(Some(&observed(IssuerState::Missing)));
         assert!(why.needs_attention);
         let text = render(&why, &Terminal::none());
         for expected in [
@@ -311,7 +321,7 @@ mod tests {
 
     #[test]
     fn what_only_the_operator_can_ask_is_no_refusal_and_a_difference_is_told() {
-        let why = asked(Some(&observed(atlas())));
+        let why = put(Some(&observed(atlas())));
         let text = render(&why, &Terminal::none());
         assert!(text.contains("  new There is a certificate (a new certificate is needed: NoCertificate)\n"), "{text}");
         assert!(text.contains("  ?   Atlas has the database user"), "{text}");
@@ -321,7 +331,7 @@ mod tests {
 
     #[test]
     fn without_the_right_to_look_at_the_secret_only_the_operator_is_quoted() {
-        let why = asked(None);
+        let why = put(None);
         let text = render(&why, &Terminal::none());
         assert!(text.contains("it cannot be told from what you may read") && !text.contains("Checks"), "{text}");
         assert!(text.contains("Ready=False IssuerNotFound"), "{text}");

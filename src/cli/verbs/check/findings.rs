@@ -21,7 +21,7 @@ use crate::{
 /// How a check came out.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Finding {
+pub(in crate::verbs) struct Finding {
     check: String,
     result: Outcome,
     message: String,
