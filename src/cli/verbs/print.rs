@@ -58,4 +58,45 @@ mod tests {
         assert!(page.contains("Exit codes"), "{page}");
         Ok(())
     }
+
+    #[test]
+    fn the_template_for_krew_names_this_program_and_becomes_a_manifest() -> Result<(), Box<dyn std::error::Error>> {
+        let digest = "0".repeat(64);
+        let mut text = include_str!("../krew.yaml").to_owned();
+        for (placeholder, value) in [
+            ("${VERSION}", env!("CARGO_PKG_VERSION")),
+            ("${HOMEPAGE}", "https://example.com"),
+            ("${DOWNLOADS}", "https://example.com/releases"),
+            ("${SHA256_LINUX_AMD64}", &digest),
+            ("${SHA256_LINUX_ARM64}", &digest),
+        ] {
+            assert!(text.contains(placeholder), "{placeholder}");
+            text = text.replace(placeholder, value);
+        }
+        assert!(!text.contains("${"), "{text}");
+        let manifest: serde_json::Value = serde_saphyr::from_str(&text)?;
+        // kubectl finds a plugin by its name after `kubectl-`.
+        assert_eq!(format!("kubectl-{}", manifest["metadata"]["name"].as_str().unwrap_or_default()), PROGRAM);
+        let platforms = manifest["spec"]["platforms"].as_array().cloned().unwrap_or_default();
+        assert_eq!(platforms.len(), 2);
+        assert!(platforms.iter().all(|platform| platform["bin"] == PROGRAM && platform["sha256"] == digest.as_str()));
+        // krew's limit.
+        assert!(manifest["spec"]["shortDescription"].as_str().is_some_and(|text| text.len() <= 50));
+        Ok(())
+    }
+
+    #[test]
+    fn every_command_of_the_docs_is_one_that_the_program_knows_and_every_verb_is_there() -> Result<(), clap::Error> {
+        use clap::Parser;
+        let docs = include_str!("../../../docs/cli.md");
+        let commands: Vec<&str> = docs.lines().filter(|line| line.starts_with("kubectl usercert ")).collect();
+        assert!(commands.len() > 10);
+        for command in &commands {
+            Arguments::try_parse_from(command.replacen("kubectl usercert", PROGRAM, 1).split_whitespace())?;
+        }
+        for verb in Arguments::command().get_subcommands() {
+            assert!(docs.contains(&format!("`{}", verb.get_name())), "{} is missing", verb.get_name());
+        }
+        Ok(())
+    }
 }
