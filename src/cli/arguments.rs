@@ -298,6 +298,7 @@ Exit codes:
 Examples:
   kubectl usercert create orders -n shop --username orders --issuer atlas --months 3 --wait
   kubectl usercert create bills --username bills --issuer cluster/ca --rollout --dry-run > bills.yaml")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct CreateArguments {
     /// The name of the object.
     #[arg(value_name = "NAME")]

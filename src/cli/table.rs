@@ -3,7 +3,10 @@
 use unicode_width::UnicodeWidthStr;
 use usercert_operator_core::api::printable;
 
-use crate::terminal::{Mood, Terminal};
+use crate::{
+    terminal::{Mood, Terminal},
+    text::append,
+};
 
 /// Between two columns.
 const GAP: usize = 3;
@@ -115,7 +118,7 @@ impl Table {
                 let (heading, value) = (self.heading[*column], cell(row, *column));
                 if !value.text.is_empty() {
                     let space = " ".repeat(longest - heading.width() + 1);
-                    record.push_str(&format!("{heading}:{space}{}\n", terminal.paint(value.mood, &value.text)));
+                    append(&mut record, format_args!("{heading}:{space}{}\n", terminal.paint(value.mood, &value.text)));
                 }
             }
             records.push(record);

@@ -1,5 +1,7 @@
 //! Words for times, paragraphs, and answers for programs.
 
+use std::fmt::{self, Write};
+
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
@@ -39,7 +41,13 @@ pub fn paragraph(text: &str, indent: usize, terminal: &Terminal) -> String {
         }
     }
     let space = " ".repeat(indent);
-    lines.iter().map(|line| format!("{space}{line}\n")).collect()
+    lines.iter().fold(String::new(), |text, line| text + &space + line + "\n")
+}
+
+/// Adds to a text.
+pub fn append(text: &mut String, more: fmt::Arguments<'_>) {
+    // Formatting into a string cannot fail.
+    _ = text.write_fmt(more);
 }
 
 /// An answer for programs, in JSON or YAML. `None` if the answer is for people.

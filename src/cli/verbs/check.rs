@@ -135,7 +135,7 @@ async fn definitions(cluster: &Cluster) -> Finding {
         );
     }
     let api = Api::<CustomResourceDefinition>::all(cluster.client.clone());
-    let names = own.iter().map(|definition| definition.name_any());
+    let names = own.iter().map(ResourceExt::name_any);
     let stored = join_all(names.map(|name| {
         let api = api.clone();
         async move { cluster.ask(format!("read the definition {name}"), api.get(&name)).await }

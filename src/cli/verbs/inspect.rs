@@ -24,7 +24,7 @@ use crate::{
     exit::{Answer, CliError, Exit},
     table::{Cell, Table},
     terminal::{Mood, Terminal},
-    text::{for_programs, paragraph, relative},
+    text::{append, for_programs, paragraph, relative},
 };
 
 /// All that is told.
@@ -272,7 +272,7 @@ fn render(inspection: &Inspection, terminal: &Terminal, now: Timestamp) -> Strin
     }
     for (heading, sentences) in [("Problems", &inspection.problems), ("Not looked at", &inspection.notes)] {
         if !sentences.is_empty() {
-            text.push_str(&format!("\n{}", title(heading)));
+            append(&mut text, format_args!("\n{}", title(heading)));
             text.extend(sentences.iter().map(|sentence| words(sentence)));
         }
     }

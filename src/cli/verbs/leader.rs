@@ -67,18 +67,18 @@ mod tests {
 
     use super::*;
 
-    fn found(spec: serde_json::Value) -> Leader {
+    fn found(spec: &serde_json::Value) -> Leader {
         let lease: Lease = serde_json::from_value(json!({ "metadata": {}, "spec": spec })).unwrap();
         of_lease(Some(&lease), "usercert-system", Timestamp::from_second(1_767_225_600).unwrap())
     }
 
     #[test]
     fn a_leader_renews_its_lease() {
-        let led = |renewed: &str| found(json!({ "holderIdentity": "pod_1", "renewTime": renewed }));
+        let led = |renewed: &str| found(&json!({ "holderIdentity": "pod_1", "renewTime": renewed }));
         assert_eq!(led("2025-12-31T23:59:55.000000Z"), Leader::Leads("pod_1".into()));
         assert_eq!(led("2026-01-01T00:00:30.000000Z"), Leader::Leads("pod_1".into()), "its clock is ahead");
         assert!(matches!(led("2025-12-31T23:00:00.000000Z"), Leader::Gone(text) if text.contains("60m ago")));
-        assert!(matches!(found(json!({ "holderIdentity": "" })), Leader::Gone(_)));
+        assert!(matches!(found(&json!({ "holderIdentity": "" })), Leader::Gone(_)));
         assert!(matches!(of_lease(None, "usercert-system", Timestamp::UNIX_EPOCH), Leader::Unknown(_)));
     }
 }

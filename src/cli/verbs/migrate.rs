@@ -37,7 +37,7 @@ use crate::{
     exit::{Answer, CliError, Exit},
     table::Cell,
     terminal::{Mood, Terminal},
-    text::{for_programs, paragraph, relative},
+    text::{append, for_programs, paragraph, relative},
 };
 
 /// What will be done, and what is to be known before.
@@ -260,18 +260,14 @@ fn preview(
         facts.subject,
         relative(facts.not_after, now)
     )));
-    text.push_str(&format!("\n{}", title("What is done")));
+    append(&mut text, format_args!("\n{}", title("What is done")));
     text.push_str(&words(&format!("1. the Secret gets the annotations {SERIAL_NUMBER_ANNOTATION} and {NOT_AFTER_ANNOTATION}")));
     text.push_str(&words("2. this object is created, and the operator makes it the owner of the Secret:"));
-    text.push_str(
-        &for_programs(&takeover.object, Form::Yaml)?
-            .unwrap_or_default()
-            .lines()
-            .map(|line| format!("     {line}\n"))
-            .collect::<String>(),
-    );
+    for line in for_programs(&takeover.object, Form::Yaml)?.unwrap_or_default().lines() {
+        append(&mut text, format_args!("     {line}\n"));
+    }
     text.push_str(&words("3. the operator adds the entries and annotations that its Secrets have; the certificate stays"));
-    text.push_str(&format!("\n{}", title("To know before")));
+    append(&mut text, format_args!("\n{}", title("To know before")));
     text.extend(takeover.notes.iter().map(|note| words(note)));
     text.push_str("\nNothing was changed; the API server would let it be done. Give --yes to do it.\n");
     Ok(text)
@@ -341,8 +337,9 @@ mod tests {
         let refused = |secret: &Secret, is_ca| prepared(secret, is_ca).err().expect("it is refused");
         let owner =
             json!({ "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "name": "old", "uid": "c", "controller": true });
-        let owned = secret(None, |secret| secret.metadata.owner_references = serde_json::from_value(json!([owner])).unwrap());
-        assert!(refused(&owned, true).contains("controlled by Certificate old"));
+        let controlled =
+            secret(None, |secret| secret.metadata.owner_references = serde_json::from_value(json!([owner])).unwrap());
+        assert!(refused(&controlled, true).contains("controlled by Certificate old"));
         let opaque = secret(None, |secret| secret.type_ = Some("Opaque".into()));
         assert!(refused(&opaque, true).contains("its type is \"Opaque\""));
         let more = secret(None, |secret| _ = secret.data.as_mut().unwrap().insert("keystore.jks".into(), ByteString(vec![1])));

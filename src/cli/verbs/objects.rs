@@ -85,8 +85,5 @@ pub(super) async fn certificate_of(cluster: &Cluster, namespace: &str, name: &st
 }
 
 fn certificates_api(cluster: &Cluster, all_namespaces: bool) -> Api<Certificate> {
-    match all_namespaces {
-        true => Api::all(cluster.client.clone()),
-        false => Api::namespaced(cluster.client.clone(), &cluster.namespace),
-    }
+    if all_namespaces { Api::all(cluster.client.clone()) } else { Api::namespaced(cluster.client.clone(), &cluster.namespace) }
 }

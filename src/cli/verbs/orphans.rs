@@ -19,7 +19,7 @@ use crate::{
     exit::{Answer, CliError, Exit},
     table::{Cell, Table},
     terminal::{Mood, Terminal},
-    text::{for_programs, paragraph, relative},
+    text::{append, for_programs, paragraph, relative},
 };
 
 /// What is left over, and what to do about it.
@@ -52,9 +52,10 @@ enum Kind {
 /// Answers `orphans`.
 pub(super) async fn orphans(cluster: &Cluster, session: &Session, arguments: &OrphansArguments) -> Result<Answer, CliError> {
     let ours = ListParams::default().labels(CERTIFICATE_UID_LABEL);
-    let api: Api<PartialObjectMeta<Secret>> = match arguments.all_namespaces {
-        true => Api::all(cluster.client.clone()),
-        false => Api::namespaced(cluster.client.clone(), &cluster.namespace),
+    let api: Api<PartialObjectMeta<Secret>> = if arguments.all_namespaces {
+        Api::all(cluster.client.clone())
+    } else {
+        Api::namespaced(cluster.client.clone(), &cluster.namespace)
     };
     // The Secrets first: an object that is deleted between the two lists takes its Secret along, and one that is created has none here.
     let secrets = cluster.list("Secrets", &api, &ours).await?;
@@ -158,7 +159,7 @@ fn render(found: &[Orphan], terminal: &Terminal, now: Timestamp) -> String {
     for orphan in found {
         if told.insert(&orphan.advice) {
             let title = Cell::plain(format!("{}/{}", orphan.namespace, orphan.name));
-            text.push_str(&format!("\n{}\n", terminal.paint(Mood::Title, title.text())));
+            append(&mut text, format_args!("\n{}\n", terminal.paint(Mood::Title, title.text())));
             text.push_str(&paragraph(Cell::whole(&orphan.advice).text(), 2, terminal));
         }
     }

@@ -21,7 +21,7 @@ use crate::{
     exit::{Answer, CliError, Exit},
     table::{Cell, Table},
     terminal::{Mood, Terminal},
-    text::{count, for_programs, paragraph, relative},
+    text::{append, count, for_programs, paragraph, relative},
 };
 
 /// The most renewals of one certificate that are foreseen; a shorter lifetime is told as it is.
@@ -186,7 +186,7 @@ fn render(plan: &Plan, storm: usize, terminal: &Terminal) -> String {
         text.push_str(&next(plan, terminal));
     }
     if !plan.storms.is_empty() {
-        text.push_str(&format!("\n{}", title("Storms")));
+        append(&mut text, format_args!("\n{}", title("Storms")));
         for found in &plan.storms {
             text.push_str(&words(&format!(
                 "{}: {} of {} within the hour",
@@ -200,7 +200,7 @@ fn render(plan: &Plan, storm: usize, terminal: &Terminal) -> String {
         )));
     }
     if !plan.unrenewed.is_empty() {
-        text.push_str(&format!("\n{}", title("Not renewed before they expire")));
+        append(&mut text, format_args!("\n{}", title("Not renewed before they expire")));
         for found in &plan.unrenewed {
             let expires = relative(found.not_after, plan.from);
             text.push_str(&words(&format!(
@@ -241,10 +241,10 @@ fn chart(plan: &Plan, terminal: &Terminal) -> String {
         let marks =
             [(*is_storm, " !"), (*waits, " w")].iter().filter(|(is_set, _)| *is_set).map(|(_, mark)| *mark).collect::<String>();
         let number = if *number == 0 { String::new() } else { format!(" {number}") };
-        text.push_str(&format!(
-            "{}  {bar}{number}{marks}",
-            begins.map_or_else(|_| String::new(), |begins| date(begins).to_string())
-        ));
+        append(
+            &mut text,
+            format_args!("{}  {bar}{number}{marks}", begins.map_or_else(|_| String::new(), |begins| date(begins).to_string())),
+        );
         text.truncate(text.trim_end().len());
         text.push('\n');
     }

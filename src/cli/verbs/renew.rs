@@ -123,7 +123,7 @@ async fn wait(
             let found = certificate_of(cluster, &object.namespace().unwrap_or_default(), &object.name_any()).await;
             let outcome = match &found {
                 Ok(found) => came(found, &waiting.value, waiting.asked),
-                Err(error) if matches!(error, CliError::NotFound(_)) => Some(Outcome::Not("the object was deleted".to_owned())),
+                Err(CliError::NotFound(_)) => Some(Outcome::Not("the object was deleted".to_owned())),
                 // It may be answered the next time.
                 Err(_) => None,
             };

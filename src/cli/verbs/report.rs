@@ -123,9 +123,10 @@ async fn collect(cluster: &Cluster, session: &Session, arguments: &ReportArgumen
 /// Objects as the API server has them, fields that this program does not know among them.
 fn dynamic<K: Resource<DynamicType = ()>>(cluster: &Cluster, all_namespaces: bool) -> Api<DynamicObject> {
     let resource = ApiResource::erase::<K>(&());
-    match all_namespaces {
-        true => Api::all_with(cluster.client.clone(), &resource),
-        false => Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource),
+    if all_namespaces {
+        Api::all_with(cluster.client.clone(), &resource)
+    } else {
+        Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource)
     }
 }
 
@@ -133,10 +134,7 @@ fn scoped<K>(cluster: &Cluster, all_namespaces: bool) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
 {
-    match all_namespaces {
-        true => Api::all(cluster.client.clone()),
-        false => Api::namespaced(cluster.client.clone(), &cluster.namespace),
-    }
+    if all_namespaces { Api::all(cluster.client.clone()) } else { Api::namespaced(cluster.client.clone(), &cluster.namespace) }
 }
 
 impl Bundle {

@@ -14,7 +14,7 @@ use crate::{
     exit::{Answer, CliError, Exit},
     table::{Cell, Table},
     terminal::{Mood, Terminal},
-    text::{count, for_programs, paragraph, relative},
+    text::{append, count, for_programs, paragraph, relative},
 };
 
 /// The answer for programs.
@@ -30,13 +30,9 @@ pub(super) async fn status(cluster: &Cluster, session: &Session, arguments: &Sta
     let mut told = all_told(&found, now);
     told.retain(|certificate| !arguments.failing || certificate.state.needs_attention());
     let exit = exit(&told);
-    let text = match for_programs(&told, arguments.output)? {
-        None => render(&told, found.len(), arguments.selection.all_namespaces, &session.terminal, now),
-        Some(_) => {
-            let status = Status { certificates: told };
-            for_programs(&status, arguments.output)?.unwrap_or_default()
-        }
-    };
+    let status = Status { certificates: told };
+    let in_words = || render(&status.certificates, found.len(), arguments.selection.all_namespaces, &session.terminal, now);
+    let text = for_programs(&status, arguments.output)?.unwrap_or_else(in_words);
     Ok(Answer::new(text, exit))
 }
 
@@ -84,7 +80,7 @@ fn render(told: &[Told], found: usize, has_namespaces: bool, terminal: &Terminal
     for certificate in &failing {
         let name = format!("{}/{}", certificate.namespace, certificate.name);
         let title = Cell::plain(format!("{name}: {}", certificate.state.label()));
-        text.push_str(&format!("\n{}\n", terminal.paint(Mood::Title, title.text())));
+        append(&mut text, format_args!("\n{}\n", terminal.paint(Mood::Title, title.text())));
         let message = Cell::whole(certificate.message.as_deref().unwrap_or("the operator gives no message"));
         text.push_str(&paragraph(message.text(), 2, terminal));
         text.push_str(&paragraph(&why(certificate), 2, terminal));

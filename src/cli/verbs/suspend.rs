@@ -12,6 +12,7 @@ use crate::{
     cluster::Cluster,
     exit::{Answer, CliError, Exit},
     terminal::Progress,
+    text::append,
 };
 
 /// Sets `spec.suspend`. It stops at the first change that is refused, and says what was changed before.
@@ -32,7 +33,7 @@ pub(super) async fn suspend(
         match change(cluster, object, json!({ "spec": { "suspend": suspend } }), arguments.dry_run).await {
             Ok(()) => text.push_str(&line(object, suspend, if arguments.dry_run { "would be" } else { "is now" })),
             Err(error) => {
-                text.push_str(&format!("error: {}\n", usercert_operator_controller::chain(&error)));
+                append(&mut text, format_args!("error: {}\n", usercert_operator_controller::chain(&error)));
                 exit = Exit::CouldNotAsk;
                 break;
             }

@@ -20,7 +20,7 @@ use crate::{
     exit::{Answer, CliError, Exit},
     table::Cell,
     terminal::{Mood, Terminal},
-    text::{for_programs, paragraph, relative},
+    text::{append, for_programs, paragraph, relative},
 };
 
 /// All that is told.
@@ -213,7 +213,7 @@ fn render(why: &Why, terminal: &Terminal) -> String {
         text.push_str(&words(&format!("In service: {in_service}"), 2));
     }
     if !why.checks.is_empty() {
-        text.push_str(&format!("\n{}\n", title("Checks")));
+        append(&mut text, format_args!("\n{}\n", title("Checks")));
         for check in &why.checks {
             let (mark, mood) = match check.result {
                 Outcome::Passed => ("ok ", Mood::Good),
@@ -225,11 +225,11 @@ fn render(why: &Why, terminal: &Terminal) -> String {
             let note = check.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
             // The first line begins after the mark.
             let statement = words(&format!("{}{note}", check.statement), 6);
-            text.push_str(&format!("  {} {}", terminal.paint(mood, mark), statement.trim_start()));
+            append(&mut text, format_args!("  {} {}", terminal.paint(mood, mark), statement.trim_start()));
         }
         text.push_str(&words("ok: passed; new: asks for a new certificate; NO: not passed, and settles what is done; -: not come to; ?: only the operator knows", 2));
     }
-    text.push_str(&format!("\n{}\n", title("The operator says")));
+    append(&mut text, format_args!("\n{}\n", title("The operator says")));
     for line in &why.operator_says {
         text.push_str(&words(line, 2));
     }
@@ -248,7 +248,7 @@ fn render(why: &Why, terminal: &Terminal) -> String {
         text.push_str(&words(differs, 2));
     }
     if !why.notes.is_empty() {
-        text.push_str(&format!("\n{}\n", title("Not looked at")));
+        append(&mut text, format_args!("\n{}\n", title("Not looked at")));
         for note in &why.notes {
             text.push_str(&words(note, 2));
         }

@@ -14,7 +14,7 @@ use crate::{
     exit::CliError,
     table::Cell,
     terminal::{Mood, Terminal},
-    text::{count, paragraph},
+    text::{append, count, paragraph},
     verbs::objects::Certificate,
 };
 
@@ -78,7 +78,7 @@ pub(super) fn render(found: &[Finding], terminal: &Terminal) -> String {
         };
         let message = finding.message.strip_prefix("skipped: ").unwrap_or(&finding.message);
         let words = paragraph(Cell::whole(&format!("{}: {message}", finding.check)).text(), 8, terminal);
-        text.push_str(&format!("{} {}", terminal.paint(mood, mark), words.trim_start()));
+        append(&mut text, format_args!("{} {}", terminal.paint(mood, mark), words.trim_start()));
         if let Some(advice) = &finding.advice {
             text.push_str(&paragraph(Cell::whole(advice).text(), 8, terminal));
         }

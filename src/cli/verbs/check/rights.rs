@@ -97,10 +97,13 @@ pub(super) async fn own(cluster: &Cluster) -> Vec<Finding> {
             Err(error) => return vec![Finding::could_not(NAME, error)],
         }
     }
-    vec![match lacking.is_empty() {
-        true => Finding::holds(NAME, format!("enough for every verb in the namespace {}", cluster.namespace)),
-        false => Finding::holds(NAME, format!("in the namespace {} you may not {}", cluster.namespace, lacking.join(", "))),
-    }]
+    let namespace = &cluster.namespace;
+    let message = if lacking.is_empty() {
+        format!("enough for every verb in the namespace {namespace}")
+    } else {
+        format!("in the namespace {namespace} you may not {}", lacking.join(", "))
+    };
+    vec![Finding::holds(NAME, message)]
 }
 
 fn attributes((group, resource, verb): Right, namespace: &str) -> ResourceAttributes {

@@ -173,11 +173,12 @@ fn assert_each_decision_is_explained(moves: &[Move], world: &World) {
             Decision::Keep { .. } => assert_eq!((settled, needs), (None, None)),
             Decision::Issue { .. } => assert!(settled.is_none() && needs.is_some(), "{explanation:?}"),
             Decision::LookUpUser { .. } => assert!(settled == Some(Check::UserServed) && needs.is_some(), "{explanation:?}"),
-            Decision::Adopt => assert_eq!(settled, Some(Check::SecretIsOurs)),
+            Decision::Adopt | Decision::Block { reason: Reason::SecretNotOwned, .. } => {
+                assert_eq!(settled, Some(Check::SecretIsOurs));
+            }
             Decision::Save => assert_eq!(settled, Some(Check::NothingUnsaved)),
             Decision::CountLostClaim => assert_eq!(settled, Some(Check::NoOpenClaim)),
             Decision::Suspend => assert_eq!(settled, Some(Check::NotSuspended)),
-            Decision::Block { reason: Reason::SecretNotOwned, .. } => assert_eq!(settled, Some(Check::SecretIsOurs)),
             Decision::Block { reason: Reason::IssuerNotFound, .. } => assert_eq!(settled, Some(Check::IssuerUsable)),
             Decision::Block { reason: Reason::InvalidSpec, .. } => assert_eq!(settled, Some(Check::SpecFits)),
             Decision::Wait { reason: Reason::TooManyIssues, .. } => assert_eq!(settled, Some(Check::FewIssued)),
