@@ -420,7 +420,7 @@ async fn a_report_tells_all_but_what_is_secret() {
     shop.patch_secret(&name, applied.clone()).await;
     let objects = shop.api::<DatabaseUserCertificate>();
     objects.patch(&name, &kube::api::PatchParams::default(), &kube::api::Patch::Merge(applied)).await.unwrap();
-    let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(shop.client.clone(), "usercert-system");
+    let pods: kube::Api<k8s_openapi::api::core::v1::Pod> = kube::Api::namespaced(shop.client.clone(), &shop.namespace);
     let pod = json!({
         "metadata": { "name": format!("operator-{}", shop.namespace), "labels": { "app.kubernetes.io/name": "usercert-operator" } },
         "spec": { "containers": [{ "name": "operator", "image": "operator", "env": [

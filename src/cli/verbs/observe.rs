@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | the object, its namespace, its issuer | the same objects |
 //! | what is in the Secret | the Secret's metadata, and what the operator verified in exactly this version; with `--read-secret` its content |
-//! | the issuer's credentials or CA | nothing: that the issuer is Ready is taken from its condition, and which CA it is from the Secret |
+//! | the issuer's credentials or CA | nothing: its condition Ready tells that it can be used, and which CA or project it is |
 //! | what it remembers, and what Atlas says | nothing |
 //!
 //! What could not be read is in [`Seen::notes`], for an answer must not look more certain than it is.
@@ -218,7 +218,7 @@ async fn issuer_state(
     let version = version(cluster, &issuer, secrets_in, notes).await;
     notes.push(match issuer.spec.source() {
         Some(IssuerSource::Ca(_)) => {
-            "that the CA is still the one that signed the certificate is assumed: its Secret, with the CA's key, was not read"
+            "the CA's Secret was not read, for the CA's key is in it: which CA it is, the issuer's condition Ready tells, and its chain and name constraints count as they were when the Secret was found in order"
                 .to_owned()
         }
         _ => "that the issuer's credentials work is taken from its condition Ready: they were not read".to_owned(),
@@ -286,10 +286,6 @@ impl Issuer {
         let (Some(source), Ok(allow)) = (self.spec.source(), allow.and_then(|allow| allow.with_forbidden(forbidden))) else {
             return unusable(&ready.message);
         };
-        let identity = match source {
-            IssuerSource::Atlas(atlas) => atlas.project_id.as_deref().map(IssuerIdentity::of_atlas_project),
-            IssuerSource::Ca(_) => None,
-        };
         let facts = IssuerFacts {
             method: match source {
                 IssuerSource::Atlas(atlas) => IssuingMethod::Mint { months_until_expiration: atlas.months_until_expiration },
@@ -301,7 +297,7 @@ impl Issuer {
             },
             allow,
             username: None,
-            identity: identity.unwrap_or_else(|| presumed_identity(view, status)),
+            identity: IssuerIdentity::in_message(&ready.message).unwrap_or_else(|| presumed_identity(view, status)),
             version,
         };
         IssuerState::Usable(Box::new(facts))

@@ -203,7 +203,7 @@ fn issuer_status(context: &Context, key: &IssuerKey) -> Option<IssuerStatus> {
 }
 
 fn ready_message(loaded: &LoadedIssuer) -> String {
-    let issued = format!("certificates are issued by {}", loaded.facts.identity);
+    let issued = loaded.facts.identity.message();
     [&[issued], loaded.issuer.remarks()].concat().join("; ")
 }
 

@@ -97,6 +97,9 @@ impl From<NamespacedName> for SecretLocation {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IssuerIdentity(String);
 
+/// The beginning of what an issuer that can be used says.
+const ISSUED_BY: &str = "certificates are issued by ";
+
 impl IssuerIdentity {
     /// Of an Atlas project. Ids of projects are unique, whichever endpoint or proxy leads to them.
     #[must_use]
@@ -108,6 +111,20 @@ impl IssuerIdentity {
     #[must_use]
     pub fn of_ca(digest: &str) -> Self {
         Self(format!("ca/{digest}"))
+    }
+
+    /// What the condition `Ready` of an issuer says that can be used. [`IssuerIdentity::in_message`] reads it.
+    #[must_use]
+    pub fn message(&self) -> String {
+        format!("{ISSUED_BY}{self}")
+    }
+
+    /// The identity of an issuer, from the message of its condition `Ready`; `None` if the message is another one.
+    #[must_use]
+    pub fn in_message(message: &str) -> Option<Self> {
+        let identity = message.strip_prefix(ISSUED_BY)?;
+        let identity = identity.split(|character: char| !(character.is_ascii_alphanumeric() || character == '/')).next()?;
+        (identity.starts_with("atlas/") || identity.starts_with("ca/")).then(|| Self(identity.to_owned()))
     }
 
     /// As it stands in the annotation of a Secret.
@@ -163,5 +180,23 @@ impl IssuerKey {
             IssuerKind::ClusterCertificateIssuer => String::new(),
         };
         Some(Self { kind: reference.kind, namespace, name: reference.name.clone() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_issuer_tells_its_identity_in_a_message_that_can_be_read_again() {
+        for identity in
+            [IssuerIdentity::of_ca("37c126eec37eb130"), IssuerIdentity::of_atlas_project("5efda6aea3f2ed2e7dd6ce05")]
+        {
+            assert_eq!(IssuerIdentity::in_message(&identity.message()), Some(identity.clone()));
+            assert_eq!(IssuerIdentity::in_message(&format!("{}; more", identity.message())), Some(identity));
+        }
+        for other in ["", "the Secret does not exist", "certificates are issued by nobody"] {
+            assert_eq!(IssuerIdentity::in_message(other), None, "{other}");
+        }
     }
 }
