@@ -1,6 +1,6 @@
 //! The API server: how it is found, and requests under a time limit.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, pin::pin, time::Duration};
 
 use kube::{
     Api, Client, Resource,
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::{
     arguments::Connection,
     exit::CliError,
-    terminal::{Progress, Terminal},
+    terminal::{PATIENCE, Progress, Terminal},
 };
 
 /// How many objects a page of a list has.
@@ -67,7 +67,16 @@ impl Cluster {
         request: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, CliError> {
         let operation = operation.into();
-        match tokio::time::timeout(self.request_timeout, request).await {
+        let mut answer = pin!(tokio::time::timeout(self.request_timeout, request));
+        let early = tokio::time::timeout(PATIENCE, &mut answer).await;
+        let answer = match early {
+            Ok(answer) => answer,
+            Err(_) => {
+                self.terminal.tell(&format!("still trying to {operation}"));
+                answer.await
+            }
+        };
+        match answer {
             Ok(answer) => answer.map_err(|source| CliError::Request { operation, source: Box::new(source) }),
             Err(_) => Err(CliError::TimedOut { operation, seconds: self.request_timeout.as_secs() }),
         }

@@ -6,9 +6,10 @@ use std::{
 };
 
 use anstyle::{AnsiColor, Style};
+use usercert_operator_core::api::printable;
 
 /// Nothing is said of what takes less time than this.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 
 /// How an answer may look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,14 @@ impl Terminal {
     #[must_use]
     pub const fn none() -> Self {
         Self { width: None, has_colour: false, tells_progress: false }
+    }
+
+    /// Says on standard error how far something is, if somebody sees it.
+    pub fn tell(&self, what: &str) {
+        if self.tells_progress {
+            // Whoever closed standard error does not want to know.
+            _ = writeln!(std::io::stderr(), "... {}", printable(what, 512));
+        }
     }
 
     /// The text in the colour of this mood, if colours are wanted.
@@ -70,22 +79,21 @@ pub enum Mood {
 /// Says on standard error how far something is that takes long.
 pub struct Progress {
     last: Instant,
-    is_told: bool,
+    terminal: Terminal,
 }
 
 impl Progress {
     /// Begins now.
     #[must_use]
     pub fn new(terminal: &Terminal) -> Self {
-        Self { last: Instant::now(), is_told: terminal.tells_progress }
+        Self { last: Instant::now(), terminal: terminal.clone() }
     }
 
     /// Says how far it is, if two seconds have passed since the last word.
     pub fn tell(&mut self, what: impl FnOnce() -> String) {
-        if self.is_told && self.last.elapsed() >= PATIENCE {
+        if self.terminal.tells_progress && self.last.elapsed() >= PATIENCE {
             self.last = Instant::now();
-            // Whoever closed standard error does not want to know.
-            _ = writeln!(std::io::stderr(), "... {}", what());
+            self.terminal.tell(&what());
         }
     }
 }

@@ -1,0 +1,145 @@
+//! Renewals, suspensions, new objects, and Secrets that are taken over.
+
+use serde_json::json;
+use usercert_cli::exit::Exit;
+use usercert_operator::api::DatabaseUserCertificate;
+use usercert_test_support::atlas::X509Type;
+
+use super::{CLUSTER, Shop, harness::openssl, usercert};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renewals_are_asked_for_and_waited_for_within_the_brake() {
+    let shop = Shop::open(&CLUSTER, "renewals").await;
+    shop.ca_issuer(3650).await;
+    for name in ["orders", "bills"] {
+        shop.certificate(name, "ca", json!({})).await;
+        shop.until_ready(name).await;
+    }
+    let before = shop.status("orders").await.serial_number.unwrap();
+    let tried = usercert(&shop, &["renew", "--all", "--dry-run"]).await;
+    tried.says(Exit::Good, &["bills    would be asked for", "orders   would be asked for", "2 certificates, 0 not renewed"]);
+    assert_eq!(shop.status("orders").await.serial_number.as_ref(), Some(&before), "a dry run changes nothing");
+
+    let renewed = usercert(&shop, &["renew", "orders", "--wait"]).await;
+    let after = shop.status("orders").await.serial_number.unwrap();
+    renewed.says(Exit::Good, &[&format!("renewed: certificate {after}")]);
+    assert_ne!(before, after);
+
+    usercert(&shop, &["suspend", "bills"]).await.says(Exit::Good, &["/bills is now suspended"]);
+    usercert(&shop, &["suspend", "bills"]).await.says(Exit::Good, &["/bills already suspended"]);
+    shop.until("bills", "Issuing", "False Suspended").await;
+    usercert(&shop, &["renew", "--all", "--wait", "--at-most", "1000/s"]).await.says(
+        Exit::Attention,
+        &["bills    not: the object is suspended", "orders   renewed: certificate", "2 certificates, 1 not renewed"],
+    );
+    usercert(&shop, &["resume", "--all"]).await.says(Exit::Good, &["/bills is now resumed", "/orders already resumed"]);
+    for _ in 0..3 {
+        usercert(&shop, &["renew", "orders", "--wait"]).await.says(Exit::Good, &["renewed: certificate"]);
+    }
+    usercert(&shop, &["renew", "orders", "--wait"]).await.says(Exit::Attention, &["five renewals were forced within an hour"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_atlas_refuses_is_told_by_who_waits() {
+    let shop = Shop::open(&CLUSTER, "refusals").await;
+    shop.atlas_issuer().await;
+    let name = shop.name("orders");
+    shop.atlas.add_user(&shop.project, &name, X509Type::Managed);
+    shop.certificate(&name, "atlas", json!({})).await;
+    shop.until_ready(&name).await;
+    shop.atlas.remove_user(&shop.project, &name);
+    let said = usercert(&shop, &["renew", &name, "--wait", "--timeout", "20s"]).await;
+    said.says(Exit::Attention, &["not: ", "AtlasUserNotFound"]);
+    usercert(&shop, &["status", "--failing"]).await.says(Exit::Attention, &["Renewal fails", "AtlasUserNotFound"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_is_created_and_waited_for() {
+    let shop = Shop::open(&CLUSTER, "created").await;
+    shop.ca_issuer(3650).await;
+    let arguments = ["create", "orders", "--username", "orders", "--issuer", "ca", "--duration", "48h"];
+    let shown = usercert(&shop, &[&arguments[..], &["--dry-run"]].concat()).await;
+    shown.says(Exit::Good, &["kind: DatabaseUserCertificate", "duration: 48h"]);
+    assert!(shop.certificates().await.is_empty(), "a dry run creates nothing");
+    let said = usercert(&shop, &[&arguments[..], &["--wait"]].concat()).await;
+    said.says(Exit::Good, &["/orders is ready: the Secret orders holds the certificate"]);
+    usercert(&shop, &arguments).await.says(Exit::CouldNotAsk, &["already exists"]);
+    let bad = ["create", "bills", "--username", "..", "--issuer", "ca"];
+    usercert(&shop, &bad).await.says(Exit::CouldNotAsk, &["username must not be"]);
+}
+
+/// A certificate for this subject that the CA of the shop signed, and its key.
+async fn signed_by_ca(shop: &Shop, subject: &str) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(file("ca.crt"), shop.value("ca", "tls.crt").await).unwrap();
+    std::fs::write(file("ca.key"), shop.value("ca", "tls.key").await).unwrap();
+    std::fs::write(file("extensions"), "extendedKeyUsage=clientAuth\n").unwrap();
+    let key = openssl(&["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"], "");
+    std::fs::write(file("key"), &key).unwrap();
+    openssl(&["req", "-new", "-key", &file("key"), "-subj", subject, "-out", &file("request")], "");
+    let (request, ca, ca_key, extensions) = (file("request"), file("ca.crt"), file("ca.key"), file("extensions"));
+    let sign = ["x509", "-req", "-in", &request, "-CA", &ca, "-CAkey", &ca_key, "-days", "90", "-extfile", &extensions];
+    (openssl(&sign, ""), key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_cert_manager_is_taken_over_with_its_certificate() {
+    let shop = Shop::open(&CLUSTER, "migrated").await;
+    let ca = shop.ca_issuer(3650).await;
+    let (certificate, key) = signed_by_ca(&shop, "/O=Acme/CN=orders").await;
+    shop.apply(json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": { "name": "orders-tls", "annotations": { "cert-manager.io/certificate-name": "orders" } },
+        "stringData": { "tls.crt": certificate, "tls.key": key, "ca.crt": ca },
+    }))
+    .await;
+    let before = shop.secret("orders-tls").await.unwrap();
+    let migrate = ["migrate", "orders-tls", "--issuer", "ca"];
+    let shown = usercert(&shop, &migrate).await;
+    shown.says(Exit::Good, &["CN=orders,O=Acme", "secretName: orders-tls", "algorithm: RSA", "Nothing was changed", "--yes"]);
+    assert_eq!(shop.secret("orders-tls").await.unwrap().metadata.resource_version, before.metadata.resource_version);
+    assert!(shop.certificates().await.is_empty());
+
+    let done = usercert(&shop, &[&migrate[..], &["--yes"]].concat()).await;
+    done.says(Exit::Good, &["/orders-tls has taken over the Secret orders-tls, with certificate"]);
+    shop.until("orders-tls", "Issuing", "False Issued").await;
+    let after = shop.secret("orders-tls").await.unwrap();
+    let value = |secret: &k8s_openapi::api::core::v1::Secret, key: &str| secret.data.as_ref().unwrap().get(key).cloned();
+    assert_eq!(value(&after, "tls.key"), value(&before, "tls.key"), "the key is the same");
+    assert_eq!(shop.value("orders-tls", "tls.crt").await.trim(), certificate.trim(), "the certificate is the same");
+    assert!(value(&after, "tls-combined.pem").is_some(), "the operator completes the Secret");
+    assert_eq!(shop.status("orders-tls").await.history.len(), 1);
+    usercert(&shop, &[&migrate[..], &["--yes"]].concat()).await.says(Exit::CouldNotAsk, &["is the operator's already"]);
+    shop.apply_secret("opaque", &[("tls.crt", &certificate), ("tls.key", &key)]).await;
+    usercert(&shop, &["migrate", "opaque", "--issuer", "ca"])
+        .await
+        .says(Exit::CouldNotAsk, &["cannot be taken over", "its type is"]);
+    usercert(&shop, &["migrate", "opaque", "--issuer", "none"])
+        .await
+        .says(Exit::CouldNotAsk, &["there is no CertificateIssuer none"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_terraform_filled_from_atlas_is_taken_over_without_a_mint() {
+    let shop = Shop::open(&CLUSTER, "terraformed").await;
+    shop.atlas_issuer().await;
+    let name = shop.name("orders");
+    shop.atlas.add_user(&shop.project, &name, X509Type::Managed);
+    // The certificate is made by the operator for another object, and copied as Terraform would have written it.
+    shop.certificate(&name, "atlas", json!({})).await;
+    shop.until_ready(&name).await;
+    let (certificate, key) = (shop.value(&name, "tls.crt").await, shop.value(&name, "tls.key").await);
+    shop.delete::<DatabaseUserCertificate>(&name).await;
+    shop.apply(json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "name": "from-terraform" },
+        "stringData": { "tls.crt": certificate, "tls.key": key },
+    }))
+    .await;
+    let mints = shop.atlas.mints_of(&name).len();
+    let done = usercert(&shop, &["migrate", "from-terraform", "--issuer", "atlas", "--yes"]).await;
+    done.says(Exit::Good, &["has taken over the Secret from-terraform, with certificate"]);
+    shop.until("from-terraform", "Issuing", "False Issued").await;
+    assert_eq!(shop.atlas.mints_of(&name).len(), mints, "nothing was minted");
+    assert_eq!(shop.value("from-terraform", "tls.key").await, key);
+}

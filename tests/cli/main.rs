@@ -1,0 +1,92 @@
+//! `kubectl usercert` on a real API server, with the operator at work: each verb, and what it says when something is wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod asked;
+mod changed;
+mod reported;
+mod wrong;
+
+use std::sync::{Arc, LazyLock};
+
+use harness::{Cluster, Options, PRIVATE_API_KEY, Shop};
+use serde_json::Value;
+use usercert_cli::{
+    arguments::Arguments,
+    exit::{CliError, Exit},
+    terminal::Terminal,
+    verbs::Session,
+};
+use usercert_operator::controller::chain;
+use usercert_test_support::{
+    atlas::DigestAlgorithm,
+    evidence::{self, Kind},
+};
+
+static CLUSTER: LazyLock<Cluster> =
+    LazyLock::new(|| harness::start(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
+
+/// What a command said, and its exit code.
+#[derive(Debug)]
+struct Said {
+    text: String,
+    exit: Exit,
+}
+
+/// Runs a command in the shop's namespace, as an administrator.
+async fn usercert(shop: &Shop, arguments: &[&str]) -> Said {
+    let kubeconfig = shop.cluster.control_plane.kubeconfig();
+    let connection = ["kubectl-usercert", "--kubeconfig", kubeconfig.to_str().unwrap(), "--namespace", &shop.namespace];
+    usercert_with(shop, &connection, arguments).await
+}
+
+async fn usercert_with(shop: &Shop, connection: &[&str], arguments: &[&str]) -> Said {
+    let parsed = <Arguments as clap::Parser>::try_parse_from(connection.iter().chain(arguments)).expect("the command line");
+    let cluster = shop.cluster;
+    let session = Session { terminal: Terminal::none(), clock: Arc::new(move || cluster.now()) };
+    let said = match usercert_cli::execute(parsed, session).await {
+        Ok(answer) => Said { text: answer.text(), exit: answer.exit },
+        Err(error) => said_of(&error),
+    };
+    // No secret may be in it: the check of all evidence looks.
+    evidence::append(Kind::Log, said.text.as_bytes());
+    said
+}
+
+/// Creates an object that is in no namespace.
+async fn apply_to_cluster(shop: &Shop, manifest: Value) {
+    let object: kube::api::DynamicObject = serde_json::from_value(manifest).unwrap();
+    let types = object.types.clone().unwrap();
+    let (group, version) = types.api_version.split_once('/').unwrap();
+    let plural = if types.kind.ends_with('y') {
+        format!("{}ies", &types.kind[..types.kind.len() - 1])
+    } else {
+        format!("{}s", types.kind)
+    };
+    let resource = kube::discovery::ApiResource::from_gvk_with_plural(
+        &kube::core::GroupVersionKind::gvk(group, version, &types.kind),
+        &plural.to_lowercase(),
+    );
+    let api: kube::Api<kube::api::DynamicObject> = kube::Api::all_with(shop.client.clone(), &resource);
+    api.create(&kube::api::PostParams::default(), &object).await.unwrap();
+}
+
+fn said_of(error: &CliError) -> Said {
+    Said { text: format!("error: {}", chain(error)), exit: error.exit() }
+}
+
+impl Said {
+    #[track_caller]
+    fn says(&self, exit: Exit, words: &[&str]) {
+        assert_eq!(self.exit, exit, "{}", self.text);
+        for words in words {
+            assert!(self.text.contains(words), "{words:?} is missing:\n{}", self.text);
+        }
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
+    }
+}

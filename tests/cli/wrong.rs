@@ -1,0 +1,189 @@
+//! What is said when something is wrong.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use usercert_cli::{arguments::Arguments, exit::Exit, terminal::Terminal, verbs::Session};
+use usercert_test_support::atlas::X509Type;
+
+use super::{CLUSTER, Said, Shop, apply_to_cluster, harness::eventually, usercert, usercert_with};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_atlas_refuses_is_told_with_what_to_change() {
+    let shop = Shop::open(&CLUSTER, "refused").await;
+    shop.atlas_issuer().await;
+    let name = shop.name("orders");
+    shop.atlas.add_user(&shop.project, &name, X509Type::None);
+    shop.certificate(&name, "atlas", json!({})).await;
+    shop.until(&name, "Ready", "False AtlasUserNotManaged").await;
+    usercert(&shop, &["status"]).await.says(Exit::Attention, &["Not ready", "AtlasUserNotManaged", "X.509 type MANAGED"]);
+    let why = usercert(&shop, &["why", &name]).await;
+    why.says(
+        Exit::Attention,
+        &[
+            "Reason: AtlasUserNotManaged",
+            "new There is a certificate (a new certificate is needed: NoCertificate)",
+            "NO  No wait after a failure is under way",
+            "-   Fewer than five renewals were forced within an hour",
+        ],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_ca_and_a_missing_issuer_are_told() {
+    let shop = Shop::open(&CLUSTER, "broken").await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until("orders", "Ready", "False IssuerNotFound").await;
+    usercert(&shop, &["why", "orders"])
+        .await
+        .says(Exit::Attention, &["NO  The issuer exists and can be used", "IssuerNotFound"]);
+    shop.ca_issuer(3650).await;
+    shop.until_ready("orders").await;
+    shop.apply_secret("ca-broken", &[("tls.crt", "no"), ("tls.key", "no")]).await;
+    shop.apply(json!({
+        "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "ca" },
+        "spec": { "ca": { "secretName": "ca-broken" } },
+    }))
+    .await;
+    shop.until_issuer("ca", "False CaInvalid").await;
+    let why = usercert(&shop, &["why", "orders"]).await;
+    why.says(Exit::Attention, &["Reason: CaInvalid", "NO  The issuer exists and can be used", "In service: yes"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_secret_is_seen_only_by_who_reads_it_and_a_foreign_one_by_everybody() {
+    let shop = Shop::open(&CLUSTER, "secrets").await;
+    shop.ca_issuer(3650).await;
+    shop.apply_secret("bills", &[("password", "x")]).await;
+    shop.certificate("bills", "ca", json!({})).await;
+    shop.until("bills", "Ready", "False SecretNotOwned").await;
+    let why = usercert(&shop, &["why", "bills"]).await;
+    why.says(
+        Exit::Attention,
+        &["NO  The Secret of that name is this object's, or there is none", "was not made by this operator"],
+    );
+    // Nobody repairs what a suspended object has.
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until_ready("orders").await;
+    shop.certificate("orders", "ca", json!({ "suspend": true })).await;
+    shop.until("orders", "Issuing", "False Suspended").await;
+    shop.patch_secret("orders", json!({ "stringData": { "tls.key": "no", "tls-combined.pem": "no" } })).await;
+    shop.until("orders", "Ready", "False PairUnusable").await;
+    usercert(&shop, &["why", "orders"]).await.says(Exit::Attention, &["its content was not read", "--read-secret"]);
+    let why = usercert(&shop, &["why", "orders", "--read-secret"]).await;
+    why.says(Exit::Attention, &["In service: no (PairUnusable)", "NO  The object is not suspended"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_names_what_is_missing() {
+    let shop = Shop::open(&CLUSTER, "checked").await;
+    shop.atlas_issuer().await;
+    let name = shop.name("orders");
+    shop.atlas.add_user(&shop.project, &name, X509Type::Managed);
+    shop.certificate(&name, "atlas", json!({})).await;
+    shop.until_ready(&name).await;
+    let of = |said: &Said, check: &str| {
+        let found = said.json();
+        let found = found.as_array().unwrap().iter().find(|finding| finding["check"] == check).cloned();
+        let found = found.unwrap_or_else(|| panic!("{check} is missing: {}", said.text));
+        (found["result"].as_str().unwrap().to_owned(), found["message"].as_str().unwrap().to_owned())
+    };
+    let said = usercert(&shop, &["check", "-o", "json"]).await;
+    for check in ["API server", "Clock", "Definitions", "Operator's rights", "Your rights", "Webhooks", "Write of a Secret"] {
+        assert_eq!(of(&said, check).0, "holds", "{}", said.text);
+    }
+    let (issuer, by) = (
+        format!("CertificateIssuer atlas in {}", shop.namespace),
+        format!("Atlas by CertificateIssuer atlas in {}", shop.namespace),
+    );
+    assert_eq!((of(&said, &issuer).0.as_str(), of(&said, &by).0.as_str()), ("holds", "holds"), "{}", said.text);
+    // The operator runs in the test, without election and without Pods.
+    assert_eq!(of(&said, "Operator").0, "skipped");
+    let pods = of(&said, "Operator's Pods");
+    assert_eq!(pods, ("fails".to_owned(), "0 in the namespace usercert-system, and none ready".to_owned()));
+    let said = usercert(&shop, &["check", "-o", "json", "--service-account", "nobody"]).await;
+    let (result, message) = of(&said, "Operator's rights");
+    assert!(result == "fails" && message.contains("nobody may not get databaseusercertificates"), "{message}");
+
+    // Whoever has few rights is told which, and nothing looks like a pass that was not looked at.
+    let user = shop.cluster.control_plane.service_account_kubeconfig(&shop.namespace, "default").await.unwrap();
+    let connection = ["kubectl-usercert", "--kubeconfig", user.to_str().unwrap(), "--namespace", &shop.namespace];
+    let said = usercert_with(&shop, &connection, &["check", "-o", "json"]).await;
+    for check in ["Operator's rights", "Webhooks", "Operator's Pods", "Write of a Secret"] {
+        assert_eq!(of(&said, check).0, "skipped", "{}", said.text);
+    }
+    assert!(of(&said, "Your rights").1.contains("you may not list databaseusercertificates"), "{}", said.text);
+    usercert_with(&shop, &connection, &["status"]).await.says(Exit::CouldNotAsk, &["could not list certificates", "forbidden"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_policy_in_the_way_and_a_wrong_clock_are_found() {
+    let shop = Shop::open(&CLUSTER, "denied").await;
+    shop.ca_issuer(3650).await;
+    let name = format!("no-secrets-{}", shop.namespace);
+    let cluster = |manifest: Value| apply_to_cluster(&shop, manifest);
+    cluster(json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy", "metadata": { "name": name },
+        "spec": {
+            "matchConstraints": { "resourceRules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"] }] },
+            "validations": [{ "expression": "false", "message": "no Secrets here" }],
+        },
+    }))
+    .await;
+    cluster(json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding", "metadata": { "name": name },
+        "spec": { "policyName": name, "validationActions": ["Deny"],
+            "matchResources": { "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": shop.namespace } } } },
+    }))
+    .await;
+    eventually("the policy is in force", || async {
+        let said = usercert(&shop, &["check"]).await;
+        said.text.contains("no Secrets here").then_some(())
+    })
+    .await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until("orders", "Ready", "False SecretNotWritable").await;
+    usercert(&shop, &["status"]).await.says(Exit::Attention, &["Not ready", "SecretNotWritable", "no Secrets here"]);
+    let why = usercert(&shop, &["why", "orders"]).await;
+    why.says(Exit::Attention, &["Reason: SecretNotWritable", "NO  No wait after a failure is under way"]);
+    let parsed = ["kubectl-usercert", "--kubeconfig", shop.cluster.control_plane.kubeconfig().to_str().unwrap(), "check"]
+        .map(str::to_owned);
+    let late = Session {
+        terminal: Terminal::none(),
+        clock: Arc::new(|| jiff::Timestamp::now() - jiff::SignedDuration::from_hours(1)),
+    };
+    let said = usercert_cli::execute(<Arguments as clap::Parser>::parse_from(parsed), late).await.unwrap();
+    assert!(
+        said.text().contains("FAILS   Clock: this machine is ") && said.text().contains("behind the API server"),
+        "{}",
+        said.text()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_is_gone_is_noticed() {
+    let shop = Shop::open(&CLUSTER, "gone").await;
+    shop.ca_issuer(3650).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until_ready("orders").await;
+    shop.apply(json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "usercert-operator" },
+        "spec": { "holderIdentity": "pod-1_abc", "renewTime": "2026-01-01T00:00:00.000000Z", "leaseDurationSeconds": 15 },
+    }))
+    .await;
+    let of_shop = ["--operator-namespace", shop.namespace.as_str()];
+    let gone = "no operator leads: pod-1_abc renewed the Lease";
+    usercert(&shop, &[&["why", "orders"], &of_shop[..]].concat()).await.says(Exit::Attention, &[gone]);
+    usercert(&shop, &[&["check"], &of_shop[..]].concat()).await.says(Exit::Attention, &["FAILS   Operator: ", gone]);
+    // Two months later, nobody has renewed it.
+    let cluster = shop.cluster;
+    let later = Session {
+        terminal: Terminal::none(),
+        clock: Arc::new(move || cluster.now() + jiff::SignedDuration::from_hours(24 * 65)),
+    };
+    let kubeconfig = cluster.control_plane.kubeconfig();
+    let arguments = ["kubectl-usercert", "--kubeconfig", kubeconfig.to_str().unwrap(), "-n", &shop.namespace, "status"];
+    let said = usercert_cli::execute(<Arguments as clap::Parser>::parse_from(arguments), later).await.unwrap();
+    assert_eq!(said.exit, Exit::Attention);
+    assert!(said.text().contains("Renewal late") && said.text().contains("has not begun"), "{}", said.text());
+}
