@@ -68,13 +68,11 @@ impl Cluster {
     ) -> Result<T, CliError> {
         let operation = operation.into();
         let mut answer = pin!(tokio::time::timeout(self.request_timeout, request));
-        let early = tokio::time::timeout(PATIENCE, &mut answer).await;
-        let answer = match early {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.terminal.tell(&format!("still trying to {operation}"));
-                answer.await
-            }
+        let answer = if let Ok(answer) = tokio::time::timeout(PATIENCE, &mut answer).await {
+            answer
+        } else {
+            self.terminal.tell(&format!("still trying to {operation}"));
+            answer.await
         };
         match answer {
             Ok(answer) => answer.map_err(|source| CliError::Request { operation, source: Box::new(source) }),

@@ -1,0 +1,62 @@
+//! The program itself: its exit codes, and what goes to standard output and what to standard error.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+fn run(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-usercert"));
+    command.args(arguments).env_remove("KUBECONFIG").env("HOME", "/nonexistent").output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn help_is_an_answer_and_a_wrong_command_line_is_told_on_standard_error() {
+    let help = run(&["--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    assert!(text(&help.stdout).contains("kubectl usercert status -A") && text(&help.stdout).contains("Exit codes"));
+    for wrong in [&["status", "--unknown"][..], &["unknown"], &["renew"], &[]] {
+        let said = run(wrong);
+        assert_eq!((said.status.code(), text(&said.stdout)), (Some(2), String::new()), "{wrong:?}");
+        assert!(text(&said.stderr).contains("Usage: "), "{}", text(&said.stderr));
+    }
+}
+
+#[test]
+fn an_api_server_that_cannot_be_reached_is_told_with_its_address_and_what_to_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("config");
+    let config = "{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: k, user: u}}], \
+                  clusters: [{name: k, cluster: {server: 'https://127.0.0.1:1'}}], users: [{name: u, user: {token: a-token}}]}";
+    fs::write(&kubeconfig, config).unwrap();
+    for verb in [&["status"][..], &["why", "orders"], &["check"], &["renew", "orders"]] {
+        let said = run(&[&["--kubeconfig", kubeconfig.to_str().unwrap()], verb].concat());
+        let error = text(&said.stderr);
+        assert_eq!((said.status.code(), text(&said.stdout)), (Some(3), String::new()), "{verb:?}: {error}");
+        assert!(error.starts_with("error: could not ") && !error.contains("a-token") && !error.contains("panicked"), "{error}");
+    }
+    let nowhere = run(&["status"]);
+    assert_eq!(nowhere.status.code(), Some(3));
+    assert!(text(&nowhere.stderr).contains("could not find a cluster: give --kubeconfig"), "{}", text(&nowhere.stderr));
+}
+
+#[test]
+fn a_file_is_inspected_without_a_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("client.pem");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::default().self_signed(&key).unwrap();
+    fs::write(&file, certificate.pem() + &key.serialize_pem()).unwrap();
+    let said = run(&["inspect", "--file", file.to_str().unwrap()]);
+    assert_eq!(said.status.code(), Some(1), "it is not for clients: {}", text(&said.stderr));
+    assert!(text(&said.stdout).contains("Key: fits the certificate") && !text(&said.stdout).contains("PRIVATE"));
+    assert!(!text(&said.stdout).contains('\u{1b}'), "there is no terminal, so there is no colour");
+    let missing = run(&["inspect", "--file", "/nonexistent"]);
+    assert_eq!(missing.status.code(), Some(3));
+    assert!(text(&missing.stderr).contains("could not read /nonexistent"), "{}", text(&missing.stderr));
+}
