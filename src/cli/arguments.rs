@@ -77,6 +77,8 @@ pub enum Verb {
     /// revoke a certificate: the former one works until it expires. One object has five such renewals an hour.
     Renew(RenewArguments),
     /// Leave certificates as they are: nothing is issued, renewed or repaired until they are resumed.
+    ///
+    /// It sets spec.suspend. Where a GitOps tool writes the object, set it in the source instead, for the tool takes the change back.
     Suspend(ChangeArguments),
     /// End a suspension. What is due is done at once.
     Resume(ChangeArguments),

@@ -27,6 +27,7 @@ pub struct Cluster {
     pub namespace: String,
     /// The operator's own namespace.
     pub operator_namespace: String,
+    server: String,
     request_timeout: Duration,
     terminal: Terminal,
 }
@@ -47,11 +48,13 @@ impl Cluster {
         // A request that failed is told at once: whoever asked decides whether to ask again.
         config.default_retry = false;
         let namespace = connection.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let server = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(|error| CliError::Client(Box::new(error)))?;
         Ok(Self {
             client,
             namespace,
             operator_namespace: connection.operator_namespace.clone(),
+            server,
             request_timeout: connection.request_timeout,
             terminal,
         })
@@ -75,7 +78,11 @@ impl Cluster {
             answer.await
         };
         match answer {
-            Ok(answer) => answer.map_err(|source| CliError::Request { operation, source: Box::new(source) }),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source @ (kube::Error::Service(_) | kube::Error::HyperError(_)))) => {
+                Err(CliError::Unreachable { operation, server: self.server.clone(), source: Box::new(source) })
+            }
+            Ok(Err(source)) => Err(CliError::Request { operation, source: Box::new(source) }),
             Err(_) => Err(CliError::TimedOut { operation, seconds: self.request_timeout.as_secs() }),
         }
     }

@@ -66,7 +66,20 @@ pub enum CliError {
         /// The time limit.
         seconds: u64,
     },
-    /// The API server refused a request about a named object.
+    /// The API server cannot be reached.
+    #[error(
+        "could not {operation}, for {server} cannot be reached: see the network, and that --context is the cluster that you mean"
+    )]
+    Unreachable {
+        /// What was tried.
+        operation: String,
+        /// The API server, as the kubeconfig has it.
+        server: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The API server refused a request, or its answer cannot be read.
     #[error("could not {operation}")]
     Request {
         /// What was tried.

@@ -38,6 +38,7 @@ fn an_api_server_that_cannot_be_reached_is_told_with_its_address_and_what_to_cha
         let said = run(&[&["--kubeconfig", kubeconfig.to_str().unwrap()], verb].concat());
         let error = text(&said.stderr);
         assert_eq!((said.status.code(), text(&said.stdout)), (Some(3), String::new()), "{verb:?}: {error}");
+        assert!(error.contains("https://127.0.0.1:1/ cannot be reached: see the network"), "{error}");
         assert!(error.starts_with("error: could not ") && !error.contains("a-token") && !error.contains("panicked"), "{error}");
     }
     let nowhere = run(&["status"]);
