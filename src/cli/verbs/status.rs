@@ -1,5 +1,7 @@
 //! `status`: who expires when, who fails, and what to change.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -17,6 +19,9 @@ use crate::{
     text::{append, count, for_programs, paragraph, relative},
 };
 
+/// How long an operator has to look at a spec that seems unattended.
+const SECOND_LOOK: Duration = Duration::from_secs(3);
+
 /// The answer for programs.
 #[derive(Debug, Serialize)]
 struct Status {
@@ -25,9 +30,15 @@ struct Status {
 
 /// Answers `status`.
 pub(super) async fn status(cluster: &Cluster, session: &Session, arguments: &StatusArguments) -> Result<Answer, CliError> {
-    let found = certificates(cluster, &arguments.names, &arguments.selection).await?;
+    let mut found = certificates(cluster, &arguments.names, &arguments.selection).await?;
+    let mut told = all_told(&found, session.now());
+    if told.iter().any(|certificate| certificate.state == State::Unattended) {
+        // A spec that was changed a moment ago is looked at within seconds, and when it was changed is nowhere.
+        tokio::time::sleep(SECOND_LOOK).await;
+        found = certificates(cluster, &arguments.names, &arguments.selection).await?;
+        told = all_told(&found, session.now());
+    }
     let now = session.now();
-    let mut told = all_told(&found, now);
     told.retain(|certificate| !arguments.failing || certificate.state.needs_attention());
     let exit = exit(&told);
     let status = Status { certificates: told };

@@ -113,6 +113,15 @@ fn put_together(object: &Certificate, observed: Option<&Observed>, notes: Vec<St
 
 /// Reason and message, as the operator would write them into the condition `Issuing`.
 fn said(object: &DatabaseUserCertificate, observed: &Observed, decision: &Decision, now: Timestamp) -> (Reason, String) {
+    // The process that wrote the claim may be waiting for the answer.
+    if let (Decision::CountLostClaim, Some(claim)) = (decision, &observed.status.issuance) {
+        let process = claim.process.as_ref().map(|process| format!(" by {process}")).unwrap_or_default();
+        let since = relative(claim.since.0, now);
+        let message = format!(
+            "a certificate was requested{process} {since}, and only the operator's memory tells whether its answer is on the way"
+        );
+        return (Reason::from_name(&claim.reason).unwrap_or(Reason::NoCertificate), message);
+    }
     let status = next_status(object, observed, decision, now);
     let issuing = condition(&status.conditions, ISSUING);
     let reason = issuing.and_then(|issuing| Reason::from_name(&issuing.reason)).unwrap_or(Reason::Issued);
@@ -154,17 +163,22 @@ fn in_service(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
     }
 }
 
+/// Whether the operator is at it, and no person has to do anything.
+const fn is_under_way(decision: &Decision) -> bool {
+    matches!(decision, Decision::LookUpUser { .. } | Decision::CountLostClaim)
+}
+
 fn checks(explanation: &Explanation) -> Vec<ToldCheck> {
     let of = |(check, verdict): &(Check, Verdict)| {
         let operator = check.known_to_operator_alone();
         let (result, note) = match (verdict, operator) {
             (Verdict::Needs(reason), _) => (Outcome::NeedsCertificate, Some(format!("a new certificate is needed: {reason}"))),
             // To ask Atlas is a step of the operator, and none that a person has to take.
-            (Verdict::Settles, Some(operator)) if matches!(explanation.decision, Decision::LookUpUser { .. }) => {
+            (Verdict::Settles, Some(operator)) if is_under_way(&explanation.decision) => {
                 (Outcome::OnlyTheOperatorKnows, Some(operator.to_owned()))
             }
             (Verdict::Settles, _) => (Outcome::Settles, None),
-            (Verdict::Passed, Some(operator)) if *check != Check::SecretComplete => {
+            (Verdict::Passed, Some(operator)) if !matches!(check, Check::SecretComplete | Check::NoOpenClaim) => {
                 (Outcome::OnlyTheOperatorKnows, Some(operator.to_owned()))
             }
             (Verdict::Passed, _) => (Outcome::Passed, None),
@@ -327,6 +341,17 @@ mod tests {
         assert!(text.contains("  ?   Atlas has the database user"), "{text}");
         assert!(!text.contains("  NO "), "{text}");
         assert!(why.differs.is_some_and(|differs| differs.contains("IssuerNotFound")));
+    }
+
+    #[test]
+    fn a_request_under_way_is_no_loss() {
+        let claim =
+            json!({ "id": "1", "reason": "RenewalDue", "attempt": 1, "since": "2025-12-31T23:59:50Z", "process": "pod-1_a" });
+        let mut observed = observed(atlas());
+        observed.status.issuance = serde_json::from_value(claim).unwrap();
+        let text = render(&put(Some(&observed)), &Terminal::none());
+        assert!(text.contains("Reason: RenewalDue: a certificate was requested by pod-1_a 10s ago"), "{text}");
+        assert!(text.contains("  ?   No request for a certificate is without its answer") && !text.contains("  NO "), "{text}");
     }
 
     #[test]

@@ -104,6 +104,7 @@ impl Check {
     pub const fn known_to_operator_alone(self) -> Option<&'static str> {
         match self {
             Self::NothingUnsaved => Some("only the operator's memory tells"),
+            Self::NoOpenClaim => Some("only the operator's memory tells whether an answer is on the way"),
             Self::SecretComplete => Some("how often the operator put the Secret right lately, only its memory tells"),
             Self::UserServed => Some("only the operator may ask Atlas, with the credentials of the issuer"),
             _ => None,
