@@ -78,7 +78,7 @@ pub enum Verb {
     Renew(RenewArguments),
     /// Leave certificates as they are: nothing is issued, renewed or repaired until they are resumed.
     ///
-    /// It sets spec.suspend. Where a GitOps tool writes the object, set it in the source instead, for the tool takes the change back.
+    /// It sets spec.suspend. Where Flux or Argo CD writes the object, set it in their source instead, for they take the change back.
     Suspend(ChangeArguments),
     /// End a suspension. What is due is done at once.
     Resume(ChangeArguments),
