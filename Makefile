@@ -36,7 +36,7 @@ VERSION_FLAGS := -X k8s.io/component-base/version.gitVersion=v$(KUBERNETES) -X k
 define go_build
 	@mkdir -p $(TOOLS)
 	@echo "building $(3) (minutes the first time, seconds from Go's cache)"
-	@cd $(TOOL_SOURCES)/$(1) && CGO_ENABLED=0 go build -v -mod=readonly -trimpath -ldflags "-s -w $(VERSION_FLAGS)" \
+	@cd $(TOOL_SOURCES)/$(1) && CGO_ENABLED=0 go build -v -mod=readonly -trimpath -tags "$(BUILD_TAGS)" -ldflags "-s -w $(VERSION_FLAGS)" \
 	  -o $(abspath $(TOOLS))/$(3) $(2) 2>&1 | awk '/^go: downloading/ { next } /^#|: |error/ { print; next } { n++; if (n % 50 == 0) { printf "  %d packages\n", n; fflush() } }'
 	@test -x $@ && touch $@
 endef
@@ -201,6 +201,14 @@ $(TOOLS)/kubelet: $(TOOL_SOURCES)/control-plane/go.mod
 	$(call go_build,control-plane,k8s.io/kubernetes/cmd/kubelet,kubelet)
 $(TOOLS)/kube-scheduler: $(TOOL_SOURCES)/control-plane/go.mod
 	$(call go_build,control-plane,k8s.io/kubernetes/cmd/kube-scheduler,kube-scheduler)
+
+# Without the discovery of targets by the APIs of clouds, which no test needs, and without the pages for browsers.
+$(TOOLS)/prometheus: private BUILD_TAGS := remove_all_sd
+$(TOOLS)/prometheus: $(TOOL_SOURCES)/prometheus/go.mod
+	$(call go_build,prometheus,github.com/prometheus/prometheus/cmd/prometheus,prometheus)
+$(TOOLS)/promtool: private BUILD_TAGS := remove_all_sd
+$(TOOLS)/promtool: $(TOOL_SOURCES)/prometheus/go.mod
+	$(call go_build,prometheus,github.com/prometheus/prometheus/cmd/promtool,promtool)
 
 $(TOOLS)/gitops: $(TOOL_SOURCES)/gitops/go.mod $(wildcard $(TOOL_SOURCES)/gitops/*.go)
 	$(call go_build,gitops,.,gitops)
