@@ -1,6 +1,10 @@
 //! The watches, what they wake, and the controllers: how everything is put together.
 
-use std::{pin::pin, sync::Arc, time::Instant};
+use std::{
+    pin::pin,
+    sync::{Arc, Weak},
+    time::Instant,
+};
 
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use k8s_openapi::{
@@ -39,7 +43,7 @@ use super::{
 };
 use crate::{
     api::{DatabaseUserCertificate, NamespacedName, ObjectKey, SecretLocation, names::CERTIFICATE_UID_LABEL},
-    runtime::{Readiness, clock_jumps},
+    runtime::{Inventory, Readiness, clock_jumps},
 };
 
 /// Runs the controllers of one scope until the process stops or has lost the lead. Passes that are under way are finished first,
@@ -108,6 +112,8 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         client,
     });
     settings.users.join(&context);
+    let inventory: Weak<dyn Inventory> = Arc::<Context>::downgrade(&context);
+    settings.metrics.tell_of(inventory);
 
     // A list after an interruption of a watch does not tell which objects went meanwhile, and does not wake those that depend on
     // what came. So all objects are looked at again, which costs no request.

@@ -97,7 +97,7 @@ async fn walk(api_version: &str, refusals: &[&(u16, &'static str, &str, &str)]) 
     }
     let metrics = shop.cluster.metrics.encode().unwrap();
     for (.., reason, _) in refusals {
-        assert!(metrics.contains(&format!(r#"usercert_issue_failures_total{{issuer="atlas",reason="{reason}"}}"#)), "{reason}");
+        assert!(metrics.contains(&format!(r#"usercert_issue_failures_total{{issuer_type="atlas",reason="{reason}"}}"#)), "{reason}");
         assert!(metrics.contains(&format!(r#"usercert_warnings_total{{reason="{reason}"}}"#)), "{reason}");
     }
 }
