@@ -354,6 +354,16 @@ mod tests {
     }
 
     #[test]
+    fn what_fails_an_issue_is_a_warning_and_what_concerns_one_issuer_alone_fails_no_other() {
+        for reason in Reason::ALL {
+            let fails = IssuerType::ALL.map(|issuer| reason.may_fail_issue(issuer));
+            assert!(!fails.contains(&true) || reason.severity() == Severity::Warning, "{reason}");
+            assert!(!reason.as_str().starts_with("Atlas") || !reason.may_fail_issue(IssuerType::Ca), "{reason}");
+            assert!(!reason.as_str().starts_with("Ca") || !reason.may_fail_issue(IssuerType::Atlas), "{reason}");
+        }
+    }
+
+    #[test]
     fn names_are_unique_and_found_again() {
         for reason in Reason::ALL {
             assert_eq!(Reason::from_name(reason.as_str()), Some(*reason));

@@ -71,3 +71,39 @@ impl PassOutcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::Duration};
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::api::Reason;
+
+    fn blocked() -> Decision {
+        Decision::Block { reason: Reason::InvalidSpec, message: String::new() }
+    }
+
+    #[rstest]
+    #[case::suspended(End::Sleep(Duration::ZERO), Decision::Suspend, PassOutcome::Done)]
+    #[case::in_the_queue(End::Sleep(Duration::ZERO), Decision::Queue { paused_until: None }, PassOutcome::Pending)]
+    #[case::issuer_not_looked_at(End::AwaitChange, Decision::Await, PassOutcome::Pending)]
+    #[case::refused(End::Sleep(Duration::ZERO), blocked(), PassOutcome::Blocked)]
+    #[case::newer_object(End::Failed(PassError::Superseded), Decision::Await, PassOutcome::Superseded)]
+    #[case::lead_lost(End::Failed(PassError::NotLeading), Decision::Suspend, PassOutcome::NotLeading)]
+    #[case::out_of_order(End::Failed(PassError::OutOfOrder), blocked(), PassOutcome::Failed)]
+    fn a_pass_that_failed_counts_as_such_whatever_it_had_decided(
+        #[case] end: End,
+        #[case] decision: Decision,
+        #[case] expected: PassOutcome,
+    ) {
+        assert_eq!(PassOutcome::of(&end, &decision), expected);
+    }
+
+    #[test]
+    fn each_outcome_has_a_label_of_its_own() {
+        let labels: BTreeSet<_> = PassOutcome::ALL.into_iter().map(PassOutcome::as_str).collect();
+        assert_eq!(labels.len(), PassOutcome::ALL.len());
+    }
+}
