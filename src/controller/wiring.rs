@@ -111,9 +111,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         certificate_store,
         client,
     });
-    settings.users.join(&context);
-    let inventory: Weak<dyn Inventory> = Arc::<Context>::downgrade(&context);
-    settings.metrics.tell_of(inventory);
+    introduce(&context);
 
     // A list after an interruption of a watch does not tell which objects went meanwhile, and does not wake those that depend on
     // what came. So all objects are looked at again, which costs no request.
@@ -156,6 +154,13 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         () = relists.run(Arc::clone(&settings.clock)) => {}
         () = ready => {}
     }
+}
+
+/// Lets the rest of the process know what this scope holds, for as long as its controllers run.
+fn introduce(scope: &Arc<Context>) {
+    scope.settings.users.join(scope);
+    let inventory: Weak<dyn Inventory> = Arc::<Context>::downgrade(scope);
+    scope.settings.metrics.tell_of(inventory);
 }
 
 /// Ends when the process stops before all lists have come. It is needed because no controller ends before its first list. No pass

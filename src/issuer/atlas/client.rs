@@ -183,21 +183,21 @@ impl AtlasClient {
         let request = self.request(settings, call);
         let (response, authenticated) = match credentials {
             AtlasCredentials::ApiKey(key) => {
-                let exchange = async {
+                let exchange = Box::pin(async {
                     let (response, authenticated) = digest::send(&request, key, permit.as_ref()).await;
                     let unanswered = |error| {
                         let too_late = permit.as_ref().is_some_and(RequestPermit::is_too_late) && !authenticated;
                         if too_late { Unanswered::TooLate } else { Unanswered::of_digest(&error) }
                     };
                     (response.map_err(unanswered), authenticated)
-                };
+                });
                 let (response, authenticated) =
                     self.observer.tell(operation, exchange, |(response, _)| outcome(response)).await;
                 (response.map_err(|error| error.classify(mints && authenticated, settings.words))?, authenticated)
             }
             AtlasCredentials::ServiceAccount(account) => {
                 let with_token = async |token: &Token| {
-                    let exchange = with_token(&request, &token.value, permit.as_ref());
+                    let exchange = Box::pin(with_token(&request, &token.value, permit.as_ref()));
                     let response = self.observer.tell(operation, exchange, outcome).await;
                     response.map_err(|error| error.classify(mints, settings.words))
                 };

@@ -210,7 +210,7 @@ async fn ask(
         .header(ACCEPT, "application/json")
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body("grant_type=client_credentials");
-    let exchange = async { request.send().await.map_err(|error| Unanswered::of(&error)) };
+    let exchange = Box::pin(async { request.send().await.map_err(|error| Unanswered::of(&error)) });
     let response = observer.tell(AtlasOperation::GetToken, exchange, outcome).await;
     let response = response.map_err(|error| error.classify(false, settings.words))?;
     let (status, headers) = (response.status(), response.headers().clone());
