@@ -127,7 +127,7 @@ databases: tools ## Databases and drivers log in with what the operator wrote, b
 .PHONY: image
 image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:...; needs docker
 	@case "$(BUILD_IMAGE)" in *@sha256:*) ;; *) echo "give BUILD_IMAGE as NAME@sha256:DIGEST: a release is built on a known image"; exit 1;; esac
-	docker build --build-arg BUILD_IMAGE="$(BUILD_IMAGE)" --tag "$(IMAGE)" .
+	docker build --build-arg BUILD_IMAGE="$(BUILD_IMAGE)" --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" --tag "$(IMAGE)" .
 
 .PHONY: image-tar
 image-tar: ## Build the same image without docker, as an archive: IMAGE=name:tag ARCHIVE=target/image.tar

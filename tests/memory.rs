@@ -27,6 +27,10 @@ const OBJECTS: usize = 300;
 /// The most memory for one object, whatever its author put into it, in bytes.
 const MOST_FOR_AN_OBJECT: usize = 16 * 1024;
 
+/// The most memory that metrics of one object leave behind, in bytes. Nothing is kept of them, but the allocator keeps some room, and the
+/// server a connection.
+const MOST_FOR_METRICS_OF_AN_OBJECT: usize = 4 * 1024;
+
 /// The most memory beside that at the start, in bytes: one page of a list is in memory as text, twice.
 const MOST_AT_THE_START: usize = 48 << 20;
 
@@ -34,12 +38,15 @@ const MOST_AT_THE_START: usize = 48 << 20;
 const MOST_CONNECTIONS: usize = 40;
 
 /// The program as a process of its own; killed when dropped.
-struct Program(Child);
+struct Program {
+    child: Child,
+    url: String,
+}
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -69,10 +76,9 @@ impl Program {
             .stderr(log)
             .spawn()
             .unwrap();
-        let program = Self(child);
-        let url = format!("http://127.0.0.1:{port}/readyz");
+        let program = Self { child, url: format!("http://127.0.0.1:{port}") };
         eventually("the program leads", || async {
-            let answer = reqwest::get(&url).await.ok()?;
+            let answer = reqwest::get(format!("{}/readyz", program.url)).await.ok()?;
             (answer.status().is_success() && !answer.text().await.ok()?.contains("standing by")).then_some(())
         })
         .await;
@@ -80,8 +86,13 @@ impl Program {
         program
     }
 
+    /// Reads its metrics as Prometheus would; the text.
+    async fn scrape(&self) -> String {
+        reqwest::get(format!("{}/metrics", self.url)).await.unwrap().text().await.unwrap()
+    }
+
     fn processor_time(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
     }
@@ -100,7 +111,7 @@ impl Program {
     }
 
     fn taken(&self) -> Taken {
-        let process = format!("/proc/{}", self.0.id());
+        let process = format!("/proc/{}", self.child.id());
         let status = fs::read_to_string(format!("{process}/status")).unwrap();
         let bytes = |name: &str| {
             let line = status.lines().find(|line| line.starts_with(name)).unwrap();
@@ -141,7 +152,8 @@ async fn what_authors_put_into_their_objects_takes_little_memory_and_no_connecti
     apply_all(&shop, (0..OBJECTS).map(|number| certificate(number, &json!({})))).await;
     // Each is looked at once and gets its status. What is measured is the next start.
     drop(Program::start(&shop).await);
-    let plain = Program::start(&shop).await.taken();
+    let program = Program::start(&shop).await;
+    let plain = program.taken();
     println!("{:<58}{:>10}{:>10}{:>9}{:>18}", "what there is", "MiB", "peak MiB", "sockets", "bytes per object");
     let print = |what: &str, taken: Taken, objects: usize| {
         let each = taken.memory.saturating_sub(plain.memory) / objects.max(1);
@@ -149,6 +161,12 @@ async fn what_authors_put_into_their_objects_takes_little_memory_and_no_connecti
         each
     };
     print(&format!("{OBJECTS} certificates"), plain, 0);
+    for _ in 0..5 {
+        assert_eq!(program.scrape().await.matches("usercert_certificate_ready{").count(), OBJECTS);
+    }
+    let each = print("the same, after five scrapes of their metrics", program.taken(), OBJECTS);
+    assert!(each <= MOST_FOR_METRICS_OF_AN_OBJECT, "{each} bytes more for each object");
+    drop(program);
 
     let long = json!({ "note": "x".repeat(250_000) });
     apply_all(&shop, (0..OBJECTS).map(|number| certificate(number, &long))).await;

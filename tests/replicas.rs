@@ -88,7 +88,10 @@ impl Replica {
         .await;
         assert_eq!(second.metric("usercert_leading").await, "0");
         assert_eq!(first.metric("usercert_leading").await, "1");
-        assert!(second.get("metrics").await.unwrap().contains("usercert_leader{holder=\"first_"));
+        for (replica, tells) in [(&first, true), (&second, false)] {
+            let metrics = replica.get("metrics").await.unwrap();
+            assert_eq!(metrics.contains("\nusercert_issuer_ready{"), tells, "of objects only the leader tells: {metrics}");
+        }
         (first, second)
     }
 

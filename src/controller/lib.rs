@@ -4,6 +4,7 @@ pub mod adoption;
 mod deletions;
 mod events;
 mod failures;
+mod inventory;
 mod issuers;
 mod keystore_password;
 mod kubernetes;
@@ -35,7 +36,7 @@ use self::{
     triggers::{Triggers, Waiting},
     watches::{by_name::NameWatches, lists::Lists},
 };
-use usercert_operator_core::{api, certificate, compromised, decide, layout, rollout as rollout_rules};
+use usercert_operator_core::{api, certificate, compromised, decide, figures, layout, rollout as rollout_rules};
 use usercert_operator_issuer as issuer;
 use usercert_operator_runtime as runtime;
 
@@ -107,7 +108,7 @@ pub struct Settings {
     pub keys: Keys,
     /// What Atlas listed; one for the whole process.
     pub users: Arc<DatabaseUsers>,
-    /// Counters.
+    /// What is counted, and what is told of objects.
     pub metrics: Arc<Metrics>,
     /// Whether certificates may be made.
     pub leadership: Leadership,
@@ -119,8 +120,11 @@ pub struct Settings {
 
 impl Settings {
     fn atlas_access(&self) -> AtlasAccess {
+        let metrics = Arc::clone(&self.metrics);
         AtlasAccess {
-            client: self.atlas.clone(),
+            client: self.atlas.clone().observed_by(Arc::new(move |operation, outcome, duration| {
+                metrics.asked_atlas(operation, outcome, duration);
+            })),
             is_allowed: Arc::clone(&self.endpoint_rule),
             endpoint: self.atlas_defaults.endpoint.clone(),
         }
@@ -173,7 +177,6 @@ impl Context {
         self.failures.end(&Waiting::Certificate(name.clone()));
         self.settings.turns.forget(name);
         self.settings.keys.forget(name);
-        self.settings.metrics.forget(name);
         self.rollouts.forget(name);
         self.forget_user(name);
         self.secret_watches.forget(&Waiting::Certificate(name.clone()));

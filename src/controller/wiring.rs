@@ -1,6 +1,10 @@
 //! The watches, what they wake, and the controllers: how everything is put together.
 
-use std::{pin::pin, sync::Arc, time::Instant};
+use std::{
+    pin::pin,
+    sync::{Arc, Weak},
+    time::Instant,
+};
 
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use k8s_openapi::{
@@ -39,7 +43,7 @@ use super::{
 };
 use crate::{
     api::{DatabaseUserCertificate, NamespacedName, ObjectKey, SecretLocation, names::CERTIFICATE_UID_LABEL},
-    runtime::{Readiness, clock_jumps},
+    runtime::{Inventory, Readiness, clock_jumps},
 };
 
 /// Runs the controllers of one scope until the process stops or has lost the lead. Passes that are under way are finished first,
@@ -107,7 +111,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         certificate_store,
         client,
     });
-    settings.users.join(&context);
+    introduce(&context);
 
     // A list after an interruption of a watch does not tell which objects went meanwhile, and does not wake those that depend on
     // what came. So all objects are looked at again, which costs no request.
@@ -150,6 +154,13 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         () = relists.run(Arc::clone(&settings.clock)) => {}
         () = ready => {}
     }
+}
+
+/// Lets the rest of the process know what this scope holds, for as long as its controllers run.
+fn introduce(scope: &Arc<Context>) {
+    scope.settings.users.join(scope);
+    let inventory: Weak<dyn Inventory> = Arc::<Context>::downgrade(scope);
+    scope.settings.metrics.tell_of(inventory);
 }
 
 /// Ends when the process stops before all lists have come. It is needed because no controller ends before its first list. No pass

@@ -7,6 +7,8 @@ use kube::{core::GroupVersionKind, discovery::ApiResource};
 use url::Url;
 use usercert_operator_core::api::SecretLocation;
 
+use crate::runtime::CertificateSeries;
+
 /// Obtains X.509 client certificates for database users, keeps them in Kubernetes TLS Secrets, and renews them in time.
 #[derive(Clone, Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -88,9 +90,30 @@ pub struct RunArguments {
     /// and spec.selector as a Deployment has.
     #[arg(long = "rollout-kind", env = "ROLLOUT_KINDS", value_delimiter = ',', value_parser = workload_kind, value_name = "GROUP/VERSION/KIND=RESOURCE")]
     pub rollout_kinds: Vec<ApiResource>,
+    /// Which metrics tell of certificates. Totals are for clusters with so many certificates that several series for each are too many.
+    #[arg(long, env = "CERTIFICATE_METRICS", value_enum, default_value_t = CertificateMetrics::Each)]
+    pub certificate_metrics: CertificateMetrics,
     /// The format of log lines; RUST_LOG selects which lines are written (default: info).
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
+}
+
+/// Which metrics tell of certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CertificateMetrics {
+    /// Series for each certificate.
+    Each,
+    /// Totals for each issuer.
+    Totals,
+}
+
+impl From<CertificateMetrics> for CertificateSeries {
+    fn from(metrics: CertificateMetrics) -> Self {
+        match metrics {
+            CertificateMetrics::Each => Self::Each,
+            CertificateMetrics::Totals => Self::Totals,
+        }
+    }
 }
 
 /// The form of log lines.

@@ -39,8 +39,8 @@ pub async fn serve(
     let router = Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(readyz))
-        .with_state((readiness, leadership.clone()))
-        .route("/metrics", get(move || async move { exposition(&metrics, &leadership) }));
+        .with_state((readiness, leadership))
+        .route("/metrics", get(move || async move { exposition(&metrics) }));
     axum::serve(listen(address).await?, router).with_graceful_shutdown(stop).await
 }
 
@@ -77,8 +77,7 @@ async fn readyz(State((readiness, leadership)): State<(Readiness, Leadership)>) 
     }
 }
 
-fn exposition(metrics: &Metrics, leadership: &Leadership) -> impl IntoResponse + use<> {
-    metrics.leadership(leadership);
+fn exposition(metrics: &Metrics) -> impl IntoResponse + use<> {
     match metrics.encode() {
         Ok(text) => {
             let media_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";

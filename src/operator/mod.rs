@@ -6,7 +6,7 @@ mod lease;
 mod logging;
 mod process;
 
-pub use arguments::{Arguments, Command, LogFormat, RunArguments};
+pub use arguments::{Arguments, CertificateMetrics, Command, LogFormat, RunArguments};
 pub use health::serve;
 pub use lease::{Candidate, Election, LEASE_DURATION, LeaseError, LeaseSeen, Step};
 pub use logging::without_bodies;

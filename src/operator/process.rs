@@ -106,7 +106,7 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     tokio::spawn(stop_on_signal(leadership.clone()).map_err(OperatorError::Signal)?);
     let scopes = scopes(arguments);
     let readiness = Readiness::awaiting(scopes.len());
-    let metrics = Arc::new(Metrics::default());
+    let metrics = Arc::new(Metrics::new(leadership.clone(), arguments.certificate_metrics.into()));
     info!(version = env!("CARGO_PKG_VERSION"), scopes = ?scopes, address = %arguments.http_address, "usercert-operator starts");
     let atlas = atlas_client(arguments)?;
     let (turns, users) = (Turns::new(atlas.clone(), arguments.max_concurrent), Arc::<DatabaseUsers>::default());

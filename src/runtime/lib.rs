@@ -3,13 +3,11 @@
 mod clock;
 mod leadership;
 mod metrics;
-mod object_labels;
 mod readiness;
-mod rollout_series;
 
 pub use clock::{Clock, clock_jumps, periods, system_clock};
 pub use leadership::{Leadership, LeadershipTeller, RENEW_DEADLINE};
-pub use metrics::Metrics;
+pub use metrics::{CertificateSeries, Inventory, Metrics, RateLimit};
 pub use readiness::Readiness;
 
-use usercert_operator_core::{api, rollout};
+use usercert_operator_core::{api, atlas_request, decide, figures, rollout};

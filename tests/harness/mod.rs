@@ -174,6 +174,11 @@ impl Operator {
         Self { config, scopes, atlas_url, rollout_kinds: Some(Vec::new()), metrics, clock_offset, tasks }
     }
 
+    /// One that tells these metrics.
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics: Arc::new(metrics), ..self }
+    }
+
     /// One that changes no workload.
     pub fn without_rollout(self) -> Self {
         Self { rollout_kinds: None, ..self }
@@ -328,6 +333,14 @@ impl Cluster {
         ours.map(|event| format!("{} {}{}", event.verb, event.resource, if event.dry_run { " (dry run)" } else { "" }))
             .collect()
     }
+}
+
+/// The value of the metric `usercert_METRIC` for an object.
+pub fn metric_of(metrics: &Metrics, metric: &str, namespace: &str, name: &str) -> Option<i64> {
+    let (series, object) = (format!("usercert_{metric}{{"), format!("namespace=\"{namespace}\",name=\"{name}\""));
+    let text = metrics.encode().unwrap();
+    let line = text.lines().find(|line| line.starts_with(&series) && line.contains(&object))?;
+    line.rsplit(' ').next()?.parse().ok()
 }
 
 /// Asks until there is an answer.

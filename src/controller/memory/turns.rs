@@ -156,6 +156,14 @@ impl Turns {
         limits.paused_until(&limits.key(account), Instant::now())
     }
 
+    /// How many of those wait that are woken by these triggers.
+    #[must_use]
+    pub fn waiting_of(&self, triggers: &Arc<Triggers>) -> usize {
+        let queues = self.0.lock();
+        let waiting = queues.by_key.values().flat_map(|queue| queue.waiting.values().flat_map(BTreeMap::values));
+        waiting.filter(|waiter| Arc::ptr_eq(&waiter.triggers, triggers)).count()
+    }
+
     /// Removes `who`, which needs no turn any more.
     pub fn forget(&self, who: &ObjectKey) {
         self.0.lock().forget(who);
@@ -364,6 +372,8 @@ mod tests {
             ask("third", 3).is_none() && ask("fourth", 7).is_none() && ask("fifth", 1).is_none() && ask("gone", 0).is_none()
         );
         atlas.limits().answered(&key, &reqwest::header::HeaderMap::new(), Instant::now());
+        assert_eq!(turns.waiting_of(&triggers), 5);
+        assert_eq!(turns.waiting_of(&Arc::new(Triggers::new().0)), 0, "they are those of another scope");
         turns.forget(&name("gone"));
         for expected in ["fifth", "third", "fourth"] {
             assert_eq!(woken.certificates.next().await.unwrap().name, expected);

@@ -16,7 +16,7 @@ use self::perform::Performer;
 use super::{Context, Received, ReconcileError, failures, issuers::controller::tell_issuer, rollout, triggers::Waiting};
 use crate::{
     api::{DatabaseUserCertificate, ObjectKey},
-    decide::pass::{End, Found, Next, Pass, PassError, Purpose, Step},
+    decide::pass::{End, Found, Next, Pass, PassError, PassOutcome, Purpose, Step},
     issuer::Deadline,
     layout::take_over_from_reloader,
     status::report_unreadable,
@@ -51,7 +51,8 @@ async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Conte
     let started = std::time::Instant::now();
     let run = Box::pin(run(context, &object, Purpose::Certificate));
     let ended = tokio::time::timeout(PASS_LIMIT, run).await;
-    context.settings.metrics.reconciled(started.elapsed());
+    let outcome = ended.as_ref().map_or(PassOutcome::Failed, |ended| PassOutcome::of(&ended.end, ended.pass.decision()));
+    context.settings.metrics.reconciled(outcome, started.elapsed());
     let Ended { end, has_reported_status, .. } = ended.map_err(|_| ReconcileError::TooLong)?;
     let sleep = match end {
         End::Sleep(duration) => Some(observe::until_echo(context, &object, duration)),

@@ -242,7 +242,7 @@ impl<'a> Performer<'a> {
         };
         let facts = issued.pair.facts().clone();
         info!(serial_number = %facts.serial_number, cause = cause.as_str(), "a certificate was issued");
-        self.context.settings.metrics.issued(loaded.issuer.label(), cause);
+        self.context.settings.metrics.issued(loaded.issuer.issuer_type(), cause);
         let content = SecretContent {
             pair: issued.pair,
             ca_certificate: issued.ca_certificate,

@@ -34,7 +34,7 @@ use crate::{
     decide::pass::RequestErrorKind,
     kubernetes::{KubernetesError, chain},
     rollout_rules::{
-        AFTER_REFUSAL, Figures, Found, Input, Look, Move, Plan, Repetition, RolledCertificate, Unchanged, Workload, is_at_rest,
+        AFTER_REFUSAL, Found, Input, Look, Move, Plan, Repetition, RolledCertificate, Unchanged, Workload, is_at_rest,
         next_status, not_enabled, plan, refused, without_rollout,
     },
     status::write_status,
@@ -65,14 +65,12 @@ pub(crate) async fn follow(context: &Context, object: &Object) -> Result<Option<
     }
     if object.spec.rollout.is_none() {
         context.rollouts.forget(&name);
-        context.settings.metrics.rollout(&name, None);
         if let Some(status) = without_rollout(object) {
             write_status(context, object, &status).await?;
         }
         return Ok(None);
     }
     let Some(certificate) = RolledCertificate::of(object) else { return Ok(None) };
-    context.settings.metrics.rollout(&name, Figures::of(object, &certificate));
     if is_at_rest(object, &certificate) {
         context.rollouts.forget(&name);
         return Ok(None);
@@ -278,11 +276,7 @@ impl Turn<'_> {
     ) -> Result<(), NotWritten> {
         if self.object.status.as_ref() != Some(status) {
             match write_status(self.context, &self.object, status).await {
-                Ok(written) => {
-                    let figures = Figures::of(&written, &self.certificate);
-                    self.context.settings.metrics.rollout(&ObjectKey::of(&written), figures);
-                    self.object = written;
-                }
+                Ok(written) => self.object = written,
                 Err(error) => return Err(self.not_written(&error).await),
             }
             self.setbacks.status_written();

@@ -28,7 +28,7 @@ pub use connection::{Connection, ConnectionOption, DatabaseType};
 pub use formats::{FormatType, SecretFormat, SecretKeyReference, SecretTemplate};
 pub use issuer::{
     AllowedUse, AtlasApiVersion, AtlasIssuerSpec, CaIssuerSpec, CertificateIssuer, ClusterCertificateIssuer, ClusterIssuerSpec,
-    IssuerSource, IssuerSpec, IssuerStatus, NamespaceChoice, ProjectReference, SecretName,
+    IssuerSource, IssuerSpec, IssuerStatus, IssuerType, NamespaceChoice, ProjectReference, SecretName,
 };
 pub use keys::{IssuerIdentity, IssuerKey, NamespacedName, ObjectKey, SecretLocation};
 pub use reason::{Reason, Remedy, Severity};

@@ -1,5 +1,6 @@
 //! Credentials for the API, in Secrets of the form that the Atlas Kubernetes Operator uses too.
 
+use jiff::SignedDuration;
 use secrecy::SecretString;
 
 const PUBLIC_KEY: &str = "publicApiKey";
@@ -66,6 +67,15 @@ impl AtlasCredentials {
                 client_id: text(&entry, CLIENT_ID)?,
                 client_secret: text(&entry, CLIENT_SECRET)?,
             })),
+        }
+    }
+
+    /// How long after their making they can work at most; `None`: for ever. Atlas gives client secrets a year, or less if that is asked for.
+    #[must_use]
+    pub const fn longest_life(&self) -> Option<SignedDuration> {
+        match self {
+            Self::ApiKey(_) => None,
+            Self::ServiceAccount(_) => Some(SignedDuration::from_hours(365 * 24)),
         }
     }
 

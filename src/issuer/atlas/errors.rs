@@ -11,6 +11,7 @@ use super::{Words, limits::PAUSE_AFTER_REFUSAL};
 use crate::{
     IssueError, Minted, Retry,
     api::{Reason, printable},
+    atlas_request::AtlasOutcome,
 };
 
 /// The longest `Retry-After` that is believed.
@@ -263,6 +264,17 @@ impl Unanswered {
         }
     }
 
+    /// What metrics tell of it. `None`: nothing was sent, or a part that was answered and asks for nothing.
+    pub(super) fn outcome(&self) -> Option<AtlasOutcome> {
+        match self {
+            Self::NotConnected(cause) | Self::Lost(cause) if cause == TIME_OUT => Some(AtlasOutcome::TimedOut),
+            Self::NotConnected(_) => Some(AtlasOutcome::NotConnected),
+            Self::Lost(_) => Some(AtlasOutcome::Lost),
+            Self::NoChallenge => Some(AtlasOutcome::Answered(401)),
+            Self::NotMade | Self::TooLate => None,
+        }
+    }
+
     /// The error that this means. If words are withheld, a closed port and a port that stays silent give the same message.
     pub(super) fn classify(self, may_have_minted: bool, words: Words) -> IssueError {
         let (reason, message, retry) = match self {
@@ -311,10 +323,13 @@ impl Unanswered {
     }
 }
 
+/// What is said of a request that took too long.
+const TIME_OUT: &str = "time-out";
+
 /// The innermost cause, because the outer ones repeat the URL.
 fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return "time-out".to_owned();
+        return TIME_OUT.to_owned();
     }
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {

@@ -182,6 +182,13 @@ impl Limits {
         known.buckets.get(key).map_or_else(|| wait(&Bucket::default()), wait)
     }
 
+    /// What is left of the limits of projects, where Atlas has told it. What is answered to credentials that it has not accepted says nothing
+    /// of a project.
+    #[must_use]
+    pub fn remaining(&self) -> Vec<Remaining> {
+        self.lock().remaining()
+    }
+
     /// Learns from an answer.
     pub fn answered(&self, key: &LimitKey, headers: &HeaderMap, now: Instant) {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
@@ -205,6 +212,31 @@ impl Limits {
     }
 }
 
+/// What is left of the limit of a project, as Atlas told it last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remaining {
+    /// The API's base URL.
+    pub endpoint: String,
+    /// The project.
+    pub project_id: String,
+    /// How many requests are left; 0 after a 429.
+    pub requests: u32,
+}
+
+impl Known {
+    fn remaining(&self) -> Vec<Remaining> {
+        let of_project = |(key, bucket): (&LimitKey, &Bucket)| match key {
+            LimitKey::Project { endpoint, project_id } => Some(Remaining {
+                endpoint: endpoint.clone(),
+                project_id: project_id.clone(),
+                requests: bucket.level.as_ref()?.told,
+            }),
+            LimitKey::Unaccepted(_) => None,
+        };
+        self.buckets.iter().filter_map(of_project).collect()
+    }
+}
+
 /// What is believed about one bucket.
 #[derive(Debug, Default)]
 struct Bucket {
@@ -225,6 +257,8 @@ struct Pause {
 #[derive(Debug)]
 struct Level {
     size: u32,
+    /// What the last answer told; 0 if it was a 429.
+    told: u32,
     left: f64,
     at: Instant,
     /// The time in which one token is believed to come back.
@@ -259,7 +293,8 @@ impl Bucket {
     fn answered(&mut self, size: Option<u32>, left: Option<u32>, now: Instant) {
         self.known = true;
         let (Some(size), Some(left)) = (size, left) else { return };
-        let left = f64::from(left.min(size));
+        let told = left.min(size);
+        let left = f64::from(told);
         let guessed = GUESSED_FILL / size.max(1);
         let pause = match &self.level {
             // The bucket fills faster than was believed.
@@ -269,7 +304,7 @@ impl Bucket {
             Some(level) if level.size == size => level.pause,
             _ => guessed,
         };
-        self.level = Some(Level { size, left, at: now, pause });
+        self.level = Some(Level { size, told, left, at: now, pause });
     }
 
     fn refused(&mut self, retry_after: Option<Duration>, now: Instant, at: Timestamp) {
@@ -277,7 +312,7 @@ impl Bucket {
         let wait = retry_after.unwrap_or(PAUSE_AFTER_REFUSAL);
         self.pause = Some(Pause { until: now + wait, wall: truncated_to_second(at.saturating_add(wait).unwrap_or(at)) });
         if let Some(level) = &mut self.level {
-            level.left = 0.0;
+            (level.told, level.left) = (0, 0.0);
             level.at = now;
             // The bucket fills more slowly than was believed.
             level.pause = level.pause.mul_f64(1.5).min(LONGEST_PAUSE);
@@ -287,6 +322,8 @@ impl Bucket {
 
 #[cfg(test)]
 mod tests {
+    use reqwest::header::{HeaderName, HeaderValue};
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -319,6 +356,26 @@ mod tests {
         std::thread::sleep(SECOND);
         drop(limits.hold(account("others")));
         assert!(limits.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_is_told_of_a_project_once_its_credentials_are_accepted_and_is_nothing_after_a_429() {
+        let (limits, now, ours) = (Limits::default(), Instant::now(), account("ours"));
+        let _held = limits.hold(ours.clone());
+        let left = || limits.remaining().first().map(|left| left.requests);
+        let answered = |remaining: &'static str| {
+            let headers = [("ratelimit-limit", "1200"), ("ratelimit-remaining", remaining)];
+            let headers = headers.map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            limits.answered(&limits.key(&ours), &headers.into_iter().collect(), now);
+        };
+        answered("1199");
+        assert_eq!(left(), None, "anybody may name the project");
+        limits.met(&ours, StatusCode::OK, false);
+        assert_eq!(left(), None, "nothing was told of it");
+        answered("1198");
+        assert_eq!(left(), Some(1198));
+        limits.refused(&limits.key(&ours), None, now, Timestamp::UNIX_EPOCH);
+        assert_eq!(left(), Some(0));
     }
 
     #[test]

@@ -73,8 +73,6 @@ impl Pass {
         let memory = &self.observed.memory;
         let failures_end = memory.unsaved.is_none() && memory.owner_failure.is_none() && memory.repair_failure.is_none();
         report.watch_by_name = self.watch_by_name();
-        report.unaccounted.clone_from(&self.observed.status.unaccounted_certificates);
-        report.is_suspended = self.object.spec.suspend;
         let end = if self.decision == Decision::Await {
             End::AwaitChange
         } else {
@@ -220,7 +218,6 @@ impl Pass {
     fn report_status(&mut self, report: &mut Report, now: Timestamp) {
         let old = self.object.status.as_ref();
         let status = next_status(&self.object, &self.observed, &self.decision, now);
-        report.unaccounted.clone_from(&status.unaccounted_certificates);
         if self.observed.unreadable.is_some() || old == Some(&status) {
             return;
         }

@@ -39,6 +39,7 @@
 mod count;
 mod finish;
 mod issue;
+mod outcome;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ mod write;
 
 use jiff::Timestamp;
 
+pub use self::outcome::PassOutcome;
 pub use self::step::{
     ClaimedObject, End, Found, Look, PassError, Report, RequestError, RequestErrorKind, Step, TurnFound, WatchByName, Write,
 };
