@@ -98,6 +98,11 @@ chaos: model tools ## Everything that can go wrong, at every point: the model, r
 e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## Make databases (DATABASES=no leaves them out), then the chart with the operator's own image on a real node and Pods that mount the Secrets; needs root and containerd
 	@if [ "$(DATABASES)" = no ]; then echo "DATABASES=no: clients and databases are left out"; else $(MAKE) --no-print-directory databases; fi
 	$(call on_node,--run)
+	@$(MAKE) --no-print-directory alerts
+
+.PHONY: alerts
+alerts: tools $(TOOLS)/prometheus ## A real Prometheus scrapes the real operator; each alert is made to fire and to resolve, each query of the dashboard is run; ends with a table
+	cargo test --quiet --test alerts -- --include-ignored --nocapture --test-threads=1 live
 
 .PHONY: wave
 wave: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The part of it that shows how workloads follow a renewal
@@ -178,10 +183,14 @@ check-chart: $(HELM) ## Lint and render the chart, and see that bad values are r
 	  'atlas.allowedEndpoints={https://host/path}' 'atlas.lendCredentialsTo={UPPER}'; do \
 	  if $(HELM) template usercert-operator $(CHART) --set "$$bad" > /dev/null 2>&1; then echo "the chart takes $$bad"; exit 1; fi; \
 	done
+	$(HELM) template usercert-operator $(CHART) --set prometheusRule.enabled=true,dashboard.enabled=true,prometheusRule.alerts.UsercertNoLeader.for=1m > /dev/null
+	@for bad in prometheusRule.alerts.Unknown.for=1m prometheusRule.alerts.UsercertNoLeader.threshold=1 prometheusRule.alerts.UsercertNoLeader.window=1h prometheusRule.runbookBaseUrl=wiki; do \
+	  if $(HELM) template usercert-operator $(CHART) --set "prometheusRule.enabled=true,$$bad" > /dev/null 2>&1; then echo "the chart takes $$bad"; exit 1; fi; \
+	done
 	@echo "the chart is in order"
 
 .PHONY: tools
-tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(TOOLS)/gitops $(HELM) ## Build the pinned tools that are missing
+tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(TOOLS)/gitops $(TOOLS)/promtool $(HELM) ## Build the pinned tools that are missing
 
 # Whoever has the binaries of controller-runtime's envtest builds none of them.
 ifneq ($(and $(KUBEBUILDER_ASSETS),$(wildcard $(KUBEBUILDER_ASSETS)/etcd),$(wildcard $(KUBEBUILDER_ASSETS)/kube-apiserver)),)

@@ -117,6 +117,11 @@ impl StandIn {
         lock(&self.state).question_faults.insert(username.to_owned(), refusal);
     }
 
+    /// Answers questions about this user again.
+    pub fn answer_questions(&self, username: &str) {
+        lock(&self.state).question_faults.remove(username);
+    }
+
     /// Calls `observer` at each point of each mint with the user's name.
     pub fn observe(&self, observer: impl Fn(Point, &str) + Send + Sync + 'static) {
         lock(&self.state).observer = Some(Arc::new(observer));
