@@ -7,6 +7,8 @@ use kube::{core::GroupVersionKind, discovery::ApiResource};
 use url::Url;
 use usercert_operator_core::api::SecretLocation;
 
+use super::CheckArguments;
+
 /// Obtains X.509 client certificates for database users, keeps them in Kubernetes TLS Secrets, and renews them in time.
 #[derive(Clone, Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -23,6 +25,8 @@ pub enum Command {
     Run(Box<RunArguments>),
     /// Print the custom resource definitions as YAML.
     Crds,
+    /// Ask a running operator whether it is well, as helm test does.
+    Check(CheckArguments),
 }
 
 /// How to run.
