@@ -14,7 +14,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// What to ask, and for how long.
 #[derive(Clone, Debug, Args)]
 pub struct CheckArguments {
-    /// The URL that has to answer with status 200, such as http://usercert-operator.usercert-system.svc:8080/readyz.
+    /// The URL that has to answer with status 200, such as `http://usercert-operator.usercert-system.svc:8080/readyz`.
     #[arg(value_name = "URL")]
     pub url: Url,
     /// For how many seconds to ask again while it does not.
