@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use usercert_test_support::control_plane::{ControlPlane, tool};
 
 /// For how long the API server may take to publish the schemas of definitions.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Parser)]
 struct Arguments {
@@ -26,7 +26,7 @@ struct Arguments {
     /// A group and version that have to be served, such as usercert.dev/v1alpha1; may be repeated.
     #[arg(long = "await", value_name = "GROUP/VERSION")]
     awaited: Vec<String>,
-    /// Where to write GROUP/KIND_VERSION.json.
+    /// Where to write the schemas, each as GROUP/KIND_VERSION.json.
     directory: PathBuf,
 }
 
