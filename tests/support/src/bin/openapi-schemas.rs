@@ -11,7 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser;
-use kube::Client;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{Api, Client, ResourceExt, api::ListParams};
 use serde_json::{Map, Value, json};
 use usercert_test_support::control_plane::{ControlPlane, tool};
 
@@ -23,9 +24,6 @@ struct Arguments {
     /// A file with custom resource definitions to serve too; may be repeated.
     #[arg(long = "definitions", value_name = "FILE")]
     definitions: Vec<PathBuf>,
-    /// A group and version that have to be served, such as usercert.dev/v1alpha1; may be repeated.
-    #[arg(long = "await", value_name = "GROUP/VERSION")]
-    awaited: Vec<String>,
     /// Where to write the schemas, each as GROUP/KIND_VERSION.json.
     directory: PathBuf,
 }
@@ -43,40 +41,55 @@ async fn main() -> Result<()> {
         ensure!(applied.status.success(), "{}: {}", file.display(), String::from_utf8_lossy(&applied.stderr));
     }
     let client = control_plane.admin().await?;
-    let paths = published(&client, &arguments.awaited).await?;
-    let mut count = 0;
-    // Of objects. The other documents are about the server itself.
-    for (path, place) in paths.iter().filter(|(path, _)| path.starts_with("api/v") || path.matches('/').count() == 2) {
-        let url = place["serverRelativeURL"].as_str().with_context(|| format!("{path} has no URL"))?;
-        count += write_kinds(&get(&client, url).await.with_context(|| path.clone())?, &arguments.directory)?;
-    }
-    println!("{count} schemas in {}", arguments.directory.display());
+    let documents = published(&client).await?;
+    let counts = documents.iter().map(|document| write_kinds(document, &arguments.directory)).collect::<Result<Vec<_>>>()?;
+    println!("{} schemas in {}", counts.iter().sum::<usize>(), arguments.directory.display());
     Ok(())
 }
 
-async fn get(client: &Client, path: &str) -> Result<Value> {
-    Ok(client.request(http_get(path)?).await?)
-}
-
-fn http_get(path: &str) -> Result<axum::http::Request<Vec<u8>>> {
-    Ok(axum::http::Request::get(path).header("Accept", "application/json").body(Vec::new())?)
-}
-
-/// The documents of the API server by group and version, once all that are awaited are among them.
-async fn published(client: &Client, awaited: &[String]) -> Result<Map<String, Value>> {
+/// The documents of the API server for all groups and versions, once each kind that is defined is in one of them.
+async fn published(client: &Client) -> Result<Vec<Value>> {
+    let definitions = Api::<CustomResourceDefinition>::all(client.clone()).list(&ListParams::default()).await?.items;
     let started = Instant::now();
     loop {
-        let index = get(client, "/openapi/v3").await?;
-        let paths = index["paths"].as_object().context("/openapi/v3 has no paths")?;
-        let missing: Vec<_> = awaited.iter().filter(|version| !paths.contains_key(&format!("apis/{version}"))).collect();
+        let documents = documents(client).await?;
+        let missing: Vec<_> =
+            definitions.iter().filter(|definition| !documents.iter().any(|found| has(found, definition))).collect();
         if missing.is_empty() {
-            return Ok(paths.clone());
+            return Ok(documents);
         }
         if started.elapsed() > PATIENCE {
-            bail!("the API server publishes no schemas of {missing:?}");
+            bail!(
+                "the API server publishes no schemas of {:?}",
+                missing.iter().map(|definition| definition.name_any()).collect::<Vec<_>>()
+            );
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+fn has(document: &Value, definition: &CustomResourceDefinition) -> bool {
+    let (group, kind) = (json!(definition.spec.group), json!(definition.spec.names.kind));
+    let mut schemas = document["components"]["schemas"].as_object().into_iter().flatten();
+    schemas.any(|(_, schema)| {
+        schema["x-kubernetes-group-version-kind"][0]["group"] == group
+            && schema["x-kubernetes-group-version-kind"][0]["kind"] == kind
+    })
+}
+
+/// Those of objects. The index names each with the hash of its content, which is another by the time a definition has become known; without
+/// the hash the server answers with what is current.
+async fn documents(client: &Client) -> Result<Vec<Value>> {
+    let index = get(client, "/openapi/v3").await?;
+    let paths = index["paths"].as_object().context("/openapi/v3 has no paths")?;
+    let of_objects = paths.keys().filter(|path| path.starts_with("api/v") || path.matches('/').count() == 2);
+    let urls = of_objects.map(|path| format!("/openapi/v3/{path}"));
+    futures::future::try_join_all(urls.map(async |url| get(client, &url).await.with_context(|| url.clone()))).await
+}
+
+async fn get(client: &Client, path: &str) -> Result<Value> {
+    let request = axum::http::Request::get(path).header("Accept", "application/json").body(Vec::new())?;
+    Ok(client.request(request).await?)
 }
 
 /// How many kinds of the document were written. Options of requests are in all groups, and are no objects.
