@@ -51,7 +51,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "usercert-operator.imagePullSecrets" -}}
-{{- with concat (default list .Values.imagePullSecrets) (default list (default dict .Values.global).imagePullSecrets) | uniq }}
+{{- $all := default list .Values.imagePullSecrets }}
+{{- range (default dict .Values.global).imagePullSecrets }}
+{{- /* Other charts take names alone. */}}
+{{- $all = append $all (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with uniq $all }}
 imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- end }}
 {{- end }}

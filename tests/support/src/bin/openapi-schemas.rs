@@ -24,7 +24,7 @@ struct Arguments {
     /// A file with custom resource definitions to serve too; may be repeated.
     #[arg(long = "definitions", value_name = "FILE")]
     definitions: Vec<PathBuf>,
-    /// Where to write the schemas, each as GROUP/KIND_VERSION.json.
+    /// Where to write the schemas, each as `GROUP/KIND_VERSION.json`.
     directory: PathBuf,
 }
 
