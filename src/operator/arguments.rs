@@ -106,10 +106,10 @@ pub enum LogFormat {
     Json,
 }
 
-/// Reads the URL of the API. It is a parser of its own because clap quotes the value that a parsing function refuses, and this
+/// Reads the URL of an API. It is a parser of its own because clap quotes the value that a parsing function refuses, and this
 /// value may have a password in it.
 #[derive(Clone, Copy, Debug)]
-struct Endpoint;
+pub(super) struct Endpoint;
 
 impl TypedValueParser for Endpoint {
     type Value = Url;
@@ -190,6 +190,8 @@ mod tests {
                 assert!(text.contains(&format!("'{flag} <URL>'")) && !text.contains("password@"), "{text}");
             }
         }
+        let error = Arguments::try_parse_from(["usercert-operator", "check", "http://user:password@host/readyz"]);
+        assert!(!error.expect_err("it has a password").to_string().contains("password@"));
     }
 
     fn run(arguments: &[&str]) -> RunArguments {

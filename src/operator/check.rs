@@ -6,6 +6,8 @@ use clap::Args;
 use tokio::time::{Instant, sleep};
 use url::Url;
 
+use super::arguments::Endpoint;
+
 /// Between two requests.
 const PAUSE: Duration = Duration::from_secs(1);
 /// Time limit of one request.
@@ -15,7 +17,7 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, Args)]
 pub struct CheckArguments {
     /// The URL that has to answer with status 200, such as `http://usercert-operator.usercert-system.svc:8080/readyz`.
-    #[arg(value_name = "URL")]
+    #[arg(value_parser = Endpoint, value_name = "URL")]
     pub url: Url,
     /// For how many seconds to ask again while it does not.
     #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600), value_name = "SECONDS")]
