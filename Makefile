@@ -7,6 +7,8 @@ TOOLS := target/tools/bin
 TOOL_SOURCES := tests/support/tools
 CHART := charts/usercert-operator
 HELM = $(TOOLS)/helm
+CHART_TOOLS = $(HELM) $(addprefix $(TOOLS)/,kubeconform kube-score helm-unittest helm-docs)
+SCHEMAS := target/schemas/written
 EVIDENCE := $(abspath target/test-evidence)
 # What the chart asks for where nothing else is set.
 IMAGE ?= usercert-operator:$(shell sed -n 's/^appVersion: "\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' $(CHART)/Chart.yaml)
@@ -71,7 +73,7 @@ demo: tools ## From nothing to two certificates on a real API server; KEEP=1 lea
 test: check unit cluster ## Everything that must hold
 
 .PHONY: check
-check: $(HELM) ## Format, lints, generated files, chart
+check: ## Format, lints, generated files, chart
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --quiet -- -D warnings
 	$(MAKE) --no-print-directory check-generated check-chart
@@ -156,9 +158,10 @@ model: ## Check the decisions in a model of two replicas, an API server and Atla
 	MODEL=full cargo test --release --test model -- --nocapture
 
 .PHONY: generate
-generate: ## Write the definitions of the custom resources to crds/ and into the chart
+generate: $(TOOLS)/helm-docs ## Write the definitions of the custom resources to crds/ and into the chart, and the chart's README
 	cargo run --quiet -- crds > crds/crds.yaml
 	cp crds/crds.yaml $(CHART)/files/crds.yaml
+	$(TOOLS)/helm-docs --chart-search-root $(CHART) --sort-values-order file --log-level warning
 
 .PHONY: check-generated
 check-generated: ## Compare them with what is checked in
@@ -167,27 +170,15 @@ check-generated: ## Compare them with what is checked in
 	@echo "the generated files are up to date"
 
 .PHONY: check-chart
-check-chart: $(HELM) ## Lint and render the chart, and see that bad values are refused
-	$(HELM) lint --strict $(CHART)
-	$(HELM) template usercert-operator $(CHART) > /dev/null
-	$(HELM) template usercert-operator $(CHART) --set 'watchNamespaces={a,b}' --set crds.keep=false --set log.format=text --set leaderElection.enabled=false \
-	  --set-json 'extraEnv=[{"name":"HTTPS_PROXY","value":"http://proxy:3128"}]' --set podLabels.team=db \
-	  --set atlas.caBundle.configMap=bundle --set atlas.operatorSecret=mongodb-atlas-system/key \
-	  --set 'atlas.allowedEndpoints={http://atlas.proxy:3128}' --set 'atlas.lendCredentialsTo={a}' \
-	  | awk '/^kind: (ClusterRole|ValidatingAdmissionPolicy)/ { found = 1 } END { if (found) { print "namespaced mode must have nothing that is cluster-wide"; exit 1 } }'
-	@$(HELM) template usercert-operator $(CHART) | awk '/"apps"|batch|ROLLOUT/ { found = 1 } END { if (found) { print "without rollout.enabled the operator must have no right to workloads"; exit 1 } }'
-	@$(HELM) template usercert-operator $(CHART) --set rollout.enabled=true --set 'rollout.kinds[0].group=argoproj.io,rollout.kinds[0].version=v1alpha1,rollout.kinds[0].kind=Rollout,rollout.kinds[0].resource=rollouts' \
-	  | awk '/apiGroups: \["argoproj.io"\]/ { found++ } END { if (found != 2) { print "a kind of rollout.kinds needs a right and a place in the policy"; exit 1 } }'
-	@$(HELM) template usercert-operator $(CHART) --set admissionPolicy.enabled=false | grep -q '^kind: ValidatingAdmissionPolicy' && { echo "admissionPolicy.enabled=false must have no policy"; exit 1; } || true
-	@for bad in serviceAccount.create=false 'podLabels.app\.kubernetes\.io/name=x' rbac.aggregate=yes admissionPolicy.enabled=yes replicaCount=2,leaderElection.enabled=false replicaCount=-1 unknown=1 'watchNamespaces={UPPER}' image.digest=sha256:1 log.format=xml atlas.timeoutSeconds=61 atlas.operatorSecret=key rollout.enabled=yes 'rollout.kinds[0].kind=Rollout' \
-	  'atlas.allowedEndpoints={https://host/path}' 'atlas.lendCredentialsTo={UPPER}'; do \
-	  if $(HELM) template usercert-operator $(CHART) --set "$$bad" > /dev/null 2>&1; then echo "the chart takes $$bad"; exit 1; fi; \
-	done
-	$(HELM) template usercert-operator $(CHART) --set prometheusRule.enabled=true,dashboard.enabled=true,prometheusRule.alerts.UsercertNoLeader.for=1m > /dev/null
-	@for bad in prometheusRule.alerts.Unknown.for=1m prometheusRule.alerts.UsercertNoLeader.threshold=1 prometheusRule.alerts.UsercertNoLeader.window=1h prometheusRule.runbookBaseUrl=wiki; do \
-	  if $(HELM) template usercert-operator $(CHART) --set "prometheusRule.enabled=true,$$bad" > /dev/null 2>&1; then echo "the chart takes $$bad"; exit 1; fi; \
-	done
-	@echo "the chart is in order"
+check-chart: $(CHART_TOOLS) $(SCHEMAS) ## The chart's value sets against the API server's schemas and kube-score, its unit tests, its README
+	@tests/chart/check.sh $(TOOLS) $(dir $(SCHEMAS)) target/chart
+
+# As the API server that is built here publishes them, with the definitions of this operator and of the Prometheus operator.
+DEFINITIONS := crds/crds.yaml $(wildcard tests/chart/prometheus-operator/*.json)
+$(SCHEMAS): $(DEFINITIONS) $(TOOL_SOURCES)/control-plane/go.mod tests/support/src/bin/openapi-schemas.rs | $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl
+	@rm -rf $(@D)
+	cargo run --quiet --package usercert-test-support --bin openapi-schemas -- $(DEFINITIONS:%=--definitions %) $(@D)
+	@touch $@
 
 .PHONY: tools
 tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(TOOLS)/gitops $(TOOLS)/promtool $(HELM) ## Build the pinned tools that are missing
@@ -221,6 +212,16 @@ $(TOOLS)/promtool: $(TOOL_SOURCES)/prometheus/go.mod
 
 $(TOOLS)/gitops: $(TOOL_SOURCES)/gitops/go.mod $(wildcard $(TOOL_SOURCES)/gitops/*.go)
 	$(call go_build,gitops,.,gitops)
+
+$(TOOLS)/kubeconform: $(TOOL_SOURCES)/kubeconform/go.mod
+	$(call go_build,kubeconform,github.com/yannh/kubeconform/cmd/kubeconform,kubeconform)
+$(TOOLS)/kube-score: $(TOOL_SOURCES)/kube-score/go.mod
+	$(call go_build,kube-score,github.com/zegl/kube-score/cmd/kube-score,kube-score)
+$(TOOLS)/helm-docs: $(TOOL_SOURCES)/helm-docs/go.mod
+	$(call go_build,helm-docs,github.com/norwoodj/helm-docs/cmd/helm-docs,helm-docs)
+# A replacement in its go.mod holds in its own module alone, so that this one repeats it.
+$(TOOLS)/helm-unittest: $(TOOL_SOURCES)/helm-unittest/go.mod
+	$(call go_build,helm-unittest,github.com/helm-unittest/helm-unittest/cmd/helm-unittest,helm-unittest)
 
 ifeq ($(shell $(call on_path,kubectl,--client) && echo yes),yes)
 $(TOOLS)/kubectl:

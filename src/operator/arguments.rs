@@ -9,6 +9,8 @@ use usercert_operator_core::api::SecretLocation;
 
 use crate::runtime::CertificateSeries;
 
+use super::CheckArguments;
+
 /// Obtains X.509 client certificates for database users, keeps them in Kubernetes TLS Secrets, and renews them in time.
 #[derive(Clone, Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -25,6 +27,8 @@ pub enum Command {
     Run(Box<RunArguments>),
     /// Print the custom resource definitions as YAML.
     Crds,
+    /// Ask a running operator whether it is well, as helm test does.
+    Check(CheckArguments),
 }
 
 /// How to run.
@@ -125,10 +129,10 @@ pub enum LogFormat {
     Json,
 }
 
-/// Reads the URL of the API. It is a parser of its own because clap quotes the value that a parsing function refuses, and this
+/// Reads the URL of an API. It is a parser of its own because clap quotes the value that a parsing function refuses, and this
 /// value may have a password in it.
 #[derive(Clone, Copy, Debug)]
-struct Endpoint;
+pub(super) struct Endpoint;
 
 impl TypedValueParser for Endpoint {
     type Value = Url;
@@ -209,6 +213,8 @@ mod tests {
                 assert!(text.contains(&format!("'{flag} <URL>'")) && !text.contains("password@"), "{text}");
             }
         }
+        let error = Arguments::try_parse_from(["usercert-operator", "check", "http://user:password@host/readyz"]);
+        assert!(!error.expect_err("it has a password").to_string().contains("password@"));
     }
 
     fn run(arguments: &[&str]) -> RunArguments {

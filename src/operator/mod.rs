@@ -1,12 +1,14 @@
 //! The process around the controllers: arguments, logs, health, metrics, the clock, the lead, and stopping.
 
 mod arguments;
+mod check;
 mod health;
 mod lease;
 mod logging;
 mod process;
 
 pub use arguments::{Arguments, CertificateMetrics, Command, LogFormat, RunArguments};
+pub use check::{CheckArguments, CheckError, check};
 pub use health::serve;
 pub use lease::{Candidate, Election, LEASE_DURATION, LeaseError, LeaseSeen, Step};
 pub use logging::without_bodies;

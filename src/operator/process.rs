@@ -23,7 +23,10 @@ use futures::{FutureExt, future::join_all};
 use kube::Client;
 use tracing::{info, warn};
 
-use super::{Arguments, Candidate, Command, Election, LeaseError, RunArguments, logging::start_logging, serve};
+use super::{
+    Arguments, Candidate, CheckArguments, CheckError, Command, Election, LeaseError, RunArguments, check,
+    logging::start_logging, serve,
+};
 use crate::{
     api::custom_resource_definitions,
     controller::{self, AtlasDefaults, DatabaseUsers, Keys, Scope, Settings, Turns, chain},
@@ -58,6 +61,9 @@ pub enum OperatorError {
     /// Another TLS provider was installed first.
     #[error("another TLS provider than aws-lc-rs is installed in this process")]
     Provider,
+    /// The operator that was asked is not well.
+    #[error("the check has failed")]
+    Check(#[source] CheckError),
     /// The definitions cannot be written as YAML.
     #[error("could not write the custom resource definitions as YAML: {0}")]
     Yaml(String),
@@ -70,6 +76,7 @@ pub enum OperatorError {
 pub fn execute(arguments: Arguments) -> Result<(), OperatorError> {
     match arguments.command {
         Some(Command::Crds) => print_definitions(),
+        Some(Command::Check(arguments)) => print_check(&arguments),
         Some(Command::Run(arguments)) => run(&arguments),
         None => match <Arguments as clap::Parser>::parse_from(["usercert-operator", "run"]).command {
             Some(Command::Run(arguments)) => run(&arguments),
@@ -83,6 +90,12 @@ fn print_definitions() -> Result<(), OperatorError> {
         let yaml = serde_saphyr::to_string(&definition).map_err(|error| OperatorError::Yaml(error.to_string()))?;
         print!("---\n{yaml}");
     }
+    Ok(())
+}
+
+#[tokio::main]
+async fn print_check(arguments: &CheckArguments) -> Result<(), OperatorError> {
+    println!("{}", check(arguments).await.map_err(OperatorError::Check)?);
     Ok(())
 }
 

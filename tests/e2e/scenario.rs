@@ -66,6 +66,7 @@ async fn steps(place: &Isolated, report: &mut Report) -> Result<()> {
 async fn begin(place: &Isolated, report: &mut Report) -> Result<Cluster> {
     let cluster = report.step("a control plane and a node", start(place)).await?;
     report.step("helm install, Pod Security restricted", operator::install(&cluster)).await?;
+    report.step("helm test, with the operator's own image", operator::test(&cluster)).await?;
     report.step("consumers and certificates at once", consume(&cluster)).await?;
     println!("\n$ kubectl get duc -o wide\n{}", cluster.kubectl(&["get", "duc", "-o", "wide"]).await?);
     println!("\n$ kubectl get pods\n{}", cluster.kubectl(&["get", "pods"]).await?);
