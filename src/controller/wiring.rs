@@ -23,6 +23,7 @@ use super::{
     Context, FromMetadata, Received, Scope, SecretMetadata, Settings,
     adoption::retained_for,
     deletions::Deletions,
+    dispatch::Dispatch,
     events::Events,
     failures::Failures,
     issuers::{IssuerDirectory, atlas_objects, controller as issuer_controller},
@@ -39,7 +40,7 @@ use super::{
 };
 use crate::{
     api::{DatabaseUserCertificate, NamespacedName, ObjectKey, SecretLocation, names::CERTIFICATE_UID_LABEL},
-    runtime::{Readiness, clock_jumps},
+    runtime::{CLOCK_LIMIT, Readiness, clock_jumps},
 };
 
 /// Runs the controllers of one scope until the process stops or has lost the lead. Passes that are under way are finished first,
@@ -50,35 +51,41 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     let (triggers, triggered) = Triggers::new();
     let triggers = Arc::new(triggers);
     let memory = Arc::new(Memory::default());
-    let (lists, relists) = (Lists::new(), Relists::new(Arc::clone(&settings.metrics)));
+    settings.liveness.counts_unsaved(unsaved_in(&memory));
+    let lists = Lists::new(readiness.clone());
+    let relists = Relists::new(Arc::clone(&settings.metrics), settings.liveness.clone(), readiness.clone());
     let scope = &settings.scope;
+    let named = |what: &str| name_in(scope, what);
 
     let secret_watches =
         Arc::new(NameWatches::new(client.clone(), scope, secrets_of, |_| {}, relists.clone(), Arc::clone(&triggers)));
 
     let (secrets, secret_writer) = reflector::store();
     let secret_config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
+    let secret_watch = named("watch/secrets");
     let secret_events = watch_secrets(
-        metadata_events(relists.watch(scoped(&client, scope), secret_config), "Secrets"),
+        metadata_events(relists.watch(&secret_watch, scoped(&client, scope), secret_config), "Secrets"),
         secret_writer,
         Arc::clone(&memory),
         Arc::clone(&triggers),
         Arc::clone(&secret_watches),
-        lists.expect(),
+        lists.expect(&secret_watch),
     );
     let (deletions, deleted) = Deletions::new();
-    let certificates = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect(), move |object| {
-        deletions.saw(object);
-    });
+    let begin = Begin { relists: &relists, lists: &lists, max_concurrent: settings.max_concurrent };
+    let certificates =
+        begin.controller(&named("watch/certificates"), scoped(&client, scope), move |object| deletions.saw(object));
     let certificate_store = certificates.store();
-    let issuers = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect(), |_| {});
+    let issuers = begin.controller(&named("watch/issuers"), scoped(&client, scope), |_| {});
     let cluster_issuers = matches!(scope, Scope::Cluster { .. })
-        .then(|| controller(Api::all(client.clone()), &relists, settings.max_concurrent, lists.expect(), |_| {}));
+        .then(|| begin.controller(&named("watch/cluster-issuers"), Api::all(client.clone()), |_| {}));
     let (namespace_store, namespace_writer) = reflector::store();
     let namespace_events = match scope {
         Scope::Cluster { .. } => {
-            let filling = lists.expect();
-            let events = metadata_events(relists.watch(Api::all(client.clone()), watcher::Config::default()), "namespaces");
+            let name = named("watch/namespaces");
+            let filling = lists.expect(&name);
+            let events =
+                metadata_events(relists.watch(&name, Api::all(client.clone()), watcher::Config::default()), "namespaces");
             watch_namespaces(events, namespace_writer, certificate_store.clone(), Arc::clone(&triggers), filling).boxed()
         }
         Scope::Namespace(_) => futures::future::pending().boxed(),
@@ -111,19 +118,38 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
 
     // A list after an interruption of a watch does not tell which objects went meanwhile, and does not wake those that depend on
     // what came. So all objects are looked at again, which costs no request.
-    let all_again = || stream::select(clock_jumps(Arc::clone(&settings.clock)), context.lists.come());
+    let all_again = |whose: &str| {
+        let heartbeat = settings.liveness.expect(named(&format!("clock/{whose}")), CLOCK_LIMIT);
+        stream::select(clock_jumps(Arc::clone(&settings.clock), heartbeat), context.lists.come())
+    };
+    let dispatch = |whose: &str| Dispatch::new(named(&format!("passes/{whose}")), &settings.liveness, context.lists.clone());
     let Triggered { certificates: wake_certificates, issuers: wake_issuers, cluster_issuers: wake_cluster_issuers } = triggered;
     let certificate_controller = run_certificates(
-        certificates.reconcile_on(wake_certificates).reconcile_all_on(all_again()).graceful_shutdown_on(stop.clone()),
+        certificates
+            .reconcile_on(wake_certificates)
+            .reconcile_on(Dispatch::requests())
+            .reconcile_all_on(all_again("certificates"))
+            .graceful_shutdown_on(stop.clone()),
+        dispatch("certificates"),
         Arc::clone(&context),
     );
     let issuer_controller = issuer_controller::run(
-        issuers.reconcile_on(wake_issuers).reconcile_all_on(all_again()).graceful_shutdown_on(stop.clone()),
+        issuers
+            .reconcile_on(wake_issuers)
+            .reconcile_on(Dispatch::requests())
+            .reconcile_all_on(all_again("issuers"))
+            .graceful_shutdown_on(stop.clone()),
+        dispatch("issuers"),
         Arc::clone(&context),
     );
     let cluster_issuer_controller = match cluster_issuers {
         Some(controller) => issuer_controller::run(
-            controller.reconcile_on(wake_cluster_issuers).reconcile_all_on(all_again()).graceful_shutdown_on(stop.clone()),
+            controller
+                .reconcile_on(wake_cluster_issuers)
+                .reconcile_on(Dispatch::requests())
+                .reconcile_all_on(all_again("cluster-issuers"))
+                .graceful_shutdown_on(stop.clone()),
+            dispatch("cluster-issuers"),
             Arc::clone(&context),
         )
         .boxed(),
@@ -147,7 +173,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         () = stopped_before_filled(stop.clone(), &context) => {}
         () = secret_events => {}
         () = namespace_events => {}
-        () = relists.run(Arc::clone(&settings.clock)) => {}
+        () = relists.run(named("clock/lists"), Arc::clone(&settings.clock)) => {}
         () = ready => {}
     }
 }
@@ -177,36 +203,66 @@ where
     }
 }
 
-/// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told. Each deletion that the
-/// watch shows is handed to `deleted`.
-fn controller<K>(
-    api: Api<Received<K>>,
-    relists: &Relists,
-    max_concurrent: u16,
-    filling: Filling,
-    deleted: impl Fn(&Received<K>) + Send + 'static,
-) -> Controller<Received<K>>
-where
-    K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
-{
-    let (store, writer) = reflector::store();
-    let objects = relists
-        .watch(api, watcher::Config::default())
-        .reflect(writer)
-        .inspect_ok(move |event| match event {
-            watcher::Event::InitDone => filling.done(),
-            watcher::Event::Delete(object) => deleted(object),
-            _ => {}
-        })
-        .touched_objects();
-    Controller::for_stream(objects, store).with_config(Config::default().concurrency(max_concurrent))
+/// How many certificates this memory holds that are in no Secret yet. It keeps nothing of a set of controllers that has ended.
+fn unsaved_in(memory: &Arc<Memory>) -> impl Fn() -> usize + Send + Sync + use<> {
+    let memory = Arc::downgrade(memory);
+    move || memory.upgrade().map_or(0, |memory| memory.all_kept().len())
 }
 
-async fn run_certificates(controller: Controller<Received<DatabaseUserCertificate>>, context: Arc<Context>) {
+/// The name of a loop. Where namespaces are served one by one, each has its own loops.
+fn name_in(scope: &Scope, what: &str) -> String {
+    match scope {
+        Scope::Cluster { .. } => what.to_owned(),
+        Scope::Namespace(namespace) => format!("{namespace}/{what}"),
+    }
+}
+
+/// What a controller begins with.
+struct Begin<'a> {
+    relists: &'a Relists,
+    lists: &'a Lists,
+    max_concurrent: u16,
+}
+
+impl Begin<'_> {
+    /// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told. Each deletion that
+    /// the watch shows is handed to `deleted`. The watch has this name.
+    fn controller<K>(
+        &self,
+        name: &str,
+        api: Api<Received<K>>,
+        deleted: impl Fn(&Received<K>) + Send + 'static,
+    ) -> Controller<Received<K>>
+    where
+        K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
+    {
+        let (store, writer) = reflector::store();
+        let filling = self.lists.expect(name);
+        let objects = self
+            .relists
+            .watch(name, api, watcher::Config::default())
+            .reflect(writer)
+            .inspect_ok(move |event| match event {
+                watcher::Event::InitDone => filling.done(),
+                watcher::Event::Delete(object) => deleted(object),
+                _ => {}
+            })
+            .touched_objects();
+        Controller::for_stream(objects, store).with_config(Config::default().concurrency(self.max_concurrent))
+    }
+}
+
+async fn run_certificates(
+    controller: Controller<Received<DatabaseUserCertificate>>,
+    dispatch: Dispatch,
+    context: Arc<Context>,
+) {
     controller
         .run(reconcile, after_error, Arc::clone(&context))
         .for_each(move |result| {
+            dispatch.moved();
             match result {
+                Err(ControllerError::ObjectNotFound(gone)) if Dispatch::is_sign_of_life(&gone) => {}
                 Err(ControllerError::ObjectNotFound(gone)) => {
                     let name = ObjectKey::new(gone.namespace.unwrap_or_default(), gone.name);
                     context.forget(&name);

@@ -172,6 +172,11 @@ impl Metrics {
         self.reconciled.observe(duration.as_secs_f64());
     }
 
+    /// Adds series that are made at each scrape.
+    pub fn collect(&mut self, collector: Box<dyn prometheus_client::collector::Collector>) {
+        self.registry.register_collector(collector);
+    }
+
     /// All metrics as text.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ use usercert_operator::{
     controller::{self, AtlasDefaults, DatabaseUsers, Keys, Scope, Settings, Turns},
     issuer::atlas::AtlasClient,
     operator::without_bodies,
-    runtime::{Leadership, Metrics, Readiness},
+    runtime::{Leadership, Liveness, Metrics, Readiness},
 };
 use usercert_test_support::{
     atlas::{DigestAlgorithm, StandIn, StandInConfig},
@@ -213,6 +213,7 @@ impl Operator {
                 users: Arc::clone(&users),
                 metrics: Arc::clone(&self.metrics),
                 leadership: Leadership::alone(),
+                liveness: Liveness::default(),
                 rollout_kinds: self.rollout_kinds.clone(),
                 stop_limit: Duration::from_mins(1),
             };

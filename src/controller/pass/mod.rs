@@ -8,15 +8,18 @@ mod report;
 
 use std::{sync::Arc, time::Duration};
 
-use kube::{ResourceExt, runtime::controller::Action};
-use tracing::debug;
+use kube::{Resource, ResourceExt, runtime::controller::Action};
+use tracing::{Instrument, debug};
 
 pub(super) use self::drain::drain;
 use self::perform::Performer;
-use super::{Context, Received, ReconcileError, failures, issuers::controller::tell_issuer, rollout, triggers::Waiting};
+use super::{Context, Received, ReconcileError, failures, issuers::controller::tell_issuer, rollout, span, triggers::Waiting};
 use crate::{
     api::{DatabaseUserCertificate, ObjectKey},
-    decide::pass::{End, Found, Next, Pass, PassError, Purpose, Step},
+    decide::{
+        Decision,
+        pass::{End, Found, Next, Pass, PassError, Purpose, Step},
+    },
     issuer::Deadline,
     layout::take_over_from_reloader,
     status::report_unreadable,
@@ -34,9 +37,19 @@ pub(super) async fn reconcile(
     object: Arc<Received<DatabaseUserCertificate>>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    let who = Waiting::Certificate(ObjectKey::of(&object));
-    let ended = Box::pin(look_at(Arc::clone(&object), &context)).await;
-    failures::note(&context, &who, &**object, ended).await
+    let key = ObjectKey::of(&object);
+    let span = span_of(&key);
+    let who = Waiting::Certificate(key);
+    async {
+        let ended = Box::pin(look_at(Arc::clone(&object), &context)).await;
+        failures::note(&context, &who, &**object, ended).await
+    }
+    .instrument(span)
+    .await
+}
+
+fn span_of(object: &ObjectKey) -> tracing::Span {
+    span::of_pass(&DatabaseUserCertificate::kind(&()), object)
 }
 
 async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Context) -> Result<Action, ReconcileError> {
@@ -79,6 +92,7 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
     let mut performer = Performer::new(context, object, Deadline::after(ASKING_LIMIT));
     let mut found = Found::Begun;
     let mut has_reported_status = false;
+    let mut noted = (Decision::Await.name(), None);
     loop {
         let Next { changes, step } = pass.next(found, performer.now());
         if let Some(memory) = pass.memory() {
@@ -87,7 +101,12 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
         for change in changes {
             performer.change(change);
         }
-        debug!(%step, decision = pass.decision().label(), "next step");
+        let decided = (pass.decision().name(), pass.decision().reason());
+        if decided != noted || matches!(step, Step::End(_)) && decided.0 == Decision::Await.name() {
+            noted = decided;
+            span::decided(decided.0, decided.1);
+        }
+        debug!(%step, "next step");
         has_reported_status |= matches!(&step, Step::Report(told) if told.status.is_some());
         found = match step {
             Step::End(end) => return Ended { end, pass, has_reported_status },
