@@ -13,7 +13,7 @@ use kube::{
     runtime::{
         Controller, WatchStreamExt,
         controller::{Config, Error as ControllerError},
-        reflector::{self, Store, store::Writer},
+        reflector::{self, ObjectRef, Store, store::Writer},
         watcher,
     },
 };
@@ -116,52 +116,18 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     });
     settings.users.join(&context);
 
-    // A list after an interruption of a watch does not tell which objects went meanwhile, and does not wake those that depend on
-    // what came. So all objects are looked at again, which costs no request.
-    let all_again = |whose: &str| {
-        let heartbeat = settings.liveness.expect(named(&format!("clock/{whose}")), CLOCK_LIMIT);
-        stream::select(clock_jumps(Arc::clone(&settings.clock), heartbeat), context.lists.come())
-    };
-    let dispatch = |whose: &str| Dispatch::new(named(&format!("passes/{whose}")), &settings.liveness, context.lists.clone());
     let Triggered { certificates: wake_certificates, issuers: wake_issuers, cluster_issuers: wake_cluster_issuers } = triggered;
-    let certificate_controller = run_certificates(
-        certificates
-            .reconcile_on(wake_certificates)
-            .reconcile_on(Dispatch::requests())
-            .reconcile_all_on(all_again("certificates"))
-            .graceful_shutdown_on(stop.clone()),
-        dispatch("certificates"),
-        Arc::clone(&context),
-    );
-    let issuer_controller = issuer_controller::run(
-        issuers
-            .reconcile_on(wake_issuers)
-            .reconcile_on(Dispatch::requests())
-            .reconcile_all_on(all_again("issuers"))
-            .graceful_shutdown_on(stop.clone()),
-        dispatch("issuers"),
-        Arc::clone(&context),
-    );
+    let (certificates, dispatch) = woken(&context, "certificates", certificates, wake_certificates, stop.clone());
+    let certificate_controller = run_certificates(certificates, dispatch, Arc::clone(&context));
+    let (issuers, dispatch) = woken(&context, "issuers", issuers, wake_issuers, stop.clone());
+    let issuer_controller = issuer_controller::run(issuers, dispatch, Arc::clone(&context));
     let cluster_issuer_controller = match cluster_issuers {
-        Some(controller) => issuer_controller::run(
-            controller
-                .reconcile_on(wake_cluster_issuers)
-                .reconcile_on(Dispatch::requests())
-                .reconcile_all_on(all_again("cluster-issuers"))
-                .graceful_shutdown_on(stop.clone()),
-            dispatch("cluster-issuers"),
-            Arc::clone(&context),
-        )
-        .boxed(),
+        Some(controller) => {
+            let (controller, dispatch) = woken(&context, "cluster-issuers", controller, wake_cluster_issuers, stop.clone());
+            issuer_controller::run(controller, dispatch, Arc::clone(&context)).boxed()
+        }
         None => stop.clone().boxed(),
     };
-    let ready = async {
-        context.lists.filled().await;
-        info!(scope = ?settings.scope, "the caches are filled");
-        readiness.set_ready();
-        std::future::pending::<()>().await;
-    };
-
     let work = async {
         let stopped = stop.clone().map(|()| Instant::now());
         let ((), (), (), stopped) = tokio::join!(certificate_controller, issuer_controller, cluster_issuer_controller, stopped);
@@ -174,8 +140,40 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         () = secret_events => {}
         () = namespace_events => {}
         () = relists.run(named("clock/lists"), Arc::clone(&settings.clock)) => {}
-        () = ready => {}
+        () = tell_filled(&context, &readiness) => {}
     }
+}
+
+/// The controller, which looks at the objects that `wake` names, and at all of them after each list and each jump of the clock. A list after
+/// an interruption of a watch does not tell which objects went meanwhile, and does not wake those that depend on what came. Looking at them
+/// costs no request.
+fn woken<K>(
+    context: &Context,
+    whose: &str,
+    controller: Controller<Received<K>>,
+    wake: impl Stream<Item = ObjectRef<Received<K>>> + Send + 'static,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) -> (Controller<Received<K>>, Dispatch)
+where
+    K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let Settings { scope, liveness, clock, .. } = &context.settings;
+    let heartbeat = liveness.expect(name_in(scope, &format!("clock/{whose}")), CLOCK_LIMIT);
+    let dispatch = Dispatch::new(name_in(scope, &format!("passes/{whose}")), liveness, context.lists.clone());
+    let controller = controller
+        .reconcile_on(wake)
+        .reconcile_on(Dispatch::requests())
+        .reconcile_all_on(stream::select(clock_jumps(Arc::clone(clock), heartbeat), context.lists.come()))
+        .graceful_shutdown_on(stop);
+    (controller, dispatch)
+}
+
+/// Tells when all caches are filled, and does not end.
+async fn tell_filled(context: &Context, readiness: &Readiness) {
+    context.lists.filled().await;
+    info!(scope = ?context.settings.scope, "the caches are filled");
+    readiness.set_ready();
+    std::future::pending::<()>().await;
 }
 
 /// Ends when the process stops before all lists have come. It is needed because no controller ends before its first list. No pass
@@ -305,7 +303,7 @@ async fn watch_secrets(
     let mut list_began = Instant::now();
     while let Some(event) = events.next().await {
         if let watcher::Event::Apply(secret) = &event
-            && let Some(before) = store.get(&reflector::ObjectRef::from_obj(secret))
+            && let Some(before) = store.get(&ObjectRef::from_obj(secret))
         {
             // A Secret that has lost its owner concerns whoever owned it before.
             wake_owner(&triggers, &before);
@@ -358,7 +356,7 @@ async fn watch_namespaces(
         let relabelled = match &event {
             // A namespace that is new here may have come after its first certificate.
             watcher::Event::Apply(namespace) => store
-                .get(&reflector::ObjectRef::from_obj(namespace))
+                .get(&ObjectRef::from_obj(namespace))
                 .is_none_or(|old| old.labels() != namespace.labels())
                 .then(|| namespace.name_any()),
             _ => None,

@@ -58,7 +58,7 @@ pub struct RunArguments {
     #[arg(long, env = "DEBUG_ADDRESS", default_value = "127.0.0.1:8081", value_parser = debug_address, value_name = "ADDRESS")]
     pub debug_address: DebugAddress,
     /// Serve /metrics by HTTPS alone, to whoever the API server lets get /metrics: a request needs a token, such as that of a
-    /// service account. The operator then needs the rights to create TokenReviews and SubjectAccessReviews.
+    /// service account. The operator then needs the rights to create tokenreviews and subjectaccessreviews.
     #[arg(long, env = "METRICS_SECURE", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub metrics_secure: bool,
     /// Where /metrics is served with --metrics-secure.

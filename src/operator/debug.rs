@@ -32,7 +32,7 @@ pub(super) async fn serve_debug(address: SocketAddr, level: LogLevel, stop: impl
     };
     if let Err(error) = served.await {
         warn!(%address, %error, "the log level cannot be changed while this process runs: choose another --debug-address");
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -21,7 +21,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use super::LogFormat;
+use super::{LogFormat, otlp::Export};
 
 /// The target under which kube's client logs the whole body of an answer that it cannot read, which may be half a Secret. Its
 /// errors say what went wrong too.
@@ -31,7 +31,7 @@ const TELLS_BODIES: &str = "kube_client::client";
 const OTHER_SPAN: &str = "kube_runtime::controller";
 
 /// All targets of this program begin like this.
-const OURS: &str = "usercert_operator";
+pub(super) const OURS: &str = "usercert_operator";
 
 /// Lets through the lines that `wanted` selects, except those that may show a Secret.
 pub fn without_bodies<S: Subscriber + for<'a> LookupSpan<'a>>(wanted: impl Filter<S>) -> impl Filter<S> {
@@ -71,8 +71,8 @@ fn with_level(standard: &str, level: Option<Level>) -> String {
     level.map_or_else(|| standard.to_owned(), |level| format!("{standard},{OURS}={level}"))
 }
 
-/// Starts writing log lines to the standard error. `RUST_LOG` selects which (default: `info`).
-pub(super) fn start_logging(format: LogFormat) -> LogLevel {
+/// Starts writing log lines to the standard error. `RUST_LOG` selects which (default: `info`). Spans are exported if that is asked for.
+pub(super) fn start_logging(format: LogFormat) -> (LogLevel, Export) {
     let standard = std::env::var(EnvFilter::DEFAULT_ENV).ok();
     let standard = standard.filter(|text| !text.trim().is_empty() && EnvFilter::try_new(text).is_ok());
     let standard = standard.unwrap_or_else(|| "info".to_owned());
@@ -82,8 +82,20 @@ pub(super) fn start_logging(format: LogFormat) -> LogLevel {
         LogFormat::Text => lines.with_filter(without_bodies(filter)).boxed(),
         LogFormat::Json => lines.json().with_filter(without_bodies(filter)).boxed(),
     };
-    tracing_subscriber::registry().with(lines).init();
-    LogLevel(Arc::new(Inner { filter: handle, standard, level: Mutex::default() }))
+    let registry = tracing_subscriber::registry().with(lines);
+    #[cfg(feature = "otlp")]
+    let export = {
+        let (spans, export) = super::otlp::layer();
+        registry.with(spans).init();
+        export
+    };
+    #[cfg(not(feature = "otlp"))]
+    let export = {
+        registry.init();
+        Export
+    };
+    export.tell();
+    (LogLevel(Arc::new(Inner { filter: handle, standard, level: Mutex::default() })), export)
 }
 
 #[cfg(test)]

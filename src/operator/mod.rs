@@ -5,6 +5,7 @@ mod debug;
 mod health;
 mod lease;
 mod logging;
+mod otlp;
 mod process;
 mod review;
 mod secure_metrics;

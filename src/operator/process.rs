@@ -27,7 +27,7 @@ use super::{
     Arguments, Candidate, Command, ELECTION_LIMIT, Election, Health, LeaseError, RunArguments, SecureMetricsError,
     debug::serve_debug,
     health::{listen, metrics_router},
-    logging::start_logging,
+    logging::{LogLevel, start_logging},
     review::Reviewer,
     secure_metrics::{Files, serve_secure},
     serve,
@@ -102,7 +102,13 @@ fn print_definitions() -> Result<(), OperatorError> {
 
 #[tokio::main]
 async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
-    let log_level = start_logging(arguments.log_format);
+    let (log_level, export) = start_logging(arguments.log_format);
+    let result = operate(arguments, log_level).await;
+    export.end();
+    result
+}
+
+async fn operate(arguments: &RunArguments, log_level: LogLevel) -> Result<(), OperatorError> {
     // Only one TLS provider is compiled in. Installing it explicitly keeps rustls working if a dependency ever brings another.
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| OperatorError::Provider)?;
     let mut config = kube::Config::infer().await.map_err(OperatorError::Configuration)?;

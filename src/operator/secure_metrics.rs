@@ -125,9 +125,9 @@ pub(super) async fn serve_secure(
     let listener = listener.into_std().map_err(SecureMetricsError::Listen)?;
     let server = axum_server::from_tcp(listener).map_err(SecureMetricsError::Listen)?;
     let acceptor = RustlsAcceptor::new(config.clone()).handshake_timeout(PATIENCE);
-    let served = server.acceptor(acceptor).http1_only().first_request_timeout(PATIENCE).serve(router.into_make_service());
+    let serving = server.acceptor(acceptor).http1_only().first_request_timeout(PATIENCE).serve(router.into_make_service());
     tokio::select! {
-        result = served => result.map_err(SecureMetricsError::Listen),
+        result = serving => result.map_err(SecureMetricsError::Listen),
         () = follow(files.zip(content), config) => Ok(()),
     }
 }
@@ -147,7 +147,7 @@ async fn follow(files: Option<(Files, Content)>, config: RustlsConfig) {
                 info!("the certificate for metrics has changed, and the new one is used");
             }
             Err(error) => {
-                warn!(error = chain(&error), "the certificate for metrics cannot be read again: the former one is used")
+                warn!(error = chain(&error), "the certificate for metrics cannot be read again: the former one is used");
             }
         }
     }

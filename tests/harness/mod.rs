@@ -260,7 +260,13 @@ async fn install_chart(control_plane: &ControlPlane, namespaces: &[&str]) {
     let output = Command::new(tool("helm").unwrap())
         .args(["install", "usercert-operator"])
         .arg(chart)
-        .args(["--namespace", "usercert-system", "--create-namespace", "--set", "replicaCount=0,rollout.enabled=true"])
+        .args([
+            "--namespace",
+            "usercert-system",
+            "--create-namespace",
+            "--set",
+            "replicaCount=0,rollout.enabled=true,metrics.secure.enabled=true",
+        ])
         .arg(format!("--set-json=rollout.kinds={}", json!(kinds)))
         .arg(format!("--set-json=watchNamespaces={}", json!(namespaces)))
         .env("KUBECONFIG", control_plane.kubeconfig())

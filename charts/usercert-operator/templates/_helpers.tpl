@@ -106,6 +106,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- include "usercert-operator.isOn" (list .Values.rbac.aggregate .) }}
 {{- end }}
 
+{{- /* The Secret with the certificate for metrics, if there is one. */}}
+{{- define "usercert-operator.metricsSecret" -}}
+{{- if .Values.metrics.secure.enabled }}{{ .Values.metrics.secure.certificateSecret }}{{ end }}
+{{- end }}
+
 {{- /* What the chart itself sets. */}}
 {{- define "usercert-operator.ownEnv" -}}
 - name: POD_NAMESPACE
@@ -135,6 +140,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - {name: MALLOC_TRIM_THRESHOLD_, value: "131072"}
 - {name: LOG_FORMAT, value: {{ .Values.log.format | quote }}}
 - {name: RUST_LOG, value: {{ .Values.log.filter | quote }}}
+{{- if .Values.metrics.secure.enabled }}
+- {name: METRICS_SECURE, value: "true"}
+{{- if .Values.metrics.secure.certificateSecret }}
+- {name: METRICS_CERT_FILE, value: /etc/usercert-operator/metrics/tls.crt}
+- {name: METRICS_KEY_FILE, value: /etc/usercert-operator/metrics/tls.key}
+{{- end }}
+{{- end }}
 {{- if .Values.rollout.enabled }}
 - {name: ROLLOUT, value: "true"}
 {{- with .Values.rollout.kinds }}

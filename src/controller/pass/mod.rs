@@ -92,7 +92,7 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
     let mut performer = Performer::new(context, object, Deadline::after(ASKING_LIMIT));
     let mut found = Found::Begun;
     let mut has_reported_status = false;
-    let mut noted = (Decision::Await.name(), None);
+    let mut noted = None;
     loop {
         let Next { changes, step } = pass.next(found, performer.now());
         if let Some(memory) = pass.memory() {
@@ -102,8 +102,8 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
             performer.change(change);
         }
         let decided = (pass.decision().name(), pass.decision().reason());
-        if decided != noted || matches!(step, Step::End(_)) && decided.0 == Decision::Await.name() {
-            noted = decided;
+        let is_end = matches!(step, Step::End(_));
+        if is_noted(pass.decision(), noted.is_some(), is_end) && noted.replace(decided) != Some(decided) {
             span::decided(decided.0, decided.1);
         }
         debug!(%step, "next step");
@@ -112,6 +112,16 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
             Step::End(end) => return Ended { end, pass, has_reported_status },
             step => performer.perform(&pass, step).await,
         };
+    }
+}
+
+/// Whether a decision is what this pass is about. A pass begins with nothing decided, and after an issue the certificate is good: neither tells
+/// what it did.
+fn is_noted(decision: &Decision, has_noted: bool, is_end: bool) -> bool {
+    match decision {
+        Decision::Await => is_end && !has_noted,
+        Decision::Keep { .. } => !has_noted,
+        _ => true,
     }
 }
 
