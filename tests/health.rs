@@ -22,6 +22,7 @@ use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
 use usercert_test_support::{
     atlas::DigestAlgorithm,
+    evidence::{self, Kind},
     fault_proxy::{Fault, FaultProxy, Moment},
 };
 
@@ -99,6 +100,7 @@ impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        evidence::append(Kind::Log, &std::fs::read(&self.log).unwrap_or_default());
     }
 }
 
