@@ -100,8 +100,7 @@ e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## Make databases (DATABASES
 	$(call on_node,--run)
 
 .PHONY: otlp
-otlp: tools ## The export of spans by OTLP, which is built with the feature otlp alone: lints, its tree, and a collector on loopback
-	@cargo tree --features otlp-test --edges normal --invert ring 2>/dev/null | awk 'NF { print "ring must not be in the tree"; exit 1 }'
+otlp: tools ## The export of spans by OTLP, which is built with the feature otlp alone: lints, and a collector on loopback
 	cargo clippy --package usercert-operator --all-targets --features otlp-test --quiet -- -D warnings
 	cargo test --package usercert-operator --features otlp-test --test health -- otlp
 
