@@ -106,6 +106,11 @@ e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## Make databases (DATABASES
 alerts: tools $(TOOLS)/prometheus ## A real Prometheus scrapes the real operator; each alert is made to fire and to resolve, each query of the dashboard is run; ends with a table
 	cargo test --quiet --test alerts -- --include-ignored --nocapture --test-threads=1 live
 
+.PHONY: otlp
+otlp: tools ## The export of spans by OTLP, which is built with the feature otlp alone: lints, and a collector on loopback
+	cargo clippy --package usercert-operator --all-targets --features otlp-test --quiet -- -D warnings
+	cargo test --package usercert-operator --features otlp-test --test health -- otlp
+
 .PHONY: wave
 wave: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The part of it that shows how workloads follow a renewal
 	$(call on_node,--run --wave)

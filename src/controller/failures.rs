@@ -120,7 +120,7 @@ where
             Action::requeue(again.max(LOST_EVENT))
         }
         _ => {
-            warn!(kind = %K::kind(&()), name = object.name_any(), failures = count, error = chain(error), "a pass failed and is repeated");
+            warn!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), failures = count, error = chain(error), "a pass failed and is repeated");
             Action::requeue(again)
         }
     }

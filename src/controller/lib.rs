@@ -2,6 +2,7 @@
 
 pub mod adoption;
 mod deletions;
+mod dispatch;
 mod events;
 mod failures;
 mod inventory;
@@ -13,6 +14,7 @@ mod pass;
 mod received;
 mod rollout;
 pub mod secret;
+mod span;
 mod status;
 mod triggers;
 mod watches;
@@ -47,7 +49,7 @@ use crate::{
     },
     decide::pass::PassError,
     issuer::atlas::{AtlasAccess, AtlasClient, EndpointRule},
-    runtime::{Clock, Leadership, Metrics},
+    runtime::{Clock, Leadership, Liveness, Metrics},
 };
 
 pub use issuers::{
@@ -112,6 +114,8 @@ pub struct Settings {
     pub metrics: Arc<Metrics>,
     /// Whether certificates may be made.
     pub leadership: Leadership,
+    /// Whether the loops move.
+    pub liveness: Liveness,
     /// The kinds of workloads that rollouts may change besides those of `apps/v1`. `None`: rollouts are off.
     pub rollout_kinds: Option<Vec<ApiResource>>,
     /// How long a stopping process tries to save certificates that are in memory alone.

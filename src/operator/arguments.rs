@@ -59,6 +59,24 @@ pub struct RunArguments {
     /// those of IPv4.
     #[arg(long, env = "HTTP_ADDRESS", default_value = "[::]:8080", value_name = "ADDRESS")]
     pub http_address: SocketAddr,
+    /// Where the log level can be changed while the operator runs (PUT, DELETE and GET of /debug/log-level): a loopback address,
+    /// which kubectl port-forward reaches, or `off`.
+    #[arg(long, env = "DEBUG_ADDRESS", default_value = "127.0.0.1:8081", value_parser = debug_address, value_name = "ADDRESS")]
+    pub debug_address: DebugAddress,
+    /// Serve /metrics by HTTPS alone, to whoever the API server lets get /metrics: a request needs a token, such as that of a
+    /// service account. The operator then needs the rights to create tokenreviews and subjectaccessreviews.
+    #[arg(long, env = "METRICS_SECURE", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub metrics_secure: bool,
+    /// Where /metrics is served with --metrics-secure.
+    #[arg(long, env = "METRICS_SECURE_ADDRESS", default_value = "[::]:8443", value_name = "ADDRESS")]
+    pub metrics_secure_address: SocketAddr,
+    /// PEM file with the certificate for that, and those that lead to its root. It is read again when it changes. Default: a
+    /// certificate that is made at start, which nobody can verify.
+    #[arg(long, env = "METRICS_CERT_FILE", requires = "metrics_key_file", value_name = "FILE")]
+    pub metrics_cert_file: Option<PathBuf>,
+    /// PEM file with its private key.
+    #[arg(long, env = "METRICS_KEY_FILE", requires = "metrics_cert_file", value_name = "FILE")]
+    pub metrics_key_file: Option<PathBuf>,
     /// How many certificates are worked on at once.
     #[arg(long, env = "MAX_CONCURRENT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
     pub max_concurrent: u16,
@@ -120,6 +138,10 @@ impl From<CertificateMetrics> for CertificateSeries {
     }
 }
 
+/// Where the log level can be changed; nowhere if there is no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DebugAddress(pub Option<SocketAddr>);
+
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -176,6 +198,17 @@ fn workload_kind(text: &str) -> Result<ApiResource, String> {
             Ok(ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), resource))
         }
         _ => Err("give GROUP/VERSION/KIND=RESOURCE, such as argoproj.io/v1alpha1/Rollout=rollouts".to_owned()),
+    }
+}
+
+/// Only loopback: whoever reaches the Pod by the network may read its metrics, and is not asked who it is.
+fn debug_address(text: &str) -> Result<DebugAddress, String> {
+    match text.trim() {
+        "off" => Ok(DebugAddress(None)),
+        text => match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(DebugAddress(Some(address))),
+            _ => Err("give a loopback address such as 127.0.0.1:8081, or off".to_owned()),
+        },
     }
 }
 
@@ -242,6 +275,26 @@ mod tests {
         ]);
         assert_eq!(hosts(&said), ["https://a/", "http://b:8080/", "https://c/"]);
         assert_eq!(said.lend_credentials_to, ["shop", "bank", "post"]);
+    }
+
+    #[test]
+    fn the_log_level_is_changed_from_within_the_pod_alone() {
+        assert_eq!(run(&[]).debug_address, DebugAddress(Some(([127, 0, 0, 1], 8081).into())));
+        assert_eq!(run(&["--debug-address=[::1]:9"]).debug_address, DebugAddress(Some("[::1]:9".parse().unwrap())));
+        assert_eq!(run(&["--debug-address=off"]).debug_address, DebugAddress(None));
+        for refused in ["0.0.0.0:8081", "[::]:8081", "10.0.0.1:8081", "localhost:8081", "8081", ""] {
+            assert!(debug_address(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_for_metrics_comes_with_its_key() {
+        let parse = |arguments: &[&str]| {
+            Arguments::try_parse_from([&["usercert-operator", "run", "--metrics-secure"], arguments].concat()).is_ok()
+        };
+        assert!(!run(&[]).metrics_secure && run(&["--metrics-secure"]).metrics_secure);
+        assert!(parse(&[]) && parse(&["--metrics-cert-file=a", "--metrics-key-file=b"]));
+        assert!(!parse(&["--metrics-cert-file=a"]) && !parse(&["--metrics-key-file=b"]));
     }
 
     #[test]

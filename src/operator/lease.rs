@@ -39,7 +39,7 @@ use tracing::{debug, error, info, warn};
 use crate::{
     controller::{KubernetesError, chain, request},
     decide::pass::RequestErrorKind,
-    runtime::{LeadershipTeller, RENEW_DEADLINE},
+    runtime::{Heartbeat, LeadershipTeller, RENEW_DEADLINE},
 };
 
 /// How long a lease holds after its last renewal.
@@ -50,6 +50,9 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How soon an attempt to release it is repeated.
 const RELEASE_PERIOD: Duration = Duration::from_secs(1);
+
+/// The election may stand still for so long. Each of its steps has a limit of a few seconds.
+pub const ELECTION_LIMIT: Duration = Duration::from_mins(1);
 
 /// How often the lease is looked at or renewed.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
@@ -155,6 +158,8 @@ pub struct Election {
     seen: LeaseSeen,
     /// When the last request began that renewed the lease.
     renewed: Instant,
+    /// For as long as the lease is wanted.
+    heartbeat: Option<Heartbeat>,
 }
 
 impl Election {
@@ -162,13 +167,24 @@ impl Election {
     #[must_use]
     pub fn new(client: Client, candidate: Candidate, teller: LeadershipTeller) -> Self {
         let leases = Api::namespaced(client, &candidate.namespace);
-        Self { leases, candidate, teller, seen: LeaseSeen::default(), renewed: Instant::now() }
+        Self { leases, candidate, teller, seen: LeaseSeen::default(), renewed: Instant::now(), heartbeat: None }
+    }
+
+    /// The same, which shows by this that it goes on. While no answer comes it goes on too.
+    #[must_use]
+    pub fn with_heartbeat(self, heartbeat: Heartbeat) -> Self {
+        Self { heartbeat: Some(heartbeat), ..self }
+    }
+
+    fn beat(&self) {
+        self.heartbeat.iter().for_each(Heartbeat::beat);
     }
 
     /// Waits until this process leads.
     pub async fn acquire(&mut self) {
         let mut told = None;
         loop {
+            self.beat();
             match timeout(RENEW_DEADLINE, self.attempt()).await {
                 Ok(Ok(None)) => {
                     info!(identity = self.candidate.identity, "this process leads");
@@ -198,6 +214,7 @@ impl Election {
     pub async fn hold(&mut self) -> LeaseError {
         let mut is_overdue = false;
         let lost = loop {
+            self.beat();
             sleep(RETRY_PERIOD).await;
             match timeout(ATTEMPT_LIMIT, self.renew()).await {
                 Ok(Ok(Ok(()))) => {
@@ -216,6 +233,7 @@ impl Election {
             }
         };
         self.teller.ended();
+        self.heartbeat = None;
         lost
     }
 
@@ -240,6 +258,7 @@ impl Election {
     /// would last.
     pub async fn release(&mut self) {
         self.teller.ended();
+        self.heartbeat = None;
         let end = self.renewed + LEASE_DURATION;
         loop {
             match timeout(ATTEMPT_LIMIT, self.clear_holder()).await {

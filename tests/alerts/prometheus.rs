@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_mins(3);
 pub struct Prometheus {
     url: String,
     port_of_operator: u16,
+    port_of_another: u16,
     started: jiff::Timestamp,
     _process: Supervised,
 }
@@ -32,15 +33,17 @@ pub fn unused_port() -> u16 {
 }
 
 impl Prometheus {
-    /// One that scrapes the operator at this port and evaluates these rule groups, both every second.
+    /// One that scrapes the operator at this port and evaluates these rule groups, both every second. It looks for another one too, which is
+    /// not there by itself.
     pub async fn start(folder: &Path, groups: &Value, port_of_operator: u16) -> Self {
-        let port = unused_port();
+        let (port, port_of_another) = (unused_port(), unused_port());
+        let targets = [port_of_operator, port_of_another].map(|port| format!("127.0.0.1:{port}"));
         let configuration = serde_json::json!({
             "global": { "scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s" },
             "rule_files": ["rules.yaml"],
             "scrape_configs": [{
                 "job_name": "usercert-operator", "honor_labels": true,
-                "static_configs": [{ "targets": [format!("127.0.0.1:{port_of_operator}")], "labels": { "namespace": "usercert-system" } }],
+                "static_configs": [{ "targets": targets, "labels": { "namespace": "usercert-system" } }],
             }],
         });
         // JSON is YAML.
@@ -54,7 +57,7 @@ impl Prometheus {
         let log = folder.join("prometheus.log");
         let process = Supervised::spawn(&tool("prometheus").unwrap(), &arguments, &[], &log).unwrap();
         let (url, started) = (format!("http://127.0.0.1:{port}"), jiff::Timestamp::now());
-        let prometheus = Self { url, port_of_operator, started, _process: process };
+        let prometheus = Self { url, port_of_operator, port_of_another, started, _process: process };
         let since = Instant::now();
         while prometheus.query("up == 1").await.is_empty() {
             let log = || std::fs::read_to_string(&log).unwrap_or_default();
@@ -68,6 +71,11 @@ impl Prometheus {
     /// Where it looks for the operator.
     pub fn port_of_operator(&self) -> u16 {
         self.port_of_operator
+    }
+
+    /// Where it looks for another one.
+    pub fn port_of_another(&self) -> u16 {
+        self.port_of_another
     }
 
     /// The `data` of an answer with success.

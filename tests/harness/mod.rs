@@ -34,7 +34,7 @@ use usercert_operator::{
     controller::{self, AtlasDefaults, DatabaseUsers, Keys, Scope, Settings, Turns},
     issuer::atlas::AtlasClient,
     operator::without_bodies,
-    runtime::{Leadership, Metrics, Readiness},
+    runtime::{Leadership, Liveness, Metrics, Readiness},
 };
 use usercert_test_support::{
     atlas::{DigestAlgorithm, StandIn, StandInConfig},
@@ -218,6 +218,7 @@ impl Operator {
                 users: Arc::clone(&users),
                 metrics: Arc::clone(&self.metrics),
                 leadership: Leadership::alone(),
+                liveness: Liveness::default(),
                 rollout_kinds: self.rollout_kinds.clone(),
                 stop_limit: Duration::from_mins(1),
             };
@@ -264,7 +265,13 @@ async fn install_chart(control_plane: &ControlPlane, namespaces: &[&str]) {
     let output = Command::new(tool("helm").unwrap())
         .args(["install", "usercert-operator"])
         .arg(chart)
-        .args(["--namespace", "usercert-system", "--create-namespace", "--set", "replicaCount=0,rollout.enabled=true"])
+        .args([
+            "--namespace",
+            "usercert-system",
+            "--create-namespace",
+            "--set",
+            "replicaCount=0,rollout.enabled=true,metrics.secure.enabled=true",
+        ])
         .arg(format!("--set-json=rollout.kinds={}", json!(kinds)))
         .arg(format!("--set-json=watchNamespaces={}", json!(namespaces)))
         .env("KUBECONFIG", control_plane.kubeconfig())

@@ -6,7 +6,7 @@ use serde_json::json;
 use usercert_operator::{
     api::{CertificateIssuer, DatabaseUserCertificate},
     controller::Scope,
-    runtime::{CertificateSeries, Leadership, Metrics},
+    runtime::{CertificateSeries, Leadership, Liveness, Metrics},
 };
 use usercert_test_support::atlas::{Fault, Refusal, X509Type};
 
@@ -130,7 +130,7 @@ async fn with_totals_no_certificate_has_series_of_its_own() {
     shop.until("missing", "Ready", "False IssuerNotFound").await;
 
     let scope = Scope::Namespace(shop.namespace.clone());
-    let metrics = Metrics::new(Leadership::alone(), CertificateSeries::Totals);
+    let metrics = Metrics::new(Leadership::alone(), Liveness::default(), CertificateSeries::Totals);
     let operator = Operator::new(shop.cluster.operator_config(), vec![scope], shop.endpoint.clone()).with_metrics(metrics);
     let readiness = operator.start(&tokio::runtime::Handle::current());
     eventually("the operator is ready", || async { readiness.is_ready().then_some(()) }).await;

@@ -132,6 +132,11 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- include "usercert-operator.isOn" (list .Values.rbac.aggregate .) }}
 {{- end }}
 
+{{- /* The Secret with the certificate for metrics, if there is one. */}}
+{{- define "usercert-operator.metricsSecret" -}}
+{{- if .Values.metrics.secure.enabled }}{{ .Values.metrics.secure.certificateSecret }}{{ end }}
+{{- end }}
+
 {{- /* What the chart itself sets. */}}
 {{- define "usercert-operator.ownEnv" -}}
 - name: POD_NAMESPACE
@@ -161,6 +166,14 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
 - {name: MALLOC_TRIM_THRESHOLD_, value: "131072"}
 - {name: LOG_FORMAT, value: {{ .Values.log.format | quote }}}
 - {name: RUST_LOG, value: {{ .Values.log.filter | quote }}}
+- {name: CERTIFICATE_METRICS, value: {{ .Values.metrics.certificates | quote }}}
+{{- if .Values.metrics.secure.enabled }}
+- {name: METRICS_SECURE, value: "true"}
+{{- if .Values.metrics.secure.certificateSecret }}
+- {name: METRICS_CERT_FILE, value: /etc/usercert-operator/metrics/tls.crt}
+- {name: METRICS_KEY_FILE, value: /etc/usercert-operator/metrics/tls.key}
+{{- end }}
+{{- end }}
 {{- if .Values.rollout.enabled }}
 - {name: ROLLOUT, value: "true"}
 {{- with .Values.rollout.kinds }}
@@ -197,14 +210,31 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- toYaml $all }}
 {{- end }}
 
-{{- /* What the Prometheus operator asks a Pod for: the endpoint of a ServiceMonitor or PodMonitor, by its values. Series name the namespace of a
-certificate, which must not become that of the Pod. */}}
+{{- /* What the Prometheus operator asks a Pod for: the endpoint of a ServiceMonitor or PodMonitor, by its kind and values. Series name the namespace of
+a certificate, which must not become that of the Pod. */}}
 {{- define "usercert-operator.endpoint" -}}
+{{- $root := index . 0 }}
+{{- $kind := index . 1 }}
+{{- $values := index . 2 }}
 {{- $endpoint := dict "port" "http" "path" "/metrics" "honorLabels" true }}
-{{- range $key := list "interval" "scrapeTimeout" "relabelings" "metricRelabelings" }}
-{{- with index $ $key }}{{ $_ := set $endpoint $key . }}{{ end }}
+{{- if $root.Values.metrics.secure.enabled }}
+{{- $_ := set $endpoint "port" "https-metrics" }}
+{{- $_ := set $endpoint "scheme" "https" }}
+{{- if include "usercert-operator.metricsSecret" $root }}
+{{- $_ := set $endpoint "tlsConfig" (dict "serverName" (printf "%s.%s.svc" (include "usercert-operator.fullname" $root) $root.Release.Namespace)) }}
+{{- else }}
+{{- $_ := set $endpoint "tlsConfig" (dict "insecureSkipVerify" true) }}
 {{- end }}
-{{- mergeOverwrite $endpoint (default dict .endpoint) | toYaml }}
+{{- if eq $kind "ServiceMonitor" }}
+{{- $_ := set $endpoint "bearerTokenFile" "/var/run/secrets/kubernetes.io/serviceaccount/token" }}
+{{- else if not (dig "authorization" "" (default dict $values.endpoint)) }}
+{{- fail "metrics.secure.enabled wants a token, and a PodMonitor cannot send that of Prometheus: use serviceMonitor, or name a Secret with a token in podMonitor.endpoint.authorization" }}
+{{- end }}
+{{- end }}
+{{- range $key := list "interval" "scrapeTimeout" "relabelings" "metricRelabelings" }}
+{{- with index $values $key }}{{ $_ := set $endpoint $key . }}{{ end }}
+{{- end }}
+{{- mergeOverwrite $endpoint (default dict $values.endpoint) | toYaml }}
 {{- end }}
 
 {{- /* A rule of a NetworkPolicy as a list: addresses, ports, protocols. No addresses are all of them; no ports are no rule. */}}

@@ -14,7 +14,7 @@ use kube::{
         reflector::ObjectRef,
     },
 };
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 use super::{
     IssuerFault, LoadedIssuer,
@@ -28,12 +28,14 @@ use crate::{
     Context, FromMetadata, Received, ReconcileError, Scope,
     api::{
         CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKey, IssuerKind, IssuerSource,
-        IssuerSpec, IssuerStatus, ObjectKey, READY, Reason, SecretLocation, condition, names::CONTROLLER, set_condition,
-        set_stalled,
+        IssuerSpec, IssuerStatus, NamespacedName, ObjectKey, READY, Reason, SecretLocation, condition, names::CONTROLLER,
+        set_condition, set_stalled,
     },
     decide::{new_warnings, pass::RequestError, refused_credentials},
+    dispatch::Dispatch,
     failures,
     kubernetes::{chain, request},
+    span,
     status::{report_unreadable, status_patch},
     triggers::Waiting,
 };
@@ -77,11 +79,13 @@ impl IssuerObject for ClusterCertificateIssuer {
 }
 
 /// Runs the controller of one kind.
-pub(crate) async fn run<K: IssuerObject>(controller: Controller<Received<K>>, context: Arc<Context>) {
+pub(crate) async fn run<K: IssuerObject>(controller: Controller<Received<K>>, dispatch: Dispatch, context: Arc<Context>) {
     controller
         .run(reconcile::<K>, after_error::<K>, Arc::clone(&context))
         .for_each(move |result| {
+            dispatch.moved();
             match result {
+                Err(ControllerError::ObjectNotFound(gone)) if Dispatch::is_sign_of_life(&gone) => {}
                 Err(ControllerError::ObjectNotFound(gone)) => {
                     let namespace = gone.namespace.unwrap_or_default();
                     forget(&context, &IssuerKey { kind: K::KIND, namespace, name: gone.name });
@@ -108,8 +112,12 @@ fn key_of<K: IssuerObject>(issuer: &K) -> IssuerKey {
 async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let key = key_of(&**issuer);
     let who = Waiting::Issuer(key.clone());
-    let ended = Box::pin(look_at(Arc::clone(&issuer), key.clone(), &context)).await;
-    let ended = failures::note(&context, &who, &**issuer, ended).await;
+    let span = span::of_pass(K::KIND.as_str(), &NamespacedName::new(&key.namespace, &key.name));
+    let ended = async {
+        let ended = Box::pin(look_at(Arc::clone(&issuer), key.clone(), &context)).await;
+        failures::note(&context, &who, &**issuer, ended).await
+    };
+    let ended = ended.instrument(span).await;
     if let Err(error) = &ended
         && context.failures.are_told(&who)
         && context.issuers.get(&key).is_none()
@@ -154,6 +162,7 @@ async fn look_at<K: IssuerObject>(
     // once all of them are in the cache.
     context.lists.filled().await;
     let ready = ready(&loaded, &key, context);
+    span::decided(if ready.0 { "serve" } else { "refuse" }, Some(ready.1));
     let is_refused = ready.1.is_about_credentials();
     report(&issuer, context, ready).await?;
     Ok(if is_refused { Action::requeue(REFUSED_LOOK) } else { next })

@@ -8,15 +8,18 @@ mod report;
 
 use std::{sync::Arc, time::Duration};
 
-use kube::{ResourceExt, runtime::controller::Action};
-use tracing::debug;
+use kube::{Resource, ResourceExt, runtime::controller::Action};
+use tracing::{Instrument, debug};
 
 pub(super) use self::drain::drain;
 use self::perform::Performer;
-use super::{Context, Received, ReconcileError, failures, issuers::controller::tell_issuer, rollout, triggers::Waiting};
+use super::{Context, Received, ReconcileError, failures, issuers::controller::tell_issuer, rollout, span, triggers::Waiting};
 use crate::{
     api::{DatabaseUserCertificate, ObjectKey},
-    decide::pass::{End, Found, Next, Pass, PassError, PassOutcome, Purpose, Step},
+    decide::{
+        Decision,
+        pass::{End, Found, Next, Pass, PassError, PassOutcome, Purpose, Step},
+    },
     issuer::Deadline,
     layout::take_over_from_reloader,
     status::report_unreadable,
@@ -34,9 +37,19 @@ pub(super) async fn reconcile(
     object: Arc<Received<DatabaseUserCertificate>>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    let who = Waiting::Certificate(ObjectKey::of(&object));
-    let ended = Box::pin(look_at(Arc::clone(&object), &context)).await;
-    failures::note(&context, &who, &**object, ended).await
+    let key = ObjectKey::of(&object);
+    let span = span_of(&key);
+    let who = Waiting::Certificate(key);
+    async {
+        let ended = Box::pin(look_at(Arc::clone(&object), &context)).await;
+        failures::note(&context, &who, &**object, ended).await
+    }
+    .instrument(span)
+    .await
+}
+
+fn span_of(object: &ObjectKey) -> tracing::Span {
+    span::of_pass(&DatabaseUserCertificate::kind(&()), object)
 }
 
 async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Context) -> Result<Action, ReconcileError> {
@@ -80,6 +93,7 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
     let mut performer = Performer::new(context, object, Deadline::after(ASKING_LIMIT));
     let mut found = Found::Begun;
     let mut has_reported_status = false;
+    let mut noted = None;
     loop {
         let Next { changes, step } = pass.next(found, performer.now());
         if let Some(memory) = pass.memory() {
@@ -88,12 +102,27 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
         for change in changes {
             performer.change(change);
         }
-        debug!(%step, decision = pass.decision().label(), "next step");
+        let decided = (pass.decision().name(), pass.decision().reason());
+        let is_end = matches!(step, Step::End(_));
+        if is_noted(pass.decision(), noted.is_some(), is_end) && noted.replace(decided) != Some(decided) {
+            span::decided(decided.0, decided.1);
+        }
+        debug!(%step, "next step");
         has_reported_status |= matches!(&step, Step::Report(told) if told.status.is_some());
         found = match step {
             Step::End(end) => return Ended { end, pass, has_reported_status },
             step => performer.perform(&pass, step).await,
         };
+    }
+}
+
+/// Whether a decision is what this pass is about. A pass begins with nothing decided, and after an issue the certificate is good: neither tells
+/// what it did.
+fn is_noted(decision: &Decision, has_noted: bool, is_end: bool) -> bool {
+    match decision {
+        Decision::Await => is_end && !has_noted,
+        Decision::Keep { .. } => !has_noted,
+        _ => true,
     }
 }
 

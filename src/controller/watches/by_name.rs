@@ -209,7 +209,7 @@ where
             None => config,
         };
         let (entries, triggers, reduce) = (Arc::clone(&self.entries), Arc::clone(&self.triggers), self.reduce);
-        let mut events = self.relists.watch(api, config).boxed();
+        let mut events = self.relists.watch("watch/by-name", api, config).boxed();
         tokio::spawn(async move {
             let mut list = List::default();
             while let Some(event) = events.next().await {

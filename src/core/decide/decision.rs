@@ -77,9 +77,9 @@ impl Decision {
         Self::Block { reason, message: message.into() }
     }
 
-    /// A few words for the log: what is decided, or its reason.
+    /// A few words for the log: what is decided.
     #[must_use]
-    pub const fn label(&self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::Await => "await",
             Self::Keep { .. } => "keep",
@@ -87,13 +87,32 @@ impl Decision {
             Self::LookUpUser { .. } => "look up the user",
             Self::Queue { .. } => "queue",
             Self::AwaitKey => "await key",
-            Self::Issue { cause, .. } => cause.as_str(),
+            Self::Issue { .. } => "issue",
             Self::Adopt => "adopt",
             Self::ApplyDeletionPolicy => "apply the deletion policy",
             Self::Suspend => "suspend",
             Self::Save => "save",
             Self::CountLostClaim => "count a lost claim",
-            Self::Wait { reason, .. } | Self::Block { reason, .. } => reason.as_str(),
+            Self::Wait { .. } => "wait",
+            Self::Block { .. } => "block",
+        }
+    }
+
+    /// Why it is decided, where that is not always the same.
+    #[must_use]
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Wait { reason, .. } | Self::Block { reason, .. } => Some(*reason),
+            _ => self.cause(),
+        }
+    }
+
+    /// A few words for the log: the reason, or what is decided.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Issue { cause: reason, .. } | Self::Wait { reason, .. } | Self::Block { reason, .. } => reason.as_str(),
+            _ => self.name(),
         }
     }
 

@@ -12,6 +12,7 @@
 mod certificates;
 mod family;
 mod inventory;
+mod liveness;
 mod objects;
 mod process;
 #[cfg(test)]
@@ -35,8 +36,8 @@ use prometheus_client::{
 };
 
 pub use self::inventory::{Inventory, RateLimit};
-use self::{family::register, inventory::Inventories, objects::ObjectSeries, process::ProcessSeries};
-use super::Leadership;
+use self::{family::register, inventory::Inventories, liveness::LivenessSeries, objects::ObjectSeries, process::ProcessSeries};
+use super::{Leadership, Liveness};
 use crate::{
     api::{IssuerType, Reason, Severity},
     atlas_request::{AtlasOperation, AtlasOutcome},
@@ -109,14 +110,14 @@ pub struct Metrics {
 impl Default for Metrics {
     /// Of a process that always leads.
     fn default() -> Self {
-        Self::new(Leadership::alone(), CertificateSeries::default())
+        Self::new(Leadership::alone(), Liveness::default(), CertificateSeries::default())
     }
 }
 
 impl Metrics {
-    /// Of a process with this part in the election.
+    /// Of a process with this part in the election and these loops.
     #[must_use]
-    pub fn new(leadership: Leadership, certificates: CertificateSeries) -> Self {
+    pub fn new(leadership: Leadership, liveness: Liveness, certificates: CertificateSeries) -> Self {
         let new_histogram: fn() -> Histogram = || histogram(REQUEST_BUCKETS);
         let metrics = Self {
             registry: Registry::default(),
@@ -131,7 +132,7 @@ impl Metrics {
             watches_failed: Counter::default(),
         };
         metrics.begin_at_zero();
-        metrics.registered()
+        metrics.registered(liveness)
     }
 
     /// Makes each series of counters that can come up.
@@ -159,7 +160,7 @@ impl Metrics {
         }
     }
 
-    fn registered(mut self) -> Self {
+    fn registered(mut self, liveness: Liveness) -> Self {
         let registry = &mut self.registry;
         let build = Info::new([("version", env!("CARGO_PKG_VERSION")), ("revision", REVISION)]);
         register(registry, "usercert_build_info", "1, with the version and the revision of this program", build);
@@ -179,6 +180,7 @@ impl Metrics {
         let help = "Lists and watches that the API server refused, or that failed";
         register(registry, "usercert_watch_failures_total", help, self.watches_failed.clone());
         registry.register_collector(Box::new(Arc::clone(&self.objects)));
+        registry.register_collector(Box::new(LivenessSeries(liveness)));
         registry.register_collector(Box::new(ProcessSeries::default()));
         self
     }

@@ -94,7 +94,7 @@ fn series(metrics: &Metrics, prefix: &str) -> Vec<String> {
 }
 
 fn telling(series: CertificateSeries, leadership: Leadership, certificates: Vec<CertificateFigures>) -> (Metrics, Arc<Scope>) {
-    let (metrics, scope) = (Metrics::new(leadership, series), Arc::new(Scope(certificates)));
+    let (metrics, scope) = (Metrics::new(leadership, Liveness::default(), series), Arc::new(Scope(certificates)));
     let inventory: Weak<dyn Inventory> = Arc::<Scope>::downgrade(&scope);
     metrics.tell_of(inventory);
     (metrics, scope)

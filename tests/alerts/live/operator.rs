@@ -1,10 +1,14 @@
 //! The operator's own troubles: its rights, its lead, its absence.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::{Api, Client, ResourceExt, api::PostParams};
 use serde_json::json;
+use usercert_operator::{
+    operator::{Health, serve},
+    runtime::{CertificateSeries, Leadership, Liveness, Metrics, Readiness},
+};
 use usercert_test_support::control_plane::Supervised;
 
 use super::{Break, Row, alert, resolves};
@@ -80,9 +84,36 @@ fn without(resource: &'static str) -> impl Fn(&mut PolicyRule) {
 }
 
 pub async fn all(prometheus: &Prometheus, shop: &Shop, operator: &mut Operator, folder: &Path) -> Vec<Row> {
-    let mut rows = reconciles_failing(prometheus, shop).await;
+    let mut rows = loop_stalled(prometheus).await;
+    rows.extend(reconciles_failing(prometheus, shop).await);
     rows.extend(no_leader(prometheus, shop).await);
     rows.extend(absent_and_watches_failing(prometheus, shop, operator, folder).await);
+    rows
+}
+
+/// Nothing outside of a process holds up one of its loops alone, so this is one of the test's own, with the operator's liveness and metrics.
+async fn loop_stalled(prometheus: &Prometheus) -> Vec<Row> {
+    let (liveness, (leadership, _teller)) = (Liveness::default(), Leadership::standing_by());
+    liveness.watch_clocks().unwrap();
+    let heartbeat = liveness.expect("passes/certificates", Duration::from_secs(3));
+    let metrics = Arc::new(Metrics::new(leadership.clone(), liveness.clone(), CertificateSeries::Each));
+    let health = Health { liveness, readiness: Readiness::awaiting(0), leadership };
+    let address = ([127, 0, 0, 1], prometheus.port_of_another()).into();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(serve(address, health, Some(metrics), async { drop(stopped.await) }));
+    heartbeat.beat();
+    let broken = Break::now("a loop of another process does not move any more");
+    let fired = broken.fires(prometheus, &[alert("UsercertLoopsStalled", &[("namespace", "usercert-system")])]).await;
+    let beats = tokio::spawn(async move {
+        loop {
+            heartbeat.beat();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let rows = resolves(prometheus, "it moves", fired).await;
+    beats.abort();
+    stop.send(()).unwrap();
+    server.await.unwrap().unwrap();
     rows
 }
 
