@@ -30,7 +30,7 @@ use super::review::{Answer, Reviewer};
 use crate::controller::chain;
 
 /// How often the files of the certificate are looked at.
-const REREAD: Duration = Duration::from_secs(30);
+const REREAD: Duration = Duration::from_secs(10);
 
 /// How long a client may take for its handshake, and until its first request.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -28,6 +28,12 @@ static DEFINITIONS: Mutex<()> = Mutex::const_new(());
 
 /// Runs a tool against the cluster with this text as its input; what it prints.
 fn run(cluster: &Cluster, program: &str, arguments: &[&str], input: &str) -> String {
+    try_to_run(cluster, program, arguments, input)
+        .unwrap_or_else(|message| panic!("{program} {}: {message}", arguments.join(" ")))
+}
+
+/// The same; what it says if it fails.
+fn try_to_run(cluster: &Cluster, program: &str, arguments: &[&str], input: &str) -> Result<String, String> {
     let mut child = Command::new(tool(program).unwrap())
         .args(arguments)
         .env("KUBECONFIG", cluster.control_plane.kubeconfig())
@@ -38,9 +44,8 @@ fn run(cluster: &Cluster, program: &str, arguments: &[&str], input: &str) -> Str
         .unwrap();
     std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let message = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {}: {message}", arguments.join(" "));
-    String::from_utf8(output.stdout).unwrap()
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
 /// The chart of this version.

@@ -23,7 +23,7 @@ use usercert_test_support::{
 use crate::{
     CLUSTER, DEFINITIONS, chart,
     harness::{Cluster, Shop, create_namespace, eventually},
-    run,
+    run, try_to_run,
 };
 
 const RELEASE: &str = "usercert-operator";
@@ -59,7 +59,14 @@ async fn an_upgrade_from_the_first_release_and_back_issues_nothing() {
     let issued = in_service(&shop).await;
     stop(operator);
 
-    run(cluster, "helm", &[&["upgrade", RELEASE, &chart(), "--set", "replicaCount=0"][..], &NAMESPACE].concat(), "");
+    let chart = chart();
+    let upgrade = |values: &str| {
+        let arguments = [&["upgrade", RELEASE, &chart, values][..], &NAMESPACE].concat();
+        try_to_run(cluster, "helm", &arguments, "")
+    };
+    let refused = upgrade("--reuse-values").unwrap_err();
+    assert!(refused.contains("use helm upgrade --reset-then-reuse-values"), "{refused}");
+    upgrade("--reset-then-reuse-values").unwrap();
     let operator = start(&shop, &this, "upgraded").await;
     look_at_all(&shop, "upgrade", &["reports", "orders", "kept"]).await;
     assert_eq!(in_service(&shop).await, issued, "no Secret is written");
