@@ -67,9 +67,19 @@ fn classify(status: u16, headers: &[(&'static str, &'static str)], body: &str) -
 }
 
 fn classify_words(status: u16, headers: &[(&'static str, &'static str)], body: &str, words: Words) -> IssueError {
+    with_refusal(status, headers, body, words, Refusal::classify)
+}
+
+fn with_refusal<T>(
+    status: u16,
+    headers: &[(&'static str, &'static str)],
+    body: &str,
+    words: Words,
+    read: impl FnOnce(&Refusal<'_>) -> T,
+) -> T {
     let headers: HeaderMap =
         headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
-    Refusal {
+    read(&Refusal {
         status: StatusCode::from_u16(status).unwrap(),
         headers: &headers,
         body: body.as_bytes(),
@@ -79,8 +89,24 @@ fn classify_words(status: u16, headers: &[(&'static str, &'static str)], body: &
         project_id: "p",
         words,
         now: "2026-11-24T00:00:00Z".parse::<Timestamp>().unwrap(),
-    }
-    .classify()
+    })
+}
+
+#[rstest]
+#[case(404, &[], r#"{"error":404,"errorCode":"USERNAME_NOT_FOUND"}"#, true)]
+#[case(404, &[("X-Error-Code", "USER_NOT_FOUND")], "", true)]
+#[case::of_a_gateway(404, &[], "<html>", false)]
+#[case(404, &[], "{}", false)]
+#[case(404, &[], r#"{"error":404,"errorCode":"RESOURCE_NOT_FOUND"}"#, false)]
+#[case(404, &[], r#"{"error":404,"errorCode":"GROUP_NOT_FOUND"}"#, false)]
+#[case(410, &[], r#"{"error":404,"errorCode":"USERNAME_NOT_FOUND"}"#, false)]
+fn a_user_has_no_certificates_only_if_atlas_itself_says_that_there_is_no_such_user(
+    #[case] status: u16,
+    #[case] headers: &[(&'static str, &'static str)],
+    #[case] body: &str,
+    #[case] expected: bool,
+) {
+    assert_eq!(with_refusal(status, headers, body, Words::Quoted, Refusal::is_unknown_user), expected);
 }
 
 #[test]
@@ -177,6 +203,10 @@ fn credentials_are_one_complete_api_key_or_one_complete_service_account() {
     assert!(credentials(&[public, private, ("orgId", "ignored")]).is_ok());
     assert_eq!(credentials(&[public]).unwrap_err(), CredentialsError::Missing("privateApiKey"));
     assert_eq!(credentials(&[("publicApiKey", " \n"), private]).unwrap_err(), CredentialsError::Missing("publicApiKey"));
+    let long = "x".repeat(1025);
+    assert_eq!(credentials(&[public, ("privateApiKey", &long)]).unwrap_err(), CredentialsError::TooLong("privateApiKey"));
+    assert_eq!(credentials(&[("clientId", &long), ("clientSecret", "s")]).unwrap_err(), CredentialsError::TooLong("clientId"));
+    assert!(credentials(&[public, ("privateApiKey", &long[1..])]).is_ok());
     assert_eq!(credentials(&[public, ("privateApiKey", "é")]).unwrap_err(), CredentialsError::NotText("privateApiKey"));
     assert_eq!(credentials(&[public, private, id]).unwrap_err(), CredentialsError::BothKinds);
     assert!(matches!(credentials(&[id, ("clientSecret", "s")]), Ok(AtlasCredentials::ServiceAccount(_))));
