@@ -53,8 +53,8 @@ pub struct RunArguments {
     /// those of IPv4.
     #[arg(long, env = "HTTP_ADDRESS", default_value = "[::]:8080", value_name = "ADDRESS")]
     pub http_address: SocketAddr,
-    /// How many certificates are worked on at once.
-    #[arg(long, env = "MAX_CONCURRENT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    /// How many certificates are worked on at once, at least 4. Half of them may wait for Atlas at the same time.
+    #[arg(long, env = "MAX_CONCURRENT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(4..))]
     pub max_concurrent: u16,
     /// Time limit of one request to Atlas, in seconds.
     #[arg(long, env = "ATLAS_TIMEOUT_SECONDS", default_value = "30", value_parser = seconds, value_name = "SECONDS")]

@@ -6,7 +6,7 @@ use super::{
     Decision, Desired, Inputs, IssuerFacts, IssuingMethod, Observed, SecretView,
     backoff::{is_waited_for, waits_in_any_case},
     brake::Brake,
-    forced::{after_too_many_forced, heeded, way_out},
+    forced::{after_too_many_forced, heeded, way_out, way_out_of_unusable},
     user::over_budget,
 };
 use crate::api::{CertificateFailure, Reason};
@@ -66,7 +66,7 @@ pub(super) fn hold(
 ) -> Result<Reason, Decision> {
     none(after_failure(desired, issuer, observed, now))?;
     if cause == Reason::RenewalRequested {
-        none(after_too_many_forced(observed, now))?;
+        none(after_too_many_forced(desired, observed, now))?;
     }
     let forced = heeded(desired, observed, now);
     // What a limit holds is issued as a forced renewal, if that is asked for.
@@ -134,7 +134,7 @@ fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, n
         let message = format!(
             "{}; this happened {count} times, so no more is asked for until the spec, the issuer or its credentials change; {}",
             failure.message,
-            way_out(observed, now)
+            way_out_of_unusable(failure.next_attempt.0)
         );
         return Some(Decision::block(Reason::AtlasAnswerUnusable, message));
     }

@@ -324,6 +324,9 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
         former_pair_in_keystore(view.keystore.serial_number.as_ref(), present, &observed.status)
     });
     let password = secret.filter(|view| view.keystore.is_passing).and_then(|_| now.checked_add(PASSWORD_AGAIN).ok());
-    let others = [chain, over, previous, in_keystore, password].into_iter().flatten();
+    // What waits, such as a repair, must not be all that is looked at when the certificate is due.
+    let renewal = observed.status.renewal_time.as_ref().filter(|_| matches!(decision, Decision::Wait { .. }));
+    let renewal = renewal.map(|renewal| renewal.0);
+    let others = [chain, over, previous, in_keystore, password, renewal].into_iter().flatten();
     next.into_iter().chain(validity.into_iter().flatten()).chain(others).filter(|next| *next > now).min()
 }

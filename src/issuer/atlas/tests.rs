@@ -67,7 +67,7 @@ fn classify(status: u16, headers: &[(&'static str, &'static str)], body: &str) -
 }
 
 fn classify_words(status: u16, headers: &[(&'static str, &'static str)], body: &str, words: Words) -> IssueError {
-    with_refusal(status, headers, body, words, Refusal::classify)
+    with_refusal(status, headers, body, words, |refusal| refusal.classify())
 }
 
 fn with_refusal<T>(
@@ -106,7 +106,7 @@ fn a_user_has_no_certificates_only_if_atlas_itself_says_that_there_is_no_such_us
     #[case] body: &str,
     #[case] expected: bool,
 ) {
-    assert_eq!(with_refusal(status, headers, body, Words::Quoted, Refusal::is_unknown_user), expected);
+    assert_eq!(with_refusal(status, headers, body, Words::Quoted, |refusal| refusal.is_unknown_user()), expected);
 }
 
 #[test]
