@@ -13,7 +13,7 @@ use kube::{
     runtime::{
         Controller, WatchStreamExt,
         controller::{Config, Error as ControllerError},
-        reflector::{self, Store, store::Writer},
+        reflector::{self, ObjectRef, Store, store::Writer},
         watcher,
     },
 };
@@ -33,12 +33,15 @@ use super::{
     triggers::{Triggered, Triggers, Waiting},
     watches::{
         by_name::NameWatches,
+        gone::Gone,
         lists::{Filling, Lists},
         relists::Relists,
     },
 };
 use crate::{
-    api::{DatabaseUserCertificate, NamespacedName, ObjectKey, SecretLocation, names::CERTIFICATE_UID_LABEL},
+    api::{
+        DatabaseUserCertificate, IssuerKey, IssuerKind, NamespacedName, ObjectKey, SecretLocation, names::CERTIFICATE_UID_LABEL,
+    },
     runtime::{Readiness, clock_jumps},
 };
 
@@ -67,13 +70,17 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         lists.expect(),
     );
     let (deletions, deleted) = Deletions::new();
-    let certificates = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect(), move |object| {
-        deletions.saw(object);
-    });
+    let watched = Watched { relists: &relists, lists: &lists, triggers: &triggers, max_concurrent: settings.max_concurrent };
+    let certificates = watched.controller(
+        scoped(&client, scope),
+        move |object| deletions.saw(object),
+        |name| Waiting::Certificate(name.clone()),
+    );
     let certificate_store = certificates.store();
-    let issuers = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect(), |_| {});
-    let cluster_issuers = matches!(scope, Scope::Cluster { .. })
-        .then(|| controller(Api::all(client.clone()), &relists, settings.max_concurrent, lists.expect(), |_| {}));
+    let issuers = watched.controller(scoped(&client, scope), |_| {}, |name| issuer(IssuerKind::CertificateIssuer, name));
+    let cluster_issuers = matches!(scope, Scope::Cluster { .. }).then(|| {
+        watched.controller(Api::all(client.clone()), |_| {}, |name| issuer(IssuerKind::ClusterCertificateIssuer, name))
+    });
     let (namespace_store, namespace_writer) = reflector::store();
     let namespace_events = match scope {
         Scope::Cluster { .. } => {
@@ -129,13 +136,6 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         .boxed(),
         None => stop.clone().boxed(),
     };
-    let ready = async {
-        context.lists.filled().await;
-        info!(scope = ?settings.scope, "the caches are filled");
-        readiness.set_ready();
-        std::future::pending::<()>().await;
-    };
-
     let work = async {
         let stopped = stop.clone().map(|()| Instant::now());
         let ((), (), (), stopped) = tokio::join!(certificate_controller, issuer_controller, cluster_issuer_controller, stopped);
@@ -148,8 +148,16 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         () = secret_events => {}
         () = namespace_events => {}
         () = relists.run(Arc::clone(&settings.clock)) => {}
-        () = ready => {}
+        () = told_ready(&context, readiness) => {}
     }
+}
+
+/// Tells when the caches are filled.
+async fn told_ready(context: &Context, readiness: Readiness) {
+    context.lists.filled().await;
+    info!(scope = ?context.settings.scope, "the caches are filled");
+    readiness.set_ready();
+    std::future::pending::<()>().await;
 }
 
 /// Ends when the process stops before all lists have come. It is needed because no controller ends before its first list. No pass
@@ -177,29 +185,48 @@ where
     }
 }
 
-/// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told. Each deletion that the
-/// watch shows is handed to `deleted`.
-fn controller<K>(
-    api: Api<Received<K>>,
-    relists: &Relists,
+/// What the controllers have in common.
+struct Watched<'a> {
+    relists: &'a Relists,
+    lists: &'a Lists,
+    triggers: &'a Arc<Triggers>,
     max_concurrent: u16,
-    filling: Filling,
-    deleted: impl Fn(&Received<K>) + Send + 'static,
-) -> Controller<Received<K>>
-where
-    K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
-{
-    let (store, writer) = reflector::store();
-    let objects = relists
-        .watch(api, watcher::Config::default())
-        .reflect(writer)
-        .inspect_ok(move |event| match event {
-            watcher::Event::InitDone => filling.done(),
-            watcher::Event::Delete(object) => deleted(object),
-            _ => {}
-        })
-        .touched_objects();
-    Controller::for_stream(objects, store).with_config(Config::default().concurrency(max_concurrent))
+}
+
+impl Watched<'_> {
+    /// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told. Each deletion that the
+    /// watch shows is handed to `deleted`. An object whose deletion fell into an interruption of the watch, so that only its absence from the
+    /// next list shows it, is woken as `waiting`, and its controller forgets it.
+    fn controller<K>(
+        &self,
+        api: Api<Received<K>>,
+        deleted: impl Fn(&Received<K>) + Send + 'static,
+        waiting: fn(&ObjectKey) -> Waiting,
+    ) -> Controller<Received<K>>
+    where
+        K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
+    {
+        let (store, writer) = reflector::store();
+        let (mut gone, triggers, filling) = (Gone::new(store.clone()), Arc::clone(self.triggers), self.lists.expect());
+        let objects = self
+            .relists
+            .watch(api, watcher::Config::default())
+            .reflect(writer)
+            .inspect_ok(move |event| {
+                gone.after(event).iter().for_each(|name| triggers.wake(&waiting(name)));
+                match event {
+                    watcher::Event::InitDone => filling.done(),
+                    watcher::Event::Delete(object) => deleted(object),
+                    _ => {}
+                }
+            })
+            .touched_objects();
+        Controller::for_stream(objects, store).with_config(Config::default().concurrency(self.max_concurrent))
+    }
+}
+
+fn issuer(kind: IssuerKind, name: &ObjectKey) -> Waiting {
+    Waiting::Issuer(IssuerKey { kind, namespace: name.namespace.clone(), name: name.name.clone() })
 }
 
 async fn run_certificates(controller: Controller<Received<DatabaseUserCertificate>>, context: Arc<Context>) {
@@ -249,7 +276,7 @@ async fn watch_secrets(
     let mut list_began = Instant::now();
     while let Some(event) = events.next().await {
         if let watcher::Event::Apply(secret) = &event
-            && let Some(before) = store.get(&reflector::ObjectRef::from_obj(secret))
+            && let Some(before) = store.get(&ObjectRef::from_obj(secret))
         {
             // A Secret that has lost its owner concerns whoever owned it before.
             wake_owner(&triggers, &before);
@@ -258,7 +285,9 @@ async fn watch_secrets(
         match &event {
             watcher::Event::Init => list_began = Instant::now(),
             watcher::Event::InitDone => {
-                memory.saw_everything_since(list_began);
+                memory.saw_everything_since(list_began, |secret| {
+                    store.get(&ObjectRef::new(&secret.name).within(&secret.namespace)).is_some()
+                });
                 filling.done();
             }
             watcher::Event::Apply(secret) | watcher::Event::InitApply(secret) => {
@@ -302,7 +331,7 @@ async fn watch_namespaces(
         let relabelled = match &event {
             // A namespace that is new here may have come after its first certificate.
             watcher::Event::Apply(namespace) => store
-                .get(&reflector::ObjectRef::from_obj(namespace))
+                .get(&ObjectRef::from_obj(namespace))
                 .is_none_or(|old| old.labels() != namespace.labels())
                 .then(|| namespace.name_any()),
             _ => None,
