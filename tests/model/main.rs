@@ -35,7 +35,7 @@ use rstest::rstest;
 use stateright::{Checker, HasDiscoveries, Model};
 use world::Budget;
 
-const NONE: Budget = Budget { faults: 0, requests: 0, deletions: 0, renewals: 0, expiries: 0, compromises: 0 };
+const NONE: Budget = Budget { faults: 0, requests: 0, deletions: 0, renewals: 0, expiries: 0, compromises: 0, moves: 0 };
 
 /// The bound of `make test`: seconds without optimisation.
 const SMALL: &[Operator] = &[
@@ -123,10 +123,22 @@ fn told(operator: Operator, what: &str, states: usize, depth: usize, took: Durat
 #[case::forgotten_claim(Mutation::ForgottenClaim, properties::ACCOUNTED)]
 #[case::no_retry(Mutation::NoRetry, properties::SETTLED)]
 #[case::forgotten_renewals(Mutation::ForgottenRenewals, properties::BRAKED)]
+#[case::taken_for_restarted(Mutation::TakenForRestarted, properties::BOUNDED)]
+#[case::trusted_silence(Mutation::TrustedSilence, properties::BOUNDED)]
+#[case::shared_lists(Mutation::SharedLists, properties::BOUNDED)]
+#[case::any_account(Mutation::AnyAccount, properties::BOUNDED)]
 fn a_broken_rule_is_found(#[case] mutation: Mutation, #[case] property: &'static str) {
-    let bound =
-        if mutation == Mutation::ForgottenRenewals { Budget { requests: 6, ..NONE } } else { Budget { faults: 1, ..NONE } };
-    let operator = Operator { bound, may_list: false, mutation: Some(mutation) };
+    let bound = match mutation {
+        Mutation::ForgottenRenewals => Budget { requests: 6, ..NONE },
+        Mutation::AnyAccount => Budget { faults: 1, moves: 1, ..NONE },
+        Mutation::SharedLists => Budget { faults: 1, requests: 1, moves: 1, ..NONE },
+        _ => Budget { faults: 1, ..NONE },
+    };
+    let needs_list = matches!(
+        mutation,
+        Mutation::TakenForRestarted | Mutation::TrustedSilence | Mutation::SharedLists | Mutation::AnyAccount
+    );
+    let operator = Operator { bound, may_list: needs_list, mutation: Some(mutation) };
     let until = HasDiscoveries::AnyOf(BTreeSet::from([property]));
     let checker = operator.checker().finish_when(until).spawn_bfs().join();
     let path = checker.discovery(property).unwrap_or_else(|| panic!("{mutation:?} goes unnoticed: {property}"));

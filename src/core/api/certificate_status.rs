@@ -160,6 +160,20 @@ pub struct CertificateFailure {
     /// Why a certificate was needed.
     #[serde(default)]
     pub cause: Option<String>,
+    /// A claim that was counted as lost before Atlas listed a certificate of it. Until `nextAttempt` Atlas is asked again: the wait ends early
+    /// if it lists one then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlisted: Option<UnlistedClaim>,
+}
+
+/// A claim that was counted as lost, and of which Atlas has listed no certificate yet.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct UnlistedClaim {
+    /// The claim.
+    pub claim: Issuance,
+    /// When Atlas is asked for its list again.
+    pub next_question: Time,
 }
 
 /// Certificates of a database user whose private keys no Secret of this operator holds or has held: the keys are lost, or
