@@ -131,7 +131,10 @@ impl Model for Operator {
             if let Some(step) = replica.step() {
                 step_actions(who, step, world.left.faults > 0, actions);
                 let lags = step == &Step::List && self.may_list && world.left.faults > 0;
-                if lags && replica.pass.as_ref().is_some_and(|pass| !world.listed(pass.log.knows.0).is_empty()) {
+                let strangers = u8::from(self.bound.moves > 0);
+                let made =
+                    |pass: &crate::pass::Pass| world.listed(pass.log.knows.0).last().is_some_and(|newest| *newest >= strangers);
+                if lags && replica.pass.as_deref().is_some_and(made) {
                     actions.push(Action::ListLags(who));
                 }
             } else if begins(replica, world.now) {
@@ -264,8 +267,7 @@ fn is_at_rest(world: &World) -> bool {
 /// A request that was permitted takes effect or not within the five minutes for which a successor waits. A watch that lags through a wait
 /// is a fault.
 fn may_time_pass(world: &World) -> bool {
-    let is_asking =
-        world.replicas.iter().any(|replica| replica.step() == Some(&Step::Post) && replica.busy_until.is_none());
+    let is_asking = world.replicas.iter().any(|replica| replica.step() == Some(&Step::Post) && replica.busy_until.is_none());
     !is_asking && (!lags(world) || world.left.faults > 0)
 }
 

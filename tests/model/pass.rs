@@ -14,8 +14,8 @@ use usercert_operator::{
 
 use crate::{
     translation::{
-        NO_CLAIM, PROCESSES, USER_KEYS, abstract_status, account_of, at, certificate, issue_error, listed, real_before, real_object, real_observed,
-        real_view, serial, serial_number, time,
+        NO_CLAIM, PROCESSES, USER_KEYS, abstract_status, account_of, at, certificate, issue_error, listed, real_before,
+        real_object, real_observed, real_view, serial, serial_number, time,
     },
     world::{Account, Claimant, Content, Failed, Object, ObjectMemory, Secret, Serial, Status, Time, Wake},
 };
@@ -306,7 +306,9 @@ fn request_error(problem: Problem) -> RequestError {
 fn real_found(found: &Found, knows: (Account, Claimant), ledger: &[Time]) -> pass::Found {
     use pass::Found as Real;
     match found {
-        Found::Observed { secret, memory } => Real::Observed(Ok(Box::new(real_observed(secret.as_ref(), memory, knows, ledger)))),
+        Found::Observed { secret, memory } => {
+            Real::Observed(Ok(Box::new(real_observed(secret.as_ref(), memory, knows, ledger))))
+        }
         Found::NotObserved(problem) => Real::Observed(Err(request_error(*problem))),
         Found::Recalled(user) => Real::Recalled(user.as_ref().map(|user| Box::new(real_user(user, ledger)))),
         Found::Turn => Real::Turn(pass::TurnFound::Given),

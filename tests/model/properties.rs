@@ -17,6 +17,7 @@ pub const BOUNDED: &str = "no more certificates are made than were needed, and o
 pub const BRAKED: &str = "no more than five renewals are forced within an hour";
 pub const CLAIMED: &str = "no certificate is asked for without a claim in the status";
 pub const ONCE: &str = "under one claim one certificate is asked for";
+pub const OWN_LIST: &str = "a claim remembers what Atlas listed to its own account";
 pub const ACCOUNTED: &str = "every certificate is in the Secret, or was, or is in a memory, or is counted, or its claim stands";
 pub const SETTLED: &str =
     "where nothing happens without another fault or request, the newest certificate is in the Secret and the object is Ready";
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Property<Operator>> {
         Property::always(BRAKED, |model, world| is_braked(*model, world)),
         Property::always(CLAIMED, |_, world: &World| world.violation != Some(Violation::Unclaimed)),
         Property::always(ONCE, |_, world: &World| world.violation != Some(Violation::Repeated)),
+        Property::always(OWN_LIST, |model, world| remembers_own_list(*model, world)),
         Property::always(ACCOUNTED, |model, world| is_accounted(*model, world)),
         Property::always(SETTLED, |model, world| !is_terminal(*model, world) || is_settled(*model, world)),
         Property::sometimes("an answer is lost", |_, world| lost_an_answer(world)),
@@ -69,6 +71,16 @@ fn is_braked(model: Operator, world: &World) -> bool {
     let needed = 1 + (bound.deletions - left.deletions) + (bound.renewals - left.renewals) + (bound.expiries - left.expiries);
     let within_an_hour = |since: &Time| world.ledger.iter().filter(|made| (*since..since + 3600).contains(*made)).count();
     world.ledger.iter().all(|since| within_an_hour(since) <= usize::from(5 + needed + world.costs + strangers(model)))
+}
+
+/// The other account has listed the stranger's certificate from the beginning, and this one never.
+fn remembers_own_list(model: Operator, world: &World) -> bool {
+    let claim = world.object.status.claim_in_question();
+    let before = claim.and_then(|claim| Some((claim.account, claim.before.as_ref()?)));
+    before.is_none_or(|(account, before)| {
+        let is_of_account = before.iter().all(|serial| world.account_of(*serial) == account);
+        is_of_account && (account == 0 || strangers(model) == 0 || before.contains(&0))
+    })
 }
 
 /// Of those that have not expired, and that were made for the account which the issuer has now.

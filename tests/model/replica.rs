@@ -11,10 +11,11 @@ use usercert_operator::{
 use crate::{
     model::Mutation,
     pass::{self, Ended, Entry, Followed, Found, List, Log, Pass, Problem, Recalled, Rest, Step},
-    translation::{
-        abstract_before, abstract_memory, at, listed, made_at, not_after, real_status, serial, serial_number, time,
+    translation::{abstract_before, abstract_memory, at, listed, made_at, not_after, real_status, serial, serial_number, time},
+    world::{
+        Account, Claimant, Content, Failed, Failure, Object, Role, Secret, SecretEvent, Serial, Status, Time, Unsaved, User,
+        Violation, Wake, World,
     },
-    world::{Account, Claimant, Content, Failed, Failure, Object, Role, Secret, SecretEvent, Serial, Status, Time, Unsaved, User, Violation, Wake, World},
 };
 
 /// How long the echo of our own write is awaited on the watch.
@@ -147,7 +148,8 @@ impl<'a> Turn<'a> {
         Found::Observed { secret, memory: self.world.replicas[self.who].memory.object.clone() }
     }
 
-    /// Atlas lists what it made for the user, as this account sees it. The list may lag behind, so that it lacks the newest.
+    /// Atlas lists what it made for the user, as this account sees it. The list may lag behind, so that it lacks the newest one that
+    /// the operator had made.
     pub fn list(self, may_list: bool, lags: bool) {
         let account = self.log.knows.0;
         let mut serials = self.world.listed(account);
@@ -375,7 +377,8 @@ fn recall(world: &World, who: usize, log: &Log, mutation: Option<Mutation>) -> O
     let replica = &world.replicas[who];
     let user = replica.memory.users[kept_at(log.knows.0, mutation)].as_ref()?;
     let claimed_at = || log.object.status.claim_in_question().map(|claim| claim.account);
-    let account = Some(()).filter(|()| mutation == Some(Mutation::AnyAccount)).and_then(|()| claimed_at()).unwrap_or(log.knows.0);
+    let account =
+        Some(()).filter(|()| mutation == Some(Mutation::AnyAccount)).and_then(|()| claimed_at()).unwrap_or(log.knows.0);
     let record = UserRecord {
         asked_at: at(user.asked_at),
         listed: user.listed.as_ref().map(|serials| listed(&world.ledger, serials)),

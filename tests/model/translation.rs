@@ -22,7 +22,10 @@ use usercert_operator::{
     layout::LayoutRecord,
 };
 
-use crate::world::{Account, Claim, Claimant, Content, Failed, Failure, Object, ObjectMemory, Secret, Serial, Status, Time, Unaccounted, Unsaved};
+use crate::world::{
+    Account, Claim, Claimant, Content, Failed, Failure, Object, ObjectMemory, Secret, Serial, Status, Time, Unaccounted,
+    Unsaved,
+};
 
 const START: i64 = 1_800_000_000;
 pub const UID: &str = "uid-1";
