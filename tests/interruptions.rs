@@ -161,7 +161,7 @@ impl Bench {
     /// after it was made.
     async fn kill_where_the_one_before_is_known_to_have_ended(&mut self) {
         let cluster = self.shop.cluster;
-        cluster.operator.runs_in(Some("pod"));
+        cluster.run_operator_in(Some("pod"));
         self.restart().await;
         self.kill_at(Point::Made, "kill-made-same-pod").await;
         let waited = self.until_ready_after_kill("kill-made-same-pod").await;
@@ -170,7 +170,7 @@ impl Bench {
         self.kill_at(Point::Made, "kill-made-same-pod-list-lags").await;
         let waited = self.until_ready_after_kill("kill-made-same-pod-list-lags").await;
         assert!(waited < SAVED_BY_THEN, "the list was asked for again, and {waited:?} passed");
-        cluster.operator.runs_in(None);
+        cluster.run_operator_in(None);
         self.restart().await;
         self.kill_at(Point::Made, "kill-made-list-lags").await;
         let waited = self.until_ready_after_kill("kill-made-list-lags").await;

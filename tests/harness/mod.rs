@@ -228,11 +228,6 @@ impl Operator {
         readiness
     }
 
-    /// From its next start on it runs in this Pod.
-    pub fn runs_in(&self, pod: Option<&'static str>) {
-        *self.pod.lock().unwrap() = pod;
-    }
-
     /// Another one like it, on the same clock.
     pub fn twin(&self) -> Self {
         let clock_offset = Arc::clone(&self.clock_offset);
@@ -304,6 +299,11 @@ impl Cluster {
     /// Kills the operator.
     pub fn kill_operator(&self) {
         self.operator.kill();
+    }
+
+    /// From its next start on the operator runs in this Pod, and knows that.
+    pub fn run_operator_in(&self, pod: Option<&'static str>) {
+        *self.operator.pod.lock().unwrap() = pod;
     }
 
     /// Starts the operator again, and waits until it is ready.

@@ -1,7 +1,8 @@
 //! Model checking: the operator's own decisions in a small world, in every order in which its steps can happen.
 //!
 //! The world has one object, its Secret, Atlas's ledger, two replicas and a clock. One action is one step of a pass, one event of a watch,
-//! or something that befalls the operator: a crash, a lost answer, a refused write, a leader that is paused while another takes over, a
+//! or something that befalls the operator: a crash, a lost answer, a refused write, a leader that is paused while another takes over, or that
+//! goes on while another does, a list of Atlas that lags behind, an issuer that is changed to another account of Atlas, a
 //! watch that lags, the clock, a user who asks for a renewal or says that a certificate is compromised, somebody who deletes the Secret. Every state is looked at that can be
 //! reached within a bound, which says how often each of these may happen. The order of the steps, every decision and every status are the
 //! operator's own: this world answers the steps that `decide::pass` names. What is written down here is the world: what a request meets, and
@@ -10,7 +11,8 @@
 //! What is left out: other objects and their turns, CA issuers, changes of the spec, foreign, spoilt and repaired Secrets, writes of the
 //! status that change only a message or a transition time. The lease is given by its outcome: whoever takes over does so after the one
 //! before has ceased to lead by its own clock, which `operator::lease` and `runtime::leadership` test. A request that was permitted takes
-//! effect within the five minutes for which a successor waits, or never.
+//! effect within the five minutes for which a successor waits, or never. A process that has lost the lead and goes on has saved what it made
+//! within a minute. One that is paused does so at any time, and may cost a certificate.
 //!
 //! `MODEL=full` (`make model`) widens the bound.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
