@@ -162,7 +162,8 @@ pub struct CertificateFailure {
     pub cause: Option<String>,
     /// A claim that was counted as lost before Atlas listed a certificate of it. Until `nextAttempt` Atlas is asked again: the wait ends early
     /// if it lists one then.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    // Without one it is written as null: a merge patch removes nothing else.
+    #[serde(default)]
     pub unlisted: Option<UnlistedClaim>,
 }
 

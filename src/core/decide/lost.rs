@@ -130,3 +130,49 @@ pub fn ended(former: &str, own: Option<&str>, released_by: Option<&str>) -> bool
     let Some(own) = own.filter(|own| *own != former) else { return false };
     released_by == Some(former) || pod(own).is_some() && pod(own) == pod(former)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::api::{ClaimedUser, ListedBefore};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn claimed() -> DatabaseUserCertificateStatus {
+        let listed = Some(ListedBefore { serial_numbers: Vec::new(), others_until: None });
+        let issuance = Issuance {
+            id: "1".into(),
+            reason: "NoCertificate".into(),
+            attempt: 1,
+            since: Time(at(0)),
+            user: Some(ClaimedUser { key: "user".into(), listed }),
+            process: Some("pod-1_a".into()),
+        };
+        DatabaseUserCertificateStatus { issuance: Some(issuance), ..DatabaseUserCertificateStatus::default() }
+    }
+
+    #[test]
+    fn a_claim_that_is_known_to_be_lost_is_removed_by_the_merge_patch_of_the_status() {
+        let mut status = claimed();
+        record_lost_claim(&mut status, "uid", at(0));
+        assert!(looks_for_lost(&status, at(15)) && !looks_for_lost(&status, at(14)));
+        record_known_loss(&mut status, "uid", |_| true, at(16));
+        let failure = serde_json::to_value(&status).unwrap()["failure"].clone();
+        assert_eq!(failure.get("unlisted"), Some(&Value::Null), "what is left out stays");
+        assert_eq!(status.failure.unwrap().next_attempt.0, at(16));
+    }
+
+    #[test]
+    fn what_is_listed_late_makes_no_wait_longer() {
+        let mut status = claimed();
+        record_lost_claim(&mut status, "uid", at(0));
+        let before = status.failure.clone().unwrap().next_attempt.0;
+        record_known_loss(&mut status, "uid", |_| false, at(290));
+        assert_eq!(status.failure.unwrap().next_attempt.0, before);
+    }
+}
