@@ -175,7 +175,7 @@ check-chart: $(HELM) ## Lint and render the chart, and see that bad values are r
 	@$(HELM) template usercert-operator $(CHART) --set rollout.enabled=true --set 'rollout.kinds[0].group=argoproj.io,rollout.kinds[0].version=v1alpha1,rollout.kinds[0].kind=Rollout,rollout.kinds[0].resource=rollouts' \
 	  | awk '/apiGroups: \["argoproj.io"\]/ { found++ } END { if (found != 2) { print "a kind of rollout.kinds needs a right and a place in the policy"; exit 1 } }'
 	@$(HELM) template usercert-operator $(CHART) --set admissionPolicy.enabled=false | grep -q '^kind: ValidatingAdmissionPolicy' && { echo "admissionPolicy.enabled=false must have no policy"; exit 1; } || true
-	@for bad in serviceAccount.create=false 'podLabels.app\.kubernetes\.io/name=x' rbac.aggregate=yes admissionPolicy.enabled=yes replicaCount=2,leaderElection.enabled=false replicaCount=-1 unknown=1 'watchNamespaces={UPPER}' image.digest=sha256:1 log.format=xml atlas.timeoutSeconds=61 atlas.operatorSecret=key rollout.enabled=yes 'rollout.kinds[0].kind=Rollout' \
+	@for bad in serviceAccount.create=false 'podLabels.app\.kubernetes\.io/name=x' rbac.aggregate=yes admissionPolicy.enabled=yes replicaCount=2,leaderElection.enabled=false replicaCount=-1 unknown=1 'watchNamespaces={UPPER}' image.digest=sha256:1 log.format=xml atlas.timeoutSeconds=61 atlas.timeoutSeconds=60,terminationGracePeriodSeconds=89 atlas.operatorSecret=key rollout.enabled=yes 'rollout.kinds[0].kind=Rollout' \
 	  'atlas.allowedEndpoints={https://host/path}' 'atlas.lendCredentialsTo={UPPER}'; do \
 	  if $(HELM) template usercert-operator $(CHART) --set "$$bad" > /dev/null 2>&1; then echo "the chart takes $$bad"; exit 1; fi; \
 	done

@@ -41,8 +41,8 @@ pub struct RunArguments {
     /// The name of that Lease; operators that serve different namespaces need different ones.
     #[arg(long, env = "LEASE_NAME", default_value = "usercert-operator", value_name = "NAME")]
     pub lease_name: String,
-    /// The name of this process in the Lease; something random is appended to it. Default: the host's name, which in a Pod is the
-    /// name of the Pod.
+    /// The name of the Pod. The name of this process in the Lease is made of it and something random. A process that knows its Pod knows that
+    /// the one before it in this Pod has ended. Default: the host's name is in the Lease.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
     /// For how many seconds after SIGTERM the operator keeps trying to save certificates that were made but are not in a Secret

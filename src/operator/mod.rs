@@ -8,6 +8,6 @@ mod process;
 
 pub use arguments::{Arguments, Command, LogFormat, RunArguments};
 pub use health::serve;
-pub use lease::{Candidate, Election, LEASE_DURATION, LeaseError, LeaseSeen, Step};
+pub use lease::{Candidate, Election, LEASE_DURATION, LeaseError, LeaseSeen, Step, process_name};
 pub use logging::without_bodies;
 pub use process::{OperatorError, execute};

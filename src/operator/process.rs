@@ -23,7 +23,7 @@ use futures::{FutureExt, future::join_all};
 use kube::Client;
 use tracing::{info, warn};
 
-use super::{Arguments, Candidate, Command, Election, LeaseError, RunArguments, logging::start_logging, serve};
+use super::{Arguments, Candidate, Command, Election, LeaseError, RunArguments, logging::start_logging, process_name, serve};
 use crate::{
     api::custom_resource_definitions,
     controller::{self, AtlasDefaults, DatabaseUsers, Keys, Scope, Settings, Turns, chain},
@@ -97,11 +97,13 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     // HTTPS_PROXY is for Atlas. The API server is reached directly.
     config.proxy_url = None;
     let client = Client::try_from(config).map_err(OperatorError::Client)?;
+    let host = host_name().unwrap_or_else(|| "usercert-operator".to_owned());
+    let process = process_name(arguments.pod_name.as_deref(), &host);
     let (leadership, teller) = if arguments.leader_elect {
         let (leadership, teller) = Leadership::standing_by();
         (leadership, Some(teller))
     } else {
-        (Leadership::alone(), None)
+        (Leadership::alone(Some(process.clone())), None)
     };
     tokio::spawn(stop_on_signal(leadership.clone()).map_err(OperatorError::Signal)?);
     let scopes = scopes(arguments);
@@ -139,7 +141,7 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     let server =
         serve(arguments.http_address, readiness.clone(), leadership.clone(), Arc::clone(&metrics), std::future::pending());
     tokio::select! {
-        result = lead(client.clone(), arguments, leadership, teller, work) => result?,
+        result = lead(client.clone(), arguments, process, leadership, teller, work) => result?,
         result = server => result.map_err(OperatorError::Http)?,
     }
     info!("usercert-operator has stopped");
@@ -151,6 +153,7 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
 async fn lead(
     client: Client,
     arguments: &RunArguments,
+    process: String,
     leadership: Leadership,
     teller: Option<LeadershipTeller>,
     work: impl Future<Output = ()>,
@@ -159,8 +162,7 @@ async fn lead(
         work.await;
         return Ok(());
     };
-    let host = arguments.pod_name.clone().or_else(host_name).unwrap_or_else(|| "usercert-operator".to_owned());
-    let candidate = Candidate::new(&arguments.operator_namespace, &arguments.lease_name, &host);
+    let candidate = Candidate::new(&arguments.operator_namespace, &arguments.lease_name, process);
     let mut election = Election::new(client, candidate, teller);
     tokio::select! {
         () = election.acquire() => {}

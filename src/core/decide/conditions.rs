@@ -97,6 +97,7 @@ fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision
         | Decision::AwaitKey
         | Decision::Save
         | Decision::CountLostClaim
+        | Decision::LookForLost
         | Decision::Await => None,
     }
 }
@@ -191,7 +192,9 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
         Decision::Save => {
             (true, Reason::SecretNotWritable, "a certificate was issued and is being written to the Secret".to_owned())
         }
-        Decision::CountLostClaim => (false, Reason::AtlasAnswerLost, "the answer to a request was lost".to_owned()),
+        Decision::CountLostClaim | Decision::LookForLost => {
+            (false, Reason::AtlasAnswerLost, "the answer to a request was lost".to_owned())
+        }
         Decision::Wait { until, reason, message } => (false, *reason, format!("{message}; next attempt at {until}")),
         Decision::Block { reason, message } => (false, *reason, message.clone()),
     }

@@ -7,6 +7,7 @@ use super::{
     backoff::{is_waited_for, waits_in_any_case},
     brake::Brake,
     forced::{after_too_many_forced, heeded, way_out, way_out_of_unusable},
+    lost::looks_for_lost,
     user::over_budget,
 };
 use crate::api::{CertificateFailure, Reason};
@@ -64,7 +65,11 @@ pub(super) fn hold(
     cause: Reason,
     now: Timestamp,
 ) -> Result<Reason, Decision> {
-    none(after_failure(desired, issuer, observed, now))?;
+    let held = after_failure(desired, issuer, observed, now);
+    if held.is_some() && looks_for_lost(&observed.status, now) {
+        return Err(Decision::LookForLost);
+    }
+    none(held)?;
     if cause == Reason::RenewalRequested {
         none(after_too_many_forced(desired, observed, now))?;
     }

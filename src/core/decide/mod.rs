@@ -16,6 +16,7 @@ mod hold;
 mod inputs;
 mod issue_error;
 mod issuer;
+mod lost;
 mod memory;
 mod observed;
 pub mod pass;
@@ -38,6 +39,7 @@ pub use desired::{Desired, InvalidSpec, Order, RenewBefore, parse_duration};
 pub use inputs::Inputs;
 pub use issue_error::{IssueError, Minted, Retry};
 pub use issuer::{CaFacts, IssuerFacts, IssuerState, IssuingMethod};
+pub use lost::{ended, record_known_loss, record_lost_claim};
 pub use memory::{
     FailedRequest, ObjectMemory, RememberedSecret, SaveFailure, SecretSource, SecretVersion, UnsavedCertificate, is_older,
     secret_source,
@@ -47,6 +49,6 @@ pub use pattern::PatternError;
 pub(crate) use renewal::share;
 pub use renewal::{renew_before, renewal_time};
 pub use rules::{decide, ready_certificate};
-pub use status::{NewClaim, claimed, next_look, next_status, record_failure, record_known_loss, record_lost_claim};
+pub use status::{NewClaim, claimed, next_look, next_status, record_failure};
 pub use user::{Holdings, ListedCertificate, RecalledList, RecalledUser, UserCertificates, UserRecord, record_list};
 pub use warnings::new_warnings;

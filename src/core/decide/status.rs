@@ -7,7 +7,9 @@ use super::{
     Decision, Inputs, IssueError, Minted, Observed, Retry, SecretState, SecretView, UserCertificates,
     backoff::is_waited_for,
     conditions::set_conditions,
-    forced, next_attempt,
+    forced,
+    lost::next_question,
+    next_attempt,
     user::{count_lost, drop_expired},
 };
 use crate::{
@@ -24,9 +26,6 @@ const HISTORY_LENGTH: usize = 5;
 
 /// Within this time after its write a new certificate is in the status. The clock of the API server may be behind by as much.
 const JUST_WRITTEN: SignedDuration = SignedDuration::from_mins(2);
-/// A process that has lost the lead, and reaches the API server, has saved what it made by then: it tries every two seconds, and a request
-/// may take twenty (`controller::pass::drain`, `controller::kubernetes`).
-const SAVED_BY_THEN: SignedDuration = SignedDuration::from_mins(1);
 
 /// When a keystore's password that could not be read is read again.
 const PASSWORD_AGAIN: SignedDuration = SignedDuration::from_secs(30);
@@ -160,72 +159,13 @@ pub fn record_failure(
         asked_by_issuer: matches!(error.retry, Retry::NotBefore(_)),
         inputs: inputs.map(ToString::to_string).unwrap_or_default(),
         cause: cause.map(|cause| cause.as_str().to_owned()),
+        unlisted: None,
     });
-}
-
-/// Records a claim whose certificate never reached the Secret.
-pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, now: Timestamp) {
-    let Some(claim) = status.issuance.take() else { return };
-    let message = format!(
-        "the operator stopped between the request of {} and the write of the Secret: Atlas may have made a certificate whose key is lost",
-        claim.since.0
-    );
-    let count = claim.attempt.max(1);
-    count_lost(status);
-    status.failure = Some(CertificateFailure {
-        count,
-        count_of_reason: Some(1),
-        reason: Reason::AtlasAnswerLost.as_str().to_owned(),
-        message,
-        last_time: Time(truncated_to_second(now)),
-        next_attempt: Time(next_attempt(Retry::Backoff, Minted::Possibly, count, uid, now)),
-        asked_by_issuer: false,
-        inputs: String::new(),
-        cause: Some(claim.reason),
-    });
-}
-
-/// Records a claim whose certificate Atlas lists and nobody holds: its key is lost. The list, which has it, is recorded already.
-///
-/// If the process that had the key ran in the Pod of `process`, which is this one, it has ended, and nothing is waited for. Otherwise it may
-/// live and save the certificate yet ([`SAVED_BY_THEN`]). After a second loss in a row the wait is that of a lost answer, so that a process
-/// which dies of each answer does not use up the budget.
-pub fn record_known_loss(status: &mut DatabaseUserCertificateStatus, uid: &str, process: Option<&str>, now: Timestamp) {
-    let Some(claim) = status.issuance.take() else { return };
-    let count = claim.attempt.max(1);
-    let at_once = claim.process.as_deref().zip(process).is_some_and(|(former, own)| has_replaced(own, former));
-    let (retry, minted) = match count {
-        1 if at_once => (Retry::At(now), Minted::No),
-        1 => (Retry::NotBefore(SAVED_BY_THEN), Minted::No),
-        _ => (Retry::Backoff, Minted::Possibly),
-    };
-    let message = format!(
-        "the operator stopped between the request of {} and the write of the Secret: Atlas lists the certificate, and its key is lost",
-        claim.since.0
-    );
-    status.failure = Some(CertificateFailure {
-        count,
-        count_of_reason: Some(1),
-        reason: Reason::AtlasAnswerLost.as_str().to_owned(),
-        message,
-        last_time: Time(truncated_to_second(now)),
-        next_attempt: Time(next_attempt(retry, minted, count, uid, now)),
-        asked_by_issuer: false,
-        inputs: String::new(),
-        cause: Some(claim.reason),
-    });
-}
-
-/// Whether one process runs in the Pod in which the other one ran: a container is started again only when its process has ended. Names in
-/// the Lease are that of the Pod and something random.
-fn has_replaced(own: &str, former: &str) -> bool {
-    let pod = |name: &str| name.rsplit_once('_').map(|(pod, _)| pod.to_owned()).filter(|pod| !pod.is_empty());
-    own != former && pod(own).is_some() && pod(own) == pod(former)
 }
 
 /// Whether an answer counted as lost may still reach a paused process. The wait outlives a good Secret, which may be deleted
 /// before it is over.
-fn awaits_lost_answer(failure: &CertificateFailure, now: Timestamp) -> bool {
+pub(super) fn awaits_lost_answer(failure: &CertificateFailure, now: Timestamp) -> bool {
     failure.reason == Reason::AtlasAnswerLost.as_str() && is_waited_for(failure, now)
 }
 
@@ -310,7 +250,8 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
         | Decision::AwaitKey
         | Decision::Issue { .. }
         | Decision::Save
-        | Decision::CountLostClaim => None,
+        | Decision::CountLostClaim
+        | Decision::LookForLost => None,
     };
     // Readiness begins and ends with the certificate, whatever was decided about the next one.
     let validity = observed.secret.certificate().map(|certificate| [certificate.not_before, certificate.not_after]);
@@ -325,8 +266,9 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
     });
     let password = secret.filter(|view| view.keystore.is_passing).and_then(|_| now.checked_add(PASSWORD_AGAIN).ok());
     // What waits, such as a repair, must not be all that is looked at when the certificate is due.
-    let renewal = observed.status.renewal_time.as_ref().filter(|_| matches!(decision, Decision::Wait { .. }));
-    let renewal = renewal.map(|renewal| renewal.0);
-    let others = [chain, over, previous, in_keystore, password, renewal].into_iter().flatten();
+    let is_wait = matches!(decision, Decision::Wait { .. });
+    let renewal = observed.status.renewal_time.as_ref().filter(|_| is_wait).map(|renewal| renewal.0);
+    let question = next_question(&observed.status).filter(|_| is_wait);
+    let others = [chain, over, question, previous, in_keystore, password, renewal].into_iter().flatten();
     next.into_iter().chain(validity.into_iter().flatten()).chain(others).filter(|next| *next > now).min()
 }

@@ -88,6 +88,7 @@ fn what_was_spoilt_is_repaired_before_a_renewal_that_has_to_wait() {
         next_attempt: Time(at(200 * DAY)),
         inputs: String::new(),
         cause: None,
+        unlisted: None,
     };
     observed.status.failure = Some(failure(Reason::AtlasAnswerLost));
     let due = at(80 * DAY);
