@@ -115,7 +115,9 @@ impl<'a> Turn<'a> {
                 object.users[kept_at(account, self.mutation)] = None;
             }
             let user = &mut object.users[kept_at(self.log.knows.0, self.mutation)];
-            user.iter_mut().for_each(|user| user.made_since.extend(made));
+            if let Some(user) = user {
+                user.made_since.extend(made);
+            }
             self.log.forget_time_of_last();
             let found = match step {
                 Step::Observe { live } => self.observe(live),

@@ -206,7 +206,7 @@ fn real_memory(memory: &ObjectMemory, ledger: &[Time]) -> decide::ObjectMemory {
     decide::ObjectMemory {
         unsaved: memory.unsaved.as_ref().map(unsaved),
         failed_request: memory.failed_request.map(failed_request),
-        unsent_claim: memory.unsent_claim.map(|claim| claim.to_string()),
+        unsent_claims: memory.unsent_claim.map(|claim| claim.to_string()).into_iter().collect(),
         failures: u32::from(memory.failures),
         repairs: Vec::new(),
         written_layout: None,
@@ -230,7 +230,7 @@ pub fn abstract_memory(memory: &decide::ObjectMemory, kept: Option<&Content>) ->
     ObjectMemory {
         unsaved: memory.unsaved.as_ref().map(unsaved),
         failed_request: memory.failed_request.as_ref().map(|request| (number(&request.claim), failed(&request.error))),
-        unsent_claim: memory.unsent_claim.as_deref().map(number),
+        unsent_claim: memory.unsent_claims.last().map(String::as_str).map(number),
         failures: u8::try_from(memory.failures).unwrap(),
     }
 }

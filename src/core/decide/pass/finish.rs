@@ -191,7 +191,8 @@ impl Pass {
         let claim = self.observed.status.issuance.as_ref();
         let key = claim.and_then(|claim| Some(claim.user.as_ref()?.key.clone()));
         let claim = claim.map(|claim| claim.id.as_str());
-        if claim.is_some() && self.observed.memory.unsent_claim.as_deref() == claim {
+        if claim.is_some_and(|claim| self.observed.memory.is_unsent(claim)) {
+            self.observed.memory.unsent_claims.clear();
             self.observed.status.issuance = None;
             return Ok(decide(&self.object, &self.observed, now.time));
         }

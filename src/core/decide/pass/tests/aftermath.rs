@@ -542,6 +542,24 @@ fn a_second_loss_in_a_row_waits_even_in_the_same_pod() {
     );
 }
 
+/// The watch is down, so the next passes do not see the claim that stands.
+#[rstest]
+#[case::refused(Fault::Answer(RequestErrorKind::Conflict))]
+#[case::without_an_answer(Fault::Answer(RequestErrorKind::Unanswered))]
+fn a_claim_that_is_seen_late_is_no_loss_whatever_became_of_the_next_ones(#[case] next: Fault) {
+    let mut world = World::new(Atlas);
+    let before = world.object.clone();
+    world.meet("write claim", &Fault::AnswerLost);
+    let with_claim = std::mem::replace(&mut world.object, before);
+    for _ in 0..3 {
+        world.meet("write claim", &next);
+    }
+    world.object = with_claim;
+    world.run();
+    let status = world.object.status.clone().unwrap();
+    assert_eq!((status.issuance, status.failure, status.unaccounted_certificates), (None, None, None));
+}
+
 #[test]
 fn a_claim_whose_write_got_no_answer_is_taken_back_and_is_no_loss() {
     let mut world = World::new(Atlas);
