@@ -15,6 +15,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use harness::{Cluster, Options, Shop, eventually};
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use usercert_test_support::atlas::DigestAlgorithm;
 
@@ -131,6 +132,20 @@ fn issuer(number: usize) -> Value {
     })
 }
 
+/// Annotations of our prefix that the operator does not use, as many as the API server takes.
+fn crowded() -> Value {
+    ('a'..='p')
+        .map(|name| (format!("usercert.dev/{name}"), json!("x".repeat(16_280))))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+fn labelled_secret(number: usize, annotations: &Value) -> Value {
+    let labels = json!({ "usercert.dev/certificate-uid": "u" });
+    let metadata = json!({ "name": format!("s{number}"), "labels": labels, "annotations": annotations });
+    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata })
+}
+
 async fn apply_all(shop: &Shop, objects: impl Iterator<Item = Value>) {
     stream::iter(objects).for_each_concurrent(8, |object| async { drop(shop.apply(object).await) }).await;
 }
@@ -163,6 +178,16 @@ async fn what_authors_put_into_their_objects_takes_little_memory_and_no_connecti
     let each = print("the same, each annotation changed once", program.taken(), OBJECTS);
     assert!(each <= MOST_FOR_AN_OBJECT, "{each} bytes more for each object");
     drop(program);
+    let others = crowded();
+    apply_all(&shop, (0..OBJECTS).map(|number| certificate(number, &others))).await;
+    let each = print("with 16 annotations of our prefix, 15.9 KiB each, a start", Program::start(&shop).await.taken(), OBJECTS);
+    assert!(each <= MOST_FOR_AN_OBJECT, "{each} bytes more for each object");
+    apply_all(&shop, (0..OBJECTS).map(|number| certificate(number, &json!({})))).await;
+    apply_all(&shop, (0..OBJECTS).map(|number| labelled_secret(number, &others))).await;
+    let each = print("as many Secrets with our label, annotated so, a start", Program::start(&shop).await.taken(), OBJECTS);
+    assert!(each <= MOST_FOR_AN_OBJECT, "{each} bytes more for each Secret");
+    let secrets = shop.api::<Secret>();
+    secrets.delete_collection(&Default::default(), &Default::default()).await.unwrap();
 
     apply_all(&shop, (0..OBJECTS).map(issuer)).await;
     drop(Program::start(&shop).await);
