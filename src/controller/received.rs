@@ -28,7 +28,7 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{Namespace, Pod, Secret},
+    api::core::v1::{Namespace, Secret},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
@@ -214,12 +214,6 @@ impl<K: Resource> Resource for Received<K> {
 impl FromMetadata for Secret {
     const KEEPS_MANAGERS: bool = true;
 
-    fn from_metadata(metadata: ObjectMeta) -> Self {
-        Self { metadata, ..Self::default() }
-    }
-}
-
-impl FromMetadata for Pod {
     fn from_metadata(metadata: ObjectMeta) -> Self {
         Self { metadata, ..Self::default() }
     }

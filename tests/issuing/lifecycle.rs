@@ -215,14 +215,15 @@ async fn an_object_that_is_being_deleted_tells_the_truth_and_gets_nothing() {
 
 /// Another process, with nothing remembered, looks at the namespace and writes nothing.
 async fn assert_a_restart_changes_nothing(shop: &Shop) {
-    let before = shop.get("orders").await.metadata.resource_version;
+    shop.assert_quiet().await;
+    let before = shop.status("orders").await;
     let scope = Scope::Namespace(shop.namespace.clone());
     let another = Operator::new(shop.cluster.operator_config(), vec![scope], shop.endpoint.clone());
     let readiness = another.start(&tokio::runtime::Handle::current());
     eventually("it has looked", || async { readiness.is_ready().then_some(()) }).await;
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     another.kill();
-    assert_eq!(shop.get("orders").await.metadata.resource_version, before, "{:?}", shop.status("orders").await.conditions);
+    assert_eq!(shop.status("orders").await, before);
 }
 
 /// It is held by somebody's finalizer.

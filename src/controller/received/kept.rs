@@ -283,7 +283,7 @@ mod tests {
         let told = told(&many);
         let first = told.len() - 1;
         assert_eq!((&told[..first], told[first].clone()), (&many[..first], format!("{} others", 1000 - first)));
-        assert!((8..20).contains(&first), "{first}");
+        assert!((8..=20).contains(&first), "{first}");
     }
 
     /// Of 32 names of one prefix, each with the longest value that the API server takes in all.
@@ -349,6 +349,19 @@ mod tests {
         assert!(asked("a").len() < 100);
         assert_eq!(asked("a"), asked("a"));
         assert_ne!(asked("a"), asked("b"));
+    }
+
+    /// `NotIn` and `DoesNotExist` would match if one were missing.
+    #[test]
+    fn labels_of_a_namespace_that_are_too_many_to_be_kept_are_left_out_together() {
+        let with = |count: usize| -> Received<PartialObjectMeta<Namespace>> {
+            let label = |number: usize| (format!("example.com/label-{number}"), "x".repeat(63));
+            let labels: Values = (0..count).map(label).collect();
+            received(&json!({ "name": "shop", "labels": labels }))
+        };
+        assert_eq!((with(100).labels().len(), with(100).unreadable()), (100, None));
+        let crowded = with(200);
+        assert!(crowded.labels().is_empty() && crowded.unreadable().is_some_and(|found| found.fault().contains("labels")));
     }
 
     #[test]
