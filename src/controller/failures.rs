@@ -4,6 +4,7 @@
 //!
 //! - Each failed pass is in the log. Once passes over an object have failed for longer than [`TOLD_AFTER`], a counter and an Event tell what
 //!   failed and who refused it, and again every hour ([`TOLD_AGAIN`]) for as long as that lasts.
+//! - An Event that cannot be published counts as not told: it is tried again with the passes, less and less often.
 //! - The waits between them grow, whatever the answer was, and objects do not come back together ([`pass_repeated_after`]).
 //! - What is kept is dropped at the first pass that succeeds, and when the object is gone.
 
@@ -36,9 +37,21 @@ const LOST_EVENT: Duration = Duration::from_secs(5);
 pub(crate) struct Failures(Mutex<HashMap<Waiting, Series>>);
 
 struct Series {
-    since: Instant,
     count: u32,
-    told: Option<Instant>,
+    /// When the counter goes up next.
+    counted_next: Instant,
+    has_lasted: bool,
+    /// When an Event is published next.
+    told_next: Instant,
+    /// How many Events in a row could not be published.
+    lost: u32,
+}
+
+/// What is to be done about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Due {
+    count: bool,
+    tell: bool,
 }
 
 impl Failures {
@@ -46,17 +59,27 @@ impl Failures {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a failure. Returns whether it is time to tell of them.
-    fn failed(&self, who: &Waiting, now: Instant) -> bool {
+    /// Notes a failure.
+    fn failed(&self, who: &Waiting, now: Instant) -> Due {
         let mut all = self.lock();
-        let series = all.entry(who.clone()).or_insert(Series { since: now, count: 0, told: None });
+        let first = now + TOLD_AFTER;
+        let new = Series { count: 0, counted_next: first, has_lasted: false, told_next: first, lost: 0 };
+        let series = all.entry(who.clone()).or_insert(new);
         series.count = series.count.saturating_add(1);
-        let (since, wait) = series.told.map_or((series.since, TOLD_AFTER), |told| (told, TOLD_AGAIN));
-        let is_time = now.saturating_duration_since(since) >= wait;
-        if is_time {
-            series.told = Some(now);
+        let due = Due { count: now >= series.counted_next, tell: now >= series.told_next };
+        if due.count {
+            (series.counted_next, series.has_lasted) = (now + TOLD_AGAIN, true);
         }
-        is_time
+        due
+    }
+
+    /// Notes whether an Event about the failures was published.
+    fn told(&self, who: &Waiting, is_published: bool, now: Instant) {
+        if let Some(series) = self.lock().get_mut(who) {
+            series.lost = if is_published { 0 } else { series.lost.saturating_add(1) };
+            let wait = if is_published { TOLD_AGAIN } else { TOLD_AFTER.saturating_mul(1 << series.lost.min(10)) };
+            series.told_next = now + wait.min(TOLD_AGAIN);
+        }
     }
 
     /// A pass has succeeded, or the object is gone.
@@ -64,9 +87,9 @@ impl Failures {
         self.lock().remove(who);
     }
 
-    /// Whether failures in a row were told.
-    pub(crate) fn are_told(&self, who: &Waiting) -> bool {
-        self.lock().get(who).is_some_and(|series| series.told.is_some())
+    /// Whether failures in a row have lasted for so long that they are told.
+    pub(crate) fn have_lasted(&self, who: &Waiting) -> bool {
+        self.lock().get(who).is_some_and(|series| series.has_lasted)
     }
 
     /// How many passes have failed in a row.
@@ -93,10 +116,14 @@ where
         // Whoever does not lead any more has nothing to tell.
         Err(ReconcileError::Pass(PassError::NotLeading)) => {}
         Err(error) => {
-            if context.failures.failed(who, Instant::now()) {
+            let due = context.failures.failed(who, Instant::now());
+            if due.count {
                 context.settings.metrics.warned(Reason::ReconcileFailing);
+            }
+            if due.tell {
                 let message = format!("{}; it is tried again less and less often", chain(error));
-                Box::pin(context.events.publish(object, Reason::ReconcileFailing, &message)).await;
+                let is_published = Box::pin(context.events.publish(object, Reason::ReconcileFailing, &message)).await;
+                context.failures.told(who, is_published, Instant::now());
             }
         }
     }
@@ -108,14 +135,14 @@ pub(crate) fn repeat<K>(context: &Context, who: &Waiting, object: &K, error: &Re
 where
     K: Resource<DynamicType = ()>,
 {
-    let (count, is_told) = (context.failures.count(who), context.failures.are_told(who));
+    let (count, has_lasted) = (context.failures.count(who), context.failures.have_lasted(who));
     let again = pass_repeated_after(count, object.uid().as_deref().unwrap_or_default());
     match error {
         ReconcileError::Pass(PassError::NotLeading) => {
             debug!(error = chain(error), "the pass ended early");
             Action::requeue(LOST_EVENT)
         }
-        ReconcileError::Pass(PassError::Superseded | PassError::Outdated(_)) if !is_told => {
+        ReconcileError::Pass(PassError::Superseded | PassError::Outdated(_)) if !has_lasted => {
             debug!(error = chain(error), "the pass ended early");
             Action::requeue(again.max(LOST_EVENT))
         }
@@ -129,20 +156,48 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::ObjectKey;
+    use crate::api::{IssuerKey, IssuerKind, ObjectKey};
 
     #[test]
     fn failures_are_told_when_they_have_lasted_for_some_seconds_and_then_every_hour() {
         let (failures, start) = (Failures::default(), Instant::now());
         let who = Waiting::Certificate(ObjectKey::new("shop", "orders"));
-        let told: Vec<u64> = [0, 1, 3, 7, 15, 60, 3606, 3607, 3700, 7300]
-            .into_iter()
-            .filter(|second| failures.failed(&who, start + Duration::from_secs(*second)))
-            .collect();
+        let is_told = |second: &u64| {
+            let now = start + Duration::from_secs(*second);
+            let due = failures.failed(&who, now);
+            assert_eq!(due.count, due.tell);
+            if due.tell {
+                failures.told(&who, true, now);
+            }
+            due.tell
+        };
+        let told: Vec<u64> = [0, 1, 3, 7, 15, 60, 3606, 3607, 3700, 7300].into_iter().filter(is_told).collect();
         assert_eq!(told, [7, 3607, 7300]);
-        assert_eq!((failures.count(&who), failures.are_told(&who)), (10, true));
+        assert_eq!((failures.count(&who), failures.have_lasted(&who)), (10, true));
         failures.end(&who);
-        assert_eq!((failures.count(&who), failures.are_told(&who)), (0, false));
-        assert!(!failures.failed(&who, start + Duration::from_secs(7400)), "it begins anew");
+        assert_eq!((failures.count(&who), failures.have_lasted(&who)), (0, false));
+        let anew = failures.failed(&who, start + Duration::from_secs(7400));
+        assert_eq!(anew, Due { count: false, tell: false });
+    }
+
+    #[test]
+    fn an_event_that_is_lost_is_published_soon_and_less_and_less_often_and_counted_once() {
+        let (failures, start) = (Failures::default(), Instant::now());
+        let who =
+            Waiting::Issuer(IssuerKey { kind: IssuerKind::CertificateIssuer, namespace: "shop".into(), name: "ca".into() });
+        let (mut counted, mut tried) = (Vec::new(), Vec::new());
+        for second in 0..=7_300 {
+            let now = start + Duration::from_secs(second);
+            let due = failures.failed(&who, now);
+            if due.count {
+                counted.push(second);
+            }
+            if due.tell {
+                tried.push(second);
+                failures.told(&who, second > 100, now);
+            }
+        }
+        assert_eq!(tried, [6, 18, 42, 90, 186, 3786]);
+        assert_eq!(counted, [6, 3606, 7206]);
     }
 }

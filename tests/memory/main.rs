@@ -22,6 +22,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use harness::{Cluster, Options, PRIVATE_API_KEY, Shop, eventually};
+use k8s_openapi::api::core::v1::Secret;
 use own_endpoint::{OwnEndpoint, page_number, page_of};
 use program::{Program, Taken};
 use serde_json::{Value, json};
@@ -76,6 +77,18 @@ fn certificate(number: usize, annotations: &Value, spec: &Value) -> Value {
     object["spec"]["suspend"] = json!(true);
     object["metadata"]["annotations"] = annotations.clone();
     object
+}
+
+/// Annotations of our prefix that the operator does not use, as many as the API server takes.
+fn crowded() -> Value {
+    let value = "x".repeat(16_280);
+    ('a'..='p').map(|name| (format!("usercert.dev/{name}"), json!(value))).collect::<serde_json::Map<_, _>>().into()
+}
+
+fn labelled_secret(number: usize, annotations: &Value) -> Value {
+    let labels = json!({ "usercert.dev/certificate-uid": "u" });
+    let metadata = json!({ "name": format!("s{number}"), "labels": labels, "annotations": annotations });
+    json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata })
 }
 
 /// A spec with as much text as the API server takes: characters of four bytes where it takes any.
@@ -177,6 +190,8 @@ async fn what_authors_put_into_their_objects_takes_bounded_memory_and_few_connec
     let plain = objects_alone(&stage, nothing).await;
     long_annotations(&stage, plain).await;
     full_specs(&stage, plain).await;
+    crowded_secrets(&stage).await;
+    long_credentials(&stage).await;
     missing_secrets(&stage).await;
     long_lists(&stage).await;
 }
@@ -190,13 +205,13 @@ async fn objects_alone(stage: &Stage, nothing: Taken) -> Taken {
 
 async fn long_annotations(stage: &Stage, plain: Taken) {
     let program = stage.program().await;
-    let long = json!({ "note": "x".repeat(250_000) });
+    let long = crowded();
     let felt = stage
         .beside(apply_all(&stage.tenant, (0..WITH_LONG_ANNOTATIONS).map(|number| certificate(number, &long, &json!({})))))
         .await;
     program.until_at_rest().await;
     let each = row(
-        &format!("{WITH_LONG_ANNOTATIONS} of them with another annotation of 250 kB each"),
+        &format!("{WITH_LONG_ANNOTATIONS} of them with 16 annotations of 15.9 KiB of our prefix"),
         program.taken(),
         plain,
         WITH_LONG_ANNOTATIONS,
@@ -229,6 +244,39 @@ async fn full_specs(stage: &Stage, plain: Taken) {
     let each = row("the same, a start", taken, plain, WITH_FULL_SPECS, None);
     assert!(each <= MOST_FOR_A_FULL_OBJECT, "{each} bytes more for each object");
     assert!(taken.peak <= plain.memory + WITH_FULL_SPECS * MOST_FOR_A_FULL_OBJECT + MOST_AT_THE_START, "{taken:?}");
+    stage.tenant.delete_all().await;
+}
+
+async fn crowded_secrets(stage: &Stage) {
+    let before = stage.program().await.taken();
+    let long = crowded();
+    apply_all(&stage.tenant, (0..WITH_LONG_ANNOTATIONS).map(|number| labelled_secret(number, &long))).await;
+    let taken = stage.program().await.taken();
+    let what = format!("{WITH_LONG_ANNOTATIONS} Secrets with our label and such annotations, a start");
+    let each = row(&what, taken, before, WITH_LONG_ANNOTATIONS, None);
+    assert!(each <= MOST_FOR_AN_OBJECT, "{each} bytes for each Secret");
+    stage.tenant.api::<Secret>().delete_collection(&Default::default(), &Default::default()).await.unwrap();
+}
+
+/// Each issuer reads the same Secret of nearly a megabyte.
+async fn long_credentials(stage: &Stage) {
+    let long = "x".repeat(900_000);
+    stage.tenant.apply_secret("long", &[("tls.crt", &long), ("tls.key", &long[..100])]).await;
+    let program = stage.program().await;
+    let before = program.taken();
+    let named = (0..WITH_LONG_ANNOTATIONS).map(|number| {
+        let mut issuer = issuer(number);
+        issuer["spec"]["ca"]["secretName"] = json!("long");
+        issuer
+    });
+    let felt = stage.beside(apply_all(&stage.tenant, named)).await;
+    stage.tenant.until_issuer("i0", "False CaInvalid").await;
+    program.until_at_rest().await;
+    let taken = program.taken();
+    let what = format!("{WITH_LONG_ANNOTATIONS} issuers that name one Secret of 900 kB");
+    let each = row(&what, taken, before, WITH_LONG_ANNOTATIONS, Some(felt));
+    assert!(each <= MOST_FOR_AN_ISSUER + MOST_FOR_WORK / WITH_LONG_ANNOTATIONS, "{each} bytes for each issuer");
+    drop(program);
     stage.tenant.delete_all().await;
 }
 

@@ -111,7 +111,7 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
     let ended = Box::pin(look_at(Arc::clone(&issuer), key.clone(), &context)).await;
     let ended = failures::note(&context, &who, &**issuer, ended).await;
     if let Err(error) = &ended
-        && context.failures.are_told(&who)
+        && context.failures.have_lasted(&who)
         && context.issuers.get(&key).is_none()
     {
         // Without this its certificates would say nothing.

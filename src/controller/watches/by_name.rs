@@ -15,8 +15,8 @@
 //!
 //! # Errors
 //!
-//! - A missing permission and a kind that is not served are shown as such. After any other error the watch goes on, and what was
-//!   seen last stands. If nothing was seen yet, the third such error in a row is shown, so that whoever waits does not wait in silence.
+//! - A missing permission and a kind that is not served are shown as such, until a list or a read is answered: both are repeated within a
+//!   minute. After any other error the watch goes on, and what was seen last stands. If nothing was seen yet, the third such error in a row is shown, so that whoever waits does not wait in silence.
 
 mod entries;
 
@@ -36,7 +36,7 @@ use super::relists::Relists;
 use crate::{
     FromMetadata, Received, Scope,
     api::NamespacedName,
-    kubernetes::{KubernetesError, request},
+    kubernetes::request,
     triggers::{Triggers, Waiting},
 };
 
@@ -109,7 +109,7 @@ where
                 if has_begun {
                     self.read(name.clone());
                 }
-                Entry { waiting: HashSet::new(), presence: Presence::Unknown }
+                Entry::new()
             });
             entry.waiting.insert(who.clone());
         }
@@ -191,18 +191,17 @@ where
                     Ok(None) => Some(Presence::Absent),
                     Err(error) => {
                         failures = failures.saturating_add(1);
-                        if failures == SHOWN_ERRORS {
-                            for who in lock(&entries).learn(&name, Presence::Denied(error.explanation())) {
-                                triggers.wake(&who);
-                            }
-                        }
-                        denied(&error)
+                        let is_shown = error.is_denied() || failures >= SHOWN_ERRORS;
+                        is_shown.then(|| Presence::Denied(error.explanation()))
                     }
                 };
                 if let Some(presence) = presence {
                     for who in lock(&entries).learn(&name, presence) {
                         triggers.wake(&who);
                     }
+                }
+                // What was refused is asked for again: the watch, which may be in order, tells only of changes.
+                if !lock(&entries).is_unknown(&name) {
                     return;
                 }
                 tokio::time::sleep(wait).await;
@@ -222,9 +221,4 @@ impl<K> Drop for NameWatches<K> {
 
 fn lock<K>(entries: &Mutex<Entries<K>>) -> MutexGuard<'_, Entries<K>> {
     entries.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a read that was refused shows. `None` for other errors, which pass.
-fn denied<K>(error: &KubernetesError) -> Option<Presence<K>> {
-    error.is_denied().then(|| Presence::Denied(error.explanation()))
 }

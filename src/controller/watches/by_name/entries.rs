@@ -40,6 +40,15 @@ pub(super) struct Place {
 pub(super) struct Entry<K> {
     pub(super) waiting: HashSet<Waiting>,
     pub(super) presence: Presence<K>,
+    /// Whether it was there when the list began that is coming in. If not, the list may have passed its object already, and it is read.
+    pub(super) is_listed: bool,
+}
+
+impl<K> Entry<K> {
+    /// One that nobody waits for yet.
+    pub(super) fn new() -> Self {
+        Self { waiting: HashSet::new(), presence: Presence::Unknown, is_listed: false }
+    }
 }
 
 /// A watch, and what is known by it.
@@ -62,18 +71,8 @@ pub(super) struct Entries<K> {
 /// What is kept of an object.
 pub(super) type Reduce<K> = fn(&mut K);
 
-/// A list that is coming in.
-pub(super) struct List<K> {
-    /// The names that were waited for when it began.
-    wanted: Vec<String>,
-    found: HashMap<String, Presence<K>>,
-}
-
-impl<K> Default for List<K> {
-    fn default() -> Self {
-        Self { wanted: Vec::new(), found: HashMap::new() }
-    }
-}
+/// What a list has shown that is coming in.
+pub(super) type List<K> = HashMap<String, Presence<K>>;
 
 impl<K: Resource + Clone> Entries<K> {
     pub(super) fn place_of(&self, name: &NamespacedName) -> Place {
@@ -128,19 +127,22 @@ impl<K: Resource + Clone> Entries<K> {
         match event {
             Ok(watcher::Event::Init) => {
                 watch.has_begun = true;
-                *list = List { wanted: watch.names.keys().cloned().collect(), found: HashMap::new() };
+                watch.names.values_mut().for_each(|entry| entry.is_listed = true);
+                list.clear();
                 Vec::new()
             }
             Ok(watcher::Event::InitApply(found)) => {
                 let name = found.name_any();
                 if watch.names.contains_key(&name) {
-                    list.found.insert(name, present(found, reduce));
+                    list.insert(name, present(found, reduce));
                 }
                 Vec::new()
             }
             Ok(watcher::Event::InitDone) => {
-                let List { wanted, mut found } = std::mem::take(list);
-                let presences = wanted.into_iter().map(|name| {
+                let mut found = std::mem::take(list);
+                let listed = watch.names.iter().filter(|(_, entry)| entry.is_listed).map(|(name, _)| name.clone());
+                let listed: Vec<String> = listed.collect();
+                let presences = listed.into_iter().map(|name| {
                     let presence = found.remove(&name).unwrap_or(Presence::Absent);
                     (name, presence)
                 });
@@ -231,14 +233,12 @@ pub(super) fn present<K>(mut found: Received<K>, reduce: Reduce<K>) -> Presence<
     Presence::Present(Arc::new(found))
 }
 
-/// What an error of a watch shows. A missing permission stays missing, and a kind that is not served stays so. `None` for other
-/// errors, which pass: what was seen last stands.
+/// What an error of a list shows: a missing permission, and a kind that is not served. `None` for other errors, which pass: what was seen
+/// last stands. So it does where a list was answered and the watch after it was refused, because a list follows soon ([`Relists`]).
+///
+/// [`Relists`]: super::super::relists::Relists
 fn refusal<K>(error: &watcher::Error) -> Option<Presence<K>> {
-    let (watcher::Error::InitialListFailed(kube::Error::Api(status))
-    | watcher::Error::WatchStartFailed(kube::Error::Api(status))) = error
-    else {
-        return None;
-    };
+    let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return None };
     match status.code {
         403 => Some(Presence::Denied(status.message.clone())),
         404 => Some(Presence::NotServed),
@@ -288,8 +288,12 @@ mod tests {
             let task = tokio::spawn(async {}).abort_handle();
             let watch = self.entries.by_place.entry(place);
             let watch = watch.or_insert_with(|| PlaceWatch { names: HashMap::new(), has_begun: false, failures: 0, task });
-            let entry = Entry { waiting: HashSet::from([who]), presence: Presence::Unknown };
-            watch.names.insert(name.name, entry);
+            watch.names.entry(name.name).or_insert_with(Entry::new).waiting.insert(who);
+        }
+
+        fn fail(&mut self, error: watcher::Error) -> Vec<Waiting> {
+            let place = Place { namespace: "shop".to_owned(), name: None };
+            self.entries.apply(&place, &mut self.list, Err(error), |_| {})
         }
 
         fn show(&mut self, event: Event<Received<Metadata>>) -> Vec<Waiting> {
@@ -330,6 +334,56 @@ mod tests {
         assert_eq!(shop.version("late").as_deref(), Some("7"));
         assert!(shop.show(Event::Apply(secret("of-another", "8"))).is_empty());
         assert_eq!(shop.entries.by_place.values().next().unwrap().names.len(), 3);
+    }
+
+    /// The list may have shown it while nobody waited for it.
+    #[tokio::test]
+    async fn what_somebody_waits_for_anew_while_a_list_comes_in_is_read_and_the_list_does_not_count() {
+        let mut shop = Namespace::new();
+        shop.wait_for("a");
+        shop.wait_for("b");
+        shop.show(Event::Init);
+        shop.entries.remove(&who("a"));
+        shop.show(Event::InitApply(secret("a", "5")));
+        shop.wait_for("a");
+        assert_eq!(shop.read("a", Some(secret("a", "5"))), [who("a")]);
+        assert_eq!(shop.show(Event::InitDone), [who("b")]);
+        assert_eq!(shop.version("a").as_deref(), Some("5"));
+        shop.show(Event::Init);
+        assert_eq!(shop.show(Event::InitDone), [who("a")], "the next list counts");
+    }
+
+    fn refused(code: u16) -> kube::Error {
+        let status = json!({ "status": "Failure", "code": code, "message": "no", "reason": "" });
+        kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_is_refused_after_its_list_hides_nothing_that_the_list_has_shown() {
+        for code in [401, 403, 404, 500] {
+            let mut shop = Namespace::new();
+            shop.wait_for("a");
+            shop.show(Event::Init);
+            shop.show(Event::InitApply(secret("a", "5")));
+            shop.show(Event::InitDone);
+            for _ in 0..5 {
+                assert!(shop.fail(watcher::Error::WatchStartFailed(refused(code))).is_empty(), "{code}");
+            }
+            assert_eq!(shop.version("a").as_deref(), Some("5"), "{code}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_is_refused_is_shown_until_one_is_answered() {
+        let mut shop = Namespace::new();
+        shop.wait_for("a");
+        shop.show(Event::Init);
+        assert_eq!(shop.fail(watcher::Error::InitialListFailed(refused(403))), [who("a")]);
+        assert_eq!(shop.version("a").as_deref(), Some("absent"), "denied");
+        shop.show(Event::Init);
+        shop.show(Event::InitApply(secret("a", "5")));
+        assert_eq!(shop.show(Event::InitDone), [who("a")]);
+        assert_eq!(shop.version("a").as_deref(), Some("5"));
     }
 
     #[tokio::test]
