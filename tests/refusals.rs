@@ -106,6 +106,29 @@ async fn a_renewal_that_the_secret_refuses_is_told_in_a_condition_and_written_le
 }
 
 #[rstest]
+#[case::without_permission(403)]
+#[case::broken(500)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_is_refused_is_told_in_a_condition_until_it_succeeds(#[case] code: u16) {
+    let bench = Bench::open(&CLUSTER, &format!("unread-{code}")).await;
+    bench.shop.ca_issuer(3650).await;
+    bench.shop.certificate("orders", "ca", json!({})).await;
+    let before = bench.shop.until_ready("orders").await.serial_number;
+    bench.proxy.plan(move |asked| {
+        let is_read = asked.method == "GET" && asked.target.split('?').next().unwrap().ends_with("/secrets/orders");
+        is_read.then_some(Fault::Refuse(Moment::Before, code))
+    });
+    let annotations = json!({ "metadata": { "annotations": { "example.com/touched": "by hand" } } });
+    bench.shop.patch_secret("orders", annotations).await;
+    bench.shop.until("orders", "Issuing", "False ReconcileFailing").await;
+    bench.shop.until_event("orders", "ReconcileFailing").await;
+    bench.proxy.clear();
+    bench.shop.annotate("orders", "example.com/looked-at", "now").await;
+    bench.shop.until("orders", "Issuing", "False Issued").await;
+    assert_eq!(bench.shop.status("orders").await.serial_number, before);
+}
+
+#[rstest]
 #[case::without_permission(401)]
 #[case::over_quota(429)]
 #[case::broken(500)]

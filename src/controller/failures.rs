@@ -1,9 +1,9 @@
-//! Passes that fail, one after the other: a condition tells nothing of them, because the status itself may be what cannot be written.
+//! Passes that fail, one after the other.
 //!
 //! # Guarantees
 //!
 //! - Each failed pass is in the log. Once passes over an object have failed for longer than [`TOLD_AFTER`], a counter and an Event tell what
-//!   failed and who refused it, and again every hour ([`TOLD_AGAIN`]) for as long as that lasts.
+//!   failed and who refused it, and a condition where the status can be written; and again every hour ([`TOLD_AGAIN`]) for as long as that lasts.
 //! - An Event that cannot be published counts as not told: it is tried again with the passes, less and less often.
 //! - The waits between them grow, whatever the answer was, and objects do not come back together ([`pass_repeated_after`]).
 //! - What is kept is dropped at the first pass that succeeds, and when the object is gone.
@@ -14,12 +14,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kube::{Resource, ResourceExt, runtime::controller::Action};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{
+    Api, Resource, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::controller::Action,
+};
+use serde_json::json;
 use tracing::{debug, warn};
 
-use super::{Context, ReconcileError, kubernetes::chain, triggers::Waiting};
+use super::{
+    Context, FromMetadata, Received, ReconcileError,
+    kubernetes::{chain, request},
+    status::status_patch,
+    triggers::Waiting,
+};
 use crate::{
-    api::Reason,
+    api::{DatabaseUserCertificate, ISSUING, Reason, names::CONTROLLER, set_condition},
     decide::{pass::PassError, pass_repeated_after},
 };
 
@@ -98,6 +110,43 @@ impl Failures {
     }
 }
 
+/// An object whose conditions tell of passes that fail.
+pub(crate) trait Failing: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static {
+    /// Its conditions.
+    fn conditions(&self) -> &[Condition];
+    /// Sets what is said of passes that fail.
+    fn set_failing(conditions: &mut Vec<Condition>, message: &str, generation: Option<i64>, now: Timestamp);
+    /// The API by which it is written.
+    fn api(context: &Context, namespace: &str) -> Api<Received<Self>>;
+}
+
+impl Failing for DatabaseUserCertificate {
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+    fn set_failing(conditions: &mut Vec<Condition>, message: &str, generation: Option<i64>, now: Timestamp) {
+        set_condition(conditions, ISSUING, false, Reason::ReconcileFailing, message, generation, now);
+    }
+    fn api(context: &Context, namespace: &str) -> Api<Received<Self>> {
+        Api::namespaced(context.client.clone(), namespace)
+    }
+}
+
+/// Writes the condition. If that fails too, the Event has to do.
+async fn write_condition<K: Failing>(context: &Context, object: &Received<K>, message: &str) {
+    let mut conditions = object.conditions().to_vec();
+    K::set_failing(&mut conditions, message, object.meta().generation, context.now());
+    if object.unreadable().is_some() || conditions == object.conditions() {
+        return;
+    }
+    let patch = Patch::Merge(status_patch(&**object, &json!({ "conditions": conditions })));
+    let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
+    let api = K::api(context, &object.namespace().unwrap_or_default());
+    if let Err(error) = request("patch the status", api.patch_status(&object.name_any(), &parameters, &patch)).await {
+        debug!(error = chain(&error), "no condition tells of passes that fail");
+    }
+}
+
 /// Notes how a pass over an object ended, and tells of failures that last.
 ///
 /// # Errors
@@ -105,11 +154,11 @@ impl Failures {
 pub(crate) async fn note<K>(
     context: &Context,
     who: &Waiting,
-    object: &K,
+    object: &Received<K>,
     ended: Result<Action, ReconcileError>,
 ) -> Result<Action, ReconcileError>
 where
-    K: Resource<DynamicType = ()>,
+    K: Failing,
 {
     match &ended {
         Ok(_) => context.failures.end(who),
@@ -117,11 +166,12 @@ where
         Err(ReconcileError::Pass(PassError::NotLeading)) => {}
         Err(error) => {
             let due = context.failures.failed(who, Instant::now());
+            let message = format!("{}; it is tried again less and less often", chain(error));
             if due.count {
                 context.settings.metrics.warned(Reason::ReconcileFailing);
+                Box::pin(write_condition(context, object, &message)).await;
             }
             if due.tell {
-                let message = format!("{}; it is tried again less and less often", chain(error));
                 let is_published = Box::pin(context.events.publish(object, Reason::ReconcileFailing, &message)).await;
                 context.failures.told(who, is_published, Instant::now());
             }

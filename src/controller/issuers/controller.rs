@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -32,7 +33,7 @@ use crate::{
         set_stalled,
     },
     decide::{new_warnings, pass::RequestError, refused_credentials},
-    failures,
+    failures::{self, Failing},
     kubernetes::{chain, request},
     status::{report_unreadable, status_patch},
     triggers::Waiting,
@@ -76,6 +77,21 @@ impl IssuerObject for ClusterCertificateIssuer {
     }
 }
 
+impl<K: IssuerObject> Failing for K {
+    fn conditions(&self) -> &[Condition] {
+        self.issuer_status().map_or(&[], |status| &status.conditions)
+    }
+    fn set_failing(conditions: &mut Vec<Condition>, message: &str, generation: Option<i64>, now: Timestamp) {
+        // An issuer that is ready goes on issuing with what it was loaded with.
+        if condition(conditions, READY).is_none_or(|ready| ready.status != "True") {
+            set_condition(conditions, READY, false, Reason::ReconcileFailing, message, generation, now);
+        }
+    }
+    fn api(context: &Context, namespace: &str) -> Api<Received<Self>> {
+        <K as IssuerObject>::api(context, namespace)
+    }
+}
+
 /// Runs the controller of one kind.
 pub(crate) async fn run<K: IssuerObject>(controller: Controller<Received<K>>, context: Arc<Context>) {
     controller
@@ -109,7 +125,7 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
     let key = key_of(&**issuer);
     let who = Waiting::Issuer(key.clone());
     let ended = Box::pin(look_at(Arc::clone(&issuer), key.clone(), &context)).await;
-    let ended = failures::note(&context, &who, &**issuer, ended).await;
+    let ended = failures::note(&context, &who, &issuer, ended).await;
     if let Err(error) = &ended
         && context.failures.have_lasted(&who)
         && context.issuers.get(&key).is_none()

@@ -37,7 +37,7 @@ pub(super) async fn reconcile(
 ) -> Result<Action, ReconcileError> {
     let who = Waiting::Certificate(ObjectKey::of(&object));
     let ended = Box::pin(look_at(Arc::clone(&object), &context)).await;
-    failures::note(&context, &who, &**object, ended).await
+    failures::note(&context, &who, &object, ended).await
 }
 
 async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Context) -> Result<Action, ReconcileError> {

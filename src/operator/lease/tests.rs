@@ -206,7 +206,7 @@ async fn a_lease_that_cannot_be_renewed_for_a_minute_ends_nothing_and_is_renewed
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silence_of_nine_seconds_is_not_even_noticed_by_who_leads() {
+async fn a_silence_of_seven_seconds_is_not_even_noticed_by_who_leads() {
     let server = Server::default();
     let (mut election, leadership, ended) = after(&server, (Method::GET, Wrong::Silence), Duration::from_secs(7)).await;
     assert!(ended.is_none() && leadership.holder().is_some());
