@@ -67,19 +67,14 @@ fn classify(status: u16, headers: &[(&'static str, &'static str)], body: &str) -
 }
 
 fn classify_words(status: u16, headers: &[(&'static str, &'static str)], body: &str, words: Words) -> IssueError {
-    with_refusal(status, headers, body, words, |refusal| refusal.classify())
+    refused(status, headers, body, words).0
 }
 
-fn with_refusal<T>(
-    status: u16,
-    headers: &[(&'static str, &'static str)],
-    body: &str,
-    words: Words,
-    read: impl FnOnce(&Refusal<'_>) -> T,
-) -> T {
+/// What the answer means, and whether it says that there is no such user.
+fn refused(status: u16, headers: &[(&'static str, &'static str)], body: &str, words: Words) -> (IssueError, bool) {
     let headers: HeaderMap =
         headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
-    read(&Refusal {
+    let refusal = Refusal {
         status: StatusCode::from_u16(status).unwrap(),
         headers: &headers,
         body: body.as_bytes(),
@@ -89,7 +84,8 @@ fn with_refusal<T>(
         project_id: "p",
         words,
         now: "2026-11-24T00:00:00Z".parse::<Timestamp>().unwrap(),
-    })
+    };
+    (refusal.classify(), refusal.is_unknown_user())
 }
 
 #[rstest]
@@ -106,7 +102,7 @@ fn a_user_has_no_certificates_only_if_atlas_itself_says_that_there_is_no_such_us
     #[case] body: &str,
     #[case] expected: bool,
 ) {
-    assert_eq!(with_refusal(status, headers, body, Words::Quoted, |refusal| refusal.is_unknown_user()), expected);
+    assert_eq!(refused(status, headers, body, Words::Quoted).1, expected);
 }
 
 #[test]
