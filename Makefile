@@ -116,8 +116,9 @@ wave: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The part of it that show
 	$(call on_node,--run --wave)
 
 .PHONY: tenancy
-tenancy: tools ## What tenants may try against others, each attempt beside a neighbour that is served; ends with a table
+tenancy: tools ## What tenants may try against others, each attempt beside a neighbour that is served; ends with two tables, the second one of memory
 	cargo test --test tenancy
+	@cargo test --quiet --test memory -- --nocapture
 
 .PHONY: reloader
 reloader: tools ## Rollouts beside stakater/Reloader, whose program no target builds: RELOADER=FILE

@@ -38,12 +38,15 @@ use super::{
     triggers::{Triggered, Triggers, Waiting},
     watches::{
         by_name::NameWatches,
+        gone::Gone,
         lists::{Filling, Lists},
         relists::Relists,
     },
 };
 use crate::{
-    api::{DatabaseUserCertificate, NamespacedName, ObjectKey, SecretLocation, names::CERTIFICATE_UID_LABEL},
+    api::{
+        DatabaseUserCertificate, IssuerKey, IssuerKind, NamespacedName, ObjectKey, SecretLocation, names::CERTIFICATE_UID_LABEL,
+    },
     runtime::{CLOCK_LIMIT, Inventory, Readiness, clock_jumps},
 };
 
@@ -76,13 +79,13 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         lists.expect(&secret_watch),
     );
     let (deletions, deleted) = Deletions::new();
-    let begin = Begin { relists: &relists, lists: &lists, max_concurrent: settings.max_concurrent };
+    let watched = Watched { relists: &relists, lists: &lists, triggers: &triggers, settings: &settings };
     let certificates =
-        begin.controller(&named("watch/certificates"), scoped(&client, scope), move |object| deletions.saw(object));
+        watched.controller("watch/certificates", scoped(&client, scope), move |object| deletions.saw(object), certificate);
     let certificate_store = certificates.store();
-    let issuers = begin.controller(&named("watch/issuers"), scoped(&client, scope), |_| {});
+    let issuers = watched.controller("watch/issuers", scoped(&client, scope), |_| {}, issuer);
     let cluster_issuers = matches!(scope, Scope::Cluster { .. })
-        .then(|| begin.controller(&named("watch/cluster-issuers"), Api::all(client.clone()), |_| {}));
+        .then(|| watched.controller("watch/cluster-issuers", Api::all(client.clone()), |_| {}, cluster_issuer));
     let (namespace_store, namespace_writer) = reflector::store();
     let namespace_events = match scope {
         Scope::Cluster { .. } => {
@@ -226,39 +229,60 @@ fn name_in(scope: &Scope, what: &str) -> String {
     }
 }
 
-/// What a controller begins with.
-struct Begin<'a> {
+/// What the controllers have in common.
+struct Watched<'a> {
     relists: &'a Relists,
     lists: &'a Lists,
-    max_concurrent: u16,
+    triggers: &'a Arc<Triggers>,
+    settings: &'a Settings,
 }
 
-impl Begin<'_> {
-    /// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told. Each deletion that
-    /// the watch shows is handed to `deleted`. The watch has this name.
+impl Watched<'_> {
+    /// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told. Each deletion that the
+    /// watch shows is handed to `deleted`. An object whose deletion fell into an interruption of the watch, so that only its absence from the
+    /// next list shows it, is woken as `waiting`, and its controller forgets it. The watch has this name.
     fn controller<K>(
         &self,
         name: &str,
         api: Api<Received<K>>,
         deleted: impl Fn(&Received<K>) + Send + 'static,
+        waiting: fn(&ObjectKey) -> Waiting,
     ) -> Controller<Received<K>>
     where
         K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
     {
         let (store, writer) = reflector::store();
-        let filling = self.lists.expect(name);
+        let name = &name_in(&self.settings.scope, name);
+        let (mut gone, triggers, filling) = (Gone::new(store.clone()), Arc::clone(self.triggers), self.lists.expect(name));
         let objects = self
             .relists
             .watch(name, api, watcher::Config::default())
             .reflect(writer)
-            .inspect_ok(move |event| match event {
-                watcher::Event::InitDone => filling.done(),
-                watcher::Event::Delete(object) => deleted(object),
-                _ => {}
+            .inspect_ok(move |event| {
+                gone.after(event).iter().for_each(|name| triggers.wake(&waiting(name)));
+                match event {
+                    watcher::Event::InitDone => filling.done(),
+                    watcher::Event::Delete(object) => deleted(object),
+                    _ => {}
+                }
             })
             .touched_objects();
-        Controller::for_stream(objects, store).with_config(Config::default().concurrency(self.max_concurrent))
+        Controller::for_stream(objects, store).with_config(Config::default().concurrency(self.settings.max_concurrent))
     }
+}
+
+fn certificate(name: &ObjectKey) -> Waiting {
+    Waiting::Certificate(name.clone())
+}
+
+fn issuer(name: &ObjectKey) -> Waiting {
+    let kind = IssuerKind::CertificateIssuer;
+    Waiting::Issuer(IssuerKey { kind, namespace: name.namespace.clone(), name: name.name.clone() })
+}
+
+fn cluster_issuer(name: &ObjectKey) -> Waiting {
+    let kind = IssuerKind::ClusterCertificateIssuer;
+    Waiting::Issuer(IssuerKey { kind, namespace: String::new(), name: name.name.clone() })
 }
 
 async fn run_certificates(
@@ -323,7 +347,9 @@ async fn watch_secrets(
         match &event {
             watcher::Event::Init => list_began = Instant::now(),
             watcher::Event::InitDone => {
-                memory.saw_everything_since(list_began);
+                memory.saw_everything_since(list_began, |secret| {
+                    store.get(&ObjectRef::new(&secret.name).within(&secret.namespace)).is_some()
+                });
                 filling.done();
             }
             watcher::Event::Apply(secret) | watcher::Event::InitApply(secret) => {

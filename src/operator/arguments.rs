@@ -47,8 +47,8 @@ pub struct RunArguments {
     /// The name of that Lease; operators that serve different namespaces need different ones.
     #[arg(long, env = "LEASE_NAME", default_value = "usercert-operator", value_name = "NAME")]
     pub lease_name: String,
-    /// The name of this process in the Lease; something random is appended to it. Default: the host's name, which in a Pod is the
-    /// name of the Pod.
+    /// The name of the Pod. The name of this process in the Lease is made of it and something random. A process that knows its Pod knows that
+    /// the one before it in this Pod has ended. Default: the host's name is in the Lease.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
     /// For how many seconds after SIGTERM the operator keeps trying to save certificates that were made but are not in a Secret
@@ -77,8 +77,8 @@ pub struct RunArguments {
     /// PEM file with its private key.
     #[arg(long, env = "METRICS_KEY_FILE", requires = "metrics_cert_file", value_name = "FILE")]
     pub metrics_key_file: Option<PathBuf>,
-    /// How many certificates are worked on at once.
-    #[arg(long, env = "MAX_CONCURRENT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    /// How many certificates are worked on at once, at least 4. Half of them may wait for Atlas at the same time.
+    #[arg(long, env = "MAX_CONCURRENT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(4..))]
     pub max_concurrent: u16,
     /// Time limit of one request to Atlas, in seconds.
     #[arg(long, env = "ATLAS_TIMEOUT_SECONDS", default_value = "30", value_parser = seconds, value_name = "SECONDS")]

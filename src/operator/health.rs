@@ -170,7 +170,7 @@ mod tests {
 
     #[tokio::test]
     async fn readiness_names_what_it_waits_for_and_with_verbose_all_that_it_looks_at() {
-        let health = health(Readiness::awaiting(1), Leadership::alone());
+        let health = health(Readiness::awaiting(1), Leadership::alone(None));
         health.readiness.expect("watch/secrets");
         let ask = async |query: Option<&str>| read(readyz(State(health.clone()), RawQuery(query.map(Into::into))).await).await;
         let waiting = "[-]watch/secrets failed: its first list has not come\n[-]caches failed: not filled yet\n[+]lead ok\n\
@@ -200,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn liveness_names_the_loops() {
-        let health = health(Readiness::awaiting(0), Leadership::alone());
+        let health = health(Readiness::awaiting(0), Leadership::alone(None));
         let _clock = health.liveness.expect("clock", crate::runtime::CLOCK_LIMIT);
         let ask = async |query: Option<&str>| read(livez(State(health.clone()), RawQuery(query.map(Into::into))).await).await;
         assert_eq!(ask(None).await, (200, "ok\n".to_owned()));

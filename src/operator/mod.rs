@@ -15,7 +15,7 @@ mod secure_metrics;
 pub use arguments::{Arguments, CertificateMetrics, Command, DebugAddress, LogFormat, RunArguments};
 pub use check::{CheckArguments, CheckError, check};
 pub use health::{Health, serve};
-pub use lease::{Candidate, ELECTION_LIMIT, Election, LEASE_DURATION, LeaseError, LeaseSeen, Step};
+pub use lease::{Candidate, ELECTION_LIMIT, Election, LEASE_DURATION, LeaseError, LeaseSeen, Step, process_name};
 pub use logging::without_bodies;
 pub use process::{OperatorError, execute};
 pub use secure_metrics::SecureMetricsError;

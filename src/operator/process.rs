@@ -30,6 +30,7 @@ use super::{
     exposition::metrics_router,
     health::listen,
     logging::{LogLevel, start_logging},
+    process_name,
     review::Reviewer,
     secure_metrics::{Files, serve_secure},
     serve,
@@ -129,11 +130,13 @@ async fn operate(arguments: &RunArguments, log_level: LogLevel) -> Result<(), Op
     // HTTPS_PROXY is for Atlas. The API server is reached directly.
     config.proxy_url = None;
     let client = Client::try_from(config).map_err(OperatorError::Client)?;
+    let host = host_name().unwrap_or_else(|| "usercert-operator".to_owned());
+    let process = process_name(arguments.pod_name.as_deref(), &host);
     let (leadership, teller) = if arguments.leader_elect {
         let (leadership, teller) = Leadership::standing_by();
         (leadership, Some(teller))
     } else {
-        (Leadership::alone(), None)
+        (Leadership::alone(Some(process.clone())), None)
     };
     tokio::spawn(stop_on_signal(leadership.clone()).map_err(OperatorError::Signal)?);
     let scopes = scopes(arguments);
@@ -143,8 +146,8 @@ async fn operate(arguments: &RunArguments, log_level: LogLevel) -> Result<(), Op
     let metrics = Arc::new(Metrics::new(leadership.clone(), liveness.clone(), arguments.certificate_metrics.into()));
     info!(version = env!("CARGO_PKG_VERSION"), scopes = ?scopes, address = %arguments.http_address, "usercert-operator starts");
     let atlas = atlas_client(arguments)?;
-    let (turns, users) = (Turns::new(atlas.clone(), arguments.max_concurrent), Arc::<DatabaseUsers>::default());
-    let keys = Keys::default();
+    let turns = Turns::new(atlas.clone(), arguments.max_concurrent, liveness.clone());
+    let (users, keys) = (Arc::<DatabaseUsers>::default(), Keys::default());
     let atlas_defaults = AtlasDefaults {
         endpoint: arguments.atlas_endpoint.clone(),
         credentials: arguments.atlas_operator_secret.clone(),
@@ -179,7 +182,7 @@ async fn operate(arguments: &RunArguments, log_level: LogLevel) -> Result<(), Op
         tokio::spawn(serve_debug(address, log_level, std::future::pending()));
     }
     tokio::select! {
-        result = lead(client.clone(), arguments, leadership, teller, &liveness, work) => result?,
+        result = lead(client.clone(), arguments, process, leadership, teller, &liveness, work) => result?,
         result = server => result.map_err(OperatorError::Http)?,
         result = secure_server => result.map_err(OperatorError::SecureMetrics)?,
     }
@@ -205,6 +208,7 @@ async fn serve_metrics(
 async fn lead(
     client: Client,
     arguments: &RunArguments,
+    process: String,
     leadership: Leadership,
     teller: Option<LeadershipTeller>,
     liveness: &Liveness,
@@ -214,8 +218,7 @@ async fn lead(
         work.await;
         return Ok(());
     };
-    let host = arguments.pod_name.clone().or_else(host_name).unwrap_or_else(|| "usercert-operator".to_owned());
-    let candidate = Candidate::new(&arguments.operator_namespace, &arguments.lease_name, &host);
+    let candidate = Candidate::new(&arguments.operator_namespace, &arguments.lease_name, process);
     let heartbeat = liveness.expect("lease", ELECTION_LIMIT);
     let mut election = Election::new(client, candidate, teller).with_heartbeat(heartbeat);
     tokio::select! {

@@ -165,13 +165,17 @@ pub struct Operator {
     pub metrics: Arc<Metrics>,
     clock_offset: Arc<AtomicI64>,
     tasks: Mutex<Vec<AbortHandle>>,
+    /// The Pod in which it runs, if it knows that, and how often it was started.
+    pod: Mutex<Option<&'static str>>,
+    starts: AtomicI64,
 }
 
 impl Operator {
     /// One that is not started yet.
     pub fn new(config: kube::Config, scopes: Vec<Scope>, atlas_url: String) -> Self {
         let (metrics, clock_offset, tasks) = (Arc::default(), Arc::default(), Mutex::default());
-        Self { config, scopes, atlas_url, rollout_kinds: Some(Vec::new()), metrics, clock_offset, tasks }
+        let (pod, starts) = (Mutex::default(), AtomicI64::default());
+        Self { config, scopes, atlas_url, rollout_kinds: Some(Vec::new()), metrics, clock_offset, tasks, pod, starts }
     }
 
     /// One that tells these metrics.
@@ -198,7 +202,11 @@ impl Operator {
         let _inside = runtime.enter();
         let client = Client::try_from(self.config.clone()).unwrap();
         let atlas = AtlasClient::new(Duration::from_secs(3), None).unwrap();
-        let (turns, users, keys) = (Turns::new(atlas.clone(), 32), Arc::<DatabaseUsers>::default(), Keys::default());
+        let start = self.starts.fetch_add(1, Ordering::SeqCst);
+        let leadership = Leadership::alone(self.pod.lock().unwrap().map(|pod| format!("{pod}_{start}")));
+        let liveness = Liveness::default();
+        let turns = Turns::new(atlas.clone(), 32, liveness.clone());
+        let (users, keys) = (Arc::<DatabaseUsers>::default(), Keys::default());
         for scope in self.scopes.clone() {
             let offset = Arc::clone(&self.clock_offset);
             let settings = Settings {
@@ -217,8 +225,8 @@ impl Operator {
                 keys: keys.clone(),
                 users: Arc::clone(&users),
                 metrics: Arc::clone(&self.metrics),
-                leadership: Leadership::alone(),
-                liveness: Liveness::default(),
+                leadership: leadership.clone(),
+                liveness: liveness.clone(),
                 rollout_kinds: self.rollout_kinds.clone(),
                 stop_limit: Duration::from_mins(1),
             };
@@ -305,6 +313,11 @@ impl Cluster {
     /// Kills the operator.
     pub fn kill_operator(&self) {
         self.operator.kill();
+    }
+
+    /// From its next start on the operator runs in this Pod, and knows that.
+    pub fn run_operator_in(&self, pod: Option<&'static str>) {
+        *self.operator.pod.lock().unwrap() = pod;
     }
 
     /// Starts the operator again, and waits until it is ready.

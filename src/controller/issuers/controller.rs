@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Resource, ResourceExt,
     api::{Patch, PatchParams},
@@ -33,7 +34,7 @@ use crate::{
     },
     decide::{new_warnings, pass::RequestError, refused_credentials},
     dispatch::Dispatch,
-    failures,
+    failures::{self, Failing},
     kubernetes::{chain, request},
     span,
     status::{report_unreadable, status_patch},
@@ -78,6 +79,21 @@ impl IssuerObject for ClusterCertificateIssuer {
     }
 }
 
+impl<K: IssuerObject> Failing for K {
+    fn conditions(&self) -> &[Condition] {
+        self.issuer_status().map_or(&[], |status| &status.conditions)
+    }
+    fn set_failing(conditions: &mut Vec<Condition>, message: &str, generation: Option<i64>, now: Timestamp) {
+        // An issuer that is ready goes on issuing with what it was loaded with.
+        if condition(conditions, READY).is_none_or(|ready| ready.status != "True") {
+            set_condition(conditions, READY, false, Reason::ReconcileFailing, message, generation, now);
+        }
+    }
+    fn api(context: &Context, namespace: &str) -> Api<Received<Self>> {
+        <K as IssuerObject>::api(context, namespace)
+    }
+}
+
 /// Runs the controller of one kind.
 pub(crate) async fn run<K: IssuerObject>(controller: Controller<Received<K>>, dispatch: Dispatch, context: Arc<Context>) {
     controller
@@ -115,11 +131,11 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
     let span = span::of_pass(K::KIND.as_str(), &NamespacedName::new(&key.namespace, &key.name));
     let ended = async {
         let ended = Box::pin(look_at(Arc::clone(&issuer), key.clone(), &context)).await;
-        failures::note(&context, &who, &**issuer, ended).await
+        failures::note(&context, &who, &issuer, ended).await
     };
     let ended = ended.instrument(span).await;
     if let Err(error) = &ended
-        && context.failures.are_told(&who)
+        && context.failures.have_lasted(&who)
         && context.issuers.get(&key).is_none()
     {
         // Without this its certificates would say nothing.

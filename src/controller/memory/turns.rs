@@ -10,7 +10,8 @@
 //!   answers take long, holds up no other project.
 //! - At most 4 turns of one project, and at most half as many in all as there are workers, are given or under way at once. So the other half
 //!   is left for passes that do not ask Atlas, however long Atlas takes.
-//! - No namespace holds more than half of the turns, and less while others hold some ([`Shares`]).
+//! - No namespace holds more than half of the turns, and less while others hold some ([`Shares`]). Between projects that namespace goes first
+//!   that has waited longest for a turn, so that nobody waits for ever.
 //! - A turn ends when its [`Turn`] is dropped. A turn that is given and not taken for a minute goes to the next.
 //! - A queue that nobody uses is dropped.
 //!
@@ -31,6 +32,7 @@ use super::shares::Shares;
 use crate::{
     api::ObjectKey,
     issuer::atlas::{Account, AtlasClient, LimitKey},
+    runtime::{Heartbeat, Liveness},
     triggers::{Triggers, Waiting},
 };
 
@@ -45,6 +47,9 @@ const LONGEST_NAP: Duration = Duration::from_secs(1);
 
 /// The shortest time until then.
 const SHORTEST_NAP: Duration = Duration::from_millis(5);
+
+/// The queues may stay unseen for so long while somebody waits.
+const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The order in which certificates wait: the one that expires soonest first.
 type Rank = (Timestamp, ObjectKey);
@@ -73,6 +78,7 @@ pub struct Turns(Arc<Shared>);
 
 struct Shared {
     atlas: AtlasClient,
+    liveness: Liveness,
     queues: Mutex<Queues>,
     changed: Notify,
 }
@@ -110,10 +116,10 @@ impl Drop for Turn {
 impl Turns {
     /// Queues for the calls of this client. `workers` is how many passes run at once.
     #[must_use]
-    pub fn new(atlas: AtlasClient, workers: u16) -> Self {
+    pub fn new(atlas: AtlasClient, workers: u16, liveness: Liveness) -> Self {
         let shares = Shares::new(u32::from(workers / 2).max(1));
         let queues = Queues { by_key: HashMap::new(), places: HashMap::new(), shares, are_served: false };
-        Self(Arc::new(Shared { atlas, queues: Mutex::new(queues), changed: Notify::new() }))
+        Self(Arc::new(Shared { atlas, liveness, queues: Mutex::new(queues), changed: Notify::new() }))
     }
 
     /// A turn for `who` to make `cost` calls to this account, if it is its turn. Otherwise `None`, and `who` is woken when it is.
@@ -135,7 +141,7 @@ impl Turns {
         let is_given = queues.by_key.get(key).is_some_and(|queue| queue.given.contains_key(who));
         if !is_given {
             queues.wait(key, who, expiry, Waiter { cost, triggers: Arc::clone(triggers) });
-            queues.give_to(key, who, &self.0.atlas);
+            queues.hand_out(&self.0.atlas, Some(who));
         }
         let turn = queues.take(key, who, cost).then(|| Turn {
             shared: Arc::clone(&self.0),
@@ -144,7 +150,8 @@ impl Turns {
             cost,
         });
         if turn.is_none() && !std::mem::replace(&mut queues.are_served, true) {
-            tokio::spawn(serve(Arc::downgrade(&self.0)));
+            let heartbeat = self.0.liveness.expect("turns", STANDSTILL);
+            tokio::spawn(serve(Arc::downgrade(&self.0), heartbeat));
         }
         turn
     }
@@ -214,17 +221,6 @@ impl Queues {
         queue.waiting.entry(who.namespace.clone()).or_default().insert((expiry, who.clone()), waiter);
     }
 
-    /// Gives `who` the turn if it is the next one of this queue.
-    fn give_to(&mut self, key: &LimitKey, who: &ObjectKey, atlas: &AtlasClient) {
-        let is_next = self.by_key.get(key).is_some_and(|queue| {
-            let first = queue.first(&self.shares).filter(|((_, first), _)| first == who && !queue.is_full());
-            first.is_some_and(|(_, cost)| atlas.limits().wait(key, cost, queue.promised, Instant::now()).is_zero())
-        });
-        if is_next {
-            self.give(key, who);
-        }
-    }
-
     /// Takes `who` out of those who wait, for the turn that is its own now.
     fn give(&mut self, key: &LimitKey, who: &ObjectKey) -> Option<Arc<Triggers>> {
         let queue = self.by_key.get_mut(key)?;
@@ -290,13 +286,13 @@ impl Queues {
         }
     }
 
-    /// Gives turns to those who come next: of several projects, first to the namespace that holds the fewest. Returns how long to wait before
-    /// the next look; `None` if nobody waits.
-    fn hand_out(&mut self, atlas: &AtlasClient) -> Option<Duration> {
+    /// Gives turns to those who come next: of several projects, first to the namespace that holds the fewest and has waited longest for one
+    /// ([`Shares::order_of`]). Returns how long to wait before the next look; `None` if nobody waits. `awake` is not woken.
+    fn hand_out(&mut self, atlas: &AtlasClient, awake: Option<&ObjectKey>) -> Option<Duration> {
         self.expire();
         loop {
             let mut nap = None;
-            let mut next: Option<(u32, &Rank, &LimitKey)> = None;
+            let mut next: Option<((u32, u64), &Rank, &LimitKey)> = None;
             for (key, queue) in self.by_key.iter().filter(|(_, queue)| !queue.expiries.is_empty()) {
                 let first = queue.first(&self.shares).filter(|_| !queue.is_full());
                 let wait = match first {
@@ -305,13 +301,13 @@ impl Queues {
                 };
                 nap = Some(nap.unwrap_or(LONGEST_NAP).min(wait));
                 let Some((rank, _)) = first.filter(|_| wait.is_zero()) else { continue };
-                let candidate = (self.shares.held_by(&rank.1.namespace), rank, key);
+                let candidate = (self.shares.order_of(&rank.1.namespace), rank, key);
                 if next.is_none_or(|next| (candidate.0, candidate.1) < (next.0, next.1)) {
                     next = Some(candidate);
                 }
             }
             let Some((who, key)) = next.map(|(_, (_, who), key)| (who.clone(), key.clone())) else { return nap };
-            if let Some(triggers) = self.give(&key, &who) {
+            if let Some(triggers) = self.give(&key, &who).filter(|_| awake != Some(&who)) {
                 triggers.wake(&Waiting::Certificate(who));
             }
         }
@@ -319,12 +315,13 @@ impl Queues {
 }
 
 /// Gives out turns until nobody waits.
-async fn serve(shared: Weak<Shared>) {
+async fn serve(shared: Weak<Shared>, heartbeat: Heartbeat) {
     loop {
+        heartbeat.beat();
         let Some(shared) = shared.upgrade() else { return };
         let nap = {
             let mut queues = shared.lock();
-            let Some(nap) = queues.hand_out(&shared.atlas) else {
+            let Some(nap) = queues.hand_out(&shared.atlas, None) else {
                 queues.are_served = false;
                 return;
             };
@@ -361,7 +358,7 @@ mod tests {
         let account = account();
         let _held = atlas.limits().hold(account.clone());
         let key = atlas.limits().key(&account);
-        let turns = Turns::new(atlas.clone(), 20);
+        let turns = Turns::new(atlas.clone(), 20, Liveness::default());
         let (triggers, mut woken) = Triggers::new();
         let triggers = Arc::new(triggers);
         let ask = |who: &str, expiry| turns.ask(&account, &name(who), at(expiry), 2, &triggers);
@@ -393,7 +390,7 @@ mod tests {
         let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
         let account = account();
         let _held = atlas.limits().hold(account.clone());
-        let turns = Turns::new(atlas.clone(), 20);
+        let turns = Turns::new(atlas.clone(), 20, Liveness::default());
         let (triggers, mut woken) = Triggers::new();
         let triggers = Arc::new(triggers);
         let ask = |who: &str, expiry| turns.ask(&account, &name(who), at(expiry), 1, &triggers);
@@ -407,8 +404,9 @@ mod tests {
         let mut next = async || woken.certificates.next().await.unwrap().name.clone();
         assert_eq!([next().await, next().await, next().await], ["sixth", "fifth", "fourth"]);
         // The last to be woken is the first to ask. The others go on in the order of the project.
-        assert!(ask("latest", 99).is_none(), "those who waited before go first");
-        assert_eq!([next().await, next().await], ["third", "second"]);
+        let latest = ask("latest", 99);
+        assert_eq!([next().await, next().await], ["third", "second"], "those who waited before go first");
+        assert!(latest.is_some(), "and there is room for one more");
         drop(first);
         let sixth = ask("sixth", 4).unwrap();
         assert!(turns.0.lock().by_key.keys().all(|key| matches!(key, LimitKey::Project { .. })));
@@ -419,7 +417,7 @@ mod tests {
     async fn a_namespace_with_many_projects_leaves_turns_to_others() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
-        let turns = Turns::new(atlas, 16);
+        let turns = Turns::new(atlas, 16, Liveness::default());
         let (triggers, mut woken) = Triggers::new();
         let triggers = Arc::new(triggers);
         let ask = |namespace: &str, project: usize| {
@@ -443,10 +441,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_gives_a_turn_back_does_not_get_it_again_before_those_who_wait() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
+        let turns = Turns::new(atlas, 4, Liveness::default());
+        let (triggers, mut woken) = Triggers::new();
+        let triggers = Arc::new(triggers);
+        let ask = |namespace: &str, expiry| {
+            let account = Account { project_id: namespace.to_owned(), ..account() };
+            turns.ask(&account, &ObjectKey::new(namespace, "orders"), at(expiry), 2, &triggers)
+        };
+        let (first, _second) = (ask("slow-1", 1).unwrap(), ask("slow-2", 1).unwrap());
+        assert!(ask("neighbour", 9).is_none(), "a renewal, which expires last");
+        drop(first);
+        assert!(ask("slow-1", 1).is_none(), "though it expires first");
+        assert_eq!(woken.certificates.next().await.unwrap().namespace.as_deref(), Some("neighbour"));
+        assert!(ask("neighbour", 9).is_some());
+    }
+
+    #[tokio::test]
     async fn in_one_project_whoever_may_not_have_a_turn_holds_up_nobody_else() {
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
-        let turns = Turns::new(atlas.clone(), 4);
+        let turns = Turns::new(atlas.clone(), 4, Liveness::default());
         let (triggers, mut woken) = Triggers::new();
         let triggers = Arc::new(triggers);
         let account = account();

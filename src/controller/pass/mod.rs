@@ -18,9 +18,10 @@ use crate::{
     api::{DatabaseUserCertificate, ObjectKey},
     decide::{
         Decision,
-        pass::{End, Found, Next, Pass, PassError, PassOutcome, Purpose, Step},
+        pass::{End, Found, Next, Pass, PassError, PassOutcome, Purpose, RequestError, RequestErrorKind, Step},
     },
     issuer::Deadline,
+    kubernetes::KubernetesError,
     layout::take_over_from_reloader,
     status::report_unreadable,
 };
@@ -42,7 +43,7 @@ pub(super) async fn reconcile(
     let who = Waiting::Certificate(key);
     async {
         let ended = Box::pin(look_at(Arc::clone(&object), &context)).await;
-        failures::note(&context, &who, &**object, ended).await
+        failures::note(&context, &who, &object, ended).await
     }
     .instrument(span)
     .await
@@ -75,8 +76,17 @@ async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Conte
     // The watch brings the status that the pass has written, and with it the next pass.
     // Nor is a workload moved to a Secret that may go.
     let is_done = has_reported_status || object.metadata.deletion_timestamp.is_some();
-    let next_look = if is_done { None } else { rollout::follow(context, &object).await? };
+    let next_look = if is_done { None } else { rollout::follow(context, &object).await.map_err(not_followed)? };
     Ok(sleep.into_iter().chain(next_look).min().map_or_else(Action::await_change, Action::requeue))
+}
+
+/// A conflict with another write of the status is none of the rollout's faults, unless it goes on.
+fn not_followed(error: KubernetesError) -> PassError {
+    let error = RequestError::from(error);
+    match error.kind {
+        RequestErrorKind::Conflict | RequestErrorKind::NotFound => PassError::Outdated(error),
+        _ => PassError::Request(error),
+    }
 }
 
 /// How a pass ended.

@@ -95,12 +95,10 @@ impl SeenPods {
     }
 }
 
-/// What did not come about, and how often in a row: changes of workloads, writes of the status, looks at the workloads.
+/// What did not come about, and how often in a row: changes of workloads, looks at the workloads.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Setbacks {
     workloads: BTreeMap<WorkloadReference, Setback>,
-    status: u32,
-    status_is_told: bool,
     looks: u32,
 }
 
@@ -143,19 +141,6 @@ impl Setbacks {
     /// Notes a look.
     pub(super) const fn seen(&mut self) {
         self.looks = 0;
-    }
-
-    /// Notes that the status was not written; what follows, and whether it is new that it is told.
-    pub(super) fn status_not_written(&mut self, answer: Unchanged, uid: &str) -> (Repetition, bool) {
-        self.status = self.status.saturating_add(1);
-        let repetition = answer.repetition(self.status, uid);
-        let is_told = repetition == Repetition::Told;
-        (repetition, is_told && !std::mem::replace(&mut self.status_is_told, is_told))
-    }
-
-    /// Notes that the status was written.
-    pub(super) const fn status_written(&mut self) {
-        (self.status, self.status_is_told) = (0, false);
     }
 }
 

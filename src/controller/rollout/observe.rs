@@ -34,6 +34,8 @@ pub(super) enum Obstacle {
     Failed(KubernetesError),
     /// It took longer than this, and is repeated.
     CutOff(Duration),
+    /// The status was not written.
+    NotWritten(KubernetesError),
 }
 
 impl Obstacle {

@@ -160,6 +160,21 @@ pub struct CertificateFailure {
     /// Why a certificate was needed.
     #[serde(default)]
     pub cause: Option<String>,
+    /// A claim that was counted as lost before Atlas listed a certificate of it. Until `nextAttempt` Atlas is asked again: the wait ends early
+    /// if it lists one then.
+    // Without one it is written as null: a merge patch removes nothing else.
+    #[serde(default)]
+    pub unlisted: Option<UnlistedClaim>,
+}
+
+/// A claim that was counted as lost, and of which Atlas has listed no certificate yet.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct UnlistedClaim {
+    /// The claim.
+    pub claim: Issuance,
+    /// When Atlas is asked for its list again.
+    pub next_question: Time,
 }
 
 /// Certificates of a database user whose private keys no Secret of this operator holds or has held: the keys are lost, or

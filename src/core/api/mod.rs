@@ -18,7 +18,7 @@ pub use certificate::{
 };
 pub use certificate_status::{
     CertificateFailure, ClaimedUser, DatabaseUserCertificateStatus, Issuance, IssuedCertificate, ListedBefore, SecretBinding,
-    UnaccountedCertificate, UnaccountedCertificates, VerifiedSecret,
+    UnaccountedCertificate, UnaccountedCertificates, UnlistedClaim, VerifiedSecret,
 };
 pub use condition::{
     ISSUING, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, ROLLED_OUT, STALLED, condition, printable, remove_condition,

@@ -54,6 +54,8 @@ pub enum Decision {
     /// The status holds a claim, and the Secret does not hold its certificate. The process that claimed may have minted before it
     /// stopped: the certificate is counted as lost, and there is a wait.
     CountLostClaim,
+    /// A claim was counted as lost before Atlas listed a certificate of it, and the wait is not over: Atlas is asked again.
+    LookForLost,
     /// Nothing is done before a time.
     Wait {
         /// The next attempt.
@@ -93,6 +95,7 @@ impl Decision {
             Self::Suspend => "suspend",
             Self::Save => "save",
             Self::CountLostClaim => "count a lost claim",
+            Self::LookForLost => "look for a lost certificate",
             Self::Wait { .. } => "wait",
             Self::Block { .. } => "block",
         }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Decision, brake::Brake};
+use super::{Decision, brake::Brake, lost::is_unlisted};
 use crate::{
     api::{
         DatabaseUserCertificateStatus, Issuance, ListedBefore, Reason, UnaccountedCertificate, UnaccountedCertificates,
@@ -48,7 +48,7 @@ pub struct UserCertificates {
     pub key: String,
     /// What Atlas listed, as a claim remembers it; `None` where the credentials may not read the list.
     pub listed: Option<ListedBefore>,
-    /// How many of the objects have a claim that stands.
+    /// How many of the objects have a claim that stands, or that was counted as lost and may still be listed.
     pub claims: usize,
     /// The time of each certificate that was or may have been made.
     pub made: Vec<Timestamp>,
@@ -135,7 +135,7 @@ impl UserRecord {
         let certificates = UserCertificates {
             key,
             listed: self.listed.as_deref().map(listed_before),
-            claims: statuses().filter(|status| status.issuance.is_some()).count(),
+            claims: statuses().filter(|status| status.issuance.is_some() || is_unlisted(status, self.asked_at)).count(),
             made: made.into_values().chain(presumed).collect(),
             objects: objects.len() + holdings.elsewhere,
         };
@@ -336,6 +336,7 @@ mod tests {
             next_attempt: Time(at(hours + 1)),
             inputs: String::new(),
             cause: None,
+            unlisted: None,
         };
         let mut status = DatabaseUserCertificateStatus { failure: Some(failure), ..Default::default() };
         (0..count).for_each(|_| count_lost(&mut status));

@@ -8,6 +8,9 @@ const PRIVATE_KEY: &str = "privateApiKey";
 const CLIENT_ID: &str = "clientId";
 const CLIENT_SECRET: &str = "clientSecret";
 
+/// The most bytes of one part. What Atlas makes has fewer than a hundred.
+const MOST_BYTES: usize = 1024;
+
 /// The credentials of a caller of the API.
 #[derive(Clone, Debug)]
 pub enum AtlasCredentials {
@@ -43,6 +46,9 @@ pub enum CredentialsError {
     /// A part has characters that it cannot have.
     #[error("the key {0} is not printable ASCII text: was it encoded twice?")]
     NotText(&'static str),
+    /// A part is longer than any credentials. All of them are in memory, each as often as issuers name it.
+    #[error("the key {0} has more than {MOST_BYTES} bytes, which no credentials of Atlas have")]
+    TooLong(&'static str),
     /// Both kinds of credentials are there.
     #[error(
         "it holds both an API key (publicApiKey, privateApiKey) and a service account (clientId, clientSecret): remove one of them"
@@ -95,6 +101,9 @@ impl AtlasCredentials {
 /// A part of the credentials. White space around it is dropped, because `echo` and editors leave a newline at the end.
 fn text<'a>(entry: &impl Fn(&str) -> Option<&'a [u8]>, name: &'static str) -> Result<SecretString, CredentialsError> {
     let value = entry(name).map(<[u8]>::trim_ascii).filter(|value| !value.is_empty()).ok_or(CredentialsError::Missing(name))?;
+    if value.len() > MOST_BYTES {
+        return Err(CredentialsError::TooLong(name));
+    }
     match std::str::from_utf8(value) {
         Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(text.into()),
         _ => Err(CredentialsError::NotText(name)),

@@ -20,6 +20,9 @@ const LONGEST_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// The most characters of a text of the other side that go into a message.
 const DETAIL_CHARACTERS: usize = 200;
 
+/// The codes for a database user that does not exist.
+const UNKNOWN_USER: [&str; 2] = ["USERNAME_NOT_FOUND", "USER_NOT_FOUND"];
+
 /// The error envelope of the API. Atlas promises only `error` and `errorCode`, and gateways send neither.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
@@ -61,6 +64,12 @@ impl Refusal<'_> {
             403 => forbidden(&self.code(&envelope)).0 == Reason::AtlasForbidden,
             _ => false,
         }
+    }
+
+    /// Whether Atlas says that there is no such database user.
+    pub(super) fn is_unknown_user(&self) -> bool {
+        let envelope: Envelope = serde_json::from_slice(self.body).unwrap_or_default();
+        self.status == StatusCode::NOT_FOUND && UNKNOWN_USER.contains(&self.code(&envelope).as_str())
     }
 
     fn code(&self, envelope: &Envelope) -> String {
@@ -140,7 +149,7 @@ impl Refusal<'_> {
     fn not_found(&self, code: &str) -> (Reason, String) {
         let (user, project) = (self.username, self.project_id);
         match code {
-            "USERNAME_NOT_FOUND" | "USER_NOT_FOUND" => (
+            code if UNKNOWN_USER.contains(&code) => (
                 Reason::AtlasUserNotFound,
                 format!(
                     "create the database user {user:?} with X.509 type MANAGED in the project {project}, or correct spec.username"

@@ -121,9 +121,11 @@ impl Known {
             unheld += usize::from(!is_held && bucket.is_blocked(now));
             is_held || bucket.is_blocked(now) && unheld <= MOST_UNHELD
         });
-        let buckets = &self.buckets;
+        let (buckets, mut unheld) = (&self.buckets, 0);
         self.accepted.retain(|account| {
-            holders.contains_key(&LimitKey::Unaccepted(account.clone())) || buckets.contains_key(&account.project())
+            let is_held = holders.contains_key(&LimitKey::Unaccepted(account.clone()));
+            unheld += usize::from(!is_held);
+            is_held || buckets.contains_key(&account.project()) && unheld <= MOST_UNHELD
         });
     }
 }
@@ -310,7 +312,11 @@ impl Bucket {
     fn refused(&mut self, retry_after: Option<Duration>, now: Instant, at: Timestamp) {
         self.known = true;
         let wait = retry_after.unwrap_or(PAUSE_AFTER_REFUSAL);
-        self.pause = Some(Pause { until: now + wait, wall: truncated_to_second(at.saturating_add(wait).unwrap_or(at)) });
+        let pause = Pause { until: now + wait, wall: truncated_to_second(at.saturating_add(wait).unwrap_or(at)) };
+        // A call that was under way when the pause began may be refused with a shorter wait.
+        if self.pause.is_none_or(|present| present.until < pause.until) {
+            self.pause = Some(pause);
+        }
         if let Some(level) = &mut self.level {
             (level.told, level.left) = (0, 0.0);
             level.at = now;
@@ -327,6 +333,7 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     impl Limits {
         fn is_empty(&self) -> bool {
@@ -338,7 +345,7 @@ mod tests {
     #[test]
     fn a_limit_is_kept_until_the_last_issuer_goes() {
         let (limits, now, ours) = (Limits::default(), Instant::now(), account("ours"));
-        let refuse = || limits.refused(&limits.key(&ours), Some(SECOND), now, Timestamp::UNIX_EPOCH);
+        let refuse = || limits.refused(&limits.key(&ours), Some(MINUTE), now, Timestamp::UNIX_EPOCH);
         let wait = || limits.wait(&limits.key(&ours), 1, 0, now);
         refuse();
         assert!(wait().is_zero() && limits.is_empty(), "nobody needs it");
@@ -349,12 +356,11 @@ mod tests {
             }
             refuse();
             drop(first);
-            assert_eq!(wait(), SECOND);
+            assert_eq!(wait(), MINUTE);
             drop(second);
-            assert_eq!(wait(), SECOND, "nothing shortens the wait");
+            assert_eq!(wait(), MINUTE, "nothing shortens the wait");
         }
-        std::thread::sleep(SECOND);
-        drop(limits.hold(account("others")));
+        limits.lock().drop_unheld(now + MINUTE);
         assert!(limits.is_empty());
     }
 
@@ -379,6 +385,22 @@ mod tests {
     }
 
     #[test]
+    fn accounts_that_come_and_go_while_the_project_is_paused_are_not_all_kept() {
+        let (limits, now, ours) = (Limits::default(), Instant::now(), account("ours"));
+        let _held = limits.hold(ours.clone());
+        limits.met(&ours, StatusCode::OK, false);
+        limits.refused(&limits.key(&ours), Some(MINUTE), now, Timestamp::UNIX_EPOCH);
+        for number in 0..2 * MOST_UNHELD {
+            let other = account(&format!("other-{number}"));
+            let held = limits.hold(other.clone());
+            limits.met(&other, StatusCode::OK, false);
+            drop(held);
+        }
+        assert!(limits.lock().accepted.len() <= MOST_UNHELD + 1);
+        assert!(matches!(limits.key(&ours), LimitKey::Project { .. }), "one that is used stays");
+    }
+
+    #[test]
     fn one_goes_first_and_its_answer_says_how_many_may_follow() {
         let (mut bucket, now) = (Bucket::default(), Instant::now());
         assert_eq!(bucket.wait(2, 0, now), Duration::ZERO);
@@ -398,6 +420,10 @@ mod tests {
         assert_eq!(bucket.wait(1, 0, now + SECOND * 7), Duration::ZERO);
         bucket.refused(None, now, Timestamp::UNIX_EPOCH);
         assert_eq!(bucket.wait(1, 0, now), PAUSE_AFTER_REFUSAL);
+        bucket.refused(Some(SECOND * 86_400), now, Timestamp::UNIX_EPOCH);
+        bucket.refused(None, now + SECOND, Timestamp::UNIX_EPOCH);
+        bucket.refused(Some(SECOND), now + SECOND, Timestamp::UNIX_EPOCH);
+        assert_eq!(bucket.wait(1, 0, now), SECOND * 86_400, "a call that was under way does not shorten the pause");
     }
 
     #[test]

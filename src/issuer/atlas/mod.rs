@@ -196,7 +196,11 @@ impl AtlasIssuer {
     pub fn read_page(&self, answer: &Answer, username: &str, now: Timestamp) -> Result<Option<Page>, IssueError> {
         match answer.status {
             StatusCode::OK => Page::read(json_body(answer, "list of certificates")?).map(Some),
-            StatusCode::NOT_FOUND => Ok(Some(Page::empty())),
+            StatusCode::NOT_FOUND => {
+                let refusal = self.refusal(answer, username, now, false);
+                // A gateway answers 404 too, and knows nothing of certificates.
+                if refusal.is_unknown_user() { Ok(Some(Page::empty())) } else { Err(refusal.classify()) }
+            }
             _ => self.tolerate_missing_role(answer, username, now).map(|()| None),
         }
     }

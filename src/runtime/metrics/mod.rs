@@ -110,7 +110,7 @@ pub struct Metrics {
 impl Default for Metrics {
     /// Of a process that always leads.
     fn default() -> Self {
-        Self::new(Leadership::alone(), Liveness::default(), CertificateSeries::default())
+        Self::new(Leadership::alone(None), Liveness::default(), CertificateSeries::default())
     }
 }
 

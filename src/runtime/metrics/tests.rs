@@ -102,7 +102,7 @@ fn telling(series: CertificateSeries, leadership: Leadership, certificates: Vec<
 
 #[test]
 fn a_certificate_has_four_series_and_others_only_if_there_is_something_to_tell() {
-    let (metrics, _scope) = telling(CertificateSeries::Each, Leadership::alone(), vec![good("orders")]);
+    let (metrics, _scope) = telling(CertificateSeries::Each, Leadership::alone(None), vec![good("orders")]);
     let labels = r#"{namespace="shop",name="orders",issuer="CertificateIssuer/ca"}"#;
     let of = |name: &str, value: &str| format!("usercert_certificate_{name}{labels} {value}");
     let expected = [
@@ -114,7 +114,7 @@ fn a_certificate_has_four_series_and_others_only_if_there_is_something_to_tell()
     assert_eq!(series(&metrics, "usercert_certificate_"), expected);
     assert_eq!(series(&metrics, "usercert_rollout"), Vec::<String>::new());
 
-    let (metrics, _scope) = telling(CertificateSeries::Each, Leadership::alone(), vec![troubled("orders")]);
+    let (metrics, _scope) = telling(CertificateSeries::Each, Leadership::alone(None), vec![troubled("orders")]);
     let further =
         [of("unaccounted", "5"), of("unaccounted_latest_expiry_timestamp_seconds", "1800000000"), of("suspended", "1")];
     assert_eq!(series(&metrics, "usercert_certificate_")[4..], further);
@@ -134,7 +134,7 @@ fn a_certificate_has_four_series_and_others_only_if_there_is_something_to_tell()
 fn no_pod_is_behind_once_a_rollout_is_complete() {
     let mut certificate = CertificateFigures { pods_behind: None, ..troubled("orders") };
     let behind = |certificate: &CertificateFigures| {
-        let (metrics, _scope) = telling(CertificateSeries::Each, Leadership::alone(), vec![certificate.clone()]);
+        let (metrics, _scope) = telling(CertificateSeries::Each, Leadership::alone(None), vec![certificate.clone()]);
         series(&metrics, "usercert_rollout_pods_behind")
     };
     assert_eq!(behind(&certificate), Vec::<String>::new(), "nobody has looked");
@@ -148,7 +148,7 @@ fn totals_take_the_place_of_the_series_of_each_certificate() {
         CertificateFigures { issuer: "userRef".to_owned(), not_after: None, ready: Readiness::Unknown, ..good("c") };
     let later = CertificateFigures { not_after: EXPIRY.checked_add(jiff::SignedDuration::from_hours(1)).ok(), ..good("a") };
     let all = vec![later, troubled("b"), of_another];
-    let (metrics, _scope) = telling(CertificateSeries::Totals, Leadership::alone(), all);
+    let (metrics, _scope) = telling(CertificateSeries::Totals, Leadership::alone(None), all);
     for of_each in ["usercert_certificate_", "usercert_rollout_"] {
         assert_eq!(series(&metrics, of_each), Vec::<String>::new());
     }
@@ -199,7 +199,7 @@ fn of_two_replicas_only_the_one_that_leads_tells_of_objects() {
 
 #[test]
 fn scopes_are_told_of_together_and_a_limit_that_they_share_once() {
-    let (metrics, _first) = telling(CertificateSeries::Each, Leadership::alone(), vec![good("a")]);
+    let (metrics, _first) = telling(CertificateSeries::Each, Leadership::alone(None), vec![good("a")]);
     let second: Arc<dyn Inventory> = Arc::new(Scope(vec![good("b")]));
     metrics.tell_of(Arc::downgrade(&second));
     assert_eq!(series(&metrics, "usercert_certificate_ready{").len(), 2);
@@ -292,7 +292,7 @@ fn rows(text: &str) -> BTreeMap<String, String> {
 fn the_documentation_has_a_row_for_each_metric_and_no_other() {
     let mut expected = BTreeMap::new();
     for certificates in [CertificateSeries::Each, CertificateSeries::Totals] {
-        let (metrics, _scope) = telling(certificates, Leadership::alone(), vec![troubled("orders")]);
+        let (metrics, _scope) = telling(certificates, Leadership::alone(None), vec![troubled("orders")]);
         expected.extend(rows(&metrics.encode().unwrap()));
     }
     let page = include_str!("../../../docs/metrics.md");
@@ -308,8 +308,8 @@ fn the_documentation_has_a_row_for_each_metric_and_no_other() {
 fn a_scrape_of_ten_thousand_certificates_takes_few_bytes_for_each() {
     let certificates: Vec<_> = (0..10_000).map(|number| good(&format!("certificate-{number}"))).collect();
     for (what, most) in [(CertificateSeries::Each, 1024), (CertificateSeries::Totals, 16)] {
-        let (without, _scope) = telling(what, Leadership::alone(), Vec::new());
-        let (metrics, _scope) = telling(what, Leadership::alone(), certificates.clone());
+        let (without, _scope) = telling(what, Leadership::alone(None), Vec::new());
+        let (metrics, _scope) = telling(what, Leadership::alone(None), certificates.clone());
         let started = Instant::now();
         let bytes = (metrics.encode().unwrap().len() - without.encode().unwrap().len()) / certificates.len();
         println!("{what:?}: {bytes} bytes of text for each certificate, {:?} for all", started.elapsed());

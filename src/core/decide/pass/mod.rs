@@ -376,7 +376,7 @@ impl Pass {
             Decision::Adopt => self.confirm(Write::Adopted, now),
             Decision::ApplyDeletionPolicy => self.confirm(Write::DeletionPolicy, now),
             Decision::Save => self.confirm(Write::Unsaved, now),
-            Decision::CountLostClaim => self.count(now),
+            Decision::CountLostClaim | Decision::LookForLost => self.count(now),
             Decision::Await
             | Decision::Keep { .. }
             | Decision::LookUpUser { .. }

@@ -64,7 +64,8 @@ impl PassOutcome {
                 | Decision::AwaitKey
                 | Decision::Issue { .. }
                 | Decision::Save
-                | Decision::CountLostClaim,
+                | Decision::CountLostClaim
+                | Decision::LookForLost,
             ) => Self::Pending,
             (End::Sleep(_) | End::AwaitChange, Decision::Wait { .. }) => Self::Waiting,
             (End::Sleep(_) | End::AwaitChange, Decision::Block { .. }) => Self::Blocked,

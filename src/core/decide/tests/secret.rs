@@ -88,6 +88,7 @@ fn what_was_spoilt_is_repaired_before_a_renewal_that_has_to_wait() {
         next_attempt: Time(at(200 * DAY)),
         inputs: String::new(),
         cause: None,
+        unlisted: None,
     };
     observed.status.failure = Some(failure(Reason::AtlasAnswerLost));
     let due = at(80 * DAY);
@@ -199,7 +200,7 @@ fn while_the_claim_stands_an_issuer_whose_clock_was_set_back_costs_no_key() {
     assert_eq!(decide(&object(), &observed, at(0)), Decision::CountLostClaim, "another has taken over");
 }
 
-fn with_chains(of_issuer: &str, in_secret: Option<&str>, found_good_for: Option<&str>) -> Observed {
+pub(super) fn with_chains(of_issuer: &str, in_secret: Option<&str>, found_good_for: Option<&str>) -> Observed {
     let mut observed = with_issuer(|issuer| ca_of(issuer).chain_digest = of_issuer.into());
     let mut view = view();
     view.chain.digest = in_secret.map(Into::into);
