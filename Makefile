@@ -75,7 +75,7 @@ test: check unit cluster ## Everything that must hold
 .PHONY: check
 check: ## Format, lints, generated files, chart
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --workspace --all-targets --features usercert-operator/otlp-test --quiet -- -D warnings
 	$(MAKE) --no-print-directory check-generated check-chart
 
 .PHONY: unit
@@ -107,8 +107,7 @@ alerts: tools $(TOOLS)/prometheus ## A real Prometheus scrapes the real operator
 	cargo test --quiet --test alerts -- --include-ignored --nocapture --test-threads=1 live
 
 .PHONY: otlp
-otlp: tools ## The export of spans by OTLP, which is built with the feature otlp alone: lints, and a collector on loopback
-	cargo clippy --package usercert-operator --all-targets --features otlp-test --quiet -- -D warnings
+otlp: tools ## The export of spans by OTLP, which is built with the feature otlp alone, to a collector on loopback
 	cargo test --package usercert-operator --features otlp-test --test health -- otlp
 
 .PHONY: wave
