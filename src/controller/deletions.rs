@@ -30,7 +30,7 @@ use tracing::debug;
 
 use super::{
     Context, Received, SecretMetadata,
-    kubernetes::{KubernetesError, chain, request},
+    kubernetes::{KubernetesError, MOST_IN_PAGE, PAGES, chain, request},
 };
 use crate::{
     api::{DatabaseUserCertificate, Reason, SecretLocation},
@@ -39,9 +39,6 @@ use crate::{
 
 /// How many deletions are told together: pods are listed once for all those of a namespace.
 const TOGETHER: usize = 1000;
-
-/// So many pods are in one answer. They are in memory as text then, each with up to 1.5 MB.
-const PODS_IN_PAGE: u32 = 50;
 
 /// How many pods the Event names.
 const NAMED: usize = 3;
@@ -119,8 +116,9 @@ async fn users_of_all(
     let resource = ApiResource::erase::<Pod>(&());
     let pods = Api::<Received<DynamicObject>>::namespaced_with(context.client.clone(), namespace, &resource);
     let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut page = ListParams::default().limit(PODS_IN_PAGE);
+    let mut page = ListParams::default().limit(MOST_IN_PAGE);
     loop {
+        let _page = PAGES.acquire().await;
         let found = request("list pods", pods.list(&page)).await?;
         for secret in &secrets {
             let names = users_of(&found.items, secret);

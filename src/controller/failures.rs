@@ -14,7 +14,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
     Api, Resource, ResourceExt,
@@ -27,7 +26,7 @@ use tracing::{debug, warn};
 use super::{
     Context, FromMetadata, Received, ReconcileError,
     kubernetes::{chain, request},
-    status::status_patch,
+    status::{PATCH_STATUS, status_patch},
     triggers::Waiting,
 };
 use crate::{
@@ -53,17 +52,32 @@ struct Series {
     /// When the counter goes up next.
     counted_next: Instant,
     has_lasted: bool,
-    /// When an Event is published next.
-    told_next: Instant,
-    /// How many Events in a row could not be published.
+    event: Telling,
+    condition: Telling,
+}
+
+/// When something is told next.
+#[derive(Clone, Copy)]
+struct Telling {
+    next: Instant,
+    /// How often in a row it could not be told.
     lost: u32,
+}
+
+impl Telling {
+    fn told(&mut self, is_told: bool, now: Instant) {
+        self.lost = if is_told { 0 } else { self.lost.saturating_add(1) };
+        let wait = if is_told { TOLD_AGAIN } else { TOLD_AFTER.saturating_mul(1 << self.lost.min(10)) };
+        self.next = now + wait.min(TOLD_AGAIN);
+    }
 }
 
 /// What is to be done about a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Due {
     count: bool,
-    tell: bool,
+    event: bool,
+    condition: bool,
 }
 
 impl Failures {
@@ -75,10 +89,12 @@ impl Failures {
     fn failed(&self, who: &Waiting, now: Instant) -> Due {
         let mut all = self.lock();
         let first = now + TOLD_AFTER;
-        let new = Series { count: 0, counted_next: first, has_lasted: false, told_next: first, lost: 0 };
+        let telling = Telling { next: first, lost: 0 };
+        let new = Series { count: 0, counted_next: first, has_lasted: false, event: telling, condition: telling };
         let series = all.entry(who.clone()).or_insert(new);
         series.count = series.count.saturating_add(1);
-        let due = Due { count: now >= series.counted_next, tell: now >= series.told_next };
+        let (event, condition) = (now >= series.event.next, now >= series.condition.next);
+        let due = Due { count: now >= series.counted_next, event, condition };
         if due.count {
             (series.counted_next, series.has_lasted) = (now + TOLD_AGAIN, true);
         }
@@ -88,9 +104,14 @@ impl Failures {
     /// Notes whether an Event about the failures was published.
     fn told(&self, who: &Waiting, is_published: bool, now: Instant) {
         if let Some(series) = self.lock().get_mut(who) {
-            series.lost = if is_published { 0 } else { series.lost.saturating_add(1) };
-            let wait = if is_published { TOLD_AGAIN } else { TOLD_AFTER.saturating_mul(1 << series.lost.min(10)) };
-            series.told_next = now + wait.min(TOLD_AGAIN);
+            series.event.told(is_published, now);
+        }
+    }
+
+    /// Notes whether a condition tells of the failures.
+    fn stands_in_condition(&self, who: &Waiting, is_written: bool, now: Instant) {
+        if let Some(series) = self.lock().get_mut(who) {
+            series.condition.told(is_written, now);
         }
     }
 
@@ -115,7 +136,7 @@ pub(crate) trait Failing: FromMetadata<DynamicType = ()> + Clone + Send + Sync +
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
     /// Sets what is said of passes that fail.
-    fn set_failing(conditions: &mut Vec<Condition>, message: &str, generation: Option<i64>, now: Timestamp);
+    fn set_failing(&self, context: &Context, conditions: &mut Vec<Condition>, message: &str);
     /// The API by which it is written.
     fn api(context: &Context, namespace: &str) -> Api<Received<Self>>;
 }
@@ -124,30 +145,34 @@ impl Failing for DatabaseUserCertificate {
     fn conditions(&self) -> &[Condition] {
         self.status.as_ref().map_or(&[], |status| &status.conditions)
     }
-    fn set_failing(conditions: &mut Vec<Condition>, message: &str, generation: Option<i64>, now: Timestamp) {
-        set_condition(conditions, ISSUING, false, Reason::ReconcileFailing, message, generation, now);
+    fn set_failing(&self, context: &Context, conditions: &mut Vec<Condition>, message: &str) {
+        let generation = self.metadata.generation;
+        set_condition(conditions, ISSUING, false, Reason::ReconcileFailing, message, generation, context.now());
     }
     fn api(context: &Context, namespace: &str) -> Api<Received<Self>> {
         Api::namespaced(context.client.clone(), namespace)
     }
 }
 
-/// Writes the condition. If that fails too, the Event has to do.
-async fn write_condition<K: Failing>(context: &Context, object: &Received<K>, message: &str) {
+/// Writes the condition. Returns whether it stands.
+async fn write_condition<K: Failing>(context: &Context, object: &Received<K>, message: &str) -> bool {
     let mut conditions = object.conditions().to_vec();
-    K::set_failing(&mut conditions, message, object.meta().generation, context.now());
+    object.set_failing(context, &mut conditions, message);
     if object.unreadable().is_some() || conditions == object.conditions() {
-        return;
+        return true;
     }
     let patch = Patch::Merge(status_patch(&**object, &json!({ "conditions": conditions })));
     let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
     let api = K::api(context, &object.namespace().unwrap_or_default());
-    if let Err(error) = request("patch the status", api.patch_status(&object.name_any(), &parameters, &patch)).await {
-        debug!(error = chain(&error), "no condition tells of passes that fail");
+    let written = request(PATCH_STATUS, api.patch_status(&object.name_any(), &parameters, &patch)).await;
+    if let Err(error) = &written {
+        debug!(error = chain(error), "no condition tells of passes that fail yet");
     }
+    written.is_ok()
 }
 
-/// Notes how a pass over an object ended, and tells of failures that last.
+/// Notes how a pass over an object ended, and tells of failures that last. One that is not whole ends no failures: what it left out may be what
+/// fails.
 ///
 /// # Errors
 /// That of the pass.
@@ -156,28 +181,39 @@ pub(crate) async fn note<K>(
     who: &Waiting,
     object: &Received<K>,
     ended: Result<Action, ReconcileError>,
+    is_whole: bool,
 ) -> Result<Action, ReconcileError>
 where
     K: Failing,
 {
     match &ended {
-        Ok(_) => context.failures.end(who),
+        Ok(_) if is_whole => context.failures.end(who),
         // Whoever does not lead any more has nothing to tell.
-        Err(ReconcileError::Pass(PassError::NotLeading)) => {}
+        Ok(_) | Err(ReconcileError::Pass(PassError::NotLeading)) => {}
         Err(error) => {
             let due = context.failures.failed(who, Instant::now());
             let message = format!("{}; it is tried again less and less often", chain(error));
             if due.count {
                 context.settings.metrics.warned(Reason::ReconcileFailing);
-                Box::pin(write_condition(context, object, &message)).await;
             }
-            if due.tell {
+            // The next pass says what it decides, whatever the rollout after it does. And a status that is not written tells nothing.
+            if due.condition && !matches!(error, ReconcileError::Rollout(_)) && !is_of_status(error) {
+                let is_written = Box::pin(write_condition(context, object, &message)).await;
+                context.failures.stands_in_condition(who, is_written, Instant::now());
+            }
+            if due.event {
                 let is_published = Box::pin(context.events.publish(object, Reason::ReconcileFailing, &message)).await;
                 context.failures.told(who, is_published, Instant::now());
             }
         }
     }
     ended
+}
+
+/// Whether it was the write of the status that failed.
+fn is_of_status(error: &ReconcileError) -> bool {
+    let ReconcileError::Pass(PassError::Request(error) | PassError::Outdated(error)) = error else { return false };
+    error.operation == PATCH_STATUS
 }
 
 /// When a pass that failed is repeated.
@@ -192,7 +228,10 @@ where
             debug!(error = chain(error), "the pass ended early");
             Action::requeue(LOST_EVENT)
         }
-        ReconcileError::Pass(PassError::Superseded | PassError::Outdated(_)) if !has_lasted => {
+        ReconcileError::Pass(PassError::Superseded | PassError::Outdated(_))
+        | ReconcileError::Rollout(PassError::Outdated(_))
+            if !has_lasted =>
+        {
             debug!(error = chain(error), "the pass ended early");
             Action::requeue(again.max(LOST_EVENT))
         }
@@ -215,11 +254,11 @@ mod tests {
         let is_told = |second: &u64| {
             let now = start + Duration::from_secs(*second);
             let due = failures.failed(&who, now);
-            assert_eq!(due.count, due.tell);
-            if due.tell {
+            assert_eq!(due.count, due.event);
+            if due.event {
                 failures.told(&who, true, now);
             }
-            due.tell
+            due.event
         };
         let told: Vec<u64> = [0, 1, 3, 7, 15, 60, 3606, 3607, 3700, 7300].into_iter().filter(is_told).collect();
         assert_eq!(told, [7, 3607, 7300]);
@@ -227,7 +266,7 @@ mod tests {
         failures.end(&who);
         assert_eq!((failures.count(&who), failures.have_lasted(&who)), (0, false));
         let anew = failures.failed(&who, start + Duration::from_secs(7400));
-        assert_eq!(anew, Due { count: false, tell: false });
+        assert_eq!(anew, Due { count: false, event: false, condition: false });
     }
 
     #[test]
@@ -242,7 +281,7 @@ mod tests {
             if due.count {
                 counted.push(second);
             }
-            if due.tell {
+            if due.event {
                 tried.push(second);
                 failures.told(&who, second > 100, now);
             }

@@ -33,7 +33,7 @@ use self::{
     events::Events,
     failures::Failures,
     issuers::IssuerDirectory,
-    memory::Memory,
+    memory::{Memory, places::Places},
     rollout::Rollouts,
     triggers::{Triggers, Waiting},
     watches::{by_name::NameWatches, lists::Lists},
@@ -145,6 +145,7 @@ struct Context {
     failures: Failures,
     rollouts: Rollouts,
     lists: Lists,
+    places: Places,
     issuers: IssuerDirectory,
     /// The issuers that `AtlasDatabaseUser`s amount to.
     user_issuers: IssuerDirectory<NamespacedName>,
@@ -181,6 +182,7 @@ impl Context {
         self.failures.end(&Waiting::Certificate(name.clone()));
         self.settings.turns.forget(name);
         self.settings.keys.forget(name);
+        self.places.forget(name, &self.triggers);
         self.rollouts.forget(name);
         self.forget_user(name);
         self.secret_watches.forget(&Waiting::Certificate(name.clone()));
@@ -207,6 +209,9 @@ enum ReconcileError {
     /// A pass failed.
     #[error(transparent)]
     Pass(#[from] PassError),
+    /// The pass succeeded, and the rollout after it failed.
+    #[error(transparent)]
+    Rollout(PassError),
     /// The pass took too long.
     #[error("the pass took too long and was given up")]
     TooLong,

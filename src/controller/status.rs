@@ -22,6 +22,9 @@ pub(crate) fn status_patch<K: Resource, S: Serialize>(object: &K, status: &S) ->
     })
 }
 
+/// What a write of a status is called in errors.
+pub(crate) const PATCH_STATUS: &str = "patch the status";
+
 /// Writes the status of the object as it was seen; it fails with a conflict on a newer one.
 pub(crate) async fn write_status(
     context: &Context,
@@ -32,7 +35,7 @@ pub(crate) async fn write_status(
     let api = Api::<Received<DatabaseUserCertificate>>::namespaced(context.client.clone(), &namespace);
     let patch = Patch::Merge(status_patch(object, status));
     let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
-    request("patch the status", api.patch_status(&object.name_any(), &parameters, &patch)).await
+    request(PATCH_STATUS, api.patch_status(&object.name_any(), &parameters, &patch)).await
 }
 
 /// Tells of an object that cannot be read, once for each of its versions.

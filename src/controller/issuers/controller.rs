@@ -83,10 +83,12 @@ impl<K: IssuerObject> Failing for K {
     fn conditions(&self) -> &[Condition] {
         self.issuer_status().map_or(&[], |status| &status.conditions)
     }
-    fn set_failing(conditions: &mut Vec<Condition>, message: &str, generation: Option<i64>, now: Timestamp) {
-        // An issuer that is ready goes on issuing with what it was loaded with.
-        if condition(conditions, READY).is_none_or(|ready| ready.status != "True") {
-            set_condition(conditions, READY, false, Reason::ReconcileFailing, message, generation, now);
+    fn set_failing(&self, context: &Context, conditions: &mut Vec<Condition>, message: &str) {
+        // One that is loaded goes on issuing with what it was loaded with.
+        let is_loaded = context.issuers.get(&key_of(self)).is_some_and(|loaded| loaded.is_ok());
+        if !is_loaded || condition(conditions, READY).is_none() {
+            let generation = self.meta().generation;
+            set_condition(conditions, READY, false, Reason::ReconcileFailing, message, generation, context.now());
         }
     }
     fn api(context: &Context, namespace: &str) -> Api<Received<Self>> {
@@ -131,7 +133,7 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
     let span = span::of_pass(K::KIND.as_str(), &NamespacedName::new(&key.namespace, &key.name));
     let ended = async {
         let ended = Box::pin(look_at(Arc::clone(&issuer), key.clone(), &context)).await;
-        failures::note(&context, &who, &issuer, ended).await
+        failures::note(&context, &who, &issuer, ended, true).await
     };
     let ended = ended.instrument(span).await;
     if let Err(error) = &ended

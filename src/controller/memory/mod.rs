@@ -1,6 +1,7 @@
 //! What this process remembers between two looks. Losing it costs reads, waits, and any certificate not yet in its Secret.
 
 pub mod keys;
+pub(crate) mod places;
 mod shares;
 pub mod turns;
 pub mod users;

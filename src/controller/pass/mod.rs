@@ -33,17 +33,22 @@ const PASS_LIMIT: Duration = Duration::from_mins(12);
 /// cuts none off, and leaves as much time to save the certificate as the requests for that may take.
 const ASKING_LIMIT: Duration = Duration::from_mins(8);
 
+/// When a pass without a place is tried again. Its object is woken before, when there is one.
+const WITHOUT_A_PLACE: Duration = Duration::from_mins(1);
+
 /// Reconciles one object.
 pub(super) async fn reconcile(
     object: Arc<Received<DatabaseUserCertificate>>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    let key = ObjectKey::of(&object);
-    let span = span_of(&key);
-    let who = Waiting::Certificate(key);
+    let name = ObjectKey::of(&object);
+    let Some(_place) = context.places.take(&name, &context.triggers) else { return Ok(Action::requeue(WITHOUT_A_PLACE)) };
+    let span = span_of(&name);
+    let who = Waiting::Certificate(name);
     async {
         let ended = Box::pin(look_at(Arc::clone(&object), &context)).await;
-        failures::note(&context, &who, &object, ended).await
+        let is_whole = ended.as_ref().is_ok_and(|looked| looked.is_whole);
+        failures::note(&context, &who, &object, ended.map(|looked| looked.action), is_whole).await
     }
     .instrument(span)
     .await
@@ -53,14 +58,23 @@ fn span_of(object: &ObjectKey) -> tracing::Span {
     span::of_pass(&DatabaseUserCertificate::kind(&()), object)
 }
 
-async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Context) -> Result<Action, ReconcileError> {
+/// How a look at an object ended.
+struct Looked {
+    action: Action,
+    /// Whether all was looked at. If a status was written, the next look follows the rollout.
+    is_whole: bool,
+}
+
+async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Context) -> Result<Looked, ReconcileError> {
     context.lists.filled().await;
     // A process that was paused may see an old state.
     if !context.settings.leadership.may_act() {
         return Err(PassError::NotLeading.into());
     }
     report_unreadable(context, &Waiting::Certificate(ObjectKey::of(&object)), &object).await;
-    let Some(object) = workable(context, Arc::unwrap_or_clone(object)) else { return Ok(Action::await_change()) };
+    let Some(object) = workable(context, Arc::unwrap_or_clone(object)) else {
+        return Ok(Looked { action: Action::await_change(), is_whole: true });
+    };
     tell_issuer(context, &object);
     let started = std::time::Instant::now();
     let run = Box::pin(run(context, &object, Purpose::Certificate));
@@ -77,16 +91,17 @@ async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Conte
     // Nor is a workload moved to a Secret that may go.
     let is_done = has_reported_status || object.metadata.deletion_timestamp.is_some();
     let next_look = if is_done { None } else { rollout::follow(context, &object).await.map_err(not_followed)? };
-    Ok(sleep.into_iter().chain(next_look).min().map_or_else(Action::await_change, Action::requeue))
+    let action = sleep.into_iter().chain(next_look).min().map_or_else(Action::await_change, Action::requeue);
+    Ok(Looked { action, is_whole: !has_reported_status || object.spec.rollout.is_none() })
 }
 
 /// A conflict with another write of the status is none of the rollout's faults, unless it goes on.
-fn not_followed(error: KubernetesError) -> PassError {
+fn not_followed(error: KubernetesError) -> ReconcileError {
     let error = RequestError::from(error);
-    match error.kind {
+    ReconcileError::Rollout(match error.kind {
         RequestErrorKind::Conflict | RequestErrorKind::NotFound => PassError::Outdated(error),
         _ => PassError::Request(error),
-    }
+    })
 }
 
 /// How a pass ended.

@@ -7,25 +7,12 @@ use kube::{
     discovery::ApiResource,
 };
 use serde_json::Value;
-use tokio::sync::Semaphore;
 
 use crate::{
     api::WorkloadReference,
-    kubernetes::{KubernetesError, request},
+    kubernetes::{KubernetesError, MOST_IN_PAGE, PAGES, request},
     rollout_rules::Workload,
 };
-
-/// So many objects are in the first answer of a list. An object may have 1.5 MB, so this is what bounds the memory for a page.
-const FIRST_PAGE: u32 = 50;
-
-/// So many are in each further one while objects are as small as usual.
-const FURTHER_PAGES: u32 = 200;
-
-/// An object as small as usual, in bytes.
-const USUAL_SIZE: usize = 20_000;
-
-/// So many pages are in memory at once, whatever number of rollouts is looked at.
-static PAGES: Semaphore = Semaphore::const_new(2);
 
 /// A kind of objects in a namespace.
 #[derive(Clone, Debug)]
@@ -95,21 +82,14 @@ impl Kind {
         namespace: &str,
         parameters: &ListParams,
     ) -> Result<(Vec<Value>, Option<ListParams>), KubernetesError> {
-        let mut parameters = parameters.clone();
-        parameters.limit.get_or_insert(FIRST_PAGE);
+        let parameters = parameters.clone().limit(MOST_IN_PAGE);
         let built = self.requests(namespace).list(&parameters).map_err(kube::Error::BuildRequest);
         let _page = PAGES.acquire().await;
-        let (mut list, size) = request("list workloads", async {
-            let text = client.request_text(built?).await?;
-            Ok((serde_json::from_str::<Value>(&text).map_err(kube::Error::SerdeError)?, text.len()))
-        })
-        .await?;
+        let mut list = request("list workloads", async { client.request::<Value>(built?).await }).await?;
         let items = match list["items"].take() {
             Value::Array(items) => items,
             _ => Vec::new(),
         };
-        let is_usual = size / items.len().max(1) <= USUAL_SIZE;
-        let parameters = parameters.limit(if is_usual { FURTHER_PAGES } else { FIRST_PAGE });
         let token = list["metadata"]["continue"].as_str().filter(|token| !token.is_empty());
         Ok((items, token.map(|token| parameters.continue_token(token))))
     }

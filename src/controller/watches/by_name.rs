@@ -16,7 +16,7 @@
 //! # Errors
 //!
 //! - A missing permission and a kind that is not served are shown as such, until a list or a read is answered: both are repeated within a
-//!   minute. After any other error the watch goes on, and what was seen last stands. If nothing was seen yet, the third such error in a row is shown, so that whoever waits does not wait in silence.
+//!   minute. Where something was seen before, that stands until the third refusal in a row. After any other error the watch goes on, and what was seen last stands. If nothing was seen yet, the third such error in a row is shown, so that whoever waits does not wait in silence.
 
 mod entries;
 
@@ -31,7 +31,7 @@ use kube::{Api, Client, runtime::watcher};
 use tokio::{sync::Semaphore, task::AbortHandle};
 
 pub(crate) use self::entries::Presence;
-use self::entries::{Entries, Entry, List, Place, PlaceWatch, Reduce, SHOWN_ERRORS, present};
+use self::entries::{Entries, Entry, List, Place, PlaceWatch, ReadTask, Reduce, SHOWN_ERRORS, present};
 use super::relists::Relists;
 use crate::{
     FromMetadata, Received, Scope,
@@ -105,12 +105,8 @@ where
                 task: self.spawn(place),
             });
             let has_begun = watch.has_begun;
-            let entry = watch.names.entry(name.name.clone()).or_insert_with(|| {
-                if has_begun {
-                    self.read(name.clone());
-                }
-                Entry::new()
-            });
+            let entry =
+                watch.names.entry(name.name.clone()).or_insert_with(|| Entry::new(has_begun.then(|| self.read(name.clone()))));
             entry.waiting.insert(who.clone());
         }
         entries.presence(name)
@@ -175,11 +171,11 @@ where
 
     /// Reads an object whose namespace was listed before somebody waited for it. What the watch has shown meanwhile is newer, or is followed
     /// by what is newer: then the answer does not count.
-    fn read(&self, name: NamespacedName) {
+    fn read(&self, name: NamespacedName) -> ReadTask {
         let api = (self.api)(&self.client, &name.namespace);
         let (entries, triggers, reduce) = (Arc::clone(&self.entries), Arc::clone(&self.triggers), self.reduce);
         let reads = Arc::clone(&self.reads);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let (mut wait, mut failures) = (FIRST_WAIT, 0_u32);
             while lock(&entries).is_unknown(&name) {
                 let found = {
@@ -208,6 +204,7 @@ where
                 wait = (wait * 2).min(LONGEST_WAIT);
             }
         });
+        ReadTask(task.abort_handle())
     }
 }
 

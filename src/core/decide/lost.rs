@@ -30,8 +30,9 @@ pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, 
         claim.since.0
     );
     count_lost(status);
-    let failure = failure(&claim, message, (Retry::Backoff, Minted::Possibly), uid, now);
-    let can_be_told = failure.count == 1 && claim.user.as_ref().is_some_and(|user| user.listed.is_some());
+    let losses = losses_before(status) + 1;
+    let failure = failure(&claim, message, (Retry::Backoff, Minted::Possibly), losses, uid, now);
+    let can_be_told = losses == 1 && claim.user.as_ref().is_some_and(|user| user.listed.is_some());
     let next_question = Time(truncated_to_second(now.saturating_add(FIRST_QUESTION).unwrap_or(Timestamp::MAX)));
     let unlisted = can_be_told.then_some(UnlistedClaim { claim, next_question });
     status.failure = Some(CertificateFailure { unlisted, ..failure });
@@ -49,8 +50,10 @@ pub fn record_known_loss(
     let earlier = unlisted().map(|unlisted| unlisted.claim.clone()).filter(|_| status.issuance.is_none());
     // It was counted before, and has its wait.
     let latest = earlier.as_ref().and(status.failure.as_ref()).map(|failure| failure.next_attempt.0);
+    // Of an earlier claim Atlas is asked only if it was the first in a row that was lost.
+    let losses = if earlier.is_some() { 1 } else { losses_before(status) + 1 };
     let Some(claim) = status.issuance.take().or(earlier) else { return };
-    let wait = match claim.attempt.max(1) {
+    let wait = match losses {
         1 if claim.process.as_deref().is_some_and(has_ended) => (Retry::At(now), Minted::No),
         1 => (Retry::NotBefore(SAVED_BY_THEN), Minted::No),
         _ => (Retry::Backoff, Minted::Possibly),
@@ -59,26 +62,32 @@ pub fn record_known_loss(
         "the operator stopped between the request of {} and the write of the Secret: Atlas lists the certificate, and its key is lost",
         claim.since.0
     );
-    let mut failure = failure(&claim, message, wait, uid, now);
+    let mut failure = failure(&claim, message, wait, losses, uid, now);
     failure.next_attempt.0 = latest.map_or(failure.next_attempt.0, |latest| latest.min(failure.next_attempt.0));
     status.failure = Some(failure);
+}
+
+/// How many answers in a row were lost before. Failures of another kind cost no certificate, and do not count.
+fn losses_before(status: &DatabaseUserCertificateStatus) -> i64 {
+    let lost = status.failure.as_ref().filter(|failure| failure.reason == Reason::AtlasAnswerLost.as_str());
+    lost.map_or(0, |failure| failure.count_of_reason.unwrap_or(failure.count))
 }
 
 fn failure(
     claim: &Issuance,
     message: String,
     (retry, minted): (Retry, Minted),
+    losses: i64,
     uid: &str,
     now: Timestamp,
 ) -> CertificateFailure {
-    let count = claim.attempt.max(1);
     CertificateFailure {
-        count,
-        count_of_reason: Some(1),
+        count: claim.attempt.max(1),
+        count_of_reason: Some(losses),
         reason: Reason::AtlasAnswerLost.as_str().to_owned(),
         message,
         last_time: Time(truncated_to_second(now)),
-        next_attempt: Time(next_attempt(retry, minted, count, uid, now)),
+        next_attempt: Time(next_attempt(retry, minted, losses, uid, now)),
         asked_by_issuer: false,
         inputs: String::new(),
         cause: Some(claim.reason.clone()),
@@ -165,6 +174,42 @@ mod tests {
         let failure = serde_json::to_value(&status).unwrap()["failure"].clone();
         assert_eq!(failure.get("unlisted"), Some(&Value::Null), "what is left out stays");
         assert_eq!(status.failure.unwrap().next_attempt.0, at(16));
+    }
+
+    fn after(reason: Reason, count: i64, count_of_reason: i64) -> DatabaseUserCertificateStatus {
+        let failure = CertificateFailure {
+            count,
+            count_of_reason: Some(count_of_reason),
+            reason: reason.as_str().to_owned(),
+            message: "before".into(),
+            last_time: Time(at(-60)),
+            next_attempt: Time(at(-1)),
+            asked_by_issuer: false,
+            inputs: String::new(),
+            cause: None,
+            unlisted: None,
+        };
+        let mut status = claimed();
+        status.issuance.iter_mut().for_each(|claim| claim.attempt = count + 1);
+        DatabaseUserCertificateStatus { failure: Some(failure), ..status }
+    }
+
+    #[test]
+    fn failures_of_another_kind_before_it_make_the_wait_after_a_loss_no_longer() {
+        let wait = |status: &DatabaseUserCertificateStatus| {
+            status.failure.as_ref().unwrap().next_attempt.0.duration_since(at(0)).as_secs()
+        };
+        let outage = || after(Reason::AtlasUnavailable, 7, 7);
+        let mut lost = outage();
+        record_lost_claim(&mut lost, "uid", at(0));
+        assert!((300..=330).contains(&wait(&lost)) && next_question(&lost) == Some(at(15)), "{lost:?}");
+        let mut known = outage();
+        record_known_loss(&mut known, "uid", |_| true, at(0));
+        assert_eq!(wait(&known), 0);
+        let mut second = after(Reason::AtlasAnswerLost, 1, 1);
+        record_known_loss(&mut second, "uid", |_| true, at(0));
+        assert!((600..=660).contains(&wait(&second)), "{second:?}");
+        assert_eq!(second.failure.unwrap().count_of_reason, Some(2));
     }
 
     #[test]

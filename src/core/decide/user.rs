@@ -134,7 +134,7 @@ impl UserRecord {
         let presumed: Vec<Timestamp> = if self.listed.is_none() { statuses().flat_map(presumed).collect() } else { Vec::new() };
         let certificates = UserCertificates {
             key,
-            listed: self.listed.as_deref().map(listed_before),
+            listed: self.listed.as_deref().map(|listed| listed_before(listed, &self.made_since)),
             claims: statuses().filter(|status| status.issuance.is_some() || is_unlisted(status, self.asked_at)).count(),
             made: made.into_values().chain(presumed).collect(),
             objects: objects.len() + holdings.elsewhere,
@@ -153,13 +153,21 @@ impl UserRecord {
     }
 }
 
-/// What a claim remembers of a list: bounded, however long the list is.
-fn listed_before(listed: &[ListedCertificate]) -> ListedBefore {
+/// What a claim remembers of a list, and of what was made since: bounded, however long the list is.
+fn listed_before(listed: &[ListedCertificate], made_since: &BTreeMap<SerialNumber, Timestamp>) -> ListedBefore {
     let mut newest: Vec<&ListedCertificate> = listed.iter().collect();
     newest.sort_by(|one, other| (other.made_at, &other.serial_number).cmp(&(one.made_at, &one.serial_number)));
     let others = newest.split_off(newest.len().min(REMEMBERED));
+    let mut made: Vec<(&SerialNumber, &Timestamp)> = made_since.iter().collect();
+    made.sort_by_key(|(_, made_at)| std::cmp::Reverse(**made_at));
+    let made = made.into_iter().map(|(serial_number, _)| serial_number).take(REMEMBERED);
     ListedBefore {
-        serial_numbers: newest.into_iter().map(|listed| listed.serial_number.clone().into()).collect(),
+        serial_numbers: newest
+            .into_iter()
+            .map(|listed| &listed.serial_number)
+            .chain(made)
+            .map(|serial| serial.clone().into())
+            .collect(),
         others_until: others.first().map(|last| Time(last.made_at)),
     }
 }
@@ -436,6 +444,23 @@ mod tests {
         let recalled = record.recalled("key".into(), &vec![Some(&status); claims], holdings.clone());
         assert_eq!(recalled.shows_loss(&claim), is_shown);
         assert!(!record.recalled("another".into(), &[Some(&status)], holdings).shows_loss(&claim), "of another account");
+    }
+
+    /// The list may be an hour old.
+    #[test]
+    fn what_was_made_between_the_list_and_the_claim_is_no_loss_of_the_claim() {
+        let mut record = UserRecord::new(at(0), Some(list(&[("0A", 1)])));
+        record.made_since.insert("0B".into(), at(2));
+        let listed = record.recalled("key".into(), &[], Holdings::default()).certificates.listed;
+        let mut claim = claimed_after(Vec::new());
+        claim.user.iter_mut().for_each(|user| user.listed.clone_from(&listed));
+        let shows = |later: &[(&str, i64)]| {
+            let status = DatabaseUserCertificateStatus { issuance: Some(claim.clone()), ..Default::default() };
+            let later = UserRecord::new(at(200), Some(list(later)));
+            later.recalled("key".into(), &[Some(&status)], Holdings::default()).shows_loss(&claim)
+        };
+        assert!(!shows(&[("0A", 1), ("0B", 2)]), "the object that it was made for is gone, with its Secret");
+        assert!(shows(&[("0A", 1), ("0B", 2), ("0C", 3)]));
     }
 
     #[rstest]

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::{Received, api::NamespacedName, kubernetes::chain, triggers::Waiting};
 
-/// So many errors in a row are shown where nothing was seen yet. The watch repeats its list after 0.8 s first, and after more each time.
+/// So many errors in a row are shown, though what was seen before may stand. The watch repeats its list after 0.8 s first, and after more each time.
 pub(super) const SHOWN_ERRORS: u32 = 3;
 
 /// What is known of one object.
@@ -42,12 +42,23 @@ pub(super) struct Entry<K> {
     pub(super) presence: Presence<K>,
     /// Whether it was there when the list began that is coming in. If not, the list may have passed its object already, and it is read.
     pub(super) is_listed: bool,
+    /// It ends with the entry: without that, each change of what is waited for would leave one behind.
+    pub(super) _read: Option<ReadTask>,
+}
+
+/// The task that reads an object which a list may have passed. It ends when this is dropped.
+pub(super) struct ReadTask(pub(super) AbortHandle);
+
+impl Drop for ReadTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl<K> Entry<K> {
     /// One that nobody waits for yet.
-    pub(super) fn new() -> Self {
-        Self { waiting: HashSet::new(), presence: Presence::Unknown, is_listed: false }
+    pub(super) fn new(read: Option<ReadTask>) -> Self {
+        Self { waiting: HashSet::new(), presence: Presence::Unknown, is_listed: false, _read: read }
     }
 }
 
@@ -177,11 +188,14 @@ impl<K: Resource + Clone> Entries<K> {
 }
 
 impl<K: Resource + Clone> PlaceWatch<K> {
-    /// Shows an error that does not pass of all names, and another one, when it comes again and again, of those of which nothing is known.
+    /// Shows an error that does not pass: at once where nothing is known yet, and elsewhere when it comes again and again, because an authorizer
+    /// may err for a moment. Another error is shown when it comes again and again, where nothing is known.
     fn failed(&mut self, error: &watcher::Error) -> Vec<Waiting> {
         let refusal = refusal(error);
-        let is_shown = |entry: &Entry<K>| {
-            refusal.is_some() || self.failures >= SHOWN_ERRORS && matches!(entry.presence, Presence::Unknown)
+        let lasts = self.failures >= SHOWN_ERRORS;
+        let is_shown = |entry: &Entry<K>| match entry.presence {
+            Presence::Unknown => lasts || refusal.is_some(),
+            _ => lasts && refusal.is_some(),
         };
         let names = self.names.iter().filter(|(_, entry)| is_shown(entry)).map(|(name, _)| name.clone());
         let names: Vec<String> = names.collect();
@@ -288,7 +302,7 @@ mod tests {
             let task = tokio::spawn(async {}).abort_handle();
             let watch = self.entries.by_place.entry(place);
             let watch = watch.or_insert_with(|| PlaceWatch { names: HashMap::new(), has_begun: false, failures: 0, task });
-            watch.names.entry(name.name).or_insert_with(Entry::new).waiting.insert(who);
+            watch.names.entry(name.name).or_insert_with(|| Entry::new(None)).waiting.insert(who);
         }
 
         fn fail(&mut self, error: watcher::Error) -> Vec<Waiting> {
