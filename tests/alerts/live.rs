@@ -45,7 +45,7 @@ impl Break {
         Self { broken, since: Instant::now() }
     }
 
-    /// Waits until the alerts fire. What they say must be filled in.
+    /// Waits until all of the alerts fire. What they say must be filled in.
     async fn fires(self, prometheus: &Prometheus, wanted: &[Wanted]) -> Vec<(Wanted, Self, f64)> {
         let mut fired = Vec::new();
         for wanted in wanted {
@@ -56,6 +56,9 @@ impl Break {
                 assert!(annotation == "description" || !text.contains(" /"), "no namespace: {text}");
             }
             fired.push((wanted.clone(), Self { ..self }, seconds));
+        }
+        for wanted in wanted {
+            assert!(prometheus.find(wanted).await.is_some(), "{wanted:?} has resolved by itself, before anything was mended");
         }
         fired
     }

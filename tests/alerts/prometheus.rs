@@ -90,7 +90,8 @@ impl Prometheus {
         alerts.into_iter().filter(|alert| alert["state"] == "firing").collect()
     }
 
-    async fn find(&self, wanted: &Wanted) -> Option<Value> {
+    /// The alert, if it fires.
+    pub async fn find(&self, wanted: &Wanted) -> Option<Value> {
         self.firing().await.into_iter().find(|alert| {
             alert["labels"]["alertname"] == wanted.alert
                 && wanted.labels.iter().all(|(name, value)| alert["labels"][name] == value.as_str())

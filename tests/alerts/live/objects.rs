@@ -12,19 +12,20 @@ use super::{Break, CLUSTER, Row, about, alert, resolves};
 use crate::{
     harness::{Shop, eventually},
     kubelet::Kubelet,
-    prometheus::Prometheus,
+    prometheus::{Prometheus, Wanted},
 };
 
 pub async fn all(prometheus: &Prometheus) -> Vec<Row> {
-    let (ca, suspended, unaccounted, unsaved, rollout, credentials) = tokio::join!(
+    let (ca_ends, ca_ended, suspended, unaccounted, unsaved, rollout, credentials) = tokio::join!(
         ca_at_its_end(prometheus),
+        ca_past_its_end(prometheus),
         suspended(prometheus),
         unaccounted(prometheus),
         unsaved(prometheus),
         rollout_late(prometheus),
         credentials_near_their_year(prometheus),
     );
-    [ca, suspended, unaccounted, unsaved, rollout, credentials].into_iter().flatten().collect()
+    [ca_ends, ca_ended, suspended, unaccounted, unsaved, rollout, credentials].into_iter().flatten().collect()
 }
 
 /// A CA that has so many seconds left.
@@ -47,24 +48,42 @@ async fn apply_ca(shop: &Shop, (certificate, key): (String, String)) {
     .await;
 }
 
-/// A certificate of a CA at its end is not renewed, and expires with it.
-async fn ca_at_its_end(prometheus: &Prometheus) -> Vec<Row> {
-    let shop = Shop::open(&CLUSTER, "ca-at-its-end").await;
-    let broken = Break::now("the CA has 60 seconds left, and its certificate with it");
-    apply_ca(&shop, ca_for(60)).await;
+/// Of a CA that has a minute left. The certificate is not renewed, and expires with it.
+async fn certificate_for_a_minute(shop: &Shop) {
+    apply_ca(shop, ca_for(60)).await;
     let issuer = json!({ "ca": { "secretName": "ca" } });
     shop.apply(json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "ca" }, "spec": issuer })).await;
     // It begins minutes ago, for clocks differ; so a third of its life would be more than what is left.
     shop.certificate("orders", "ca", json!({ "renewBeforePercentage": 10 })).await;
     shop.until("orders", "Ready", "True Issued").await;
-    let of_issuer = |name| alert(name, &[("namespace", &shop.namespace), ("kind", "CertificateIssuer"), ("name", "ca")]);
+}
+
+fn about_ca(name: &'static str, shop: &Shop) -> Wanted {
+    alert(name, &[("namespace", &shop.namespace), ("kind", "CertificateIssuer"), ("name", "ca")])
+}
+
+async fn ca_at_its_end(prometheus: &Prometheus) -> Vec<Row> {
+    let shop = Shop::open(&CLUSTER, "ca-at-its-end").await;
+    let broken = Break::now("the CA has 60 seconds left, and its certificate with it");
+    certificate_for_a_minute(&shop).await;
     let wanted = [
-        of_issuer("UsercertCaExpiresSoon"),
+        about_ca("UsercertCaExpiresSoon", &shop),
         about("UsercertCertificateExpiresSoon", &shop, "orders"),
         about("UsercertRenewalOverdue", &shop, "orders"),
+    ];
+    let fired = broken.fires(prometheus, &wanted).await;
+    shop.replace_ca(3650).await;
+    resolves(prometheus, "the Secret holds a new CA", fired).await
+}
+
+async fn ca_past_its_end(prometheus: &Prometheus) -> Vec<Row> {
+    let shop = Shop::open(&CLUSTER, "ca-past-its-end").await;
+    let broken = Break::now("the CA had 60 seconds left, and its certificate with it");
+    certificate_for_a_minute(&shop).await;
+    let wanted = [
         about("UsercertCertificateExpired", &shop, "orders"),
         about("UsercertCertificateNotReady", &shop, "orders"),
-        of_issuer("UsercertIssuerNotReady"),
+        about_ca("UsercertIssuerNotReady", &shop),
     ];
     let fired = broken.fires(prometheus, &wanted).await;
     shop.replace_ca(3650).await;
