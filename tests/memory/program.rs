@@ -3,9 +3,12 @@
 use std::{
     fs::{self, File},
     net::TcpListener,
+    path::PathBuf,
     process::{Child, Command},
     time::{Duration, Instant},
 };
+
+use usercert_test_support::evidence::{self, Kind};
 
 use crate::harness::{Shop, eventually};
 
@@ -13,12 +16,14 @@ use crate::harness::{Shop, eventually};
 pub struct Program {
     child: Child,
     url: String,
+    log: PathBuf,
 }
 
 impl Drop for Program {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        evidence::append(Kind::Log, &fs::read(&self.log).unwrap_or_default());
     }
 }
 
@@ -38,24 +43,26 @@ impl Program {
         let control_plane = &shop.cluster.control_plane;
         let token = control_plane.service_account_kubeconfig("usercert-system", "usercert-operator").await.unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let log = File::create(control_plane.directory().join("memory.log")).unwrap();
+        let log = control_plane.directory().join("memory.log");
         let child = Command::new(env!("CARGO_BIN_EXE_usercert-operator"))
             // Without a lease the next start need not wait for this one's to end.
             .args(["run", "--leader-elect=false", "--http-address", &format!("127.0.0.1:{port}"), "--pod-name", "memory"])
             .args(["--allowed-atlas-endpoint", endpoint])
             .env("KUBECONFIG", token)
-            .env("RUST_LOG", "warn")
+            .env("RUST_LOG", "info")
             .env("MALLOC_MMAP_THRESHOLD_", "131072")
             .env("MALLOC_TRIM_THRESHOLD_", "131072")
-            .stderr(log)
+            .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let program = Self { child, url: format!("http://127.0.0.1:{port}") };
+        let program = Self { child, url: format!("http://127.0.0.1:{port}"), log };
         eventually("the program is ready", || async {
             reqwest::get(format!("{}/readyz", program.url)).await.is_ok_and(|answer| answer.status().is_success()).then_some(())
         })
         .await;
         program.until_at_rest().await;
+        let metrics = reqwest::get(format!("{}/metrics", program.url)).await.unwrap();
+        evidence::append(Kind::Metrics, &metrics.bytes().await.unwrap());
         program
     }
 
