@@ -24,7 +24,7 @@ const BUDGET_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 /// How many the status names. Its count covers all.
 const NAMED: usize = 20;
 
-/// How many a claim names of those that Atlas listed before it.
+/// How many a claim names of those that Atlas listed before it, or that were made since: as many as the schema admits.
 const REMEMBERED: usize = 20;
 
 /// Atlas's list is believed for this long. It is asked for again no sooner, except after a lost answer.
@@ -155,20 +155,14 @@ impl UserRecord {
 
 /// What a claim remembers of a list, and of what was made since: bounded, however long the list is.
 fn listed_before(listed: &[ListedCertificate], made_since: &BTreeMap<SerialNumber, Timestamp>) -> ListedBefore {
-    let mut newest: Vec<&ListedCertificate> = listed.iter().collect();
-    newest.sort_by(|one, other| (other.made_at, &other.serial_number).cmp(&(one.made_at, &one.serial_number)));
+    let mut made: BTreeMap<&SerialNumber, Timestamp> = made_since.iter().map(|(serial, made_at)| (serial, *made_at)).collect();
+    made.extend(listed.iter().map(|listed| (&listed.serial_number, listed.made_at)));
+    let mut newest: Vec<(Timestamp, &SerialNumber)> = made.into_iter().map(|(serial, made_at)| (made_at, serial)).collect();
+    newest.sort_by(|one, other| other.cmp(one));
     let others = newest.split_off(newest.len().min(REMEMBERED));
-    let mut made: Vec<(&SerialNumber, &Timestamp)> = made_since.iter().collect();
-    made.sort_by_key(|(_, made_at)| std::cmp::Reverse(**made_at));
-    let made = made.into_iter().map(|(serial_number, _)| serial_number).take(REMEMBERED);
     ListedBefore {
-        serial_numbers: newest
-            .into_iter()
-            .map(|listed| &listed.serial_number)
-            .chain(made)
-            .map(|serial| serial.clone().into())
-            .collect(),
-        others_until: others.first().map(|last| Time(last.made_at)),
+        serial_numbers: newest.into_iter().map(|(_, serial_number)| serial_number.clone().into()).collect(),
+        others_until: others.first().map(|(made_at, _)| Time(*made_at)),
     }
 }
 
@@ -461,6 +455,17 @@ mod tests {
         };
         assert!(!shows(&[("0A", 1), ("0B", 2)]), "the object that it was made for is gone, with its Secret");
         assert!(shows(&[("0A", 1), ("0B", 2), ("0C", 3)]));
+    }
+
+    /// The schema admits no more, and a claim that is refused stops all renewals.
+    #[test]
+    fn a_claim_after_a_long_list_and_what_was_made_since_is_bounded_and_has_the_newest() {
+        let mut record = UserRecord::new(at(100), Some(many(100)));
+        record.made_since = (101..=105).map(|hour| (format!("F{hour}").into(), at(hour))).collect();
+        let listed = record.recalled("key".into(), &[], Holdings::default()).certificates.listed.unwrap();
+        assert_eq!(listed.serial_numbers.len(), 20);
+        assert_eq!(listed.serial_numbers[..6], ["F105", "F104", "F103", "F102", "F101", "63"]);
+        assert_eq!(listed.others_until, Some(Time(at(84))), "the newest of those that are left out");
     }
 
     #[rstest]
