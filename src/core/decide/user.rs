@@ -209,13 +209,6 @@ pub(super) fn over_budget(
     })
 }
 
-/// Counts a certificate that may have been made and whose key is lost.
-pub(super) fn count_lost(status: &mut DatabaseUserCertificateStatus) {
-    let unaccounted = status.unaccounted_certificates.get_or_insert_default();
-    unaccounted.presumed = unaccounted.presumed.saturating_add(1);
-    unaccounted.count = unaccounted.count.saturating_add(1);
-}
-
 /// Replaces what was presumed by what Atlas lists and no Secret of ours holds or has held.
 pub fn record_list(
     status: &mut DatabaseUserCertificateStatus,
@@ -265,7 +258,10 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::api::{CertificateFailure, ClaimedUser, IssuedCertificate};
+    use crate::{
+        api::{CertificateFailure, ClaimedUser, IssuedCertificate},
+        decide::lost::count_lost,
+    };
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + hours * 3600).unwrap()
