@@ -32,6 +32,7 @@ use super::{
     body::{self, ReadError},
     digest,
     errors::{Unanswered, retry_after},
+    permit::RequestPermit,
     token::Tokens,
 };
 use crate::{
@@ -62,24 +63,6 @@ pub struct AtlasClient {
     request_limit: Duration,
     tokens: Arc<Tokens>,
     limits: Limits,
-}
-
-/// Whether a request that mints may be sent, and how long it may take.
-pub(super) struct RequestPermit {
-    permit: MintPermit,
-    limit: Duration,
-}
-
-impl RequestPermit {
-    /// Whether it may be sent now.
-    pub(super) fn is_given(&self) -> bool {
-        self.permit.is_given(self.limit)
-    }
-
-    /// Whether it may not be sent because it might not end in time.
-    fn is_too_late(&self) -> bool {
-        self.permit.is_too_late(self.limit)
-    }
 }
 
 /// One call.

@@ -28,6 +28,7 @@ mod endpoint;
 mod errors;
 mod limits;
 mod list;
+mod permit;
 mod resources;
 mod settings;
 #[cfg(test)]
