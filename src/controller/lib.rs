@@ -8,6 +8,7 @@ mod issuers;
 mod keystore_password;
 mod kubernetes;
 mod memory;
+mod pages;
 mod pass;
 mod received;
 mod rollout;

@@ -71,7 +71,7 @@ pub(crate) async fn follow(context: &Context, object: &Object) -> Result<Option<
         context.rollouts.forget(&name);
         context.settings.metrics.rollout(&name, None);
         if let Some(status) = without_rollout(object) {
-            write_status(context, object, &status).await?;
+            write_status(context, &**object, &status).await?;
         }
         return Ok(None);
     }
@@ -279,7 +279,7 @@ impl Turn<'_> {
         events: &[(Reason, String)],
     ) -> Result<(), KubernetesError> {
         if self.object.status.as_ref() != Some(status) {
-            let written = write_status(self.context, &self.object, status).await?;
+            let written = write_status(self.context, &*self.object, status).await?;
             let figures = Figures::of(&written, &self.certificate);
             self.context.settings.metrics.rollout(&ObjectKey::of(&written), figures);
             self.object = written;
