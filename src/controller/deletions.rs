@@ -21,8 +21,9 @@ use futures::{
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, ResourceExt,
-    api::{ApiResource, DynamicObject, ListParams, ObjectMeta},
+    Api, Resource, ResourceExt,
+    api::{ListParams, ObjectMeta},
+    core::Request,
     runtime::reflector::ObjectRef,
 };
 use serde_json::Value;
@@ -30,11 +31,12 @@ use tracing::debug;
 
 use super::{
     Context, Received, SecretMetadata,
-    kubernetes::{KubernetesError, MOST_IN_PAGE, PAGES, chain, request},
+    kubernetes::{KubernetesError, chain, request},
+    pages::each_page,
 };
 use crate::{
     api::{DatabaseUserCertificate, Reason, SecretLocation},
-    rollout_rules::Uses,
+    rollout_rules::{Uses, is_alive},
 };
 
 /// How many deletions are told together: pods are listed once for all those of a namespace.
@@ -113,22 +115,17 @@ async fn users_of_all(
     namespace: &str,
     secrets: BTreeSet<String>,
 ) -> Result<BTreeMap<String, Vec<String>>, KubernetesError> {
-    let resource = ApiResource::erase::<Pod>(&());
-    let pods = Api::<Received<DynamicObject>>::namespaced_with(context.client.clone(), namespace, &resource);
+    let requests = Request::new(Pod::url_path(&(), Some(namespace)));
     let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut page = ListParams::default().limit(MOST_IN_PAGE);
-    loop {
-        let _page = PAGES.acquire().await;
-        let found = request("list pods", pods.list(&page)).await?;
+    each_page(&context.client, &requests, "list pods", &ListParams::default(), |pods| {
         for secret in &secrets {
-            let names = users_of(&found.items, secret);
+            let names = users_of(pods, secret);
             if !names.is_empty() {
                 users.entry(secret.clone()).or_default().extend(names);
             }
         }
-        let Some(next) = found.metadata.continue_.filter(|token| !token.is_empty()) else { break };
-        page = page.continue_token(&next);
-    }
+    })
+    .await?;
     for names in users.values_mut() {
         names.sort_unstable();
     }
@@ -161,13 +158,9 @@ fn is_being_deleted(context: &Context, namespace: &str) -> bool {
 }
 
 /// The names of the running pods that use a Secret of their namespace.
-fn users_of(pods: &[Received<DynamicObject>], secret: &str) -> Vec<String> {
-    let runs = |pod: &DynamicObject| {
-        let phase = pod.data.pointer("/status/phase").and_then(Value::as_str);
-        pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
-    };
-    let uses = |pod: &DynamicObject| pod.data.get("spec").is_some_and(|spec| Uses::of(spec, secret).any());
-    pods.iter().filter(|pod| runs(pod) && uses(pod)).map(ResourceExt::name_any).collect()
+fn users_of(pods: &[Value], secret: &str) -> Vec<String> {
+    let users = pods.iter().filter(|pod| is_alive(pod) && Uses::of(&pod["spec"], secret).any());
+    users.filter_map(|pod| Some(pod["metadata"]["name"].as_str()?.to_owned())).collect()
 }
 
 fn sentence(secret: &str, users: &[String]) -> String {
@@ -188,13 +181,12 @@ mod tests {
 
     use super::*;
 
-    fn pod(name: &str, spec: &Value, status: &Value) -> Received<DynamicObject> {
+    fn pod(name: &str, spec: &Value, status: &Value) -> Value {
         let mut spec = spec.clone();
         if spec.get("containers").is_none() {
             spec["containers"] = json!([{ "name": "app" }]);
         }
-        let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name }, "spec": spec, "status": status });
-        serde_json::from_str(&pod.to_string()).unwrap()
+        json!({ "metadata": { "name": name }, "spec": spec, "status": status })
     }
 
     #[test]
@@ -209,13 +201,13 @@ mod tests {
             with_phase("failed", "Failed"),
             with_phase("a", "Running"),
         ];
-        pods.sort_by_key(ResourceExt::name_any);
+        pods.sort_by_key(|pod| pod["metadata"]["name"].to_string());
         let said = sentence("orders", &users_of(&pods, "orders"));
         assert!(
             said.starts_with("the Secret orders is deleted with this object, and 4 running pods use it: a, b, c and 1 more;"),
             "{said}"
         );
-        pods.retain(|pod| pod.name_any() == "d");
+        pods.retain(|pod| pod["metadata"]["name"] == "d");
         let said = sentence("orders", &users_of(&pods, "orders"));
         assert!(said.contains("1 running pod uses it: d;"), "{said}");
     }

@@ -15,22 +15,18 @@ use std::{
 };
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{
-    Api, Resource, ResourceExt,
-    api::{Patch, PatchParams},
-    runtime::controller::Action,
-};
+use kube::{Resource, ResourceExt, runtime::controller::Action};
 use serde_json::json;
 use tracing::{debug, warn};
 
 use super::{
-    Context, FromMetadata, Received, ReconcileError,
-    kubernetes::{chain, request},
-    status::{PATCH_STATUS, status_patch},
+    Context, Received, ReconcileError,
+    kubernetes::chain,
+    status::{Ours, PATCH_STATUS, write_status},
     triggers::Waiting,
 };
 use crate::{
-    api::{DatabaseUserCertificate, ISSUING, Reason, names::CONTROLLER, set_condition},
+    api::{DatabaseUserCertificate, ISSUING, Reason, set_condition},
     decide::{pass::PassError, pass_repeated_after},
 };
 
@@ -132,13 +128,11 @@ impl Failures {
 }
 
 /// An object whose conditions tell of passes that fail.
-pub(crate) trait Failing: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static {
+pub(crate) trait Failing: Ours {
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
     /// Sets what is said of passes that fail.
     fn set_failing(&self, context: &Context, conditions: &mut Vec<Condition>, message: &str);
-    /// The API by which it is written.
-    fn api(context: &Context, namespace: &str) -> Api<Received<Self>>;
 }
 
 impl Failing for DatabaseUserCertificate {
@@ -149,9 +143,6 @@ impl Failing for DatabaseUserCertificate {
         let generation = self.metadata.generation;
         set_condition(conditions, ISSUING, false, Reason::ReconcileFailing, message, generation, context.now());
     }
-    fn api(context: &Context, namespace: &str) -> Api<Received<Self>> {
-        Api::namespaced(context.client.clone(), namespace)
-    }
 }
 
 /// Writes the condition. Returns whether it stands.
@@ -161,10 +152,7 @@ async fn write_condition<K: Failing>(context: &Context, object: &Received<K>, me
     if object.unreadable().is_some() || conditions == object.conditions() {
         return true;
     }
-    let patch = Patch::Merge(status_patch(&**object, &json!({ "conditions": conditions })));
-    let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
-    let api = K::api(context, &object.namespace().unwrap_or_default());
-    let written = request(PATCH_STATUS, api.patch_status(&object.name_any(), &parameters, &patch)).await;
+    let written = write_status(context, &**object, &json!({ "conditions": conditions })).await;
     if let Err(error) = &written {
         debug!(error = chain(error), "no condition tells of passes that fail yet");
     }

@@ -10,15 +10,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use crate::decide::pass::{RequestError, RequestErrorKind};
-
-/// So many objects of others, such as pods, are in one answer. Each may have 1.5 MB, and their authors choose.
-pub(crate) const MOST_IN_PAGE: u32 = 50;
-
-/// One such answer is in memory at a time, whoever asks: with what it is read into, it may take 200 MB.
-pub(crate) static PAGES: Semaphore = Semaphore::const_new(1);
 
 /// The longest time for one request to the API server.
 pub const REQUEST_LIMIT: Duration = Duration::from_secs(20);

@@ -10,6 +10,7 @@ mod issuers;
 mod keystore_password;
 mod kubernetes;
 mod memory;
+mod pages;
 mod pass;
 mod received;
 mod rollout;

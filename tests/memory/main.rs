@@ -213,20 +213,20 @@ async fn objects_alone(stage: &Stage, nothing: Taken) -> Taken {
     plain
 }
 
-async fn long_annotations(stage: &Stage, plain: Taken) {
+/// Prints the row of so many objects, which are applied beside the neighbour while the program runs. Returns the bytes for each, and the program.
+async fn applied(stage: &Stage, what: &str, before: Option<Taken>, objects: Vec<Value>) -> (usize, Program) {
     let program = stage.program().await;
-    let long = crowded();
-    let felt = stage
-        .beside(apply_all(&stage.tenant, (0..WITH_LONG_ANNOTATIONS).map(|number| certificate(number, &long, &json!({})))))
-        .await;
+    let (before, count) = (before.unwrap_or_else(|| program.taken()), objects.len());
+    let felt = stage.beside(apply_all(&stage.tenant, objects.into_iter())).await;
     program.until_at_rest().await;
-    let each = row(
-        &format!("{WITH_LONG_ANNOTATIONS} of them with 16 annotations of 15.9 KiB of our prefix"),
-        program.taken(),
-        plain,
-        WITH_LONG_ANNOTATIONS,
-        Some(felt),
-    );
+    (row(&format!("{count} {what}"), program.taken(), before, count, Some(felt)), program)
+}
+
+async fn long_annotations(stage: &Stage, plain: Taken) {
+    let long = crowded();
+    let objects = (0..WITH_LONG_ANNOTATIONS).map(|number| certificate(number, &long, &json!({}))).collect();
+    let what = "of them with 16 annotations of 15.9 KiB of our prefix";
+    let (each, program) = applied(stage, what, Some(plain), objects).await;
     assert!(each <= MOST_FOR_AN_OBJECT, "{each} bytes more for each object");
     drop(program);
     let taken = stage.program().await.taken();
@@ -236,18 +236,9 @@ async fn long_annotations(stage: &Stage, plain: Taken) {
 }
 
 async fn full_specs(stage: &Stage, plain: Taken) {
-    let program = stage.program().await;
     let spec = full_spec();
-    let felt =
-        stage.beside(apply_all(&stage.tenant, (0..WITH_FULL_SPECS).map(|number| certificate(number, &json!({}), &spec)))).await;
-    program.until_at_rest().await;
-    let each = row(
-        &format!("{WITH_FULL_SPECS} of them with a spec that is as full as it may be"),
-        program.taken(),
-        plain,
-        WITH_FULL_SPECS,
-        Some(felt),
-    );
+    let objects = (0..WITH_FULL_SPECS).map(|number| certificate(number, &json!({}), &spec)).collect();
+    let (each, program) = applied(stage, "of them with a spec that is as full as it may be", Some(plain), objects).await;
     assert!(each <= MOST_FOR_A_FULL_OBJECT + MOST_FOR_WORK / WITH_FULL_SPECS, "{each} bytes more for each object");
     drop(program);
     let taken = stage.program().await.taken();
@@ -272,19 +263,13 @@ async fn crowded_secrets(stage: &Stage) {
 async fn long_credentials(stage: &Stage) {
     let long = "x".repeat(900_000);
     stage.tenant.apply_secret("long", &[("tls.crt", &long), ("tls.key", &long[..100])]).await;
-    let program = stage.program().await;
-    let before = program.taken();
     let named = (0..WITH_LONG_ANNOTATIONS).map(|number| {
         let mut issuer = issuer(number);
         issuer["spec"]["ca"]["secretName"] = json!("long");
         issuer
     });
-    let felt = stage.beside(apply_all(&stage.tenant, named)).await;
+    let (each, program) = applied(stage, "issuers that name one Secret of 900 kB", None, named.collect()).await;
     stage.tenant.until_issuer("i0", "False CaInvalid").await;
-    program.until_at_rest().await;
-    let taken = program.taken();
-    let what = format!("{WITH_LONG_ANNOTATIONS} issuers that name one Secret of 900 kB");
-    let each = row(&what, taken, before, WITH_LONG_ANNOTATIONS, Some(felt));
     assert!(each <= MOST_FOR_AN_ISSUER + MOST_FOR_WORK / WITH_LONG_ANNOTATIONS, "{each} bytes for each issuer");
     drop(program);
     stage.tenant.delete_all().await;

@@ -7,8 +7,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
-    Api, Resource, ResourceExt,
-    api::{Patch, PatchParams},
+    Resource, ResourceExt,
     runtime::{
         Controller,
         controller::{Action, Error as ControllerError},
@@ -26,31 +25,29 @@ use super::{
     load, not_one_issuer, secret_of,
 };
 use crate::{
-    Context, FromMetadata, Received, ReconcileError, Scope,
+    Context, Received, ReconcileError, Scope,
     api::{
         CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKey, IssuerKind, IssuerSource,
-        IssuerSpec, IssuerStatus, NamespacedName, ObjectKey, READY, Reason, SecretLocation, condition, names::CONTROLLER,
-        set_condition, set_stalled,
+        IssuerSpec, IssuerStatus, NamespacedName, ObjectKey, READY, Reason, SecretLocation, condition, set_condition,
+        set_stalled,
     },
     decide::{new_warnings, pass::RequestError, refused_credentials},
     dispatch::Dispatch,
     failures::{self, Failing},
-    kubernetes::{chain, request},
+    kubernetes::chain,
     span,
-    status::{report_unreadable, status_patch},
+    status::{Ours, report_unreadable, write_status},
     triggers::Waiting,
 };
 
 /// Either kind of issuer.
-pub(crate) trait IssuerObject: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static {
+pub(crate) trait IssuerObject: Ours {
     /// Which kind it is.
     const KIND: IssuerKind;
     /// The shared spec.
     fn issuer_spec(&self) -> &IssuerSpec;
     /// The status, if there is one.
     fn issuer_status(&self) -> Option<&IssuerStatus>;
-    /// The API by which the issuer is read and written.
-    fn api(context: &Context, namespace: &str) -> Api<Received<Self>>;
 }
 
 impl IssuerObject for CertificateIssuer {
@@ -61,9 +58,6 @@ impl IssuerObject for CertificateIssuer {
     fn issuer_status(&self) -> Option<&IssuerStatus> {
         self.status.as_ref()
     }
-    fn api(context: &Context, namespace: &str) -> Api<Received<Self>> {
-        Api::namespaced(context.client.clone(), namespace)
-    }
 }
 
 impl IssuerObject for ClusterCertificateIssuer {
@@ -73,9 +67,6 @@ impl IssuerObject for ClusterCertificateIssuer {
     }
     fn issuer_status(&self) -> Option<&IssuerStatus> {
         self.status.as_ref()
-    }
-    fn api(context: &Context, _: &str) -> Api<Received<Self>> {
-        Api::all(context.client.clone())
     }
 }
 
@@ -90,9 +81,6 @@ impl<K: IssuerObject> Failing for K {
             let generation = self.meta().generation;
             set_condition(conditions, READY, false, Reason::ReconcileFailing, message, generation, context.now());
         }
-    }
-    fn api(context: &Context, namespace: &str) -> Api<Received<Self>> {
-        <K as IssuerObject>::api(context, namespace)
     }
 }
 
@@ -356,12 +344,7 @@ async fn report<K: IssuerObject>(
     if status == old && issuer.unreadable().is_none() {
         return Ok(());
     }
-    let patch = Patch::Merge(status_patch(issuer, &status));
-    let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
-    let (api, name) = (K::api(context, &issuer.namespace().unwrap_or_default()), issuer.name_any());
-    request("patch the issuer's status", api.patch_status(&name, &parameters, &patch))
-        .await
-        .map_err(|error| RequestError::from(error).of_object())?;
+    write_status(context, &**issuer, &status).await.map_err(|error| RequestError::from(error).of_object())?;
     for (reason, message) in new_warnings(&old.conditions, &status.conditions) {
         context.settings.metrics.warned(reason);
         context.events.publish(issuer, reason, &message).await;

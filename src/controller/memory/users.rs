@@ -92,9 +92,12 @@ impl DatabaseUsers {
 
     /// Waits at the start until the Secrets of all scopes are known: until then, what another scope holds would look unaccounted.
     pub(crate) async fn all_scopes(&self) {
+        let unfilled: Vec<_> = self.scopes().into_iter().filter(|scope| !scope.lists.are_filled()).collect();
+        if unfilled.is_empty() {
+            return;
+        }
         let left = SCOPES_AWAITED.saturating_sub(self.since.elapsed());
-        let filled =
-            futures::future::join_all(self.scopes().into_iter().map(|scope| async move { scope.lists.filled().await }));
+        let filled = futures::future::join_all(unfilled.iter().map(|scope| scope.lists.filled()));
         if tokio::time::timeout(left, filled).await.is_err() {
             debug!("the Secrets of some namespace are not known");
         }

@@ -70,7 +70,7 @@ pub(crate) async fn follow(context: &Context, object: &Object) -> Result<Option<
     if object.spec.rollout.is_none() {
         context.rollouts.forget(&name);
         if let Some(status) = without_rollout(object) {
-            write_status(context, object, &status).await?;
+            write_status(context, &**object, &status).await?;
         }
         return Ok(None);
     }
@@ -277,7 +277,7 @@ impl Turn<'_> {
         events: &[(Reason, String)],
     ) -> Result<(), KubernetesError> {
         if self.object.status.as_ref() != Some(status) {
-            self.object = write_status(self.context, &self.object, status).await?;
+            self.object = write_status(self.context, &*self.object, status).await?;
         }
         for (reason, message) in events {
             if reason.severity() == Severity::Warning {

@@ -134,8 +134,8 @@ fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, n
     let reason = Reason::from_name(&failure.reason);
     let (inputs, before) = (Inputs::new(desired, issuer), Inputs::of(failure));
     let depends_on_the_same = before.as_ref() == Some(&inputs);
-    let count = failure.count_of_reason.unwrap_or(failure.count);
-    if reason == Some(Reason::AtlasAnswerUnusable) && count >= UNUSABLE_ANSWERS && depends_on_the_same {
+    let count = failure.in_a_row(Reason::AtlasAnswerUnusable);
+    if count >= UNUSABLE_ANSWERS && depends_on_the_same {
         let message = format!(
             "{}; this happened {count} times, so no more is asked for until the spec, the issuer or its credentials change; {}",
             failure.message,

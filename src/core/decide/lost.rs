@@ -12,7 +12,10 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Minted, Retry, next_attempt, status::awaits_lost_answer, user::count_lost};
+use super::{
+    Minted, Retry,
+    backoff::{awaits_lost_answer, next_attempt},
+};
 use crate::api::{CertificateFailure, DatabaseUserCertificateStatus, Issuance, Reason, UnlistedClaim, truncated_to_second};
 
 /// A process that has lost the lead, and reaches the API server, has saved what it made by then: it tries every two seconds, and a request
@@ -21,6 +24,13 @@ const SAVED_BY_THEN: SignedDuration = SignedDuration::from_mins(1);
 
 /// When Atlas is asked again for the first time. Each further wait is twice as long as the one before it.
 const FIRST_QUESTION: SignedDuration = SignedDuration::from_secs(15);
+
+/// Counts a certificate that may have been made and whose key is lost.
+pub(super) fn count_lost(status: &mut DatabaseUserCertificateStatus) {
+    let unaccounted = status.unaccounted_certificates.get_or_insert_default();
+    unaccounted.presumed = unaccounted.presumed.saturating_add(1);
+    unaccounted.count = unaccounted.count.saturating_add(1);
+}
 
 /// Records a claim whose certificate never reached the Secret, and which Atlas does not list, as far as it is known.
 pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, now: Timestamp) {
@@ -69,8 +79,7 @@ pub fn record_known_loss(
 
 /// How many answers in a row were lost before. Failures of another kind cost no certificate, and do not count.
 fn losses_before(status: &DatabaseUserCertificateStatus) -> i64 {
-    let lost = status.failure.as_ref().filter(|failure| failure.reason == Reason::AtlasAnswerLost.as_str());
-    lost.map_or(0, |failure| failure.count_of_reason.unwrap_or(failure.count))
+    status.failure.as_ref().map_or(0, |failure| failure.in_a_row(Reason::AtlasAnswerLost))
 }
 
 fn failure(

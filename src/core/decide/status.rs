@@ -5,12 +5,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Decision, Inputs, IssueError, Minted, Observed, Retry, SecretState, SecretView, UserCertificates,
-    backoff::is_waited_for,
+    backoff::awaits_lost_answer,
     conditions::set_conditions,
     forced,
-    lost::next_question,
+    lost::{count_lost, next_question},
     next_attempt,
-    user::{count_lost, drop_expired},
+    user::drop_expired,
 };
 use crate::{
     api::{
@@ -143,8 +143,7 @@ pub fn record_failure(
     // A lost claim has no inputs, so a failure after it continues its count.
     let old = status.failure.as_ref().filter(|old| error.minted == Minted::Possibly || has_same_inputs(old));
     let count = old.map_or(0, |old| old.count).saturating_add(1);
-    let of_reason = old.filter(|old| old.reason == error.reason.as_str());
-    let count_of_reason = of_reason.map_or(0, |old| old.count_of_reason.unwrap_or(old.count)).saturating_add(1);
+    let count_of_reason = old.map_or(0, |old| old.in_a_row(error.reason)).saturating_add(1);
     status.issuance = None;
     if error.minted == Minted::Possibly {
         count_lost(status);
@@ -161,12 +160,6 @@ pub fn record_failure(
         cause: cause.map(|cause| cause.as_str().to_owned()),
         unlisted: None,
     });
-}
-
-/// Whether an answer counted as lost may still reach a paused process. The wait outlives a good Secret, which may be deleted
-/// before it is over.
-pub(super) fn awaits_lost_answer(failure: &CertificateFailure, now: Timestamp) -> bool {
-    failure.reason == Reason::AtlasAnswerLost.as_str() && is_waited_for(failure, now)
 }
 
 fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Observed, now: Timestamp) {

@@ -33,6 +33,7 @@ use super::{
     digest,
     errors::{Unanswered, retry_after},
     observed::Observer,
+    permit::RequestPermit,
     token::{Token, Tokens},
 };
 use crate::{
@@ -65,24 +66,6 @@ pub struct AtlasClient {
     tokens: Arc<Tokens>,
     limits: Limits,
     observer: Observer,
-}
-
-/// Whether a request that mints may be sent, and how long it may take.
-pub(super) struct RequestPermit {
-    permit: MintPermit,
-    limit: Duration,
-}
-
-impl RequestPermit {
-    /// Whether it may be sent now.
-    pub(super) fn is_given(&self) -> bool {
-        self.permit.is_given(self.limit)
-    }
-
-    /// Whether it may not be sent because it might not end in time.
-    fn is_too_late(&self) -> bool {
-        self.permit.is_too_late(self.limit)
-    }
 }
 
 /// One call.

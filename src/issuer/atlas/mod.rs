@@ -29,6 +29,7 @@ mod errors;
 mod limits;
 mod list;
 mod observed;
+mod permit;
 mod resources;
 mod settings;
 #[cfg(test)]

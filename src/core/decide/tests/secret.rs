@@ -299,3 +299,12 @@ fn a_certificate_whose_ca_ends_first_is_ready_until_then() {
     let ready = condition(&after.conditions, READY).unwrap();
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "ChainBroken"), "{}", ready.message);
 }
+
+#[test]
+fn a_repair_that_waits_is_looked_at_when_the_certificate_is_due() {
+    let mut observed = observed();
+    observed.status.renewal_time = Some(Time(at(100)));
+    let waits = Decision::Wait { until: at(1000), reason: Reason::SecretNotWritable, message: String::new() };
+    assert_eq!(next_look(&observed, &waits, at(0)), Some(at(100)));
+    assert_eq!(next_look(&observed, &waits, at(100)), Some(at(1000)));
+}

@@ -42,14 +42,24 @@ fn request() -> MintRequest {
     }
 }
 
+/// The challenge takes its time. After a stale nonce it is the second one.
 #[rstest]
-#[case::time_enough(Duration::from_secs(20), true)]
-#[case::so_little_that_the_answer_might_come_too_late(Duration::from_secs(5), false)]
+#[case::time_enough(&[], Duration::from_secs(20), true)]
+#[case::so_little_that_the_answer_might_come_too_late(&[], Duration::from_secs(5), false)]
+#[case::time_enough_after_a_stale_nonce(&[Fault::StaleNonce], Duration::from_secs(20), true)]
+#[case::no_time_for_the_second_request_after_a_stale_nonce(&[Fault::StaleNonce], Duration::from_secs(5), false)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_mints_is_sent_only_if_it_ends_in_time(#[case] time: Duration, #[case] is_sent: bool) {
+async fn a_request_that_mints_is_sent_only_if_it_ends_in_time(
+    #[case] before: &[Fault],
+    #[case] time: Duration,
+    #[case] is_sent: bool,
+) {
     let atlas = StandIn::start(StandInConfig::default()).await.unwrap();
     atlas.add_project(PROJECT, "public", "private");
     atlas.add_user(PROJECT, "orders", X509Type::Managed);
+    for fault in before {
+        atlas.fault_once("orders", fault.clone());
+    }
     atlas.fault_once("orders", Fault::DelayChallenge(Duration::from_secs(2)));
     let issuer = issuer(&atlas.url(), &[("publicApiKey", "public"), ("privateApiKey", "private")]);
     let issued = issuer.issue(&request(), &MintPermit::new(|| true, Deadline::after(time))).await;
@@ -73,26 +83,6 @@ async fn a_token_that_takes_long_leaves_no_time_for_a_request_that_mints() {
     assert_eq!((error.reason, error.minted, atlas.mints().len()), (Reason::AtlasUnavailable, Minted::No, 0));
     let in_time = issuer.issue(&request(), &MintPermit::new(|| true, Deadline::after(REQUEST_LIMIT * 2))).await;
     assert!(in_time.is_ok() && atlas.mints().len() == 1);
-}
-
-/// The first answer says that the nonce was too old, and the second challenge takes its time.
-#[rstest]
-#[case::time_enough(Duration::from_secs(20), true)]
-#[case::no_time_for_the_second_request(Duration::from_secs(5), false)]
-#[tokio::test(flavor = "multi_thread")]
-async fn after_a_stale_nonce_the_request_is_sent_again_only_if_it_ends_in_time(#[case] time: Duration, #[case] is_sent: bool) {
-    let atlas = StandIn::start(StandInConfig::default()).await.unwrap();
-    atlas.add_project(PROJECT, "public", "private");
-    atlas.add_user(PROJECT, "orders", X509Type::Managed);
-    atlas.fault_once("orders", Fault::StaleNonce);
-    atlas.fault_once("orders", Fault::DelayChallenge(Duration::from_secs(2)));
-    let issuer = issuer(&atlas.url(), &[("publicApiKey", "public"), ("privateApiKey", "private")]);
-    let issued = issuer.issue(&request(), &MintPermit::new(|| true, Deadline::after(time))).await;
-    assert_eq!((issued.is_ok(), atlas.mints().len()), (is_sent, usize::from(is_sent)));
-    if let Err(error) = issued {
-        assert_eq!((error.reason, error.minted), (Reason::AtlasUnavailable, Minted::No));
-        assert!(error.message.contains("no time was left"), "{}", error.message);
-    }
 }
 
 /// The token was revoked, and by the time there is a new one, so much time has passed that nothing more is sent.
