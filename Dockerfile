@@ -6,6 +6,9 @@ ARG BUILD_IMAGE=rust:1.95-bookworm
 FROM ${BUILD_IMAGE} AS build
 WORKDIR /src
 COPY . .
+# The commit, for the metric usercert_build_info.
+ARG REVISION
+ENV USERCERT_OPERATOR_REVISION=${REVISION}
 RUN cargo build --locked --release --package usercert-operator
 RUN image/root.sh target/release/usercert-operator /root-of-image
 

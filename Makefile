@@ -7,6 +7,8 @@ TOOLS := target/tools/bin
 TOOL_SOURCES := tests/support/tools
 CHART := charts/usercert-operator
 HELM = $(TOOLS)/helm
+CHART_TOOLS = $(HELM) $(addprefix $(TOOLS)/,kubeconform kube-score helm-unittest helm-docs)
+SCHEMAS := target/schemas/written
 EVIDENCE := $(abspath target/test-evidence)
 # What the chart asks for where nothing else is set.
 IMAGE ?= usercert-operator:$(shell sed -n 's/^appVersion: "\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' $(CHART)/Chart.yaml)
@@ -36,7 +38,7 @@ VERSION_FLAGS := -X k8s.io/component-base/version.gitVersion=v$(KUBERNETES) -X k
 define go_build
 	@mkdir -p $(TOOLS)
 	@echo "building $(3) (minutes the first time, seconds from Go's cache)"
-	@cd $(TOOL_SOURCES)/$(1) && CGO_ENABLED=0 go build -v -mod=readonly -trimpath -ldflags "-s -w $(VERSION_FLAGS)" \
+	@cd $(TOOL_SOURCES)/$(1) && CGO_ENABLED=0 go build -v -mod=readonly -trimpath -tags "$(BUILD_TAGS)" -ldflags "-s -w $(VERSION_FLAGS)" \
 	  -o $(abspath $(TOOLS))/$(3) $(2) 2>&1 | awk '/^go: downloading/ { next } /^#|: |error/ { print; next } { n++; if (n % 50 == 0) { printf "  %d packages\n", n; fflush() } }'
 	@test -x $@ && touch $@
 endef
@@ -71,9 +73,9 @@ demo: tools ## From nothing to two certificates on a real API server; KEEP=1 lea
 test: check unit cluster ## Everything that must hold
 
 .PHONY: check
-check: $(HELM) ## Format, lints, generated files, chart
+check: ## Format, lints, generated files, chart
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --quiet -- -D warnings
+	cargo clippy --workspace --all-targets --features usercert-operator/otlp-test --quiet -- -D warnings
 	$(MAKE) --no-print-directory check-generated check-chart
 
 .PHONY: unit
@@ -98,14 +100,24 @@ chaos: model tools ## Everything that can go wrong, at every point: the model, r
 e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## Make databases (DATABASES=no leaves them out), then the chart with the operator's own image on a real node and Pods that mount the Secrets; needs root and containerd
 	@if [ "$(DATABASES)" = no ]; then echo "DATABASES=no: clients and databases are left out"; else $(MAKE) --no-print-directory databases; fi
 	$(call on_node,--run)
+	@$(MAKE) --no-print-directory alerts
+
+.PHONY: alerts
+alerts: tools $(TOOLS)/prometheus ## A real Prometheus scrapes the real operator; each alert is made to fire and to resolve, each query of the dashboard is run; ends with a table
+	cargo test --quiet --test alerts -- --include-ignored --nocapture --test-threads=1 live
+
+.PHONY: otlp
+otlp: tools ## The export of spans by OTLP, which is built with the feature otlp alone, to a collector on loopback
+	cargo test --package usercert-operator --features otlp-test --test health -- otlp
 
 .PHONY: wave
 wave: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The part of it that shows how workloads follow a renewal
 	$(call on_node,--run --wave)
 
 .PHONY: tenancy
-tenancy: tools ## What tenants may try against others, each attempt beside a neighbour that is served; ends with a table
+tenancy: tools ## What tenants may try against others, each attempt beside a neighbour that is served; ends with two tables, the second one of memory
 	cargo test --test tenancy
+	@cargo test --quiet --test memory -- --nocapture
 
 .PHONY: reloader
 reloader: tools ## Rollouts beside stakater/Reloader, whose program no target builds: RELOADER=FILE
@@ -127,7 +139,7 @@ databases: tools ## Databases and drivers log in with what the operator wrote, b
 .PHONY: image
 image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:...; needs docker
 	@case "$(BUILD_IMAGE)" in *@sha256:*) ;; *) echo "give BUILD_IMAGE as NAME@sha256:DIGEST: a release is built on a known image"; exit 1;; esac
-	docker build --build-arg BUILD_IMAGE="$(BUILD_IMAGE)" --tag "$(IMAGE)" .
+	docker build --build-arg BUILD_IMAGE="$(BUILD_IMAGE)" --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" --tag "$(IMAGE)" .
 
 .PHONY: image-tar
 image-tar: ## Build the same image without docker, as an archive: IMAGE=name:tag ARCHIVE=target/image.tar
@@ -162,9 +174,10 @@ model: ## Check the decisions in a model of two replicas, an API server and Atla
 	MODEL=full cargo test --release --test model -- --nocapture
 
 .PHONY: generate
-generate: ## Write the definitions of the custom resources to crds/ and into the chart
+generate: $(TOOLS)/helm-docs ## Write the definitions of the custom resources to crds/ and into the chart, and the chart's README
 	cargo run --quiet -- crds > crds/crds.yaml
 	cp crds/crds.yaml $(CHART)/files/crds.yaml
+	$(TOOLS)/helm-docs --chart-search-root $(CHART) --sort-values-order file --log-level warning
 
 .PHONY: check-generated
 check-generated: ## Compare them with what is checked in
@@ -173,26 +186,18 @@ check-generated: ## Compare them with what is checked in
 	@echo "the generated files are up to date"
 
 .PHONY: check-chart
-check-chart: $(HELM) ## Lint and render the chart, and see that bad values are refused
-	$(HELM) lint --strict $(CHART)
-	$(HELM) template usercert-operator $(CHART) > /dev/null
-	$(HELM) template usercert-operator $(CHART) --set 'watchNamespaces={a,b}' --set crds.keep=false --set log.format=text --set leaderElection.enabled=false \
-	  --set-json 'extraEnv=[{"name":"HTTPS_PROXY","value":"http://proxy:3128"}]' --set podLabels.team=db \
-	  --set atlas.caBundle.configMap=bundle --set atlas.operatorSecret=mongodb-atlas-system/key \
-	  --set 'atlas.allowedEndpoints={http://atlas.proxy:3128}' --set 'atlas.lendCredentialsTo={a}' \
-	  | awk '/^kind: (ClusterRole|ValidatingAdmissionPolicy)/ { found = 1 } END { if (found) { print "namespaced mode must have nothing that is cluster-wide"; exit 1 } }'
-	@$(HELM) template usercert-operator $(CHART) | awk '/"apps"|batch|ROLLOUT/ { found = 1 } END { if (found) { print "without rollout.enabled the operator must have no right to workloads"; exit 1 } }'
-	@$(HELM) template usercert-operator $(CHART) --set rollout.enabled=true --set 'rollout.kinds[0].group=argoproj.io,rollout.kinds[0].version=v1alpha1,rollout.kinds[0].kind=Rollout,rollout.kinds[0].resource=rollouts' \
-	  | awk '/apiGroups: \["argoproj.io"\]/ { found++ } END { if (found != 2) { print "a kind of rollout.kinds needs a right and a place in the policy"; exit 1 } }'
-	@$(HELM) template usercert-operator $(CHART) --set admissionPolicy.enabled=false | grep -q '^kind: ValidatingAdmissionPolicy' && { echo "admissionPolicy.enabled=false must have no policy"; exit 1; } || true
-	@for bad in serviceAccount.create=false 'podLabels.app\.kubernetes\.io/name=x' rbac.aggregate=yes admissionPolicy.enabled=yes replicaCount=2,leaderElection.enabled=false replicaCount=-1 unknown=1 'watchNamespaces={UPPER}' image.digest=sha256:1 log.format=xml atlas.timeoutSeconds=61 atlas.operatorSecret=key rollout.enabled=yes 'rollout.kinds[0].kind=Rollout' \
-	  'atlas.allowedEndpoints={https://host/path}' 'atlas.lendCredentialsTo={UPPER}'; do \
-	  if $(HELM) template usercert-operator $(CHART) --set "$$bad" > /dev/null 2>&1; then echo "the chart takes $$bad"; exit 1; fi; \
-	done
-	@echo "the chart is in order"
+check-chart: $(CHART_TOOLS) $(SCHEMAS) ## The chart's value sets against the API server's schemas and kube-score, its unit tests, its README
+	@tests/chart/check.sh $(TOOLS) $(dir $(SCHEMAS)) target/chart
+
+# As the API server that is built here publishes them, with the definitions of this operator and of the Prometheus operator.
+DEFINITIONS := crds/crds.yaml $(wildcard tests/chart/prometheus-operator/*.json)
+$(SCHEMAS): $(DEFINITIONS) $(TOOL_SOURCES)/control-plane/go.mod tests/support/src/bin/openapi-schemas.rs | $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl
+	@rm -rf $(@D)
+	cargo run --quiet --package usercert-test-support --bin openapi-schemas -- $(DEFINITIONS:%=--definitions %) $(@D)
+	@touch $@
 
 .PHONY: tools
-tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(TOOLS)/gitops $(HELM) ## Build the pinned tools that are missing
+tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(TOOLS)/gitops $(TOOLS)/promtool $(HELM) ## Build the pinned tools that are missing
 
 # Whoever has the binaries of controller-runtime's envtest builds none of them.
 ifneq ($(and $(KUBEBUILDER_ASSETS),$(wildcard $(KUBEBUILDER_ASSETS)/etcd),$(wildcard $(KUBEBUILDER_ASSETS)/kube-apiserver)),)
@@ -213,8 +218,26 @@ $(TOOLS)/kubelet: $(TOOL_SOURCES)/control-plane/go.mod
 $(TOOLS)/kube-scheduler: $(TOOL_SOURCES)/control-plane/go.mod
 	$(call go_build,control-plane,k8s.io/kubernetes/cmd/kube-scheduler,kube-scheduler)
 
+# Without the discovery of targets by the APIs of clouds, which no test needs, and without the pages for browsers.
+$(TOOLS)/prometheus: private BUILD_TAGS := remove_all_sd
+$(TOOLS)/prometheus: $(TOOL_SOURCES)/prometheus/go.mod
+	$(call go_build,prometheus,github.com/prometheus/prometheus/cmd/prometheus,prometheus)
+$(TOOLS)/promtool: private BUILD_TAGS := remove_all_sd
+$(TOOLS)/promtool: $(TOOL_SOURCES)/prometheus/go.mod
+	$(call go_build,prometheus,github.com/prometheus/prometheus/cmd/promtool,promtool)
+
 $(TOOLS)/gitops: $(TOOL_SOURCES)/gitops/go.mod $(wildcard $(TOOL_SOURCES)/gitops/*.go)
 	$(call go_build,gitops,.,gitops)
+
+$(TOOLS)/kubeconform: $(TOOL_SOURCES)/kubeconform/go.mod
+	$(call go_build,kubeconform,github.com/yannh/kubeconform/cmd/kubeconform,kubeconform)
+$(TOOLS)/kube-score: $(TOOL_SOURCES)/kube-score/go.mod
+	$(call go_build,kube-score,github.com/zegl/kube-score/cmd/kube-score,kube-score)
+$(TOOLS)/helm-docs: $(TOOL_SOURCES)/helm-docs/go.mod
+	$(call go_build,helm-docs,github.com/norwoodj/helm-docs/cmd/helm-docs,helm-docs)
+# A replacement in its go.mod holds in its own module alone, so that this one repeats it.
+$(TOOLS)/helm-unittest: $(TOOL_SOURCES)/helm-unittest/go.mod
+	$(call go_build,helm-unittest,github.com/helm-unittest/helm-unittest/cmd/helm-unittest,helm-unittest)
 
 ifeq ($(shell $(call on_path,kubectl,--client) && echo yes),yes)
 $(TOOLS)/kubectl:

@@ -28,9 +28,14 @@ const POINTS: [Point; 4] = [Point::Challenge, Point::Asked, Point::Made, Point::
 const TOO_LATE: Duration = Duration::from_secs(4);
 const IN_TIME: Duration = Duration::from_millis(300);
 
-/// A process that lives would have saved its certificate by then. This one has no name in a Lease, so that its successor cannot know that
-/// it has ended.
+/// A process that lives would have saved its certificate by then. One that does not know its Pod cannot know that the one before has ended.
 const SAVED_BY_THEN: Duration = Duration::from_secs(90);
+
+/// Where the one before is known to have ended, its loss is known as soon as Atlas lists it.
+const AT_ONCE: Duration = Duration::from_secs(25);
+
+/// So long Atlas's list lags behind.
+const LAG: SignedDuration = SignedDuration::from_secs(10);
 
 /// Connections that are cut and answers that come late, at every point.
 fn faults() -> Vec<(&'static str, Fault)> {
@@ -94,6 +99,7 @@ async fn no_more_is_minted_than_was_wanted_and_lost_and_every_loss_is_accounted_
         let is_listed = matches!(point, Point::Made | Point::Answered);
         assert!(!is_listed || waited < SAVED_BY_THEN, "{name}: Atlas lists the certificate, and {waited:?} passed");
     }
+    bench.kill_where_the_one_before_is_known_to_have_ended().await;
     bench.kill_when_claimed("kill-claimed").await;
     bench.until_ready_after_kill("kill-claimed").await;
     bench.kill_when_written("kill-written").await;
@@ -151,6 +157,27 @@ impl Bench {
         self.restart().await;
     }
 
+    /// Kills the operator while Atlas works, in a Pod that starts it again; and then the same while Atlas lists a certificate only some time
+    /// after it was made.
+    async fn kill_where_the_one_before_is_known_to_have_ended(&mut self) {
+        let cluster = self.shop.cluster;
+        cluster.run_operator_in(Some("pod"));
+        self.restart().await;
+        self.kill_at(Point::Made, "kill-made-same-pod").await;
+        let waited = self.until_ready_after_kill("kill-made-same-pod").await;
+        assert!(waited < AT_ONCE, "the one before has ended, and {waited:?} passed");
+        cluster.atlas.set_list_lag(LAG);
+        self.kill_at(Point::Made, "kill-made-same-pod-list-lags").await;
+        let waited = self.until_ready_after_kill("kill-made-same-pod-list-lags").await;
+        assert!(waited < SAVED_BY_THEN, "the list was asked for again, and {waited:?} passed");
+        cluster.run_operator_in(None);
+        self.restart().await;
+        self.kill_at(Point::Made, "kill-made-list-lags").await;
+        let waited = self.until_ready_after_kill("kill-made-list-lags").await;
+        assert!(waited < SAVED_BY_THEN * 2, "the list was asked for again, and {waited:?} passed");
+        cluster.atlas.set_list_lag(SignedDuration::ZERO);
+    }
+
     /// Kills the operator as soon as the claim can be seen.
     async fn kill_when_claimed(&mut self, name: &str) {
         self.create(name, None).await;
@@ -184,17 +211,23 @@ impl Bench {
     /// How long it takes from the kill until the object is Ready. A wait passes at once, and counts.
     async fn until_ready_after_kill(&self, name: &str) -> Duration {
         let cluster = self.shop.cluster;
-        let waits_until = harness::eventually(&format!("{name} is Ready, or waits"), || async {
-            let object = self.shop.get(name).await;
-            if Shop::is_ready(&object) {
-                return Some(None);
-            }
-            let failure = object.status.unwrap_or_default().failure?;
-            Some(Some(failure.next_attempt.0))
-        })
-        .await;
-        if let Some(until) = waits_until {
+        let mut waited_for = None;
+        // Each question to Atlas, and the wait itself.
+        for _ in 0..8 {
+            let waits_until = harness::eventually(&format!("{name} is Ready, or waits"), || async {
+                let object = self.shop.get(name).await;
+                if Shop::is_ready(&object) {
+                    return Some(None);
+                }
+                let failure = object.status.unwrap_or_default().failure?;
+                let question = failure.unlisted.map(|unlisted| unlisted.next_question.0);
+                let until = question.unwrap_or(failure.next_attempt.0).min(failure.next_attempt.0);
+                (waited_for != Some(until)).then_some(Some(until))
+            })
+            .await;
+            let Some(until) = waits_until else { break };
             cluster.advance(until.duration_since(cluster.now()).max(SignedDuration::ZERO) + SignedDuration::from_secs(1));
+            waited_for = Some(until);
         }
         self.shop.until_ready(name).await;
         let waited = Duration::try_from(cluster.now().duration_since(self.killed_at)).unwrap();

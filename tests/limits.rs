@@ -103,6 +103,13 @@ async fn the_soonest_expiry_goes_first_and_no_project_suffers_from_another() {
     let refused = calls.iter().filter(|call| call.status == 429).count();
     eprintln!("{} calls, {refused} of them answered 429", calls.len());
     assert!(refused * 50 < calls.len(), "{refused} of {}", calls.len());
+    let metrics = shop.cluster.metrics.encode().unwrap();
+    let left = metrics.lines().filter_map(|line| line.strip_prefix("usercert_atlas_rate_limit_remaining{"));
+    let left: Vec<u32> = left.map(|line| line.rsplit(' ').next().unwrap().parse().unwrap()).collect();
+    assert!(
+        left.len() == projects() - 1 && left.iter().all(|left| *left <= 60),
+        "the project with a wrong key tells none: {left:?}"
+    );
     let of_broken = shop.status(&user(BROKEN)).await;
     let ready = condition(&of_broken.conditions, "Ready").unwrap();
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("True", "Issued"), "its old certificate works");

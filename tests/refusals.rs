@@ -106,6 +106,29 @@ async fn a_renewal_that_the_secret_refuses_is_told_in_a_condition_and_written_le
 }
 
 #[rstest]
+#[case::without_permission(403)]
+#[case::broken(500)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_is_refused_is_told_in_a_condition_until_it_succeeds(#[case] code: u16) {
+    let bench = Bench::open(&CLUSTER, &format!("unread-{code}")).await;
+    bench.shop.ca_issuer(3650).await;
+    bench.shop.certificate("orders", "ca", json!({})).await;
+    let before = bench.shop.until_ready("orders").await.serial_number;
+    bench.proxy.plan(move |asked| {
+        let is_read = asked.method == "GET" && asked.target.split('?').next().unwrap().ends_with("/secrets/orders");
+        is_read.then_some(Fault::Refuse(Moment::Before, code))
+    });
+    let annotations = json!({ "metadata": { "annotations": { "example.com/touched": "by hand" } } });
+    bench.shop.patch_secret("orders", annotations).await;
+    bench.shop.until("orders", "Issuing", "False ReconcileFailing").await;
+    bench.shop.until_event("orders", "ReconcileFailing").await;
+    bench.proxy.clear();
+    bench.shop.annotate("orders", "example.com/looked-at", "now").await;
+    bench.shop.until("orders", "Issuing", "False Issued").await;
+    assert_eq!(bench.shop.status("orders").await.serial_number, before);
+}
+
+#[rstest]
 #[case::without_permission(401)]
 #[case::over_quota(429)]
 #[case::broken(500)]
@@ -123,9 +146,32 @@ async fn an_issuer_whose_secret_cannot_be_watched_says_so_and_its_certificates_t
     let message = bench.shop.message("orders", "Issuing").await;
     assert!(message.contains("cannot be read"), "{message}");
     let metrics = bench.metrics().encode().unwrap();
-    assert!(!metrics.contains("usercert_watch_failures_total 0"), "{metrics}");
+    let failures = metrics.lines().find_map(|line| line.strip_prefix("usercert_watch_failures_total "));
+    assert!(failures.unwrap().parse::<u64>().unwrap() >= 3, "{failures:?}");
     bench.proxy.clear();
     bench.shop.until_ready("orders").await;
+}
+
+/// Some authorizers answer like that for a moment.
+#[rstest]
+#[case::without_permission(403)]
+#[case::not_served(404)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_is_refused_after_its_list_hides_nothing_and_lists_follow(#[case] code: u16) {
+    let bench = Bench::open(&CLUSTER, &format!("unlasting-{code}")).await;
+    let is_of_issuer =
+        |asked: &Asked| asked.is_watch() && asked.target.contains("/secrets?") && !asked.target.contains("labelSelector");
+    bench.proxy.refuse_watches(move |asked| is_of_issuer(asked).then_some(code));
+    bench.shop.ca_issuer(30).await;
+    bench.shop.until_issuer("ca", "True IssuerReady").await;
+    let refused = || bench.proxy.watches().iter().filter(|asked| is_of_issuer(asked)).count();
+    eventually("it is refused again", || async { (refused() >= 3).then_some(()) }).await;
+    bench.shop.until_issuer("ca", "True IssuerReady").await;
+    bench.shop.delete::<Secret>("ca").await;
+    bench.shop.until_issuer("ca", "False CaNotFound").await;
+    bench.proxy.clear();
+    bench.shop.replace_ca(30).await;
+    bench.shop.until_issuer("ca", "True IssuerReady").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,7 +18,7 @@ use std::{
 
 use harness::{Cluster, Options, Shop, eventually};
 use k8s_openapi::api::{apps::v1::Deployment, coordination::v1::Lease, core::v1::Secret};
-use kube::Api;
+use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::sync::{Mutex, Notify};
 use usercert_test_support::{
@@ -88,7 +88,10 @@ impl Replica {
         .await;
         assert_eq!(second.metric("usercert_leading").await, "0");
         assert_eq!(first.metric("usercert_leading").await, "1");
-        assert!(second.get("metrics").await.unwrap().contains("usercert_leader{holder=\"first_"));
+        for (replica, tells) in [(&first, true), (&second, false)] {
+            let metrics = replica.get("metrics").await.unwrap();
+            assert_eq!(metrics.contains("\nusercert_issuer_ready{"), tells, "of objects only the leader tells: {metrics}");
+        }
         (first, second)
     }
 
@@ -198,6 +201,11 @@ async fn create(shop: &Shop, name: &str) {
     shop.certificate(name, "atlas", json!({})).await;
 }
 
+async fn lease(shop: &Shop) -> Lease {
+    let leases = Api::<Lease>::namespaced(shop.client.clone(), "usercert-system");
+    leases.get("usercert-operator").await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_saves_the_answer_that_is_on_its_way_and_hands_over_within_seconds() {
     let _alone = LEASE.lock().await;
@@ -208,8 +216,12 @@ async fn a_stop_saves_the_answer_that_is_on_its_way_and_hands_over_within_second
     let leader = first.child.id();
     when(&shop, Point::Made, &late, move || signal(leader, "TERM"));
     create(&shop, &late).await;
+    eventually("it was told to stop", || async { first.log().contains("stopping: what is under way").then_some(()) }).await;
+    let holder = lease(&shop).await.spec.unwrap().holder_identity.unwrap();
+    assert!(shop.secret(&late).await.is_none() && holder.starts_with("first_"), "the lead is kept for the answer: {holder}");
     assert!(first.until_ended(Duration::from_secs(30)).await.success(), "{}", first.log());
     let ended = Instant::now();
+    assert_eq!(lease(&shop).await.annotations().get("usercert.dev/released-by"), Some(&holder));
     assert!(shop.secret(&late).await.is_some(), "the answer was waited for and saved");
     second.until_leading(Duration::from_secs(12)).await;
     eprintln!("the lead went over {:.1} s after the stop", ended.elapsed().as_secs_f64());

@@ -134,6 +134,7 @@ impl Case {
             }),
             namespace: "shop".to_owned(),
             process: None,
+            released_by: None,
             namespace_labels: std::collections::BTreeMap::new(),
         }
     }

@@ -13,7 +13,7 @@
 //!
 //! - A deletion that the watch does not show, because it was interrupted or this process did not lead, is not told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::{
     StreamExt,
@@ -21,19 +21,22 @@ use futures::{
 };
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{ListParams, ObjectMeta},
+    core::Request,
     runtime::reflector::ObjectRef,
 };
+use serde_json::Value;
 use tracing::debug;
 
 use super::{
     Context, Received, SecretMetadata,
     kubernetes::{KubernetesError, chain, request},
+    pages::each_page,
 };
 use crate::{
     api::{DatabaseUserCertificate, Reason, SecretLocation},
-    rollout_rules::Uses,
+    rollout_rules::{Uses, is_alive},
 };
 
 /// How many deletions are told together: pods are listed once for all those of a namespace.
@@ -91,23 +94,42 @@ async fn tell_of_pods(
     if concerned.is_empty() || is_being_deleted(context, namespace) || !context.settings.leadership.may_act() {
         return Ok(());
     }
-    let pods = Api::<Received<Pod>>::namespaced(context.client.clone(), namespace);
-    // From the cache of the API server.
-    let pods = request("list pods", pods.list(&ListParams::default().match_any())).await?.items;
+    let names = concerned.iter().map(|object| object.secret_name()).collect();
+    let users = users_of_all(context, namespace, names).await?;
     let secrets = Api::<SecretMetadata>::namespaced(context.client.clone(), namespace);
     for object in concerned {
         let name = object.secret_name();
-        let users = users_of(&pods, &name);
-        if users.is_empty() {
-            continue;
-        }
+        let Some(users) = users.get(&name) else { continue };
         let found = request("read the Secret", secrets.get_opt(&name)).await?;
         if goes(&object, found.as_ref().map(|secret| &secret.metadata)) {
             context.settings.metrics.warned(Reason::SecretInUse);
-            context.events.publish(&*object, Reason::SecretInUse, &sentence(&name, &users)).await;
+            context.events.publish(&*object, Reason::SecretInUse, &sentence(&name, users)).await;
         }
     }
     Ok(())
+}
+
+/// The running pods that use each of these Secrets, in alphabetical order. Of a page of pods nothing else is kept.
+async fn users_of_all(
+    context: &Context,
+    namespace: &str,
+    secrets: BTreeSet<String>,
+) -> Result<BTreeMap<String, Vec<String>>, KubernetesError> {
+    let requests = Request::new(Pod::url_path(&(), Some(namespace)));
+    let mut users: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    each_page(&context.client, &requests, "list pods", &ListParams::default(), |pods| {
+        for secret in &secrets {
+            let names = users_of(pods, secret);
+            if !names.is_empty() {
+                users.entry(secret.clone()).or_default().extend(names);
+            }
+        }
+    })
+    .await?;
+    for names in users.values_mut() {
+        names.sort_unstable();
+    }
+    Ok(users)
 }
 
 /// Whether the Secret of the object held a certificate.
@@ -135,17 +157,10 @@ fn is_being_deleted(context: &Context, namespace: &str) -> bool {
     known.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some())
 }
 
-/// The names of the running pods that use a Secret of their namespace, in alphabetical order.
-fn users_of(pods: &[Received<Pod>], secret: &str) -> Vec<String> {
-    let runs = |pod: &Pod| {
-        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        pod.metadata.deletion_timestamp.is_none() && !matches!(phase, Some("Succeeded" | "Failed"))
-    };
-    let uses = |pod: &Pod| Uses::of(&serde_json::to_value(&pod.spec).unwrap_or_default(), secret).any();
-    let running = pods.iter().filter(|pod| runs(pod) && uses(pod));
-    let mut names: Vec<String> = running.map(ResourceExt::name_any).collect();
-    names.sort_unstable();
-    names
+/// The names of the running pods that use a Secret of their namespace.
+fn users_of(pods: &[Value], secret: &str) -> Vec<String> {
+    let users = pods.iter().filter(|pod| is_alive(pod) && Uses::of(&pod["spec"], secret).any());
+    users.filter_map(|pod| Some(pod["metadata"]["name"].as_str()?.to_owned())).collect()
 }
 
 fn sentence(secret: &str, users: &[String]) -> String {
@@ -162,16 +177,16 @@ fn sentence(secret: &str, users: &[String]) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
-    fn pod(name: &str, spec: &Value, status: &Value) -> Received<Pod> {
+    fn pod(name: &str, spec: &Value, status: &Value) -> Value {
         let mut spec = spec.clone();
         if spec.get("containers").is_none() {
             spec["containers"] = json!([{ "name": "app" }]);
         }
-        serde_json::from_value::<Pod>(json!({ "metadata": { "name": name }, "spec": spec, "status": status })).unwrap().into()
+        json!({ "metadata": { "name": name }, "spec": spec, "status": status })
     }
 
     #[test]
@@ -186,12 +201,13 @@ mod tests {
             with_phase("failed", "Failed"),
             with_phase("a", "Running"),
         ];
+        pods.sort_by_key(|pod| pod["metadata"]["name"].to_string());
         let said = sentence("orders", &users_of(&pods, "orders"));
         assert!(
             said.starts_with("the Secret orders is deleted with this object, and 4 running pods use it: a, b, c and 1 more;"),
             "{said}"
         );
-        pods.truncate(1);
+        pods.retain(|pod| pod["metadata"]["name"] == "d");
         let said = sentence("orders", &users_of(&pods, "orders"));
         assert!(said.contains("1 running pod uses it: d;"), "{said}");
     }

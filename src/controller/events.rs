@@ -2,7 +2,7 @@
 //!
 //! # Errors
 //!
-//! - An Event that cannot be published is logged, and nothing else depends on it.
+//! - An Event that cannot be published is logged. Whoever tells the same again later is told whether it was.
 
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -41,8 +41,8 @@ impl Events {
         Self { client, reporter }
     }
 
-    /// Publishes one Event about an object.
-    pub async fn publish<K: Resource<DynamicType = ()>>(&self, object: &K, reason: Reason, message: &str) {
+    /// Publishes one Event about an object. Returns whether it was published.
+    pub async fn publish<K: Resource<DynamicType = ()>>(&self, object: &K, reason: Reason, message: &str) -> bool {
         let event = Event {
             type_: match reason.severity() {
                 Severity::Normal => EventType::Normal,
@@ -53,9 +53,11 @@ impl Events {
             action: "Reconcile".to_owned(),
             secondary: None,
         };
-        if let Err(error) = Box::pin(self.send(event, object.object_ref(&()))).await {
-            warn!(reason = reason.as_str(), error = chain(&error), "an Event is lost");
+        let sent = Box::pin(self.send(event, object.object_ref(&()))).await;
+        if let Err(error) = &sent {
+            warn!(reason = reason.as_str(), error = chain(error), "an Event is lost");
         }
+        sent.is_ok()
     }
 
     async fn send(&self, event: Event, regarding: ObjectReference) -> Result<(), KubernetesError> {

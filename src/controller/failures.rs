@@ -1,9 +1,10 @@
-//! Passes that fail, one after the other: a condition tells nothing of them, because the status itself may be what cannot be written.
+//! Passes that fail, one after the other.
 //!
 //! # Guarantees
 //!
 //! - Each failed pass is in the log. Once passes over an object have failed for longer than [`TOLD_AFTER`], a counter and an Event tell what
-//!   failed and who refused it, and again every hour ([`TOLD_AGAIN`]) for as long as that lasts.
+//!   failed and who refused it, and a condition where the status can be written; and again every hour ([`TOLD_AGAIN`]) for as long as that lasts.
+//! - An Event that cannot be published counts as not told: it is tried again with the passes, less and less often.
 //! - The waits between them grow, whatever the answer was, and objects do not come back together ([`pass_repeated_after`]).
 //! - What is kept is dropped at the first pass that succeeds, and when the object is gone.
 
@@ -13,12 +14,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt, runtime::controller::Action};
+use serde_json::json;
 use tracing::{debug, warn};
 
-use super::{Context, ReconcileError, kubernetes::chain, triggers::Waiting};
+use super::{
+    Context, Received, ReconcileError,
+    kubernetes::chain,
+    status::{Ours, PATCH_STATUS, write_status},
+    triggers::Waiting,
+};
 use crate::{
-    api::Reason,
+    api::{DatabaseUserCertificate, ISSUING, Reason, set_condition},
     decide::{pass::PassError, pass_repeated_after},
 };
 
@@ -36,9 +44,36 @@ const LOST_EVENT: Duration = Duration::from_secs(5);
 pub(crate) struct Failures(Mutex<HashMap<Waiting, Series>>);
 
 struct Series {
-    since: Instant,
     count: u32,
-    told: Option<Instant>,
+    /// When the counter goes up next.
+    counted_next: Instant,
+    has_lasted: bool,
+    event: Telling,
+    condition: Telling,
+}
+
+/// When something is told next.
+#[derive(Clone, Copy)]
+struct Telling {
+    next: Instant,
+    /// How often in a row it could not be told.
+    lost: u32,
+}
+
+impl Telling {
+    fn told(&mut self, is_told: bool, now: Instant) {
+        self.lost = if is_told { 0 } else { self.lost.saturating_add(1) };
+        let wait = if is_told { TOLD_AGAIN } else { TOLD_AFTER.saturating_mul(1 << self.lost.min(10)) };
+        self.next = now + wait.min(TOLD_AGAIN);
+    }
+}
+
+/// What is to be done about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Due {
+    count: bool,
+    event: bool,
+    condition: bool,
 }
 
 impl Failures {
@@ -46,17 +81,34 @@ impl Failures {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts a failure. Returns whether it is time to tell of them.
-    fn failed(&self, who: &Waiting, now: Instant) -> bool {
+    /// Notes a failure.
+    fn failed(&self, who: &Waiting, now: Instant) -> Due {
         let mut all = self.lock();
-        let series = all.entry(who.clone()).or_insert(Series { since: now, count: 0, told: None });
+        let first = now + TOLD_AFTER;
+        let telling = Telling { next: first, lost: 0 };
+        let new = Series { count: 0, counted_next: first, has_lasted: false, event: telling, condition: telling };
+        let series = all.entry(who.clone()).or_insert(new);
         series.count = series.count.saturating_add(1);
-        let (since, wait) = series.told.map_or((series.since, TOLD_AFTER), |told| (told, TOLD_AGAIN));
-        let is_time = now.saturating_duration_since(since) >= wait;
-        if is_time {
-            series.told = Some(now);
+        let (event, condition) = (now >= series.event.next, now >= series.condition.next);
+        let due = Due { count: now >= series.counted_next, event, condition };
+        if due.count {
+            (series.counted_next, series.has_lasted) = (now + TOLD_AGAIN, true);
         }
-        is_time
+        due
+    }
+
+    /// Notes whether an Event about the failures was published.
+    fn told(&self, who: &Waiting, is_published: bool, now: Instant) {
+        if let Some(series) = self.lock().get_mut(who) {
+            series.event.told(is_published, now);
+        }
+    }
+
+    /// Notes whether a condition tells of the failures.
+    fn stands_in_condition(&self, who: &Waiting, is_written: bool, now: Instant) {
+        if let Some(series) = self.lock().get_mut(who) {
+            series.condition.told(is_written, now);
+        }
     }
 
     /// A pass has succeeded, or the object is gone.
@@ -64,9 +116,9 @@ impl Failures {
         self.lock().remove(who);
     }
 
-    /// Whether failures in a row were told.
-    pub(crate) fn are_told(&self, who: &Waiting) -> bool {
-        self.lock().get(who).is_some_and(|series| series.told.is_some())
+    /// Whether failures in a row have lasted for so long that they are told.
+    pub(crate) fn have_lasted(&self, who: &Waiting) -> bool {
+        self.lock().get(who).is_some_and(|series| series.has_lasted)
     }
 
     /// How many passes have failed in a row.
@@ -75,32 +127,81 @@ impl Failures {
     }
 }
 
-/// Notes how a pass over an object ended, and tells of failures that last.
+/// An object whose conditions tell of passes that fail.
+pub(crate) trait Failing: Ours {
+    /// Its conditions.
+    fn conditions(&self) -> &[Condition];
+    /// Sets what is said of passes that fail.
+    fn set_failing(&self, context: &Context, conditions: &mut Vec<Condition>, message: &str);
+}
+
+impl Failing for DatabaseUserCertificate {
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map_or(&[], |status| &status.conditions)
+    }
+    fn set_failing(&self, context: &Context, conditions: &mut Vec<Condition>, message: &str) {
+        let generation = self.metadata.generation;
+        set_condition(conditions, ISSUING, false, Reason::ReconcileFailing, message, generation, context.now());
+    }
+}
+
+/// Writes the condition. Returns whether it stands.
+async fn write_condition<K: Failing>(context: &Context, object: &Received<K>, message: &str) -> bool {
+    let mut conditions = object.conditions().to_vec();
+    object.set_failing(context, &mut conditions, message);
+    if object.unreadable().is_some() || conditions == object.conditions() {
+        return true;
+    }
+    let written = write_status(context, &**object, &json!({ "conditions": conditions })).await;
+    if let Err(error) = &written {
+        debug!(error = chain(error), "no condition tells of passes that fail yet");
+    }
+    written.is_ok()
+}
+
+/// Notes how a pass over an object ended, and tells of failures that last. One that is not whole ends no failures: what it left out may be what
+/// fails.
 ///
 /// # Errors
 /// That of the pass.
 pub(crate) async fn note<K>(
     context: &Context,
     who: &Waiting,
-    object: &K,
+    object: &Received<K>,
     ended: Result<Action, ReconcileError>,
+    is_whole: bool,
 ) -> Result<Action, ReconcileError>
 where
-    K: Resource<DynamicType = ()>,
+    K: Failing,
 {
     match &ended {
-        Ok(_) => context.failures.end(who),
+        Ok(_) if is_whole => context.failures.end(who),
         // Whoever does not lead any more has nothing to tell.
-        Err(ReconcileError::Pass(PassError::NotLeading)) => {}
+        Ok(_) | Err(ReconcileError::Pass(PassError::NotLeading)) => {}
         Err(error) => {
-            if context.failures.failed(who, Instant::now()) {
+            let due = context.failures.failed(who, Instant::now());
+            let message = format!("{}; it is tried again less and less often", chain(error));
+            if due.count {
                 context.settings.metrics.warned(Reason::ReconcileFailing);
-                let message = format!("{}; it is tried again less and less often", chain(error));
-                Box::pin(context.events.publish(object, Reason::ReconcileFailing, &message)).await;
+            }
+            // The next pass says what it decides, whatever the rollout after it does. And a status that is not written tells nothing.
+            if due.condition && !matches!(error, ReconcileError::Rollout(_)) && !is_of_status(error) {
+                let is_written = Box::pin(write_condition(context, object, &message)).await;
+                context.failures.stands_in_condition(who, is_written, Instant::now());
+            }
+            if due.event {
+                let is_published = Box::pin(context.events.publish(object, Reason::ReconcileFailing, &message)).await;
+                context.failures.told(who, is_published, Instant::now());
             }
         }
     }
     ended
+}
+
+/// Whether it was the write of the status that failed.
+fn is_of_status(error: &ReconcileError) -> bool {
+    let ReconcileError::Pass(PassError::Request(error) | PassError::Outdated(error)) = error else { return false };
+    error.operation == PATCH_STATUS
 }
 
 /// When a pass that failed is repeated.
@@ -108,19 +209,22 @@ pub(crate) fn repeat<K>(context: &Context, who: &Waiting, object: &K, error: &Re
 where
     K: Resource<DynamicType = ()>,
 {
-    let (count, is_told) = (context.failures.count(who), context.failures.are_told(who));
+    let (count, has_lasted) = (context.failures.count(who), context.failures.have_lasted(who));
     let again = pass_repeated_after(count, object.uid().as_deref().unwrap_or_default());
     match error {
         ReconcileError::Pass(PassError::NotLeading) => {
             debug!(error = chain(error), "the pass ended early");
             Action::requeue(LOST_EVENT)
         }
-        ReconcileError::Pass(PassError::Superseded | PassError::Outdated(_)) if !is_told => {
+        ReconcileError::Pass(PassError::Superseded | PassError::Outdated(_))
+        | ReconcileError::Rollout(PassError::Outdated(_))
+            if !has_lasted =>
+        {
             debug!(error = chain(error), "the pass ended early");
             Action::requeue(again.max(LOST_EVENT))
         }
         _ => {
-            warn!(kind = %K::kind(&()), name = object.name_any(), failures = count, error = chain(error), "a pass failed and is repeated");
+            warn!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), failures = count, error = chain(error), "a pass failed and is repeated");
             Action::requeue(again)
         }
     }
@@ -129,20 +233,48 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::ObjectKey;
+    use crate::api::{IssuerKey, IssuerKind, ObjectKey};
 
     #[test]
     fn failures_are_told_when_they_have_lasted_for_some_seconds_and_then_every_hour() {
         let (failures, start) = (Failures::default(), Instant::now());
         let who = Waiting::Certificate(ObjectKey::new("shop", "orders"));
-        let told: Vec<u64> = [0, 1, 3, 7, 15, 60, 3606, 3607, 3700, 7300]
-            .into_iter()
-            .filter(|second| failures.failed(&who, start + Duration::from_secs(*second)))
-            .collect();
+        let is_told = |second: &u64| {
+            let now = start + Duration::from_secs(*second);
+            let due = failures.failed(&who, now);
+            assert_eq!(due.count, due.event);
+            if due.event {
+                failures.told(&who, true, now);
+            }
+            due.event
+        };
+        let told: Vec<u64> = [0, 1, 3, 7, 15, 60, 3606, 3607, 3700, 7300].into_iter().filter(is_told).collect();
         assert_eq!(told, [7, 3607, 7300]);
-        assert_eq!((failures.count(&who), failures.are_told(&who)), (10, true));
+        assert_eq!((failures.count(&who), failures.have_lasted(&who)), (10, true));
         failures.end(&who);
-        assert_eq!((failures.count(&who), failures.are_told(&who)), (0, false));
-        assert!(!failures.failed(&who, start + Duration::from_secs(7400)), "it begins anew");
+        assert_eq!((failures.count(&who), failures.have_lasted(&who)), (0, false));
+        let anew = failures.failed(&who, start + Duration::from_secs(7400));
+        assert_eq!(anew, Due { count: false, event: false, condition: false });
+    }
+
+    #[test]
+    fn an_event_that_is_lost_is_published_soon_and_less_and_less_often_and_counted_once() {
+        let (failures, start) = (Failures::default(), Instant::now());
+        let who =
+            Waiting::Issuer(IssuerKey { kind: IssuerKind::CertificateIssuer, namespace: "shop".into(), name: "ca".into() });
+        let (mut counted, mut tried) = (Vec::new(), Vec::new());
+        for second in 0..=7_300 {
+            let now = start + Duration::from_secs(second);
+            let due = failures.failed(&who, now);
+            if due.count {
+                counted.push(second);
+            }
+            if due.event {
+                tried.push(second);
+                failures.told(&who, second > 100, now);
+            }
+        }
+        assert_eq!(tried, [6, 18, 42, 90, 186, 3786]);
+        assert_eq!(counted, [6, 3606, 7206]);
     }
 }

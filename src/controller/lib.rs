@@ -2,16 +2,20 @@
 
 pub mod adoption;
 mod deletions;
+mod dispatch;
 mod events;
 mod failures;
+mod inventory;
 mod issuers;
 mod keystore_password;
 mod kubernetes;
 mod memory;
+mod pages;
 mod pass;
 mod received;
 mod rollout;
 pub mod secret;
+mod span;
 mod status;
 mod triggers;
 mod watches;
@@ -30,12 +34,12 @@ use self::{
     events::Events,
     failures::Failures,
     issuers::IssuerDirectory,
-    memory::Memory,
+    memory::{Memory, places::Places},
     rollout::Rollouts,
     triggers::{Triggers, Waiting},
     watches::{by_name::NameWatches, lists::Lists},
 };
-use usercert_operator_core::{api, certificate, compromised, decide, layout, rollout as rollout_rules};
+use usercert_operator_core::{api, certificate, compromised, decide, figures, layout, rollout as rollout_rules};
 use usercert_operator_issuer as issuer;
 use usercert_operator_runtime as runtime;
 
@@ -46,7 +50,7 @@ use crate::{
     },
     decide::pass::PassError,
     issuer::atlas::{AtlasAccess, AtlasClient, EndpointRule},
-    runtime::{Clock, Leadership, Metrics},
+    runtime::{Clock, Leadership, Liveness, Metrics},
 };
 
 pub use issuers::{
@@ -107,10 +111,12 @@ pub struct Settings {
     pub keys: Keys,
     /// What Atlas listed; one for the whole process.
     pub users: Arc<DatabaseUsers>,
-    /// Counters.
+    /// What is counted, and what is told of objects.
     pub metrics: Arc<Metrics>,
     /// Whether certificates may be made.
     pub leadership: Leadership,
+    /// Whether the loops move.
+    pub liveness: Liveness,
     /// The kinds of workloads that rollouts may change besides those of `apps/v1`. `None`: rollouts are off.
     pub rollout_kinds: Option<Vec<ApiResource>>,
     /// How long a stopping process tries to save certificates that are in memory alone.
@@ -119,8 +125,11 @@ pub struct Settings {
 
 impl Settings {
     fn atlas_access(&self) -> AtlasAccess {
+        let metrics = Arc::clone(&self.metrics);
         AtlasAccess {
-            client: self.atlas.clone(),
+            client: self.atlas.clone().observed_by(Arc::new(move |operation, outcome, duration| {
+                metrics.asked_atlas(operation, outcome, duration);
+            })),
             is_allowed: Arc::clone(&self.endpoint_rule),
             endpoint: self.atlas_defaults.endpoint.clone(),
         }
@@ -137,6 +146,7 @@ struct Context {
     failures: Failures,
     rollouts: Rollouts,
     lists: Lists,
+    places: Places,
     issuers: IssuerDirectory,
     /// The issuers that `AtlasDatabaseUser`s amount to.
     user_issuers: IssuerDirectory<NamespacedName>,
@@ -173,7 +183,7 @@ impl Context {
         self.failures.end(&Waiting::Certificate(name.clone()));
         self.settings.turns.forget(name);
         self.settings.keys.forget(name);
-        self.settings.metrics.forget(name);
+        self.places.forget(name, &self.triggers);
         self.rollouts.forget(name);
         self.forget_user(name);
         self.secret_watches.forget(&Waiting::Certificate(name.clone()));
@@ -200,6 +210,9 @@ enum ReconcileError {
     /// A pass failed.
     #[error(transparent)]
     Pass(#[from] PassError),
+    /// The pass succeeded, and the rollout after it failed.
+    #[error(transparent)]
+    Rollout(PassError),
     /// The pass took too long.
     #[error("the pass took too long and was given up")]
     TooLong,

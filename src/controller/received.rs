@@ -28,7 +28,7 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::core::v1::{Namespace, Pod, Secret},
+    api::core::v1::{Namespace, Secret},
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
@@ -40,6 +40,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::DeserializeOwn
 use serde_json::value::RawValue;
 
 pub use self::kept::Kept;
+pub(crate) use self::kept::shortened_list;
 use self::lenient::read;
 use crate::api::{
     CertificateIssuer, ClusterCertificateIssuer, ClusterIssuerSpec, DatabaseUserCertificate, DatabaseUserCertificateSpec,
@@ -73,7 +74,7 @@ impl KeptMetadata for Namespace {
 }
 
 impl KeptMetadata for DatabaseUserCertificate {
-    const KEPT: Kept = Kept::OfOurs;
+    const KEPT: Kept = Kept::OfCertificate;
 }
 
 /// An object that the API server sent, as far as it can be read. `managedFields` are read only for kinds that keep them.
@@ -218,12 +219,6 @@ impl FromMetadata for Secret {
     }
 }
 
-impl FromMetadata for Pod {
-    fn from_metadata(metadata: ObjectMeta) -> Self {
-        Self { metadata, ..Self::default() }
-    }
-}
-
 impl<K: KeptMetadata> FromMetadata for PartialObjectMeta<K>
 where
     Self: DeserializeOwned,
@@ -244,7 +239,7 @@ impl FromMetadata for DynamicObject {
 }
 
 impl FromMetadata for DatabaseUserCertificate {
-    const KEPT: Kept = Kept::OfOurs;
+    const KEPT: Kept = Kept::OfCertificate;
 
     fn from_metadata(metadata: ObjectMeta) -> Self {
         Self { metadata, spec: DatabaseUserCertificateSpec::default(), status: None }
@@ -252,7 +247,7 @@ impl FromMetadata for DatabaseUserCertificate {
 }
 
 impl FromMetadata for CertificateIssuer {
-    const KEPT: Kept = Kept::OfOurs;
+    const KEPT: Kept = Kept::Name;
 
     fn from_metadata(metadata: ObjectMeta) -> Self {
         Self { metadata, spec: IssuerSpec::default(), status: None }
@@ -260,7 +255,7 @@ impl FromMetadata for CertificateIssuer {
 }
 
 impl FromMetadata for ClusterCertificateIssuer {
-    const KEPT: Kept = Kept::OfOurs;
+    const KEPT: Kept = Kept::Name;
 
     fn from_metadata(metadata: ObjectMeta) -> Self {
         Self { metadata, spec: ClusterIssuerSpec::default(), status: None }

@@ -1,15 +1,15 @@
 //! What every controller tells: its patch of a status, and an object that cannot be read.
 
 use kube::{
-    Api, Resource, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
 };
 use serde::Serialize;
 use serde_json::json;
 
 use crate::{
-    Context, Received,
-    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus, Reason, names::CONTROLLER},
+    Context, FromMetadata, Received,
+    api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, Reason, names::CONTROLLER},
     kubernetes::{KubernetesError, request},
     triggers::Waiting,
 };
@@ -22,17 +22,43 @@ pub(crate) fn status_patch<K: Resource, S: Serialize>(object: &K, status: &S) ->
     })
 }
 
-/// Writes the status of the object as it was seen; it fails with a conflict on a newer one.
-pub(crate) async fn write_status(
+/// What a write of a status is called in errors.
+pub(crate) const PATCH_STATUS: &str = "patch the status";
+
+/// An object of ours, whose status this operator writes.
+pub(crate) trait Ours: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static {
+    /// The API by which it is written.
+    fn api(client: &Client, namespace: &str) -> Api<Received<Self>>;
+}
+
+impl Ours for DatabaseUserCertificate {
+    fn api(client: &Client, namespace: &str) -> Api<Received<Self>> {
+        Api::namespaced(client.clone(), namespace)
+    }
+}
+
+impl Ours for CertificateIssuer {
+    fn api(client: &Client, namespace: &str) -> Api<Received<Self>> {
+        Api::namespaced(client.clone(), namespace)
+    }
+}
+
+impl Ours for ClusterCertificateIssuer {
+    fn api(client: &Client, _: &str) -> Api<Received<Self>> {
+        Api::all(client.clone())
+    }
+}
+
+/// Writes the status of the object as it was seen, or the part of it that is given; it fails with a conflict on a newer one.
+pub(crate) async fn write_status<K: Ours>(
     context: &Context,
-    object: &DatabaseUserCertificate,
-    status: &DatabaseUserCertificateStatus,
-) -> Result<Received<DatabaseUserCertificate>, KubernetesError> {
-    let namespace = object.namespace().unwrap_or_default();
-    let api = Api::<Received<DatabaseUserCertificate>>::namespaced(context.client.clone(), &namespace);
+    object: &K,
+    status: &impl Serialize,
+) -> Result<Received<K>, KubernetesError> {
+    let api = K::api(&context.client, &object.namespace().unwrap_or_default());
     let patch = Patch::Merge(status_patch(object, status));
     let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
-    request("patch the status", api.patch_status(&object.name_any(), &parameters, &patch)).await
+    request(PATCH_STATUS, api.patch_status(&object.name_any(), &parameters, &patch)).await
 }
 
 /// Tells of an object that cannot be read, once for each of its versions.

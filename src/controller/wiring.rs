@@ -1,6 +1,10 @@
 //! The watches, what they wake, and the controllers: how everything is put together.
 
-use std::{pin::pin, sync::Arc, time::Instant};
+use std::{
+    pin::pin,
+    sync::{Arc, Weak},
+    time::Instant,
+};
 
 use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use k8s_openapi::{
@@ -13,7 +17,7 @@ use kube::{
     runtime::{
         Controller, WatchStreamExt,
         controller::{Config, Error as ControllerError},
-        reflector::{self, Store, store::Writer},
+        reflector::{self, ObjectRef, Store, store::Writer},
         watcher,
     },
 };
@@ -23,23 +27,27 @@ use super::{
     Context, FromMetadata, Received, Scope, SecretMetadata, Settings,
     adoption::retained_for,
     deletions::Deletions,
+    dispatch::Dispatch,
     events::Events,
     failures::Failures,
     issuers::{IssuerDirectory, atlas_objects, controller as issuer_controller},
     kubernetes::chain,
-    memory::Memory,
+    memory::{Memory, places::Places},
     pass::{after_error, drain, reconcile},
     rollout::Rollouts,
     triggers::{Triggered, Triggers, Waiting},
     watches::{
         by_name::NameWatches,
+        gone::Gone,
         lists::{Filling, Lists},
         relists::Relists,
     },
 };
 use crate::{
-    api::{DatabaseUserCertificate, NamespacedName, ObjectKey, SecretLocation, names::CERTIFICATE_UID_LABEL},
-    runtime::{Readiness, clock_jumps},
+    api::{
+        DatabaseUserCertificate, IssuerKey, IssuerKind, NamespacedName, ObjectKey, SecretLocation, names::CERTIFICATE_UID_LABEL,
+    },
+    runtime::{CLOCK_LIMIT, Inventory, Readiness, clock_jumps},
 };
 
 /// Runs the controllers of one scope until the process stops or has lost the lead. Passes that are under way are finished first,
@@ -50,35 +58,41 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     let (triggers, triggered) = Triggers::new();
     let triggers = Arc::new(triggers);
     let memory = Arc::new(Memory::default());
-    let (lists, relists) = (Lists::new(), Relists::new(Arc::clone(&settings.metrics)));
+    settings.liveness.counts_unsaved(unsaved_in(&memory));
+    let lists = Lists::new(readiness.clone());
+    let relists = Relists::new(Arc::clone(&settings.metrics), settings.liveness.clone(), readiness.clone());
     let scope = &settings.scope;
+    let named = |what: &str| name_in(scope, what);
 
     let secret_watches =
         Arc::new(NameWatches::new(client.clone(), scope, secrets_of, |_| {}, relists.clone(), Arc::clone(&triggers)));
 
     let (secrets, secret_writer) = reflector::store();
     let secret_config = watcher::Config::default().labels(CERTIFICATE_UID_LABEL);
+    let secret_watch = named("watch/secrets");
     let secret_events = watch_secrets(
-        metadata_events(relists.watch(scoped(&client, scope), secret_config), "Secrets"),
+        metadata_events(relists.watch(&secret_watch, scoped(&client, scope), secret_config), "Secrets"),
         secret_writer,
         Arc::clone(&memory),
         Arc::clone(&triggers),
         Arc::clone(&secret_watches),
-        lists.expect(),
+        lists.expect(&secret_watch),
     );
     let (deletions, deleted) = Deletions::new();
-    let certificates = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect(), move |object| {
-        deletions.saw(object);
-    });
+    let watched = Watched { relists: &relists, lists: &lists, triggers: &triggers, settings: &settings };
+    let certificates =
+        watched.controller("watch/certificates", scoped(&client, scope), move |object| deletions.saw(object), certificate);
     let certificate_store = certificates.store();
-    let issuers = controller(scoped(&client, scope), &relists, settings.max_concurrent, lists.expect(), |_| {});
+    let issuers = watched.controller("watch/issuers", scoped(&client, scope), |_| {}, issuer);
     let cluster_issuers = matches!(scope, Scope::Cluster { .. })
-        .then(|| controller(Api::all(client.clone()), &relists, settings.max_concurrent, lists.expect(), |_| {}));
+        .then(|| watched.controller("watch/cluster-issuers", Api::all(client.clone()), |_| {}, cluster_issuer));
     let (namespace_store, namespace_writer) = reflector::store();
     let namespace_events = match scope {
         Scope::Cluster { .. } => {
-            let filling = lists.expect();
-            let events = metadata_events(relists.watch(Api::all(client.clone()), watcher::Config::default()), "namespaces");
+            let name = named("watch/namespaces");
+            let filling = lists.expect(&name);
+            let events =
+                metadata_events(relists.watch(&name, Api::all(client.clone()), watcher::Config::default()), "namespaces");
             watch_namespaces(events, namespace_writer, certificate_store.clone(), Arc::clone(&triggers), filling).boxed()
         }
         Scope::Namespace(_) => futures::future::pending().boxed(),
@@ -97,6 +111,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         failures: Failures::default(),
         rollouts: Rollouts::default(),
         lists,
+        places: Places::new(settings.max_concurrent),
         issuers: IssuerDirectory::default(),
         user_issuers: IssuerDirectory::default(),
         triggers,
@@ -107,35 +122,20 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         certificate_store,
         client,
     });
-    settings.users.join(&context);
+    introduce(&context);
 
-    // A list after an interruption of a watch does not tell which objects went meanwhile, and does not wake those that depend on
-    // what came. So all objects are looked at again, which costs no request.
-    let all_again = || stream::select(clock_jumps(Arc::clone(&settings.clock)), context.lists.come());
     let Triggered { certificates: wake_certificates, issuers: wake_issuers, cluster_issuers: wake_cluster_issuers } = triggered;
-    let certificate_controller = run_certificates(
-        certificates.reconcile_on(wake_certificates).reconcile_all_on(all_again()).graceful_shutdown_on(stop.clone()),
-        Arc::clone(&context),
-    );
-    let issuer_controller = issuer_controller::run(
-        issuers.reconcile_on(wake_issuers).reconcile_all_on(all_again()).graceful_shutdown_on(stop.clone()),
-        Arc::clone(&context),
-    );
+    let (certificates, dispatch) = woken(&context, "certificates", certificates, wake_certificates, stop.clone());
+    let certificate_controller = run_certificates(certificates, dispatch, Arc::clone(&context));
+    let (issuers, dispatch) = woken(&context, "issuers", issuers, wake_issuers, stop.clone());
+    let issuer_controller = issuer_controller::run(issuers, dispatch, Arc::clone(&context));
     let cluster_issuer_controller = match cluster_issuers {
-        Some(controller) => issuer_controller::run(
-            controller.reconcile_on(wake_cluster_issuers).reconcile_all_on(all_again()).graceful_shutdown_on(stop.clone()),
-            Arc::clone(&context),
-        )
-        .boxed(),
+        Some(controller) => {
+            let (controller, dispatch) = woken(&context, "cluster-issuers", controller, wake_cluster_issuers, stop.clone());
+            issuer_controller::run(controller, dispatch, Arc::clone(&context)).boxed()
+        }
         None => stop.clone().boxed(),
     };
-    let ready = async {
-        context.lists.filled().await;
-        info!(scope = ?settings.scope, "the caches are filled");
-        readiness.set_ready();
-        std::future::pending::<()>().await;
-    };
-
     let work = async {
         let stopped = stop.clone().map(|()| Instant::now());
         let ((), (), (), stopped) = tokio::join!(certificate_controller, issuer_controller, cluster_issuer_controller, stopped);
@@ -147,9 +147,48 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         () = stopped_before_filled(stop.clone(), &context) => {}
         () = secret_events => {}
         () = namespace_events => {}
-        () = relists.run(Arc::clone(&settings.clock)) => {}
-        () = ready => {}
+        () = relists.run(named("clock/lists"), Arc::clone(&settings.clock)) => {}
+        () = tell_filled(&context, &readiness) => {}
     }
+}
+
+/// Lets the rest of the process know what this scope holds, for as long as its controllers run.
+fn introduce(scope: &Arc<Context>) {
+    scope.settings.users.join(scope);
+    let inventory: Weak<dyn Inventory> = Arc::<Context>::downgrade(scope);
+    scope.settings.metrics.tell_of(inventory);
+}
+
+/// The controller, which looks at the objects that `wake` names, and at all of them after each list and each jump of the clock. A list after
+/// an interruption of a watch does not tell which objects went meanwhile, and does not wake those that depend on what came. Looking at them
+/// costs no request.
+fn woken<K>(
+    context: &Context,
+    whose: &str,
+    controller: Controller<Received<K>>,
+    wake: impl Stream<Item = ObjectRef<Received<K>>> + Send + 'static,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) -> (Controller<Received<K>>, Dispatch)
+where
+    K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
+{
+    let Settings { scope, liveness, clock, .. } = &context.settings;
+    let heartbeat = liveness.expect(name_in(scope, &format!("clock/{whose}")), CLOCK_LIMIT);
+    let dispatch = Dispatch::new(name_in(scope, &format!("passes/{whose}")), liveness, context.lists.clone());
+    let controller = controller
+        .reconcile_on(wake)
+        .reconcile_on(Dispatch::requests())
+        .reconcile_all_on(stream::select(clock_jumps(Arc::clone(clock), heartbeat), context.lists.come()))
+        .graceful_shutdown_on(stop);
+    (controller, dispatch)
+}
+
+/// Tells when all caches are filled, and does not end.
+async fn tell_filled(context: &Context, readiness: &Readiness) {
+    context.lists.filled().await;
+    info!(scope = ?context.settings.scope, "the caches are filled");
+    readiness.set_ready();
+    std::future::pending::<()>().await;
 }
 
 /// Ends when the process stops before all lists have come. It is needed because no controller ends before its first list. No pass
@@ -177,36 +216,87 @@ where
     }
 }
 
-/// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told. Each deletion that the
-/// watch shows is handed to `deleted`.
-fn controller<K>(
-    api: Api<Received<K>>,
-    relists: &Relists,
-    max_concurrent: u16,
-    filling: Filling,
-    deleted: impl Fn(&Received<K>) + Send + 'static,
-) -> Controller<Received<K>>
-where
-    K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
-{
-    let (store, writer) = reflector::store();
-    let objects = relists
-        .watch(api, watcher::Config::default())
-        .reflect(writer)
-        .inspect_ok(move |event| match event {
-            watcher::Event::InitDone => filling.done(),
-            watcher::Event::Delete(object) => deleted(object),
-            _ => {}
-        })
-        .touched_objects();
-    Controller::for_stream(objects, store).with_config(Config::default().concurrency(max_concurrent))
+/// How many certificates this memory holds that are in no Secret yet. It keeps nothing of a set of controllers that has ended.
+fn unsaved_in(memory: &Arc<Memory>) -> impl Fn() -> usize + Send + Sync + use<> {
+    let memory = Arc::downgrade(memory);
+    move || memory.upgrade().map_or(0, |memory| memory.all_kept().len())
 }
 
-async fn run_certificates(controller: Controller<Received<DatabaseUserCertificate>>, context: Arc<Context>) {
+/// The name of a loop. Where namespaces are served one by one, each has its own loops.
+fn name_in(scope: &Scope, what: &str) -> String {
+    match scope {
+        Scope::Cluster { .. } => what.to_owned(),
+        Scope::Namespace(namespace) => format!("{namespace}/{what}"),
+    }
+}
+
+/// What the controllers have in common.
+struct Watched<'a> {
+    relists: &'a Relists,
+    lists: &'a Lists,
+    triggers: &'a Arc<Triggers>,
+    settings: &'a Settings,
+}
+
+impl Watched<'_> {
+    /// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told. Each deletion that the
+    /// watch shows is handed to `deleted`. An object whose deletion fell into an interruption of the watch, so that only its absence from the
+    /// next list shows it, is woken as `waiting`, and its controller forgets it. The watch has this name.
+    fn controller<K>(
+        &self,
+        name: &str,
+        api: Api<Received<K>>,
+        deleted: impl Fn(&Received<K>) + Send + 'static,
+        waiting: fn(&ObjectKey) -> Waiting,
+    ) -> Controller<Received<K>>
+    where
+        K: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static,
+    {
+        let (store, writer) = reflector::store();
+        let name = &name_in(&self.settings.scope, name);
+        let (mut gone, triggers, filling) = (Gone::new(store.clone()), Arc::clone(self.triggers), self.lists.expect(name));
+        let objects = self
+            .relists
+            .watch(name, api, watcher::Config::default())
+            .reflect(writer)
+            .inspect_ok(move |event| {
+                gone.after(event).iter().for_each(|name| triggers.wake(&waiting(name)));
+                match event {
+                    watcher::Event::InitDone => filling.done(),
+                    watcher::Event::Delete(object) => deleted(object),
+                    _ => {}
+                }
+            })
+            .touched_objects();
+        Controller::for_stream(objects, store).with_config(Config::default().concurrency(self.settings.max_concurrent))
+    }
+}
+
+fn certificate(name: &ObjectKey) -> Waiting {
+    Waiting::Certificate(name.clone())
+}
+
+fn issuer(name: &ObjectKey) -> Waiting {
+    let kind = IssuerKind::CertificateIssuer;
+    Waiting::Issuer(IssuerKey { kind, namespace: name.namespace.clone(), name: name.name.clone() })
+}
+
+fn cluster_issuer(name: &ObjectKey) -> Waiting {
+    let kind = IssuerKind::ClusterCertificateIssuer;
+    Waiting::Issuer(IssuerKey { kind, namespace: String::new(), name: name.name.clone() })
+}
+
+async fn run_certificates(
+    controller: Controller<Received<DatabaseUserCertificate>>,
+    dispatch: Dispatch,
+    context: Arc<Context>,
+) {
     controller
         .run(reconcile, after_error, Arc::clone(&context))
         .for_each(move |result| {
+            dispatch.moved();
             match result {
+                Err(ControllerError::ObjectNotFound(gone)) if Dispatch::is_sign_of_life(&gone) => {}
                 Err(ControllerError::ObjectNotFound(gone)) => {
                     let name = ObjectKey::new(gone.namespace.unwrap_or_default(), gone.name);
                     context.forget(&name);
@@ -249,7 +339,7 @@ async fn watch_secrets(
     let mut list_began = Instant::now();
     while let Some(event) = events.next().await {
         if let watcher::Event::Apply(secret) = &event
-            && let Some(before) = store.get(&reflector::ObjectRef::from_obj(secret))
+            && let Some(before) = store.get(&ObjectRef::from_obj(secret))
         {
             // A Secret that has lost its owner concerns whoever owned it before.
             wake_owner(&triggers, &before);
@@ -258,7 +348,9 @@ async fn watch_secrets(
         match &event {
             watcher::Event::Init => list_began = Instant::now(),
             watcher::Event::InitDone => {
-                memory.saw_everything_since(list_began);
+                memory.saw_everything_since(list_began, |secret| {
+                    store.get(&ObjectRef::new(&secret.name).within(&secret.namespace)).is_some()
+                });
                 filling.done();
             }
             watcher::Event::Apply(secret) | watcher::Event::InitApply(secret) => {
@@ -302,7 +394,7 @@ async fn watch_namespaces(
         let relabelled = match &event {
             // A namespace that is new here may have come after its first certificate.
             watcher::Event::Apply(namespace) => store
-                .get(&reflector::ObjectRef::from_obj(namespace))
+                .get(&ObjectRef::from_obj(namespace))
                 .is_none_or(|old| old.labels() != namespace.labels())
                 .then(|| namespace.name_any()),
             _ => None,

@@ -1,6 +1,7 @@
 //! What is decided, and why. Nothing here reads a clock, sends a request or writes a log.
 //!
 //! - [`api`]: the custom resources, conditions and reasons.
+//! - [`atlas_request`], [`figures`]: what metrics tell, of requests to Atlas and of objects.
 //! - [`certificate`]: X.509 and PEM.
 //! - [`connection`]: what tells clients how to reach the database.
 //! - [`decide`]: the rules, and the order of the steps of a pass.
@@ -8,10 +9,12 @@
 //! - [`rollout`]: which workload is moved next to a new certificate.
 
 pub mod api;
+pub mod atlas_request;
 pub mod certificate;
 pub mod compromised;
 pub mod connection;
 pub mod decide;
+pub mod figures;
 pub mod layout;
 pub mod rollout;
 

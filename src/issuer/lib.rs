@@ -20,14 +20,14 @@ mod deadline;
 use std::{fmt, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use usercert_operator_core::{api, certificate, decide};
+use usercert_operator_core::{api, atlas_request, certificate, decide};
 
 use self::{
     atlas::{Account, AtlasIssuer, MintRequest},
     ca::{CaIssuer, SignRequest},
 };
 use crate::{
-    api::Reason,
+    api::{IssuerType, Reason},
     certificate::{CertificatePair, KeyError, PrivateKey},
     decide::{Desired, ListedCertificate, Order},
 };
@@ -93,12 +93,12 @@ pub enum Issuer {
 }
 
 impl Issuer {
-    /// The label of metrics.
+    /// What kind of issuer it is, for metrics.
     #[must_use]
-    pub const fn label(&self) -> &'static str {
+    pub const fn issuer_type(&self) -> IssuerType {
         match self {
-            Self::Atlas(_) => "atlas",
-            Self::Ca(_) => "ca",
+            Self::Atlas(_) => IssuerType::Atlas,
+            Self::Ca(_) => IssuerType::Ca,
         }
     }
 

@@ -7,6 +7,10 @@ use kube::{core::GroupVersionKind, discovery::ApiResource};
 use url::Url;
 use usercert_operator_core::api::SecretLocation;
 
+use crate::runtime::CertificateSeries;
+
+use super::CheckArguments;
+
 /// Obtains X.509 client certificates for database users, keeps them in Kubernetes TLS Secrets, and renews them in time.
 #[derive(Clone, Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
@@ -23,6 +27,8 @@ pub enum Command {
     Run(Box<RunArguments>),
     /// Print the custom resource definitions as YAML.
     Crds,
+    /// Ask a running operator whether it is well, as helm test does.
+    Check(CheckArguments),
 }
 
 /// How to run.
@@ -41,8 +47,8 @@ pub struct RunArguments {
     /// The name of that Lease; operators that serve different namespaces need different ones.
     #[arg(long, env = "LEASE_NAME", default_value = "usercert-operator", value_name = "NAME")]
     pub lease_name: String,
-    /// The name of this process in the Lease; something random is appended to it. Default: the host's name, which in a Pod is the
-    /// name of the Pod.
+    /// The name of the Pod. The name of this process in the Lease is made of it and something random. A process that knows its Pod knows that
+    /// the one before it in this Pod has ended. Default: the host's name is in the Lease.
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod_name: Option<String>,
     /// For how many seconds after SIGTERM the operator keeps trying to save certificates that were made but are not in a Secret
@@ -53,8 +59,26 @@ pub struct RunArguments {
     /// those of IPv4.
     #[arg(long, env = "HTTP_ADDRESS", default_value = "[::]:8080", value_name = "ADDRESS")]
     pub http_address: SocketAddr,
-    /// How many certificates are worked on at once.
-    #[arg(long, env = "MAX_CONCURRENT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..))]
+    /// Where the log level can be changed while the operator runs (PUT, DELETE and GET of /debug/log-level): a loopback address,
+    /// which kubectl port-forward reaches, or `off`.
+    #[arg(long, env = "DEBUG_ADDRESS", default_value = "127.0.0.1:8081", value_parser = debug_address, value_name = "ADDRESS")]
+    pub debug_address: DebugAddress,
+    /// Serve /metrics by HTTPS alone, to whoever the API server lets get /metrics: a request needs a token, such as that of a
+    /// service account. The operator then needs the rights to create tokenreviews and subjectaccessreviews.
+    #[arg(long, env = "METRICS_SECURE", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub metrics_secure: bool,
+    /// Where /metrics is served with --metrics-secure.
+    #[arg(long, env = "METRICS_SECURE_ADDRESS", default_value = "[::]:8443", value_name = "ADDRESS")]
+    pub metrics_secure_address: SocketAddr,
+    /// PEM file with the certificate for that, and those that lead to its root. It is read again when it changes. Default: a
+    /// certificate that is made at start, which nobody can verify.
+    #[arg(long, env = "METRICS_CERT_FILE", requires = "metrics_key_file", value_name = "FILE")]
+    pub metrics_cert_file: Option<PathBuf>,
+    /// PEM file with its private key.
+    #[arg(long, env = "METRICS_KEY_FILE", requires = "metrics_cert_file", value_name = "FILE")]
+    pub metrics_key_file: Option<PathBuf>,
+    /// How many certificates are worked on at once, at least 4. Half of them may wait for Atlas at the same time.
+    #[arg(long, env = "MAX_CONCURRENT", default_value_t = 32, value_parser = clap::value_parser!(u16).range(4..))]
     pub max_concurrent: u16,
     /// Time limit of one request to Atlas, in seconds.
     #[arg(long, env = "ATLAS_TIMEOUT_SECONDS", default_value = "30", value_parser = seconds, value_name = "SECONDS")]
@@ -88,10 +112,35 @@ pub struct RunArguments {
     /// and spec.selector as a Deployment has.
     #[arg(long = "rollout-kind", env = "ROLLOUT_KINDS", value_delimiter = ',', value_parser = workload_kind, value_name = "GROUP/VERSION/KIND=RESOURCE")]
     pub rollout_kinds: Vec<ApiResource>,
+    /// Which metrics tell of certificates. Totals are for clusters with so many certificates that several series for each are too many.
+    #[arg(long, env = "CERTIFICATE_METRICS", value_enum, default_value_t = CertificateMetrics::Each)]
+    pub certificate_metrics: CertificateMetrics,
     /// The format of log lines; RUST_LOG selects which lines are written (default: info).
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 }
+
+/// Which metrics tell of certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CertificateMetrics {
+    /// Series for each certificate.
+    Each,
+    /// Totals for each issuer.
+    Totals,
+}
+
+impl From<CertificateMetrics> for CertificateSeries {
+    fn from(metrics: CertificateMetrics) -> Self {
+        match metrics {
+            CertificateMetrics::Each => Self::Each,
+            CertificateMetrics::Totals => Self::Totals,
+        }
+    }
+}
+
+/// Where the log level can be changed; nowhere if there is no address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DebugAddress(pub Option<SocketAddr>);
 
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -102,10 +151,10 @@ pub enum LogFormat {
     Json,
 }
 
-/// Reads the URL of the API. It is a parser of its own because clap quotes the value that a parsing function refuses, and this
+/// Reads the URL of an API. It is a parser of its own because clap quotes the value that a parsing function refuses, and this
 /// value may have a password in it.
 #[derive(Clone, Copy, Debug)]
-struct Endpoint;
+pub(super) struct Endpoint;
 
 impl TypedValueParser for Endpoint {
     type Value = Url;
@@ -152,6 +201,17 @@ fn workload_kind(text: &str) -> Result<ApiResource, String> {
     }
 }
 
+/// Only loopback: whoever reaches the Pod by the network may read its metrics, and is not asked who it is.
+fn debug_address(text: &str) -> Result<DebugAddress, String> {
+    match text.trim() {
+        "off" => Ok(DebugAddress(None)),
+        text => match text.parse::<SocketAddr>() {
+            Ok(address) if address.ip().is_loopback() => Ok(DebugAddress(Some(address))),
+            _ => Err("give a loopback address such as 127.0.0.1:8081, or off".to_owned()),
+        },
+    }
+}
+
 fn stop_seconds(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(seconds @ 1..=3600) => Ok(Duration::from_secs(seconds)),
@@ -186,6 +246,8 @@ mod tests {
                 assert!(text.contains(&format!("'{flag} <URL>'")) && !text.contains("password@"), "{text}");
             }
         }
+        let error = Arguments::try_parse_from(["usercert-operator", "check", "http://user:password@host/readyz"]);
+        assert!(!error.expect_err("it has a password").to_string().contains("password@"));
     }
 
     fn run(arguments: &[&str]) -> RunArguments {
@@ -213,6 +275,26 @@ mod tests {
         ]);
         assert_eq!(hosts(&said), ["https://a/", "http://b:8080/", "https://c/"]);
         assert_eq!(said.lend_credentials_to, ["shop", "bank", "post"]);
+    }
+
+    #[test]
+    fn the_log_level_is_changed_from_within_the_pod_alone() {
+        assert_eq!(run(&[]).debug_address, DebugAddress(Some(([127, 0, 0, 1], 8081).into())));
+        assert_eq!(run(&["--debug-address=[::1]:9"]).debug_address, DebugAddress(Some("[::1]:9".parse().unwrap())));
+        assert_eq!(run(&["--debug-address=off"]).debug_address, DebugAddress(None));
+        for refused in ["0.0.0.0:8081", "[::]:8081", "10.0.0.1:8081", "localhost:8081", "8081", ""] {
+            assert!(debug_address(refused).is_err(), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_certificate_for_metrics_comes_with_its_key() {
+        let parse = |arguments: &[&str]| {
+            Arguments::try_parse_from([&["usercert-operator", "run", "--metrics-secure"], arguments].concat()).is_ok()
+        };
+        assert!(!run(&[]).metrics_secure && run(&["--metrics-secure"]).metrics_secure);
+        assert!(parse(&[]) && parse(&["--metrics-cert-file=a", "--metrics-key-file=b"]));
+        assert!(!parse(&["--metrics-cert-file=a"]) && !parse(&["--metrics-key-file=b"]));
     }
 
     #[test]

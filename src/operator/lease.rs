@@ -8,6 +8,9 @@
 //!   written in it are for people, because clocks differ between machines.
 //! - A leader that could not renew within [`RENEW_DEADLINE`] stops acting. The deadline counts from before the last request that
 //!   renewed, so it passes before anybody else can take over.
+//! - A leader gives the lease up when it ends, after all its requests, and writes its name beside the empty holder
+//!   ([`RELEASED_BY_ANNOTATION`]). Names are never used again. So whoever leads later knows that this process neither asks for nor saves
+//!   anything any more.
 //! - It acts again once it has renewed the lease, if that still names it: then nobody else led in between, for whoever takes the lease writes
 //!   another name into it, and each write of ours replaces one of ours. So an API server that is silent, for however long, ends no process.
 //!   The process ends when the lease names another, or nobody.
@@ -37,9 +40,10 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    api::names::RELEASED_BY_ANNOTATION,
     controller::{KubernetesError, chain, request},
     decide::pass::RequestErrorKind,
-    runtime::{LeadershipTeller, RENEW_DEADLINE},
+    runtime::{Heartbeat, LeadershipTeller, RENEW_DEADLINE},
 };
 
 /// How long a lease holds after its last renewal.
@@ -50,6 +54,9 @@ const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How soon an attempt to release it is repeated.
 const RELEASE_PERIOD: Duration = Duration::from_secs(1);
+
+/// The election may stand still for so long. Each of its steps has a limit of a few seconds.
+pub const ELECTION_LIMIT: Duration = Duration::from_mins(1);
 
 /// How often the lease is looked at or renewed.
 const RETRY_PERIOD: Duration = Duration::from_secs(2);
@@ -66,16 +73,28 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A candidate whose identity is the name of the host and something random. No other process has it, not even the one before
-    /// in the same Pod.
+    /// A candidate for this lease.
     #[must_use]
-    pub fn new(namespace: &str, name: &str, host: &str) -> Self {
-        let mut bytes = [0_u8; 8];
-        // If the system gives no random bytes, the time serves.
-        if aws_lc_rs::rand::fill(&mut bytes).is_err() {
-            bytes = Timestamp::now().as_microsecond().to_be_bytes();
-        }
-        Self { namespace: namespace.to_owned(), name: name.to_owned(), identity: format!("{host}_{}", hex::encode(bytes)) }
+    pub fn new(namespace: &str, name: &str, identity: String) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned(), identity }
+    }
+}
+
+/// The name of this process: that of its Pod, `_`, and something random. No other process has it, not even the one before in the same Pod.
+///
+/// If the Pod is not known, the name begins with that of the host and has no `_`. Several processes may run on a host, so that a process
+/// with the host's name says nothing of whether another one has ended (`decide::ended`).
+#[must_use]
+pub fn process_name(pod: Option<&str>, host: &str) -> String {
+    let mut bytes = [0_u8; 8];
+    // If the system gives no random bytes, the time serves.
+    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+        bytes = Timestamp::now().as_microsecond().to_be_bytes();
+    }
+    let random = hex::encode(bytes);
+    match pod {
+        Some(pod) => format!("{pod}_{random}"),
+        None => format!("{}-{random}", host.replace('_', "-")),
     }
 }
 
@@ -155,6 +174,8 @@ pub struct Election {
     seen: LeaseSeen,
     /// When the last request began that renewed the lease.
     renewed: Instant,
+    /// For as long as the lease is wanted.
+    heartbeat: Option<Heartbeat>,
 }
 
 impl Election {
@@ -162,13 +183,24 @@ impl Election {
     #[must_use]
     pub fn new(client: Client, candidate: Candidate, teller: LeadershipTeller) -> Self {
         let leases = Api::namespaced(client, &candidate.namespace);
-        Self { leases, candidate, teller, seen: LeaseSeen::default(), renewed: Instant::now() }
+        Self { leases, candidate, teller, seen: LeaseSeen::default(), renewed: Instant::now(), heartbeat: None }
+    }
+
+    /// The same, which shows by this that it goes on. While no answer comes it goes on too.
+    #[must_use]
+    pub fn with_heartbeat(self, heartbeat: Heartbeat) -> Self {
+        Self { heartbeat: Some(heartbeat), ..self }
+    }
+
+    fn beat(&self) {
+        self.heartbeat.iter().for_each(Heartbeat::beat);
     }
 
     /// Waits until this process leads.
     pub async fn acquire(&mut self) {
         let mut told = None;
         loop {
+            self.beat();
             match timeout(RENEW_DEADLINE, self.attempt()).await {
                 Ok(Ok(None)) => {
                     info!(identity = self.candidate.identity, "this process leads");
@@ -198,6 +230,7 @@ impl Election {
     pub async fn hold(&mut self) -> LeaseError {
         let mut is_overdue = false;
         let lost = loop {
+            self.beat();
             sleep(RETRY_PERIOD).await;
             match timeout(ATTEMPT_LIMIT, self.renew()).await {
                 Ok(Ok(Ok(()))) => {
@@ -216,6 +249,7 @@ impl Election {
             }
         };
         self.teller.ended();
+        self.heartbeat = None;
         lost
     }
 
@@ -236,10 +270,11 @@ impl Election {
         Ok(self.write(found, begun, at).await?.map_or(Ok(()), |holder| Err(LeaseError::Taken(holder))))
     }
 
-    /// Gives up the lease, so that another process need not wait until it expires. An attempt that fails is repeated for as long as the lease
+    /// Gives up the lease, so that another process need not wait until it expires. All requests of this process but this one have ended. An attempt that fails is repeated for as long as the lease
     /// would last.
     pub async fn release(&mut self) {
         self.teller.ended();
+        self.heartbeat = None;
         let end = self.renewed + LEASE_DURATION;
         loop {
             match timeout(ATTEMPT_LIMIT, self.clear_holder()).await {
@@ -263,6 +298,8 @@ impl Election {
         spec.holder_identity = Some(String::new());
         // As client-go does: a candidate that has not noticed the empty holder waits no longer than this one second.
         spec.lease_duration_seconds = Some(1);
+        let annotations = lease.metadata.annotations.get_or_insert_default();
+        annotations.insert(RELEASED_BY_ANNOTATION.to_owned(), identity.clone());
         self.replace(&lease).await.map(|_| ())
     }
 
@@ -284,8 +321,10 @@ impl Election {
             Step::Replace(lease) => self.replace(&lease).await?,
         };
         debug!(resource_version = written.metadata.resource_version, "the lease is ours");
-        self.seen = LeaseSeen { resource_version: written.metadata.resource_version, since: Some(begun) };
+        self.seen = LeaseSeen { resource_version: written.metadata.resource_version.clone(), since: Some(begun) };
         self.renewed = begun;
+        let released_by = written.metadata.annotations.as_ref().and_then(|annotations| annotations.get(RELEASED_BY_ANNOTATION));
+        self.teller.was_released_by(released_by.map(String::as_str));
         self.teller.renewed(&self.candidate.identity, begun.into_std(), at);
         Ok(None)
     }

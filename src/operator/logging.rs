@@ -3,36 +3,146 @@
 //! # Guarantees
 //!
 //! - No log line holds the body of an answer of the API server, which may be a Secret, whatever `RUST_LOG` selects.
+//! - While the process runs, the level of this program's own lines alone can be changed. Those of HTTP and TLS libraries, which may tell more
+//!   than whoever changes it should see, stay as `RUST_LOG` has them.
 
-use std::io::IsTerminal;
+use std::{
+    io::IsTerminal,
+    sync::{Arc, Mutex, PoisonError},
+};
 
-use tracing::Subscriber;
+use tracing::{Level, Subscriber, warn};
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Registry,
     filter::{FilterExt, filter_fn},
     layer::{Filter, Layer, SubscriberExt},
     registry::LookupSpan,
+    reload,
     util::SubscriberInitExt,
 };
 
-use super::LogFormat;
+use super::{LogFormat, otlp::Export};
 
 /// The target under which kube's client logs the whole body of an answer that it cannot read, which may be half a Secret. Its
 /// errors say what went wrong too.
 const TELLS_BODIES: &str = "kube_client::client";
 
+/// Where kube makes a span of its own around each pass. Ours says more.
+const OTHER_SPAN: &str = "kube_runtime::controller";
+
+/// All targets of this program begin like this.
+pub(super) const OURS: &str = "usercert_operator";
+
 /// Lets through the lines that `wanted` selects, except those that may show a Secret.
-pub fn without_bodies<S: Subscriber + for<'a> LookupSpan<'a>>(wanted: EnvFilter) -> impl Filter<S> {
-    wanted.and(filter_fn(|line| line.target() != TELLS_BODIES))
+pub fn without_bodies<S: Subscriber + for<'a> LookupSpan<'a>>(wanted: impl Filter<S>) -> impl Filter<S> {
+    wanted.and(filter_fn(|line| line.target() != TELLS_BODIES && !(line.is_span() && line.target() == OTHER_SPAN)))
 }
 
-/// Starts writing log lines to the standard error. `RUST_LOG` selects which (default: `info`).
-pub(super) fn start_logging(format: LogFormat) {
-    let wanted = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+/// The level of this program's lines, which can be changed while it runs.
+#[derive(Clone)]
+pub(super) struct LogLevel(Arc<Inner>);
+
+struct Inner {
+    filter: reload::Handle<EnvFilter, Registry>,
+    /// What `RUST_LOG` says.
+    standard: String,
+    level: Mutex<Option<Level>>,
+}
+
+impl LogLevel {
+    /// The level, or what `RUST_LOG` says if none was set.
+    pub(super) fn label(&self) -> String {
+        let level = *self.0.level.lock().unwrap_or_else(PoisonError::into_inner);
+        level.map_or_else(|| format!("{} (RUST_LOG)", self.0.standard), |level| level.to_string().to_lowercase())
+    }
+
+    /// Sets the level; `None`: as `RUST_LOG` has it.
+    pub(super) fn set(&self, level: Option<Level>) -> Result<(), reload::Error> {
+        let was = self.label();
+        self.0.filter.reload(EnvFilter::new(with_level(&self.0.standard, level)))?;
+        *self.0.level.lock().unwrap_or_else(PoisonError::into_inner) = level;
+        warn!(was, is = self.label(), "the log level was changed");
+        Ok(())
+    }
+}
+
+/// The directives with this level for our own lines. Of several for one target the last counts.
+fn with_level(standard: &str, level: Option<Level>) -> String {
+    level.map_or_else(|| standard.to_owned(), |level| format!("{standard},{OURS}={level}"))
+}
+
+/// Starts writing log lines to the standard error. `RUST_LOG` selects which (default: `info`). Spans are exported if that is asked for.
+pub(super) fn start_logging(format: LogFormat) -> (LogLevel, Export) {
+    let standard = std::env::var(EnvFilter::DEFAULT_ENV).ok();
+    let standard = standard.filter(|text| !text.trim().is_empty() && EnvFilter::try_new(text).is_ok());
+    let standard = standard.unwrap_or_else(|| "info".to_owned());
+    let (filter, handle) = reload::Layer::new(EnvFilter::new(&standard));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
-    let registry = tracing_subscriber::registry();
-    match format {
-        LogFormat::Text => registry.with(lines.with_filter(without_bodies(wanted))).init(),
-        LogFormat::Json => registry.with(lines.json().with_filter(without_bodies(wanted))).init(),
+    let lines = match format {
+        LogFormat::Text => lines.with_filter(without_bodies(filter)).boxed(),
+        LogFormat::Json => lines.json().with_filter(without_bodies(filter)).boxed(),
+    };
+    let registry = tracing_subscriber::registry().with(lines);
+    #[cfg(feature = "otlp")]
+    let export = {
+        let (spans, export) = super::otlp::layer();
+        registry.with(spans).init();
+        export
+    };
+    #[cfg(not(feature = "otlp"))]
+    let export = {
+        registry.init();
+        Export
+    };
+    export.tell();
+    (LogLevel(Arc::new(Inner { filter: handle, standard, level: Mutex::default() })), export)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use std::io::Write;
+
+    use tracing::{debug, info};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_level_of_our_lines_alone_is_changed() {
+        let (filter, handle) = reload::Layer::new(EnvFilter::new("info"));
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(layer.with_filter(without_bodies(filter)));
+        let _while_tested = tracing::subscriber::set_default(subscriber);
+        let level = LogLevel(Arc::new(Inner { filter: handle, standard: "info".to_owned(), level: Mutex::default() }));
+        let written = || {
+            debug!(target: "usercert_operator_controller::pass", "ours at debug");
+            info!(target: "usercert_operator::operator", "ours at info");
+            debug!(target: "hyper", "theirs at debug");
+            info!(target: "kube_client::client", "a body");
+            let text = String::from_utf8(std::mem::take(&mut *lines.0.lock().unwrap())).unwrap();
+            ["ours at debug", "ours at info", "theirs at debug", "a body"].map(|line| text.contains(line))
+        };
+        assert_eq!((level.label().as_str(), written()), ("info (RUST_LOG)", [false, true, false, false]));
+        level.set(Some(Level::TRACE)).unwrap();
+        assert_eq!((level.label().as_str(), written()), ("trace", [true, true, false, false]));
+        level.set(Some(Level::ERROR)).unwrap();
+        assert_eq!((level.label().as_str(), written()), ("error", [false, false, false, false]));
+        level.set(None).unwrap();
+        assert_eq!((level.label().as_str(), written()), ("info (RUST_LOG)", [false, true, false, false]));
     }
 }

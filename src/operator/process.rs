@@ -23,12 +23,23 @@ use futures::{FutureExt, future::join_all};
 use kube::Client;
 use tracing::{info, warn};
 
-use super::{Arguments, Candidate, Command, Election, LeaseError, RunArguments, logging::start_logging, serve};
+use super::{
+    Arguments, Candidate, CheckArguments, CheckError, Command, ELECTION_LIMIT, Election, Health, LeaseError, RunArguments,
+    SecureMetricsError, check,
+    debug::serve_debug,
+    exposition::metrics_router,
+    health::listen,
+    logging::{LogLevel, start_logging},
+    process_name,
+    review::Reviewer,
+    secure_metrics::{Files, serve_secure},
+    serve,
+};
 use crate::{
     api::custom_resource_definitions,
     controller::{self, AtlasDefaults, DatabaseUsers, Keys, Scope, Settings, Turns, chain},
     issuer::atlas::{AllowedEndpoints, AtlasClient},
-    runtime::{Leadership, LeadershipTeller, Metrics, Readiness, system_clock},
+    runtime::{Leadership, LeadershipTeller, Liveness, Metrics, Readiness, system_clock},
 };
 
 /// Why the process cannot run.
@@ -49,6 +60,12 @@ pub enum OperatorError {
     /// The address for health and metrics cannot be listened on.
     #[error("could not serve health and metrics: choose another --http-address")]
     Http(#[source] std::io::Error),
+    /// Metrics cannot be served by HTTPS.
+    #[error("could not serve metrics by HTTPS")]
+    SecureMetrics(#[source] SecureMetricsError),
+    /// The system gives no thread.
+    #[error("could not start a thread: raise the limit on processes of the container")]
+    Thread(#[source] std::io::Error),
     /// Signals cannot be received.
     #[error("could not listen for SIGTERM")]
     Signal(#[source] std::io::Error),
@@ -58,6 +75,9 @@ pub enum OperatorError {
     /// Another TLS provider was installed first.
     #[error("another TLS provider than aws-lc-rs is installed in this process")]
     Provider,
+    /// The operator that was asked is not well.
+    #[error("the check has failed")]
+    Check(#[source] CheckError),
     /// The definitions cannot be written as YAML.
     #[error("could not write the custom resource definitions as YAML: {0}")]
     Yaml(String),
@@ -70,6 +90,7 @@ pub enum OperatorError {
 pub fn execute(arguments: Arguments) -> Result<(), OperatorError> {
     match arguments.command {
         Some(Command::Crds) => print_definitions(),
+        Some(Command::Check(arguments)) => print_check(&arguments),
         Some(Command::Run(arguments)) => run(&arguments),
         None => match <Arguments as clap::Parser>::parse_from(["usercert-operator", "run"]).command {
             Some(Command::Run(arguments)) => run(&arguments),
@@ -87,8 +108,20 @@ fn print_definitions() -> Result<(), OperatorError> {
 }
 
 #[tokio::main]
+async fn print_check(arguments: &CheckArguments) -> Result<(), OperatorError> {
+    println!("{}", check(arguments).await.map_err(OperatorError::Check)?);
+    Ok(())
+}
+
+#[tokio::main]
 async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
-    start_logging(arguments.log_format);
+    let (log_level, export) = start_logging(arguments.log_format);
+    let result = operate(arguments, log_level).await;
+    export.end();
+    result
+}
+
+async fn operate(arguments: &RunArguments, log_level: LogLevel) -> Result<(), OperatorError> {
     // Only one TLS provider is compiled in. Installing it explicitly keeps rustls working if a dependency ever brings another.
     rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| OperatorError::Provider)?;
     let mut config = kube::Config::infer().await.map_err(OperatorError::Configuration)?;
@@ -97,20 +130,24 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
     // HTTPS_PROXY is for Atlas. The API server is reached directly.
     config.proxy_url = None;
     let client = Client::try_from(config).map_err(OperatorError::Client)?;
+    let host = host_name().unwrap_or_else(|| "usercert-operator".to_owned());
+    let process = process_name(arguments.pod_name.as_deref(), &host);
     let (leadership, teller) = if arguments.leader_elect {
         let (leadership, teller) = Leadership::standing_by();
         (leadership, Some(teller))
     } else {
-        (Leadership::alone(), None)
+        (Leadership::alone(Some(process.clone())), None)
     };
     tokio::spawn(stop_on_signal(leadership.clone()).map_err(OperatorError::Signal)?);
     let scopes = scopes(arguments);
     let readiness = Readiness::awaiting(scopes.len());
-    let metrics = Arc::new(Metrics::default());
+    let liveness = Liveness::default();
+    liveness.watch_clocks().map_err(OperatorError::Thread)?;
+    let metrics = Arc::new(Metrics::new(leadership.clone(), liveness.clone(), arguments.certificate_metrics.into()));
     info!(version = env!("CARGO_PKG_VERSION"), scopes = ?scopes, address = %arguments.http_address, "usercert-operator starts");
     let atlas = atlas_client(arguments)?;
-    let (turns, users) = (Turns::new(atlas.clone(), arguments.max_concurrent), Arc::<DatabaseUsers>::default());
-    let keys = Keys::default();
+    let turns = Turns::new(atlas.clone(), arguments.max_concurrent, liveness.clone());
+    let (users, keys) = (Arc::<DatabaseUsers>::default(), Keys::default());
     let atlas_defaults = AtlasDefaults {
         endpoint: arguments.atlas_endpoint.clone(),
         credentials: arguments.atlas_operator_secret.clone(),
@@ -130,20 +167,40 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
             users: Arc::clone(&users),
             metrics: Arc::clone(&metrics),
             leadership: leadership.clone(),
+            liveness: liveness.clone(),
             rollout_kinds: arguments.rollout.then(|| arguments.rollout_kinds.clone()),
             stop_limit: arguments.stop_limit,
         };
         controller::run(client.clone(), settings, readiness.clone())
     }));
     let work = controllers.map(|_| ());
-    let server =
-        serve(arguments.http_address, readiness.clone(), leadership.clone(), Arc::clone(&metrics), std::future::pending());
+    let health = Health { liveness: liveness.clone(), readiness: readiness.clone(), leadership: leadership.clone() };
+    let (secure, open) = if arguments.metrics_secure { (Some(metrics), None) } else { (None, Some(metrics)) };
+    let server = serve(arguments.http_address, health, open, std::future::pending());
+    let secure_server = serve_metrics(arguments, client.clone(), secure);
+    if let Some(address) = arguments.debug_address.0 {
+        tokio::spawn(serve_debug(address, log_level, std::future::pending()));
+    }
     tokio::select! {
-        result = lead(client.clone(), arguments, leadership, teller, work) => result?,
+        result = lead(client.clone(), arguments, process, leadership, teller, &liveness, work) => result?,
         result = server => result.map_err(OperatorError::Http)?,
+        result = secure_server => result.map_err(OperatorError::SecureMetrics)?,
     }
     info!("usercert-operator has stopped");
     Ok(())
+}
+
+/// Serves the metrics by HTTPS for ever, if they are given.
+async fn serve_metrics(
+    arguments: &RunArguments,
+    client: Client,
+    metrics: Option<Arc<Metrics>>,
+) -> Result<(), SecureMetricsError> {
+    let Some(metrics) = metrics else { return std::future::pending().await };
+    let files = arguments.metrics_cert_file.clone().zip(arguments.metrics_key_file.clone());
+    let files = files.map(|(certificate, key)| Files { certificate, key });
+    let listener = listen(arguments.metrics_secure_address).await.map_err(SecureMetricsError::Listen)?;
+    serve_secure(listener, files, metrics_router(metrics), Reviewer::new(client)).await
 }
 
 /// Works while this process leads. When it is told to stop or has lost the lead, goes on for as long as it takes to save
@@ -151,17 +208,19 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
 async fn lead(
     client: Client,
     arguments: &RunArguments,
+    process: String,
     leadership: Leadership,
     teller: Option<LeadershipTeller>,
+    liveness: &Liveness,
     work: impl Future<Output = ()>,
 ) -> Result<(), OperatorError> {
     let Some(teller) = teller else {
         work.await;
         return Ok(());
     };
-    let host = arguments.pod_name.clone().or_else(host_name).unwrap_or_else(|| "usercert-operator".to_owned());
-    let candidate = Candidate::new(&arguments.operator_namespace, &arguments.lease_name, &host);
-    let mut election = Election::new(client, candidate, teller);
+    let candidate = Candidate::new(&arguments.operator_namespace, &arguments.lease_name, process);
+    let heartbeat = liveness.expect("lease", ELECTION_LIMIT);
+    let mut election = Election::new(client, candidate, teller).with_heartbeat(heartbeat);
     tokio::select! {
         () = election.acquire() => {}
         () = leadership.end() => return Ok(()),

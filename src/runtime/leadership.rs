@@ -31,6 +31,10 @@ pub struct Leadership(Arc<watch::Sender<State>>);
 struct State {
     role: Role,
     holder: Option<String>,
+    /// The name of this process, which no other process has; `None` while it has not led.
+    process: Option<String>,
+    /// The process that gave up the lease last, at its end.
+    released_by: Option<String>,
     /// The process stops, or has lost the lead: nothing new is begun.
     has_ended: bool,
 }
@@ -46,10 +50,12 @@ enum Role {
 }
 
 impl Leadership {
-    /// Without an election: always leading.
+    /// Without an election: always leading. `process` is a name that no other process has, where there is one.
     #[must_use]
-    pub fn alone() -> Self {
-        Self::new(Role::Alone)
+    pub fn alone(process: Option<String>) -> Self {
+        let leadership = Self::new(Role::Alone);
+        leadership.0.send_modify(|state| state.process = process);
+        leadership
     }
 
     /// Not leading until the election is won, which tells so through the second value.
@@ -61,7 +67,8 @@ impl Leadership {
     }
 
     fn new(role: Role) -> Self {
-        Self(Arc::new(watch::Sender::new(State { role, holder: None, has_ended: false })))
+        let (holder, process, released_by) = (None, None, None);
+        Self(Arc::new(watch::Sender::new(State { role, holder, process, released_by, has_ended: false })))
     }
 
     /// Notes that the process stops: nothing new is begun.
@@ -92,6 +99,18 @@ impl Leadership {
         }
     }
 
+    /// The name of this process, which no other process has. `None` if it has none, or has not led.
+    #[must_use]
+    pub fn process(&self) -> Option<String> {
+        self.0.borrow().process.clone()
+    }
+
+    /// The process that gave up the lease last, after all its requests. It has ended.
+    #[must_use]
+    pub fn released_by(&self) -> Option<String> {
+        self.0.borrow().released_by.clone()
+    }
+
     /// The identity of the process that leads. `None` without an election, or if it is not known.
     #[must_use]
     pub fn holder(&self) -> Option<String> {
@@ -109,7 +128,13 @@ impl LeadershipTeller {
         self.0.0.send_modify(|state| {
             state.role = Role::Leading { renewed, at };
             state.holder = Some(identity.to_owned());
+            state.process.clone_from(&state.holder);
         });
+    }
+
+    /// Notes which process gave up the lease last.
+    pub fn was_released_by(&self, process: Option<&str>) {
+        self.0.0.send_modify(|state| state.released_by = process.map(ToOwned::to_owned));
     }
 
     /// Notes that another process leads.
@@ -174,6 +199,6 @@ mod tests {
         teller.is_with("b");
         assert!(!leadership.leads());
         assert_eq!(leadership.holder().as_deref(), Some("b"));
-        assert!(Leadership::alone().may_act());
+        assert!(Leadership::alone(None).may_act());
     }
 }

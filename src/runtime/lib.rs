@@ -1,15 +1,18 @@
-//! What both the controllers and the process around them need: the clock, the leadership, the metrics, and whether all are ready.
+//! What both the controllers and the process around them need: the clock, the leadership, the metrics, whether all are ready, and
+//! whether all loops move.
 
+mod check;
 mod clock;
 mod leadership;
+mod liveness;
 mod metrics;
-mod object_labels;
 mod readiness;
-mod rollout_series;
 
-pub use clock::{Clock, clock_jumps, periods, system_clock};
+pub use check::Check;
+pub use clock::{CLOCK_LIMIT, Clock, clock_jumps, periods, system_clock};
 pub use leadership::{Leadership, LeadershipTeller, RENEW_DEADLINE};
-pub use metrics::Metrics;
+pub use liveness::{HELD_BACK, Heartbeat, Liveness, Pulse, Verdict};
+pub use metrics::{CertificateSeries, Inventory, Metrics, RateLimit};
 pub use readiness::Readiness;
 
-use usercert_operator_core::{api, rollout};
+use usercert_operator_core::{api, atlas_request, decide, figures, rollout};

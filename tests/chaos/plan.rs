@@ -67,7 +67,7 @@ enum Kind {
     Crash,
     /// An answer is a refusal, or late.
     Answer,
-    /// Many answers are, for a while.
+    /// Many answers are refusals, or late, for a while.
     Denied,
     Event,
     OldView,
@@ -170,6 +170,11 @@ fn of((scenario, issuer): Combination, reference: &Reference) -> Vec<(Kind, Sche
             add(Kind::Denied, Wrong::Denied(Denied::Status, status));
         }
         add(Kind::Denied, Wrong::Denied(Denied::All, 429));
+    }
+    if !reference.requests[1].is_empty() {
+        for seconds in [1, 5] {
+            add(Kind::Denied, Wrong::SlowAtlas(Duration::from_secs(seconds)));
+        }
     }
     for number in 0..reference.events.len() {
         for fault in [WatchFault::Drop, WatchFault::Repeat, WatchFault::Gone] {

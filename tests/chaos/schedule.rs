@@ -18,6 +18,9 @@ const STALE: Duration = Duration::from_secs(3);
 /// How long requests are denied: longer than a pass that fails waits for its first repetitions.
 const DENIED: Duration = Duration::from_secs(10);
 
+/// The time limit of a request to Atlas in these runs.
+const ATLAS_LIMIT: Duration = Duration::from_secs(3);
+
 /// Which requests are denied for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
@@ -57,6 +60,8 @@ pub enum Wrong {
     Request(Server, usize, Fault),
     /// At all of these requests for a while, with this status.
     Denied(Denied, u16),
+    /// Atlas answers late by so long, for a while.
+    SlowAtlas(Duration),
     /// The object is deleted and made again while this request is held.
     MadeAgain(Server, usize, Moment),
     /// At this event of a watch.
@@ -121,6 +126,7 @@ impl Schedule {
             Wrong::Nothing => "reference".to_owned(),
             Wrong::Request(server, number, fault) => format!("{}-{number}/{}", server.name(), fault_name(fault)),
             Wrong::Denied(denied, status) => format!("denied-{}/{status}", denied.name()),
+            Wrong::SlowAtlas(by) => format!("slow-atlas/{}-s", by.as_secs()),
             Wrong::Start(number, fault) => format!("start-{number}/{}", fault_name(fault)),
             Wrong::MadeAgain(server, number, at) => format!("{}-{number}/made-again-{}", server.name(), moment(*at)),
             Wrong::Event(number, fault) => format!("event-{number}/{fault:?}").to_lowercase(),
@@ -146,7 +152,9 @@ impl Schedule {
                 Fault::Cut(Moment::After) | Fault::Refuse(Moment::After, _) | Fault::Halve,
             ) => usize::from(mints(number)),
             Wrong::MadeAgain(..) => 1,
-            // The time limit of a request to Atlas is three seconds here, so that a delay of one costs none.
+            // An answer after the time limit is lost, and nothing is asked for again while that is slow.
+            Wrong::SlowAtlas(by) => usize::from(*by > ATLAS_LIMIT),
+            // A delay of one second is within the time limit.
             _ => 0,
         }
     }
@@ -196,6 +204,14 @@ impl Schedule {
                 tokio::time::sleep(DENIED).await;
                 played = !world.kubernetes.played().is_empty();
                 world.kubernetes.clear();
+            }
+            Wrong::SlowAtlas(by) => {
+                let (atlas, by) = (world.proxy(Server::Atlas), *by);
+                atlas.plan(move |_| Some(Fault::Delay(Moment::After, by)));
+                self.scenario.trigger(world).await?;
+                tokio::time::sleep(DENIED).await;
+                played = !atlas.played().is_empty();
+                atlas.clear();
             }
             Wrong::Start(number, fault) => self.start_with(world, *number, fault).await?,
             Wrong::MadeAgain(server, number, moment) => {

@@ -113,6 +113,8 @@ fn point(wrong: &Wrong) -> String {
         Wrong::Request(server, number, _) | Wrong::MadeAgain(server, number, _) => format!("{} {number}", server.name()),
         Wrong::Start(number, _) => format!("list {number} at the start"),
         Wrong::Event(number, _) | Wrong::Stale(number) => format!("event {number}"),
-        Wrong::Nothing | Wrong::Denied(..) | Wrong::Lag(_) | Wrong::TwoLeaders(_) => "everywhere".to_owned(),
+        Wrong::Nothing | Wrong::Denied(..) | Wrong::SlowAtlas(_) | Wrong::Lag(_) | Wrong::TwoLeaders(_) => {
+            "everywhere".to_owned()
+        }
     }
 }

@@ -12,7 +12,7 @@ use kube::{
     api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::json;
-use usercert_test_support::{command::until, control_plane::repository};
+use usercert_test_support::{command::until, control_plane::repository, node::names};
 
 use crate::cluster::{Cluster, OPERATOR_NAMESPACE};
 
@@ -39,6 +39,21 @@ pub async fn install(cluster: &Cluster) -> Result<((), String)> {
     cluster.run("helm", &arguments).await?;
     let [pod] = pods(cluster).await?.try_into().ok().context("there is not exactly one Pod of the operator")?;
     Ok(((), format!("{} is ready", pod.name_any())))
+}
+
+/// Runs the chart's test. The Service is headless, so that its name stands for the Pod.
+pub async fn test(cluster: &Cluster) -> Result<((), String)> {
+    let [pod] = pods(cluster).await?.try_into().ok().context("there is not exactly one Pod of the operator")?;
+    let address = pod.status.and_then(|status| status.pod_ip).context("the operator's Pod has no address")?;
+    names::add(&format!("{RELEASE}.{OPERATOR_NAMESPACE}.svc.cluster.local"), address.parse()?);
+    let arguments = ["test", RELEASE, "--namespace", OPERATOR_NAMESPACE, "--timeout", "120s"];
+    println!("$ helm {}", arguments.join(" "));
+    let told = cluster.run("helm", &arguments).await?;
+    ensure!(
+        told.lines().any(|line| line.starts_with("Phase:") && line.ends_with("Succeeded")),
+        "the test has not succeeded:\n{told}"
+    );
+    Ok(((), format!("the Pod asked {address} by the Service's name, and succeeded")))
 }
 
 /// A Pod that says nothing of its security is refused.

@@ -34,7 +34,7 @@ use usercert_operator::{
     controller::{self, AtlasDefaults, DatabaseUsers, Keys, Scope, Settings, Turns},
     issuer::atlas::AtlasClient,
     operator::without_bodies,
-    runtime::{Leadership, Metrics, Readiness},
+    runtime::{Leadership, Liveness, Metrics, Readiness},
 };
 use usercert_test_support::{
     atlas::{DigestAlgorithm, StandIn, StandInConfig},
@@ -165,13 +165,22 @@ pub struct Operator {
     pub metrics: Arc<Metrics>,
     clock_offset: Arc<AtomicI64>,
     tasks: Mutex<Vec<AbortHandle>>,
+    /// The Pod in which it runs, if it knows that, and how often it was started.
+    pod: Mutex<Option<&'static str>>,
+    starts: AtomicI64,
 }
 
 impl Operator {
     /// One that is not started yet.
     pub fn new(config: kube::Config, scopes: Vec<Scope>, atlas_url: String) -> Self {
         let (metrics, clock_offset, tasks) = (Arc::default(), Arc::default(), Mutex::default());
-        Self { config, scopes, atlas_url, rollout_kinds: Some(Vec::new()), metrics, clock_offset, tasks }
+        let (pod, starts) = (Mutex::default(), AtomicI64::default());
+        Self { config, scopes, atlas_url, rollout_kinds: Some(Vec::new()), metrics, clock_offset, tasks, pod, starts }
+    }
+
+    /// One that tells these metrics.
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics: Arc::new(metrics), ..self }
     }
 
     /// One that changes no workload.
@@ -193,7 +202,11 @@ impl Operator {
         let _inside = runtime.enter();
         let client = Client::try_from(self.config.clone()).unwrap();
         let atlas = AtlasClient::new(Duration::from_secs(3), None).unwrap();
-        let (turns, users, keys) = (Turns::new(atlas.clone(), 32), Arc::<DatabaseUsers>::default(), Keys::default());
+        let start = self.starts.fetch_add(1, Ordering::SeqCst);
+        let leadership = Leadership::alone(self.pod.lock().unwrap().map(|pod| format!("{pod}_{start}")));
+        let liveness = Liveness::default();
+        let turns = Turns::new(atlas.clone(), 32, liveness.clone());
+        let (users, keys) = (Arc::<DatabaseUsers>::default(), Keys::default());
         for scope in self.scopes.clone() {
             let offset = Arc::clone(&self.clock_offset);
             let settings = Settings {
@@ -212,7 +225,8 @@ impl Operator {
                 keys: keys.clone(),
                 users: Arc::clone(&users),
                 metrics: Arc::clone(&self.metrics),
-                leadership: Leadership::alone(),
+                leadership: leadership.clone(),
+                liveness: liveness.clone(),
                 rollout_kinds: self.rollout_kinds.clone(),
                 stop_limit: Duration::from_mins(1),
             };
@@ -259,7 +273,13 @@ async fn install_chart(control_plane: &ControlPlane, namespaces: &[&str]) {
     let output = Command::new(tool("helm").unwrap())
         .args(["install", "usercert-operator"])
         .arg(chart)
-        .args(["--namespace", "usercert-system", "--create-namespace", "--set", "replicaCount=0,rollout.enabled=true"])
+        .args([
+            "--namespace",
+            "usercert-system",
+            "--create-namespace",
+            "--set",
+            "replicaCount=0,rollout.enabled=true,metrics.secure.enabled=true",
+        ])
         .arg(format!("--set-json=rollout.kinds={}", json!(kinds)))
         .arg(format!("--set-json=watchNamespaces={}", json!(namespaces)))
         .env("KUBECONFIG", control_plane.kubeconfig())
@@ -295,6 +315,11 @@ impl Cluster {
         self.operator.kill();
     }
 
+    /// From its next start on the operator runs in this Pod, and knows that.
+    pub fn run_operator_in(&self, pod: Option<&'static str>) {
+        *self.operator.pod.lock().unwrap() = pod;
+    }
+
     /// Starts the operator again, and waits until it is ready.
     pub async fn start_operator(&self) {
         let readiness = self.operator.start(self.runtime.handle());
@@ -328,6 +353,14 @@ impl Cluster {
         ours.map(|event| format!("{} {}{}", event.verb, event.resource, if event.dry_run { " (dry run)" } else { "" }))
             .collect()
     }
+}
+
+/// The value of the metric `usercert_METRIC` for an object.
+pub fn metric_of(metrics: &Metrics, metric: &str, namespace: &str, name: &str) -> Option<i64> {
+    let (series, object) = (format!("usercert_{metric}{{"), format!("namespace=\"{namespace}\",name=\"{name}\""));
+    let text = metrics.encode().unwrap();
+    let line = text.lines().find(|line| line.starts_with(&series) && line.contains(&object))?;
+    line.rsplit(' ').next()?.parse().ok()
 }
 
 /// Asks until there is an answer.

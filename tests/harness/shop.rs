@@ -22,7 +22,7 @@ use usercert_operator::api::{CertificateIssuer, DatabaseUserCertificate, Databas
 
 use usercert_test_support::atlas::StandIn;
 
-use super::{Cluster, PATIENCE, PRIVATE_API_KEY, create_namespace, eventually, new_ca};
+use super::{Cluster, PATIENCE, PRIVATE_API_KEY, create_namespace, eventually, metric_of, new_ca};
 
 /// A namespace of its own for one test, with an Atlas project and an API key.
 pub struct Shop {
@@ -284,6 +284,22 @@ impl Shop {
     pub async fn annotate(&self, name: &str, key: &str, value: &str) {
         let patch = json!({ "metadata": { "annotations": { key: value } } });
         self.api::<DatabaseUserCertificate>().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// The value of the metric `usercert_METRIC` for an object of this namespace.
+    pub fn metric(&self, metric: &str, name: &str) -> Option<i64> {
+        metric_of(&self.cluster.metrics, metric, &self.namespace, name)
+    }
+
+    /// The same, when there is one: the watch may be behind a status that a test has read.
+    pub async fn until_metric(&self, metric: &str, name: &str) -> i64 {
+        eventually(&format!("usercert_{metric} of {name}"), || async { self.metric(metric, name) }).await
+    }
+
+    /// Waits until the metric has this value.
+    pub async fn until_metric_is(&self, metric: &str, name: &str, value: i64) {
+        let is_it = || async { (self.metric(metric, name) == Some(value)).then_some(()) };
+        eventually(&format!("usercert_{metric} of {name} is {value}"), is_it).await;
     }
 
     /// The reasons of the Events about an object.

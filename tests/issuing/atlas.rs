@@ -154,27 +154,6 @@ async fn a_renewal_is_forced_once_per_value_and_a_failing_one_leaves_the_old_cer
 }
 
 #[tokio::test]
-async fn a_sixth_forced_renewal_within_an_hour_waits_and_says_until_when() {
-    let shop = shop_with_user("atlas-braked", "orders-braked").await;
-    shop.certificate("orders-braked", "atlas", json!({})).await;
-    let mut serial = shop.until_ready("orders-braked").await.serial_number.unwrap();
-    for number in 1..=5 {
-        shop.annotate("orders-braked", "usercert.dev/renew-requested-at", &format!("{number}")).await;
-        serial = shop.until_new_serial("orders-braked", &serial).await.serial_number.unwrap();
-    }
-    for number in 6..=12 {
-        shop.annotate("orders-braked", "usercert.dev/renew-requested-at", &format!("{number}")).await;
-    }
-    shop.until("orders-braked", "Issuing", "False TooManyForcedRenewals").await;
-    shop.until_event("orders-braked", "TooManyForcedRenewals").await;
-    let status = shop.status("orders-braked").await;
-    let heeded_again = status.forced_renewals[4].0 + jiff::SignedDuration::from_hours(1);
-    assert!(shop.message("orders-braked", "Issuing").await.ends_with(&format!("next attempt at {heeded_again}")));
-    assert_eq!(shop.condition("orders-braked", "Ready").await, "True Issued");
-    assert_eq!((status.forced_renewals.len(), shop.cluster.atlas.mints_of("orders-braked").len()), (5, 6));
-}
-
-#[tokio::test]
 async fn a_changed_issuer_brings_a_new_certificate_when_the_new_one_has_made_it() {
     let shop = shop_with_user("atlas-switch", "orders-switch").await;
     shop.ca_issuer(30).await;

@@ -3,11 +3,14 @@
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use usercert_operator::api::{DatabaseUserCertificate, DatabaseUserCertificateStatus};
+use usercert_operator::{
+    api::{DatabaseUserCertificate, DatabaseUserCertificateStatus},
+    controller::Scope,
+};
 
 use crate::{
     Shop,
-    harness::{eventually, openssl},
+    harness::{Operator, eventually, openssl},
     open,
     suspension::{certificate, with_user},
 };
@@ -192,6 +195,9 @@ async fn an_object_that_is_being_deleted_tells_the_truth_and_gets_nothing() {
     let before = shop.until_ready("orders").await;
     shop.delete::<DatabaseUserCertificate>("orders").await;
     shop.until("orders", "Issuing", "False ObjectBeingDeleted").await;
+    let message = shop.message("orders", "Issuing").await;
+    assert!(message.contains("held by test/wait:"), "{message}");
+    assert_a_restart_changes_nothing(&shop).await;
     shop.until("orders", "Ready", "True Issued").await;
     shop.delete::<Secret>("orders").await;
     shop.until("orders", "Ready", "False NoCertificate").await;
@@ -207,6 +213,21 @@ async fn an_object_that_is_being_deleted_tells_the_truth_and_gets_nothing() {
     eventually("the object is gone", || async { api.get_opt("orders").await.unwrap().is_none().then_some(()) }).await;
 }
 
+/// Another process, with nothing remembered, looks at the namespace and writes nothing.
+async fn assert_a_restart_changes_nothing(shop: &Shop) {
+    shop.assert_quiet().await;
+    let before = shop.status("orders").await;
+    let scope = Scope::Namespace(shop.namespace.clone());
+    let another = Operator::new(shop.cluster.operator_config(), vec![scope], shop.endpoint.clone());
+    let readiness = another.start(&tokio::runtime::Handle::current());
+    eventually("its caches are filled", || async { readiness.is_ready().then_some(()) }).await;
+    let has_looked = |line: &str| line.starts_with("usercert_reconcile_seconds_count ") && !line.ends_with(" 0");
+    eventually("it has looked", || async { another.metrics.encode().unwrap().lines().any(has_looked).then_some(()) }).await;
+    shop.assert_quiet().await;
+    another.kill();
+    assert_eq!(shop.status("orders").await, before);
+}
+
 /// It is held by somebody's finalizer.
 #[tokio::test]
 async fn nothing_is_minted_into_a_secret_that_is_being_deleted() {
@@ -218,7 +239,8 @@ async fn nothing_is_minted_into_a_secret_that_is_being_deleted() {
     shop.until("orders", "Issuing", "False SecretBeingDeleted").await;
     shop.until_event("orders", "SecretBeingDeleted").await;
     let message = shop.message("orders", "Issuing").await;
-    assert!(message.contains("test.example.com/wait"), "{message}");
+    assert!(message.contains("held by test.example.com/wait"), "{message}");
+    assert_a_restart_changes_nothing(&shop).await;
     shop.annotate("orders", "usercert.dev/renew-requested-at", "1").await;
     shop.patch_secret("orders", json!({ "stringData": { "tls.crt": "garbage" } })).await;
     shop.until("orders", "Ready", "False SecretBeingDeleted").await;

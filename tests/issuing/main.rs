@@ -22,6 +22,7 @@ mod formats;
 mod gitops;
 mod layout;
 mod lifecycle;
+mod metrics;
 mod schema;
 mod secrecy;
 mod secrets;

@@ -75,6 +75,11 @@ async fn what_a_secret_may_hold_besides_is_checked_at_apply() {
     let key = |key: &str| format("CA", json!({ "key": key }));
     let label = |key: &str, value: &str| json!({ "secretTemplate": { "labels": { key: value } } });
     let annotation = |key: &str, value: &str| json!({ "secretTemplate": { "annotations": { key: value } } });
+    let annotations = |value: &str, count: usize| {
+        let values: serde_json::Map<_, _> = (0..count).map(|number| (format!("k{number}"), json!(value))).collect();
+        json!({ "secretTemplate": { "annotations": values } })
+    };
+    let bytes = "have at most 16384 bytes together";
     let many = |count: usize| (0..count).map(|number| (format!("k{number}"), json!("v"))).collect::<serde_json::Map<_, _>>();
     let same = "two formats have the same key";
     let reserved = "key must be another name";
@@ -105,6 +110,8 @@ async fn what_a_secret_may_hold_besides_is_checked_at_apply() {
         (label("a", &"v".repeat(64)), "63"),
         (label("a", "no spaces"), "labels"),
         (annotation("a", &"v".repeat(4097)), "4096"),
+        (annotations(&"v".repeat(4096), 5), bytes),
+        (annotations(&"\u{1d4d0}".repeat(1366), 3), bytes),
     ];
     for taken in [
         "tls.crt",

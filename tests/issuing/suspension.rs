@@ -35,15 +35,14 @@ async fn a_suspended_object_asks_for_nothing_until_its_suspension_ends() {
     let asked = || shop.cluster.atlas.requests().iter().filter(|request| request.target.contains(&shop.project)).count();
     assert_eq!(asked(), 0, "no list, no user, no certificate");
     assert!(shop.secret("orders").await.is_none());
-    let gauge = format!("usercert_suspended{{namespace=\"{}\",name=\"orders\"}} 1", shop.namespace);
-    assert!(shop.cluster.metrics.encode().unwrap().contains(&gauge), "the gauge tells");
+    assert_eq!(shop.until_metric("certificate_suspended", "orders").await, 1);
 
     certificate(&shop, "atlas", json!({ "username": user })).await;
     let status = shop.until_ready("orders").await;
     assert_eq!(status.renew_request_handled.as_deref(), Some("1"), "the first certificate answers it");
     assert_eq!(shop.cluster.atlas.mints_of(&user).len(), 1);
     assert_eq!(shop.condition("orders", "Stalled").await, "");
-    assert!(!shop.cluster.metrics.encode().unwrap().contains(&gauge));
+    eventually("the series is gone", || async { shop.metric("certificate_suspended", "orders").is_none().then_some(()) }).await;
 }
 
 #[tokio::test]

@@ -1,14 +1,14 @@
-//! Whether the graph of states has a cycle, by a search in depth.
+//! All states within the bound, by a search in depth: whether each property holds in each of them, and whether their graph has a cycle.
 //!
 //! Stateright's `eventually` says nothing of paths that go round, and forgets where paths meet. So liveness is two statements that can be
 //! checked in full: no path goes round, and each state that nothing follows is as it should be in the end.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
 };
 
-use stateright::Model;
+use stateright::{Expectation, Model, Property};
 
 use crate::{
     model::{Action, Operator},
@@ -22,6 +22,23 @@ pub struct Found {
     pub depth: usize,
     /// The actions from the beginning until a state comes for the second time.
     pub cycle: Option<Vec<Action>>,
+    /// What must never be, and is.
+    pub violated: Option<&'static str>,
+    /// What must be somewhere, and is.
+    pub reached: BTreeSet<&'static str>,
+}
+
+impl Found {
+    fn judge(&mut self, operator: Operator, properties: &[Property<Operator>], world: &World) {
+        for Property { expectation, name, condition } in properties {
+            let holds = condition(&operator, world);
+            match expectation {
+                Expectation::Always if !holds => self.violated = Some(name),
+                Expectation::Sometimes if holds => _ = self.reached.insert(name),
+                _ => {}
+            }
+        }
+    }
 }
 
 /// A state on the path, and what may follow it that was not tried yet.
@@ -34,10 +51,11 @@ struct Visit {
 
 /// Searches all states within the bound.
 pub fn search(operator: Operator) -> Found {
-    let mut found = Found::default();
+    let (mut found, properties) = (Found::default(), operator.properties());
     let mut on_path: HashMap<u64, bool> = HashMap::new();
     let mut path: Vec<Visit> = Vec::new();
     for world in operator.init_states() {
+        found.judge(operator, &properties, &world);
         enter(operator, &world, digest(&world), &mut path, &mut on_path);
     }
     while let Some(visit) = path.last_mut() {
@@ -54,7 +72,13 @@ pub fn search(operator: Operator) -> Found {
                 break;
             }
             Some(false) => {}
-            None => enter(operator, &world, state, &mut path, &mut on_path),
+            None => {
+                found.judge(operator, &properties, &world);
+                if found.violated.is_some() {
+                    break;
+                }
+                enter(operator, &world, state, &mut path, &mut on_path);
+            }
         }
         found.depth = found.depth.max(path.len());
     }

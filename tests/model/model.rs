@@ -5,9 +5,9 @@ use stateright::{Model, Property};
 use crate::{
     pass::Step,
     properties,
-    replica::{self, BELIEVED, ECHO_LIMIT, Post, Turn, Write},
+    replica::{self, BELIEVED, ECHO_LIMIT, HAD_EFFECT_BY_THEN, Post, SAVED_BY_THEN, Turn, Write},
     translation::{not_after, renewal_due},
-    world::{Budget, Replica, Role, SecretEvent, Time, Wake, World},
+    world::{Budget, Claimant, Replica, Role, SecretEvent, Time, Wake, World},
 };
 
 /// How often a process that ends tries to save what it has.
@@ -28,6 +28,14 @@ pub enum Mutation {
     ForgottenClaim,
     /// The status forgets when renewals were forced.
     ForgottenRenewals,
+    /// Whoever takes over takes itself for the one before, restarted, and does not wait for what that one may save.
+    TakenForRestarted,
+    /// A list that shows nothing of a lost claim proves that nothing was made.
+    TrustedSilence,
+    /// What Atlas told one account is believed of another.
+    SharedLists,
+    /// A claim is judged by the list of any account.
+    AnyAccount,
     /// What failed is not looked at again.
     NoRetry,
     /// Each pass begins the next one.
@@ -35,13 +43,17 @@ pub enum Mutation {
 }
 
 impl Mutation {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::NoClaim,
         Self::NoPrecondition,
         Self::NoPermit,
         Self::RetriedRequest,
         Self::ForgottenClaim,
         Self::ForgottenRenewals,
+        Self::TakenForRestarted,
+        Self::TrustedSilence,
+        Self::SharedLists,
+        Self::AnyAccount,
         Self::NoRetry,
         Self::NoRest,
     ];
@@ -70,6 +82,8 @@ pub enum Action {
     /// Either of them looks, and the Secret cannot be read.
     LookFails(usize),
     List(usize),
+    /// The same, and the list lacks the newest certificate.
+    ListLags(usize),
     TryWrite(usize, Write),
     Claim(usize, Write),
     Permit(usize),
@@ -84,6 +98,10 @@ pub enum Action {
     Crash(usize),
     /// A leader is paused for so long that another may lead; it goes on at any step, any time later.
     Lapse(usize),
+    /// A leader that asks for a certificate, or has one, has lost the lead, and goes on without a pause.
+    Replaced(usize),
+    /// The issuer is changed to another account.
+    Move,
     /// Time passes until the next attempt.
     Wait,
     /// Time passes until the certificate in the Secret is to be renewed.
@@ -112,6 +130,13 @@ impl Model for Operator {
             process_actions(world, who, actions);
             if let Some(step) = replica.step() {
                 step_actions(who, step, world.left.faults > 0, actions);
+                let lags = step == &Step::List && self.may_list && world.left.faults > 0;
+                let strangers = u8::from(self.bound.moves > 0);
+                let made =
+                    |pass: &crate::pass::Pass| world.listed(pass.log.knows.0).last().is_some_and(|newest| *newest >= strangers);
+                if lags && replica.pass.as_deref().is_some_and(made) {
+                    actions.push(Action::ListLags(who));
+                }
             } else if begins(replica, world.now) {
                 actions.push(Action::Begin(who));
                 if world.left.faults > 0 {
@@ -161,7 +186,12 @@ fn process_actions(world: &World, who: usize, actions: &mut Vec<Action>) {
             }
             return;
         }
-        Role::Leading if world.left.faults > 0 => actions.push(Action::Lapse(who)),
+        Role::Leading if world.left.faults > 0 => {
+            actions.push(Action::Lapse(who));
+            if replica.step() == Some(&Step::Post) || holds_unsaved(world, who) {
+                actions.push(Action::Replaced(who));
+            }
+        }
         Role::Lapsed { saves_left } if replica.pass.is_none() => {
             let saves = saves_left > 0 && replica.memory.object.unsaved.is_some();
             actions.push(if saves { Action::Save(who) } else { Action::End(who) });
@@ -200,15 +230,20 @@ fn step_actions(who: usize, step: &Step, with_faults: bool, actions: &mut Vec<Ac
 }
 
 fn environment_actions(world: &World, actions: &mut Vec<Action>) {
+    if world.left.moves > 0 {
+        actions.push(Action::Move);
+    }
     if may_time_pass(world) {
-        if next_retry(world).is_some() {
+        if next_retry(world).is_some_and(|time| is_nobody_busy(world, time)) {
             actions.push(Action::Wait);
         }
         if let Some(secret) = &world.secret {
-            if world.left.renewals > 0 && renewal_due(&world.ledger, secret.content.serial) > world.now {
+            let due = renewal_due(&world.ledger, secret.content.serial);
+            if world.left.renewals > 0 && due > world.now && is_nobody_busy(world, due) {
                 actions.push(Action::RenewalDue);
             }
-            if world.left.expiries > 0 && not_after(&world.ledger, secret.content.serial) > world.now {
+            let end = not_after(&world.ledger, secret.content.serial);
+            if world.left.expiries > 0 && end > world.now && is_nobody_busy(world, end) {
                 actions.push(Action::Expire);
             }
         }
@@ -232,8 +267,13 @@ fn is_at_rest(world: &World) -> bool {
 /// A request that was permitted takes effect or not within the five minutes for which a successor waits. A watch that lags through a wait
 /// is a fault.
 fn may_time_pass(world: &World) -> bool {
-    let is_asking = world.replicas.iter().any(|replica| replica.step() == Some(&Step::Post));
+    let is_asking = world.replicas.iter().any(|replica| replica.step() == Some(&Step::Post) && replica.busy_until.is_none());
     !is_asking && (!lags(world) || world.left.faults > 0)
+}
+
+/// A process that goes on without a pause has done by then what it does.
+fn is_nobody_busy(world: &World, time: Time) -> bool {
+    world.replicas.iter().filter_map(|replica| replica.busy_until).all(|until| time < until)
 }
 
 fn lags(world: &World) -> bool {
@@ -255,10 +295,13 @@ fn forget_what_is_too_old(world: &mut World) {
         if let Some((_, awaited)) = &mut replica.memory.secret {
             *awaited = awaited.filter(|since| world.now - since < ECHO_LIMIT);
         }
-        let user = &mut replica.memory.user;
-        if user.as_ref().is_some_and(|user| world.now - user.asked_at >= BELIEVED) {
-            *user = None;
+        for user in &mut replica.memory.users {
+            *user = user.take().filter(|user| world.now - user.asked_at < BELIEVED);
         }
+        let claim = world.object.status.claim_in_question().map(|claim| claim.id);
+        replica.wrote = replica.wrote.filter(|(wrote, _)| Some(*wrote) == claim);
+        let is_asking = replica.step() == Some(&Step::Post);
+        replica.busy_until = replica.busy_until.filter(|_| is_asking || replica.memory.object.unsaved.is_some());
     }
 }
 
@@ -271,9 +314,23 @@ impl Operator {
             Action::Save(who) => self.save(world, who),
             Action::LookFails(who) => self.look_fails(world, who),
             Action::TakeOver(who) => take_over(world, who),
-            Action::End(who) => world.replicas[who] = Replica::default(),
+            Action::End(who) => end(world, who),
             Action::Crash(who) => crash(world, who),
-            Action::Lapse(who) => lapse(world, who),
+            Action::Lapse(who) => {
+                // A certificate that it has, or asks for, may be made a second time by its successor.
+                world.costs += u8::from(is_asking(world, who) || holds_unsaved(world, who));
+                lapse(world, who);
+            }
+            Action::Replaced(who) => {
+                let limit = if is_asking(world, who) { HAD_EFFECT_BY_THEN } else { SAVED_BY_THEN };
+                world.replicas[who].busy_until = Some(world.now + limit);
+                lapse(world, who);
+            }
+            Action::Move => {
+                world.left.moves -= 1;
+                world.account = 1;
+                world.replicas.iter_mut().for_each(|replica| replica.is_woken |= replica.role == Role::Leading);
+            }
             Action::Wait | Action::RenewalDue | Action::Expire => pass_time(world, action),
             Action::Request => {
                 world.left.requests -= 1;
@@ -303,6 +360,7 @@ impl Operator {
             | Action::Write(who, write)
             | Action::Report(who, write) => (who, write != Write::Answered),
             Action::Post(who, post) => (who, post != Post::Answered),
+            Action::ListLags(who) => (who, true),
             Action::List(who) | Action::Permit(who) | Action::Withdraw(who) => (who, false),
             _ => unreachable!("{action:?} is no step of a pass"),
         };
@@ -310,7 +368,8 @@ impl Operator {
         let step = world.replicas[who].step().cloned().unwrap();
         let turn = Turn::new(world, who, self.mutation);
         match (action, step) {
-            (Action::List(_), _) => turn.list(self.may_list),
+            (Action::List(_), _) => turn.list(self.may_list, false),
+            (Action::ListLags(_), _) => turn.list(self.may_list, true),
             (Action::TryWrite(_, write), _) => turn.try_write(write),
             (Action::Claim(_, write), Step::Claim(cause)) => turn.claim(cause, write),
             (Action::Permit(_), _) => turn.permit(),
@@ -377,18 +436,31 @@ fn take_over(world: &mut World, who: usize) {
 fn crash(world: &mut World, who: usize) {
     world.left.faults -= 1;
     world.costs += u8::from(holds_unsaved(world, who));
-    world.replicas[who] = Replica::default();
+    restart(world, who);
+}
+
+/// What a process that was replaced could not save goes with it. The same was allowed for when one was paused.
+fn end(world: &mut World, who: usize) {
+    world.costs += u8::from(world.replicas[who].busy_until.is_some() && holds_unsaved(world, who));
+    restart(world, who);
+}
+
+/// Another process begins in the same Pod.
+fn restart(world: &mut World, who: usize) {
+    let wrote = world.replicas[who].wrote.map(|(claim, _)| (claim, Claimant::OneBefore));
+    world.replicas[who] = Replica { wrote, ..Replica::default() };
+}
+
+fn is_asking(world: &World, who: usize) -> bool {
+    world.replicas[who].step() == Some(&Step::Post)
 }
 
 fn holds_unsaved(world: &World, who: usize) -> bool {
     world.replicas[who].memory.object.unsaved.as_ref().is_some_and(|unsaved| !world.was_saved(unsaved.content.serial))
 }
 
-/// A certificate that it has, or asks for, may be made a second time by its successor.
 fn lapse(world: &mut World, who: usize) {
     world.left.faults -= 1;
-    let is_asking = world.replicas[who].step() == Some(&Step::Post);
-    world.costs += u8::from(is_asking || holds_unsaved(world, who));
     let replica = &mut world.replicas[who];
     replica.role = Role::Lapsed { saves_left: SAVES };
     (replica.view.unseen_objects, replica.view.unseen_secrets) = (Vec::new(), Vec::new());

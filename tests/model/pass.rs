@@ -14,10 +14,10 @@ use usercert_operator::{
 
 use crate::{
     translation::{
-        NO_CLAIM, USER_KEY, abstract_status, at, certificate, issue_error, listed, real_before, real_object, real_observed,
-        real_view, serial, serial_number, time,
+        NO_CLAIM, PROCESSES, USER_KEYS, abstract_status, account_of, at, certificate, issue_error, listed, real_before,
+        real_object, real_observed, real_view, serial, serial_number, time,
     },
-    world::{Content, Failed, Object, ObjectMemory, Secret, Serial, Status, Time, Wake},
+    world::{Account, Claimant, Content, Failed, Object, ObjectMemory, Secret, Serial, Status, Time, Wake},
 };
 
 /// The longest sleep, and that of what is due, in seconds.
@@ -66,6 +66,8 @@ pub enum Problem {
 /// What is known of the database user.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Recalled {
+    /// Who sees it so.
+    pub account: Account,
     pub made: Vec<Time>,
     /// What a claim remembers of the list.
     pub before: Option<Vec<Serial>>,
@@ -77,16 +79,18 @@ pub struct Recalled {
 /// Atlas's list.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct List {
-    pub count: u8,
+    pub serials: Vec<Serial>,
     pub asked_at: Time,
     pub accounted: Vec<Serial>,
 }
 
 /// A pass since its last look.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Log {
     /// The object as the pass began.
     pub object: Object,
+    /// Whom the issuer asked when the pass looked, and who wrote the claim in question.
+    pub knows: (Account, Claimant),
     /// Whether the process stops, and does nothing but save.
     pub saves_only: bool,
     /// How many looks there were before.
@@ -161,7 +165,8 @@ pub struct Followed {
     /// What is to be remembered of the object; what the Secret is to hold is added by whoever keeps it.
     pub memory: Option<decide::ObjectMemory>,
     pub made: Option<Serial>,
-    pub forgets_user: bool,
+    /// The accounts of which what is known of the user is forgotten.
+    pub forgets: Vec<Account>,
 }
 
 /// A claim with this id, for this cause, at this time, in this pass.
@@ -186,7 +191,7 @@ pub fn claimed(log: &Log, ledger: &[Time], id: u8, cause: Reason, now: Time) -> 
         let key = (ledger.to_vec(), log.clone(), id, cause, now);
         let ask = || {
             let (pass, _) = fold(log, ledger);
-            let new = NewClaim { id: &id.to_string(), cause, user: pass.observed().user.as_ref(), process: None };
+            let new = NewClaim { id: &id.to_string(), cause, user: pass.observed().user.as_ref(), process: Some(PROCESSES[0]) };
             abstract_status(&decide::claimed(pass.object(), &pass.observed().status, new, at(now)))
         };
         known.entry(key).or_insert_with(ask).clone()
@@ -199,7 +204,7 @@ fn fold(log: &Log, ledger: &[Time]) -> (pass::Pass, Next) {
     let mut pass = pass::Pass::after_looks(real_object(&log.object, ledger), purpose, u32::from(log.looks));
     let mut next = pass.next(pass::Found::Begun, Now { time: at(0), may_act: true });
     for entry in &log.found {
-        next = pass.next(real_found(&entry.found, ledger), Now { time: at(entry.now), may_act: entry.leads });
+        next = pass.next(real_found(&entry.found, log.knows, ledger), Now { time: at(entry.now), may_act: entry.leads });
     }
     (pass, next)
 }
@@ -213,12 +218,14 @@ fn follow(log: &Log, ledger: &[Time]) -> Followed {
             Change::CountMinted { serial_number, .. } => Some(serial(serial_number.as_str())),
             _ => None,
         }),
-        // What a claim of another user says touches nothing of this one.
-        forgets_user: changes.iter().any(|change| match change {
-            Change::ForgetUser { .. } => true,
-            Change::ForgetClaimedUser { key } => key.as_deref() == Some(USER_KEY),
-            _ => false,
-        }),
+        forgets: changes
+            .iter()
+            .filter_map(|change| match change {
+                Change::ForgetUser { .. } => Some(log.knows.0),
+                Change::ForgetClaimedUser { key } => key.as_deref().map(account_of),
+                _ => None,
+            })
+            .collect(),
         step: abstract_step(step, pass, now),
     }
 }
@@ -296,10 +303,12 @@ fn request_error(problem: Problem) -> RequestError {
     RequestError { operation: "write", kind, message: String::new() }
 }
 
-fn real_found(found: &Found, ledger: &[Time]) -> pass::Found {
+fn real_found(found: &Found, knows: (Account, Claimant), ledger: &[Time]) -> pass::Found {
     use pass::Found as Real;
     match found {
-        Found::Observed { secret, memory } => Real::Observed(Ok(Box::new(real_observed(secret.as_ref(), memory, ledger)))),
+        Found::Observed { secret, memory } => {
+            Real::Observed(Ok(Box::new(real_observed(secret.as_ref(), memory, knows, ledger))))
+        }
         Found::NotObserved(problem) => Real::Observed(Err(request_error(*problem))),
         Found::Recalled(user) => Real::Recalled(user.as_ref().map(|user| Box::new(real_user(user, ledger)))),
         Found::Turn => Real::Turn(pass::TurnFound::Given),
@@ -320,13 +329,13 @@ fn real_found(found: &Found, ledger: &[Time]) -> pass::Found {
 
 fn real_user(user: &Recalled, ledger: &[Time]) -> RecalledUser {
     let list = |list: &List| RecalledList {
-        listed: listed(ledger, list.count),
+        listed: listed(ledger, &list.serials),
         asked_at: at(list.asked_at),
         accounted: list.accounted.iter().map(|serial| serial_number(*serial).into()).collect(),
     };
     RecalledUser {
         certificates: UserCertificates {
-            key: USER_KEY.to_owned(),
+            key: USER_KEYS[usize::from(user.account)].to_owned(),
             listed: user.before.as_ref().map(|before| real_before(before)),
             claims: usize::from(user.claims),
             made: user.made.iter().map(|time| at(*time)).collect(),

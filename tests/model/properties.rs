@@ -17,6 +17,7 @@ pub const BOUNDED: &str = "no more certificates are made than were needed, and o
 pub const BRAKED: &str = "no more than five renewals are forced within an hour";
 pub const CLAIMED: &str = "no certificate is asked for without a claim in the status";
 pub const ONCE: &str = "under one claim one certificate is asked for";
+pub const OWN_LIST: &str = "a claim remembers what Atlas listed to its own account";
 pub const ACCOUNTED: &str = "every certificate is in the Secret, or was, or is in a memory, or is counted, or its claim stands";
 pub const SETTLED: &str =
     "where nothing happens without another fault or request, the newest certificate is in the Secret and the object is Ready";
@@ -28,7 +29,8 @@ pub fn all() -> Vec<Property<Operator>> {
         Property::always(BRAKED, |model, world| is_braked(*model, world)),
         Property::always(CLAIMED, |_, world: &World| world.violation != Some(Violation::Unclaimed)),
         Property::always(ONCE, |_, world: &World| world.violation != Some(Violation::Repeated)),
-        Property::always(ACCOUNTED, |_, world| is_accounted(world)),
+        Property::always(OWN_LIST, |model, world| remembers_own_list(*model, world)),
+        Property::always(ACCOUNTED, |model, world| is_accounted(*model, world)),
         Property::always(SETTLED, |model, world| !is_terminal(*model, world) || is_settled(*model, world)),
         Property::sometimes("an answer is lost", |_, world| lost_an_answer(world)),
         Property::sometimes("another takes over while the old leader is paused", |_, world| took_over(world)),
@@ -36,6 +38,9 @@ pub fn all() -> Vec<Property<Operator>> {
         Property::sometimes("the old leader wakes up with a certificate older than the Secret's", |_, world| is_outrun(world)),
         Property::sometimes("a claim is counted as lost", |_, world| counted(world)),
         Property::sometimes("a list shows what became of a claim", |_, world| knew_loss(world)),
+        Property::sometimes("a list shows later what became of a claim that was counted", |_, world| asks_again(world)),
+        Property::sometimes("a process that was replaced saves what its successor waits for", |_, world| is_waited_for(world)),
+        Property::sometimes("an account is changed while a claim stands", |_, world| is_of_another_account(world)),
         Property::sometimes("a watch is behind while a pass decides", |_, world| decides_on_the_past(world)),
         Property::sometimes("a forced renewal has to wait", |_, world| waits_for_the_brake(world)),
         Property::sometimes("a certificate was renewed", |_, world| was_renewed(world)),
@@ -52,7 +57,12 @@ fn is_bounded(model: Operator, world: &World) -> bool {
     let (bound, left) = (model.bound, world.left);
     let asked = (bound.requests - left.requests) + (bound.deletions - left.deletions) + (bound.compromises - left.compromises);
     let due = (bound.renewals - left.renewals) + (bound.expiries - left.expiries);
-    world.ledger.len() <= usize::from(1 + asked + due + world.costs)
+    world.ledger.len() <= usize::from(1 + asked + due + world.costs + strangers(model))
+}
+
+/// Certificates that were there before.
+const fn strangers(model: Operator) -> u8 {
+    if model.bound.moves > 0 { 1 } else { 0 }
 }
 
 /// Of the certificates that were made within any hour, those are forced which are more than were needed, or cost by a fault.
@@ -60,16 +70,26 @@ fn is_braked(model: Operator, world: &World) -> bool {
     let (bound, left) = (model.bound, world.left);
     let needed = 1 + (bound.deletions - left.deletions) + (bound.renewals - left.renewals) + (bound.expiries - left.expiries);
     let within_an_hour = |since: &Time| world.ledger.iter().filter(|made| (*since..since + 3600).contains(*made)).count();
-    world.ledger.iter().all(|since| within_an_hour(since) <= usize::from(5 + needed + world.costs))
+    world.ledger.iter().all(|since| within_an_hour(since) <= usize::from(5 + needed + world.costs + strangers(model)))
 }
 
-/// Of those that have not expired.
-fn is_accounted(world: &World) -> bool {
+/// The other account has listed the stranger's certificate from the beginning, and this one never.
+fn remembers_own_list(model: Operator, world: &World) -> bool {
+    let claim = world.object.status.claim_in_question();
+    let before = claim.and_then(|claim| Some((claim.account, claim.before.as_ref()?)));
+    before.is_none_or(|(account, before)| {
+        let is_of_account = before.iter().all(|serial| world.account_of(*serial) == account);
+        is_of_account && (account == 0 || strangers(model) == 0 || before.contains(&0))
+    })
+}
+
+/// Of those that have not expired, and that were made for the account which the issuer has now.
+fn is_accounted(model: Operator, world: &World) -> bool {
     let is_kept = |serial| {
         let unsaved = world.replicas.iter().filter_map(|replica| replica.memory.object.unsaved.as_ref());
         world.was_saved(serial) || unsaved.into_iter().any(|unsaved| unsaved.content.serial == serial)
     };
-    let made = 0..u8::try_from(world.ledger.len()).unwrap_or(u8::MAX);
+    let made = world.listed(world.account).into_iter().filter(|serial| *serial >= strangers(model));
     let lost = made.filter(|serial| not_after(&world.ledger, *serial) > world.now && !is_kept(*serial)).count();
     let status = &world.object.status;
     let counted = status.unaccounted.as_ref().map_or(0, |found| found.count) + u8::from(status.claim.is_some());
@@ -144,6 +164,21 @@ fn knew_loss(world: &World) -> bool {
         failure.reason == Reason::AtlasAnswerLost && failure.next_attempt - failure.last_time <= 66
     };
     is_listed && status.failure.as_ref().is_some_and(is_short)
+}
+
+fn asks_again(world: &World) -> bool {
+    let is_known = |failure: &crate::world::Failure| failure.unlisted.is_some();
+    let asks = |replica: &crate::world::Replica| replica.step() == Some(&Step::List);
+    world.object.status.failure.as_ref().is_some_and(is_known) && world.replicas.iter().any(asks)
+}
+
+fn is_waited_for(world: &World) -> bool {
+    let is_busy = |replica: &crate::world::Replica| replica.busy_until.is_some() && replica.step() == Some(&Step::Write);
+    knew_loss(world) && world.replicas.iter().any(is_busy)
+}
+
+fn is_of_another_account(world: &World) -> bool {
+    world.object.status.claim.as_ref().is_some_and(|claim| claim.account != world.account)
 }
 
 fn decides_on_the_past(world: &World) -> bool {

@@ -11,14 +11,21 @@ use usercert_operator::{
 use crate::{
     model::Mutation,
     pass::{self, Ended, Entry, Followed, Found, List, Log, Pass, Problem, Recalled, Rest, Step},
-    translation::{
-        USER_KEY, abstract_before, abstract_memory, at, listed, made_at, not_after, real_status, serial, serial_number, time,
+    translation::{abstract_before, abstract_memory, at, listed, made_at, not_after, real_status, serial, serial_number, time},
+    world::{
+        Account, Claimant, Content, Failed, Failure, Object, Role, Secret, SecretEvent, Serial, Status, Time, Unsaved, User,
+        Violation, Wake, World,
     },
-    world::{Content, Failed, Object, Role, Secret, SecretEvent, Serial, Status, Time, Unsaved, User, Violation, Wake, World},
 };
 
 /// How long the echo of our own write is awaited on the watch.
 pub const ECHO_LIMIT: Time = 30;
+
+/// A living process has saved what it made by then, as `decide::record_known_loss` has it.
+pub const SAVED_BY_THEN: Time = 60;
+
+/// A request has had its effect by then, as a lost claim without a list is waited for.
+pub const HAD_EFFECT_BY_THEN: Time = 300;
 
 /// How long a list is believed.
 pub const BELIEVED: Time = 3600;
@@ -59,13 +66,13 @@ pub struct Turn<'a> {
 pub fn begin(world: &mut World, who: usize, mutation: Option<Mutation>) {
     let replica = &mut world.replicas[who];
     (replica.is_woken, replica.wake) = (false, None);
-    let log = Log { object: replica.view.object.clone(), saves_only: false, looks: 0, found: Vec::new() };
+    let log = Log { object: replica.view.object.clone(), ..Log::default() };
     Turn { world, who, log, mutation }.goes_on();
 }
 
 /// Looks at all as it is, and does nothing but save.
 pub fn save(world: &mut World, who: usize, mutation: Option<Mutation>) {
-    let log = Log { object: world.object.clone(), saves_only: true, looks: 0, found: Vec::new() };
+    let log = Log { object: world.object.clone(), saves_only: true, ..Log::default() };
     Turn { world, who, log, mutation }.goes_on();
 }
 
@@ -75,7 +82,7 @@ pub fn look_fails(world: &mut World, who: usize, mutation: Option<Mutation>) {
     (replica.is_woken, replica.wake) = (false, None);
     let saves_only = replica.is_lapsed();
     let object = if saves_only { world.object.clone() } else { replica.view.object.clone() };
-    let log = Log { object, saves_only, looks: 0, found: Vec::new() };
+    let log = Log { object, saves_only, ..Log::default() };
     Turn { world, who, log, mutation }.finds(Found::NotObserved(Problem::Unanswered));
 }
 
@@ -98,18 +105,23 @@ impl<'a> Turn<'a> {
     /// Asks the operator what follows, performs at once what meets nothing of the world, and leaves the pass at the next step that does.
     fn goes_on(mut self) {
         loop {
-            let Followed { step, memory, made, forgets_user } = pass::followed(&self.log, &self.world.ledger);
+            let Followed { step, memory, made, forgets } = pass::followed(&self.log, &self.world.ledger);
             let (now, object) = (self.world.now, &mut self.world.replicas[self.who].memory);
             if let Some(memory) = memory {
                 let kept = object.object.unsaved.as_ref().map(|unsaved| unsaved.content.clone());
                 object.object = abstract_memory(&memory, kept.as_ref());
             }
-            object.user = object.user.take().filter(|_| !forgets_user);
-            object.user.iter_mut().for_each(|user| user.made_since.extend(made));
+            for account in forgets {
+                object.users[kept_at(account, self.mutation)] = None;
+            }
+            let user = &mut object.users[kept_at(self.log.knows.0, self.mutation)];
+            if let Some(user) = user {
+                user.made_since.extend(made);
+            }
             self.log.forget_time_of_last();
             let found = match step {
                 Step::Observe { live } => self.observe(live),
-                Step::Recall => Found::Recalled(recall(self.world, self.who)),
+                Step::Recall => Found::Recalled(recall(self.world, self.who, &self.log, self.mutation)),
                 Step::TakeTurn => Found::Turn,
                 Step::CheckUser => Found::UserChecked,
                 Step::ReadObject => Found::ObjectRead,
@@ -130,16 +142,22 @@ impl<'a> Turn<'a> {
         self.log.looks += u8::from(!self.log.found.is_empty());
         self.log.object = self.log.newest().clone();
         self.log.found.clear();
+        let claimant = self.world.replicas[self.who].claimant(&self.log.object.status);
+        let is_taken = self.mutation == Some(Mutation::TakenForRestarted) && claimant == Claimant::Another;
+        self.log.knows = (self.world.account, if is_taken { Claimant::OneBefore } else { claimant });
         let status = self.log.object.status.clone();
         let secret = if live { read(self.world, self.who) } else { observe(self.world, self.who, &status) };
         Found::Observed { secret, memory: self.world.replicas[self.who].memory.object.clone() }
     }
 
-    /// Atlas lists what it made for the user.
-    pub fn list(self, may_list: bool) {
-        let count = may_list.then(|| u8::try_from(self.world.ledger.len()).unwrap());
-        let user = User { asked_at: self.world.now, listed: count, made_since: Vec::new() };
-        self.world.replicas[self.who].memory.user = Some(user);
+    /// Atlas lists what it made for the user, as this account sees it. The list may lag behind, so that it lacks the newest one that
+    /// the operator had made.
+    pub fn list(self, may_list: bool, lags: bool) {
+        let account = self.log.knows.0;
+        let mut serials = self.world.listed(account);
+        serials.truncate(serials.len() - usize::from(lags));
+        let user = User { asked_at: self.world.now, listed: may_list.then_some(serials), made_since: Vec::new() };
+        self.world.replicas[self.who].memory.users[kept_at(account, self.mutation)] = Some(user);
         self.finds(Found::Listed);
     }
 
@@ -171,6 +189,7 @@ impl<'a> Turn<'a> {
         }
         let id = self.world.claims;
         self.world.claims += 1;
+        self.world.replicas[self.who].wrote = Some((id, Claimant::Itself));
         let claimed = match write {
             Write::AnswerLost => Found::NotClaimed(id, Problem::Unanswered),
             _ => Found::Claimed(self.world.object.clone()),
@@ -197,13 +216,13 @@ impl<'a> Turn<'a> {
     pub fn post(mut self, post: Post) {
         self.note_request();
         if matches!(post, Post::Answered | Post::AnswerLost) {
-            self.world.ledger.push(self.world.now);
+            self.make();
         }
         match post {
             Post::Answered => self.issued(),
             Post::AnswerLost if self.mutation == Some(Mutation::RetriedRequest) => {
                 self.note_request();
-                self.world.ledger.push(self.world.now);
+                self.make();
                 self.issued();
             }
             Post::AnswerLost | Post::RequestLost => {
@@ -212,6 +231,11 @@ impl<'a> Turn<'a> {
             }
             Post::NotConnected => self.finds(Found::NotIssued(Failed::NotConnected)),
         }
+    }
+
+    fn make(&mut self) {
+        self.world.elsewhere |= u16::from(self.log.knows.0) << self.world.ledger.len();
+        self.world.ledger.push(self.world.now);
     }
 
     fn note_request(&mut self) {
@@ -229,7 +253,9 @@ impl<'a> Turn<'a> {
     fn issued(self) {
         let serial = u8::try_from(self.world.ledger.len() - 1).unwrap();
         let content = pass::content(&self.log, serial);
-        self.world.replicas[self.who].memory.object.unsaved = Some(Unsaved { content, refused_until: None });
+        let replica = &mut self.world.replicas[self.who];
+        replica.memory.object.unsaved = Some(Unsaved { content, refused_until: None });
+        replica.busy_until = replica.busy_until.map(|_| self.world.now + SAVED_BY_THEN);
         self.finds(Found::Issued(serial));
     }
 
@@ -284,7 +310,7 @@ impl<'a> Turn<'a> {
             return self.has_reported(rest, failures);
         }
         let object = Object { version: newest.version, ..Object::default() };
-        self.log = Log { object, saves_only: false, looks: 0, found: Vec::new() };
+        self.log = Log { object, ..Log::default() };
         let step = Step::Report { status: status.map(Box::new), rest, failures };
         self.world.replicas[self.who].pass = Some(Box::new(Pass { log: self.log, step }));
     }
@@ -293,6 +319,11 @@ impl<'a> Turn<'a> {
     fn mutated(&self, mut status: Status, rest: &mut Rest) -> Status {
         if self.mutation == Some(Mutation::ForgottenRenewals) {
             status.forced.clear();
+        }
+        if self.mutation == Some(Mutation::TrustedSilence)
+            && let Some(Failure { next_attempt, unlisted: Some((_, next_question)), .. }) = &mut status.failure
+        {
+            *next_attempt = *next_question;
         }
         let old = &self.log.object.status;
         let counts = old.claim.is_some() && status.claim.is_none() && status.unaccounted != old.unaccounted;
@@ -338,13 +369,21 @@ impl<'a> Turn<'a> {
     }
 }
 
+/// Where a process keeps what an account was told.
+fn kept_at(account: Account, mutation: Option<Mutation>) -> usize {
+    if mutation == Some(Mutation::SharedLists) { 0 } else { usize::from(account) }
+}
+
 /// What is known of the user, if Atlas was asked within the hour.
-fn recall(world: &World, who: usize) -> Option<Recalled> {
+fn recall(world: &World, who: usize, log: &Log, mutation: Option<Mutation>) -> Option<Recalled> {
     let replica = &world.replicas[who];
-    let user = replica.memory.user.as_ref()?;
+    let user = replica.memory.users[kept_at(log.knows.0, mutation)].as_ref()?;
+    let claimed_at = || log.object.status.claim_in_question().map(|claim| claim.account);
+    let account =
+        Some(()).filter(|()| mutation == Some(Mutation::AnyAccount)).and_then(|()| claimed_at()).unwrap_or(log.knows.0);
     let record = UserRecord {
         asked_at: at(user.asked_at),
-        listed: user.listed.map(|count| listed(&world.ledger, count)),
+        listed: user.listed.as_ref().map(|serials| listed(&world.ledger, serials)),
         made_since: user.made_since.iter().map(|serial| made_at(*serial, &world.ledger)).collect(),
     };
     if !record.is_believed(at(world.now)) {
@@ -355,18 +394,19 @@ fn recall(world: &World, who: usize) -> Option<Recalled> {
     let kept = replica.memory.object.unsaved.iter().map(|unsaved| unsaved.content.serial);
     let held = shown.chain(read).chain(kept).map(|serial| serial_number(serial).into()).collect();
     let recalled = record.recalled(
-        USER_KEY.to_owned(),
+        String::new(),
         &[Some(&real_status(&replica.view.object.status, &world.ledger))],
         Holdings { accounted: held, elsewhere: 0 },
     );
     let accounted =
         |accounted: BTreeSet<SerialNumber>| accounted.iter().map(|number| serial(number.as_str())).collect::<Vec<Serial>>();
     Some(Recalled {
+        account,
         made: recalled.certificates.made.into_iter().map(time).collect(),
         before: recalled.certificates.listed.as_ref().map(abstract_before),
         claims: u8::try_from(recalled.certificates.claims).unwrap(),
         list: recalled.list.map(|list| List {
-            count: u8::try_from(list.listed.len()).unwrap(),
+            serials: list.listed.iter().map(|listed| serial(listed.serial_number.as_str())).collect(),
             asked_at: time(list.asked_at),
             accounted: accounted(list.accounted),
         }),

@@ -9,7 +9,7 @@ use usercert_operator::{
     api::{
         CertificateFailure, ClaimedUser, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus,
         DeletionPolicy, Issuance, IssuedCertificate, IssuerKind, IssuerReference, ListedBefore, READY, Reason,
-        UnaccountedCertificate, UnaccountedCertificates, VerifiedSecret, condition,
+        UnaccountedCertificate, UnaccountedCertificates, UnlistedClaim, VerifiedSecret, condition,
         names::{COMPROMISED_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
         set_condition,
     },
@@ -22,13 +22,19 @@ use usercert_operator::{
     layout::LayoutRecord,
 };
 
-use crate::world::{Claim, Content, Failed, Failure, Object, ObjectMemory, Secret, Serial, Status, Time, Unaccounted, Unsaved};
+use crate::world::{
+    Account, Claim, Claimant, Content, Failed, Failure, Object, ObjectMemory, Secret, Serial, Status, Time, Unaccounted,
+    Unsaved,
+};
 
 const START: i64 = 1_800_000_000;
 pub const UID: &str = "uid-1";
 
-/// What stands for the digest of the one database user.
-pub const USER_KEY: &str = "user";
+/// What stands for the digest of the one database user, as each account sees it.
+pub const USER_KEYS: [&str; 2] = ["user", "user elsewhere"];
+
+/// The names of processes: the one that wrote the claim in question, the next one in its Pod, and one elsewhere.
+pub const PROCESSES: [&str; 3] = ["pod_a", "pod_b", "elsewhere_c"];
 const ISSUER: &str = "atlas/project";
 const AUTHORITY: &str = "CN=Atlas";
 
@@ -99,12 +105,12 @@ pub fn renewal_due(ledger: &[Time], serial: Serial) -> Time {
     ledger[usize::from(serial)] + *AFTER
 }
 
-pub fn listed(ledger: &[Time], count: u8) -> Vec<ListedCertificate> {
-    let listed = |serial| {
-        let facts = certificate(ledger, serial);
+pub fn listed(ledger: &[Time], serials: &[Serial]) -> Vec<ListedCertificate> {
+    let listed = |serial: &Serial| {
+        let facts = certificate(ledger, *serial);
         ListedCertificate { serial_number: facts.serial_number, made_at: facts.not_before, not_after: facts.not_after }
     };
-    (0..count).map(listed).collect()
+    serials.iter().map(listed).collect()
 }
 
 /// The error that the issuer or the API server would have told.
@@ -167,9 +173,20 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
 }
 
 /// What was observed, as `controller::pass` puts it together.
-pub fn real_observed(secret: Option<&Secret>, memory: &ObjectMemory, ledger: &[Time]) -> Observed {
+pub fn real_observed(
+    secret: Option<&Secret>,
+    memory: &ObjectMemory,
+    (account, claimant): (Account, Claimant),
+    ledger: &[Time],
+) -> Observed {
+    let process = match claimant {
+        Claimant::Itself => PROCESSES[0],
+        Claimant::OneBefore => PROCESSES[1],
+        Claimant::Another => PROCESSES[2],
+    };
     Observed {
-        issuer: IssuerState::Usable(Box::new(FACTS.clone())),
+        process: Some(process.to_owned()),
+        issuer: IssuerState::Usable(Box::new(IssuerFacts { version: account.to_string(), ..FACTS.clone() })),
         secret: secret.map_or(SecretState::Absent, |secret| SecretState::Ours(Box::new(real_view(secret, ledger)))),
         memory: real_memory(memory, ledger),
         namespace: "shop".to_owned(),
@@ -189,7 +206,7 @@ fn real_memory(memory: &ObjectMemory, ledger: &[Time]) -> decide::ObjectMemory {
     decide::ObjectMemory {
         unsaved: memory.unsaved.as_ref().map(unsaved),
         failed_request: memory.failed_request.map(failed_request),
-        unsent_claim: memory.unsent_claim.map(|claim| claim.to_string()),
+        unsent_claims: memory.unsent_claim.map(|claim| claim.to_string()).into_iter().collect(),
         failures: u32::from(memory.failures),
         repairs: Vec::new(),
         written_layout: None,
@@ -213,7 +230,7 @@ pub fn abstract_memory(memory: &decide::ObjectMemory, kept: Option<&Content>) ->
     ObjectMemory {
         unsaved: memory.unsaved.as_ref().map(unsaved),
         failed_request: memory.failed_request.as_ref().map(|request| (number(&request.claim), failed(&request.error))),
-        unsent_claim: memory.unsent_claim.as_deref().map(number),
+        unsent_claim: memory.unsent_claims.last().map(String::as_str).map(number),
         failures: u8::try_from(memory.failures).unwrap(),
     }
 }
@@ -275,8 +292,11 @@ fn real_claim(claim: &Claim) -> Issuance {
         reason: cause(claim.forced).as_str().to_owned(),
         attempt: i64::from(claim.attempt),
         since: KubernetesTime(at(claim.since)),
-        user: Some(ClaimedUser { key: USER_KEY.to_owned(), listed: claim.before.as_deref().map(real_before) }),
-        process: None,
+        user: Some(ClaimedUser {
+            key: USER_KEYS[usize::from(claim.account)].to_owned(),
+            listed: claim.before.as_deref().map(real_before),
+        }),
+        process: Some(PROCESSES[0].to_owned()),
     }
 }
 
@@ -291,6 +311,10 @@ fn real_failure(failure: &Failure) -> CertificateFailure {
         next_attempt: KubernetesTime(at(failure.next_attempt)),
         inputs: failure.inputs.clone(),
         cause: None,
+        unlisted: failure.unlisted.as_ref().map(|(claim, next_question)| UnlistedClaim {
+            claim: real_claim(claim),
+            next_question: KubernetesTime(at(*next_question)),
+        }),
     }
 }
 
@@ -319,25 +343,40 @@ fn real_unaccounted(unaccounted: &Unaccounted, ledger: &[Time]) -> UnaccountedCe
     }
 }
 
+/// The account whose digest of the user this is.
+pub fn account_of(key: &str) -> Account {
+    u8::try_from(USER_KEYS.iter().position(|known| *known == key).unwrap()).unwrap()
+}
+
+fn abstract_claim(claim: &Issuance) -> Claim {
+    let user = claim.user.as_ref().unwrap();
+    Claim {
+        id: number(&claim.id),
+        attempt: u8::try_from(claim.attempt).unwrap(),
+        since: time(claim.since.0),
+        forced: claim.reason == Reason::RenewalRequested.as_str(),
+        account: account_of(&user.key),
+        before: user.listed.as_ref().map(abstract_before),
+    }
+}
+
 /// The inverse of [`real_object`] for the status; the properties and decisions read no more of it.
 pub fn abstract_status(status: &DatabaseUserCertificateStatus) -> Status {
     Status {
         serial: status.serial_number.as_deref().map(serial),
         verified: status.verified.as_ref().map(|verified| (number(&verified.uid), number(&verified.resource_version))),
         is_ready: condition(&status.conditions, READY).is_some_and(|ready| ready.status == "True"),
-        claim: status.issuance.as_ref().map(|claim| Claim {
-            id: number(&claim.id),
-            attempt: u8::try_from(claim.attempt).unwrap(),
-            since: time(claim.since.0),
-            forced: claim.reason == Reason::RenewalRequested.as_str(),
-            before: claim.user.as_ref().and_then(|user| user.listed.as_ref()).map(abstract_before),
-        }),
+        claim: status.issuance.as_ref().map(abstract_claim),
         failure: status.failure.as_ref().map(|failure| Failure {
             count: u8::try_from(failure.count).unwrap(),
             reason: Reason::from_name(&failure.reason).unwrap(),
             last_time: time(failure.last_time.0),
             next_attempt: time(failure.next_attempt.0),
             inputs: failure.inputs.clone(),
+            unlisted: failure
+                .unlisted
+                .as_ref()
+                .map(|unlisted| (abstract_claim(&unlisted.claim), time(unlisted.next_question.0))),
         }),
         history: status.history.iter().map(|issued| (serial(&issued.serial_number), time(issued.recorded_at.0))).collect(),
         unaccounted: status.unaccounted_certificates.as_ref().map(|unaccounted| Unaccounted {

@@ -13,6 +13,9 @@ pub type Time = u32;
 /// A certificate: its place in Atlas's ledger.
 pub type Serial = u8;
 
+/// Whom the issuer of the object asks, and with which credentials.
+pub type Account = u8;
+
 /// A version of the object or of the Secret.
 pub type Version = u8;
 
@@ -24,6 +27,8 @@ pub struct Claim {
     pub since: Time,
     /// Whether a renewal is forced.
     pub forced: bool,
+    /// Whom the certificate is asked of.
+    pub account: Account,
     /// What Atlas listed before it.
     pub before: Option<Vec<Serial>>,
 }
@@ -36,6 +41,8 @@ pub struct Failure {
     pub last_time: Time,
     pub next_attempt: Time,
     pub inputs: String,
+    /// The claim of which Atlas has listed no certificate yet, and when it is asked again.
+    pub unlisted: Option<(Claim, Time)>,
 }
 
 /// What the status says of certificates that nobody holds.
@@ -61,6 +68,14 @@ pub struct Status {
     pub renewal_handled: Option<u8>,
     /// When renewals were forced, the newest first.
     pub forced: Vec<Time>,
+}
+
+impl Status {
+    /// The claim of which Atlas has to say what became of it.
+    pub fn claim_in_question(&self) -> Option<&Claim> {
+        let unlisted = || self.failure.as_ref()?.unlisted.as_ref().map(|(claim, _)| claim);
+        self.claim.as_ref().or_else(unlisted)
+    }
 }
 
 /// One version of the object.
@@ -137,8 +152,8 @@ pub enum Failed {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct User {
     pub asked_at: Time,
-    /// How many certificates there were; `None` where the list may not be read.
-    pub listed: Option<u8>,
+    /// The certificates; `None` where the list may not be read.
+    pub listed: Option<Vec<Serial>>,
     pub made_since: Vec<Serial>,
 }
 
@@ -159,7 +174,8 @@ pub struct Memory {
     /// The Secret that was read or written last, and since when the echo of the write is awaited.
     pub secret: Option<(Secret, Option<Time>)>,
     pub object: ObjectMemory,
-    pub user: Option<User>,
+    /// As each account sees the user.
+    pub users: [Option<User>; 2],
 }
 
 /// When a replica looks again although nothing changes.
@@ -191,6 +207,18 @@ pub enum Role {
     },
 }
 
+/// What a process knows of the one that wrote a claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Claimant {
+    /// It ran elsewhere, and may live.
+    #[default]
+    Another,
+    /// It is this process.
+    Itself,
+    /// It ran in the Pod of this process, and has ended.
+    OneBefore,
+}
+
 /// One replica. One that has crashed is one that stands by and remembers nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Replica {
@@ -200,11 +228,20 @@ pub struct Replica {
     pub wake: Option<Wake>,
     pub memory: Memory,
     pub pass: Option<Box<Pass>>,
+    /// The claim in question, if this process or the one before it in the same Pod wrote it.
+    pub wrote: Option<(u8, Claimant)>,
+    /// It has lost the lead and goes on without a pause: by then its request has had its effect, or what it has is saved.
+    pub busy_until: Option<Time>,
 }
 
 impl Replica {
     pub fn step(&self) -> Option<&Step> {
         self.pass.as_ref().map(|pass| &pass.step)
+    }
+
+    pub fn claimant(&self, status: &Status) -> Claimant {
+        let claim = status.claim_in_question().map(|claim| claim.id);
+        self.wrote.filter(|(wrote, _)| Some(*wrote) == claim).map_or(Claimant::Another, |(_, claimant)| claimant)
     }
 
     pub fn is_lapsed(&self) -> bool {
@@ -227,6 +264,8 @@ pub struct Budget {
     pub expiries: u8,
     /// Certificates in the Secret that turn out to be compromised.
     pub compromises: u8,
+    /// Changes of the issuer to another account, at which a stranger has a certificate for a user of this name.
+    pub moves: u8,
 }
 
 /// What must never happen, as it happens.
@@ -250,6 +289,10 @@ pub struct World {
     pub secret_version: Version,
     /// When Atlas made each certificate.
     pub ledger: Vec<Time>,
+    /// Those that were made for the other account, one bit for each.
+    pub elsewhere: u16,
+    /// Whom the issuer asks.
+    pub account: Account,
     pub replicas: [Replica; 2],
     pub left: Budget,
     /// How many claims were persisted.
@@ -270,7 +313,9 @@ impl World {
             object: Object { version: 1, ..Object::default() },
             secret: None,
             secret_version: 0,
-            ledger: Vec::new(),
+            ledger: vec![0; usize::from(left.moves > 0)],
+            elsewhere: u16::from(left.moves > 0),
+            account: 0,
             replicas: Default::default(),
             left,
             claims: 0,
@@ -279,6 +324,15 @@ impl World {
             costs: 0,
             violation: None,
         }
+    }
+
+    /// What Atlas lists for an account.
+    pub fn listed(&self, account: Account) -> Vec<Serial> {
+        (0..u8::try_from(self.ledger.len()).unwrap()).filter(|serial| self.account_of(*serial) == account).collect()
+    }
+
+    pub fn account_of(&self, serial: Serial) -> Account {
+        u8::from(self.elsewhere & (1 << serial) != 0)
     }
 
     pub fn was_saved(&self, serial: Serial) -> bool {

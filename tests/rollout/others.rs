@@ -85,7 +85,7 @@ async fn an_object_that_asks_for_a_rollout_no_more_tells_of_none() {
     let stage = Stage::open("ended").await;
     stage.certificate("orders", json!({ "auto": true })).await;
     stage.until_complete("orders").await;
-    assert_eq!(stage.figures("orders"), (Some(0), Some(0)));
+    stage.until_figures("orders", [Some(0), Some(0), Some(0)]).await;
     stage.shop.certificate("orders", "ca", json!({})).await;
     crate::harness::eventually("no condition", || async {
         let object: DatabaseUserCertificate = stage.shop.get("orders").await;
@@ -93,7 +93,8 @@ async fn an_object_that_asks_for_a_rollout_no_more_tells_of_none() {
         (status.rollout.is_none() && status.conditions.iter().all(|condition| condition.type_ != "RolledOut")).then_some(())
     })
     .await;
-    assert_eq!((stage.figures("orders"), stage.metric("info", "orders")), ((None, None), None));
+    stage.until_figures("orders", [None; 3]).await;
+    assert_eq!(stage.serial_number_in_metrics("orders"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

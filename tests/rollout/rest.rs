@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use usercert_operator::api::{DatabaseUserCertificate, ObjectKey};
+use usercert_operator::api::DatabaseUserCertificate;
 
 use crate::{
     harness::Operator,
@@ -37,16 +37,14 @@ async fn at_rest_and_without_a_rollout_nothing_is_asked() {
     assert!(stage.proxy.watches().iter().all(|watch| !watch.target.contains("/apps/") && !watch.target.contains("/pods")));
     let before = stage.requests_for_workloads();
     stage.operator.kill();
-    let orders = ObjectKey::new(&stage.shop.namespace, "orders");
-    // A new process has no series.
-    stage.operator.metrics.rollout(&orders, None);
+    stage.until_figures("orders", [None; 3]).await;
     stage.start_operator().await;
     stage.look("orders").await;
     assert_eq!(stage.requests_for_workloads(), before, "a restart neither");
-    assert_eq!(stage.figures("orders"), (Some(1), Some(1)));
-    assert_eq!(stage.metric("info{serial_number=", "orders"), Some(1));
+    stage.until_figures("orders", [Some(1), Some(1), Some(0)]).await;
+    assert!(stage.serial_number_in_metrics("orders").is_some());
     assert_eq!(stage.metric("deadline_timestamp_seconds", "orders"), None, "nobody can have the old one");
-    assert_eq!(stage.figures("plain"), (None, None), "it has no rollout");
+    assert_eq!(stage.metric("workloads", "plain"), None, "it has no rollout");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::stage::{LAG, Stage};
 
 /// More pods than are in one page.
-const MANY: i32 = 210;
+const MANY: i32 = 60;
 
 impl Stage {
     /// The requests for workloads and pods since this one, as `METHOD resource?query`.
@@ -113,7 +113,7 @@ async fn pods_are_read_page_by_page_and_none_is_missed() {
     let asked = stage.asked_about_workloads(since);
     let lists = |start: &str| asked.iter().filter(|one| one.starts_with(start)).collect::<Vec<_>>();
     assert!(
-        asked.iter().filter(|one| one.starts_with("GET") && one.contains('?')).all(|one| one.contains("limit=200")),
+        asked.iter().filter(|one| one.starts_with("GET") && one.contains('?')).all(|one| one.contains("limit=50")),
         "{asked:?}"
     );
     let (all, next) = (lists("GET pods?").len(), lists("GET pods?").iter().filter(|one| one.contains("continue=")).count());

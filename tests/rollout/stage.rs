@@ -30,7 +30,7 @@ use usercert_operator::{
 use usercert_test_support::{atlas::DigestAlgorithm, control_plane::config_of, fault_proxy::FaultProxy};
 
 use crate::{
-    harness::{self, Cluster, Operator, Options, Shop, create_namespace, eventually},
+    harness::{self, Cluster, Operator, Options, Shop, create_namespace, eventually, metric_of},
     kubelet::Kubelet,
 };
 
@@ -207,18 +207,25 @@ impl Stage {
 
     /// The value of the metric `usercert_rollout_METRIC` for an object.
     pub fn metric(&self, metric: &str, name: &str) -> Option<i64> {
-        let object = format!("namespace=\"{}\",name=\"{name}\"}}", self.shop.namespace);
-        let text = self.operator.metrics.encode().unwrap();
-        let is_series = |line: &&str| {
-            let rest = line.strip_prefix("usercert_rollout_").and_then(|rest| rest.strip_prefix(metric));
-            rest.is_some_and(|rest| !rest.starts_with('_') && rest.contains(&object))
-        };
-        text.lines().find(is_series)?.rsplit(' ').next()?.parse().ok()
+        metric_of(&self.operator.metrics, &format!("rollout_{metric}"), &self.shop.namespace, name)
     }
 
-    /// How many workloads an object has, and how many are moved, as the metrics say.
-    pub fn figures(&self, name: &str) -> (Option<i64>, Option<i64>) {
-        (self.metric("workloads", name), self.metric("workloads_moved", name))
+    /// Waits until the metrics say so of an object: how many workloads it has, how many are moved, and how many pods are behind. The watch
+    /// may be behind a status that a test has read.
+    pub async fn until_figures(&self, name: &str, expected: [Option<i64>; 3]) {
+        eventually(&format!("the figures of {name} are {expected:?}"), || async {
+            let found = ["workloads", "workloads_moved", "pods_behind"].map(|metric| self.metric(metric, name));
+            (found == expected).then_some(())
+        })
+        .await;
+    }
+
+    /// The serial number that the metrics tell of an object.
+    pub fn serial_number_in_metrics(&self, name: &str) -> Option<String> {
+        let object = format!(r#"",namespace="{}",name="{name}"}} 1"#, self.shop.namespace);
+        let text = self.operator.metrics.encode().unwrap();
+        let series = text.lines().filter_map(|line| line.strip_prefix("usercert_rollout_info{serial_number=\""));
+        series.filter_map(|line| line.strip_suffix(&object)).map(ToOwned::to_owned).next()
     }
 
     /// How often this warning was told.

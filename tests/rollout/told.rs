@@ -24,12 +24,11 @@ async fn metrics_and_condition_say_how_many_workloads_are_on_which_certificate_b
     let serial_number = stage.renew("orders").await;
     stage.operator.advance(LAG);
     let rollout = stage.until("orders", "False RolloutWaitingForWindow").await.rollout.unwrap();
-    assert_eq!(stage.figures("orders"), (Some(2), Some(0)));
+    stage.until_figures("orders", [Some(2), Some(0), Some(2)]).await;
     assert_eq!(stage.metric("deadline_timestamp_seconds", "orders"), Some(old_not_after.as_second()));
     let regardless = rollout.regardless_of_windows_after.unwrap().0;
     assert_eq!(stage.metric("regardless_of_windows_timestamp_seconds", "orders"), Some(regardless.as_second()));
-    let info = |serial_number: &str| stage.metric(&format!("info{{serial_number=\"{serial_number}\""), "orders");
-    assert_eq!(info(&serial_number), Some(1));
+    assert_eq!(stage.serial_number_in_metrics("orders").as_ref(), Some(&serial_number));
     let message = stage.message("orders").await;
     let parts = [
         format!("0 of 2 workloads on certificate {serial_number}"),
@@ -38,15 +37,18 @@ async fn metrics_and_condition_say_how_many_workloads_are_on_which_certificate_b
     ];
     assert!(parts.iter().all(|part| message.contains(part)), "{message}");
     let next = stage.renew("orders").await;
-    eventually("the series is that of the next certificate", || async { info(&next) }).await;
-    assert_eq!(info(&serial_number), None);
+    eventually("the series is that of the next certificate", || async {
+        (stage.serial_number_in_metrics("orders").as_ref() == Some(&next)).then_some(())
+    })
+    .await;
     stage.shop.certificate("orders", "ca", json!({ "rollout": { "auto": true } })).await;
     stage.operator.advance(LAG);
     stage.until_complete("orders").await;
-    assert_eq!((stage.figures("orders"), stage.metric("deadline_timestamp_seconds", "orders")), ((Some(2), Some(2)), None));
+    stage.until_figures("orders", [Some(2), Some(2), Some(0)]).await;
+    assert_eq!(stage.metric("deadline_timestamp_seconds", "orders"), None);
     stage.shop.delete::<DatabaseUserCertificate>("orders").await;
-    eventually("no series is left", || async { (stage.figures("orders") == (None, None)).then_some(()) }).await;
-    assert_eq!(info(&next), None);
+    stage.until_figures("orders", [None; 3]).await;
+    assert_eq!(stage.serial_number_in_metrics("orders"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -76,7 +76,7 @@ async fn a_workload_that_does_not_become_ready_stops_the_rollout_until_it_is_men
     stage.shop.until_event("orders", "RolloutStopped").await;
     assert_eq!(stage.shop.condition("orders", "Ready").await, "True Issued");
     assert_eq!(stage.patches(), ["deployments a"]);
-    assert_eq!(stage.figures("orders"), (Some(3), Some(0)));
+    stage.until_figures("orders", [Some(3), Some(0), Some(3)]).await;
     stage.kubelet.break_new_pods("b");
     stage.shop.annotate("orders", "usercert.dev/resume-rollout", "1").await;
     stage.until("orders", "False RolloutInProgress").await;

@@ -1,5 +1,6 @@
 //! `usercert.dev/adopt-secret` takes nothing that this operator did not write.
 
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use usercert_operator::api::{CertificateIssuer, DatabaseUserCertificate};
@@ -42,43 +43,54 @@ pub async fn no_secret_of_another_is_adopted_overwritten_or_deleted(stage: &'sta
 
 /// Whoever may write a Secret may write the marks of a retained one, with the UID of an object as with any other.
 pub async fn no_secret_of_another_is_taken_for_a_retained_one(stage: &'static Stage) {
-    let shop = stage.tenant("retaining").await;
-    shop.ca_issuer(300).await;
-    shop.until_issuer("ca", "True IssuerReady").await;
     let server = server_certificate();
     let tls = |data: &(String, String)| json!({ "tls.crt": data.0, "tls.key": data.1 });
-    for (what, name, type_, data) in [
-        ("an ingress's Secret", "ingress-tls", "kubernetes.io/tls", tls(&server)),
-        ("a TLS Secret that nobody can read", "unread", "kubernetes.io/tls", json!({ "tls.crt": "x", "tls.key": "y" })),
-        ("a password", "db-password", "Opaque", json!({ "password": "theirs" })),
-        ("another CA", "other-ca", "kubernetes.io/tls", tls(&new_ca(30))),
-    ] {
-        shop.apply(json!({
-            "apiVersion": "v1", "kind": "Secret", "type": type_, "metadata": { "name": name }, "stringData": data,
-        }))
-        .await;
-        stage.attempt(5, &format!("have {what} taken for one's retained Secret ({name})"), not_taken_up(&shop, name)).await;
-    }
-    for (what, name, annotations) in [
-        ("a client certificate with a password", "client-password", json!({})),
-        (
-            "the same with a record that names it",
-            "recorded-password",
-            json!({ "usercert.dev/layout": json!({ "digest": "0", "entries": ["password"] }).to_string() }),
-        ),
-    ] {
+    let client = || {
         let (certificate, key) = certificate_for("clientAuth");
+        json!({ "tls.crt": certificate, "tls.key": key, "password": "theirs" })
+    };
+    let record = json!({ "usercert.dev/layout": json!({ "digest": "0", "entries": ["password"] }).to_string() });
+    let attempts = [
+        ("an ingress's Secret", "ingress-tls", "kubernetes.io/tls", json!({}), tls(&server)),
+        (
+            "a TLS Secret that nobody can read",
+            "unread",
+            "kubernetes.io/tls",
+            json!({}),
+            json!({ "tls.crt": "x", "tls.key": "y" }),
+        ),
+        ("a password", "db-password", "Opaque", json!({}), json!({ "password": "theirs" })),
+        ("another CA", "other-ca", "kubernetes.io/tls", json!({}), tls(&new_ca(30))),
+        ("a client certificate with a password", "client-password", "kubernetes.io/tls", json!({}), client()),
+        ("the same with a record that names it", "recorded-password", "kubernetes.io/tls", record, client()),
+    ];
+    // Each has a namespace of its own, so that they can go on side by side.
+    let mut places = Vec::new();
+    for (what, name, type_, annotations, data) in attempts {
+        let shop = retaining(stage, name).await;
         shop.apply(json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-            "metadata": { "name": name, "annotations": annotations },
-            "stringData": { "tls.crt": certificate, "tls.key": key, "password": "theirs" },
+            "apiVersion": "v1", "kind": "Secret", "type": type_, "metadata": { "name": name, "annotations": annotations },
+            "stringData": data,
         }))
         .await;
-        stage.attempt(5, &format!("have {what} taken for one's retained Secret ({name})"), not_taken_up(&shop, name)).await;
+        places.push((what, name, shop));
     }
-    stage.attempt(5, "have the issuer's own CA taken for one's retained Secret (ca)", not_taken_up(&shop, "ca")).await;
+    places.push(("the issuer's own CA", "ca", retaining(stage, "ca").await));
+    let live = retaining(stage, "live").await;
+    let attempts = places.iter().map(|(what, name, shop)| async move {
+        stage.attempt(5, &format!("have {what} taken for one's retained Secret ({name})"), not_taken_up(shop, name)).await;
+        shop.until_issuer("ca", "True IssuerReady").await;
+    });
+    let of_live = stage.attempt(5, "take another object's live Secret with forged marks", live_secret_is_not_taken(&live));
+    tokio::join!(join_all(attempts), of_live);
+}
+
+/// A tenant with a CA.
+async fn retaining(stage: &Stage, what: &str) -> Shop {
+    let shop = stage.tenant(&format!("retaining-{what}")).await;
+    shop.ca_issuer(300).await;
     shop.until_issuer("ca", "True IssuerReady").await;
-    stage.attempt(5, "take another object's live Secret with forged marks", live_secret_is_not_taken(&shop)).await;
+    shop
 }
 
 /// An object that finds this Secret with its own name on it, and then with its own UID too, gets nothing.

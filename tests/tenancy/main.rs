@@ -70,6 +70,7 @@ const TESTS: &[(&str, Test)] = &[
     test!(projects::credentials_that_atlas_has_not_accepted_hold_up_nobody),
     test!(shares::a_slow_endpoint_holds_up_nobody_else),
     test!(shares::an_implausible_list_mints_nothing_and_says_so),
+    test!(shares::five_forced_renewals_an_hour_are_made_and_the_others_wait_visibly),
     test!(shares::keys_that_take_long_hold_up_nobody_else),
     test!(constraints::what_the_name_constraints_of_the_ca_do_not_permit_is_not_signed),
     test!(upgrade::what_works_stays_in_service_and_what_is_refused_now_says_so_once),

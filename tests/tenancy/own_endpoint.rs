@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -15,8 +16,8 @@ use tokio::{
     task::AbortHandle,
 };
 
-/// What it answers to the request for a page of a list: after how long, and what.
-type Page = Arc<dyn Fn(usize) -> (Duration, Value) + Send + Sync>;
+/// What it answers to the request for a page of a list, whose path begins with the project: after how long, and what.
+type Page = Arc<dyn Fn(&str) -> (Duration, Value) + Send + Sync>;
 
 /// The endpoint. It ends when this is dropped.
 pub struct OwnEndpoint {
@@ -32,7 +33,7 @@ impl Drop for OwnEndpoint {
 }
 
 impl OwnEndpoint {
-    pub async fn start(page: impl Fn(usize) -> (Duration, Value) + Send + Sync + 'static) -> Self {
+    pub async fn start(page: impl Fn(&str) -> (Duration, Value) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (page, at_once): (Page, _) = (Arc::new(page), Arc::new(AtomicUsize::new(0)));
@@ -67,8 +68,7 @@ async fn answer(mut stream: TcpStream, page: Page, at_once: Arc<AtomicUsize>) {
             stream.write_all(format!("HTTP/1.1 401 Unauthorized\r\n{challenge}\r\nContent-Length: 0\r\n\r\n").as_bytes()).await;
         return;
     }
-    let number = request.split_once("pageNum=").and_then(|(_, rest)| rest.split([' ', '&']).next()?.parse().ok());
-    let (delay, body) = page(number.unwrap_or(1));
+    let (delay, body) = page(request.split(' ').nth(1).unwrap_or_default());
     at_once.fetch_add(1, Ordering::SeqCst);
     tokio::time::sleep(delay).await;
     at_once.fetch_sub(1, Ordering::SeqCst);
@@ -78,10 +78,15 @@ async fn answer(mut stream: TcpStream, page: Page, at_once: Arc<AtomicUsize>) {
     let _ = stream.write_all(body.as_bytes()).await;
 }
 
-/// A page with these serial numbers, of a list with so many in all.
+/// The number of the page that is asked for.
+pub fn page_number(target: &str) -> usize {
+    target.split_once("pageNum=").and_then(|(_, rest)| rest.split('&').next()?.parse().ok()).unwrap_or(1)
+}
+
+/// A page with these serial numbers, of a list with so many in all, each made two hours ago.
 pub fn page_of(serial_numbers: impl Iterator<Item = usize>, total: usize) -> Value {
-    let results: Vec<Value> = serial_numbers
-        .map(|number| json!({ "_id": number, "createdAt": "2026-08-10T02:06:35Z", "notAfter": "2099-11-10T03:06:35Z" }))
-        .collect();
+    let made = Timestamp::now() - SignedDuration::from_hours(2);
+    let results: Vec<Value> =
+        serial_numbers.map(|number| json!({ "_id": number, "createdAt": made, "notAfter": "2099-11-10T03:06:35Z" })).collect();
     json!({ "results": results, "totalCount": total })
 }

@@ -2,7 +2,7 @@
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{
-    Api,
+    Api, Client,
     api::{DynamicObject, PostParams},
     core::{ApiResource, GroupVersionKind},
 };
@@ -21,9 +21,10 @@ use crate::{
 pub const DEFINITION: &str = "clustercertificateissuers.usercert.dev";
 
 pub async fn no_name_belongs_to_two_namespaces(stage: &'static Stage) {
+    let admin = stage.admin().await;
     for list in [json!(["{{namespace}}-*"]), json!(["*-{{namespace}}"]), json!(["{{namespace}}.*", "*.{{namespace}}"])] {
         let attempt = async {
-            let refusal = create(stage, json!({ "usernames": list })).await.unwrap_err();
+            let refusal = create(&admin, json!({ "usernames": list })).await.unwrap_err();
             assert!(refusal.contains("may allow one name to two namespaces"), "{refusal}");
             "the API server refuses the issuer".to_owned()
         };
@@ -32,12 +33,12 @@ pub async fn no_name_belongs_to_two_namespaces(stage: &'static Stage) {
 }
 
 /// The verdict of the API server on an issuer that is not stored.
-async fn create(stage: &Stage, allow: Value) -> Result<(), String> {
+async fn create(admin: &Client, allow: Value) -> Result<(), String> {
     let resource = ApiResource::from_gvk_with_plural(
         &GroupVersionKind::gvk("usercert.dev", "v1alpha1", "ClusterCertificateIssuer"),
         "clustercertificateissuers",
     );
-    let api: Api<DynamicObject> = Api::all_with(stage.admin().await, &resource);
+    let api: Api<DynamicObject> = Api::all_with(admin.clone(), &resource);
     let issuer = json!({
         "apiVersion": "usercert.dev/v1alpha1", "kind": "ClusterCertificateIssuer", "metadata": { "name": "tried" },
         "spec": { "ca": { "secretName": "ca" }, "allow": allow },
@@ -123,18 +124,19 @@ fn longest_lists() -> [Value; 2] {
 }
 
 pub async fn the_definition_and_the_operator_refuse_the_same_lists(stage: &'static Stage) {
+    let admin = stage.admin().await;
     let (mut accepted, mut all) = (0, 0);
     for allow in every_list().into_iter().chain(longest_lists()) {
         let parsed: AllowedUse = serde_json::from_value(allow.clone()).unwrap();
         let by_operator = Allow::of_cluster_issuer(Some(&parsed)).map(|_| ()).map_err(|error| error.to_string());
-        let by_definition = create(stage, allow.clone()).await;
+        let by_definition = create(&admin, allow.clone()).await;
         assert_eq!(by_definition.is_ok(), by_operator.is_ok(), "{allow}: {by_definition:?}, {by_operator:?}");
         (accepted, all) = (accepted + usize::from(by_definition.is_ok()), all + 1);
     }
     println!("  {all} lists, {accepted} of them accepted");
     assert!(accepted > 20 && all - accepted > 100);
     for allow in longest_lists() {
-        create(stage, allow).await.unwrap();
+        create(&admin, allow).await.unwrap();
     }
 }
 
@@ -151,10 +153,11 @@ pub async fn a_stored_list_that_is_ambiguous_makes_the_issuer_say_so(stage: &'st
     let definitions = Api::<CustomResourceDefinition>::all(admin.clone());
     let strict = definitions.get(DEFINITION).await.unwrap();
     replace_definition(&definitions, without_rules(&strict)).await;
-    let issuers = Api::<ClusterCertificateIssuer>::all(admin);
+    let issuers = Api::<ClusterCertificateIssuer>::all(admin.clone());
     until_stored(&issuers, "stored", &json!({ "spec": { "allow": { "usernames": ["{{namespace}}-*"] } } })).await;
     replace_definition(&definitions, strict).await;
-    eventually("the rules are back", || async { create(stage, json!({ "usernames": ["{{namespace}}-*"] })).await.err() }).await;
+    eventually("the rules are back", || async { create(&admin, json!({ "usernames": ["{{namespace}}-*"] })).await.err() })
+        .await;
 
     let attempt = async {
         stage.until_cluster_issuer("stored", "False InvalidSpec").await;

@@ -147,6 +147,15 @@ pub async fn in_namespaced_mode_a_certificate_of_one_namespace_is_known_in_the_o
         operator.advance(SignedDuration::from_hours(2));
     }
     assert_eq!(second.unaccounted(&user).await, 0, "the first namespace holds the other one");
+    operator.kill();
+    let readiness = operator.start(&tokio::runtime::Handle::current());
+    eventually("the operator is ready again", || async { readiness.is_ready().then_some(()) }).await;
+    for shop in [&first, &second] {
+        let serial_number = shop.status(&user).await.serial_number.unwrap();
+        shop.annotate(&user, "usercert.dev/renew-requested-at", "after-the-restart").await;
+        shop.until_new_serial(&user, &serial_number).await;
+        assert_eq!(shop.unaccounted(&user).await, 0, "the Secrets of both were awaited before the list was judged");
+    }
     stage.record("10", "one user in two namespaces that are served one by one", "each knows what the other holds");
     operator.kill();
     first.cluster.start_operator().await;

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
 use serde_json::json;
 use usercert_test_support::atlas::X509Type;
 
 use crate::{
     harness::{PRIVATE_API_KEY, Shop, eventually},
-    own_endpoint::{OwnEndpoint, page_of},
+    own_endpoint::{OwnEndpoint, page_number, page_of},
     stage::{Stage, refused},
 };
 
@@ -47,7 +48,11 @@ async fn many_projects(shop: &Shop, endpoint: &str, projects: usize) {
 pub async fn a_slow_endpoint_holds_up_nobody_else(stage: &'static Stage) {
     let (neighbour, user) = neighbour(stage, "beside-slow").await;
     let shop = stage.tenant("slow").await;
-    let slow = OwnEndpoint::start(|page| (Duration::from_millis(2500), page_of((page - 1) * 500..page * 500, 5_000))).await;
+    let slow = OwnEndpoint::start(|target| {
+        let page = page_number(target);
+        (Duration::from_millis(2500), page_of((page - 1) * 500..page * 500, 5_000))
+    })
+    .await;
     many_projects(&shop, &slow.url, 40).await;
     eventually("the endpoint is asked", || async { (slow.at_once() >= 8).then_some(()) }).await;
     let attempt = async {
@@ -82,6 +87,39 @@ pub async fn an_implausible_list_mints_nothing_and_says_so(stage: &'static Stage
         assert!(shop.message(name, "Issuing").await.contains("is not what Atlas answers"));
     }
     shop.delete_all().await;
+}
+
+pub async fn five_forced_renewals_an_hour_are_made_and_the_others_wait_visibly(stage: &'static Stage) {
+    const REQUESTED: &str = "usercert.dev/renew-requested-at";
+    let (shop, user) = neighbour(stage, "forcing").await;
+    // A colleague, whose certificates come from the same project.
+    let colleague = shop.name("colleague");
+    shop.cluster.atlas.add_user(&shop.project, &colleague, X509Type::Managed);
+    shop.certificate(&user, "atlas", json!({})).await;
+    let mut serial = shop.until_ready(&user).await.serial_number.unwrap();
+    let attempt = async {
+        for number in 1..=5 {
+            shop.annotate(&user, REQUESTED, &format!("{number}")).await;
+            serial = shop.until_new_serial(&user, &serial).await.serial_number.unwrap();
+        }
+        for number in 6..=12 {
+            shop.annotate(&user, REQUESTED, &format!("{number}")).await;
+        }
+        shop.until(&user, "Issuing", "False TooManyForcedRenewals").await;
+        shop.until_event(&user, "TooManyForcedRenewals").await;
+        let started = Instant::now();
+        shop.certificate(&colleague, "atlas", json!({})).await;
+        shop.until_ready(&colleague).await;
+        let served = started.elapsed();
+        assert!(served < BEARABLE, "the certificate of the same project took {served:?}");
+        format!("5 are made, then TooManyForcedRenewals; the same project served another user after {} ms", served.as_millis())
+    };
+    stage.attempt(9, "12 forced renewals of one certificate", attempt).await;
+    let status = shop.status(&user).await;
+    let heeded_again = status.forced_renewals[4].0 + SignedDuration::from_hours(1);
+    assert!(shop.message(&user, "Issuing").await.ends_with(&format!("next attempt at {heeded_again}")));
+    assert_eq!(shop.condition(&user, "Ready").await, "True Issued");
+    assert_eq!((status.forced_renewals.len(), shop.cluster.atlas.mints_of(&user).len()), (5, 6));
 }
 
 pub async fn keys_that_take_long_hold_up_nobody_else(stage: &'static Stage) {

@@ -51,10 +51,13 @@ impl Stage {
     }
 
     /// Carries an attempt out, which returns what the tenant got, while the neighbour asks for a certificate. How long that took.
+    /// The rows of attempts that are carried out side by side are in the order in which these began.
     pub async fn attempt(&self, kind: u8, attempt: &str, carried_out: impl Future<Output = String>) -> Duration {
+        let row = self.push(&kind.to_string(), attempt, String::new(), None);
         let (got, neighbour) = tokio::join!(carried_out, self.serve_neighbour());
         println!("  {attempt}: {got}; the neighbour was served after {} ms", neighbour.as_millis());
-        self.push(&kind.to_string(), attempt, got, Some(neighbour));
+        let row = &mut self.rows.lock().unwrap()[row];
+        (row.got, row.neighbour) = (got, Some(neighbour));
         neighbour
     }
 
@@ -63,8 +66,11 @@ impl Stage {
         self.push(kind, what, shown.to_owned(), None);
     }
 
-    fn push(&self, kind: &str, attempt: &str, got: String, neighbour: Option<Duration>) {
-        self.rows.lock().unwrap().push(Row { kind: kind.to_owned(), attempt: attempt.to_owned(), got, neighbour });
+    /// Adds a row; returns its number.
+    fn push(&self, kind: &str, attempt: &str, got: String, neighbour: Option<Duration>) -> usize {
+        let mut rows = self.rows.lock().unwrap();
+        rows.push(Row { kind: kind.to_owned(), attempt: attempt.to_owned(), got, neighbour });
+        rows.len() - 1
     }
 
     async fn serve_neighbour(&self) -> Duration {

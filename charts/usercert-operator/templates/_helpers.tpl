@@ -18,11 +18,19 @@ app.kubernetes.io/name: {{ include "usercert-operator.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{- /* Of the Pod of helm test: Service, policies and budgets of the operator must not select it. */}}
+{{- define "usercert-operator.testLabels" -}}
+app.kubernetes.io/name: {{ include "usercert-operator.name" . | trunc 58 | trimSuffix "-" }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- /* Of every object. The chart's own win over commonLabels. */}}
 {{- define "usercert-operator.labels" -}}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
-{{ include "usercert-operator.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- $own := include "usercert-operator.selectorLabels" . | fromYaml }}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") }}
+{{- $_ := set $own "app.kubernetes.io/version" (.Chart.AppVersion | toString) }}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service }}
+{{- merge $own (default dict .Values.commonLabels) | toYaml }}
 {{- end }}
 
 {{- define "usercert-operator.serviceAccountName" -}}
@@ -33,10 +41,23 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 
 {{- define "usercert-operator.image" -}}
+{{- $registry := default .Values.image.registry (default dict .Values.global).imageRegistry }}
+{{- with $registry }}{{ trimSuffix "/" . }}/{{ end }}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
 {{- else -}}
 {{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end }}
+{{- end }}
+
+{{- define "usercert-operator.imagePullSecrets" -}}
+{{- $all := default list .Values.imagePullSecrets }}
+{{- range (default dict .Values.global).imagePullSecrets }}
+{{- /* Other charts take names alone. */}}
+{{- $all = append $all (kindIs "string" . | ternary (dict "name" .) .) }}
+{{- end }}
+{{- with uniq $all }}
+imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- end }}
 {{- end }}
 
@@ -102,8 +123,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- include "usercert-operator.isOn" (list .Values.admissionPolicy.enabled .) }}
 {{- end }}
 
+{{- define "usercert-operator.podDisruptionBudget" -}}
+{{- $enabled := toString .Values.podDisruptionBudget.enabled }}
+{{- if or (eq $enabled "true") (and (eq $enabled "auto") (gt (int .Values.replicaCount) 1)) }}true{{ end }}
+{{- end }}
+
 {{- define "usercert-operator.aggregate" -}}
 {{- include "usercert-operator.isOn" (list .Values.rbac.aggregate .) }}
+{{- end }}
+
+{{- /* The Secret with the certificate for metrics, if there is one. */}}
+{{- define "usercert-operator.metricsSecret" -}}
+{{- if .Values.metrics.secure.enabled }}{{ .Values.metrics.secure.certificateSecret }}{{ end }}
 {{- end }}
 
 {{- /* What the chart itself sets. */}}
@@ -135,6 +166,14 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - {name: MALLOC_TRIM_THRESHOLD_, value: "131072"}
 - {name: LOG_FORMAT, value: {{ .Values.log.format | quote }}}
 - {name: RUST_LOG, value: {{ .Values.log.filter | quote }}}
+- {name: CERTIFICATE_METRICS, value: {{ .Values.metrics.certificates | quote }}}
+{{- if .Values.metrics.secure.enabled }}
+- {name: METRICS_SECURE, value: "true"}
+{{- if .Values.metrics.secure.certificateSecret }}
+- {name: METRICS_CERT_FILE, value: /etc/usercert-operator/metrics/tls.crt}
+- {name: METRICS_KEY_FILE, value: /etc/usercert-operator/metrics/tls.key}
+{{- end }}
+{{- end }}
 {{- if .Values.rollout.enabled }}
 - {name: ROLLOUT, value: "true"}
 {{- with .Values.rollout.kinds }}
@@ -157,4 +196,59 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $all = append $others $entry }}
 {{- end }}
 {{- toYaml $all }}
+{{- end }}
+
+{{- /* The constraints, each with the chart's selector if it has none. */}}
+{{- define "usercert-operator.topologySpreadConstraints" -}}
+{{- $selector := dict "matchLabels" (include "usercert-operator.selectorLabels" . | fromYaml) }}
+{{- $all := list }}
+{{- range .Values.topologySpreadConstraints }}
+{{- $constraint := deepCopy . }}
+{{- if not .labelSelector }}{{ $_ := set $constraint "labelSelector" $selector }}{{ end }}
+{{- $all = append $all $constraint }}
+{{- end }}
+{{- toYaml $all }}
+{{- end }}
+
+{{- /* What the Prometheus operator asks a Pod for: the endpoint of a ServiceMonitor or PodMonitor, by its kind and values. Series name the namespace of
+a certificate, which must not become that of the Pod. */}}
+{{- define "usercert-operator.endpoint" -}}
+{{- $root := index . 0 }}
+{{- $kind := index . 1 }}
+{{- $values := index . 2 }}
+{{- $endpoint := dict "port" "http" "path" "/metrics" "honorLabels" true }}
+{{- if $root.Values.metrics.secure.enabled }}
+{{- $_ := set $endpoint "port" "https-metrics" }}
+{{- $_ := set $endpoint "scheme" "https" }}
+{{- if include "usercert-operator.metricsSecret" $root }}
+{{- $_ := set $endpoint "tlsConfig" (dict "serverName" (printf "%s.%s.svc" (include "usercert-operator.fullname" $root) $root.Release.Namespace)) }}
+{{- else }}
+{{- $_ := set $endpoint "tlsConfig" (dict "insecureSkipVerify" true) }}
+{{- end }}
+{{- if eq $kind "ServiceMonitor" }}
+{{- $_ := set $endpoint "bearerTokenFile" "/var/run/secrets/kubernetes.io/serviceaccount/token" }}
+{{- else if not (dig "authorization" "" (default dict $values.endpoint)) }}
+{{- fail "metrics.secure.enabled wants a token, and a PodMonitor cannot send that of Prometheus: use serviceMonitor, or name a Secret with a token in podMonitor.endpoint.authorization" }}
+{{- end }}
+{{- end }}
+{{- range $key := list "interval" "scrapeTimeout" "relabelings" "metricRelabelings" }}
+{{- with index $values $key }}{{ $_ := set $endpoint $key . }}{{ end }}
+{{- end }}
+{{- mergeOverwrite $endpoint (default dict $values.endpoint) | toYaml }}
+{{- end }}
+
+{{- /* A rule of a NetworkPolicy as a list: addresses, ports, protocols. No addresses are all of them; no ports are no rule. */}}
+{{- define "usercert-operator.egress" -}}
+{{- $rule := dict "ports" list }}
+{{- range $protocol := index . 2 }}
+{{- range $port := index $ 1 }}
+{{- $_ := set $rule "ports" (append $rule.ports (dict "port" $port "protocol" $protocol)) }}
+{{- end }}
+{{- end }}
+{{- range index . 0 }}
+{{- $_ := set $rule "to" (append (default list $rule.to) (dict "ipBlock" (dict "cidr" .))) }}
+{{- end }}
+{{- with index . 1 }}
+{{- list $rule | toYaml }}
+{{- end }}
 {{- end }}

@@ -5,16 +5,16 @@ use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
-    Api, Resource, ResourceExt,
-    api::{Patch, PatchParams},
+    Resource, ResourceExt,
     runtime::{
         Controller,
         controller::{Action, Error as ControllerError},
         reflector::ObjectRef,
     },
 };
-use tracing::warn;
+use tracing::{Instrument, warn};
 
 use super::{
     IssuerFault, LoadedIssuer,
@@ -25,29 +25,29 @@ use super::{
     load, not_one_issuer, secret_of,
 };
 use crate::{
-    Context, FromMetadata, Received, ReconcileError, Scope,
+    Context, Received, ReconcileError, Scope,
     api::{
         CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKey, IssuerKind, IssuerSource,
-        IssuerSpec, IssuerStatus, ObjectKey, READY, Reason, SecretLocation, condition, names::CONTROLLER, set_condition,
+        IssuerSpec, IssuerStatus, NamespacedName, ObjectKey, READY, Reason, SecretLocation, condition, set_condition,
         set_stalled,
     },
     decide::{new_warnings, pass::RequestError, refused_credentials},
-    failures,
-    kubernetes::{chain, request},
-    status::{report_unreadable, status_patch},
+    dispatch::Dispatch,
+    failures::{self, Failing},
+    kubernetes::chain,
+    span,
+    status::{Ours, report_unreadable, write_status},
     triggers::Waiting,
 };
 
 /// Either kind of issuer.
-pub(crate) trait IssuerObject: FromMetadata<DynamicType = ()> + Clone + Send + Sync + 'static {
+pub(crate) trait IssuerObject: Ours {
     /// Which kind it is.
     const KIND: IssuerKind;
     /// The shared spec.
     fn issuer_spec(&self) -> &IssuerSpec;
     /// The status, if there is one.
     fn issuer_status(&self) -> Option<&IssuerStatus>;
-    /// The API by which the issuer is read and written.
-    fn api(context: &Context, namespace: &str) -> Api<Received<Self>>;
 }
 
 impl IssuerObject for CertificateIssuer {
@@ -57,9 +57,6 @@ impl IssuerObject for CertificateIssuer {
     }
     fn issuer_status(&self) -> Option<&IssuerStatus> {
         self.status.as_ref()
-    }
-    fn api(context: &Context, namespace: &str) -> Api<Received<Self>> {
-        Api::namespaced(context.client.clone(), namespace)
     }
 }
 
@@ -71,17 +68,30 @@ impl IssuerObject for ClusterCertificateIssuer {
     fn issuer_status(&self) -> Option<&IssuerStatus> {
         self.status.as_ref()
     }
-    fn api(context: &Context, _: &str) -> Api<Received<Self>> {
-        Api::all(context.client.clone())
+}
+
+impl<K: IssuerObject> Failing for K {
+    fn conditions(&self) -> &[Condition] {
+        self.issuer_status().map_or(&[], |status| &status.conditions)
+    }
+    fn set_failing(&self, context: &Context, conditions: &mut Vec<Condition>, message: &str) {
+        // One that is loaded goes on issuing with what it was loaded with.
+        let is_loaded = context.issuers.get(&key_of(self)).is_some_and(|loaded| loaded.is_ok());
+        if !is_loaded || condition(conditions, READY).is_none() {
+            let generation = self.meta().generation;
+            set_condition(conditions, READY, false, Reason::ReconcileFailing, message, generation, context.now());
+        }
     }
 }
 
 /// Runs the controller of one kind.
-pub(crate) async fn run<K: IssuerObject>(controller: Controller<Received<K>>, context: Arc<Context>) {
+pub(crate) async fn run<K: IssuerObject>(controller: Controller<Received<K>>, dispatch: Dispatch, context: Arc<Context>) {
     controller
         .run(reconcile::<K>, after_error::<K>, Arc::clone(&context))
         .for_each(move |result| {
+            dispatch.moved();
             match result {
+                Err(ControllerError::ObjectNotFound(gone)) if Dispatch::is_sign_of_life(&gone) => {}
                 Err(ControllerError::ObjectNotFound(gone)) => {
                     let namespace = gone.namespace.unwrap_or_default();
                     forget(&context, &IssuerKey { kind: K::KIND, namespace, name: gone.name });
@@ -108,10 +118,14 @@ fn key_of<K: IssuerObject>(issuer: &K) -> IssuerKey {
 async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let key = key_of(&**issuer);
     let who = Waiting::Issuer(key.clone());
-    let ended = Box::pin(look_at(Arc::clone(&issuer), key.clone(), &context)).await;
-    let ended = failures::note(&context, &who, &**issuer, ended).await;
+    let span = span::of_pass(K::KIND.as_str(), &NamespacedName::new(&key.namespace, &key.name));
+    let ended = async {
+        let ended = Box::pin(look_at(Arc::clone(&issuer), key.clone(), &context)).await;
+        failures::note(&context, &who, &issuer, ended, true).await
+    };
+    let ended = ended.instrument(span).await;
     if let Err(error) = &ended
-        && context.failures.are_told(&who)
+        && context.failures.have_lasted(&who)
         && context.issuers.get(&key).is_none()
     {
         // Without this its certificates would say nothing.
@@ -154,6 +168,7 @@ async fn look_at<K: IssuerObject>(
     // once all of them are in the cache.
     context.lists.filled().await;
     let ready = ready(&loaded, &key, context);
+    span::decided(if ready.0 { "serve" } else { "refuse" }, Some(ready.1));
     let is_refused = ready.1.is_about_credentials();
     report(&issuer, context, ready).await?;
     Ok(if is_refused { Action::requeue(REFUSED_LOOK) } else { next })
@@ -329,12 +344,7 @@ async fn report<K: IssuerObject>(
     if status == old && issuer.unreadable().is_none() {
         return Ok(());
     }
-    let patch = Patch::Merge(status_patch(issuer, &status));
-    let parameters = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
-    let (api, name) = (K::api(context, &issuer.namespace().unwrap_or_default()), issuer.name_any());
-    request("patch the issuer's status", api.patch_status(&name, &parameters, &patch))
-        .await
-        .map_err(|error| RequestError::from(error).of_object())?;
+    write_status(context, &**issuer, &status).await.map_err(|error| RequestError::from(error).of_object())?;
     for (reason, message) in new_warnings(&old.conditions, &status.conditions) {
         context.settings.metrics.warned(reason);
         context.events.publish(issuer, reason, &message).await;

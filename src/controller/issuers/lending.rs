@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// The label by which the Atlas Kubernetes Operator itself recognises a Secret with credentials.
-const CREDENTIALS_LABEL: (&str, &str) = ("atlas.mongodb.com/type", "credentials");
+pub(crate) const CREDENTIALS_LABEL: (&str, &str) = ("atlas.mongodb.com/type", "credentials");
 
 /// The one message for whatever is wrong in another namespace.
 const UNUSABLE: &str = "what this leads to in another namespace cannot be used: it has to be an AtlasProject with an id, and a Secret with credentials and the label atlas.mongodb.com/type=credentials; the operator's log tells the administrator what is wrong";

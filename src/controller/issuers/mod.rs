@@ -42,6 +42,8 @@ pub struct LoadedIssuer {
     /// CA: when its Secret must be read again although it has not changed, because one of its certificates becomes valid or
     /// expires.
     pub reread_at: Option<Timestamp>,
+    /// Atlas: when the credentials expire at the latest, if they expire.
+    pub credentials_not_after: Option<Timestamp>,
 }
 
 /// Why an issuer cannot be used.
@@ -234,6 +236,7 @@ pub(crate) fn load_atlas(
         allow_plain_http: source.endpoint.allow_plain_http,
         words: source.endpoint.words,
     };
+    let credentials_not_after = credentials.longest_life().and_then(|life| latest_write(secret)?.checked_add(life).ok());
     let issuer = AtlasIssuer::new(client.clone(), settings, credentials);
     let facts = IssuerFacts {
         method: IssuingMethod::Mint { months_until_expiration: source.months_until_expiration },
@@ -242,7 +245,7 @@ pub(crate) fn load_atlas(
         identity: issuer.identity(),
         version,
     };
-    Ok(LoadedIssuer { facts, issuer: Issuer::Atlas(Arc::new(issuer)), reread_at: None })
+    Ok(LoadedIssuer { facts, issuer: Issuer::Atlas(Arc::new(issuer)), reread_at: None, credentials_not_after })
 }
 
 fn load_ca(
@@ -271,7 +274,12 @@ fn load_ca(
         identity: IssuerIdentity::of_ca(ca.key_id()),
         version,
     };
-    Ok(LoadedIssuer { facts, reread_at: ca.next_change(), issuer: Issuer::Ca(Arc::new(ca)) })
+    Ok(LoadedIssuer { facts, reread_at: ca.next_change(), issuer: Issuer::Ca(Arc::new(ca)), credentials_not_after: None })
+}
+
+/// When the Secret was written last, as its managed fields tell: nothing in it is newer. `None` if somebody has removed these.
+fn latest_write(secret: &Secret) -> Option<Timestamp> {
+    secret.metadata.managed_fields.iter().flatten().filter_map(|entry| entry.time.as_ref()).map(|time| time.0).max()
 }
 
 fn data(secret: &Secret) -> BTreeMap<&str, &[u8]> {

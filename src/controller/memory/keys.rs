@@ -6,10 +6,11 @@
 //! - Namespaces take turns, whatever number of keys each of them wants. In a namespace whoever came first goes first.
 //! - Whoever waits is woken when the key is there. A key that is not taken for a minute is dropped, and so is that of an object that needs none
 //!   any more.
+//! - The process ends without waiting for keys: the threads are not those of the runtime, which waits for its own.
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -26,17 +27,20 @@ const KEY_LASTS: Duration = Duration::from_mins(1);
 /// How many keys wait to be taken at most. Until one of them is, no other is made.
 const MOST_UNTAKEN: usize = 16;
 
-/// How soon it is looked again whether one was taken.
-const PAUSE: Duration = Duration::from_millis(20);
-
 /// The keys of all objects.
 #[derive(Clone)]
-pub struct Keys(Arc<Mutex<Orders>>);
+pub struct Keys(Arc<Shared>);
+
+struct Shared {
+    orders: Mutex<Orders>,
+    /// An order has come, or a key was taken.
+    changed: Condvar,
+}
 
 impl Default for Keys {
     fn default() -> Self {
         let processors = thread::available_parallelism().map_or(1, usize::from);
-        Self(Arc::new(Mutex::new(Orders::new((processors / 2).max(1)))))
+        Self(Arc::new(Shared { orders: Mutex::new(Orders::new((processors / 2).max(1))), changed: Condvar::new() }))
     }
 }
 
@@ -73,14 +77,20 @@ impl Keys {
         triggers: &Arc<Triggers>,
     ) -> Option<Result<PrivateKey, KeyError>> {
         let mut orders = self.lock();
+        self.0.changed.notify_all();
         if let Some(made) = orders.made.remove(who).filter(|made| made.spec == spec) {
             return Some(made.key);
         }
         orders.add(Order { who: who.clone(), spec, triggers: Arc::clone(triggers) });
         if orders.threads < orders.most_threads && !orders.turns.is_empty() {
-            orders.threads += 1;
             let keys = self.clone();
-            tokio::task::spawn_blocking(move || keys.make());
+            if thread::Builder::new().name("private-keys".to_owned()).spawn(move || keys.make()).is_ok() {
+                orders.threads += 1;
+            } else if orders.threads == 0 {
+                orders.remove(who);
+                drop(orders);
+                return Some(PrivateKey::generate(spec));
+            }
         }
         None
     }
@@ -90,28 +100,16 @@ impl Keys {
         let mut orders = self.lock();
         orders.made.remove(who);
         orders.remove(who);
+        self.0.changed.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Orders> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.orders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes keys until nobody waits for one.
+    /// Makes keys until nobody waits for one, and all that were made are taken or dropped.
     fn make(&self) {
-        loop {
-            let order = {
-                let mut orders = self.lock();
-                orders.made.retain(|_, made| made.since.elapsed() < KEY_LASTS);
-                if orders.turns.is_empty() {
-                    orders.threads -= 1;
-                    return;
-                }
-                if orders.made.len() < MOST_UNTAKEN { orders.next() } else { None }
-            };
-            let Some(Order { who, spec, triggers }) = order else {
-                thread::sleep(PAUSE);
-                continue;
-            };
+        while let Some(Order { who, spec, triggers }) = self.await_order() {
             let key = PrivateKey::generate(spec);
             let mut orders = self.lock();
             // It may have been forgotten meanwhile, or may want another one.
@@ -120,6 +118,24 @@ impl Keys {
                 orders.made.insert(who.clone(), Made { spec, key, since: Instant::now() });
                 triggers.wake(&Waiting::Certificate(who));
             }
+        }
+    }
+
+    /// Whose key is made next. `None` if this thread has no more to do.
+    fn await_order(&self) -> Option<Order> {
+        let mut orders = self.lock();
+        loop {
+            orders.made.retain(|_, made| made.since.elapsed() < KEY_LASTS);
+            let next = if orders.made.len() < MOST_UNTAKEN { orders.next() } else { None };
+            if next.is_some() {
+                return next;
+            }
+            // One thread alone stays for the keys that nobody takes.
+            if orders.turns.is_empty() && (orders.made.is_empty() || orders.threads > 1) {
+                orders.threads -= 1;
+                return None;
+            }
+            orders = self.0.changed.wait_timeout(orders, KEY_LASTS).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -205,6 +221,23 @@ mod tests {
         }
         orders.remove(&ObjectKey::new("neighbour", "a"));
         assert!(orders.waiting.is_empty() && orders.turns.is_empty() && orders.making.is_empty());
+    }
+
+    #[test]
+    fn a_process_that_ends_does_not_wait_for_keys() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        let keys = Keys::default();
+        runtime.block_on(async {
+            let triggers = Arc::new(Triggers::new().0);
+            for number in 0..300 {
+                let _ = keys.take(&ObjectKey::new("greedy", number.to_string()), LONG, &triggers);
+            }
+        });
+        drop(runtime);
+        assert!(keys.lock().waiting["greedy"].len() > 200, "the runtime has ended with most of the keys not made");
+        for number in 0..300 {
+            keys.forget(&ObjectKey::new("greedy", number.to_string()));
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! What this process remembers between two looks. Losing it costs reads, waits, and any certificate not yet in its Secret.
 
 pub mod keys;
+pub(crate) mod places;
 mod shares;
 pub mod turns;
 pub mod users;
@@ -189,13 +190,15 @@ impl Memory {
         }
     }
 
-    /// The watch has listed anew, beginning at `since`: what was written before is either in that list or gone.
-    pub fn saw_everything_since(&self, since: Instant) {
-        for memory in self.lock().secrets.values_mut() {
+    /// The watch has listed anew, beginning at `since`: what was written before is either in that list or gone. What is neither shown nor
+    /// awaited is forgotten.
+    pub fn saw_everything_since(&self, since: Instant, is_shown: impl Fn(&SecretLocation) -> bool) {
+        self.lock().secrets.retain(|secret, memory| {
             if memory.awaiting_echo.as_ref().is_some_and(|write| write.since < since) {
                 memory.awaiting_echo = None;
             }
-        }
+            memory.awaiting_echo.is_some() || is_shown(secret)
+        });
     }
 
     /// Which of `wanted` this process has read, written or keeps.

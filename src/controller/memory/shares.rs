@@ -2,6 +2,9 @@
 //!
 //! A namespace gets another turn only while it holds fewer turns than are free. So the first namespace holds at most half of all turns, the
 //! next one half of the rest, and whoever comes new finds one free. Nobody has to give a turn back for that: a turn may last for minutes.
+//!
+//! Of namespaces that hold equally many turns, the one goes first that got its last turn the longest ago. So nobody who gives a turn back
+//! takes it again before those who wait.
 
 use std::collections::HashMap;
 
@@ -11,19 +14,32 @@ pub struct Shares {
     all: u32,
     busy: u32,
     held: HashMap<String, u32>,
+    /// How many turns were given so far.
+    given: u64,
+    /// The number of the last turn that each namespace got. One that is not here got none for long.
+    last: HashMap<String, u64>,
 }
+
+/// So many turns back it is known who got one.
+const REMEMBERED: u64 = 1_000;
 
 impl Shares {
     /// So many turns, all free.
     #[must_use]
     pub fn new(all: u32) -> Self {
-        Self { all, busy: 0, held: HashMap::new() }
+        Self { all, busy: 0, held: HashMap::new(), given: 0, last: HashMap::new() }
     }
 
     /// Whether the namespace may have another turn now.
     #[must_use]
     pub fn have_room_for(&self, namespace: &str) -> bool {
         self.held_by(namespace) < self.all.saturating_sub(self.busy)
+    }
+
+    /// Which of several namespaces comes next: the one for which this is least.
+    #[must_use]
+    pub fn order_of(&self, namespace: &str) -> (u32, u64) {
+        (self.held_by(namespace), self.last.get(namespace).copied().unwrap_or_default())
     }
 
     /// How many turns the namespace holds.
@@ -36,6 +52,12 @@ impl Shares {
     pub fn take(&mut self, namespace: &str) {
         self.busy += 1;
         *self.held.entry(namespace.to_owned()).or_default() += 1;
+        self.given += 1;
+        self.last.insert(namespace.to_owned(), self.given);
+        let forgotten = self.given.saturating_sub(REMEMBERED);
+        if self.last.len() > 2 * self.held.len() + 64 {
+            self.last.retain(|_, number| *number > forgotten);
+        }
     }
 
     /// A turn of the namespace has ended.
@@ -80,6 +102,22 @@ mod tests {
         assert!(!shares.have_room_for("b"));
         shares.give_back("a");
         assert_eq!(fill(&mut shares, "b"), 1);
+    }
+
+    #[test]
+    fn who_got_a_turn_last_comes_last_and_is_forgotten_in_time() {
+        let mut shares = Shares::new(4);
+        for namespace in ["a", "b"] {
+            shares.take(namespace);
+            shares.give_back(namespace);
+        }
+        assert!(shares.order_of("new") < shares.order_of("a") && shares.order_of("a") < shares.order_of("b"));
+        for number in 0..5_000 {
+            let namespace = number.to_string();
+            shares.take(&namespace);
+            shares.give_back(&namespace);
+        }
+        assert!(shares.last.len() <= 1_000 && !shares.last.contains_key("a"));
     }
 
     proptest! {

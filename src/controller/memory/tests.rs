@@ -2,15 +2,18 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::ObjectMeta;
 use rcgen::{CertificateParams, KeyPair};
 
 use super::*;
 use crate::{
-    api::{DeletionPolicy, Reason},
+    api::{DatabaseUserCertificate, DatabaseUserCertificateSpec, DeletionPolicy, Reason},
     certificate::CertificatePair,
     decide::{ListedCertificate, UnsavedCertificate},
     issuer::atlas::Account,
     memory::users::{DatabaseUsers, UserKey},
+    secret::NamedPassword,
 };
 
 fn orders() -> ObjectKey {
@@ -49,6 +52,26 @@ fn a_key_is_kept_until_its_certificate_is_not_unsaved_any_more() {
     assert!(memory.kept(&orders(), "uid-1").is_some());
     memory.remember(&orders(), "uid-1", &ObjectMemory::default());
     assert!(memory.kept(&orders(), "uid-1").is_none() && memory.all_kept().is_empty());
+}
+
+#[test]
+fn a_list_that_does_not_have_a_secret_any_more_has_it_forgotten_unless_it_was_written_meanwhile() {
+    let memory = Memory::default();
+    let secret = |name: &str| SecretLocation::new("shop", name);
+    let view = |name: &str| {
+        let metadata = ObjectMeta { uid: Some(name.to_owned()), ..ObjectMeta::default() };
+        let object = DatabaseUserCertificate::new("orders", DatabaseUserCertificateSpec::default());
+        crate::secret::read(&object, &Secret { metadata, ..Secret::default() }, &NamedPassword::default()).view
+    };
+    memory.read(secret("shown"), view("shown"));
+    memory.read(secret("gone"), view("gone"));
+    memory.wrote(secret("gone-after-its-write"), "uid-1".to_owned(), view("gone-after-its-write"));
+    std::thread::sleep(Duration::from_millis(2));
+    let list_began = Instant::now();
+    memory.wrote(secret("new"), "uid-1".to_owned(), view("new"));
+    memory.saw_everything_since(list_began, |secret| secret.name == "shown");
+    let known = ["shown", "gone", "gone-after-its-write", "new"].map(|name| memory.knows(&secret(name), name));
+    assert_eq!(known, [true, false, false, true]);
 }
 
 #[test]

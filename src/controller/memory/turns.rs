@@ -10,13 +10,17 @@
 //!   answers take long, holds up no other project.
 //! - At most 4 turns of one project, and at most half as many in all as there are workers, are given or under way at once. So the other half
 //!   is left for passes that do not ask Atlas, however long Atlas takes.
-//! - No namespace holds more than half of the turns, and less while others hold some ([`Shares`]).
+//! - No namespace holds more than half of the turns, and less while others hold some ([`Shares`]). Between projects that namespace goes first
+//!   that has waited longest for a turn, so that nobody waits for ever.
 //! - A turn ends when its [`Turn`] is dropped. A turn that is given and not taken for a minute goes to the next.
 //! - A queue that nobody uses is dropped.
 //!
 //! # Assumptions
 //!
 //! - What the rate limit allows is known from the answers of Atlas (`issuer::atlas::Limits`).
+
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -31,6 +35,7 @@ use super::shares::Shares;
 use crate::{
     api::ObjectKey,
     issuer::atlas::{Account, AtlasClient, LimitKey},
+    runtime::{Heartbeat, Liveness},
     triggers::{Triggers, Waiting},
 };
 
@@ -45,6 +50,9 @@ const LONGEST_NAP: Duration = Duration::from_secs(1);
 
 /// The shortest time until then.
 const SHORTEST_NAP: Duration = Duration::from_millis(5);
+
+/// The queues may stay unseen for so long while somebody waits.
+const STANDSTILL: Duration = Duration::from_mins(1);
 
 /// The order in which certificates wait: the one that expires soonest first.
 type Rank = (Timestamp, ObjectKey);
@@ -73,6 +81,7 @@ pub struct Turns(Arc<Shared>);
 
 struct Shared {
     atlas: AtlasClient,
+    liveness: Liveness,
     queues: Mutex<Queues>,
     changed: Notify,
 }
@@ -110,10 +119,10 @@ impl Drop for Turn {
 impl Turns {
     /// Queues for the calls of this client. `workers` is how many passes run at once.
     #[must_use]
-    pub fn new(atlas: AtlasClient, workers: u16) -> Self {
+    pub fn new(atlas: AtlasClient, workers: u16, liveness: Liveness) -> Self {
         let shares = Shares::new(u32::from(workers / 2).max(1));
         let queues = Queues { by_key: HashMap::new(), places: HashMap::new(), shares, are_served: false };
-        Self(Arc::new(Shared { atlas, queues: Mutex::new(queues), changed: Notify::new() }))
+        Self(Arc::new(Shared { atlas, liveness, queues: Mutex::new(queues), changed: Notify::new() }))
     }
 
     /// A turn for `who` to make `cost` calls to this account, if it is its turn. Otherwise `None`, and `who` is woken when it is.
@@ -135,7 +144,7 @@ impl Turns {
         let is_given = queues.by_key.get(key).is_some_and(|queue| queue.given.contains_key(who));
         if !is_given {
             queues.wait(key, who, expiry, Waiter { cost, triggers: Arc::clone(triggers) });
-            queues.give_to(key, who, &self.0.atlas);
+            queues.hand_out(&self.0.atlas, Some(who));
         }
         let turn = queues.take(key, who, cost).then(|| Turn {
             shared: Arc::clone(&self.0),
@@ -144,7 +153,8 @@ impl Turns {
             cost,
         });
         if turn.is_none() && !std::mem::replace(&mut queues.are_served, true) {
-            tokio::spawn(serve(Arc::downgrade(&self.0)));
+            let heartbeat = self.0.liveness.expect("turns", STANDSTILL);
+            tokio::spawn(serve(Arc::downgrade(&self.0), heartbeat));
         }
         turn
     }
@@ -154,6 +164,14 @@ impl Turns {
     pub fn paused_until(&self, account: &Account) -> Option<Timestamp> {
         let limits = self.0.atlas.limits();
         limits.paused_until(&limits.key(account), Instant::now())
+    }
+
+    /// How many of those wait that are woken by these triggers.
+    #[must_use]
+    pub fn waiting_of(&self, triggers: &Arc<Triggers>) -> usize {
+        let queues = self.0.lock();
+        let waiting = queues.by_key.values().flat_map(|queue| queue.waiting.values().flat_map(BTreeMap::values));
+        waiting.filter(|waiter| Arc::ptr_eq(&waiter.triggers, triggers)).count()
     }
 
     /// Removes `who`, which needs no turn any more.
@@ -204,17 +222,6 @@ impl Queues {
         queue.leave(who);
         queue.expiries.insert(who.clone(), expiry);
         queue.waiting.entry(who.namespace.clone()).or_default().insert((expiry, who.clone()), waiter);
-    }
-
-    /// Gives `who` the turn if it is the next one of this queue.
-    fn give_to(&mut self, key: &LimitKey, who: &ObjectKey, atlas: &AtlasClient) {
-        let is_next = self.by_key.get(key).is_some_and(|queue| {
-            let first = queue.first(&self.shares).filter(|((_, first), _)| first == who && !queue.is_full());
-            first.is_some_and(|(_, cost)| atlas.limits().wait(key, cost, queue.promised, Instant::now()).is_zero())
-        });
-        if is_next {
-            self.give(key, who);
-        }
     }
 
     /// Takes `who` out of those who wait, for the turn that is its own now.
@@ -282,13 +289,13 @@ impl Queues {
         }
     }
 
-    /// Gives turns to those who come next: of several projects, first to the namespace that holds the fewest. Returns how long to wait before
-    /// the next look; `None` if nobody waits.
-    fn hand_out(&mut self, atlas: &AtlasClient) -> Option<Duration> {
+    /// Gives turns to those who come next: of several projects, first to the namespace that holds the fewest and has waited longest for one
+    /// ([`Shares::order_of`]). Returns how long to wait before the next look; `None` if nobody waits. `awake` is not woken.
+    fn hand_out(&mut self, atlas: &AtlasClient, awake: Option<&ObjectKey>) -> Option<Duration> {
         self.expire();
         loop {
             let mut nap = None;
-            let mut next: Option<(u32, &Rank, &LimitKey)> = None;
+            let mut next: Option<((u32, u64), &Rank, &LimitKey)> = None;
             for (key, queue) in self.by_key.iter().filter(|(_, queue)| !queue.expiries.is_empty()) {
                 let first = queue.first(&self.shares).filter(|_| !queue.is_full());
                 let wait = match first {
@@ -297,13 +304,13 @@ impl Queues {
                 };
                 nap = Some(nap.unwrap_or(LONGEST_NAP).min(wait));
                 let Some((rank, _)) = first.filter(|_| wait.is_zero()) else { continue };
-                let candidate = (self.shares.held_by(&rank.1.namespace), rank, key);
+                let candidate = (self.shares.order_of(&rank.1.namespace), rank, key);
                 if next.is_none_or(|next| (candidate.0, candidate.1) < (next.0, next.1)) {
                     next = Some(candidate);
                 }
             }
             let Some((who, key)) = next.map(|(_, (_, who), key)| (who.clone(), key.clone())) else { return nap };
-            if let Some(triggers) = self.give(&key, &who) {
+            if let Some(triggers) = self.give(&key, &who).filter(|_| awake != Some(&who)) {
                 triggers.wake(&Waiting::Certificate(who));
             }
         }
@@ -311,12 +318,13 @@ impl Queues {
 }
 
 /// Gives out turns until nobody waits.
-async fn serve(shared: Weak<Shared>) {
+async fn serve(shared: Weak<Shared>, heartbeat: Heartbeat) {
     loop {
+        heartbeat.beat();
         let Some(shared) = shared.upgrade() else { return };
         let nap = {
             let mut queues = shared.lock();
-            let Some(nap) = queues.hand_out(&shared.atlas) else {
+            let Some(nap) = queues.hand_out(&shared.atlas, None) else {
                 queues.are_served = false;
                 return;
             };
@@ -324,131 +332,5 @@ async fn serve(shared: Weak<Shared>) {
         };
         // After the nap and after a change alike, the queues are looked at again.
         let _ = tokio::time::timeout(nap, shared.changed.notified()).await;
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
-mod tests {
-    use futures::{FutureExt, StreamExt};
-
-    use super::*;
-
-    fn name(name: &str) -> ObjectKey {
-        ObjectKey::new("shop", name)
-    }
-
-    fn account() -> Account {
-        Account { endpoint: "http://localhost".into(), project_id: "p".into(), credentials_uid: "uid-1".into() }
-    }
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    #[tokio::test]
-    async fn turns_go_by_expiry_and_so_many_at_once() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
-        let account = account();
-        let _held = atlas.limits().hold(account.clone());
-        let key = atlas.limits().key(&account);
-        let turns = Turns::new(atlas.clone(), 20);
-        let (triggers, mut woken) = Triggers::new();
-        let triggers = Arc::new(triggers);
-        let ask = |who: &str, expiry| turns.ask(&account, &name(who), at(expiry), 2, &triggers);
-
-        let first = ask("first", 9).unwrap();
-        assert!(ask("second", 8).is_none(), "the first answer is awaited");
-        assert!(
-            ask("third", 3).is_none() && ask("fourth", 7).is_none() && ask("fifth", 1).is_none() && ask("gone", 0).is_none()
-        );
-        atlas.limits().answered(&key, &reqwest::header::HeaderMap::new(), Instant::now());
-        turns.forget(&name("gone"));
-        for expected in ["fifth", "third", "fourth"] {
-            assert_eq!(woken.certificates.next().await.unwrap().name, expected);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(woken.certificates.next().now_or_never().is_none(), "four are at it: the second waits");
-        let fifth = ask("fifth", 1).unwrap();
-        drop(first);
-        assert_eq!(woken.certificates.next().await.unwrap().name, "second");
-        drop(fifth);
-        assert!(ask("sixth", 5).is_some(), "nobody waits, and one has finished");
-    }
-
-    #[tokio::test]
-    async fn who_waited_for_credentials_to_be_accepted_goes_on_in_the_queue_of_the_project() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
-        let account = account();
-        let _held = atlas.limits().hold(account.clone());
-        let turns = Turns::new(atlas.clone(), 20);
-        let (triggers, mut woken) = Triggers::new();
-        let triggers = Arc::new(triggers);
-        let ask = |who: &str, expiry| turns.ask(&account, &name(who), at(expiry), 1, &triggers);
-
-        let first = ask("first", 9).unwrap();
-        for (who, expiry) in [("second", 8), ("third", 7), ("fourth", 6), ("fifth", 5), ("sixth", 4)] {
-            assert!(ask(who, expiry).is_none(), "the first answer is awaited");
-        }
-        atlas.limits().met(&account, reqwest::StatusCode::OK, false);
-        atlas.limits().answered(&atlas.limits().key(&account), &reqwest::header::HeaderMap::new(), Instant::now());
-        let mut next = async || woken.certificates.next().await.unwrap().name.clone();
-        assert_eq!([next().await, next().await, next().await], ["sixth", "fifth", "fourth"]);
-        // The last to be woken is the first to ask. The others go on in the order of the project.
-        assert!(ask("latest", 99).is_none(), "those who waited before go first");
-        assert_eq!([next().await, next().await], ["third", "second"]);
-        drop(first);
-        let sixth = ask("sixth", 4).unwrap();
-        assert!(turns.0.lock().by_key.keys().all(|key| matches!(key, LimitKey::Project { .. })));
-        drop(sixth);
-    }
-
-    #[tokio::test]
-    async fn a_namespace_with_many_projects_leaves_turns_to_others() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
-        let turns = Turns::new(atlas, 16);
-        let (triggers, mut woken) = Triggers::new();
-        let triggers = Arc::new(triggers);
-        let ask = |namespace: &str, project: usize| {
-            let account = Account { project_id: format!("{namespace}-{project}"), ..account() };
-            turns.ask(&account, &ObjectKey::new(namespace, format!("{project}")), at(9), 2, &triggers)
-        };
-        let mut greedy: Vec<_> = (0..40).map(|project| ask("greedy", project)).collect();
-        assert_eq!(greedy.iter().flatten().count(), 4, "half of the turns, which are half of the workers");
-        let others: Vec<_> = ["a", "b", "c"].into_iter().filter_map(|namespace| ask(namespace, 0)).collect();
-        assert_eq!(others.len(), 3);
-        greedy.retain(Option::is_none);
-        drop(others);
-        let next = woken.certificates.next().await.unwrap();
-        assert_eq!(next.namespace.as_deref(), Some("greedy"), "those who wait get what is free");
-        for project in 0..40 {
-            turns.forget(&ObjectKey::new("greedy", format!("{project}")));
-        }
-        let queues = turns.0.lock();
-        assert!(queues.by_key.is_empty() && queues.places.is_empty(), "nothing is left of queues that nobody uses");
-        assert!(queues.shares.have_room_for("new") && queues.shares.held_by("greedy") == 0);
-    }
-
-    #[tokio::test]
-    async fn in_one_project_whoever_may_not_have_a_turn_holds_up_nobody_else() {
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let atlas = AtlasClient::new(Duration::from_secs(1), None).unwrap();
-        let turns = Turns::new(atlas.clone(), 4);
-        let (triggers, mut woken) = Triggers::new();
-        let triggers = Arc::new(triggers);
-        let account = account();
-        let _held = atlas.limits().hold(account.clone());
-        atlas.limits().answered(&atlas.limits().key(&account), &reqwest::header::HeaderMap::new(), Instant::now());
-        let ask = |namespace: &str, name: &str, expiry| {
-            turns.ask(&account, &ObjectKey::new(namespace, name), at(expiry), 1, &triggers)
-        };
-        let first = ask("greedy", "first", 1).unwrap();
-        assert!(ask("greedy", "second", 2).is_none(), "one of two turns is all that the namespace may have");
-        let neighbour = ask("neighbour", "third", 3).unwrap();
-        drop((first, neighbour));
-        assert_eq!(woken.certificates.next().await.unwrap().name, "second");
     }
 }

@@ -9,10 +9,12 @@
 use std::{
     collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use tracing::debug;
 
 use crate::{
     Context,
@@ -62,11 +64,21 @@ impl UserKey {
 }
 
 /// The users whose list was asked for within the hour, and the scopes whose Secrets hold their certificates. One for the whole process.
-#[derive(Default)]
 pub struct DatabaseUsers {
     records: Mutex<HashMap<UserKey, UserRecord>>,
     scopes: Mutex<Vec<Weak<Context>>>,
+    since: Instant,
 }
+
+impl Default for DatabaseUsers {
+    fn default() -> Self {
+        Self { records: Mutex::default(), scopes: Mutex::default(), since: Instant::now() }
+    }
+}
+
+/// So long after the start of the process the Secrets of other scopes are waited for. A namespace that the operator may not read must not
+/// hold up the others for longer.
+const SCOPES_AWAITED: Duration = Duration::from_secs(20);
 
 impl DatabaseUsers {
     fn lock(&self) -> MutexGuard<'_, HashMap<UserKey, UserRecord>> {
@@ -76,6 +88,19 @@ impl DatabaseUsers {
     /// Adds the controllers of one scope: what their Secrets hold is known in every scope.
     pub(crate) fn join(&self, scope: &Arc<Context>) {
         self.scopes.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(scope));
+    }
+
+    /// Waits at the start until the Secrets of all scopes are known: until then, what another scope holds would look unaccounted.
+    pub(crate) async fn all_scopes(&self) {
+        let unfilled: Vec<_> = self.scopes().into_iter().filter(|scope| !scope.lists.are_filled()).collect();
+        if unfilled.is_empty() {
+            return;
+        }
+        let left = SCOPES_AWAITED.saturating_sub(self.since.elapsed());
+        let filled = futures::future::join_all(unfilled.iter().map(|scope| scope.lists.filled()));
+        if tokio::time::timeout(left, filled).await.is_err() {
+            debug!("the Secrets of some namespace are not known");
+        }
     }
 
     fn scopes(&self) -> Vec<Arc<Context>> {

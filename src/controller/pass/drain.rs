@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use kube::{Api, ResourceExt};
-use tracing::{error, info, warn};
+use tracing::{Instrument, error, info, warn};
 
-use super::{Ended, run, workable};
+use super::{Ended, run, span_of, workable};
 use crate::{
     Context, Received, ReconcileError,
     api::{DatabaseUserCertificate, ObjectKey},
@@ -38,7 +38,7 @@ pub(crate) async fn drain(context: &Context, stopped: Instant, limit: Duration) 
             if stopped.elapsed() >= limit {
                 break;
             }
-            if let Err(error) = Box::pin(save(context, &name)).await {
+            if let Err(error) = Box::pin(save(context, &name)).instrument(span_of(&name)).await {
                 warn!(namespace = name.namespace, name = name.name, error = chain(&error), "not saved yet");
             }
         }

@@ -8,16 +8,20 @@ mod report;
 
 use std::{sync::Arc, time::Duration};
 
-use kube::{ResourceExt, runtime::controller::Action};
-use tracing::debug;
+use kube::{Resource, ResourceExt, runtime::controller::Action};
+use tracing::{Instrument, debug};
 
 pub(super) use self::drain::drain;
 use self::perform::Performer;
-use super::{Context, Received, ReconcileError, failures, issuers::controller::tell_issuer, rollout, triggers::Waiting};
+use super::{Context, Received, ReconcileError, failures, issuers::controller::tell_issuer, rollout, span, triggers::Waiting};
 use crate::{
     api::{DatabaseUserCertificate, ObjectKey},
-    decide::pass::{End, Found, Next, Pass, PassError, Purpose, Step},
+    decide::{
+        Decision,
+        pass::{End, Found, Next, Pass, PassError, PassOutcome, Purpose, RequestError, RequestErrorKind, Step},
+    },
     issuer::Deadline,
+    kubernetes::KubernetesError,
     layout::take_over_from_reloader,
     status::report_unreadable,
 };
@@ -29,29 +33,54 @@ const PASS_LIMIT: Duration = Duration::from_mins(12);
 /// cuts none off, and leaves as much time to save the certificate as the requests for that may take.
 const ASKING_LIMIT: Duration = Duration::from_mins(8);
 
+/// When a pass without a place is tried again. Its object is woken before, when there is one.
+const WITHOUT_A_PLACE: Duration = Duration::from_mins(1);
+
 /// Reconciles one object.
 pub(super) async fn reconcile(
     object: Arc<Received<DatabaseUserCertificate>>,
     context: Arc<Context>,
 ) -> Result<Action, ReconcileError> {
-    let who = Waiting::Certificate(ObjectKey::of(&object));
-    let ended = Box::pin(look_at(Arc::clone(&object), &context)).await;
-    failures::note(&context, &who, &**object, ended).await
+    let name = ObjectKey::of(&object);
+    let Some(_place) = context.places.take(&name, &context.triggers) else { return Ok(Action::requeue(WITHOUT_A_PLACE)) };
+    let span = span_of(&name);
+    let who = Waiting::Certificate(name);
+    async {
+        let ended = Box::pin(look_at(Arc::clone(&object), &context)).await;
+        let is_whole = ended.as_ref().is_ok_and(|looked| looked.is_whole);
+        failures::note(&context, &who, &object, ended.map(|looked| looked.action), is_whole).await
+    }
+    .instrument(span)
+    .await
 }
 
-async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Context) -> Result<Action, ReconcileError> {
+fn span_of(object: &ObjectKey) -> tracing::Span {
+    span::of_pass(&DatabaseUserCertificate::kind(&()), object)
+}
+
+/// How a look at an object ended.
+struct Looked {
+    action: Action,
+    /// Whether all was looked at. If a status was written, the next look follows the rollout.
+    is_whole: bool,
+}
+
+async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Context) -> Result<Looked, ReconcileError> {
     context.lists.filled().await;
     // A process that was paused may see an old state.
     if !context.settings.leadership.may_act() {
         return Err(PassError::NotLeading.into());
     }
     report_unreadable(context, &Waiting::Certificate(ObjectKey::of(&object)), &object).await;
-    let Some(object) = workable(context, Arc::unwrap_or_clone(object)) else { return Ok(Action::await_change()) };
+    let Some(object) = workable(context, Arc::unwrap_or_clone(object)) else {
+        return Ok(Looked { action: Action::await_change(), is_whole: true });
+    };
     tell_issuer(context, &object);
     let started = std::time::Instant::now();
     let run = Box::pin(run(context, &object, Purpose::Certificate));
     let ended = tokio::time::timeout(PASS_LIMIT, run).await;
-    context.settings.metrics.reconciled(started.elapsed());
+    let outcome = ended.as_ref().map_or(PassOutcome::Failed, |ended| PassOutcome::of(&ended.end, ended.pass.decision()));
+    context.settings.metrics.reconciled(outcome, started.elapsed());
     let Ended { end, has_reported_status, .. } = ended.map_err(|_| ReconcileError::TooLong)?;
     let sleep = match end {
         End::Sleep(duration) => Some(observe::until_echo(context, &object, duration)),
@@ -61,8 +90,18 @@ async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Conte
     // The watch brings the status that the pass has written, and with it the next pass.
     // Nor is a workload moved to a Secret that may go.
     let is_done = has_reported_status || object.metadata.deletion_timestamp.is_some();
-    let next_look = if is_done { None } else { rollout::follow(context, &object).await? };
-    Ok(sleep.into_iter().chain(next_look).min().map_or_else(Action::await_change, Action::requeue))
+    let next_look = if is_done { None } else { rollout::follow(context, &object).await.map_err(not_followed)? };
+    let action = sleep.into_iter().chain(next_look).min().map_or_else(Action::await_change, Action::requeue);
+    Ok(Looked { action, is_whole: !has_reported_status || object.spec.rollout.is_none() })
+}
+
+/// A conflict with another write of the status is none of the rollout's faults, unless it goes on.
+fn not_followed(error: KubernetesError) -> ReconcileError {
+    let error = RequestError::from(error);
+    ReconcileError::Rollout(match error.kind {
+        RequestErrorKind::Conflict | RequestErrorKind::NotFound => PassError::Outdated(error),
+        _ => PassError::Request(error),
+    })
 }
 
 /// How a pass ended.
@@ -79,6 +118,7 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
     let mut performer = Performer::new(context, object, Deadline::after(ASKING_LIMIT));
     let mut found = Found::Begun;
     let mut has_reported_status = false;
+    let mut noted = None;
     loop {
         let Next { changes, step } = pass.next(found, performer.now());
         if let Some(memory) = pass.memory() {
@@ -87,12 +127,27 @@ async fn run(context: &Context, object: &Received<DatabaseUserCertificate>, purp
         for change in changes {
             performer.change(change);
         }
-        debug!(%step, decision = pass.decision().label(), "next step");
+        let decided = (pass.decision().name(), pass.decision().reason());
+        let is_end = matches!(step, Step::End(_));
+        if is_noted(pass.decision(), noted.is_some(), is_end) && noted.replace(decided) != Some(decided) {
+            span::decided(decided.0, decided.1);
+        }
+        debug!(%step, "next step");
         has_reported_status |= matches!(&step, Step::Report(told) if told.status.is_some());
         found = match step {
             Step::End(end) => return Ended { end, pass, has_reported_status },
             step => performer.perform(&pass, step).await,
         };
+    }
+}
+
+/// Whether a decision is what this pass is about. A pass begins with nothing decided, and after an issue the certificate is good: neither tells
+/// what it did.
+fn is_noted(decision: &Decision, has_noted: bool, is_end: bool) -> bool {
+    match decision {
+        Decision::Await => is_end && !has_noted,
+        Decision::Keep { .. } => !has_noted,
+        _ => true,
     }
 }
 

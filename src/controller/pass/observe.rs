@@ -59,7 +59,8 @@ pub(super) async fn observe(
         is_spec_unreadable: object.unreadable_object().is_some(),
         memory: context.memory.object(&ObjectKey::of(object), &object.uid().unwrap_or_default()),
         user: None,
-        process: context.settings.leadership.holder(),
+        process: context.settings.leadership.process(),
+        released_by: context.settings.leadership.released_by(),
         namespace_labels: namespace_labels(context.namespaces.as_ref(), &namespace),
         namespace,
     };

@@ -94,7 +94,10 @@ impl<'a> Performer<'a> {
     pub(super) async fn perform(&mut self, pass: &Pass, step: Step) -> Found {
         match step {
             Step::Observe(look) => self.observe(look).await,
-            Step::RecallUser { username } => Found::Recalled(self.recall(username).map(Box::new)),
+            Step::RecallUser { username } => {
+                self.context.settings.users.all_scopes().await;
+                Found::Recalled(self.recall(username).map(Box::new))
+            }
             Step::TakeTurn { calls, expiry } => Found::Turn(self.take_turn(calls, expiry)),
             Step::MakeKey { private_key } => {
                 self.key = self.context.settings.keys.take(&self.name(), private_key, &self.context.triggers);
@@ -242,7 +245,7 @@ impl<'a> Performer<'a> {
         };
         let facts = issued.pair.facts().clone();
         info!(serial_number = %facts.serial_number, cause = cause.as_str(), "a certificate was issued");
-        self.context.settings.metrics.issued(loaded.issuer.label(), cause);
+        self.context.settings.metrics.issued(loaded.issuer.issuer_type(), cause);
         let content = SecretContent {
             pair: issued.pair,
             ca_certificate: issued.ca_certificate,

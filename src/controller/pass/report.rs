@@ -39,12 +39,10 @@ pub(super) async fn report(
     if let Some(IssueError { reason, message, .. }) = &told.failure {
         warn!(reason = reason.as_str(), message, "no certificate was issued");
         if let Some(loaded) = issuer {
-            context.settings.metrics.failed(loaded.issuer.label(), *reason);
+            context.settings.metrics.failed(loaded.issuer.issuer_type(), *reason);
         }
     }
     watch_by_name(context, object, told.watch_by_name);
-    context.settings.metrics.unaccounted(&ObjectKey::of(object), told.unaccounted.as_ref());
-    context.settings.metrics.suspended(&ObjectKey::of(object), told.is_suspended);
     let written = match &told.status {
         Some(status) => patch_status(context, pass.object(), status).await.map(|_| ()),
         None => Ok(()),

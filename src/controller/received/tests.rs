@@ -107,12 +107,12 @@ fn a_list_of_unreadable_values_is_left_out_in_few_steps() {
 fn an_object_of_which_only_metadata_is_left_has_all_that_can_be_read_of_it() {
     let found: Received<DatabaseUserCertificate> = read(
         r#"{"metadata":{"name":"orders","namespace":"shop","uid":"u","resourceVersion":"7","generation":"x","labels":{"a":"b","c":1},
-            "annotations":{"usercert.dev/d":"e","usercert.dev/f":1},"deletionTimestamp":"2026-11-01T00:00:00Z","managedFields":"none",
+            "annotations":{"usercert.dev/adopt-secret":"true","usercert.dev/compromised":1},"deletionTimestamp":"2026-11-01T00:00:00Z","managedFields":"none",
             "ownerReferences":[{"apiVersion":"v1","kind":"K","name":"n","uid":"o"},{"uid":5}]}}"#,
     );
     let metadata = &found.metadata;
     assert_eq!((metadata.name.as_deref(), metadata.uid.as_deref(), metadata.generation), (Some("orders"), Some("u"), None));
-    assert!(metadata.deletion_timestamp.is_some() && found.annotations()["usercert.dev/d"] == "e");
+    assert!(metadata.deletion_timestamp.is_some() && found.annotations()["usercert.dev/adopt-secret"] == "true");
     assert!(found.unreadable_object().is_some());
 }
 

@@ -2,7 +2,7 @@
 
 use kube::{
     Client,
-    api::{DynamicObject, ListParams, Patch, PatchParams},
+    api::{DynamicObject, Patch, PatchParams},
     core::{GroupVersionKind, Request, Resource, Status},
     discovery::ApiResource,
 };
@@ -13,9 +13,6 @@ use crate::{
     kubernetes::{KubernetesError, request},
     rollout_rules::Workload,
 };
-
-/// So many objects are in one answer: some megabytes at most, even if their specs are long.
-const MOST_IN_PAGE: u32 = 200;
 
 /// A kind of objects in a namespace.
 #[derive(Clone, Debug)]
@@ -78,24 +75,6 @@ impl Kind {
         Some(WorkloadReference { api_version, kind, name: object["metadata"]["name"].as_str()?.to_owned() })
     }
 
-    /// A page of the objects of a namespace, and the parameters of the next one.
-    pub(super) async fn page(
-        &self,
-        client: &Client,
-        namespace: &str,
-        parameters: &ListParams,
-    ) -> Result<(Vec<Value>, Option<ListParams>), KubernetesError> {
-        let parameters = parameters.clone().limit(MOST_IN_PAGE);
-        let built = self.requests(namespace).list(&parameters).map_err(kube::Error::BuildRequest);
-        let mut list = request("list workloads", async { client.request::<Value>(built?).await }).await?;
-        let items = match list["items"].take() {
-            Value::Array(items) => items,
-            _ => Vec::new(),
-        };
-        let token = list["metadata"]["continue"].as_str().filter(|token| !token.is_empty());
-        Ok((items, token.map(|token| parameters.continue_token(token))))
-    }
-
     /// One object; `None` if it does not exist. That its kind is not served is an error: this answer names no object.
     pub(super) async fn get(&self, client: &Client, namespace: &str, name: &str) -> Result<Option<Value>, KubernetesError> {
         let built = self.requests(namespace).get(name, &kube::api::GetParams::default()).map_err(kube::Error::BuildRequest);
@@ -122,7 +101,8 @@ impl Kind {
         request("patch a workload", async { client.request::<Value>(built?).await }).await
     }
 
-    fn requests(&self, namespace: &str) -> Request {
+    /// The requests for its objects in a namespace.
+    pub(super) fn requests(&self, namespace: &str) -> Request {
         Request::new(DynamicObject::url_path(&self.0, Some(namespace)))
     }
 }

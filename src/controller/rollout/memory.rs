@@ -95,12 +95,10 @@ impl SeenPods {
     }
 }
 
-/// What did not come about, and how often in a row: changes of workloads, writes of the status, looks at the workloads.
+/// What did not come about, and how often in a row: changes of workloads, looks at the workloads.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Setbacks {
     workloads: BTreeMap<WorkloadReference, Setback>,
-    status: u32,
-    status_is_told: bool,
     looks: u32,
 }
 
@@ -144,27 +142,22 @@ impl Setbacks {
     pub(super) const fn seen(&mut self) {
         self.looks = 0;
     }
+}
 
-    /// Notes that the status was not written; what follows, and whether it is new that it is told.
-    pub(super) fn status_not_written(&mut self, answer: Unchanged, uid: &str) -> (Repetition, bool) {
-        self.status = self.status.saturating_add(1);
-        let repetition = answer.repetition(self.status, uid);
-        let is_told = repetition == Repetition::Told;
-        (repetition, is_told && !std::mem::replace(&mut self.status_is_told, is_told))
-    }
-
-    /// Notes that the status was written.
-    pub(super) const fn status_written(&mut self) {
-        (self.status, self.status_is_told) = (0, false);
-    }
+/// What the last plan for a certificate came to.
+struct Planned {
+    /// The workloads that were begun. The object that the watch has shown may be older.
+    begun: Vec<BegunWorkload>,
+    serial_number: String,
+    pods_behind: i64,
 }
 
 /// The rollouts that are not complete, and the kinds of which the log says that they are not served.
 #[derive(Default)]
 pub struct Rollouts {
     rests: Mutex<HashMap<ObjectKey, Rest>>,
-    /// The workloads that each has begun. The objects that the watch has shown may be older.
-    begun: Mutex<HashMap<ObjectKey, Vec<BegunWorkload>>>,
+    /// What the last plan of each came to.
+    planned: Mutex<HashMap<ObjectKey, Planned>>,
     /// The kinds of which the log says that they are not served.
     not_served: Mutex<BTreeSet<String>>,
 }
@@ -208,20 +201,27 @@ impl Rollouts {
         mut others: Vec<RolledCertificate>,
         plan: impl FnOnce(&[RolledCertificate]) -> Plan,
     ) -> Plan {
-        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
         for other in &mut others {
-            if let Some(newest) = begun.get(&ObjectKey::new(name.namespace.as_str(), other.name.as_str())) {
-                other.begun.clone_from(newest);
+            if let Some(newest) = last.get(&ObjectKey::new(name.namespace.as_str(), other.name.as_str())) {
+                other.begun.clone_from(&newest.begun);
             }
         }
-        let planned = plan(&others);
-        begun.insert(name.clone(), planned.status.begun.clone());
-        planned
+        let next = plan(&others);
+        let (begun, serial_number) = (next.status.begun.clone(), next.status.serial_number.clone());
+        last.insert(name.clone(), Planned { begun, serial_number, pods_behind: next.pods_behind });
+        next
+    }
+
+    /// How many pods are not known to have this certificate; `None` if nobody has looked.
+    pub(crate) fn pods_behind(&self, name: &ObjectKey, serial_number: &str) -> Option<i64> {
+        let planned = self.planned.lock().unwrap_or_else(PoisonError::into_inner);
+        planned.get(name).filter(|last| last.serial_number == serial_number).map(|last| last.pods_behind)
     }
 
     /// Forgets a rollout that is complete, or whose object is gone.
     pub(crate) fn forget(&self, name: &ObjectKey) {
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.planned.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
         self.rests.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 }

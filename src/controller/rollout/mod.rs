@@ -7,6 +7,10 @@
 //!   a spec that stands, and a kill at any point leaves a record of it.
 //! - A workload is changed in the version that was seen, in one annotation alone. Repeating the change changes nothing.
 //! - Nothing is begun by a process that does not lead.
+//!
+//! # Errors
+//!
+//! - A status that is not written is the error of the pass. No condition can say that conditions cannot be written: `failures` tells it.
 
 mod kinds;
 mod memory;
@@ -34,7 +38,7 @@ use crate::{
     decide::pass::RequestErrorKind,
     kubernetes::{KubernetesError, chain},
     rollout_rules::{
-        AFTER_REFUSAL, Figures, Found, Input, Look, Move, Plan, Repetition, RolledCertificate, Unchanged, Workload, is_at_rest,
+        AFTER_REFUSAL, Found, Input, Look, Move, Plan, Repetition, RolledCertificate, Unchanged, Workload, is_at_rest,
         next_status, not_enabled, plan, refused, without_rollout,
     },
     status::write_status,
@@ -65,14 +69,12 @@ pub(crate) async fn follow(context: &Context, object: &Object) -> Result<Option<
     }
     if object.spec.rollout.is_none() {
         context.rollouts.forget(&name);
-        context.settings.metrics.rollout(&name, None);
         if let Some(status) = without_rollout(object) {
-            write_status(context, object, &status).await?;
+            write_status(context, &**object, &status).await?;
         }
         return Ok(None);
     }
     let Some(certificate) = RolledCertificate::of(object) else { return Ok(None) };
-    context.settings.metrics.rollout(&name, Figures::of(object, &certificate));
     if is_at_rest(object, &certificate) {
         context.rollouts.forget(&name);
         return Ok(None);
@@ -84,9 +86,11 @@ pub(crate) async fn follow(context: &Context, object: &Object) -> Result<Option<
     } else {
         let (mut setbacks, mut seen) = context.rollouts.last(&name, &version, now);
         let mut turn = Turn { context, object: object.clone(), certificate, setbacks: &mut setbacks, seen: &mut seen };
-        let rest = turn.look_in_time(now).await;
-        let until = now.saturating_add(rest.min(LONGEST_REST)).unwrap_or(now);
+        let looked = turn.look_in_time(now).await;
+        let rest = looked.as_ref().map_or(SignedDuration::ZERO, |rest| (*rest).min(LONGEST_REST));
+        let until = now.saturating_add(rest).unwrap_or(now);
         context.rollouts.looked(&name, version, until, (setbacks, seen));
+        looked?;
         until
     };
     // Times are compared in whole seconds: a little later all of it has come.
@@ -123,16 +127,16 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     /// Looks, and says what is in the way. Returns for how long nothing is to be done.
-    async fn look_in_time(&mut self, now: Timestamp) -> SignedDuration {
+    async fn look_in_time(&mut self, now: Timestamp) -> Result<SignedDuration, KubernetesError> {
         let look = tokio::time::timeout(LOOK_LIMIT, Box::pin(self.look(now))).await;
         match look.unwrap_or(Err(Obstacle::CutOff(LOOK_LIMIT))) {
             Ok(rest) => {
                 self.setbacks.seen();
-                rest
+                Ok(rest)
             }
             Err(obstacle) => {
                 let told = tokio::time::timeout(LOOK_LIMIT, Box::pin(self.hindered(obstacle, now))).await;
-                told.unwrap_or(AFTER_REFUSAL)
+                told.unwrap_or(Ok(AFTER_REFUSAL))
             }
         }
     }
@@ -141,7 +145,7 @@ impl Turn<'_> {
     async fn look(&mut self, now: Timestamp) -> Result<SignedDuration, Obstacle> {
         let Some(further) = &self.context.settings.rollout_kinds else {
             let (status, events) = not_enabled(&self.object, now);
-            return Ok(self.tell_and_rest(&status, &events).await);
+            return self.tell_and_rest(&status, &events).await.map_err(Obstacle::NotWritten);
         };
         let kinds = Kind::all(further);
         if let Some(rest) = self.glance(&kinds, now).await {
@@ -160,9 +164,7 @@ impl Turn<'_> {
             found.outside = Some(self.observer(&kinds, now).outside(&mut found.workloads).await?);
             planned = self.plan(&found, now);
         }
-        if let Err(NotWritten(wait)) = self.tell(&planned, now).await {
-            return Ok(wait);
-        }
+        self.tell(&planned, now).await?;
         if planned.moves.is_empty() {
             return Ok(self.rest_of(&planned, now));
         }
@@ -195,10 +197,8 @@ impl Turn<'_> {
         }
         // What was changed is noted at once: another controller may take it back before the next look.
         let noted = self.plan(&found, now);
-        Ok(match self.tell(&noted, now).await {
-            Ok(()) => self.rest_of(&noted, now),
-            Err(NotWritten(wait)) => wait,
-        })
+        self.tell(&noted, now).await?;
+        Ok(self.rest_of(&noted, now))
     }
 
     /// Whether the status does not say yet how far the workloads are.
@@ -266,26 +266,18 @@ impl Turn<'_> {
     }
 
     /// Writes the status, and tells what is new.
-    async fn tell(&mut self, planned: &Plan, now: Timestamp) -> Result<(), NotWritten> {
+    async fn tell(&mut self, planned: &Plan, now: Timestamp) -> Result<(), Obstacle> {
         let (status, events) = next_status(&self.object, planned, now);
-        self.tell_status(&status, &events).await
+        self.tell_status(&status, &events).await.map_err(Obstacle::NotWritten)
     }
 
     async fn tell_status(
         &mut self,
         status: &DatabaseUserCertificateStatus,
         events: &[(Reason, String)],
-    ) -> Result<(), NotWritten> {
+    ) -> Result<(), KubernetesError> {
         if self.object.status.as_ref() != Some(status) {
-            match write_status(self.context, &self.object, status).await {
-                Ok(written) => {
-                    let figures = Figures::of(&written, &self.certificate);
-                    self.context.settings.metrics.rollout(&ObjectKey::of(&written), figures);
-                    self.object = written;
-                }
-                Err(error) => return Err(self.not_written(&error).await),
-            }
-            self.setbacks.status_written();
+            self.object = write_status(self.context, &*self.object, status).await?;
         }
         for (reason, message) in events {
             if reason.severity() == Severity::Warning {
@@ -294,26 +286,6 @@ impl Turn<'_> {
             self.context.events.publish(&*self.object, *reason, message).await;
         }
         Ok(())
-    }
-
-    /// When a status is written again that was not. No condition can say that conditions cannot be written, so an Event does.
-    async fn not_written(&mut self, error: &KubernetesError) -> NotWritten {
-        let why = error.explanation();
-        let uid = self.object.uid().unwrap_or_default();
-        let (repetition, is_news) = self.setbacks.status_not_written(unchanged(error), &uid);
-        info!(name = self.object.name_any(), why, ?repetition, "the status was not written");
-        if is_news {
-            let message = format!(
-                "no workload is moved, because the status is not written, which is tried again every ten minutes: {why}"
-            );
-            warn!(name = self.object.name_any(), message);
-            self.context.settings.metrics.warned(Reason::RolloutForbidden);
-            self.context.events.publish(&*self.object, Reason::RolloutForbidden, &message).await;
-        }
-        NotWritten(match repetition {
-            Repetition::After(wait) => wait,
-            Repetition::Told => AFTER_REFUSAL,
-        })
     }
 
     /// Changes one workload. If it is not changed, the answer and what it says.
@@ -346,8 +318,9 @@ impl Turn<'_> {
     }
 
     /// Says what is in the way, and tries again much later; sooner if it may pass by itself.
-    async fn hindered(&mut self, obstacle: Obstacle, now: Timestamp) -> SignedDuration {
+    async fn hindered(&mut self, obstacle: Obstacle, now: Timestamp) -> Result<SignedDuration, KubernetesError> {
         let why = match obstacle {
+            Obstacle::NotWritten(error) => return Err(error),
             Obstacle::Refused(reason, message) => {
                 warn!(name = self.object.name_any(), message, "workloads cannot be moved");
                 let (status, events) = refused(&self.object, reason, &message, now);
@@ -359,21 +332,22 @@ impl Turn<'_> {
         let repetition = self.setbacks.not_seen(&self.object.uid().unwrap_or_default());
         warn!(name = self.object.name_any(), why, "the workloads could not be looked at, which is repeated");
         if let Repetition::After(rest) = repetition {
-            return rest;
+            return Ok(rest);
         }
         let message = format!("the workloads cannot be looked at, which is tried again every ten minutes: {why}");
         let (status, events) = refused(&self.object, Reason::RolloutForbidden, &message, now);
         self.tell_and_rest(&status, &events).await
     }
 
-    async fn tell_and_rest(&mut self, status: &DatabaseUserCertificateStatus, events: &[(Reason, String)]) -> SignedDuration {
-        let told = self.tell_status(status, events).await;
-        told.map_or_else(|NotWritten(wait)| wait, |()| AFTER_REFUSAL)
+    async fn tell_and_rest(
+        &mut self,
+        status: &DatabaseUserCertificateStatus,
+        events: &[(Reason, String)],
+    ) -> Result<SignedDuration, KubernetesError> {
+        self.tell_status(status, events).await?;
+        Ok(AFTER_REFUSAL)
     }
 }
-
-/// The status was not written; when that is tried again.
-struct NotWritten(SignedDuration);
 
 fn unchanged(error: &KubernetesError) -> Unchanged {
     match error.kind() {

@@ -16,6 +16,7 @@ use crate::{
     api::{Reason, Rollout, WorkloadReference},
     decide::pass::RequestErrorKind,
     kubernetes::KubernetesError,
+    pages::each_page,
     rollout_rules::{Awaited, Found, Move, Outside, Pod, RolledCertificate, Workload, holds_place},
 };
 
@@ -34,6 +35,8 @@ pub(super) enum Obstacle {
     Failed(KubernetesError),
     /// It took longer than this, and is repeated.
     CutOff(Duration),
+    /// The status was not written.
+    NotWritten(KubernetesError),
 }
 
 impl Obstacle {
@@ -230,15 +233,9 @@ impl Observer<'_> {
         Ok(())
     }
 
-    /// Lists objects page by page, so that no more of them than one page is in memory.
-    async fn pages(&self, kind: &Kind, parameters: &ListParams, mut each: impl FnMut(&[Value])) -> Result<(), KubernetesError> {
-        let (namespace, mut next) = (self.namespace(), Some(parameters.clone()));
-        while let Some(parameters) = next {
-            let page;
-            (page, next) = kind.page(&self.context.client, &namespace, &parameters).await?;
-            each(&page);
-        }
-        Ok(())
+    /// Lists objects page by page.
+    async fn pages(&self, kind: &Kind, parameters: &ListParams, each: impl FnMut(&[Value])) -> Result<(), KubernetesError> {
+        each_page(&self.context.client, &kind.requests(&self.namespace()), "list workloads", parameters, each).await
     }
 
     /// The same for pods and Jobs, which each API server serves.

@@ -30,6 +30,7 @@ use crate::{
         Content, Entry, KeystorePassword, LayoutRecord, Previous, check_keystore_password, entries, keystore_entry,
         keystore_format,
     },
+    received::shortened_list,
 };
 
 /// The pair in a Secret: that of `tls.crt` and `tls.key`, else that of `tls-combined.pem`.
@@ -216,7 +217,7 @@ fn last_other_manager(metadata: &ObjectMeta) -> Option<String> {
     Some(format!("the field manager {manager:?} ({})", last.operation.as_deref().unwrap_or("unknown operation")))
 }
 
-/// The Secret rebuilt from metadata and status, if it has the version that was verified.
+/// The Secret rebuilt from metadata and status, if it has the version that was verified, with all that belongs to it.
 #[must_use]
 pub fn recall(
     object: &DatabaseUserCertificate,
@@ -245,12 +246,15 @@ pub fn recall(
         not_after: status.not_after.as_ref()?.0,
         private_key: verified.private_key.parse().ok()?,
     };
-    let complete = has_own_metadata(object, metadata, &facts);
+    // What is missing here may have been too long to be kept. The Secret itself tells.
+    if !has_own_metadata(object, metadata, &facts) {
+        return None;
+    }
     let not_after = verified.chain_not_after.as_ref().map(|not_after| not_after.0);
     let chain = ChainView { digest: None, fault: None, not_after };
     let mut view = view_of(metadata, Ok(facts));
     view.keystore.password.clone_from(&verified.keystore_password);
-    Some(SecretView { complete, chain, wrong_type: verified.wrong_type.clone(), ..view })
+    Some(SecretView { complete: true, chain, wrong_type: verified.wrong_type.clone(), ..view })
 }
 
 pub(super) fn view_of(metadata: &ObjectMeta, certificate: Result<CertificateFacts, String>) -> SecretView {
@@ -289,10 +293,11 @@ fn written(metadata: &ObjectMeta) -> Option<Timestamp> {
     ours.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).max()
 }
 
-/// The finalizers of a Secret that is being deleted.
+/// The finalizers of a Secret that is being deleted. A Secret that was read has all of them, and one of a watch the first ones: both are told
+/// alike.
 pub fn held_by(metadata: &ObjectMeta) -> Option<String> {
     metadata.deletion_timestamp.as_ref()?;
-    Some(metadata.finalizers.clone().unwrap_or_default().join(", "))
+    Some(shortened_list(metadata.finalizers.clone().unwrap_or_default()).join(", "))
 }
 
 fn has_own_metadata(object: &DatabaseUserCertificate, metadata: &ObjectMeta, facts: &CertificateFacts) -> bool {

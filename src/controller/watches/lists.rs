@@ -11,6 +11,8 @@ use std::sync::{Arc, Once};
 use futures::{Stream, stream};
 use tokio::sync::watch;
 
+use crate::runtime::Readiness;
+
 /// How many caches are not filled yet, and how many lists have come.
 #[derive(Clone, Copy, Debug, Default)]
 struct State {
@@ -20,41 +22,47 @@ struct State {
 
 /// The state of all caches of one set of controllers.
 #[derive(Clone, Debug)]
-pub struct Lists(Arc<watch::Sender<State>>);
+pub struct Lists {
+    state: Arc<watch::Sender<State>>,
+    /// What tells people which lists are waited for.
+    readiness: Readiness,
+}
 
 /// Reports that the list of one cache has come.
 #[derive(Debug)]
 pub struct Filling {
     lists: Lists,
+    name: String,
     once: Once,
 }
 
 impl Lists {
     /// No caches to wait for yet.
-    pub fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(State::default())))
+    pub fn new(readiness: Readiness) -> Self {
+        Self { state: Arc::new(watch::Sender::new(State::default())), readiness }
     }
 
-    /// Adds one more cache to wait for.
-    pub fn expect(&self) -> Filling {
-        self.0.send_modify(|state| state.unfilled += 1);
-        Filling { lists: self.clone(), once: Once::new() }
+    /// Adds one more cache to wait for: that of the watch with this name.
+    pub fn expect(&self, name: &str) -> Filling {
+        self.state.send_modify(|state| state.unfilled += 1);
+        self.readiness.expect(name);
+        Filling { lists: self.clone(), name: name.to_owned(), once: Once::new() }
     }
 
     /// Waits until all caches are filled.
     pub async fn filled(&self) {
         // It cannot fail: the sender is held here, so the channel stays open.
-        let _ = self.0.subscribe().wait_for(|state| state.unfilled == 0).await;
+        let _ = self.state.subscribe().wait_for(|state| state.unfilled == 0).await;
     }
 
     /// Whether all caches are filled.
     pub fn are_filled(&self) -> bool {
-        self.0.borrow().unfilled == 0
+        self.state.borrow().unfilled == 0
     }
 
     /// Yields after lists have come. Several lists that come together yield once.
     pub fn come(&self) -> impl Stream<Item = ()> + Send + 'static + use<> {
-        let receiver = self.0.subscribe();
+        let receiver = self.state.subscribe();
         let seen = receiver.borrow().lists;
         stream::unfold((receiver, seen), |(mut receiver, seen)| async move {
             let lists = receiver.wait_for(|state| state.lists != seen).await.ok()?.lists;
@@ -66,8 +74,11 @@ impl Lists {
 impl Filling {
     /// Notes that a list is in the cache. The first list fills it.
     pub fn done(&self) {
-        self.once.call_once(|| self.lists.0.send_modify(|state| state.unfilled = state.unfilled.saturating_sub(1)));
-        self.lists.0.send_modify(|state| state.lists += 1);
+        self.once.call_once(|| {
+            self.lists.readiness.listed(&self.name);
+            self.lists.state.send_modify(|state| state.unfilled = state.unfilled.saturating_sub(1));
+        });
+        self.lists.state.send_modify(|state| state.lists += 1);
     }
 }
 
@@ -80,8 +91,8 @@ mod tests {
 
     #[tokio::test]
     async fn all_who_wait_are_woken_when_the_last_cache_is_filled() {
-        let lists = Lists::new();
-        let (first, second) = (lists.expect(), lists.expect());
+        let lists = Lists::new(Readiness::awaiting(1));
+        let (first, second) = (lists.expect("watch/first"), lists.expect("watch/second"));
         let waiting: Vec<_> = (0..10)
             .map(|_| {
                 let lists = lists.clone();
@@ -102,8 +113,8 @@ mod tests {
     #[tokio::test]
     async fn each_list_is_told_of() {
         use futures::{FutureExt, StreamExt};
-        let lists = Lists::new();
-        let filling = lists.expect();
+        let lists = Lists::new(Readiness::awaiting(1));
+        let filling = lists.expect("watch/only");
         let mut lists = Box::pin(lists.come());
         assert!(lists.next().now_or_never().is_none());
         for _ in 0..2 {

@@ -5,7 +5,7 @@ use kube_derive::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::RolloutStatus;
+use super::{Reason, RolloutStatus};
 
 /// What the operator did and found. The Secret is the truth about the certificate: a status that is lost is rebuilt from it.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, KubeSchema, PartialEq)]
@@ -160,6 +160,30 @@ pub struct CertificateFailure {
     /// Why a certificate was needed.
     #[serde(default)]
     pub cause: Option<String>,
+    /// A claim that was counted as lost before Atlas listed a certificate of it. Until `nextAttempt` Atlas is asked again: the wait ends early
+    /// if it lists one then.
+    // Without one it is written as null: a merge patch removes nothing else.
+    #[serde(default)]
+    pub unlisted: Option<UnlistedClaim>,
+}
+
+impl CertificateFailure {
+    /// How many failures in a row were for this reason, this one the last of them. 0 if this one was for another.
+    #[must_use]
+    pub fn in_a_row(&self, reason: Reason) -> i64 {
+        // Release 0.1.0 wrote no count of the reason.
+        if self.reason == reason.as_str() { self.count_of_reason.unwrap_or(self.count) } else { 0 }
+    }
+}
+
+/// A claim that was counted as lost, and of which Atlas has listed no certificate yet.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct UnlistedClaim {
+    /// The claim.
+    pub claim: Issuance,
+    /// When Atlas is asked for its list again.
+    pub next_question: Time,
 }
 
 /// Certificates of a database user whose private keys no Secret of this operator holds or has held: the keys are lost, or

@@ -100,9 +100,10 @@ pub struct SecretTemplate {
     #[x_kube(validation = key_rule!())]
     #[x_kube(validation = prefix_rule!())]
     pub labels: BTreeMap<String, String>,
-    /// Annotations. Those that others put on the Secret stay.
+    /// Annotations, whose values have at most 16384 bytes together. Those that others put on the Secret stay.
     #[serde(default, deserialize_with = "null_as_empty", skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "annotation_values")]
+    #[x_kube(validation = kube_core::Rule::new("self.map(k, bytes(self[k]).size()).sum() <= 16384").message("the values of annotations have at most 16384 bytes together"))]
     #[x_kube(validation = key_rule!())]
     #[x_kube(validation = prefix_rule!())]
     pub annotations: BTreeMap<String, String>,
@@ -141,7 +142,7 @@ fn label_values(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
-/// At most 16 values of annotations, which together leave room for those of others: Kubernetes takes 256 KiB in all.
+/// At most 16 values of annotations. A rule bounds their bytes, because every object is in memory whole, and a character has up to four bytes.
 fn annotation_values(_: &mut SchemaGenerator) -> Schema {
     let value = json_schema!({ "type": "string", "maxLength": 4096 });
     json_schema!({ "type": "object", "nullable": true, "maxProperties": 16, "additionalProperties": value })

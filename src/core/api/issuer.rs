@@ -40,6 +40,29 @@ pub struct IssuerSpec {
     pub allow: Option<AllowedUse>,
 }
 
+/// What kind of issuer makes certificates, as metrics name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IssuerType {
+    /// MongoDB Atlas.
+    Atlas,
+    /// A CA in the cluster.
+    Ca,
+}
+
+impl IssuerType {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Atlas, Self::Ca];
+
+    /// The label of metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Atlas => "atlas",
+            Self::Ca => "ca",
+        }
+    }
+}
+
 /// The issuer that a spec names.
 #[derive(Clone, Copy, Debug)]
 pub enum IssuerSource<'a> {

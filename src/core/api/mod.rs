@@ -18,7 +18,7 @@ pub use certificate::{
 };
 pub use certificate_status::{
     CertificateFailure, ClaimedUser, DatabaseUserCertificateStatus, Issuance, IssuedCertificate, ListedBefore, SecretBinding,
-    UnaccountedCertificate, UnaccountedCertificates, VerifiedSecret,
+    UnaccountedCertificate, UnaccountedCertificates, UnlistedClaim, VerifiedSecret,
 };
 pub use condition::{
     ISSUING, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, ROLLED_OUT, STALLED, condition, printable, remove_condition,
@@ -28,7 +28,7 @@ pub use connection::{Connection, ConnectionOption, DatabaseType};
 pub use formats::{FormatType, SecretFormat, SecretKeyReference, SecretTemplate};
 pub use issuer::{
     AllowedUse, AtlasApiVersion, AtlasIssuerSpec, CaIssuerSpec, CertificateIssuer, ClusterCertificateIssuer, ClusterIssuerSpec,
-    IssuerSource, IssuerSpec, IssuerStatus, NamespaceChoice, ProjectReference, SecretName,
+    IssuerSource, IssuerSpec, IssuerStatus, IssuerType, NamespaceChoice, ProjectReference, SecretName,
 };
 pub use keys::{IssuerIdentity, IssuerKey, NamespacedName, ObjectKey, SecretLocation};
 pub use reason::{Reason, Remedy, Severity};

@@ -63,6 +63,9 @@ pub const RETAINED_FOR_ANNOTATION: &str = "usercert.dev/retained-for";
 /// - Its label does not have the UID of another object that exists.
 pub const ADOPT_SECRET_ANNOTATION: &str = "usercert.dev/adopt-secret";
 
+/// Annotation of the Lease: the process that gave it up last, at its end and after all its requests.
+pub const RELEASED_BY_ANNOTATION: &str = "usercert.dev/released-by";
+
 /// The field manager of the one field that a rollout changes in workloads. It is not [`CONTROLLER`], so that `kubectl get
 /// --show-managed-fields` tells who restarted the pods, and so that it owns nothing else.
 pub const ROLLOUT_MANAGER: &str = "usercert-operator-rollout";

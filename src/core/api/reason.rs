@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::IssuerType;
+
 macro_rules! reasons {
     ($( $(#[doc = $doc:literal])+ $name:ident, $severity:ident, $remedy:ident; )+) => {
         /// Why the operator does, refuses or awaits something. `CamelCase`, as the Kubernetes API conventions ask of
@@ -278,6 +280,55 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// Whether a certificate of such an issuer may be issued for this reason. Metrics count these from zero on.
+    #[must_use]
+    pub const fn is_cause_of_issue(self, issuer: IssuerType) -> bool {
+        match self {
+            Self::NoCertificate
+            | Self::PairUnusable
+            | Self::SubjectChanged
+            | Self::IssuerChanged
+            | Self::RenewalDue
+            | Self::RenewalRequested
+            | Self::Compromised
+            | Self::Expired => true,
+            Self::ChainBroken | Self::PrivateKeyChanged => matches!(issuer, IssuerType::Ca),
+            _ => false,
+        }
+    }
+
+    /// Whether an attempt to issue a certificate of such an issuer may fail for this reason. Metrics count these from zero on.
+    #[must_use]
+    pub const fn may_fail_issue(self, issuer: IssuerType) -> bool {
+        match self {
+            Self::InvalidSpec
+            | Self::SigningFailed
+            | Self::SecretNotWritable
+            | Self::SecretWriteFailed
+            | Self::NamespaceTerminating => true,
+            Self::CaNotInDate | Self::IssuerNotAllowed | Self::ChainBroken => matches!(issuer, IssuerType::Ca),
+            Self::AtlasUnauthorized
+            | Self::AtlasClientSecretRefused
+            | Self::AtlasAccessListDenied
+            | Self::AtlasForbidden
+            | Self::AtlasAccountSuspended
+            | Self::AtlasUserNotFound
+            | Self::AtlasProjectNotFound
+            | Self::AtlasUserNotManaged
+            | Self::AtlasCertificateLimit
+            | Self::AtlasSelfManagedX509
+            | Self::AtlasRequestRefused
+            | Self::AtlasConflict
+            | Self::AtlasRateLimited
+            | Self::AtlasUnavailable
+            | Self::AtlasAnswerUnusable
+            | Self::AtlasAnswerLost => matches!(issuer, IssuerType::Atlas),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -300,6 +351,16 @@ mod tests {
         let expected: Vec<String> =
             Reason::ALL.iter().map(|reason| format!("| `{reason}` | {} |", reason.explanation())).collect();
         assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn what_fails_an_issue_is_a_warning_and_what_concerns_one_issuer_alone_fails_no_other() {
+        for reason in Reason::ALL {
+            let fails = IssuerType::ALL.map(|issuer| reason.may_fail_issue(issuer));
+            assert!(!fails.contains(&true) || reason.severity() == Severity::Warning, "{reason}");
+            assert!(!reason.as_str().starts_with("Atlas") || !reason.may_fail_issue(IssuerType::Ca), "{reason}");
+            assert!(!reason.as_str().starts_with("Ca") || !reason.may_fail_issue(IssuerType::Atlas), "{reason}");
+        }
     }
 
     #[test]

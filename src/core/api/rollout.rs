@@ -57,10 +57,10 @@ pub struct Rollout {
 pub struct WorkloadReference {
     /// Group and version. Default: `apps/v1`.
     #[serde(default = "apps_v1")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[-a-z0-9./]+$"))]
     pub api_version: String,
     /// `Deployment`, `StatefulSet`, `DaemonSet`, or a kind that the operator was given with `--rollout-kind`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[-A-Za-z0-9]+$"))]
     pub kind: String,
     /// The workload's name.
     #[schemars(length(max = 253), regex(pattern = NAME_PATTERN))]

@@ -21,6 +21,9 @@ use crate::{
     certificate::{Subject, SubjectError},
 };
 
+/// What is said where a selector cannot be evaluated.
+const LABELS_UNKNOWN: &str = " by its name, and no selector includes it, because its labels are not known: they have not come yet, or take more than 16 KiB; name it in names, or take labels away";
+
 /// The parsed form of `spec.allow`, and of `spec.ca.forbiddenSubjects`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Allow {
@@ -111,10 +114,10 @@ impl Allow {
         let selected = |selector: &Selector| selector.selects_all() || !labels.is_empty() && selector.matches(labels);
         let by_label = namespaces.selector.as_ref().is_some_and(selected);
         if by_name || by_label {
-            Ok(())
-        } else {
-            Err(format!("the issuer's spec.allow.namespaces does not include the namespace {namespace}"))
+            return Ok(());
         }
+        let unknown = if labels.is_empty() && namespaces.selector.is_some() { LABELS_UNKNOWN } else { "" };
+        Err(format!("the issuer's spec.allow.namespaces does not include the namespace {namespace}{unknown}"))
     }
 
     /// Whether the namespace may have a certificate with this subject. A user name allows the subject `CN=<user name>` and no
@@ -207,7 +210,9 @@ mod tests {
         for (choice, while_unknown) in [(all(), true), (NamespaceChoice { selector: Some(teamless), ..all() }, false)] {
             let allow = AllowedUse { namespaces: Some(choice), ..AllowedUse::default() };
             let allow = Allow::of_cluster_issuer(Some(&allow)).unwrap();
-            assert_eq!(allow.check_namespace("shop", &BTreeMap::new()).is_ok(), while_unknown);
+            let unknown = allow.check_namespace("shop", &BTreeMap::new());
+            assert_eq!(unknown.is_ok(), while_unknown);
+            assert!(unknown.err().is_none_or(|message| message.contains("its labels are not known")));
             assert_eq!(allow.check_namespace("shop", &named), Ok(()));
         }
     }

@@ -74,6 +74,12 @@ pub(super) fn is_waited_for(failure: &CertificateFailure, now: Timestamp) -> boo
     now < failure.next_attempt.0 && failure.last_time.0 <= latest
 }
 
+/// Whether an answer counted as lost may still reach a paused process. The wait outlives a good Secret, which may be deleted
+/// before it is over.
+pub(super) fn awaits_lost_answer(failure: &CertificateFailure, now: Timestamp) -> bool {
+    failure.reason == Reason::AtlasAnswerLost.as_str() && is_waited_for(failure, now)
+}
+
 /// Whether the wait holds even if the spec or the issuer changes. (Not for another user:
 /// [`Inputs::is_same_user`](super::Inputs::is_same_user).)
 #[must_use]

@@ -54,6 +54,8 @@ pub enum Decision {
     /// The status holds a claim, and the Secret does not hold its certificate. The process that claimed may have minted before it
     /// stopped: the certificate is counted as lost, and there is a wait.
     CountLostClaim,
+    /// A claim was counted as lost before Atlas listed a certificate of it, and the wait is not over: Atlas is asked again.
+    LookForLost,
     /// Nothing is done before a time.
     Wait {
         /// The next attempt.
@@ -77,9 +79,9 @@ impl Decision {
         Self::Block { reason, message: message.into() }
     }
 
-    /// A few words for the log: what is decided, or its reason.
+    /// A few words for the log: what is decided.
     #[must_use]
-    pub const fn label(&self) -> &'static str {
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::Await => "await",
             Self::Keep { .. } => "keep",
@@ -87,13 +89,33 @@ impl Decision {
             Self::LookUpUser { .. } => "look up the user",
             Self::Queue { .. } => "queue",
             Self::AwaitKey => "await key",
-            Self::Issue { cause, .. } => cause.as_str(),
+            Self::Issue { .. } => "issue",
             Self::Adopt => "adopt",
             Self::ApplyDeletionPolicy => "apply the deletion policy",
             Self::Suspend => "suspend",
             Self::Save => "save",
             Self::CountLostClaim => "count a lost claim",
-            Self::Wait { reason, .. } | Self::Block { reason, .. } => reason.as_str(),
+            Self::LookForLost => "look for a lost certificate",
+            Self::Wait { .. } => "wait",
+            Self::Block { .. } => "block",
+        }
+    }
+
+    /// Why it is decided, where that is not always the same.
+    #[must_use]
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Wait { reason, .. } | Self::Block { reason, .. } => Some(*reason),
+            _ => self.cause(),
+        }
+    }
+
+    /// A few words for the log: the reason, or what is decided.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Issue { cause: reason, .. } | Self::Wait { reason, .. } | Self::Block { reason, .. } => reason.as_str(),
+            _ => self.name(),
         }
     }
 

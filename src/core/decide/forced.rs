@@ -12,7 +12,10 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Decision, Desired, Observed, brake::Brake, compromised::is_newly_compromised, desired::is_renewal_requested};
+use super::{
+    Decision, Desired, Observed, brake::Brake, compromised::is_newly_compromised, desired::is_renewal_requested,
+    renewal::renewal_time,
+};
 use crate::api::{DatabaseUserCertificateStatus, Reason, names::RENEW_REQUESTED_ANNOTATION, truncated_to_second};
 
 /// The most forced renewals of one object in an hour. The status has as many times.
@@ -32,11 +35,12 @@ pub(super) fn heeded(desired: &Desired, observed: &Observed, now: Timestamp) -> 
     forced(desired, observed).filter(|_| held(&observed.status, now).is_none())
 }
 
-/// The wait of a forced renewal after too many of them; `None` if it is carried out now.
-pub(super) fn after_too_many_forced(observed: &Observed, now: Timestamp) -> Option<Decision> {
+/// The wait of a forced renewal after too many of them; `None` if it is carried out now. It ends when the certificate is due in any case.
+pub(super) fn after_too_many_forced(desired: &Desired, observed: &Observed, now: Timestamp) -> Option<Decision> {
     let (recent, until) = held(&observed.status, now)?;
+    let due = observed.secret.certificate().map(|certificate| renewal_time(certificate, desired.renew_before, &desired.uid));
     Some(Decision::Wait {
-        until,
+        until: due.filter(|due| *due > now).map_or(until, |due| due.min(until)),
         reason: Reason::TooManyForcedRenewals,
         message: format!(
             "{recent} renewals were forced within an hour, and another one is asked for (annotation {RENEW_REQUESTED_ANNOTATION}): it waits, and what is due is renewed in time all the same"
@@ -52,6 +56,13 @@ pub(super) fn way_out(observed: &Observed, now: Timestamp) -> String {
             "the annotation {RENEW_REQUESTED_ANNOTATION} has one made all the same from {until} on, for it did so {FORCED} times within an hour"
         ),
     }
+}
+
+/// The same after answers of Atlas that were of no use. A new value of the annotation ends the block, and the wait of the last failure remains.
+pub(super) fn way_out_of_unusable(next_attempt: Timestamp) -> String {
+    format!(
+        "a new value of the annotation {RENEW_REQUESTED_ANNOTATION} has one more asked for, not before {next_attempt} and up to {FORCED} times an hour"
+    )
 }
 
 /// Counts a forced renewal that was carried out.

@@ -6,7 +6,8 @@ use super::{
     Decision, Desired, Inputs, IssuerFacts, IssuingMethod, Observed, SecretView,
     backoff::{is_waited_for, waits_in_any_case},
     brake::Brake,
-    forced::{after_too_many_forced, heeded, way_out},
+    forced::{after_too_many_forced, heeded, way_out, way_out_of_unusable},
+    lost::looks_for_lost,
     user::over_budget,
 };
 use crate::api::{CertificateFailure, Reason};
@@ -64,9 +65,13 @@ pub(super) fn hold(
     cause: Reason,
     now: Timestamp,
 ) -> Result<Reason, Decision> {
-    none(after_failure(desired, issuer, observed, now))?;
+    let held = after_failure(desired, issuer, observed, now);
+    if held.is_some() && looks_for_lost(&observed.status, now) {
+        return Err(Decision::LookForLost);
+    }
+    none(held)?;
     if cause == Reason::RenewalRequested {
-        none(after_too_many_forced(observed, now))?;
+        none(after_too_many_forced(desired, observed, now))?;
     }
     let forced = heeded(desired, observed, now);
     // What a limit holds is issued as a forced renewal, if that is asked for.
@@ -129,12 +134,12 @@ fn after_failure(desired: &Desired, issuer: &IssuerFacts, observed: &Observed, n
     let reason = Reason::from_name(&failure.reason);
     let (inputs, before) = (Inputs::new(desired, issuer), Inputs::of(failure));
     let depends_on_the_same = before.as_ref() == Some(&inputs);
-    let count = failure.count_of_reason.unwrap_or(failure.count);
-    if reason == Some(Reason::AtlasAnswerUnusable) && count >= UNUSABLE_ANSWERS && depends_on_the_same {
+    let count = failure.in_a_row(Reason::AtlasAnswerUnusable);
+    if count >= UNUSABLE_ANSWERS && depends_on_the_same {
         let message = format!(
             "{}; this happened {count} times, so no more is asked for until the spec, the issuer or its credentials change; {}",
             failure.message,
-            way_out(observed, now)
+            way_out_of_unusable(failure.next_attempt.0)
         );
         return Some(Decision::block(Reason::AtlasAnswerUnusable, message));
     }

@@ -9,6 +9,9 @@ use crate::{api::Reason, certificate::CertificateFacts};
 /// How many repairs are remembered: more than any rule needs.
 const REPAIRS: usize = 8;
 
+/// How many claims without an answer are remembered. Only one of them can stand, and the watch shows it before long.
+const UNSENT_CLAIMS: usize = 8;
+
 /// The longest wait before the Secret is written again; a longer one means that the clock was set back.
 const LONGEST_SAVE_WAIT: SignedDuration = SignedDuration::from_mins(10);
 
@@ -19,8 +22,8 @@ pub struct ObjectMemory {
     pub unsaved: Option<UnsavedCertificate>,
     /// How the request under a claim failed, until the status says so.
     pub failed_request: Option<FailedRequest>,
-    /// A claim whose write got no answer. Nothing was asked for under it.
-    pub unsent_claim: Option<String>,
+    /// Claims whose writes got no answer, so that one of them may stand; the last 8. Nothing was asked for under them.
+    pub unsent_claims: Vec<String>,
     /// How many writes in a row failed, of those that no status counts: of a certificate in memory, of the Secret's controller, and any that
     /// got no answer.
     pub failures: u32,
@@ -84,10 +87,23 @@ impl ObjectMemory {
         self.repairs.drain(..surplus);
     }
 
+    /// Remembers a claim whose write may have succeeded, and under which nothing is asked for.
+    pub fn unsent(&mut self, claim: String) {
+        self.unsent_claims.push(claim);
+        let surplus = self.unsent_claims.len().saturating_sub(UNSENT_CLAIMS);
+        self.unsent_claims.drain(..surplus);
+    }
+
+    /// Whether nothing was asked for under this claim.
+    #[must_use]
+    pub fn is_unsent(&self, claim: &str) -> bool {
+        self.unsent_claims.iter().any(|unsent| unsent == claim)
+    }
+
     /// Whether this process knows what became of the request under a claim: how it failed, or that it was never sent.
     #[must_use]
     pub fn knows_of(&self, claim: &str) -> bool {
-        self.failed_request.as_ref().is_some_and(|failed| failed.claim == claim) || self.unsent_claim.as_deref() == Some(claim)
+        self.failed_request.as_ref().is_some_and(|failed| failed.claim == claim) || self.is_unsent(claim)
     }
 
     /// Counts a write that failed. Returns the number of those in a row.

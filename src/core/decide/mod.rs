@@ -7,6 +7,7 @@ mod allow;
 mod backoff;
 mod brake;
 mod compromised;
+mod conditions;
 mod credentials;
 mod decision;
 mod desired;
@@ -16,6 +17,7 @@ mod hold;
 mod inputs;
 mod issue_error;
 mod issuer;
+mod lost;
 mod memory;
 mod observed;
 pub mod pass;
@@ -31,6 +33,7 @@ mod warnings;
 pub use allow::{Allow, AllowError};
 pub(crate) use backoff::doubled;
 pub use backoff::{next_attempt, pass_repeated_after};
+pub use conditions::long_name_warning;
 pub use credentials::refused_credentials;
 pub use decision::Decision;
 pub use desired::{Desired, InvalidSpec, Order, RenewBefore, parse_duration};
@@ -39,6 +42,7 @@ pub use forced::next_forced_renewal;
 pub use inputs::Inputs;
 pub use issue_error::{IssueError, Minted, Retry};
 pub use issuer::{CaFacts, IssuerFacts, IssuerState, IssuingMethod};
+pub use lost::{ended, record_known_loss, record_lost_claim};
 pub use memory::{
     FailedRequest, ObjectMemory, RememberedSecret, SaveFailure, SecretSource, SecretVersion, UnsavedCertificate, is_older,
     secret_source,
@@ -48,8 +52,6 @@ pub use pattern::PatternError;
 pub(crate) use renewal::share;
 pub use renewal::{renew_before, renewal_time};
 pub use rules::{decide, ready_certificate};
-pub use status::{
-    NewClaim, claimed, long_name_warning, next_look, next_status, record_failure, record_known_loss, record_lost_claim,
-};
+pub use status::{NewClaim, claimed, next_look, next_status, record_failure};
 pub use user::{Holdings, ListedCertificate, RecalledList, RecalledUser, UserCertificates, UserRecord, record_list};
 pub use warnings::new_warnings;

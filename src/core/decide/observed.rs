@@ -120,8 +120,10 @@ pub enum SecretState {
 /// Everything that was found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Observed {
-    /// The name of this process in the Lease, while it leads.
+    /// The name of this process, which no other process has.
     pub process: Option<String>,
+    /// The process that gave up the Lease last, at its end.
+    pub released_by: Option<String>,
     /// The issuer.
     pub issuer: IssuerState,
     /// The Secret.

@@ -260,8 +260,9 @@ pub(super) fn certificate_in_service<'a>(
     }
     let renewal_time = renewal_time(certificate, desired.renew_before, &desired.uid);
     let is_due = renewal_time <= now;
-    // One that has to wait holds up nothing that is due.
-    let forced = if is_due { heeded(desired, observed, now) } else { forced(desired, observed) };
+    let has_old_chain = !view.has_current_chain(issuer, &observed.status);
+    // One that has to wait holds up nothing that is due, and no repair of the chain.
+    let forced = if is_due || has_old_chain { heeded(desired, observed, now) } else { forced(desired, observed) };
     match forced {
         Some(forced) => Err(forced),
         None if is_due => Err(Reason::RenewalDue),

@@ -5,22 +5,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Decision, Inputs, IssueError, Minted, Observed, Retry, SecretState, SecretView, UserCertificates,
-    backoff::is_waited_for,
-    compromised::compromised_notes,
-    desired, forced, next_attempt,
-    renewal::unheeded_renew_before,
-    rules::{ready_certificate, serves_as_it_is},
-    user::{count_lost, drop_expired},
+    backoff::awaits_lost_answer,
+    conditions::set_conditions,
+    forced,
+    lost::{count_lost, next_question},
+    next_attempt,
+    user::drop_expired,
 };
 use crate::{
     api::{
         CertificateFailure, ClaimedUser, DatabaseUserCertificate, DatabaseUserCertificateStatus, DeletionPolicy, ISSUING,
-        Issuance, IssuedCertificate, MESSAGE_CHARACTERS, READY, RENEWAL_FAILED, ROLLED_OUT, Reason, SecretBinding, Severity,
-        VerifiedSecret, condition, names::COMPROMISED_ANNOTATION, printable, remove_condition, set_condition, set_stalled,
-        truncated_to_second,
+        Issuance, IssuedCertificate, MESSAGE_CHARACTERS, ROLLED_OUT, Reason, SecretBinding, VerifiedSecret, condition,
+        printable, set_condition, truncated_to_second,
     },
-    certificate::CertificateFacts,
-    compromised::Compromised,
     connection,
     layout::former_pair_in_keystore,
 };
@@ -29,9 +26,6 @@ const HISTORY_LENGTH: usize = 5;
 
 /// Within this time after its write a new certificate is in the status. The clock of the API server may be behind by as much.
 const JUST_WRITTEN: SignedDuration = SignedDuration::from_mins(2);
-/// A process that has lost the lead, and reaches the API server, has saved what it made by then: it tries every two seconds, and a request
-/// may take twenty (`controller::pass::drain`, `controller::kubernetes`).
-const SAVED_BY_THEN: SignedDuration = SignedDuration::from_mins(1);
 
 /// When a keystore's password that could not be read is read again.
 const PASSWORD_AGAIN: SignedDuration = SignedDuration::from_secs(30);
@@ -149,8 +143,7 @@ pub fn record_failure(
     // A lost claim has no inputs, so a failure after it continues its count.
     let old = status.failure.as_ref().filter(|old| error.minted == Minted::Possibly || has_same_inputs(old));
     let count = old.map_or(0, |old| old.count).saturating_add(1);
-    let of_reason = old.filter(|old| old.reason == error.reason.as_str());
-    let count_of_reason = of_reason.map_or(0, |old| old.count_of_reason.unwrap_or(old.count)).saturating_add(1);
+    let count_of_reason = old.map_or(0, |old| old.in_a_row(error.reason)).saturating_add(1);
     status.issuance = None;
     if error.minted == Minted::Possibly {
         count_lost(status);
@@ -165,73 +158,8 @@ pub fn record_failure(
         asked_by_issuer: matches!(error.retry, Retry::NotBefore(_)),
         inputs: inputs.map(ToString::to_string).unwrap_or_default(),
         cause: cause.map(|cause| cause.as_str().to_owned()),
+        unlisted: None,
     });
-}
-
-/// Records a claim whose certificate never reached the Secret.
-pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, now: Timestamp) {
-    let Some(claim) = status.issuance.take() else { return };
-    let message = format!(
-        "the operator stopped between the request of {} and the write of the Secret: Atlas may have made a certificate whose key is lost",
-        claim.since.0
-    );
-    let count = claim.attempt.max(1);
-    count_lost(status);
-    status.failure = Some(CertificateFailure {
-        count,
-        count_of_reason: Some(1),
-        reason: Reason::AtlasAnswerLost.as_str().to_owned(),
-        message,
-        last_time: Time(truncated_to_second(now)),
-        next_attempt: Time(next_attempt(Retry::Backoff, Minted::Possibly, count, uid, now)),
-        asked_by_issuer: false,
-        inputs: String::new(),
-        cause: Some(claim.reason),
-    });
-}
-
-/// Records a claim whose certificate Atlas lists and nobody holds: its key is lost. The list, which has it, is recorded already.
-///
-/// If the process that had the key ran in the Pod of `process`, which is this one, it has ended, and nothing is waited for. Otherwise it may
-/// live and save the certificate yet ([`SAVED_BY_THEN`]). After a second loss in a row the wait is that of a lost answer, so that a process
-/// which dies of each answer does not use up the budget.
-pub fn record_known_loss(status: &mut DatabaseUserCertificateStatus, uid: &str, process: Option<&str>, now: Timestamp) {
-    let Some(claim) = status.issuance.take() else { return };
-    let count = claim.attempt.max(1);
-    let at_once = claim.process.as_deref().zip(process).is_some_and(|(former, own)| has_replaced(own, former));
-    let (retry, minted) = match count {
-        1 if at_once => (Retry::At(now), Minted::No),
-        1 => (Retry::NotBefore(SAVED_BY_THEN), Minted::No),
-        _ => (Retry::Backoff, Minted::Possibly),
-    };
-    let message = format!(
-        "the operator stopped between the request of {} and the write of the Secret: Atlas lists the certificate, and its key is lost",
-        claim.since.0
-    );
-    status.failure = Some(CertificateFailure {
-        count,
-        count_of_reason: Some(1),
-        reason: Reason::AtlasAnswerLost.as_str().to_owned(),
-        message,
-        last_time: Time(truncated_to_second(now)),
-        next_attempt: Time(next_attempt(retry, minted, count, uid, now)),
-        asked_by_issuer: false,
-        inputs: String::new(),
-        cause: Some(claim.reason),
-    });
-}
-
-/// Whether one process runs in the Pod in which the other one ran: a container is started again only when its process has ended. Names in
-/// the Lease are that of the Pod and something random.
-fn has_replaced(own: &str, former: &str) -> bool {
-    let pod = |name: &str| name.rsplit_once('_').map(|(pod, _)| pod.to_owned()).filter(|pod| !pod.is_empty());
-    own != former && pod(own).is_some() && pod(own) == pod(former)
-}
-
-/// Whether an answer counted as lost may still reach a paused process. The wait outlives a good Secret, which may be deleted
-/// before it is over.
-fn awaits_lost_answer(failure: &CertificateFailure, now: Timestamp) -> bool {
-    failure.reason == Reason::AtlasAnswerLost.as_str() && is_waited_for(failure, now)
 }
 
 fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Observed, now: Timestamp) {
@@ -297,184 +225,6 @@ fn found_good_for(status: &DatabaseUserCertificateStatus, observed: &Observed) -
     if view.has_current_chain(issuer, status) { issuer.ca().map(|ca| ca.chain_digest.clone()) } else { before() }
 }
 
-fn set_conditions(
-    status: &mut DatabaseUserCertificateStatus,
-    object: &DatabaseUserCertificate,
-    observed: &Observed,
-    decision: &Decision,
-    now: Timestamp,
-) {
-    let generation = object.metadata.generation;
-    let (issuing, mut reason, mut message) = issuing(decision);
-    let keystore_fault = observed.secret.ours().and_then(|view| view.keystore.fault.as_ref());
-    if let Some(fault) = keystore_fault.filter(|_| reason == Reason::Issued) {
-        (reason, message) = (Reason::KeystorePasswordUnusable, fault.clone());
-    }
-    if reason == Reason::Issued {
-        message.push_str(&renewal_note(object, observed));
-        if let Some(warning) = long_name_warning(observed) {
-            message = format!("{message}; {warning}");
-        }
-    }
-    let compromised = Compromised::of(object);
-    for note in compromised_notes(&compromised, observed, decision) {
-        message = format!("{message}; {note}");
-    }
-    if reason == Reason::Issued && compromised.unreadable().is_some() {
-        reason = Reason::InvalidAnnotation;
-    }
-    let conditions = &mut status.conditions;
-    let ready = ready_certificate(object, observed, now);
-    let fails = match &ready {
-        Ok(_) => renewal_fails(object, observed, decision, now),
-        Err(_) => Some(false),
-    };
-    match ready {
-        Ok(certificate) => {
-            let chain = observed.secret.ours().and_then(|view| view.chain.not_after);
-            let (reason, message) = in_service(certificate, chain, &compromised);
-            set_condition(conditions, READY, true, reason, &message, generation, now);
-        }
-        // Why there is no new certificate says more than why there is need of one, unless no new one is wanted.
-        Err(_)
-            if reason != Reason::ObjectBeingDeleted
-                && matches!(
-                    decision,
-                    Decision::Wait { .. } | Decision::Block { .. } | Decision::Queue { .. } | Decision::AwaitKey
-                ) =>
-        {
-            set_condition(conditions, READY, false, reason, &message, generation, now);
-        }
-        Err((reason, message)) => set_condition(conditions, READY, false, reason, &message, generation, now),
-    }
-    set_condition(conditions, ISSUING, issuing, reason, &message, generation, now);
-    set_stalled(conditions, now);
-    match fails {
-        Some(true) => set_condition(conditions, RENEWAL_FAILED, true, reason, &message, generation, now),
-        Some(false) => remove_condition(conditions, RENEWAL_FAILED),
-        None => {}
-    }
-}
-
-/// True if a working certificate cannot be replaced; `None` while that is tried. If the certificate need not be replaced, a failed
-/// repair does not count.
-fn renewal_fails(object: &DatabaseUserCertificate, observed: &Observed, decision: &Decision, now: Timestamp) -> Option<bool> {
-    match decision {
-        Decision::Wait { reason, .. } | Decision::Block { reason, .. } => {
-            Some(reason.severity() == Severity::Warning && !serves_as_it_is(object, observed, now))
-        }
-        Decision::Queue { paused_until: Some(_) } => Some(!serves_as_it_is(object, observed, now)),
-        Decision::Keep { .. }
-        | Decision::Repair { .. }
-        | Decision::Adopt
-        | Decision::ApplyDeletionPolicy
-        | Decision::Suspend => Some(false),
-        Decision::Issue { .. }
-        | Decision::LookUpUser { .. }
-        | Decision::Queue { paused_until: None }
-        | Decision::AwaitKey
-        | Decision::Save
-        | Decision::CountLostClaim
-        | Decision::Await => None,
-    }
-}
-
-/// A note if `renewBefore` does not fit into the lifetime.
-fn renewal_note(object: &DatabaseUserCertificate, observed: &Observed) -> String {
-    let wanted = desired::renew_before(object).ok().zip(observed.secret.certificate());
-    let unheeded = wanted.and_then(|(wanted, certificate)| unheeded_renew_before(certificate, wanted));
-    unheeded.map(|sentence| format!("; {sentence}")).unwrap_or_default()
-}
-
-/// What is said of a common name that is longer than RFC 5280 has it, of certificates that a CA issued.
-#[must_use]
-pub fn long_name_warning(observed: &Observed) -> Option<String> {
-    observed.issuer.usable()?.ca()?;
-    let certificate = observed.secret.certificate()?;
-    let length = certificate.subject.overlong_common_name()?;
-    Some(format!("the common name has {length} characters and RFC 5280 allows 64: other programs may refuse it"))
-}
-
-/// Reason and message of a certificate that works. One that is compromised works too: databases do not know of it, and Pods that start with it
-/// do not fail.
-fn in_service(
-    certificate: &CertificateFacts,
-    chain_not_after: Option<Timestamp>,
-    compromised: &Compromised,
-) -> (Reason, String) {
-    let works = works_until(certificate, chain_not_after);
-    if compromised.has(certificate.serial_number.as_str()) {
-        let message = format!(
-            "{works}; the annotation {COMPROMISED_ANNOTATION} says that its key is known to others: it stays until a new one is in the Secret, and databases let it in until it expires"
-        );
-        return (Reason::Compromised, message);
-    }
-    (Reason::Issued, works)
-}
-
-fn works_until(certificate: &CertificateFacts, chain_not_after: Option<Timestamp>) -> String {
-    let CertificateFacts { serial_number, subject, not_after, .. } = certificate;
-    let in_service = format!("certificate {serial_number} for {subject} is valid until {not_after}");
-    match chain_not_after.filter(|chain| chain < not_after) {
-        Some(chain) => format!("{in_service}, and the CA above it until {chain}: databases refuse it from then on"),
-        None => in_service,
-    }
-}
-
-fn issuing(decision: &Decision) -> (bool, Reason, String) {
-    match decision {
-        Decision::Await => (false, Reason::NoCertificate, "waiting for the issuer".to_owned()),
-        Decision::Keep { wrong_type: Some(wrong_type), .. } => (
-            false,
-            Reason::SecretTypeWrong,
-            format!(
-                "the Secret's type is {wrong_type} and cannot be changed: delete the Secret, then a new one is made with a new certificate"
-            ),
-        ),
-        Decision::Repair { renewal_time: None } => {
-            (false, Reason::PairUnusable, "the Secret is put right from what is left in it".to_owned())
-        }
-        Decision::Keep { renewal_time, .. } | Decision::Repair { renewal_time: Some(renewal_time) } => {
-            (false, Reason::Issued, format!("nothing to do before {renewal_time}"))
-        }
-        Decision::Issue { cause, .. } | Decision::LookUpUser { cause, .. } => {
-            (true, *cause, "a certificate is being requested".to_owned())
-        }
-        Decision::Queue { paused_until: Some(until) } => (
-            false,
-            Reason::AtlasRateLimited,
-            format!(
-                "Atlas asked this operator to ask nothing more about this project before {until}; certificates of the project that expire sooner go first then"
-            ),
-        ),
-        Decision::Queue { paused_until: None } => (
-            true,
-            Reason::AtlasQueued,
-            "waiting for its turn: certificates of this Atlas project that expire sooner go first".to_owned(),
-        ),
-        Decision::AwaitKey => (
-            true,
-            Reason::KeyBeingMade,
-            "the private key is being made: RSA keys take long, and namespaces take turns".to_owned(),
-        ),
-        Decision::Adopt => (false, Reason::SecretAdopted, "the Secret is being taken over".to_owned()),
-        Decision::ApplyDeletionPolicy => {
-            (false, Reason::DeletionPolicyApplied, "the Secret's controller is being changed".to_owned())
-        }
-        Decision::Suspend => (
-            false,
-            Reason::Suspended,
-            "spec.suspend is true: nothing is issued, renewed or repaired until it is false".to_owned(),
-        ),
-        Decision::Save => {
-            (true, Reason::SecretNotWritable, "a certificate was issued and is being written to the Secret".to_owned())
-        }
-        Decision::CountLostClaim => (false, Reason::AtlasAnswerLost, "the answer to a request was lost".to_owned()),
-        Decision::Wait { until, reason, message } => (false, *reason, format!("{message}; next attempt at {until}")),
-        Decision::Block { reason, message } => (false, *reason, message.clone()),
-    }
-}
-
 /// When the object must be looked at again although nothing changes; always after `now`.
 #[must_use]
 pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Option<Timestamp> {
@@ -493,7 +243,8 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
         | Decision::AwaitKey
         | Decision::Issue { .. }
         | Decision::Save
-        | Decision::CountLostClaim => None,
+        | Decision::CountLostClaim
+        | Decision::LookForLost => None,
     };
     // Readiness begins and ends with the certificate, whatever was decided about the next one.
     let validity = observed.secret.certificate().map(|certificate| [certificate.not_before, certificate.not_after]);
@@ -507,6 +258,10 @@ pub fn next_look(observed: &Observed, decision: &Decision, now: Timestamp) -> Op
         former_pair_in_keystore(view.keystore.serial_number.as_ref(), present, &observed.status)
     });
     let password = secret.filter(|view| view.keystore.is_passing).and_then(|_| now.checked_add(PASSWORD_AGAIN).ok());
-    let others = [chain, over, previous, in_keystore, password].into_iter().flatten();
+    // What waits, such as a repair, must not be all that is looked at when the certificate is due.
+    let is_wait = matches!(decision, Decision::Wait { .. });
+    let renewal = observed.status.renewal_time.as_ref().filter(|_| is_wait).map(|renewal| renewal.0);
+    let question = next_question(&observed.status).filter(|_| is_wait);
+    let others = [chain, over, question, previous, in_keystore, password, renewal].into_iter().flatten();
     next.into_iter().chain(validity.into_iter().flatten()).chain(others).filter(|next| *next > now).min()
 }

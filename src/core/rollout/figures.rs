@@ -14,6 +14,8 @@ pub struct Figures {
     pub workloads: i64,
     /// How many of them are known to be.
     pub moved: i64,
+    /// Whether nothing is left to do.
+    pub is_complete: bool,
     /// When the certificate expires that the others may still use; `None` if the rollout is complete.
     pub old_not_after: Option<Timestamp>,
     /// From when on windows do not hold; `None` if the rollout is complete or has no windows.
@@ -29,6 +31,7 @@ impl Figures {
             serial_number: certificate.serial_number.clone(),
             workloads: rollout.workloads,
             moved: 0,
+            is_complete: false,
             old_not_after: old_not_after(Some(rollout), certificate),
             regardless_of_windows_after: None,
         };
@@ -39,6 +42,7 @@ impl Figures {
         let unless_complete = |time: Option<Timestamp>| time.filter(|_| !rollout.complete);
         Some(Self {
             moved: rollout.moved,
+            is_complete: rollout.complete,
             old_not_after: unless_complete(figures.old_not_after),
             regardless_of_windows_after: unless_complete(rollout.regardless_of_windows_after.as_ref().map(|time| time.0)),
             ..figures

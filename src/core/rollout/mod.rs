@@ -31,7 +31,7 @@ pub use certificate::{KUBELET_LAG, RolledCertificate};
 pub use condition::{is_at_rest, next_status, not_enabled, refused, without_rollout};
 pub use figures::Figures;
 pub use found::{Found, Input};
-pub use outside::Outside;
+pub use outside::{Outside, is_alive};
 pub use plan::{Look, Move, Plan, plan};
 pub use readiness::{Readiness, readiness};
 pub use repetition::{AFTER_REFUSAL, Repetition, Unchanged};

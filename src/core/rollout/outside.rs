@@ -115,7 +115,9 @@ fn controller(object: &Value) -> Option<&Value> {
     object["metadata"]["ownerReferences"].as_array()?.iter().find(|owner| owner["controller"] == true)
 }
 
-fn is_alive(pod: &Value) -> bool {
+/// Whether a pod is neither being deleted nor at its end.
+#[must_use]
+pub fn is_alive(pod: &Value) -> bool {
     pod["metadata"]["deletionTimestamp"].is_null() && !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
 }
 

@@ -83,6 +83,8 @@ pub struct Plan {
     pub look: Look,
     /// Those on whom alone it depends until then whether anything changes.
     pub awaited: Option<Awaited>,
+    /// How many pods are not known to have the certificate.
+    pub pods_behind: i64,
 }
 
 /// What comes next.
@@ -113,7 +115,8 @@ pub fn plan(input: &Input<'_>) -> Plan {
     }
     let look = look(input, &status, &tracked, gate, &moves);
     let awaited = Awaited::of(&tracked, gate, input.certificate, wanted.ready_timeout, input.now);
-    Plan { status, reason, message, expired, moves, look, awaited }
+    let pods_behind = pods_behind(&tracked);
+    Plan { status, reason, message, expired, moves, look, awaited, pods_behind }
 }
 
 /// Moves nobody, for the spec cannot be read. How many workloads are behind is told all the same.
@@ -127,7 +130,12 @@ fn invalid(input: &Input<'_>, mut status: RolloutStatus, message: String) -> Pla
     let parts: Vec<String> = [Some(message), expired.clone()].into_iter().flatten().collect();
     let (reason, message) = (Reason::InvalidSpec, parts.join("; "));
     let look = expiry_ahead(&status, input.now).map_or(Look::Never, Look::At);
-    Plan { status, reason, message, expired, moves: Vec::new(), look, awaited: None }
+    let pods_behind = pods_behind(&tracked);
+    Plan { status, reason, message, expired, moves: Vec::new(), look, awaited: None, pods_behind }
+}
+
+fn pods_behind(tracked: &[Tracked<'_>]) -> i64 {
+    tracked.iter().map(Tracked::pods_behind).fold(0, i64::saturating_add)
 }
 
 /// The status as it begins: as it was, or anew for another certificate. Workloads that were begun for the last certificate and may not be

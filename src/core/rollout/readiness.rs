@@ -17,8 +17,8 @@ pub enum Readiness {
 /// The readiness of an object of this kind of `apps/v1`, or by the generic rules.
 #[must_use]
 pub fn readiness(api_version: &str, kind: &str, object: &Value) -> Readiness {
-    if let Some(text) = is_unobserved(object) {
-        return Readiness::InProgress(text);
+    if is_unobserved(object) {
+        return Readiness::InProgress("its last change is not observed yet".to_owned());
     }
     let problem = match (api_version, kind) {
         ("apps/v1", "Deployment") => deployment(object),
@@ -29,12 +29,12 @@ pub fn readiness(api_version: &str, kind: &str, object: &Value) -> Readiness {
     problem.unwrap_or(Readiness::Ready)
 }
 
-/// The controller has not seen the last change yet. Argo Rollouts writes the number as a text.
-fn is_unobserved(object: &Value) -> Option<String> {
+/// Whether its controller has not seen the last change yet. Argo Rollouts writes the number as a text.
+pub(super) fn is_unobserved(object: &Value) -> bool {
     let observed = &object["status"]["observedGeneration"];
     let observed = observed.as_i64().or_else(|| observed.as_str()?.parse().ok());
     let generation = object["metadata"]["generation"].as_i64();
-    (observed.is_some() && observed != generation).then(|| "its last change is not observed yet".to_owned())
+    observed.is_some() && observed != generation
 }
 
 fn deployment(object: &Value) -> Option<Readiness> {

@@ -101,6 +101,19 @@ impl<'a> Tracked<'a> {
         }
     }
 
+    /// How many of its pods are not known to have the certificate.
+    pub(super) const fn pods_behind(&self) -> i64 {
+        let Workload { pod_count, updated_pods, .. } = self.workload;
+        match self.state {
+            State::Moved => 0,
+            State::Behind | State::LeftAlone | State::Refused(_) => *pod_count,
+            State::Moving | State::Stuck(_) | State::PassedOver | State::LeftToOthers(_) => {
+                let behind = pod_count.saturating_sub(*updated_pods);
+                if behind < 0 { 0 } else { behind }
+            }
+        }
+    }
+
     /// Notes that it is moved now.
     pub(super) fn begin(&mut self, now: Timestamp) {
         let begun = self.begun.get_or_insert_with(|| begin(self.workload, false, now));

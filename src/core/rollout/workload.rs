@@ -7,7 +7,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube_core::{Selector, SelectorExt};
 use serde_json::Value;
 
-use super::{Readiness, RolledCertificate, SerialNumbers, Uses, readiness};
+use super::{
+    Readiness, RolledCertificate, SerialNumbers, Uses,
+    readiness::{is_unobserved, readiness},
+};
 use crate::api::{
     WorkloadReference,
     names::{RELOADER_SECRETS_ANNOTATION, SERIAL_NUMBERS_ANNOTATION},
@@ -49,6 +52,8 @@ pub struct Workload {
     pub selector: Option<LabelSelector>,
     /// How many pods it has, as its status says.
     pub pod_count: i64,
+    /// How many of these are of its present template, as its status says; 0 while its controller has not seen that template.
+    pub updated_pods: i64,
     /// Whether its last change is carried out.
     pub readiness: Readiness,
     /// Whether it says which of its changes its readiness is about (`status.observedGeneration`). If not, it may be ready with the pods that
@@ -100,6 +105,7 @@ impl Workload {
             named_to_reloader: [metadata, &template["metadata"]].into_iter().flat_map(named_to_reloader).collect(),
             selector: serde_json::from_value(object["spec"]["selector"].clone()).ok(),
             pod_count: count.unwrap_or(0),
+            updated_pods: updated_pods(object),
             readiness: readiness(api_version, kind, object),
             observes_changes: !object["status"]["observedGeneration"].is_null(),
             controller: controller(metadata),
@@ -224,6 +230,14 @@ fn ran_since(status: &Value) -> Option<Timestamp> {
         [&now["running"], &now["terminated"], &before["terminated"]].map(|run| time(&run["startedAt"]))
     });
     runs.flatten().min()
+}
+
+fn updated_pods(object: &Value) -> i64 {
+    if is_unobserved(object) {
+        return 0;
+    }
+    let count = ["updatedReplicas", "updatedNumberScheduled"].into_iter().find_map(|field| object["status"][field].as_i64());
+    count.unwrap_or(0)
 }
 
 fn controller(metadata: &Value) -> Option<WorkloadReference> {

@@ -28,14 +28,17 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use super::{
-    AtlasCredentials, AtlasSettings, Limits, Words,
+    AtlasCredentials, AtlasSettings, Limits, ServiceAccount,
     body::{self, ReadError},
     digest,
     errors::{Unanswered, retry_after},
-    token::Tokens,
+    observed::Observer,
+    permit::RequestPermit,
+    token::{Token, Tokens},
 };
 use crate::{
     IssueError, MintPermit,
+    atlas_request::{AtlasObserver, AtlasOperation, AtlasOutcome},
     certificate::{PairError, read_certificates},
 };
 
@@ -62,28 +65,13 @@ pub struct AtlasClient {
     request_limit: Duration,
     tokens: Arc<Tokens>,
     limits: Limits,
-}
-
-/// Whether a request that mints may be sent, and how long it may take.
-pub(super) struct RequestPermit {
-    permit: MintPermit,
-    limit: Duration,
-}
-
-impl RequestPermit {
-    /// Whether it may be sent now.
-    pub(super) fn is_given(&self) -> bool {
-        self.permit.is_given(self.limit)
-    }
-
-    /// Whether it may not be sent because it might not end in time.
-    fn is_too_late(&self) -> bool {
-        self.permit.is_too_late(self.limit)
-    }
+    observer: Observer,
 }
 
 /// One call.
 pub(super) struct Call {
+    /// What it is for.
+    pub(super) operation: AtlasOperation,
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) body: Option<String>,
@@ -137,7 +125,19 @@ impl AtlasClient {
             Some(bundle) => builder.tls_certs_merge(bundle),
         };
         let http = builder.build().map_err(AtlasClientError::Tls)?;
-        Ok(Self { http, request_limit: timeout, tokens: Arc::default(), limits: Limits::default() })
+        Ok(Self {
+            http,
+            request_limit: timeout,
+            tokens: Arc::default(),
+            limits: Limits::default(),
+            observer: Observer::default(),
+        })
+    }
+
+    /// The same client, which tells of each request.
+    #[must_use]
+    pub fn observed_by(self, observer: AtlasObserver) -> Self {
+        Self { observer: observer.into(), ..self }
     }
 
     /// The time limit of one request and its answer.
@@ -161,27 +161,36 @@ impl AtlasClient {
         call: Call,
         now: Timestamp,
     ) -> Result<Answer, IssueError> {
-        let (mints, body_limit, metered) = (call.mints(), call.body_limit, call.metered);
+        let (operation, mints, body_limit, metered) = (call.operation, call.mints(), call.body_limit, call.metered);
         let permit = call.permit.clone().map(|permit| RequestPermit { permit, limit: self.request_limit });
         let request = self.request(settings, call);
         let (response, authenticated) = match credentials {
             AtlasCredentials::ApiKey(key) => {
-                let (response, authenticated) = digest::send(&request, key, permit.as_ref()).await;
-                let unanswered = |error| {
-                    let too_late = permit.as_ref().is_some_and(RequestPermit::is_too_late) && !authenticated;
-                    let unanswered = if too_late { Unanswered::TooLate } else { Unanswered::of_digest(&error) };
-                    unanswered.classify(mints && authenticated, settings.words)
-                };
-                (response.map_err(unanswered)?, authenticated)
+                let exchange = Box::pin(async {
+                    let (response, authenticated) = digest::send(&request, key, permit.as_ref()).await;
+                    let unanswered = |error| {
+                        let too_late = permit.as_ref().is_some_and(RequestPermit::is_too_late) && !authenticated;
+                        if too_late { Unanswered::TooLate } else { Unanswered::of_digest(&error) }
+                    };
+                    (response.map_err(unanswered), authenticated)
+                });
+                let (response, authenticated) =
+                    self.observer.tell(operation, exchange, |(response, _)| outcome(response)).await;
+                (response.map_err(|error| error.classify(mints && authenticated, settings.words))?, authenticated)
             }
             AtlasCredentials::ServiceAccount(account) => {
-                let token = self.tokens.get(&self.http, settings, account, now).await?;
-                let mut response = with_token(&request, &token.value, permit.as_ref(), settings.words).await?;
+                let with_token = async |token: &Token| {
+                    let exchange = Box::pin(with_token(&request, &token.value, permit.as_ref()));
+                    let response = self.observer.tell(operation, exchange, outcome).await;
+                    response.map_err(|error| error.classify(mints, settings.words))
+                };
+                let token = self.token(settings, account, now).await?;
+                let mut response = with_token(&token).await?;
                 if response.status() == StatusCode::UNAUTHORIZED {
                     self.tokens.drop_token(settings, account, &token);
                     if !token.is_new {
-                        let token = self.tokens.get(&self.http, settings, account, now).await?;
-                        response = with_token(&request, &token.value, permit.as_ref(), settings.words).await?;
+                        let token = self.token(settings, account, now).await?;
+                        response = with_token(&token).await?;
                     }
                 }
                 (response, true)
@@ -203,6 +212,10 @@ impl AtlasClient {
         Ok(Answer { status, headers, body: body::read(response, body_limit).await, authenticated })
     }
 
+    async fn token(&self, settings: &AtlasSettings, account: &ServiceAccount, now: Timestamp) -> Result<Token, IssueError> {
+        self.tokens.get(&self.http, &self.observer, settings, account, now).await
+    }
+
     fn request(&self, settings: &AtlasSettings, call: Call) -> RequestBuilder {
         let media_type = settings.api_version.media_type();
         let request = self.http.request(call.method, call.url).header(ACCEPT, media_type);
@@ -220,19 +233,25 @@ fn certificates_of(bundle: &[u8]) -> Result<Vec<reqwest::Certificate>, AtlasClie
     certificates.iter().map(|der| reqwest::Certificate::from_der(der).map_err(AtlasClientError::Certificate)).collect()
 }
 
+/// Sends a request with a token, if it may be sent.
 async fn with_token(
     request: &RequestBuilder,
     token: &secrecy::SecretString,
     permit: Option<&RequestPermit>,
-    words: Words,
-) -> Result<Response, IssueError> {
+) -> Result<Response, Unanswered> {
     if permit.is_some_and(RequestPermit::is_too_late) {
-        return Err(Unanswered::TooLate.classify(false, words));
+        return Err(Unanswered::TooLate);
     }
-    let not_sent = || Unanswered::NotMade.classify(false, words);
-    let request = request.try_clone().filter(|_| permit.is_none_or(RequestPermit::is_given)).ok_or_else(not_sent)?;
-    let answer = request.bearer_auth(token.expose_secret()).send().await;
-    answer.map_err(|error| Unanswered::of(&error).classify(permit.is_some(), words))
+    let request = request.try_clone().filter(|_| permit.is_none_or(RequestPermit::is_given)).ok_or(Unanswered::NotMade)?;
+    request.bearer_auth(token.expose_secret()).send().await.map_err(|error| Unanswered::of(&error))
+}
+
+/// What metrics tell of a request with this answer.
+pub(super) fn outcome(response: &Result<Response, Unanswered>) -> Option<AtlasOutcome> {
+    match response {
+        Ok(response) => Some(AtlasOutcome::Answered(response.status().as_u16())),
+        Err(unanswered) => unanswered.outcome(),
+    }
 }
 
 fn announce_deprecation(headers: &HeaderMap) {

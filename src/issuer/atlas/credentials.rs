@@ -1,11 +1,15 @@
 //! Credentials for the API, in Secrets of the form that the Atlas Kubernetes Operator uses too.
 
+use jiff::SignedDuration;
 use secrecy::SecretString;
 
 const PUBLIC_KEY: &str = "publicApiKey";
 const PRIVATE_KEY: &str = "privateApiKey";
 const CLIENT_ID: &str = "clientId";
 const CLIENT_SECRET: &str = "clientSecret";
+
+/// The most bytes of one part. What Atlas makes has fewer than a hundred.
+const MOST_BYTES: usize = 1024;
 
 /// The credentials of a caller of the API.
 #[derive(Clone, Debug)]
@@ -42,6 +46,9 @@ pub enum CredentialsError {
     /// A part has characters that it cannot have.
     #[error("the key {0} is not printable ASCII text: was it encoded twice?")]
     NotText(&'static str),
+    /// A part is longer than any credentials. All of them are in memory, each as often as issuers name it.
+    #[error("the key {0} has more than {MOST_BYTES} bytes, which no credentials of Atlas have")]
+    TooLong(&'static str),
     /// Both kinds of credentials are there.
     #[error(
         "it holds both an API key (publicApiKey, privateApiKey) and a service account (clientId, clientSecret): remove one of them"
@@ -69,6 +76,15 @@ impl AtlasCredentials {
         }
     }
 
+    /// How long after their making they can work at most; `None`: for ever. Atlas gives client secrets a year, or less if that is asked for.
+    #[must_use]
+    pub const fn longest_life(&self) -> Option<SignedDuration> {
+        match self {
+            Self::ApiKey(_) => None,
+            Self::ServiceAccount(_) => Some(SignedDuration::from_hours(365 * 24)),
+        }
+    }
+
     /// What a person checks when Atlas refuses the credentials.
     pub(super) const fn advice(&self) -> &'static str {
         match self {
@@ -85,6 +101,9 @@ impl AtlasCredentials {
 /// A part of the credentials. White space around it is dropped, because `echo` and editors leave a newline at the end.
 fn text<'a>(entry: &impl Fn(&str) -> Option<&'a [u8]>, name: &'static str) -> Result<SecretString, CredentialsError> {
     let value = entry(name).map(<[u8]>::trim_ascii).filter(|value| !value.is_empty()).ok_or(CredentialsError::Missing(name))?;
+    if value.len() > MOST_BYTES {
+        return Err(CredentialsError::TooLong(name));
+    }
     match std::str::from_utf8(value) {
         Ok(text) if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(text.into()),
         _ => Err(CredentialsError::NotText(name)),

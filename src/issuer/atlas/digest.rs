@@ -17,7 +17,7 @@ use reqwest::{
 };
 use secrecy::ExposeSecret;
 
-use super::{ApiKey, client::RequestPermit};
+use super::{ApiKey, permit::RequestPermit};
 
 /// The API key for one exchange. It notes whether it was used: until then no request was sent that Atlas could grant.
 ///

@@ -11,6 +11,7 @@ use super::{Words, limits::PAUSE_AFTER_REFUSAL};
 use crate::{
     IssueError, Minted, Retry,
     api::{Reason, printable},
+    atlas_request::AtlasOutcome,
 };
 
 /// The longest `Retry-After` that is believed.
@@ -18,6 +19,9 @@ const LONGEST_RETRY_AFTER: SignedDuration = SignedDuration::from_hours(24);
 
 /// The most characters of a text of the other side that go into a message.
 const DETAIL_CHARACTERS: usize = 200;
+
+/// The codes for a database user that does not exist.
+const UNKNOWN_USER: [&str; 2] = ["USERNAME_NOT_FOUND", "USER_NOT_FOUND"];
 
 /// The error envelope of the API. Atlas promises only `error` and `errorCode`, and gateways send neither.
 #[derive(Default, Deserialize)]
@@ -60,6 +64,12 @@ impl Refusal<'_> {
             403 => forbidden(&self.code(&envelope)).0 == Reason::AtlasForbidden,
             _ => false,
         }
+    }
+
+    /// Whether Atlas says that there is no such database user.
+    pub(super) fn is_unknown_user(&self) -> bool {
+        let envelope: Envelope = serde_json::from_slice(self.body).unwrap_or_default();
+        self.status == StatusCode::NOT_FOUND && UNKNOWN_USER.contains(&self.code(&envelope).as_str())
     }
 
     fn code(&self, envelope: &Envelope) -> String {
@@ -139,7 +149,7 @@ impl Refusal<'_> {
     fn not_found(&self, code: &str) -> (Reason, String) {
         let (user, project) = (self.username, self.project_id);
         match code {
-            "USERNAME_NOT_FOUND" | "USER_NOT_FOUND" => (
+            code if UNKNOWN_USER.contains(&code) => (
                 Reason::AtlasUserNotFound,
                 format!(
                     "create the database user {user:?} with X.509 type MANAGED in the project {project}, or correct spec.username"
@@ -263,6 +273,17 @@ impl Unanswered {
         }
     }
 
+    /// What metrics tell of it. `None`: nothing was sent, or a part that was answered and asks for nothing.
+    pub(super) fn outcome(&self) -> Option<AtlasOutcome> {
+        match self {
+            Self::NotConnected(cause) | Self::Lost(cause) if cause == TIME_OUT => Some(AtlasOutcome::TimedOut),
+            Self::NotConnected(_) => Some(AtlasOutcome::NotConnected),
+            Self::Lost(_) => Some(AtlasOutcome::Lost),
+            Self::NoChallenge => Some(AtlasOutcome::Answered(401)),
+            Self::NotMade | Self::TooLate => None,
+        }
+    }
+
     /// The error that this means. If words are withheld, a closed port and a port that stays silent give the same message.
     pub(super) fn classify(self, may_have_minted: bool, words: Words) -> IssueError {
         let (reason, message, retry) = match self {
@@ -311,10 +332,13 @@ impl Unanswered {
     }
 }
 
+/// What is said of a request that took too long.
+const TIME_OUT: &str = "time-out";
+
 /// The innermost cause, because the outer ones repeat the URL.
 fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return "time-out".to_owned();
+        return TIME_OUT.to_owned();
     }
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {

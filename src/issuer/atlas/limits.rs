@@ -19,6 +19,9 @@
 //! | an answer without the headers | what earlier headers told stays; if there were none, nothing is limited |
 //! | a 429 | nothing is sent for as long as `Retry-After` says (else 30 seconds); the bucket fills more slowly |
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -121,9 +124,11 @@ impl Known {
             unheld += usize::from(!is_held && bucket.is_blocked(now));
             is_held || bucket.is_blocked(now) && unheld <= MOST_UNHELD
         });
-        let buckets = &self.buckets;
+        let (buckets, mut unheld) = (&self.buckets, 0);
         self.accepted.retain(|account| {
-            holders.contains_key(&LimitKey::Unaccepted(account.clone())) || buckets.contains_key(&account.project())
+            let is_held = holders.contains_key(&LimitKey::Unaccepted(account.clone()));
+            unheld += usize::from(!is_held);
+            is_held || buckets.contains_key(&account.project()) && unheld <= MOST_UNHELD
         });
     }
 }
@@ -182,6 +187,13 @@ impl Limits {
         known.buckets.get(key).map_or_else(|| wait(&Bucket::default()), wait)
     }
 
+    /// What is left of the limits of projects, where Atlas has told it. What is answered to credentials that it has not accepted says nothing
+    /// of a project.
+    #[must_use]
+    pub fn remaining(&self) -> Vec<Remaining> {
+        self.lock().remaining()
+    }
+
     /// Learns from an answer.
     pub fn answered(&self, key: &LimitKey, headers: &HeaderMap, now: Instant) {
         let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
@@ -205,6 +217,31 @@ impl Limits {
     }
 }
 
+/// What is left of the limit of a project, as Atlas told it last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remaining {
+    /// The API's base URL.
+    pub endpoint: String,
+    /// The project.
+    pub project_id: String,
+    /// How many requests are left; 0 after a 429.
+    pub requests: u32,
+}
+
+impl Known {
+    fn remaining(&self) -> Vec<Remaining> {
+        let of_project = |(key, bucket): (&LimitKey, &Bucket)| match key {
+            LimitKey::Project { endpoint, project_id } => Some(Remaining {
+                endpoint: endpoint.clone(),
+                project_id: project_id.clone(),
+                requests: bucket.level.as_ref()?.told,
+            }),
+            LimitKey::Unaccepted(_) => None,
+        };
+        self.buckets.iter().filter_map(of_project).collect()
+    }
+}
+
 /// What is believed about one bucket.
 #[derive(Debug, Default)]
 struct Bucket {
@@ -225,6 +262,8 @@ struct Pause {
 #[derive(Debug)]
 struct Level {
     size: u32,
+    /// What the last answer told; 0 if it was a 429.
+    told: u32,
     left: f64,
     at: Instant,
     /// The time in which one token is believed to come back.
@@ -259,7 +298,8 @@ impl Bucket {
     fn answered(&mut self, size: Option<u32>, left: Option<u32>, now: Instant) {
         self.known = true;
         let (Some(size), Some(left)) = (size, left) else { return };
-        let left = f64::from(left.min(size));
+        let told = left.min(size);
+        let left = f64::from(told);
         let guessed = GUESSED_FILL / size.max(1);
         let pause = match &self.level {
             // The bucket fills faster than was believed.
@@ -269,162 +309,22 @@ impl Bucket {
             Some(level) if level.size == size => level.pause,
             _ => guessed,
         };
-        self.level = Some(Level { size, left, at: now, pause });
+        self.level = Some(Level { size, told, left, at: now, pause });
     }
 
     fn refused(&mut self, retry_after: Option<Duration>, now: Instant, at: Timestamp) {
         self.known = true;
         let wait = retry_after.unwrap_or(PAUSE_AFTER_REFUSAL);
-        self.pause = Some(Pause { until: now + wait, wall: truncated_to_second(at.saturating_add(wait).unwrap_or(at)) });
+        let pause = Pause { until: now + wait, wall: truncated_to_second(at.saturating_add(wait).unwrap_or(at)) };
+        // A call that was under way when the pause began may be refused with a shorter wait.
+        if self.pause.is_none_or(|present| present.until < pause.until) {
+            self.pause = Some(pause);
+        }
         if let Some(level) = &mut self.level {
-            level.left = 0.0;
+            (level.told, level.left) = (0, 0.0);
             level.at = now;
             // The bucket fills more slowly than was believed.
             level.pause = level.pause.mul_f64(1.5).min(LONGEST_PAUSE);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    impl Limits {
-        fn is_empty(&self) -> bool {
-            let known = self.lock();
-            known.buckets.is_empty() && known.accepted.is_empty() && known.holders.is_empty()
-        }
-    }
-
-    #[test]
-    fn a_limit_is_kept_until_the_last_issuer_goes() {
-        let (limits, now, ours) = (Limits::default(), Instant::now(), account("ours"));
-        let refuse = || limits.refused(&limits.key(&ours), Some(SECOND), now, Timestamp::UNIX_EPOCH);
-        let wait = || limits.wait(&limits.key(&ours), 1, 0, now);
-        refuse();
-        assert!(wait().is_zero() && limits.is_empty(), "nobody needs it");
-        for is_accepted in [false, true] {
-            let (first, second) = (limits.hold(ours.clone()), limits.hold(ours.clone()));
-            if is_accepted {
-                limits.met(&ours, StatusCode::OK, false);
-            }
-            refuse();
-            drop(first);
-            assert_eq!(wait(), SECOND);
-            drop(second);
-            assert_eq!(wait(), SECOND, "nothing shortens the wait");
-        }
-        std::thread::sleep(SECOND);
-        drop(limits.hold(account("others")));
-        assert!(limits.is_empty());
-    }
-
-    #[test]
-    fn one_goes_first_and_its_answer_says_how_many_may_follow() {
-        let (mut bucket, now) = (Bucket::default(), Instant::now());
-        assert_eq!(bucket.wait(2, 0, now), Duration::ZERO);
-        assert!(bucket.wait(2, 2, now) > Duration::ZERO);
-        bucket.answered(Some(60), Some(5), now);
-        assert_eq!(bucket.wait(2, 3, now), Duration::ZERO);
-        assert_eq!(bucket.wait(2, 4, now), SECOND);
-    }
-
-    #[test]
-    fn without_the_headers_only_a_429_makes_wait() {
-        let (mut bucket, now) = (Bucket::default(), Instant::now());
-        bucket.answered(None, None, now);
-        assert_eq!(bucket.wait(2, 100, now), Duration::ZERO);
-        bucket.refused(Some(SECOND * 7), now, Timestamp::UNIX_EPOCH);
-        assert_eq!(bucket.wait(1, 0, now + SECOND * 2), SECOND * 5);
-        assert_eq!(bucket.wait(1, 0, now + SECOND * 7), Duration::ZERO);
-        bucket.refused(None, now, Timestamp::UNIX_EPOCH);
-        assert_eq!(bucket.wait(1, 0, now), PAUSE_AFTER_REFUSAL);
-    }
-
-    #[test]
-    fn the_end_of_a_pause_is_told_while_it_lasts_and_stays_the_same() {
-        let (limits, now) = (Limits::default(), Instant::now());
-        let _held = limits.hold(account("ours"));
-        let key = account("ours").project();
-        assert_eq!(limits.paused_until(&key, now), None);
-        let at = "2026-11-24T00:00:00.7Z".parse().unwrap_or_default();
-        limits.refused(&key, Some(SECOND * 7), now, at);
-        let until = "2026-11-24T00:00:07Z".parse().ok();
-        assert_eq!([0, 3, 6].map(|second| limits.paused_until(&key, now + SECOND * second)), [until; 3]);
-        assert_eq!(limits.paused_until(&key, now + SECOND * 7), None);
-    }
-
-    #[test]
-    fn an_empty_bucket_is_waited_for_and_its_pace_is_learnt() {
-        let (mut bucket, now) = (Bucket::default(), Instant::now());
-        bucket.answered(Some(60), Some(0), now);
-        assert_eq!(bucket.wait(1, 0, now), SECOND);
-        assert_eq!(bucket.wait(1, 0, now + SECOND), Duration::ZERO);
-        bucket.refused(None, now, Timestamp::UNIX_EPOCH);
-        let later = now + PAUSE_AFTER_REFUSAL;
-        bucket.answered(Some(60), Some(0), later);
-        assert_eq!(bucket.wait(1, 0, later), SECOND.mul_f64(1.5), "it fills more slowly");
-        bucket.answered(Some(60), Some(30), later + SECOND);
-        bucket.answered(Some(60), Some(0), later + SECOND);
-        assert_eq!(bucket.wait(1, 0, later + SECOND), SECOND.mul_f64(1.35), "it fills faster");
-    }
-
-    #[test]
-    fn numbers_that_make_no_sense_stop_nothing_for_ever() {
-        let (mut bucket, now) = (Bucket::default(), Instant::now());
-        bucket.answered(Some(0), Some(9), now);
-        assert!(bucket.wait(3, 0, now) <= LONGEST_PAUSE);
-        bucket.answered(Some(1), Some(u32::MAX), now);
-        assert!(bucket.wait(3, 0, now) <= LONGEST_PAUSE);
-    }
-
-    fn account(credentials_uid: &str) -> Account {
-        Account {
-            endpoint: "https://cloud.mongodb.com/".to_owned(),
-            project_id: "p".to_owned(),
-            credentials_uid: credentials_uid.to_owned(),
-        }
-    }
-
-    #[test]
-    fn credentials_that_atlas_has_not_accepted_have_a_limit_of_their_own() {
-        let (limits, now) = (Limits::default(), Instant::now());
-        let (ours, theirs) = (account("ours"), account("theirs"));
-        let _held = [limits.hold(ours.clone()), limits.hold(theirs.clone())];
-        for account in [&ours, &theirs] {
-            assert_eq!(limits.key(account), LimitKey::Unaccepted(account.clone()));
-        }
-        limits.met(&theirs, StatusCode::TOO_MANY_REQUESTS, true);
-        limits.refused(&limits.key(&theirs), Some(SECOND * 86400), now, Timestamp::now());
-        assert_eq!(limits.wait(&limits.key(&ours), 1, 0, now), Duration::ZERO);
-        limits.met(&ours, StatusCode::OK, false);
-        assert_eq!(limits.wait(&limits.key(&ours), 1, 0, now), Duration::ZERO);
-        assert!(limits.wait(&limits.key(&theirs), 1, 0, now) > Duration::ZERO);
-        limits.met(&theirs, StatusCode::CREATED, true);
-        assert_eq!(limits.key(&theirs), limits.key(&ours), "accepted, they share the limit of the project");
-    }
-
-    #[test]
-    fn a_missing_role_for_a_question_is_no_refusal_of_the_credentials() {
-        let (limits, ours) = (Limits::default(), account("ours"));
-        let _held = limits.hold(ours.clone());
-        limits.met(&ours, StatusCode::CREATED, true);
-        limits.met(&ours, StatusCode::UNAUTHORIZED, false);
-        limits.met(&ours, StatusCode::NOT_FOUND, true);
-        assert!(matches!(limits.key(&ours), LimitKey::Project { .. }));
-        limits.met(&ours, StatusCode::UNAUTHORIZED, true);
-        assert_eq!(limits.key(&ours), LimitKey::Unaccepted(ours.clone()));
-    }
-
-    #[test]
-    fn those_who_waited_for_the_first_answer_go_on_once_the_credentials_are_accepted() {
-        let (limits, now, ours) = (Limits::default(), Instant::now(), account("ours"));
-        let _held = limits.hold(ours.clone());
-        let key = limits.key(&ours);
-        assert!(limits.wait(&key, 2, 2, now) > Duration::ZERO);
-        limits.met(&ours, StatusCode::OK, false);
-        assert_eq!(limits.wait(&key, 2, 2, now), Duration::ZERO);
     }
 }

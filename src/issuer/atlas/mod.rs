@@ -28,6 +28,8 @@ mod endpoint;
 mod errors;
 mod limits;
 mod list;
+mod observed;
+mod permit;
 mod resources;
 mod settings;
 #[cfg(test)]
@@ -45,7 +47,7 @@ pub use body::ReadError;
 pub use client::{Answer, AtlasClient, AtlasClientError};
 pub use credentials::{ApiKey, AtlasCredentials, CredentialsError, ServiceAccount};
 pub use endpoint::{AllowedEndpoints, AtlasAccess, EndpointRule, Words};
-pub use limits::{HeldLimit, LimitKey, Limits};
+pub use limits::{HeldLimit, LimitKey, Limits, Remaining};
 pub use list::Page;
 pub use settings::{AtlasApiVersion, AtlasSettings};
 
@@ -56,7 +58,7 @@ use self::{
     resources::{is_json, unreadable},
 };
 use super::{Deadline, IssueError, Issued, MintPermit};
-use crate::{api::IssuerIdentity, certificate::Subject, decide::ListedCertificate};
+use crate::{api::IssuerIdentity, atlas_request::AtlasOperation, certificate::Subject, decide::ListedCertificate};
 
 /// The longest answer with a certificate, in bytes: ten times what Atlas sends (a certificate of 1.8 kB and a key of 3.2 kB).
 const CERTIFICATE_LIMIT: usize = 64 * 1024;
@@ -117,7 +119,15 @@ impl AtlasIssuer {
     /// The user does not exist or is not of X.509 type MANAGED, or Atlas does not answer. Nothing was minted.
     pub async fn check_user(&self, username: &str, now: Timestamp, deadline: Deadline) -> Result<(), IssueError> {
         let url = self.settings.user_url(username)?;
-        let call = Call { method: Method::GET, url, body: None, body_limit: CERTIFICATE_LIMIT, metered: false, permit: None };
+        let call = Call {
+            operation: AtlasOperation::GetUser,
+            method: Method::GET,
+            url,
+            body: None,
+            body_limit: CERTIFICATE_LIMIT,
+            metered: false,
+            permit: None,
+        };
         let answer = self.in_time(deadline, self.client.send(&self.settings, &self.credentials, call, now)).await?;
         self.read_user(&answer, username, now)
     }
@@ -162,7 +172,15 @@ impl AtlasIssuer {
         for page in 1..=LAST_PAGE {
             let mut url = self.settings.certificates_url(username)?;
             url.set_query(Some(&format!("itemsPerPage={PAGE_SIZE}&pageNum={page}")));
-            let call = Call { method: Method::GET, url, body: None, body_limit: LIST_LIMIT, metered: true, permit: None };
+            let call = Call {
+                operation: AtlasOperation::ListCertificates,
+                method: Method::GET,
+                url,
+                body: None,
+                body_limit: LIST_LIMIT,
+                metered: true,
+                permit: None,
+            };
             let answer = self.client.send(&self.settings, &self.credentials, call, now).await?;
             let Some(found) = self.read_page(&answer, username, now)? else { return Ok(None) };
             if pages.add(found)? {
@@ -179,7 +197,11 @@ impl AtlasIssuer {
     pub fn read_page(&self, answer: &Answer, username: &str, now: Timestamp) -> Result<Option<Page>, IssueError> {
         match answer.status {
             StatusCode::OK => Page::read(json_body(answer, "list of certificates")?).map(Some),
-            StatusCode::NOT_FOUND => Ok(Some(Page::empty())),
+            StatusCode::NOT_FOUND => {
+                let refusal = self.refusal(answer, username, now, false);
+                // A gateway answers 404 too, and knows nothing of certificates.
+                if refusal.is_unknown_user() { Ok(Some(Page::empty())) } else { Err(refusal.classify()) }
+            }
             _ => self.tolerate_missing_role(answer, username, now).map(|()| None),
         }
     }
@@ -192,7 +214,15 @@ impl AtlasIssuer {
         let url = self.settings.certificates_url(&request.username)?;
         let body = Some(json!({ "monthsUntilExpiration": request.months_until_expiration }).to_string());
         let permit = Some(permit.clone());
-        let call = Call { method: Method::POST, url, body, body_limit: CERTIFICATE_LIMIT, metered: true, permit };
+        let call = Call {
+            operation: AtlasOperation::CreateCertificate,
+            method: Method::POST,
+            url,
+            body,
+            body_limit: CERTIFICATE_LIMIT,
+            metered: true,
+            permit,
+        };
         let answer = self.client.send(&self.settings, &self.credentials, call, request.now).await?;
         self.read_certificate(answer, request)
     }

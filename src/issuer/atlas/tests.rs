@@ -67,9 +67,14 @@ fn classify(status: u16, headers: &[(&'static str, &'static str)], body: &str) -
 }
 
 fn classify_words(status: u16, headers: &[(&'static str, &'static str)], body: &str, words: Words) -> IssueError {
+    refused(status, headers, body, words).0
+}
+
+/// What the answer means, and whether it says that there is no such user.
+fn refused(status: u16, headers: &[(&'static str, &'static str)], body: &str, words: Words) -> (IssueError, bool) {
     let headers: HeaderMap =
         headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect();
-    Refusal {
+    let refusal = Refusal {
         status: StatusCode::from_u16(status).unwrap(),
         headers: &headers,
         body: body.as_bytes(),
@@ -79,8 +84,25 @@ fn classify_words(status: u16, headers: &[(&'static str, &'static str)], body: &
         project_id: "p",
         words,
         now: "2026-11-24T00:00:00Z".parse::<Timestamp>().unwrap(),
-    }
-    .classify()
+    };
+    (refusal.classify(), refusal.is_unknown_user())
+}
+
+#[rstest]
+#[case(404, &[], r#"{"error":404,"errorCode":"USERNAME_NOT_FOUND"}"#, true)]
+#[case(404, &[("X-Error-Code", "USER_NOT_FOUND")], "", true)]
+#[case::of_a_gateway(404, &[], "<html>", false)]
+#[case(404, &[], "{}", false)]
+#[case(404, &[], r#"{"error":404,"errorCode":"RESOURCE_NOT_FOUND"}"#, false)]
+#[case(404, &[], r#"{"error":404,"errorCode":"GROUP_NOT_FOUND"}"#, false)]
+#[case(410, &[], r#"{"error":404,"errorCode":"USERNAME_NOT_FOUND"}"#, false)]
+fn a_user_has_no_certificates_only_if_atlas_itself_says_that_there_is_no_such_user(
+    #[case] status: u16,
+    #[case] headers: &[(&'static str, &'static str)],
+    #[case] body: &str,
+    #[case] expected: bool,
+) {
+    assert_eq!(refused(status, headers, body, Words::Quoted).1, expected);
 }
 
 #[test]
@@ -177,6 +199,10 @@ fn credentials_are_one_complete_api_key_or_one_complete_service_account() {
     assert!(credentials(&[public, private, ("orgId", "ignored")]).is_ok());
     assert_eq!(credentials(&[public]).unwrap_err(), CredentialsError::Missing("privateApiKey"));
     assert_eq!(credentials(&[("publicApiKey", " \n"), private]).unwrap_err(), CredentialsError::Missing("publicApiKey"));
+    let long = "x".repeat(1025);
+    assert_eq!(credentials(&[public, ("privateApiKey", &long)]).unwrap_err(), CredentialsError::TooLong("privateApiKey"));
+    assert_eq!(credentials(&[("clientId", &long), ("clientSecret", "s")]).unwrap_err(), CredentialsError::TooLong("clientId"));
+    assert!(credentials(&[public, ("privateApiKey", &long[1..])]).is_ok());
     assert_eq!(credentials(&[public, ("privateApiKey", "é")]).unwrap_err(), CredentialsError::NotText("privateApiKey"));
     assert_eq!(credentials(&[public, private, id]).unwrap_err(), CredentialsError::BothKinds);
     assert!(matches!(credentials(&[id, ("clientSecret", "s")]), Ok(AtlasCredentials::ServiceAccount(_))));

@@ -21,10 +21,12 @@ use serde::Deserialize;
 
 use super::{
     AtlasSettings, ServiceAccount, body,
+    client::outcome,
     errors::{Unanswered, retry_after},
+    observed::Observer,
     resources::is_json,
 };
-use crate::{IssueError, Minted, Retry, api::Reason};
+use crate::{IssueError, Minted, Retry, api::Reason, atlas_request::AtlasOperation};
 
 /// How long a refusal of the token endpoint is remembered. Nobody asks for a token before, unless the refusal names another time.
 const REMEMBERED_REFUSAL: Duration = Duration::from_mins(1);
@@ -128,6 +130,7 @@ impl Tokens {
     pub(super) async fn get(
         &self,
         http: &reqwest::Client,
+        observer: &Observer,
         settings: &AtlasSettings,
         account: &ServiceAccount,
         now: Timestamp,
@@ -150,7 +153,7 @@ impl Tokens {
             TokenState::Failed(error) => return Err(error),
             TokenState::Refresh(old) => old,
         };
-        let answer = ask(http, settings, account, now).await;
+        let answer = ask(http, observer, settings, account, now).await;
         drop(refresh);
         let mut state = slot.lock();
         match answer {
@@ -195,20 +198,21 @@ struct TokenRefusal {
 
 async fn ask(
     http: &reqwest::Client,
+    observer: &Observer,
     settings: &AtlasSettings,
     account: &ServiceAccount,
     now: Timestamp,
 ) -> Result<Held, IssueError> {
     let asked_at = Instant::now();
-    let response = http
+    let request = http
         .post(settings.token_url()?)
         .basic_auth(account.client_id.expose_secret(), Some(account.client_secret.expose_secret()))
         .header(ACCEPT, "application/json")
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .body("grant_type=client_credentials")
-        .send()
-        .await
-        .map_err(|error| Unanswered::of(&error).classify(false, settings.words))?;
+        .body("grant_type=client_credentials");
+    let exchange = Box::pin(async { request.send().await.map_err(|error| Unanswered::of(&error)) });
+    let response = observer.tell(AtlasOperation::GetToken, exchange, outcome).await;
+    let response = response.map_err(|error| error.classify(false, settings.words))?;
     let (status, headers) = (response.status(), response.headers().clone());
     let body = body::read(response, BODY_LIMIT).await;
     if status != StatusCode::OK {

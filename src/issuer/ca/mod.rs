@@ -90,6 +90,9 @@ pub enum CaError {
     /// There are more certificates than a chain has.
     #[error("tls.crt holds more than {LONGEST_CHAIN} certificates: leave the CA and those above it")]
     LongChain,
+    /// An entry is longer than any CA needs. All of them are in memory, each as often as issuers name it.
+    #[error("{0} has more than {MOST_BYTES} bytes: leave the CA, those above it, and the key")]
+    TooLong(&'static str),
     /// A key is of a kind that is not known here.
     #[error("{subject} in tls.crt has a key of the kind {kind}: use RSA, ECDSA (P-256, P-384, P-521) or Ed25519")]
     UnsupportedKey {
@@ -158,6 +161,9 @@ impl CaError {
     }
 }
 
+/// The most bytes of `tls.crt` and of `tls.key`: room for ten certificates with long keys.
+const MOST_BYTES: usize = 32 * 1024;
+
 /// What the CA is asked for.
 #[derive(Clone, Debug)]
 pub struct SignRequest {
@@ -190,14 +196,22 @@ impl fmt::Debug for CaIssuer {
     }
 }
 
+/// An entry of the CA's Secret.
+fn entry<'a>(name: &'static str, value: Option<&'a [u8]>) -> Result<&'a [u8], CaError> {
+    match value {
+        None | Some([]) => Err(CaError::Missing(name)),
+        Some(value) if value.len() > MOST_BYTES => Err(CaError::TooLong(name)),
+        Some(value) => Ok(value),
+    }
+}
+
 impl CaIssuer {
     /// Loads a CA from `tls.crt` and `tls.key` of its Secret.
     ///
     /// # Errors
     /// [`CaError`] says what to change in the Secret.
     pub fn from_secret(certificates: Option<&[u8]>, key: Option<&[u8]>, now: Timestamp) -> Result<Self, CaError> {
-        let certificates = certificates.filter(|bytes| !bytes.is_empty()).ok_or(CaError::Missing("tls.crt"))?;
-        let key = key.filter(|bytes| !bytes.is_empty()).ok_or(CaError::Missing("tls.key"))?;
+        let (certificates, key) = (entry("tls.crt", certificates)?, entry("tls.key", key)?);
         let certificates = read_certificates(certificates).map_err(CaError::Certificate)?;
         let key = PrivateKey::from_pem(key).map_err(CaError::Key)?;
         let public_key = key.public_key_info().map_err(CaError::Key)?;

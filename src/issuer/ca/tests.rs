@@ -189,6 +189,10 @@ fn what_cannot_sign_is_refused_with_a_reason() {
     };
     assert_eq!(load(None, Some(&key), now), CaError::Missing("tls.crt"));
     assert_eq!(load(Some(&certificate), Some(b""), now), CaError::Missing("tls.key"));
+    let long = [certificate.as_slice(), &vec![b'\n'; 32 * 1024]].concat();
+    assert_eq!(load(Some(&long), Some(&key), now), CaError::TooLong("tls.crt"));
+    let long = [key.as_slice(), &vec![b'\n'; 32 * 1024]].concat();
+    assert_eq!(load(Some(&certificate), Some(&long), now), CaError::TooLong("tls.key"));
     assert_eq!(load(Some(b"garbage"), Some(&key), now), CaError::Certificate(PairError::NoCertificate));
     assert_eq!(load(Some(&certificate), Some(b"garbage"), now), CaError::Key(KeyError::Missing));
     assert_eq!(load(Some(&certificate), Some(&make_ca(&["genrsa", "2048"], &[]).read("ca.key")), now), CaError::KeyMismatch);

@@ -138,6 +138,37 @@ async fn answer(State(server): State<Server>, request: Request) -> Response {
     Response::builder().status(code).header("Content-Type", "application/json").body(text.into()).unwrap()
 }
 
+#[tokio::test(start_paused = true)]
+async fn whoever_leads_later_knows_which_process_gave_up_the_lease() {
+    let server = Server::default();
+    let (mut election, leadership) = server.election("a");
+    lead(&mut election).await;
+    assert_eq!((leadership.process().as_deref(), leadership.released_by()), (Some("a"), None));
+    election.release().await;
+    let (mut second, leadership) = server.election("b");
+    lead(&mut second).await;
+    assert_eq!((leadership.process().as_deref(), leadership.released_by().as_deref()), (Some("b"), Some("a")));
+    // It is killed: what was written before it stays true.
+    let (mut third, leadership) = server.election("c");
+    lead(&mut third).await;
+    assert_eq!(leadership.released_by().as_deref(), Some("a"));
+    third.release().await;
+    let (mut fourth, leadership) = server.election("d");
+    lead(&mut fourth).await;
+    assert_eq!(leadership.released_by().as_deref(), Some("c"), "b has given nothing up");
+}
+
+#[test]
+fn a_process_knows_that_another_has_ended_only_if_it_knows_its_pod() {
+    let [first, second] = [(); 2].map(|()| process_name(Some("pod-1"), "node"));
+    assert!(first.starts_with("pod-1_") && first != second);
+    assert!(crate::decide::ended(&first, Some(&second), None));
+    assert!(!crate::decide::ended(&first, Some(&process_name(Some("pod-2"), "node")), None));
+    let [first, second] = [(); 2].map(|()| process_name(None, "my_node"));
+    assert!(first.starts_with("my-node-") && first != second);
+    assert!(!crate::decide::ended(&first, Some(&second), None), "both may run on the host");
+}
+
 /// Loops are bounded also where time stands still but for timers.
 async fn lead(election: &mut Election) {
     timeout(MINUTE, election.acquire()).await.unwrap();
@@ -175,7 +206,7 @@ async fn a_lease_that_cannot_be_renewed_for_a_minute_ends_nothing_and_is_renewed
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_silence_of_nine_seconds_is_not_even_noticed_by_who_leads() {
+async fn a_silence_of_seven_seconds_is_not_even_noticed_by_who_leads() {
     let server = Server::default();
     let (mut election, leadership, ended) = after(&server, (Method::GET, Wrong::Silence), Duration::from_secs(7)).await;
     assert!(ended.is_none() && leadership.holder().is_some());

@@ -13,7 +13,7 @@ use crate::{
         backoff::next_write,
         decide,
         hold::{is_refused_write, waits_for_issuer},
-        long_name_warning, new_warnings, next_look, next_status, record_failure, record_known_loss, record_lost_claim,
+        long_name_warning, new_warnings, next_look, next_status, record_failure, record_lost_claim,
     },
     layout,
 };
@@ -73,8 +73,6 @@ impl Pass {
         let memory = &self.observed.memory;
         let failures_end = memory.unsaved.is_none() && memory.owner_failure.is_none() && memory.repair_failure.is_none();
         report.watch_by_name = self.watch_by_name();
-        report.unaccounted.clone_from(&self.observed.status.unaccounted_certificates);
-        report.is_suspended = self.object.spec.suspend;
         let end = if self.decision == Decision::Await {
             End::AwaitChange
         } else {
@@ -96,7 +94,10 @@ impl Pass {
         let cause = self.decision.cause();
         Ok(match outcome {
             Outcome::Nothing if self.decision == Decision::CountLostClaim => self.count_lost_claim(report, changes, now)?,
+            Outcome::Nothing if self.decision == Decision::LookForLost => self.not_listed_yet(changes, now)?,
             Outcome::Nothing => self.decision.clone(),
+            // The place in the queue is kept, and what is waited for is told.
+            Outcome::Queued(_) if self.decision == Decision::LookForLost => self.decided_without_list(now.time),
             Outcome::Queued(paused_until) => {
                 Decision::Queue { paused_until: paused_until.filter(|until| until.duration_since(now.time) > LONG_PAUSE) }
             }
@@ -188,7 +189,8 @@ impl Pass {
         let claim = self.observed.status.issuance.as_ref();
         let key = claim.and_then(|claim| Some(claim.user.as_ref()?.key.clone()));
         let claim = claim.map(|claim| claim.id.as_str());
-        if claim.is_some() && self.observed.memory.unsent_claim.as_deref() == claim {
+        if claim.is_some_and(|claim| self.observed.memory.is_unsent(claim)) {
+            self.observed.memory.unsent_claims.clear();
             self.observed.status.issuance = None;
             return Ok(decide(&self.object, &self.observed, now.time));
         }
@@ -206,21 +208,10 @@ impl Pass {
         Ok(decide(&self.object, &self.observed, now.time))
     }
 
-    /// The list shows what became of the request: the certificate is recorded by its serial number.
-    fn count_known_loss(&mut self, user: RecalledUser, now: Timestamp) -> Decision {
-        // What is in memory was given up for the certificate in the Secret.
-        self.observed.memory.unsaved = None;
-        self.learn(user);
-        let uid = self.object.metadata.uid.as_deref().unwrap_or_default();
-        record_known_loss(&mut self.observed.status, uid, self.observed.process.as_deref(), now);
-        decide(&self.object, &self.observed, now)
-    }
-
     /// A status of which not all can be read is left alone: it may hold a claim.
     fn report_status(&mut self, report: &mut Report, now: Timestamp) {
         let old = self.object.status.as_ref();
         let status = next_status(&self.object, &self.observed, &self.decision, now);
-        report.unaccounted.clone_from(&status.unaccounted_certificates);
         if self.observed.unreadable.is_some() || old == Some(&status) {
             return;
         }
@@ -296,6 +287,7 @@ fn sleep(next: Option<Timestamp>, decision: &Decision, now: Timestamp) -> Durati
         | Decision::LookUpUser { .. }
         | Decision::Save
         | Decision::CountLostClaim
+        | Decision::LookForLost
         | Decision::ApplyDeletionPolicy => true,
         Decision::Wait { .. } => next.is_none(),
         _ => false,

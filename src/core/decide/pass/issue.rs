@@ -4,8 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use kube_core::ResourceExt;
 
 use super::{
-    CALLS, CALLS_WITH_LIST, Change, ClaimedObject, Next, Now, Pass, PassError, RequestError, State, Step, TurnFound, Wanted,
-    Write, finish::Outcome,
+    CALLS, CALLS_WITH_LIST, Change, ClaimedObject, Next, Now, Pass, PassError, RequestError, RequestErrorKind, State, Step,
+    TurnFound, Wanted, Write, finish::Outcome,
 };
 use crate::{
     api::{Reason, names::COMPROMISED_ANNOTATION},
@@ -119,12 +119,16 @@ impl Pass {
         // A further look of this pass starts from the object with the claim.
         self.begun_with.clone_from(&self.object);
         self.observed.status = status;
+        self.observed.memory.unsent_claims.clear();
         self.request(Wanted { claim: Some(claim), ..wanted })
     }
 
     /// The claim may stand all the same. Then it is taken back, for nothing was asked for under it.
     pub(super) fn not_claimed(&mut self, claim: String, error: RequestError) -> Next {
-        self.observed.memory.unsent_claim = Some(claim);
+        // Whoever refuses the write says that the claim does not stand.
+        if matches!(error.kind, RequestErrorKind::Unanswered | RequestErrorKind::Failed) {
+            self.observed.memory.unsent(claim);
+        }
         error.of_object().into()
     }
 

@@ -39,6 +39,7 @@
 mod count;
 mod finish;
 mod issue;
+mod outcome;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -46,6 +47,7 @@ mod write;
 
 use jiff::Timestamp;
 
+pub use self::outcome::PassOutcome;
 pub use self::step::{
     ClaimedObject, End, Found, Look, PassError, Report, RequestError, RequestErrorKind, Step, TurnFound, WatchByName, Write,
 };
@@ -374,7 +376,7 @@ impl Pass {
             Decision::Adopt => self.confirm(Write::Adopted, now),
             Decision::ApplyDeletionPolicy => self.confirm(Write::DeletionPolicy, now),
             Decision::Save => self.confirm(Write::Unsaved, now),
-            Decision::CountLostClaim => self.count(now),
+            Decision::CountLostClaim | Decision::LookForLost => self.count(now),
             Decision::Await
             | Decision::Keep { .. }
             | Decision::LookUpUser { .. }

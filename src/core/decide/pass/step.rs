@@ -7,7 +7,7 @@ use kube_core::ObjectMeta;
 
 use super::super::{Desired, IssueError, Observed, RecalledUser, SecretView};
 use crate::{
-    api::{DatabaseUserCertificateStatus, Reason, UnaccountedCertificates},
+    api::{DatabaseUserCertificateStatus, Reason},
     certificate::{CertificateFacts, PrivateKeySpec, SerialNumber},
 };
 
@@ -115,10 +115,6 @@ pub struct Report {
     pub events: Vec<(Reason, String)>,
     /// Why no certificate was issued, for the log and the counter.
     pub failure: Option<IssueError>,
-    /// What is unaccounted for, for the gauge.
-    pub unaccounted: Option<UnaccountedCertificates>,
-    /// Whether the object is suspended, for the gauge.
-    pub is_suspended: bool,
     /// Whether the Secret has to be watched by its name.
     pub watch_by_name: WatchByName,
 }

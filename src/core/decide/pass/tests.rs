@@ -8,6 +8,7 @@
 mod aftermath;
 mod faults;
 mod lifecycle;
+mod lost;
 mod order;
 mod properties;
 mod situations;
@@ -22,6 +23,16 @@ use crate::{
     certificate::{CertificateFacts, SerialNumber},
     decide::{Minted, Order, RecalledUser, Retry, SecretView, UnsavedCertificate},
 };
+
+fn report(moves: &[Move]) -> &Report {
+    moves
+        .iter()
+        .find_map(|moved| match &moved.step {
+            Step::Report(report) => Some(report.as_ref()),
+            _ => None,
+        })
+        .expect("a report")
+}
 
 impl World {
     /// A pass of which one step, which is given by its name, meets a fault. Returns the steps after it.

@@ -223,6 +223,7 @@ fn counters_that_somebody_filled_to_the_brim_stay_there() {
         next_attempt: Time(at(0)),
         inputs: String::new(),
         cause: None,
+        unlisted: None,
     };
     let mut status = DatabaseUserCertificateStatus {
         failure: Some(full),

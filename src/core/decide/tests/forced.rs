@@ -54,6 +54,26 @@ fn the_sixth_forced_renewal_within_an_hour_waits_until_the_first_is_an_hour_old(
 }
 
 #[test]
+fn a_forced_renewal_that_waits_is_looked_at_when_the_certificate_is_due() {
+    let short = |certificate: &mut CertificateFacts| (certificate.not_before, certificate.not_after) = (at(-1800), at(1800));
+    let braked = forced(5, with_view(|view| view.certificate.iter_mut().for_each(short)));
+    let decision = decide(&asked(), &braked, at(0));
+    assert_eq!(reason(&decision), Some(Reason::TooManyForcedRenewals));
+    let due = until(&decision).unwrap();
+    assert!(due < at(1800), "before it expires: {due}");
+    assert_eq!(next_look(&braked, &decision, at(0)), Some(due));
+    assert_eq!(cause(&decide(&asked(), &braked, due)), Some(Reason::RenewalDue));
+}
+
+#[test]
+fn a_forced_renewal_that_waits_holds_up_no_repair_of_the_chain() {
+    let changed = forced(5, super::secret::with_chains("new", Some("old"), Some("old")));
+    let unforced = decide(&object(), &changed, at(0));
+    assert!(matches!(unforced, Decision::Repair { renewal_time: Some(_) }), "{unforced:?}");
+    assert_eq!(decide(&asked(), &changed, at(0)), unforced);
+}
+
+#[test]
 fn what_is_needed_in_any_case_does_not_wait_for_the_brake_of_forced_renewals() {
     let due = |change: fn(&mut CertificateFacts)| forced(5, with_view(|view| view.certificate.iter_mut().for_each(change)));
     let renewal_due = due(|certificate| (certificate.not_before, certificate.not_after) = (at(-80 * DAY), at(DAY)));
@@ -107,14 +127,11 @@ fn a_certificate_that_turns_out_to_be_compromised_passes_the_same_brake() {
 fn messages_offer_the_annotation_only_from_when_it_helps() {
     let mut absent = Observed { secret: SecretState::Absent, ..observed() };
     absent.status.history = issued_within_the_hour(5);
-    let mut unusable = failed(Minted::Possibly, Reason::AtlasAnswerUnusable);
-    let failure = unusable.status.failure.as_mut().unwrap();
-    (failure.count, failure.count_of_reason) = (3, Some(3));
     let user = UserCertificates { made: vec![at(-60); 5], objects: 1, ..UserCertificates::default() };
     let facts = IssuerState::Usable(Box::new(issuer(IssuerType::Atlas)));
     let burnt = Observed { issuer: facts, secret: SecretState::Absent, user: Some(user), ..observed() };
     let heeded_again = at(3540).to_string();
-    for observed in [absent, unusable, burnt] {
+    for observed in [absent, burnt] {
         let free = decide(&object(), &observed, at(0));
         assert!(message(&free).contains("renew-requested-at has one made all the same, up to 5 times an hour"), "{free:?}");
         let braked = decide(&object(), &forced(5, observed), at(0));
@@ -130,4 +147,19 @@ fn whoever_asks_is_told_when_one_more_is_carried_out() {
     status.forced_renewals = (1..=5).map(|second| Time(at(second))).collect();
     assert_eq!(next_forced_renewal(&status, at(100)), Some(at(3601)));
     assert_eq!(next_forced_renewal(&status, at(3601)), None);
+}
+
+#[rstest]
+#[case::free(0)]
+#[case::braked(5)]
+fn after_unusable_answers_a_new_value_of_the_annotation_helps_from_the_time_that_is_told(#[case] forced_before: usize) {
+    let mut unusable = forced(forced_before, failed(Minted::Possibly, Reason::AtlasAnswerUnusable));
+    let failure = unusable.status.failure.as_mut().unwrap();
+    (failure.count, failure.count_of_reason) = (3, Some(3));
+    let from = failure.next_attempt.0;
+    let blocked = decide(&object(), &unusable, at(0));
+    assert!(message(&blocked).contains(&format!("has one more asked for, not before {from}")), "{blocked:?}");
+    assert!(matches!(decide(&object(), &unusable, from), Decision::Block { .. }), "time alone does not help");
+    assert_eq!(until(&decide(&asked(), &unusable, at(0))), Some(from), "nor does the annotation alone");
+    assert_eq!(cause(&decide(&asked(), &unusable, from)), Some(Reason::NoCertificate));
 }

@@ -135,6 +135,7 @@ fn observed() -> Observed {
         unreadable: None,
         is_spec_unreadable: false,
         process: None,
+        released_by: None,
         namespace: "shop".into(),
         namespace_labels: BTreeMap::new(),
     }

@@ -88,6 +88,7 @@ fn what_was_spoilt_is_repaired_before_a_renewal_that_has_to_wait() {
         next_attempt: Time(at(200 * DAY)),
         inputs: String::new(),
         cause: None,
+        unlisted: None,
     };
     observed.status.failure = Some(failure(Reason::AtlasAnswerLost));
     let due = at(80 * DAY);
@@ -199,7 +200,7 @@ fn while_the_claim_stands_an_issuer_whose_clock_was_set_back_costs_no_key() {
     assert_eq!(decide(&object(), &observed, at(0)), Decision::CountLostClaim, "another has taken over");
 }
 
-fn with_chains(of_issuer: &str, in_secret: Option<&str>, found_good_for: Option<&str>) -> Observed {
+pub(super) fn with_chains(of_issuer: &str, in_secret: Option<&str>, found_good_for: Option<&str>) -> Observed {
     let mut observed = with_issuer(|issuer| ca_of(issuer).chain_digest = of_issuer.into());
     let mut view = view();
     view.chain.digest = in_secret.map(Into::into);
@@ -297,4 +298,13 @@ fn a_certificate_whose_ca_ends_first_is_ready_until_then() {
     let (after, _) = status(at(10 * DAY));
     let ready = condition(&after.conditions, READY).unwrap();
     assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "ChainBroken"), "{}", ready.message);
+}
+
+#[test]
+fn a_repair_that_waits_is_looked_at_when_the_certificate_is_due() {
+    let mut observed = observed();
+    observed.status.renewal_time = Some(Time(at(100)));
+    let waits = Decision::Wait { until: at(1000), reason: Reason::SecretNotWritable, message: String::new() };
+    assert_eq!(next_look(&observed, &waits, at(0)), Some(at(100)));
+    assert_eq!(next_look(&observed, &waits, at(100)), Some(at(1000)));
 }

@@ -64,6 +64,7 @@ fn deployment(name: &str) -> Workload {
         named_to_reloader: Vec::new(),
         selector: None,
         pod_count: 1,
+        updated_pods: 0,
         readiness: Readiness::Ready,
         observes_changes: true,
         controller: None,

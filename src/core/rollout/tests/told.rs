@@ -241,12 +241,13 @@ fn the_figures_of_a_rollout_are_those_of_its_status() {
         serial_number: "B".to_owned(),
         workloads: 4,
         moved: 3,
+        is_complete: false,
         old_not_after: Some(OLD_EXPIRES),
         regardless_of_windows_after: Some(OLD_EXPIRES - HOUR),
     };
     assert_eq!(figures(&rolled(Some(under_way.clone()))), Some(expected.clone()));
     let complete = RolloutStatus { moved: 4, complete: true, ..under_way };
-    let expected = Figures { moved: 4, old_not_after: None, regardless_of_windows_after: None, ..expected };
+    let expected = Figures { moved: 4, is_complete: true, old_not_after: None, regardless_of_windows_after: None, ..expected };
     assert_eq!(figures(&rolled(Some(complete))), Some(expected), "nobody can have the old one");
     assert_eq!(figures(&rolled(None)), None, "nobody has looked at the workloads");
 }
@@ -265,6 +266,7 @@ fn workloads_that_nobody_has_looked_at_since_the_renewal_count_as_behind() {
         serial_number: "B".to_owned(),
         workloads: 4,
         moved: 0,
+        is_complete: false,
         old_not_after: Some(OLD_EXPIRES),
         regardless_of_windows_after: None,
     };
@@ -272,4 +274,32 @@ fn workloads_that_nobody_has_looked_at_since_the_renewal_count_as_behind() {
     let overtaken = RolloutStatus { complete: false, old_not_after: Some(Time(NOW + HOUR)), ..last };
     let expected = Figures { old_not_after: Some(NOW + HOUR), ..expected };
     assert_eq!(figures(&rolled(Some(overtaken))), Some(expected), "pods may have the one before");
+}
+
+#[test]
+fn pods_are_behind_until_their_workload_is_moved_or_has_replaced_them() {
+    let mut rolling =
+        Rolling::auto([("web", 3), ("worker", 2)].map(|(name, pods)| Workload { pod_count: pods, ..deployment(name) }));
+    assert_eq!(rolling.plan().pods_behind, 5);
+    assert_eq!(rolling.step(), ["web"]);
+    assert_eq!(rolling.plan().pods_behind, 5, "its pods are the old ones still");
+    rolling.workload("web").updated_pods = 2;
+    assert_eq!(rolling.plan().pods_behind, 3, "two of three were replaced, and the other workload waits");
+    rolling.becomes_ready("web");
+    assert_eq!(rolling.plan().pods_behind, 2);
+    assert_eq!(rolling.step(), ["worker"]);
+    rolling.becomes_ready("worker");
+    assert_eq!(rolling.plan().pods_behind, 0);
+}
+
+#[test]
+fn the_pods_that_a_status_counts_are_new_only_if_it_is_of_the_present_template() {
+    let read = |observed: i64| {
+        let object = json!({
+            "metadata": { "name": "web", "generation": 2 }, "spec": { "template": {} },
+            "status": { "observedGeneration": observed, "replicas": 3, "updatedReplicas": 3 },
+        });
+        Workload::read("apps/v1", "Deployment", &object).unwrap().updated_pods
+    };
+    assert_eq!((read(1), read(2)), (0, 3));
 }

@@ -1,6 +1,12 @@
 //! What Atlas is asked for ends in time, and what mints is not begun if it might not.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use rstest::rstest;
@@ -36,14 +42,24 @@ fn request() -> MintRequest {
     }
 }
 
+/// The challenge takes its time. After a stale nonce it is the second one.
 #[rstest]
-#[case::time_enough(Duration::from_secs(20), true)]
-#[case::so_little_that_the_answer_might_come_too_late(Duration::from_secs(5), false)]
+#[case::time_enough(&[], Duration::from_secs(20), true)]
+#[case::so_little_that_the_answer_might_come_too_late(&[], Duration::from_secs(5), false)]
+#[case::time_enough_after_a_stale_nonce(&[Fault::StaleNonce], Duration::from_secs(20), true)]
+#[case::no_time_for_the_second_request_after_a_stale_nonce(&[Fault::StaleNonce], Duration::from_secs(5), false)]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_mints_is_sent_only_if_it_ends_in_time(#[case] time: Duration, #[case] is_sent: bool) {
+async fn a_request_that_mints_is_sent_only_if_it_ends_in_time(
+    #[case] before: &[Fault],
+    #[case] time: Duration,
+    #[case] is_sent: bool,
+) {
     let atlas = StandIn::start(StandInConfig::default()).await.unwrap();
     atlas.add_project(PROJECT, "public", "private");
     atlas.add_user(PROJECT, "orders", X509Type::Managed);
+    for fault in before {
+        atlas.fault_once("orders", fault.clone());
+    }
     atlas.fault_once("orders", Fault::DelayChallenge(Duration::from_secs(2)));
     let issuer = issuer(&atlas.url(), &[("publicApiKey", "public"), ("privateApiKey", "private")]);
     let issued = issuer.issue(&request(), &MintPermit::new(|| true, Deadline::after(time))).await;
@@ -67,6 +83,25 @@ async fn a_token_that_takes_long_leaves_no_time_for_a_request_that_mints() {
     assert_eq!((error.reason, error.minted, atlas.mints().len()), (Reason::AtlasUnavailable, Minted::No, 0));
     let in_time = issuer.issue(&request(), &MintPermit::new(|| true, Deadline::after(REQUEST_LIMIT * 2))).await;
     assert!(in_time.is_ok() && atlas.mints().len() == 1);
+}
+
+/// The token was revoked, and by the time there is a new one, so much time has passed that nothing more is sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_revoked_token_the_request_is_sent_again_only_if_it_ends_in_time() {
+    let atlas = StandIn::start(StandInConfig::default()).await.unwrap();
+    atlas.add_service_account(PROJECT, "mdb_sa_id", "secret");
+    atlas.add_user(PROJECT, "orders", X509Type::Managed);
+    let issuer = issuer(&atlas.url(), &[("clientId", "mdb_sa_id"), ("clientSecret", "secret")]);
+    issuer.check_user("orders", Timestamp::now(), Deadline::after(REQUEST_LIMIT * 2)).await.unwrap();
+    atlas.revoke_tokens();
+    // The permit is asked right before each of the two requests.
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&asked);
+    let is_first = move || counted.fetch_add(1, Ordering::SeqCst) == 0;
+    let error = issuer.issue(&request(), &MintPermit::new(is_first, Deadline::after(REQUEST_LIMIT * 2))).await.unwrap_err();
+    assert_eq!((asked.load(Ordering::SeqCst), error.minted, atlas.mints().len()), (2, Minted::No, 0));
+    assert_eq!(atlas.tokens().len(), 2, "a new one was made");
+    assert!(issuer.issue(&request(), &MintPermit::new(|| true, Deadline::after(REQUEST_LIMIT * 2))).await.is_ok());
 }
 
 /// Lists pages of 500, of which none is the last, each after this time.

@@ -61,6 +61,7 @@ impl StandIn {
             mints: Vec::new(),
             requests: Vec::new(),
             clock_offset: SignedDuration::ZERO,
+            list_lag: SignedDuration::ZERO,
             pool,
             next_serial: jiff::Timestamp::now().as_microsecond(),
         }));
@@ -115,6 +116,11 @@ impl StandIn {
     /// Answers questions about this user, its certificates included, with a refusal.
     pub fn refuse_questions(&self, username: &str, refusal: Refusal) {
         lock(&self.state).question_faults.insert(username.to_owned(), refusal);
+    }
+
+    /// Answers questions about this user again.
+    pub fn answer_questions(&self, username: &str) {
+        lock(&self.state).question_faults.remove(username);
     }
 
     /// Calls `observer` at each point of each mint with the user's name.
@@ -184,6 +190,11 @@ impl StandIn {
     /// No more faults for this user.
     pub fn clear_faults(&self, username: &str) {
         lock(&self.state).faults.remove(username);
+    }
+
+    /// From now on a certificate is listed so long after it was made.
+    pub fn set_list_lag(&self, lag: SignedDuration) {
+        lock(&self.state).list_lag = lag;
     }
 
     /// Moves its clock.

@@ -100,6 +100,8 @@ pub(super) struct State {
     pub(super) mints: Vec<Mint>,
     pub(super) requests: Vec<LoggedRequest>,
     pub(super) clock_offset: SignedDuration,
+    /// A certificate is listed so long after it was made.
+    pub(super) list_lag: SignedDuration,
     pub(super) pool: KeyPool,
     pub(super) next_serial: i64,
 }
@@ -132,6 +134,7 @@ impl State {
     pub(super) fn unexpired(&self, project_id: &str, username: &str) -> Vec<Mint> {
         let now = self.now();
         let of_user = |mint: &&Mint| mint.project_id == project_id && mint.username == username && mint.not_after > now;
+        let of_user = |mint: &&Mint| of_user(mint) && mint.time.saturating_add(self.list_lag).is_ok_and(|from| from <= now);
         self.mints.iter().filter(of_user).cloned().collect()
     }
 

@@ -132,6 +132,7 @@ pub struct Happened {
 
 type RequestPlan = Box<dyn Fn(&Asked) -> Option<Fault> + Send>;
 type WatchPlan = Box<dyn Fn(&Happened) -> Option<WatchFault> + Send>;
+type StartPlan = Box<dyn Fn(&Asked) -> Option<u16> + Send>;
 
 #[derive(Default)]
 struct State {
@@ -140,6 +141,7 @@ struct State {
     happened: Vec<Happened>,
     plan: Option<RequestPlan>,
     watch_plan: Option<WatchPlan>,
+    start_plan: Option<StartPlan>,
     on_kill: Option<Arc<dyn Fn() + Send + Sync>>,
     /// So many events are held back in each watch.
     lag: usize,
@@ -207,6 +209,11 @@ impl FaultProxy {
         self.shared.lock().watch_plan = Some(Box::new(plan));
     }
 
+    /// Refuses watches at their start with these statuses from now on.
+    pub fn refuse_watches(&self, plan: impl Fn(&Asked) -> Option<u16> + Send + 'static) {
+        self.shared.lock().start_plan = Some(Box::new(plan));
+    }
+
     /// What [`Fault::Kill`] does.
     pub fn on_kill(&self, kill: impl Fn() + Send + Sync + 'static) {
         self.shared.lock().on_kill = Some(Arc::new(kill));
@@ -220,7 +227,7 @@ impl FaultProxy {
     /// No more faults.
     pub fn clear(&self) {
         let mut state = self.shared.lock();
-        (state.plan, state.watch_plan, state.lag) = (None, None, 0);
+        (state.plan, state.watch_plan, state.start_plan, state.lag) = (None, None, None, 0);
     }
 
     /// All requests but watches.

@@ -60,6 +60,10 @@ async fn answer(shared: Shared, request: Request<Incoming>) -> Answer {
     let mut forwarded = Forwarded { method: parts.method, target, headers, body };
     let (asked, fault) = note(&shared, &forwarded);
     if asked.is_watch() {
+        let refused = shared.lock().start_plan.as_ref().and_then(|plan| plan(&asked));
+        if let Some(status) = refused {
+            return Ok(refusal(status));
+        }
         return Ok(watch::answer(&shared, send(&shared, &forwarded).await?));
     }
     // What was begun is carried out, though the client may be gone by then: only so is it certain what took effect.

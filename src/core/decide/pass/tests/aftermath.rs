@@ -13,16 +13,6 @@ fn changes(moves: &[Move]) -> Vec<&Change> {
     moves.iter().flat_map(|moved| &moved.changes).collect()
 }
 
-fn report(moves: &[Move]) -> &Report {
-    moves
-        .iter()
-        .find_map(|moved| match &moved.step {
-            Step::Report(report) => Some(report.as_ref()),
-            _ => None,
-        })
-        .expect("a report")
-}
-
 #[rstest]
 #[case::with_a_certificate(World::new(Atlas), None, true)]
 #[case::with_nothing_to_do(World::settled(Atlas), None, true)]
@@ -381,83 +371,4 @@ fn an_issuer_that_returns_the_compromised_certificate_is_asked_less_and_less_oft
         let said = condition(&world.object.status.as_ref().unwrap().conditions, ISSUING).unwrap().message.clone();
         assert!(said.contains("returned certificate 01") && said.contains("usercert.dev/compromised"), "{said}");
     }
-}
-
-/// The process ends between the request and the write of the Secret, and this one begins.
-fn killed_before_it_saved(process: &'static str) -> World {
-    let mut world = World::new(Atlas);
-    world.meet("write unsaved", &Fault::Answer(RequestErrorKind::Failed));
-    world.restarted().with(|world| world.process = process)
-}
-
-/// The same, before the request reached Atlas.
-fn killed_before_it_asked() -> World {
-    claimed().with(|world| world.process = "pod-1_b")
-}
-
-#[rstest]
-#[case::in_the_same_pod("pod-1_b", 0)]
-#[case::in_another_pod("pod-2_a", 60)]
-fn a_certificate_that_atlas_lists_and_nobody_holds_is_lost_whatever_the_clocks_say(
-    #[case] process: &'static str,
-    #[case] wait: i64,
-) {
-    let mut world = killed_before_it_saved(process);
-    let began = world.now;
-    world.run();
-    let status = world.object.status.clone().unwrap();
-    let found = status.unaccounted_certificates.unwrap();
-    assert_eq!((found.count, found.presumed, found.certificates.len()), (1, 0, 1), "it is known by its serial number");
-    let failure = status.failure.unwrap();
-    let waited = failure.next_attempt.0.duration_since(began).as_secs();
-    assert!((wait..=wait + wait / 10).contains(&waited), "{waited} s: {}", failure.message);
-    let mut later = world.after(SignedDuration::from_secs(wait + wait / 10 + 1));
-    assert!(later.run().iter().any(|moved| matches!(moved.step, Step::RequestCertificate { .. })));
-    assert!(later.secret.certificate().is_some());
-}
-
-#[test]
-fn a_claim_of_which_the_list_shows_nothing_is_presumed_lost_and_waited_for_as_long_as_before() {
-    let mut world = killed_before_it_asked();
-    world.run();
-    let status = world.object.status.clone().unwrap();
-    assert_eq!(status.unaccounted_certificates.map(|found| found.presumed), Some(1));
-    assert!(status.failure.unwrap().next_attempt.0.duration_since(world.now).as_secs() >= 300);
-    assert!(world.users.is_empty(), "the request may still be on its way: the list is asked for again");
-}
-
-#[test]
-fn a_list_that_cannot_be_had_loses_no_claim() {
-    let mut world = killed_before_it_saved("pod-1_b");
-    world.meet("list certificates", &Fault::Issuer(refusal(Reason::AtlasUnavailable, Minted::No)));
-    let status = world.object.status.unwrap();
-    assert_eq!(status.unaccounted_certificates.map(|found| found.presumed), Some(1));
-    assert_eq!(status.failure.map(|failure| failure.reason), Some("AtlasAnswerLost".to_owned()));
-}
-
-#[test]
-fn a_second_loss_in_a_row_waits_even_in_the_same_pod() {
-    let mut world = killed_before_it_saved("pod-1_b");
-    world.run();
-    world.meet("write unsaved", &Fault::Answer(RequestErrorKind::Failed));
-    let mut world = world.restarted().with(|world| world.process = "pod-1_c");
-    world.run();
-    let failure = world.object.status.unwrap().failure.unwrap();
-    assert_eq!(failure.count, 2);
-    assert!(
-        failure.next_attempt.0.duration_since(world.now).as_secs() >= 60,
-        "a process that dies at each answer burns no budget"
-    );
-}
-
-#[test]
-fn a_claim_whose_write_got_no_answer_is_taken_back_and_is_no_loss() {
-    let mut world = World::new(Atlas);
-    world.meet("write claim", &Fault::AnswerLost);
-    assert!(world.object.status.as_ref().unwrap().issuance.is_some(), "it stands");
-    world.run();
-    let status = world.object.status.clone().unwrap();
-    assert_eq!((status.issuance, status.failure, status.unaccounted_certificates), (None, None, None));
-    world.run();
-    assert!(world.secret.certificate().is_some());
 }

@@ -170,7 +170,7 @@ fn at_atlas_all_that_can_be_known_is_known_before_the_claim_and_the_claim_before
 #[case::claim_without_its_certificate(
     claimed(),
     "observe > take turn for 1 > list certificates > recall user > (forget claimed user) > report [not Ready, AtlasAnswerLost] \
-     > sleep 309 s"
+     > sleep 16 s"
 )]
 #[case::claim_whose_request_is_known_to_have_failed(unreported(), "observe > report [not Ready, AtlasForbidden] > sleep 31 s")]
 #[case::abandoned_secret_that_nobody_asked_to_adopt(

@@ -351,6 +351,7 @@ fn observed(world: &World, view: Option<SecretView>) -> Observed {
         memory: world.memory.clone(),
         user: None,
         process: None,
+        released_by: None,
         namespace: "shop".into(),
         namespace_labels: BTreeMap::new(),
     }

@@ -106,6 +106,10 @@ pub struct World {
     pub leads: bool,
     /// The name of this process in the Lease.
     pub process: &'static str,
+    /// The process that gave up the Lease last.
+    pub released_by: Option<&'static str>,
+    /// How many of the newest certificates Atlas does not list yet.
+    pub list_lacks: usize,
     pub purpose: Purpose,
     /// Whether the API server lets the operator change the owners of a Secret that is there.
     pub may_change_owners: bool,
@@ -166,6 +170,8 @@ impl World {
             now,
             leads: true,
             process: "pod-1_a",
+            released_by: None,
+            list_lacks: 0,
             purpose: Purpose::Certificate,
             may_change_owners: true,
             ledger: BTreeMap::new(),

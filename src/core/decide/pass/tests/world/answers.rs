@@ -74,6 +74,7 @@ impl World {
                 secret: self.secret.clone(),
                 memory: self.memory.clone(),
                 process: Some(self.process.to_owned()),
+                released_by: self.released_by.map(ToOwned::to_owned),
                 namespace: "shop".into(),
                 ..Observed::default()
             }))),
@@ -81,7 +82,8 @@ impl World {
             Step::TakeTurn { .. } | Step::MakeKey { .. } => Found::Turn(TurnFound::Given),
             Step::ListCertificates { username } => {
                 let key = self.user_key(username);
-                let listed = self.ledger.get(&key).cloned().unwrap_or_default();
+                let mut listed = self.ledger.get(&key).cloned().unwrap_or_default();
+                listed.truncate(listed.len() - self.list_lacks);
                 self.users.insert(key, UserRecord::new(self.now, Some(listed)));
                 Found::Listed(Ok(()))
             }

@@ -1,0 +1,110 @@
+//! How a pass ended, in one word for metrics.
+
+use super::{End, PassError};
+use crate::decide::Decision;
+
+/// How a pass ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PassOutcome {
+    /// The certificate is as the spec asks, or the object is suspended.
+    Done,
+    /// Something is under way that ends by itself: a turn, a key, an issuer that is not loaded yet.
+    Pending,
+    /// An attempt failed or is held back, and there is a time for the next one.
+    Waiting,
+    /// Nothing is done until something is changed.
+    Blocked,
+    /// The object was changed meanwhile: the pass is repeated.
+    Superseded,
+    /// The process does not lead any more, or is stopping.
+    NotLeading,
+    /// Requests to the API server failed, or the pass took too long: it is repeated.
+    Failed,
+}
+
+impl PassOutcome {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Done, Self::Pending, Self::Waiting, Self::Blocked, Self::Superseded, Self::NotLeading, Self::Failed];
+
+    /// The label of metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Pending => "pending",
+            Self::Waiting => "waiting",
+            Self::Blocked => "blocked",
+            Self::Superseded => "superseded",
+            Self::NotLeading => "not_leading",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Of a pass with this end and this last decision.
+    #[must_use]
+    pub const fn of(end: &End, decision: &Decision) -> Self {
+        match (end, decision) {
+            (End::Failed(PassError::Superseded | PassError::Outdated(_)), _) => Self::Superseded,
+            (End::Failed(PassError::NotLeading), _) => Self::NotLeading,
+            (End::Failed(PassError::Request(_) | PassError::OutOfOrder), _) => Self::Failed,
+            (
+                End::Sleep(_) | End::AwaitChange,
+                Decision::Keep { .. }
+                | Decision::Repair { .. }
+                | Decision::Adopt
+                | Decision::ApplyDeletionPolicy
+                | Decision::Suspend,
+            ) => Self::Done,
+            (
+                End::Sleep(_) | End::AwaitChange,
+                Decision::Await
+                | Decision::LookUpUser { .. }
+                | Decision::Queue { .. }
+                | Decision::AwaitKey
+                | Decision::Issue { .. }
+                | Decision::Save
+                | Decision::CountLostClaim
+                | Decision::LookForLost,
+            ) => Self::Pending,
+            (End::Sleep(_) | End::AwaitChange, Decision::Wait { .. }) => Self::Waiting,
+            (End::Sleep(_) | End::AwaitChange, Decision::Block { .. }) => Self::Blocked,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, time::Duration};
+
+    use rstest::rstest;
+
+    use super::*;
+    use crate::api::Reason;
+
+    fn blocked() -> Decision {
+        Decision::Block { reason: Reason::InvalidSpec, message: String::new() }
+    }
+
+    #[rstest]
+    #[case::suspended(End::Sleep(Duration::ZERO), Decision::Suspend, PassOutcome::Done)]
+    #[case::in_the_queue(End::Sleep(Duration::ZERO), Decision::Queue { paused_until: None }, PassOutcome::Pending)]
+    #[case::issuer_not_looked_at(End::AwaitChange, Decision::Await, PassOutcome::Pending)]
+    #[case::refused(End::Sleep(Duration::ZERO), blocked(), PassOutcome::Blocked)]
+    #[case::newer_object(End::Failed(PassError::Superseded), Decision::Await, PassOutcome::Superseded)]
+    #[case::lead_lost(End::Failed(PassError::NotLeading), Decision::Suspend, PassOutcome::NotLeading)]
+    #[case::out_of_order(End::Failed(PassError::OutOfOrder), blocked(), PassOutcome::Failed)]
+    fn a_pass_that_failed_counts_as_such_whatever_it_had_decided(
+        #[case] end: End,
+        #[case] decision: Decision,
+        #[case] expected: PassOutcome,
+    ) {
+        assert_eq!(PassOutcome::of(&end, &decision), expected);
+    }
+
+    #[test]
+    fn each_outcome_has_a_label_of_its_own() {
+        let labels: BTreeSet<_> = PassOutcome::ALL.into_iter().map(PassOutcome::as_str).collect();
+        assert_eq!(labels.len(), PassOutcome::ALL.len());
+    }
+}

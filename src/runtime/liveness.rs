@@ -1,0 +1,408 @@
+//! Whether the loops of this process move.
+//!
+//! # Guarantees
+//!
+//! - A loop that has not moved for its limit fails [`Liveness::look`], and so does one that ended by a panic.
+//! - Only time counts for which this process could run ([`counted`]). A process that was paused, a machine that slept and a clock that was
+//!   corrected are logged and counted, and fail nothing: a restart helps against none of them, and loses what is in memory alone.
+//! - While certificates are in memory alone, a loop that stands still fails nothing for half an hour ([`HELD_BACK`]).
+//!
+//! # Assumptions
+//!
+//! - [`Liveness::watch_clocks`] was called. Without it no time counts.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use tracing::{error, warn};
+
+use super::{Check, clock::is_jump};
+
+/// How often the clocks are compared.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// The most that one period counts for.
+const MOST_COUNTED: Duration = Duration::from_secs(2);
+
+/// A period that took longer is told as a pause. A busy machine takes less.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// For how long a loop may stand still beyond its limit while certificates are in memory alone. A write of a Secret that is refused is tried
+/// again every eight minutes, and a pass takes at most twelve: in this time a pass that can still save them does so.
+pub const HELD_BACK: Duration = Duration::from_mins(30);
+
+/// How many certificates one memory holds that are in no Secret yet.
+type CountUnsaved = Box<dyn Fn() -> usize + Send + Sync>;
+
+/// The loops of a process, and when each moved last.
+#[derive(Clone, Default)]
+pub struct Liveness(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    /// For how many milliseconds this process could run.
+    awake: AtomicU64,
+    loops: Mutex<Loops>,
+    unsaved: Mutex<Vec<CountUnsaved>>,
+    clock_jumps: AtomicU64,
+    pauses: AtomicU64,
+}
+
+#[derive(Default)]
+struct Loops {
+    last_id: u64,
+    by_id: BTreeMap<u64, Loop>,
+    /// The names of those that were told to stand still.
+    told: Vec<String>,
+}
+
+#[derive(Clone)]
+struct Loop {
+    name: String,
+    limit: Duration,
+    /// When it moved last, in milliseconds that this process could run; [`NOT_BEGUN`] before it first did.
+    moved: Arc<AtomicU64>,
+    /// Whether it ended by a panic.
+    has_panicked: bool,
+}
+
+const NOT_BEGUN: u64 = u64::MAX;
+
+/// By this a loop shows that it moves. The loop counts as ended when it is dropped.
+pub struct Heartbeat {
+    liveness: Liveness,
+    id: u64,
+    moved: Arc<AtomicU64>,
+}
+
+/// What a look at the loops has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pulse {
+    /// A line for each name.
+    pub checks: Vec<Check>,
+    /// How many loops stand still.
+    pub stalled: usize,
+    /// What is to follow.
+    pub verdict: Verdict,
+}
+
+/// Whether the process is to be started anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All loops move.
+    Alive,
+    /// A loop stands still, and a restart now would lose this many certificates.
+    HeldBack(usize),
+    /// A loop stands still.
+    Restart,
+}
+
+/// How much of the time between two looks counts: less than all of it if the process was paused meanwhile.
+fn counted(elapsed: Duration) -> Duration {
+    elapsed.min(MOST_COUNTED)
+}
+
+/// What follows when the loop that stands still the longest has done so for `overdue` beyond its limit. `unsaved` is called only if there is
+/// such a loop.
+fn verdict(overdue: Option<Duration>, unsaved: impl FnOnce() -> usize) -> Verdict {
+    match overdue {
+        None => Verdict::Alive,
+        Some(overdue) if overdue >= HELD_BACK => Verdict::Restart,
+        Some(_) => match unsaved() {
+            0 => Verdict::Restart,
+            count => Verdict::HeldBack(count),
+        },
+    }
+}
+
+impl Liveness {
+    /// A loop that has to move at least every `limit`, from its first sign of life on. Loops may share a name, which is a single word such as
+    /// `watch/secrets`.
+    #[must_use]
+    pub fn expect(&self, name: impl Into<String>, limit: Duration) -> Heartbeat {
+        let moved = Arc::new(AtomicU64::new(NOT_BEGUN));
+        let mut loops = self.loops();
+        loops.last_id += 1;
+        let id = loops.last_id;
+        loops.by_id.insert(id, Loop { name: name.into(), limit, moved: Arc::clone(&moved), has_panicked: false });
+        Heartbeat { liveness: self.clone(), id, moved }
+    }
+
+    /// Adds a memory that may hold certificates which are in no Secret yet.
+    pub fn counts_unsaved(&self, count: impl Fn() -> usize + Send + Sync + 'static) {
+        self.0.unsaved.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(count));
+    }
+
+    /// Counts the time in which this process can run, and tells of pauses, jumps of the wall clock, and loops that stand still. It does so on a
+    /// thread of its own, so that no loop can hold it up.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn watch_clocks(&self) -> std::io::Result<()> {
+        let shared = Arc::downgrade(&self.0);
+        thread::Builder::new().name("clocks".to_owned()).spawn(move || watch_clocks(&shared)).map(|_| ())
+    }
+
+    /// Looks at all loops.
+    #[must_use]
+    pub fn look(&self) -> Pulse {
+        let loops: Vec<Loop> = self.loops().by_id.values().cloned().collect();
+        let now = self.0.awake.load(Ordering::SeqCst);
+        let mut by_name = BTreeMap::<String, (Check, bool)>::new();
+        let (mut stalled, mut longest) = (0, None);
+        for one in loops {
+            let moved = one.moved.load(Ordering::SeqCst);
+            let ago = Duration::from_millis(now.saturating_sub(moved));
+            let overdue = ago.checked_sub(one.limit).filter(|overdue| !overdue.is_zero());
+            let overdue = if one.has_panicked { Some(ago) } else { overdue };
+            if let Some(overdue) = overdue {
+                stalled += 1;
+                longest = longest.max(Some(overdue));
+            }
+            let check = match (overdue, moved) {
+                (_, _) if one.has_panicked => Check::failed(&one.name, "it ended by a panic: see the log"),
+                (Some(_), _) => {
+                    let why = format!("it has not moved for {} s, of {} s allowed", ago.as_secs(), one.limit.as_secs());
+                    Check::failed(&one.name, why)
+                }
+                (None, NOT_BEGUN) => Check::passed(&one.name, "it has not begun"),
+                (None, _) => Check::passed(&one.name, ""),
+            };
+            let shown = by_name.entry(one.name).or_insert_with(|| (check.clone(), overdue.is_some()));
+            if overdue.is_some() && !shown.1 {
+                *shown = (check, true);
+            }
+        }
+        let checks = by_name.into_values().map(|(check, _)| check).collect();
+        Pulse { checks, stalled, verdict: verdict(longest, || self.unsaved()) }
+    }
+
+    /// How often the wall clock has jumped against the monotonic one.
+    #[must_use]
+    pub fn clock_jumps(&self) -> u64 {
+        self.0.clock_jumps.load(Ordering::Relaxed)
+    }
+
+    /// How often this process was paused for longer than ten seconds.
+    #[must_use]
+    pub fn pauses(&self) -> u64 {
+        self.0.pauses.load(Ordering::Relaxed)
+    }
+
+    fn unsaved(&self) -> usize {
+        self.0.unsaved.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|count| count()).sum()
+    }
+
+    fn loops(&self) -> MutexGuard<'_, Loops> {
+        self.0.loops.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that so much time has passed, by each clock.
+    fn passed(&self, monotonic: Duration, wall: SignedDuration) {
+        let milliseconds = u64::try_from(counted(monotonic).as_millis()).unwrap_or(u64::MAX);
+        self.0.awake.fetch_add(milliseconds, Ordering::SeqCst);
+        if monotonic >= PAUSE {
+            self.0.pauses.fetch_add(1, Ordering::Relaxed);
+            warn!(
+                seconds = monotonic.as_secs(),
+                "this process was paused, or got no processor: it goes on with what it has in memory"
+            );
+        }
+        if is_jump(wall, monotonic) {
+            self.0.clock_jumps.fetch_add(1, Ordering::Relaxed);
+            let by = wall.saturating_sub(SignedDuration::try_from(monotonic).unwrap_or(SignedDuration::MAX));
+            warn!(
+                seconds = by.as_secs(),
+                "the wall clock has jumped, because it was corrected or the machine slept: everything is looked at again"
+            );
+        }
+        self.tell();
+    }
+
+    /// Logs which loops have come to stand still, and which move again.
+    fn tell(&self) {
+        let pulse = self.look();
+        let failed: Vec<&Check> = pulse.checks.iter().filter(|check| !check.is_passed()).collect();
+        let mut loops = self.loops();
+        for check in &failed {
+            if !loops.told.contains(&check.name) {
+                error!(name = check.name, why = check.state.as_ref().err(), "a loop of this process stands still");
+            }
+        }
+        for name in loops.told.iter().filter(|name| !failed.iter().any(|check| check.name == **name)) {
+            warn!(name, "the loop moves again, or has ended");
+        }
+        loops.told = failed.into_iter().map(|check| check.name.clone()).collect();
+    }
+}
+
+fn watch_clocks(shared: &Weak<Shared>) {
+    let mut last = (Instant::now(), Timestamp::now());
+    loop {
+        thread::sleep(PERIOD);
+        let Some(shared) = shared.upgrade() else { return };
+        let now = (Instant::now(), Timestamp::now());
+        Liveness(shared).passed(now.0.saturating_duration_since(last.0), now.1.duration_since(last.1));
+        last = now;
+    }
+}
+
+impl Heartbeat {
+    /// The loop moves.
+    pub fn beat(&self) {
+        self.moved.store(self.liveness.0.awake.load(Ordering::SeqCst), Ordering::SeqCst);
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        let mut loops = self.liveness.loops();
+        if thread::panicking() {
+            if let Some(ended) = loops.by_id.get_mut(&self.id) {
+                ended.has_panicked = true;
+                ended.moved.store(self.liveness.0.awake.load(Ordering::SeqCst), Ordering::SeqCst);
+            }
+        } else {
+            loops.by_id.remove(&self.id);
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    /// Lets this many seconds pass, one by one, as a process sees them that can run.
+    fn run(liveness: &Liveness, seconds: u64) {
+        for _ in 0..seconds {
+            liveness.passed(Duration::from_secs(1), SignedDuration::from_secs(1));
+        }
+    }
+
+    fn failed(liveness: &Liveness) -> Vec<String> {
+        liveness.look().checks.into_iter().filter(|check| !check.is_passed()).map(|check| check.name).collect()
+    }
+
+    #[test]
+    fn a_loop_that_stands_still_fails_until_it_moves_again() {
+        let liveness = Liveness::default();
+        let (still, moving) = (liveness.expect("still", MINUTE), liveness.expect("moving", MINUTE));
+        still.beat();
+        for _ in 0..60 {
+            moving.beat();
+            run(&liveness, 1);
+        }
+        assert_eq!((failed(&liveness), liveness.look().verdict), (vec![], Verdict::Alive));
+        run(&liveness, 1);
+        assert_eq!((failed(&liveness), liveness.look().verdict), (vec!["still".to_owned()], Verdict::Restart));
+        let lines = Check::lines(&liveness.look().checks);
+        assert_eq!(lines, "[+]moving ok\n[-]still failed: it has not moved for 61 s, of 60 s allowed\n");
+        still.beat();
+        assert_eq!(liveness.look().verdict, Verdict::Alive);
+    }
+
+    #[test]
+    fn a_loop_that_has_not_begun_or_has_ended_fails_nothing() {
+        let liveness = Liveness::default();
+        let (waiting, ended) = (liveness.expect("waiting", MINUTE), liveness.expect("ended", MINUTE));
+        ended.beat();
+        drop(ended);
+        run(&liveness, 3600);
+        assert_eq!(liveness.look().verdict, Verdict::Alive);
+        assert_eq!(Check::lines(&liveness.look().checks), "[+]waiting ok: it has not begun\n");
+        drop(waiting);
+    }
+
+    #[test]
+    fn a_loop_that_ended_by_a_panic_fails_for_ever() {
+        let liveness = Liveness::default();
+        let heartbeat = liveness.expect("broken", MINUTE);
+        let ended = thread::spawn(move || {
+            let _heartbeat = heartbeat;
+            panic!("as a test wants it");
+        });
+        assert!(ended.join().is_err());
+        assert_eq!((failed(&liveness), liveness.look().verdict), (vec!["broken".to_owned()], Verdict::Restart));
+        run(&liveness, 3600);
+        assert_eq!(liveness.look().verdict, Verdict::Restart);
+    }
+
+    #[test]
+    fn of_loops_with_one_name_the_one_that_stands_still_is_shown() {
+        let liveness = Liveness::default();
+        let watches = [(); 3].map(|()| liveness.expect("watch/by-name", MINUTE));
+        watches.iter().for_each(Heartbeat::beat);
+        run(&liveness, 61);
+        watches[0].beat();
+        watches[2].beat();
+        let pulse = liveness.look();
+        assert_eq!((pulse.stalled, pulse.checks.len(), failed(&liveness)), (1, 1, vec!["watch/by-name".to_owned()]));
+    }
+
+    #[test]
+    fn a_pause_and_a_jump_are_counted_and_fail_nothing() {
+        let liveness = Liveness::default();
+        let heartbeat = liveness.expect("clock", MINUTE);
+        heartbeat.beat();
+        let hours = |hours| SignedDuration::from_hours(hours);
+        for (case, monotonic, wall, pauses, jumps) in [
+            ("stopped by a signal, or a frozen container", 3600, hours(1), 1, 0),
+            ("a machine that slept: the monotonic clock stood still", 1, hours(8), 1, 1),
+            ("a clock that was set back", 1, hours(-20), 1, 2),
+            ("a virtual machine that was suspended, both at once", 3600, hours(5), 2, 3),
+            ("a busy machine", 5, SignedDuration::from_secs(5), 2, 3),
+        ] {
+            liveness.passed(Duration::from_secs(monotonic), wall);
+            assert_eq!((liveness.pauses(), liveness.clock_jumps()), (pauses, jumps), "{case}");
+            assert_eq!(liveness.look().verdict, Verdict::Alive, "{case}");
+        }
+    }
+
+    #[test]
+    fn certificates_in_memory_alone_hold_a_restart_back_for_half_an_hour() {
+        for (overdue, unsaved, expected) in [
+            (None, 1, Verdict::Alive),
+            (Some(MINUTE), 0, Verdict::Restart),
+            (Some(MINUTE), 2, Verdict::HeldBack(2)),
+            (Some(Duration::from_secs(1799)), 1, Verdict::HeldBack(1)),
+            (Some(HELD_BACK), 1, Verdict::Restart),
+        ] {
+            assert_eq!(verdict(overdue, || unsaved), expected, "{overdue:?} {unsaved}");
+        }
+        let liveness = Liveness::default();
+        liveness.counts_unsaved(|| 1);
+        liveness.counts_unsaved(|| 2);
+        let heartbeat = liveness.expect("clock", MINUTE);
+        heartbeat.beat();
+        run(&liveness, 61);
+        assert_eq!(liveness.look().verdict, Verdict::HeldBack(3));
+    }
+
+    #[test]
+    fn the_clocks_are_watched_on_a_thread_that_ends_with_the_last_owner() {
+        let liveness = Liveness::default();
+        liveness.watch_clocks().unwrap();
+        let started = Instant::now();
+        while liveness.0.awake.load(Ordering::SeqCst) == 0 {
+            assert!(started.elapsed() < Duration::from_secs(20), "no time counts");
+            thread::sleep(Duration::from_millis(50));
+        }
+        let weak = Arc::downgrade(&liveness.0);
+        drop(liveness);
+        while weak.upgrade().is_some() {
+            assert!(started.elapsed() < Duration::from_secs(40), "the thread keeps it");
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The series that are about the state of things: objects, limits, queues, the lead. They are made at each scrape.
+
+use std::{collections::BTreeMap, fmt};
+
+use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
+
+use super::{
+    CertificateSeries, RateLimit,
+    certificates::{encode_each, encode_totals},
+    family::{GaugeOf, gauge, gauges},
+    inventory::Inventories,
+};
+use crate::{
+    Leadership,
+    figures::{IssuerFigures, Readiness},
+};
+
+const ISSUER: [GaugeOf<IssuerFigures>; 3] = [
+    GaugeOf {
+        name: "usercert_issuer_ready",
+        help: "1 if the condition Ready of the issuer is True, else 0",
+        value: |figures| Some(i64::from(figures.ready == Readiness::True)),
+    },
+    GaugeOf {
+        name: "usercert_issuer_ca_not_after_timestamp_seconds",
+        help: "When the first certificate of the CA's chain expires; none if the CA cannot be used",
+        value: |figures| figures.ca_not_after.map(jiff::Timestamp::as_second),
+    },
+    GaugeOf {
+        name: "usercert_issuer_credentials_not_after_timestamp_seconds",
+        help: "When the client secret of the service account expires at the latest: a year after its Secret was written last; Atlas does not tell the true date",
+        value: |figures| figures.credentials_not_after.map(jiff::Timestamp::as_second),
+    },
+];
+
+const RATE_LIMIT: [GaugeOf<RateLimit>; 1] = [GaugeOf {
+    name: "usercert_atlas_rate_limit_remaining",
+    help: "Requests for certificates that Atlas allows the project still, as its last answer said; 0 after a 429",
+    value: |limit| Some(i64::from(limit.remaining)),
+}];
+
+/// Tells the state of things.
+#[derive(Debug)]
+pub(super) struct ObjectSeries {
+    pub(super) leadership: Leadership,
+    pub(super) certificates: CertificateSeries,
+    pub(super) inventories: Inventories,
+}
+
+impl Collector for ObjectSeries {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let encoder = &mut encoder;
+        let leads = self.leadership.leads();
+        gauge(encoder, "usercert_leading", "1 if this process leads, else 0", i64::from(leads))?;
+        let inventories = self.inventories.all();
+        let sum = |count: fn(&dyn super::Inventory) -> usize| {
+            i64::try_from(inventories.iter().map(|inventory| count(inventory.as_ref())).sum::<usize>()).unwrap_or(i64::MAX)
+        };
+        let help = "Certificates that wait for their turn to ask Atlas";
+        gauge(encoder, "usercert_queue_depth", help, sum(|inventory| inventory.queue_depth()))?;
+        let help = "Certificates that were made and are in the memory of this process alone, because their Secrets could not be written yet";
+        gauge(encoder, "usercert_certificates_unsaved", help, sum(|inventory| inventory.unsaved()))?;
+
+        // Another process may lead by now and tell the same.
+        let inventories = if leads { inventories } else { Vec::new() };
+        let certificates: Vec<_> = inventories.iter().flat_map(|inventory| inventory.certificates()).collect();
+        match self.certificates {
+            CertificateSeries::Each => encode_each(encoder, &certificates)?,
+            CertificateSeries::Totals => encode_totals(encoder, certificates)?,
+        }
+        let issuers: Vec<_> = inventories.iter().flat_map(|inventory| inventory.issuers()).collect();
+        gauges(encoder, &ISSUER, &issuers, |IssuerFigures { issuer, .. }| {
+            [("kind", issuer.kind.as_str()), ("namespace", &issuer.namespace), ("name", &issuer.name)]
+        })?;
+        let limits = inventories.iter().flat_map(|inventory| inventory.rate_limits());
+        let limits: BTreeMap<_, _> = limits.map(|limit| ((limit.endpoint.clone(), limit.project.clone()), limit)).collect();
+        let limits: Vec<RateLimit> = limits.into_values().collect();
+        gauges(encoder, &RATE_LIMIT, &limits, |RateLimit { endpoint, project, .. }| {
+            [("endpoint", endpoint.as_str()), ("project", project)]
+        })
+    }
+}

@@ -1,0 +1,58 @@
+//! The queries of the dashboard.
+
+use serde_json::Value;
+
+use crate::chart::file;
+
+/// A query of a panel.
+pub struct Query {
+    pub panel: String,
+    pub expression: String,
+}
+
+/// All queries, with everything chosen in the variables, as Grafana would send them to a Prometheus that scrapes every second.
+pub fn queries() -> Vec<Query> {
+    let dashboard: Value = serde_json::from_str(&file("dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter();
+    panels
+        .flat_map(|panel| {
+            let targets = panel["targets"].as_array().into_iter().flatten();
+            targets.map(|target| Query {
+                panel: panel["title"].as_str().unwrap().to_owned(),
+                expression: filled_in(target["expr"].as_str().unwrap()),
+            })
+        })
+        .collect()
+}
+
+fn filled_in(expression: &str) -> String {
+    expression.replace("$namespace", ".*").replace("$issuer", ".*").replace("$__rate_interval", "20s")
+}
+
+#[test]
+fn panels_have_numbers_of_their_own_and_do_not_overlap() {
+    let dashboard: Value = serde_json::from_str(&file("dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let place = |panel: &Value, key: &str| panel["gridPos"][key].as_u64().unwrap();
+    for (index, one) in panels.iter().enumerate() {
+        assert!(place(one, "x") + place(one, "w") <= 24, "{}", one["title"]);
+        for other in &panels[index + 1..] {
+            assert_ne!(one["id"], other["id"]);
+            let apart = |start: &str, length: &str| {
+                place(one, start) + place(one, length) <= place(other, start)
+                    || place(other, start) + place(other, length) <= place(one, start)
+            };
+            assert!(apart("x", "w") || apart("y", "h"), "{} and {}", one["title"], other["title"]);
+        }
+    }
+}
+
+#[test]
+fn no_variable_is_left_in_a_query_and_each_panel_says_what_it_shows() {
+    assert!(queries().len() > 30 && queries().iter().all(|query| !query.expression.contains('$')));
+    let dashboard: Value = serde_json::from_str(&file("dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row");
+    for panel in panels {
+        assert!(!panel["description"].as_str().unwrap().is_empty(), "{}", panel["title"]);
+    }
+}

@@ -1,0 +1,156 @@
+//! The operator's own troubles: its rights, its lead, its absence.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+use kube::{Api, Client, ResourceExt, api::PostParams};
+use serde_json::json;
+use usercert_operator::{
+    operator::{Health, serve},
+    runtime::{CertificateSeries, Leadership, Liveness, Metrics, Readiness},
+};
+use usercert_test_support::control_plane::Supervised;
+
+use super::{Break, Row, alert, resolves};
+use crate::{
+    harness::{Shop, eventually},
+    prometheus::Prometheus,
+};
+
+/// The program as a process of its own.
+pub struct Operator(Supervised);
+
+impl Operator {
+    /// With the rights that the chart gives it. Its log and metrics are in this folder and at this port.
+    pub async fn start(shop: &Shop, folder: &Path, port: u16, more: &[&str]) -> Self {
+        let operator = Self::start_unready(shop, folder, port, more).await;
+        eventually("the operator leads", || async {
+            let ready = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.ok()?;
+            ready.status().is_success().then_some(())
+        })
+        .await;
+        operator
+    }
+
+    async fn start_unready(shop: &Shop, folder: &Path, port: u16, more: &[&str]) -> Self {
+        let kubeconfig =
+            shop.cluster.control_plane.service_account_kubeconfig("usercert-system", "usercert-operator").await.unwrap();
+        let address = format!("127.0.0.1:{port}");
+        let arguments = [
+            "run",
+            "--http-address",
+            &address,
+            "--pod-name",
+            "operator",
+            "--rollout",
+            "--allowed-atlas-endpoint",
+            &shop.endpoint,
+        ];
+        let arguments: Vec<String> = arguments.iter().chain(more).map(ToString::to_string).collect();
+        let environment =
+            [("KUBECONFIG", kubeconfig.display().to_string()), ("RUST_LOG", "usercert_operator=debug,info".to_owned())];
+        let program = Path::new(env!("CARGO_BIN_EXE_usercert-operator"));
+        Self(Supervised::spawn(program, &arguments, &environment, &folder.join("operator.log")).unwrap())
+    }
+}
+
+const NAME: &str = "usercert-operator";
+
+/// Takes rules from the operator's `ClusterRole`; the role as it was.
+async fn restrict(client: &Client, keep: impl Fn(&mut PolicyRule)) -> ClusterRole {
+    let roles = Api::<ClusterRole>::all(client.clone());
+    let before = roles.get(NAME).await.unwrap();
+    let mut role = before.clone();
+    role.rules.as_mut().unwrap().iter_mut().for_each(keep);
+    assert_ne!(role.rules, before.rules);
+    roles.replace(NAME, &PostParams::default(), &role).await.unwrap();
+    before
+}
+
+async fn give_back(client: &Client, before: ClusterRole) {
+    let roles = Api::<ClusterRole>::all(client.clone());
+    let version = roles.get(NAME).await.unwrap().resource_version();
+    let role = ClusterRole {
+        rules: before.rules,
+        metadata: kube::api::ObjectMeta { resource_version: version, ..before.metadata },
+        ..before
+    };
+    roles.replace(NAME, &PostParams::default(), &role).await.unwrap();
+}
+
+/// Leaves the rule without this resource.
+fn without(resource: &'static str) -> impl Fn(&mut PolicyRule) {
+    move |rule| rule.resources.iter_mut().for_each(|resources| resources.retain(|name| name != resource))
+}
+
+pub async fn all(prometheus: &Prometheus, shop: &Shop, operator: &mut Operator, folder: &Path) -> Vec<Row> {
+    let mut rows = loop_stalled(prometheus).await;
+    rows.extend(reconciles_failing(prometheus, shop).await);
+    rows.extend(no_leader(prometheus, shop).await);
+    rows.extend(absent_and_watches_failing(prometheus, shop, operator, folder).await);
+    rows
+}
+
+/// Nothing outside of a process holds up one of its loops alone, so this is one of the test's own, with the operator's liveness and metrics.
+async fn loop_stalled(prometheus: &Prometheus) -> Vec<Row> {
+    let (liveness, (leadership, _teller)) = (Liveness::default(), Leadership::standing_by());
+    liveness.watch_clocks().unwrap();
+    let heartbeat = liveness.expect("passes/certificates", Duration::from_secs(3));
+    let metrics = Arc::new(Metrics::new(leadership.clone(), liveness.clone(), CertificateSeries::Each));
+    let health = Health { liveness, readiness: Readiness::awaiting(0), leadership };
+    let address = ([127, 0, 0, 1], prometheus.port_of_another()).into();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let server = tokio::spawn(serve(address, health, Some(metrics), async { drop(stopped.await) }));
+    heartbeat.beat();
+    let broken = Break::now("a loop of another process does not move any more");
+    let fired = broken.fires(prometheus, &[alert("UsercertLoopsStalled", &[("namespace", "usercert-system")])]).await;
+    let beats = tokio::spawn(async move {
+        loop {
+            heartbeat.beat();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let rows = resolves(prometheus, "it moves", fired).await;
+    beats.abort();
+    stop.send(()).unwrap();
+    server.await.unwrap().unwrap();
+    rows
+}
+
+async fn reconciles_failing(prometheus: &Prometheus, shop: &Shop) -> Vec<Row> {
+    let before = restrict(&shop.client, without("databaseusercertificates/status")).await;
+    let broken = Break::now("the right to write the status of certificates is taken away");
+    shop.certificate("unheard", "ca", json!({})).await;
+    let fired = broken.fires(prometheus, &[alert("UsercertReconcilesFailing", &[("namespace", "usercert-system")])]).await;
+    give_back(&shop.client, before).await;
+    resolves(prometheus, "it is given back", fired).await
+}
+
+async fn no_leader(prometheus: &Prometheus, shop: &Shop) -> Vec<Row> {
+    let roles = Api::<Role>::namespaced(shop.client.clone(), "usercert-system");
+    let name = format!("{NAME}-leader-election");
+    let before = roles.get(&name).await.unwrap();
+    let without_rules = Role { rules: None, ..before.clone() };
+    roles.replace(&name, &PostParams::default(), &without_rules).await.unwrap();
+    let fired = Break::now("the right to the Lease is taken away")
+        .fires(prometheus, &[alert("UsercertNoLeader", &[("namespace", "usercert-system")])])
+        .await;
+    let version = roles.get(&name).await.unwrap().resource_version();
+    let role = Role { metadata: kube::api::ObjectMeta { resource_version: version, ..before.metadata }, ..before };
+    roles.replace(&name, &PostParams::default(), &role).await.unwrap();
+    resolves(prometheus, "it is given back", fired).await
+}
+
+async fn absent_and_watches_failing(prometheus: &Prometheus, shop: &Shop, operator: &mut Operator, folder: &Path) -> Vec<Row> {
+    let port = prometheus.port_of_operator();
+    operator.0.stop();
+    let absent = Break::now("the operator is stopped").fires(prometheus, &[alert("UsercertOperatorAbsent", &[])]).await;
+    let before = restrict(&shop.client, without("certificateissuers")).await;
+    let watches = Break::now("the right to watch issuers is taken away before a start");
+    *operator = Operator::start_unready(shop, folder, port, &[]).await;
+    let mut rows = resolves(prometheus, "it is started", absent).await;
+    let fired = watches.fires(prometheus, &[alert("UsercertWatchesFailing", &[("namespace", "usercert-system")])]).await;
+    give_back(&shop.client, before).await;
+    rows.extend(resolves(prometheus, "it is given back", fired).await);
+    rows
+}

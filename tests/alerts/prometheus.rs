@@ -1,0 +1,141 @@
+//! A real Prometheus that scrapes the operator with the rules that the chart renders.
+
+use std::{
+    fmt::Write as _,
+    net::TcpListener,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use usercert_test_support::control_plane::{Supervised, tool};
+
+/// Longer than a certificate of a rollout takes to reach the pods.
+const PATIENCE: Duration = Duration::from_mins(3);
+
+pub struct Prometheus {
+    url: String,
+    port_of_operator: u16,
+    port_of_another: u16,
+    started: jiff::Timestamp,
+    _process: Supervised,
+}
+
+/// What identifies an alert: its name, and labels that it has among others.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub alert: &'static str,
+    pub labels: Vec<(&'static str, String)>,
+}
+
+pub fn unused_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+impl Prometheus {
+    /// One that scrapes the operator at this port and evaluates these rule groups, both every second. It looks for another one too, which is
+    /// not there by itself.
+    pub async fn start(folder: &Path, groups: &Value, port_of_operator: u16) -> Self {
+        let (port, port_of_another) = (unused_port(), unused_port());
+        let targets = [port_of_operator, port_of_another].map(|port| format!("127.0.0.1:{port}"));
+        let configuration = serde_json::json!({
+            "global": { "scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s" },
+            "rule_files": ["rules.yaml"],
+            "scrape_configs": [{
+                "job_name": "usercert-operator", "honor_labels": true,
+                "static_configs": [{ "targets": targets, "labels": { "namespace": "usercert-system" } }],
+            }],
+        });
+        // JSON is YAML.
+        std::fs::write(folder.join("prometheus.yaml"), configuration.to_string()).unwrap();
+        std::fs::write(folder.join("rules.yaml"), groups.to_string()).unwrap();
+        let arguments = [
+            format!("--config.file={}", folder.join("prometheus.yaml").display()),
+            format!("--storage.tsdb.path={}", folder.join("data").display()),
+            format!("--web.listen-address=127.0.0.1:{port}"),
+        ];
+        let log = folder.join("prometheus.log");
+        let process = Supervised::spawn(&tool("prometheus").unwrap(), &arguments, &[], &log).unwrap();
+        let (url, started) = (format!("http://127.0.0.1:{port}"), jiff::Timestamp::now());
+        let prometheus = Self { url, port_of_operator, port_of_another, started, _process: process };
+        let since = Instant::now();
+        while prometheus.query("up == 1").await.is_empty() {
+            let log = || std::fs::read_to_string(&log).unwrap_or_default();
+            let targets = prometheus.get("targets").await;
+            assert!(since.elapsed() < Duration::from_secs(30), "the operator is not scraped: {targets:?}\n{}", log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        prometheus
+    }
+
+    /// Where it looks for the operator.
+    pub fn port_of_operator(&self) -> u16 {
+        self.port_of_operator
+    }
+
+    /// Where it looks for another one.
+    pub fn port_of_another(&self) -> u16 {
+        self.port_of_another
+    }
+
+    /// The `data` of an answer with success.
+    async fn get(&self, path: &str) -> Option<Value> {
+        let answer: Value = reqwest::get(format!("{}/api/v1/{path}", self.url)).await.ok()?.json().await.ok()?;
+        (answer["status"] == "success").then(|| answer["data"].clone())
+    }
+
+    /// The alerts that fire.
+    pub async fn firing(&self) -> Vec<Value> {
+        let alerts = self.get("alerts").await.unwrap()["alerts"].as_array().unwrap().clone();
+        alerts.into_iter().filter(|alert| alert["state"] == "firing").collect()
+    }
+
+    /// The alert, if it fires.
+    pub async fn find(&self, wanted: &Wanted) -> Option<Value> {
+        self.firing().await.into_iter().find(|alert| {
+            alert["labels"]["alertname"] == wanted.alert
+                && wanted.labels.iter().all(|(name, value)| alert["labels"][name] == value.as_str())
+        })
+    }
+
+    /// Waits until an alert fires (or does not); the alert, and how many seconds after `since` that was.
+    pub async fn until(&self, wanted: &Wanted, fires: bool, since: Instant) -> (Option<Value>, f64) {
+        loop {
+            let found = self.find(wanted).await;
+            if found.is_some() == fires {
+                return (found, since.elapsed().as_secs_f64());
+            }
+            if since.elapsed() > PATIENCE {
+                let metrics = self.query("{__name__=~\"usercert_.*\"} != 0").await;
+                panic!("{wanted:?} does not {}: {:#?}\n{metrics}", if fires { "fire" } else { "resolve" }, self.firing().await);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// The series of a query, for people.
+    pub async fn query(&self, expression: &str) -> String {
+        let data = self.get(&format!("query?query={}", encoded(expression))).await.unwrap_or_default();
+        let mut text = String::new();
+        for series in data["result"].as_array().into_iter().flatten() {
+            writeln!(text, "{} {}", series["metric"], series["value"][1]).unwrap();
+        }
+        text
+    }
+
+    /// How many series a query had at any time since the start; `Err` if Prometheus does not understand it.
+    pub async fn series_of(&self, expression: &str) -> Result<usize, String> {
+        let (start, end) = (self.started.as_second(), jiff::Timestamp::now().as_second());
+        let path = format!("query_range?query={}&start={start}&end={end}&step=1", encoded(expression));
+        let answer: Value = reqwest::get(format!("{}/api/v1/{path}", self.url)).await.unwrap().json().await.unwrap();
+        if answer["status"] == "success" {
+            Ok(answer["data"]["result"].as_array().unwrap().len())
+        } else {
+            Err(answer["error"].to_string())
+        }
+    }
+}
+
+fn encoded(expression: &str) -> String {
+    url::form_urlencoded::byte_serialize(expression.as_bytes()).collect()
+}

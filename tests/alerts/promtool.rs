@@ -1,0 +1,86 @@
+//! The alerts before the real promtool.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+use usercert_test_support::control_plane::{repository, tool};
+
+use crate::chart::{file, rules, yaml};
+
+fn promtool(arguments: &[&str]) -> Output {
+    Command::new(tool("promtool").unwrap()).args(arguments).current_dir(repository()).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+const TESTS: [&str; 2] = ["rules.test.yaml", "days.test.yaml"];
+
+fn tests(file: &str) -> String {
+    std::fs::read_to_string(repository().join("tests/alerts").join(file)).unwrap()
+}
+
+#[test]
+fn promtool_takes_the_rules_and_its_tests_pass() {
+    let checked = promtool(&["check", "rules", "--lint=all", "--lint-fatal", "charts/usercert-operator/files/alerts.yaml"]);
+    assert!(checked.status.success(), "{}", said(&checked));
+    let tests = TESTS.map(|file| format!("tests/alerts/{file}"));
+    let tested = promtool(&["test", "rules", &tests[0], &tests[1]]);
+    assert!(tested.status.success(), "{}", said(&tested));
+}
+
+#[test]
+fn promtool_tries_each_alert_before_it_fires_while_it_fires_and_after_it() {
+    let files = TESTS.map(|file| yaml::<Value>(&tests(file)));
+    let tried: BTreeMap<&str, Vec<bool>> = files
+        .iter()
+        .flat_map(|file| file["tests"].as_array().unwrap())
+        .map(|test| {
+            let name = test["name"].as_str().unwrap();
+            let expression = format!("ALERTS{{alertname=\"{name}\",alertstate=\"firing\"}}");
+            let samples = test["promql_expr_test"].as_array().unwrap().iter().map(|asked| {
+                assert_eq!(asked["expr"], expression.as_str(), "{name}");
+                !asked["exp_samples"].as_array().unwrap().is_empty()
+            });
+            (name, samples.collect())
+        })
+        .collect();
+    let rules = rules();
+    assert_eq!(tried.keys().copied().collect::<BTreeSet<_>>(), rules.iter().map(|rule| rule.alert.as_str()).collect());
+    for (name, fires) in tried {
+        assert_eq!(fires, [false, true, false], "{name}");
+    }
+}
+
+/// The tests of an alert fail if it never fires, and if it always does.
+#[test]
+fn the_tests_of_each_alert_can_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    let (names, count) = (rules().into_iter().map(|rule| rule.alert), rules().len());
+    let failed_with = |expression: &str| {
+        let mut groups: Value = yaml(&file("alerts.yaml"));
+        for rule in groups["groups"].as_array_mut().unwrap().iter_mut().flat_map(|group| group["rules"].as_array_mut().unwrap())
+        {
+            rule["expr"] = expression.into();
+            rule["for"] = "0s".into();
+        }
+        let write = |name: &str, text: &str| std::fs::write(Path::new(folder.path()).join(name), text).unwrap();
+        // JSON is YAML.
+        write("alerts.yaml", &groups.to_string());
+        let paths = TESTS.map(|file| {
+            write(file, &tests(file).replace("../../charts/usercert-operator/files/alerts.yaml", "alerts.yaml"));
+            folder.path().join(file).display().to_string()
+        });
+        let output = promtool(&["test", "rules", &paths[0], &paths[1]]);
+        assert!(!output.status.success());
+        let said = said(&output);
+        names.clone().filter(|name| said.contains(&format!("alertname=\"{name}\""))).count()
+    };
+    assert_eq!(failed_with("vector(1) > 2"), count, "none fires");
+    assert_eq!(failed_with("vector(1)"), count, "all fire");
+}

@@ -1,0 +1,54 @@
+//! The chart on a real API server: every value set applied by the server's side, and an upgrade from release 0.1.0 and back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+#![allow(clippy::default_trait_access, reason = "the parameters of requests are of no interest here")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod upgrade;
+mod value_sets;
+
+use std::{
+    process::{Command, Stdio},
+    sync::LazyLock,
+};
+
+use harness::{Cluster, Options};
+use tokio::sync::Mutex;
+use usercert_test_support::{
+    atlas::DigestAlgorithm,
+    control_plane::{repository, tool},
+};
+
+static CLUSTER: LazyLock<Cluster> =
+    LazyLock::new(|| harness::start_without_operator(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
+
+/// Both tests change the definitions, and so run one after the other.
+static DEFINITIONS: Mutex<()> = Mutex::const_new(());
+
+/// Runs a tool against the cluster with this text as its input; what it prints.
+fn run(cluster: &Cluster, program: &str, arguments: &[&str], input: &str) -> String {
+    try_to_run(cluster, program, arguments, input)
+        .unwrap_or_else(|message| panic!("{program} {}: {message}", arguments.join(" ")))
+}
+
+/// The same; what it says if it fails.
+fn try_to_run(cluster: &Cluster, program: &str, arguments: &[&str], input: &str) -> Result<String, String> {
+    let mut child = Command::new(tool(program).unwrap())
+        .args(arguments)
+        .env("KUBECONFIG", cluster.control_plane.kubeconfig())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+/// The chart of this version.
+fn chart() -> String {
+    repository().join("charts/usercert-operator").display().to_string()
+}

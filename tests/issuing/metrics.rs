@@ -1,0 +1,153 @@
+//! What metrics tell of objects, from their first look to their end.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+use usercert_operator::{
+    api::{CertificateIssuer, DatabaseUserCertificate},
+    controller::Scope,
+    runtime::{CertificateSeries, Leadership, Liveness, Metrics},
+};
+use usercert_test_support::atlas::{Fault, Refusal, X509Type};
+
+use crate::{
+    Shop,
+    harness::{Operator, eventually},
+    open,
+};
+
+/// The names and labels of all counters, without their values.
+fn counters(metrics: &Metrics) -> BTreeSet<String> {
+    let text = metrics.encode().unwrap();
+    let lines = text.lines().filter(|line| line.contains("_total") && !line.starts_with(['#', 'p']));
+    lines.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect()
+}
+
+/// The value of a counter of the whole operator.
+fn counter(shop: &Shop, series: &str) -> u64 {
+    let text = shop.cluster.metrics.encode().unwrap();
+    let line = text.lines().find(|line| line.starts_with(&format!("{series} "))).unwrap_or_else(|| panic!("{series}: {text}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn the_series_of_a_certificate_follow_it_through_renewal_failure_and_deletion() {
+    let shop = open("metrics").await;
+    let user = shop.name("orders");
+    shop.cluster.atlas.add_user(&shop.project, &user, X509Type::Managed);
+    shop.atlas_issuer().await;
+    shop.until_issuer("atlas", "True IssuerReady").await;
+    shop.until_metric_is("issuer_ready", "atlas", 1).await;
+    assert_eq!(shop.metric("issuer_credentials_not_after_timestamp_seconds", "atlas"), None, "API keys do not expire");
+    let created = r#"usercert_atlas_requests_total{operation="create_certificate",code="201"}"#;
+    let before = counter(&shop, created);
+
+    shop.certificate(&user, "atlas", json!({})).await;
+    let status = shop.until_ready(&user).await;
+    shop.until_metric_is("certificate_ready", &user, 1).await;
+    let not_after = status.not_after.unwrap().0.as_second();
+    shop.until_metric_is("certificate_not_after_timestamp_seconds", &user, not_after).await;
+    let renewal = status.renewal_time.unwrap().0.as_second();
+    assert_eq!(shop.metric("certificate_renewal_timestamp_seconds", &user), Some(renewal));
+    assert_eq!(shop.metric("certificate_consecutive_failures", &user), Some(0));
+    let text = shop.cluster.metrics.encode().unwrap();
+    let labels = format!(r#"{{namespace="{}",name="{user}",issuer="CertificateIssuer/atlas"}}"#, shop.namespace);
+    assert!(text.contains(&format!("usercert_certificate_ready{labels} 1")), "{text}");
+    assert!(counter(&shop, created) > before);
+
+    // A renewal that fails leaves the certificate Ready.
+    shop.cluster.atlas.fault(&user, Fault::Refuse(Refusal::new(409, "CONFLICT")));
+    let failed = r#"usercert_issue_failures_total{issuer_type="atlas",reason="AtlasConflict"}"#;
+    let refused = r#"usercert_atlas_requests_total{operation="create_certificate",code="409"}"#;
+    let before = [counter(&shop, failed), counter(&shop, refused)];
+    shop.annotate(&user, "usercert.dev/renew-requested-at", "1").await;
+    shop.until(&user, "Issuing", "False AtlasConflict").await;
+    shop.until_metric_is("certificate_consecutive_failures", &user, 1).await;
+    assert_eq!(shop.metric("certificate_ready", &user), Some(1));
+    assert!(counter(&shop, failed) > before[0] && counter(&shop, refused) > before[1]);
+
+    // A renewal that succeeds moves the dates.
+    shop.cluster.atlas.clear_faults(&user);
+    shop.certificate(&user, "atlas", json!({ "monthsUntilExpiration": 12 })).await;
+    shop.annotate(&user, "usercert.dev/renew-requested-at", "2").await;
+    let status = shop.until_new_serial(&user, &status.serial_number.unwrap()).await;
+    let next = status.not_after.unwrap().0.as_second();
+    assert!(next > not_after);
+    shop.until_metric_is("certificate_not_after_timestamp_seconds", &user, next).await;
+    shop.until_metric_is("certificate_consecutive_failures", &user, 0).await;
+
+    // What is gone has no series.
+    shop.delete::<DatabaseUserCertificate>(&user).await;
+    shop.delete::<CertificateIssuer>("atlas").await;
+    eventually("no series is left", || async {
+        let text = shop.cluster.metrics.encode().unwrap();
+        (!text.contains(&format!("namespace=\"{}\"", shop.namespace))).then_some(())
+    })
+    .await;
+    assert_eq!(counters(&shop.cluster.metrics), counters(&Metrics::default()), "each counter was there from the beginning");
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_had_is_told_as_not_ready_and_its_issuer_too() {
+    let shop = open("metrics-refused").await;
+    shop.apply(json!({
+        "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "ca" },
+        "spec": { "ca": { "secretName": "ca" } },
+    }))
+    .await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until("orders", "Ready", "False CaNotFound").await;
+    shop.until_metric_is("certificate_ready", "orders", 0).await;
+    shop.until_metric_is("issuer_ready", "ca", 0).await;
+    assert_eq!(shop.metric("certificate_not_after_timestamp_seconds", "orders"), None);
+    assert_eq!(shop.metric("issuer_ca_not_after_timestamp_seconds", "ca"), None);
+    shop.replace_ca(30).await;
+    shop.until_ready("orders").await;
+    shop.until_metric_is("issuer_ready", "ca", 1).await;
+    let in_days = |seconds: i64| (seconds - jiff::Timestamp::now().as_second()) / 86_400;
+    assert!((29..=30).contains(&in_days(shop.until_metric("issuer_ca_not_after_timestamp_seconds", "ca").await)));
+}
+
+#[tokio::test]
+async fn the_client_secret_of_a_service_account_expires_a_year_after_its_secret_was_written_at_the_latest() {
+    let shop = open("metrics-credentials").await;
+    shop.apply_secret("atlas-api-key", &[("clientId", "mdb_sa_id_metrics"), ("clientSecret", "mdb_sa_sk_metrics")]).await;
+    shop.apply(shop.atlas_issuer_manifest("v2")).await;
+    shop.until_issuer("atlas", "True IssuerReady").await;
+    let written = jiff::Timestamp::now().as_second();
+    let expiry = shop.until_metric("issuer_credentials_not_after_timestamp_seconds", "atlas").await;
+    let year = 365 * 86_400;
+    assert!((written + year - 60..=written + year).contains(&expiry), "{expiry}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_totals_no_certificate_has_series_of_its_own() {
+    let shop = open("metrics-totals").await;
+    shop.ca_issuer(30).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.certificate("missing", "no-such-issuer", json!({})).await;
+    shop.until_ready("orders").await;
+    shop.until("missing", "Ready", "False IssuerNotFound").await;
+
+    let scope = Scope::Namespace(shop.namespace.clone());
+    let metrics = Metrics::new(Leadership::alone(None), Liveness::default(), CertificateSeries::Totals);
+    let operator = Operator::new(shop.cluster.operator_config(), vec![scope], shop.endpoint.clone()).with_metrics(metrics);
+    let readiness = operator.start(&tokio::runtime::Handle::current());
+    eventually("the operator is ready", || async { readiness.is_ready().then_some(()) }).await;
+    let of = |issuer: &str, ready: &str, count: u32| {
+        format!("usercert_certificates{{issuer=\"CertificateIssuer/{issuer}\",ready=\"{ready}\"}} {count}\n")
+    };
+    let expected =
+        [of("ca", "True", 1), of("ca", "False", 0), of("no-such-issuer", "True", 0), of("no-such-issuer", "False", 1)];
+    let text = operator.metrics.encode().unwrap();
+    assert!(expected.iter().all(|series| text.contains(series)), "{text}");
+    let not_after = shop.status("orders").await.not_after.unwrap().0.as_second();
+    let earliest = "usercert_certificates_earliest_not_after_timestamp_seconds{issuer=\"CertificateIssuer/ca\"}";
+    assert!(text.contains(&format!("{earliest} {not_after}\n")), "{text}");
+    assert!(!text.contains("name=\"orders\"") && !text.contains("usercert_certificate_"), "{text}");
+    operator.kill();
+    eventually("no series outlives the controllers", || async {
+        (!operator.metrics.encode().unwrap().contains("usercert_certificates{")).then_some(())
+    })
+    .await;
+}
