@@ -31,7 +31,7 @@ Examples:
 
 /// Client certificates of database users: who expires when, why one is or is not renewed, and renewals on demand.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "kubectl-usercert", bin_name = "kubectl usercert", version, about, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "kubectl-usercert", bin_name = "kubectl usercert", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Arguments {
     /// How the cluster is reached.
     #[command(flatten)]
