@@ -91,7 +91,7 @@ pub enum Verb {
     Inspect(InspectArguments),
     /// What nobody looks after: Secrets of the operator without their object, and certificates whose keys nobody here holds.
     Orphans(OrphansArguments),
-    /// The renewals of the next 90 days as a chart, with storms, rollout windows, and what expires unrenewed.
+    /// The renewals of the next 90 days as a chart, with storms, limits, rollout windows, and what expires unrenewed.
     Plan(PlanArguments),
     /// Whether the operator can do its work here: API server, definitions, rights, clock, webhooks, issuers, Atlas.
     Check(CheckArguments),
