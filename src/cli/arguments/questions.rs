@@ -141,6 +141,9 @@ Examples:
   kubectl usercert check -n shop
   kubectl usercert check -n shop --operator-namespace databases --service-account my-release-usercert-operator")]
 pub struct CheckArguments {
+    /// The issuers of all namespaces, and not only those of this one and of the cluster. A Secret is tried in this one.
+    #[arg(long, short = 'A')]
+    pub all_namespaces: bool,
     /// The operator's service account.
     #[arg(long, value_name = "NAME", default_value = "usercert-operator")]
     pub service_account: String,

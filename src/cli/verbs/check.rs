@@ -42,17 +42,22 @@ const TRIED_SECRET: &str = "usercert-check";
 
 /// Answers `check`. Only the first check may end it: without the API server none of the others can be made.
 pub(super) async fn check(cluster: &Cluster, session: &Session, arguments: &CheckArguments) -> Result<Answer, CliError> {
-    let found = findings(cluster, session, &arguments.service_account).await?;
+    let found = findings(cluster, session, &arguments.service_account, arguments.all_namespaces).await?;
     let exit = if found.iter().any(Finding::is_fault) { Exit::Attention } else { Exit::Good };
     let text = for_programs(&found, arguments.output)?.unwrap_or_else(|| render(&found, &session.terminal));
     Ok(Answer::new(text, exit))
 }
 
-/// Makes all checks.
+/// Makes all checks. `everywhere`: about the issuers of all namespaces.
 ///
 /// # Errors
 /// The API server cannot be reached.
-pub(super) async fn findings(cluster: &Cluster, session: &Session, service_account: &str) -> Result<Vec<Finding>, CliError> {
+pub(super) async fn findings(
+    cluster: &Cluster,
+    session: &Session,
+    service_account: &str,
+    everywhere: bool,
+) -> Result<Vec<Finding>, CliError> {
     let mut progress = Progress::new(&session.terminal);
     let mut found = vec![api_server(cluster).await?];
     let (leader, found_clocks) = leader(cluster, session.now()).await;
@@ -66,7 +71,7 @@ pub(super) async fn findings(cluster: &Cluster, session: &Session, service_accou
     progress.tell(|| "webhooks and issuers are looked at".to_owned());
     found.push(webhooks(cluster).await);
     found.push(write(cluster).await);
-    found.extend(issuers(cluster, session).await);
+    found.extend(issuers(cluster, session, everywhere).await);
     Ok(found)
 }
 
@@ -301,11 +306,13 @@ fn told(error: &CliError) -> String {
 }
 
 /// What the issuers say, and what Atlas answered to their certificates.
-async fn issuers(cluster: &Cluster, session: &Session) -> Vec<Finding> {
-    let found = match findings::issuers(cluster).await {
+async fn issuers(cluster: &Cluster, session: &Session, everywhere: bool) -> Vec<Finding> {
+    let found = match findings::issuers(cluster, everywhere).await {
         Ok(found) => found,
+        Err(error) if error.is_denied() => return vec![Finding::skipped("Issuers", "you may not list them")],
         Err(error) => return vec![Finding::could_not("Issuers", &error)],
     };
+    // Those of other namespaces tell too how Atlas answered an issuer of the cluster.
     let objects = match certificates(cluster, &[], &Selection { all_namespaces: true, selector: None }).await {
         Err(error) if error.is_denied() => certificates(cluster, &[], &Selection::default()).await,
         other => other,

@@ -96,7 +96,7 @@ async fn collect(cluster: &Cluster, session: &Session, arguments: &ReportArgumen
             Err(error) => bundle.miss(&name, &error),
         }
     }
-    match check::findings(cluster, session, &arguments.service_account).await {
+    match check::findings(cluster, session, &arguments.service_account, arguments.selection.all_namespaces).await {
         Ok(found) => bundle.add_json("check.json", &found),
         Err(error) => bundle.miss("check.json", &error),
     }

@@ -96,17 +96,11 @@ pub(super) struct Issuer {
     generation: Option<i64>,
 }
 
-/// The issuers that may be listed: of the cluster and of all namespaces, else of the namespace.
-pub(super) async fn issuers(cluster: &Cluster) -> Result<Vec<Issuer>, CliError> {
-    let (all, mut found) = (ListParams::default(), Vec::new());
-    let everywhere = Api::<Received<CertificateIssuer>>::all(cluster.client.clone());
-    let listed = match cluster.list("issuers", &everywhere, &all).await {
-        Err(error) if error.is_denied() => {
-            let api = Api::<Received<CertificateIssuer>>::namespaced(cluster.client.clone(), &cluster.namespace);
-            cluster.list("issuers", &api, &all).await?
-        }
-        other => other?,
-    };
+/// The issuers of the cluster that may be listed, and those of the namespace or of all namespaces.
+pub(super) async fn issuers(cluster: &Cluster, everywhere: bool) -> Result<Vec<Issuer>, CliError> {
+    let (all, mut found, client) = (ListParams::default(), Vec::new(), cluster.client.clone());
+    let api = if everywhere { Api::all(client) } else { Api::namespaced(client, &cluster.namespace) };
+    let listed: Vec<Received<CertificateIssuer>> = cluster.list("issuers", &api, &all).await?;
     found.extend(listed.into_iter().map(|issuer| Issuer {
         key: IssuerKey {
             kind: IssuerKind::CertificateIssuer,
