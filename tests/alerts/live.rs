@@ -107,7 +107,7 @@ fn short_rules() -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes and needs prometheus: `make alerts` builds and runs it, as does `make e2e`"]
+#[ignore = "takes minutes and needs prometheus: `make alerts` builds and runs it, as does `make test`"]
 async fn each_alert_fires_when_something_breaks_and_resolves_when_it_is_mended() {
     let shop = Shop::open(&CLUSTER, "alerts").await;
     let folder = tempfile::tempdir().unwrap();
