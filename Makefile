@@ -92,6 +92,7 @@ TESTS := $(sort $(patsubst %/main,%,$(patsubst tests/%,%,$(basename $(wildcard t
   $(notdir $(basename $(wildcard tests/support/tests/*.rs src/*/tests/*.rs))))
 WAITING := clocks health interruptions limits quiet
 BESIDE := target/beside.log
+LIVE_ALERTS := $(TEST) --quiet --test alerts -- --include-ignored --nocapture
 
 .PHONY: cluster
 cluster: tools $(TOOLS)/prometheus ## Tests against a real API server, and the alerts before a real Prometheus, beside each other
@@ -99,7 +100,7 @@ cluster: tools $(TOOLS)/prometheus ## Tests against a real API server, and the a
 	$(TEST) $(TESTS:%=--test %) --no-run
 	@echo "what mostly waits runs beside the rest, and is shown after it: alerts $(WAITING)"
 	@export TEST_EVIDENCE=$(EVIDENCE); \
-	  { $(TEST) $(WAITING:%=--test %) && $(MAKE) --no-print-directory alerts; } > $(BESIDE) 2>&1 & beside=$$!; trap 'kill $$beside 2> /dev/null || true' EXIT; \
+	  { $(TEST) $(WAITING:%=--test %) && $(LIVE_ALERTS); } > $(BESIDE) 2>&1 & beside=$$!; trap 'kill $$beside 2> /dev/null || true' EXIT; \
 	  failed=0; $(TEST) $(addprefix --test ,$(filter-out alerts $(WAITING),$(TESTS))) || failed=$$?; \
 	  wait $$beside || failed=$$?; cat $(BESIDE); exit $$failed
 	@cargo run --quiet --release --package usercert-test-support --bin secrecy-check $(EVIDENCE)
@@ -117,7 +118,7 @@ e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## Make databases (DATABASES
 
 .PHONY: alerts
 alerts: tools $(TOOLS)/prometheus ## A real Prometheus scrapes the real operator; each alert is made to fire and to resolve, each query of the dashboard is run; ends with a table
-	$(TEST) --quiet --test alerts -- --include-ignored --nocapture
+	$(LIVE_ALERTS)
 
 .PHONY: otlp
 otlp: tools ## The export of spans by OTLP, which `make test` runs too, to a collector on loopback
