@@ -208,9 +208,11 @@ impl Shop {
     /// Waits until the issuer's Ready condition is `status reason`.
     pub async fn until_issuer(&self, name: &str, expected: &str) {
         eventually(&format!("issuer {name}: {expected}"), || async {
-            let status = self.api::<CertificateIssuer>().get(name).await.unwrap().status.unwrap_or_default();
+            let issuer = self.api::<CertificateIssuer>().get(name).await.unwrap();
+            let status = issuer.status.unwrap_or_default();
             let ready = condition(&status.conditions, "Ready")?;
-            (format!("{} {}", ready.status, ready.reason) == expected).then_some(())
+            let is_about_this = status.observed_generation == issuer.metadata.generation;
+            (is_about_this && format!("{} {}", ready.status, ready.reason) == expected).then_some(())
         })
         .await;
     }
