@@ -19,7 +19,7 @@ use axum::{
 };
 use tracing::{Level, warn};
 
-use super::logging::LogLevel;
+use super::{connections::serve_plain, logging::LogLevel};
 
 /// Longer than any level.
 const MOST_BYTES: usize = 64;
@@ -28,7 +28,10 @@ const MOST_BYTES: usize = 64;
 pub(super) async fn serve_debug(address: SocketAddr, level: LogLevel, stop: impl Future<Output = ()> + Send + 'static) {
     let served = async {
         let listener = tokio::net::TcpListener::bind(address).await?;
-        axum::serve(listener, router(level)).with_graceful_shutdown(stop).await
+        tokio::select! {
+            result = serve_plain(listener, router(level)) => result,
+            () = stop => Ok(()),
+        }
     };
     if let Err(error) = served.await {
         warn!(%address, %error, "the log level cannot be changed while this process runs: choose another --debug-address");
