@@ -1,13 +1,16 @@
 //! What an administrator may change while the process runs: the level of its log lines.
 //!
 //! It is served on a loopback address alone, so whoever changes it has the right to forward ports to the Pod, or is in it. A container without
-//! a shell needs no more:
+//! a shell needs no more. The Lease names the Pod that leads, and the others log little:
 //!
 //! ```sh
-//! kubectl --namespace usercert-system port-forward deployment/usercert-operator 8081
+//! leader=$(kubectl --namespace usercert-system get lease usercert-operator --output jsonpath={.spec.holderIdentity} | cut -d_ -f1)
+//! kubectl --namespace usercert-system port-forward "pod/$leader" 8081
 //! curl --request PUT --data debug http://localhost:8081/debug/log-level
 //! curl --request DELETE http://localhost:8081/debug/log-level   # as RUST_LOG has it
 //! ```
+//!
+//! What was set ends with the process.
 
 use std::{future::Future, net::SocketAddr};
 
