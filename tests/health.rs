@@ -12,22 +12,25 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
 
+use futures::future::join_all;
 use harness::{Cluster, Options, Shop, eventually, openssl};
-use k8s_openapi::api::{authentication::v1::TokenRequest, core::v1::ServiceAccount, rbac::v1::ClusterRoleBinding};
-use kube::{Api, api::PostParams};
 use serde_json::{Value, json};
+use tokio::{io::AsyncReadExt, sync::Notify};
 use usercert_test_support::{
-    atlas::DigestAlgorithm,
+    atlas::{DigestAlgorithm, Fault as AtlasFault, Point, X509Type},
     evidence::{self, Kind},
-    fault_proxy::{Fault, FaultProxy, Moment},
+    fault_proxy::{Asked, Fault, FaultProxy, Moment},
 };
 
 static CLUSTER: LazyLock<Cluster> =
     LazyLock::new(|| harness::start_without_operator(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
+
+/// What is logged unless the level is changed. It names a part of the program, which must not win over that.
+const STANDARD: &str = "usercert_operator=info,usercert_operator_controller::pass=info,warn";
 
 /// The program as a process of its own; killed when dropped.
 struct Program {
@@ -63,7 +66,7 @@ impl Program {
             .args(arguments)
             .envs(environment.iter().copied())
             .env("KUBECONFIG", kubeconfig)
-            .env("RUST_LOG", "usercert_operator=info,warn")
+            .env("RUST_LOG", STANDARD)
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
@@ -124,7 +127,7 @@ async fn health_names_all_loops_and_a_pause_is_told_and_not_punished() {
     assert_eq!(program.get("readyz").await.unwrap(), (200, "ok\n".to_owned()));
 
     // Each loop shows that it moves, the queues of the controllers too, though there is no object.
-    let lines = ["clock/certificates", "clock/issuers", "clock/lists", "passes/certificates", "passes/issuers"]
+    let lines = ["clock/certificates", "clock/issuers", "clock/lists", "deletions", "passes/certificates", "passes/issuers"]
         .map(|name| format!("[+]{namespace}/{name} ok\n"));
     let loops = lines.concat();
     eventually("all loops have begun", || async {
@@ -139,23 +142,67 @@ async fn health_names_all_loops_and_a_pause_is_told_and_not_punished() {
     assert_eq!(program.get("livez").await.unwrap(), (200, "ok\n".to_owned()));
     eventually("the pause is counted", || async {
         let metrics = program.get("metrics").await?.1;
-        (metrics.contains("\nusercert_process_pauses_total 1\n") && metrics.contains("\nusercert_loops_stalled 0\n"))
-            .then_some(())
+        // A machine that stalls for so long by itself counts too.
+        let pauses =
+            metrics.lines().find_map(|line| line.strip_prefix("usercert_process_pauses_total ")?.parse::<u64>().ok())?;
+        (pauses >= 1 && metrics.contains("\nusercert_loops_stalled 0\n")).then_some(())
     })
     .await;
     let told = program.lines().into_iter().find(|line| message(line).starts_with("this process was paused")).unwrap();
     assert!(told["fields"]["seconds"].as_u64().unwrap() >= 10, "{told}");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn readiness_names_the_watch_that_cannot_list() {
-    let shop = Shop::open(&CLUSTER, "unlisted").await;
+/// A proxy in front of the API server, and a kubeconfig of the operator that leads there.
+async fn proxied(shop: &Shop) -> (FaultProxy, PathBuf) {
     let url = shop.cluster.operator_config().cluster_url.to_string();
     let certificate = std::fs::read(shop.cluster.control_plane.directory().join("apiserver.crt")).unwrap();
     let proxy = FaultProxy::start(&url, Some(&certificate)).await.unwrap();
-    let kubeconfig = std::fs::read_to_string(service_account(&shop).await).unwrap();
-    let path = shop.cluster.control_plane.directory().join("unlisted.kubeconfig");
+    let kubeconfig = std::fs::read_to_string(service_account(shop).await).unwrap();
+    let path = shop.cluster.control_plane.directory().join(format!("{}.kubeconfig", shop.namespace));
     std::fs::write(&path, kubeconfig.replace(url.trim_end_matches('/'), &proxy.url())).unwrap();
+    (proxy, path)
+}
+
+/// A certificate that takes longer than a loop may stand still: what is under way when the process stops ends first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_that_waits_for_a_slow_answer_is_not_punished() {
+    let shop = Shop::open(&CLUSTER, "stopped").await;
+    let (proxy, kubeconfig) = proxied(&shop).await;
+    let is_write = |asked: &Asked| asked.is_write() && asked.target.contains("/secrets");
+    proxy.plan(move |asked| is_write(asked).then_some(Fault::Delay(Moment::Before, Duration::from_secs(18))));
+    let arguments = ["--atlas-timeout=60", "--allowed-atlas-endpoint", &shop.endpoint];
+    let mut program = Program::start_with(&shop, &kubeconfig, &arguments);
+    let late = shop.name("late");
+    shop.cluster.atlas.add_user(&shop.project, &late, X509Type::Managed);
+    shop.cluster.atlas.fault_once(&late, AtlasFault::Delay(Duration::from_secs(55)));
+    let asked = Arc::new(Notify::new());
+    let (tell, whom) = (Arc::clone(&asked), late.clone());
+    shop.cluster.atlas.observe(move |point, username| {
+        if point == Point::Made && username == whom {
+            tell.notify_one();
+        }
+    });
+    shop.atlas_issuer().await;
+    shop.certificate(&late, "atlas", json!({})).await;
+    asked.notified().await;
+    program.signal("TERM");
+    let stopped = Instant::now();
+    while program.child.try_wait().unwrap().is_none() {
+        assert!(stopped.elapsed() < Duration::from_mins(3), "it does not end");
+        if let Some((code, body)) = program.get("livez").await {
+            assert_eq!((code, body.as_str()), (200, "ok\n"), "after {:?}", stopped.elapsed());
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(stopped.elapsed() > Duration::from_secs(70), "it ended too soon to show anything: {:?}", stopped.elapsed());
+    assert!(shop.secret(&late).await.is_some(), "the answer was waited for and saved");
+    assert!(!program.lines().iter().any(|line| message(line).contains("stands still")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readiness_names_the_watch_that_cannot_list() {
+    let shop = Shop::open(&CLUSTER, "unlisted").await;
+    let (proxy, path) = proxied(&shop).await;
     let is_about_issuers = |target: &str| target.contains("/certificateissuers");
     proxy.plan(move |asked| is_about_issuers(&asked.target).then_some(Fault::Refuse(Moment::Before, 403)));
     let program = Program::start_with(&shop, &path, &[]);
@@ -173,27 +220,37 @@ async fn readiness_names_the_watch_that_cannot_list() {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_line_of_a_pass_carries_its_object_its_decision_and_the_reason() {
     let shop = Shop::open(&CLUSTER, "spans").await;
-    let program = Program::start(&shop, &[]).await;
+    let (good, bad, failing) = (shop.name("good"), shop.name("bad"), shop.name("failing"));
+    let (proxy, kubeconfig) = proxied(&shop).await;
+    let refused = format!("/{failing}/status");
+    proxy.plan(move |asked| asked.target.contains(&refused).then_some(Fault::Refuse(Moment::Before, 403)));
+    let program = Program::start_with(&shop, &kubeconfig, &[]);
+    eventually("it is ready", || async { (program.get("readyz").await?.0 == 200).then_some(()) }).await;
     assert_eq!(program.log_level(reqwest::Method::PUT, "debug").await, (200, "debug\n".to_owned()));
     shop.ca_issuer(3650).await;
-    let (good, bad) = (shop.name("good"), shop.name("bad"));
     shop.certificate(&good, "ca", json!({})).await;
     shop.certificate(&bad, "missing", json!({})).await;
     shop.until_ready(&good).await;
     shop.until(&bad, "Ready", "False IssuerNotFound").await;
+    shop.certificate(&failing, "ca", json!({})).await;
+    let is_failure = |line: &Value| message(line) == "a pass failed and is repeated";
+    eventually("a pass fails", || async { program.lines().iter().any(is_failure).then_some(()) }).await;
     let lines = program.lines();
     let of_passes: Vec<&Value> = lines
         .iter()
-        .filter(|line| line["target"].as_str().unwrap().starts_with("usercert_operator_controller::pass"))
+        .filter(|line| line["target"].as_str().unwrap().starts_with("usercert_operator_controller::pass") || is_failure(line))
         .collect();
     assert!(of_passes.len() > 5, "{of_passes:?}");
     for line in of_passes {
         let span = &line["spans"][0];
         let object = span["object"].as_str().unwrap_or_default();
-        assert!(object == format!("{}/{good}", shop.namespace) || object == format!("{}/{bad}", shop.namespace), "{line}");
+        assert!([&good, &bad, &failing].iter().any(|name| object == format!("{}/{name}", shop.namespace)), "{line}");
         assert_eq!((&span["name"], &span["kind"]), (&json!("pass"), &json!("DatabaseUserCertificate")), "{line}");
         let other = line["spans"].as_array().unwrap().iter().filter(|span| span["name"] != json!("HTTP"));
         assert_eq!(other.count(), 1, "one span for a pass: {line}");
+        // The first lines of a pass are from before its decision.
+        let has_decided = span["decision"].is_string() && span["reason"].is_string();
+        assert!(has_decided || message(line) == "next step", "{line}");
     }
     for (object, decision, reason) in [(&good, "issue", "NoCertificate"), (&bad, "block", "IssuerNotFound")] {
         let is_it = |line: &&Value| {
@@ -224,7 +281,7 @@ async fn the_log_level_is_changed_while_the_program_runs() {
     shop.until_ready(&before).await;
     assert_eq!(debug_lines(&before), 0);
     let level = async |method, body| program.log_level(method, body).await;
-    assert_eq!(level(reqwest::Method::GET, "").await, (200, "usercert_operator=info,warn (RUST_LOG)\n".to_owned()));
+    assert_eq!(level(reqwest::Method::GET, "").await, (200, format!("{STANDARD} (RUST_LOG)\n")));
     assert_eq!(level(reqwest::Method::PUT, "DEBUG\n").await, (200, "debug\n".to_owned()));
     shop.certificate(&after, "ca", json!({})).await;
     shop.until_ready(&after).await;
@@ -243,15 +300,6 @@ async fn the_log_level_is_changed_while_the_program_runs() {
     assert_eq!(on_network.0, 404, "the port that the network reaches has it not");
 }
 
-/// A service account in the namespace of the shop, and a token of it.
-async fn account(shop: &Shop, name: &str) -> String {
-    let accounts = Api::<ServiceAccount>::namespaced(shop.client.clone(), &shop.namespace);
-    let account = serde_json::from_value(json!({ "metadata": { "name": name } })).unwrap();
-    accounts.create(&PostParams::default(), &account).await.unwrap();
-    let request: TokenRequest = serde_json::from_value(json!({ "spec": { "audiences": [] } })).unwrap();
-    accounts.create_token_request(name, &PostParams::default(), &request).await.unwrap().status.unwrap().token
-}
-
 fn https() -> reqwest::Client {
     reqwest::Client::builder().tls_danger_accept_invalid_certs(true).build().unwrap()
 }
@@ -260,14 +308,8 @@ fn https() -> reqwest::Client {
 async fn metrics_by_https_are_for_those_whom_the_api_server_lets_get_them() {
     let shop = Shop::open(&CLUSTER, "scraped").await;
     let program = Program::start(&shop, &["--metrics-secure"]).await;
-    let (with, without) = (account(&shop, "with").await, account(&shop, "without").await);
-    let binding: ClusterRoleBinding = serde_json::from_value(json!({
-        "metadata": { "name": shop.namespace },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "usercert-operator-metrics-reader" },
-        "subjects": [{ "kind": "ServiceAccount", "namespace": shop.namespace, "name": "with" }],
-    }))
-    .unwrap();
-    Api::<ClusterRoleBinding>::all(shop.client.clone()).create(&PostParams::default(), &binding).await.unwrap();
+    let (with, without) = (shop.account("with").await, shop.account("without").await);
+    shop.let_read_metrics("with").await;
     let client = https();
     let ask = async |authorization: Option<&str>| {
         let request = client.get(format!("{}/metrics", program.https));
@@ -309,6 +351,84 @@ async fn metrics_by_https_are_for_those_whom_the_api_server_lets_get_them() {
     assert_eq!(program.get("livez").await.unwrap().0, 200);
     let log = std::fs::read_to_string(&program.log).unwrap();
     assert!(!log.contains(&with) && !log.contains(&without), "a token is in the log");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_sees_the_metrics_while_the_api_server_does_not_say_who_asks() {
+    let shop = Shop::open(&CLUSTER, "unreviewed").await;
+    let (proxy, kubeconfig) = proxied(&shop).await;
+    let program = Program::start_with(&shop, &kubeconfig, &["--metrics-secure"]);
+    let (with, without) = (shop.account("with").await, shop.account("without").await);
+    shop.let_read_metrics("with").await;
+    let client = https();
+    let ask = async |token: &str| {
+        let request = client.get(format!("{}/metrics", program.https)).bearer_auth(token);
+        let answer = request.send().await.ok()?;
+        Some((answer.status().as_u16(), answer.text().await.unwrap()))
+    };
+    let is_let_in = async || ask(&with).await.is_some_and(|(code, _)| code == 200);
+    // The authorizer of the API server learns of the binding by a watch.
+    eventually("who has the right is let in", || async { is_let_in().await.then_some(()) }).await;
+    let unknown = (503, "it cannot be found out now who asks: see the operator's log\n".to_owned());
+    for (asked_for, fault) in [
+        ("/tokenreviews", Fault::Refuse(Moment::Before, 403)),
+        ("/tokenreviews", Fault::Cut(Moment::Before)),
+        ("/subjectaccessreviews", Fault::Refuse(Moment::Before, 403)),
+    ] {
+        let planned = fault.clone();
+        proxy.plan(move |asked| asked.target.contains(asked_for).then(|| planned.clone()));
+        assert_eq!(ask(&without).await.unwrap(), unknown, "{asked_for} {fault:?}");
+    }
+    assert!(program.lines().iter().any(|line| message(line).contains("the right to create tokenreviews")));
+
+    // Few are reviewed at once, and who was let in is not kept waiting for them.
+    proxy.plan(|asked| asked.target.contains("/tokenreviews").then(|| Fault::Delay(Moment::Before, Duration::from_secs(3))));
+    let tokens: Vec<String> = (0..12).map(|number| format!("made-up-{number}")).collect();
+    let (mut codes, scraper) =
+        tokio::join!(join_all(tokens.iter().map(|token| async { ask(token).await.unwrap().0 })), is_let_in());
+    codes.sort_unstable();
+    assert!(scraper);
+    assert_eq!(codes, [[401; 4].as_slice(), [429; 8].as_slice()].concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_speak_is_hung_up_on_and_keeps_nobody_out() {
+    let shop = Shop::open(&CLUSTER, "silent").await;
+    let program = Program::start(&shop, &["--metrics-secure"]).await;
+    let address = |url: &str| url.split_once("://").unwrap().1.to_owned();
+    let (http, https_address) = (address(&program.http), address(&program.https));
+    let from = |ip: &str, to: &str| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{ip}:0").parse().unwrap()).unwrap();
+        socket.connect(to.parse().unwrap())
+    };
+    // As many as there are places for one address, and more.
+    let mut silent = Vec::new();
+    for to in [&http, &https_address] {
+        for _ in 0..30 {
+            silent.push(from("127.0.0.9", to).await.unwrap());
+        }
+    }
+    // One that has shaken hands, and then says nothing.
+    let mut idle = tokio::process::Command::new("openssl")
+        .args(["s_client", "-connect", &https_address, "-quiet"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    assert_eq!(program.get("livez").await.unwrap().0, 200);
+    assert_eq!(https().get(format!("{}/metrics", program.https)).send().await.unwrap().status(), 401);
+    let hung_up = async {
+        for stream in &mut silent {
+            // It is closed, or reset.
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+        idle.wait().await.unwrap();
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(30), hung_up).await.is_ok(), "connections stay open");
+    assert!(started.elapsed() > Duration::from_secs(8), "a client has ten seconds: {:?}", started.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
