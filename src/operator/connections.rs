@@ -166,11 +166,15 @@ mod tests {
         socket.connect(server).await.unwrap()
     }
 
-    /// What comes until the server closes the connection, in an advance of time as long as that takes.
+    /// More than sockets buffer.
+    const TOO_MANY_BYTES: u64 = 100_000_000;
+
+    /// What comes until the server closes the connection.
     async fn rest(stream: &mut TcpStream) -> String {
         let mut bytes = Vec::new();
         // A connection that is closed with bytes unread is reset.
-        let _ = stream.read_to_end(&mut bytes).await;
+        let _ = stream.take(TOO_MANY_BYTES).read_to_end(&mut bytes).await;
+        assert!(bytes.len() < usize::try_from(TOO_MANY_BYTES).unwrap(), "the connection does not end");
         String::from_utf8(bytes).unwrap()
     }
 

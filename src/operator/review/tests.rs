@@ -130,14 +130,15 @@ async fn tokens_that_are_made_up_cost_few_reviews_and_keep_out_nobody_who_was_le
     for number in 0..12_000 {
         let answer = shown(&reviewer, 10 + u8::try_from(number % 40).unwrap(), &format!("made-up-{number}")).await;
         *answers.entry(format!("{answer:?}")).or_insert(0) += 1;
-        if number % 100 == 0 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        if number % 100 == 99 {
+            // No other is reviewed in this second.
             assert_eq!(shown(&reviewer, 1, "good").await, Answer::Admitted);
+            tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
     let reviews = answers["Unauthenticated"];
     assert!((1000..1300).contains(&reviews) && answers["TooMany"] == 12_000 - reviews, "{answers:?}");
-    assert_eq!(server.count("good"), 3, "it is reviewed again each minute");
+    assert_eq!(server.count("good"), 2, "it is reviewed again each minute");
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(shown(&reviewer, 1, "bad").await, Answer::Unauthenticated, "a rest makes room for others");
 }
