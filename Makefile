@@ -138,6 +138,11 @@ reloader: tools ## Rollouts beside stakater/Reloader, whose program no target bu
 	@test -x "$(RELOADER)" || { echo "give RELOADER=FILE, the program of stakater/Reloader"; exit 1; }
 	RELOADER=$(abspath $(RELOADER)) $(TEST) --test rollout -- --include-ignored reloader
 
+.PHONY: upgrade
+upgrade: tools ## From release 0.1.0 to this one and back with the program of 0.1.0, which no target builds: FORMER_OPERATOR=FILE
+	@test -x "$(FORMER_OPERATOR)" || { echo "give FORMER_OPERATOR=FILE, the program of release 0.1.0"; exit 1; }
+	FORMER_OPERATOR=$(abspath $(FORMER_OPERATOR)) cargo test --test chart -- --ignored the_program_of_the_first_release
+
 .PHONY: cases
 cases: tools ## What OpenSSL says of CAs of all kinds, and what this operator makes of them; prints a table, then runs the cases on an API server
 	@$(TEST) --quiet --test cases -- --nocapture --test-threads=1

@@ -4,6 +4,7 @@
 mod atlas;
 mod objects;
 mod operator;
+mod secure;
 
 use std::{
     collections::BTreeSet,
