@@ -261,8 +261,8 @@ fn listed_by(status: &DatabaseUserCertificateStatus) -> Timestamp {
     let lost = status.failure.as_ref().map(|failure| failure.last_time.0);
     let issued = status.history.iter().map(|issued| issued.recorded_at.0).max();
     let requested = lost.max(issued).filter(|_| counted.presumed > 0);
-    let last = requested.max(counted.listed_at.as_ref().map(|time| time.0));
-    last.map_or(Timestamp::MIN, |last| last.saturating_add(LISTED_BY_THEN).unwrap_or(Timestamp::MAX))
+    let newest = requested.max(counted.listed_at.as_ref().map(|time| time.0));
+    newest.map_or(Timestamp::MIN, |newest| newest.saturating_add(LISTED_BY_THEN).unwrap_or(Timestamp::MAX))
 }
 
 /// Drops those that have expired since they were listed.
