@@ -48,7 +48,7 @@ use crate::{
         CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKey, NamespacedName, ObjectKey,
         SecretLocation,
     },
-    decide::pass::{PassError, PassOutcome},
+    decide::pass::PassError,
     issuer::atlas::{AtlasAccess, AtlasClient, EndpointRule},
     runtime::{Clock, Leadership, Liveness, Metrics},
 };
@@ -216,14 +216,4 @@ enum ReconcileError {
     /// The pass took too long.
     #[error("the pass took too long and was given up")]
     TooLong,
-}
-
-impl ReconcileError {
-    /// What metrics count it as.
-    fn outcome(&self) -> PassOutcome {
-        match self {
-            Self::Pass(error) | Self::Rollout(error) => PassOutcome::of_error(error),
-            Self::Kubernetes(_) | Self::TooLong => PassOutcome::Failed,
-        }
-    }
 }

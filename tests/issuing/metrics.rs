@@ -124,6 +124,15 @@ async fn the_client_secret_of_a_service_account_expires_a_year_after_its_secret_
     let year = 365 * 86_400;
     assert!((written + year - 60..=written + year).contains(&expiry), "{expiry}");
 
+    // A new client secret begins a new year.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    shop.apply_secret("atlas-api-key", &[("clientId", "mdb_sa_id_metrics"), ("clientSecret", "mdb_sa_sk_rotated")]).await;
+    let first = expiry;
+    let expiry = eventually("the date moves", || async {
+        shop.metric("issuer_credentials_not_after_timestamp_seconds", "atlas").filter(|expiry| *expiry >= first + 2)
+    })
+    .await;
+
     // Who labels the Secret later renews nothing.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let secrets = shop.api::<Secret>();
@@ -147,7 +156,6 @@ async fn the_client_secret_of_a_service_account_expires_a_year_after_its_secret_
     shop.until_metric_is("issuer_credentials_not_after_timestamp_seconds", "atlas", noted).await;
 }
 
-/// In a cluster without issuer objects nothing else tells of it.
 #[tokio::test]
 async fn an_issuer_whose_credentials_atlas_refuses_is_named_until_it_accepts_them() {
     let shop = open("metrics-refused-credentials").await;

@@ -126,7 +126,7 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
     let span = span::of_pass(K::KIND.as_str(), &NamespacedName::new(&key.namespace, &key.name));
     let ended = async {
         let ended = Box::pin(look_at(Arc::clone(&issuer), key.clone(), &context)).await;
-        let outcome = ended.as_ref().map_or_else(ReconcileError::outcome, |(_, outcome)| *outcome);
+        let outcome = ended.as_ref().map_or_else(|error| failures::outcome(&context, &who, error), |(_, outcome)| *outcome);
         context.settings.metrics.reconciled(ControllerName::Issuers(K::KIND), outcome);
         failures::note(&context, &who, &issuer, ended.map(|(action, _)| action), true).await
     };

@@ -29,6 +29,7 @@ use crate::{
         atlas::{AtlasAccess, AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words},
         ca::CaIssuer,
     },
+    received::OWNED_DATA,
     secret::{chain_digest, sha256},
 };
 
@@ -292,7 +293,7 @@ fn data_written_at(secret: &Secret) -> Option<Timestamp> {
     let entries = secret.metadata.managed_fields.iter().flatten();
     let of_data = entries.filter(|entry| {
         let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
-        fields.is_some_and(|fields| ["f:data", "f:stringData"].iter().any(|name| fields.get(name).is_some()))
+        fields.is_some_and(|fields| OWNED_DATA.iter().any(|name| fields.get(name).is_some()))
     });
     let written = of_data.filter_map(|entry| entry.time.as_ref()).max();
     written.or(secret.metadata.creation_timestamp.as_ref()).map(|time| time.0)

@@ -50,7 +50,7 @@ pub(super) async fn reconcile(
         context.lists.filled().await;
         let started = std::time::Instant::now();
         let ended = Box::pin(look_at(Arc::clone(&object), &context)).await;
-        let outcome = ended.as_ref().map_or_else(ReconcileError::outcome, |looked| looked.outcome);
+        let outcome = ended.as_ref().map_or_else(|error| failures::outcome(&context, &who, error), |looked| looked.outcome);
         context.settings.metrics.reconciled(ControllerName::Certificates, outcome);
         context.settings.metrics.pass_took(started.elapsed());
         let is_whole = ended.as_ref().is_ok_and(|looked| looked.is_whole);
