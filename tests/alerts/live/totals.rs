@@ -8,11 +8,11 @@ use crate::{
     prometheus::{Prometheus, Wanted},
 };
 
-/// A certificate that is to be renewed in half a minute, cannot be, and expires in a bit more than a minute. The operator that tells totals starts
+/// A certificate that is to be renewed in half a minute, cannot be, and expires in a minute. The operator that tells totals starts
 /// meanwhile.
 pub async fn certificate_near_its_end() -> Shop {
     let shop = Shop::open(&CLUSTER, "totals").await;
-    certificate_of_a_ca_for(&shop, 75).await;
+    certificate_of_a_ca_for(&shop, 65).await;
     shop
 }
 
