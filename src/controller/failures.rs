@@ -27,7 +27,10 @@ use super::{
 };
 use crate::{
     api::{DatabaseUserCertificate, ISSUING, Reason, set_condition},
-    decide::{pass::PassError, pass_repeated_after},
+    decide::{
+        pass::{PassError, PassOutcome},
+        pass_repeated_after,
+    },
 };
 
 /// So long after the first failure in a row the failures are told. A conflict, or an API server that is started anew, takes less time.
@@ -199,6 +202,17 @@ where
         log(context, who, error);
     }
     ended
+}
+
+/// What metrics count a pass as that failed so. A conflict is a failure once it has lasted: then it is a webhook that answers so.
+pub(crate) fn outcome(context: &Context, who: &Waiting, error: &ReconcileError) -> PassOutcome {
+    match error {
+        ReconcileError::Pass(error) | ReconcileError::Rollout(error) => match PassOutcome::of_error(error) {
+            PassOutcome::Superseded if context.failures.have_lasted(who) => PassOutcome::Failed,
+            outcome => outcome,
+        },
+        ReconcileError::Kubernetes(_) | ReconcileError::TooLong => PassOutcome::Failed,
+    }
 }
 
 /// Whether it was the write of the status that failed.

@@ -129,13 +129,16 @@ impl Prometheus {
         text
     }
 
-    /// How many series a query had at any time since the start; `Err` if Prometheus does not understand it.
-    pub async fn series_of(&self, expression: &str) -> Result<usize, String> {
+    /// How many series a query had with a number at any time since the start; `Err` if Prometheus does not understand it. What is not finite, such as
+    /// a quantile of nothing, is no number.
+    pub async fn finite_series_of(&self, expression: &str) -> Result<usize, String> {
         let (start, end) = (self.started.as_second(), jiff::Timestamp::now().as_second());
         let path = format!("query_range?query={}&start={start}&end={end}&step=1", encoded(expression));
         let answer: Value = reqwest::get(format!("{}/api/v1/{path}", self.url)).await.unwrap().json().await.unwrap();
         if answer["status"] == "success" {
-            Ok(answer["data"]["result"].as_array().unwrap().len())
+            let is_finite = |sample: &Value| sample[1].as_str().unwrap().parse::<f64>().unwrap().is_finite();
+            let series = answer["data"]["result"].as_array().unwrap().iter();
+            Ok(series.filter(|series| series["values"].as_array().unwrap().iter().any(is_finite)).count())
         } else {
             Err(answer["error"].to_string())
         }

@@ -275,6 +275,17 @@ a certificate, which must not become that of the Pod. */}}
 {{- mergeOverwrite $endpoint (default dict $values.endpoint) | toYaml }}
 {{- end }}
 
+{{- /* What the series of this release have in common where Prometheus finds it by a monitor of this chart: the namespace and the job, as the Prometheus
+operator sets them. Nothing is known of other ways, or of labels that are changed on the way. */}}
+{{- define "usercert-operator.ownSeries" -}}
+{{- $name := include "usercert-operator.fullname" . }}
+{{- if and .Values.serviceMonitor.enabled (not .Values.serviceMonitor.relabelings) (not (default dict .Values.serviceMonitor.endpoint).relabelings) -}}
+namespace={{ quote .Release.Namespace }},job={{ quote $name }}
+{{- else if and .Values.podMonitor.enabled (not .Values.podMonitor.relabelings) (not (default dict .Values.podMonitor.endpoint).relabelings) -}}
+namespace={{ quote .Release.Namespace }},job={{ printf "%s/%s" (default .Release.Namespace .Values.podMonitor.namespace) $name | quote }}
+{{- end }}
+{{- end }}
+
 {{- /* A rule of a NetworkPolicy as a list: addresses, ports, protocols. No addresses are all of them; no ports are no rule. */}}
 {{- define "usercert-operator.egress" -}}
 {{- $rule := dict "ports" list }}
