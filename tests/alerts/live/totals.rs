@@ -12,7 +12,7 @@ use crate::{
 /// meanwhile.
 pub async fn certificate_near_its_end() -> Shop {
     let shop = Shop::open(&CLUSTER, "totals").await;
-    certificate_of_a_ca_for(&shop, 65).await;
+    certificate_of_a_ca_for(&shop, 60).await;
     shop
 }
 
