@@ -114,13 +114,16 @@ fn put_together(object: &Certificate, observed: Option<&Observed>, notes: Vec<St
 /// Reason and message, as the operator would write them into the condition `Issuing`.
 fn said(object: &DatabaseUserCertificate, observed: &Observed, decision: &Decision, now: Timestamp) -> (Reason, String) {
     // The process that wrote the claim may be waiting for the answer.
-    if let (Decision::CountLostClaim, Some(claim)) = (decision, &observed.status.issuance) {
+    if let (Decision::CountLostClaim | Decision::Await, Some(claim)) = (decision, &observed.status.issuance) {
         let process = claim.process.as_ref().map(|process| format!(" by {process}")).unwrap_or_default();
         let since = relative(claim.since.0, now);
         let message = format!(
             "a certificate was requested{process} {since}, and only the operator's memory tells whether its answer is on the way"
         );
         return (Reason::from_name(&claim.reason).unwrap_or(Reason::NoCertificate), message);
+    }
+    if let (Decision::LookForLost, Some(failure)) = (decision, &observed.status.failure) {
+        return (Reason::AtlasAnswerLost, failure.message.clone());
     }
     let status = next_status(object, observed, decision, now);
     let issuing = condition(&status.conditions, ISSUING);
@@ -148,6 +151,9 @@ fn outcome(decision: &Decision) -> String {
             "a certificate was requested, and the Secret does not hold it: if it does not come, it is counted as lost"
                 .to_owned()
         }
+        Decision::LookForLost => {
+            "a certificate was counted as lost: the operator asks Atlas whether it lists the certificate now".to_owned()
+        }
         Decision::Wait { until, .. } => format!("nothing is done before {until}"),
         Decision::Block { .. } => "nothing is done until something changes".to_owned(),
     }
@@ -165,7 +171,7 @@ fn in_service(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
 
 /// Whether the operator is at it, and no person has to do anything.
 const fn is_under_way(decision: &Decision) -> bool {
-    matches!(decision, Decision::LookUpUser { .. } | Decision::CountLostClaim)
+    matches!(decision, Decision::Await | Decision::LookUpUser { .. } | Decision::CountLostClaim | Decision::LookForLost)
 }
 
 fn checks(explanation: &Explanation) -> Vec<ToldCheck> {
@@ -178,7 +184,9 @@ fn checks(explanation: &Explanation) -> Vec<ToldCheck> {
                 (Outcome::OnlyTheOperatorKnows, Some(operator.to_owned()))
             }
             (Verdict::Settles, _) => (Outcome::Settles, None),
-            (Verdict::Passed, Some(operator)) if !matches!(check, Check::SecretComplete | Check::NoOpenClaim) => {
+            (Verdict::Passed, Some(operator))
+                if !matches!(check, Check::SecretComplete | Check::NoOpenClaim | Check::NothingLookedFor) =>
+            {
                 (Outcome::OnlyTheOperatorKnows, Some(operator.to_owned()))
             }
             (Verdict::Passed, _) => (Outcome::Passed, None),
@@ -352,6 +360,29 @@ mod tests {
         let text = render(&put(Some(&observed)), &Terminal::none());
         assert!(text.contains("Reason: RenewalDue: a certificate was requested by pod-1_a 10s ago"), "{text}");
         assert!(text.contains("  ?   No request for a certificate is without its answer") && !text.contains("  NO "), "{text}");
+    }
+
+    #[test]
+    fn a_certificate_that_counts_as_lost_is_asked_about_before_the_next() {
+        let lost = json!({
+            "count": 1, "reason": "AtlasAnswerLost", "message": "the operator stopped", "askedByIssuer": false, "inputs": "", "cause": "NoCertificate",
+            "lastTime": "2025-12-31T23:59:00Z", "nextAttempt": "2026-01-01T00:05:00Z",
+            "unlisted": { "nextQuestion": "2025-12-31T23:59:15Z", "claim": {
+                "id": "1", "reason": "NoCertificate", "attempt": 1, "since": "2025-12-31T23:58:50Z", "process": "pod-1_a",
+                "user": { "key": "user", "listed": { "serialNumbers": [], "othersUntil": null } } } },
+        });
+        let mut observed = observed(atlas());
+        observed.status.failure = serde_json::from_value(lost).unwrap();
+        let text = render(&put(Some(&observed)), &Terminal::none());
+        assert!(text.contains("Decision: a certificate was counted as lost: the operator asks Atlas"), "{text}");
+        assert!(text.contains("Reason: AtlasAnswerLost: the operator stopped"), "{text}");
+        assert!(
+            text.contains("  ?   No certificate that was counted as lost is looked for") && !text.contains("  NO "),
+            "{text}"
+        );
+        observed.status.failure.as_mut().unwrap().unlisted = None;
+        let text = render(&put(Some(&observed)), &Terminal::none());
+        assert!(text.contains("  NO  No wait after a failure is under way"), "{text}");
     }
 
     #[test]
