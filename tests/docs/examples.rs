@@ -15,7 +15,7 @@ const OF_OTHERS: [(&str, &str); 1] =
     [("kustomize.toolkit.fluxcd.io/", "tests/issuing/gitops.rs runs it in Flux's own libraries")];
 
 /// Applies all examples of the pages and of the folder `examples`, by a dry run of the server that refuses unknown fields.
-pub async fn are_taken(stage: &Stage, pages: &[Page]) {
+pub fn are_taken(stage: &Stage, pages: &[Page]) {
     let kubeconfig = stage.control_plane.kubeconfig();
     let (mut objects, mut values) = (Vec::new(), Vec::new());
     for page in pages {
@@ -38,7 +38,7 @@ pub async fn are_taken(stage: &Stage, pages: &[Page]) {
         let (done, said) = kubectl(&kubeconfig, &["create", "namespace", namespace], "");
         assert!(done || said.contains("AlreadyExists"), "{said}");
     }
-    let all = list(objects.clone());
+    let all = list(&objects);
     let arguments = [
         "apply",
         "--server-side",
@@ -49,7 +49,7 @@ pub async fn are_taken(stage: &Stage, pages: &[Page]) {
         "-f",
         "-",
     ];
-    let (done, said) = tokio::task::block_in_place(|| kubectl(&kubeconfig, &arguments, &all));
+    let (done, said) = kubectl(&kubeconfig, &arguments, &all);
     assert!(done, "{said}");
     assert_eq!(said.matches(" serverside-applied").count(), objects.len(), "{said}");
     for (place, values) in &values {
@@ -83,9 +83,9 @@ fn sort(page: &Page, block: &Block, document: Value, objects: &mut Vec<Value>, v
     } else if let Some(spec) = document.get("spec").filter(|spec| spec.get("containers").is_some()) {
         objects.push(pod(spec.as_object().unwrap().clone()));
     } else if has("spec") {
-        objects.push(certificate(document["spec"].clone()));
+        objects.push(certificate(&document["spec"]));
     } else if has("connection") {
-        objects.push(certificate(Value::Object(document)));
+        objects.push(certificate(&Value::Object(document)));
     } else {
         values.push((place, document));
     }
@@ -102,14 +102,14 @@ fn pod(mut part: Map<String, Value>) -> Value {
 }
 
 /// A certificate with a part of its spec.
-fn certificate(part: Value) -> Value {
+fn certificate(part: &Value) -> Value {
     let mut spec = json!({ "username": "orders", "issuerRef": { "name": "atlas" }, "secretName": "part" });
     spec.as_object_mut().unwrap().extend(part.as_object().unwrap().clone());
     json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": "part" }, "spec": spec })
 }
 
 /// A manifest with all of them.
-pub fn list(objects: Vec<Value>) -> String {
+pub fn list(objects: &[Value]) -> String {
     json!({ "apiVersion": "v1", "kind": "List", "items": objects }).to_string()
 }
 

@@ -35,7 +35,7 @@ fn readme_is_short(pages: &[Page]) {
 
 fn sentences_are_short(pages: &[Page]) {
     for name in FIRST_PAGES {
-        let lengths: Vec<usize> = sentences(&find(pages, name).prose()).iter().map(|words| words.len()).collect();
+        let lengths: Vec<usize> = sentences(&find(pages, name).prose()).iter().map(Vec::len).collect();
         let average = lengths.iter().sum::<usize>().div_ceil(lengths.len());
         println!("{name}: {} sentences of {average} words on average", lengths.len());
         assert!(average <= MOST_ON_AVERAGE, "{name}: {average} words on average");

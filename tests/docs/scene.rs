@@ -77,15 +77,12 @@ impl Stage {
     }
 
     /// Runs the commands of a page, in their order.
-    pub async fn run(&self, page: &Page) {
+    pub fn run(&self, page: &Page) {
         let scene = Scene::of(self, page);
-        // Each command is a program that is waited for.
-        tokio::task::block_in_place(|| {
-            scene.prepare(page);
-            for command in page.commands_to_run() {
-                scene.run(&command);
-            }
-        });
+        scene.prepare(page);
+        for command in page.commands_to_run() {
+            scene.run(&command);
+        }
     }
 }
 
@@ -132,39 +129,26 @@ impl<'a> Scene<'a> {
         }
     }
 
-    /// A namespace with two issuers and the certificate `orders`.
+    /// A namespace with an issuer at Atlas and the certificate `orders`, and a CA in a Secret and in files.
     fn open_shop(&self) {
         let (certificate, key) = new_ca(3650);
         self.write("ca.pem", &certificate);
         self.write("ca.key", &key);
         let (client, client_key) = self.signed("/CN=orders");
         self.write("client.pem", &format!("{client}{client_key}"));
-        let secret_of_ca = |name: &str| {
-            json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "name": name },
-                "stringData": { "tls.crt": certificate, "tls.key": key } })
-        };
-        let issuer = |name: &str, spec: Value| json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": name }, "spec": spec });
-        let of_ca = json!({ "ca": { "secretName": "database-users-ca" } });
-        let of_atlas = json!({ "atlas": {
-            "projectId": self.project, "endpoint": self.stage.atlas.url(), "credentialsSecretRef": { "name": "atlas-credentials" },
-        } });
         let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": self.namespace } });
         let credentials = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "atlas-credentials" },
             "stringData": { "publicApiKey": self.public_key, "privateApiKey": PRIVATE_API_KEY } });
-        let certificate = json!({
+        let of_atlas = json!({ "atlas": {
+            "projectId": self.project, "endpoint": self.stage.atlas.url(), "credentialsSecretRef": { "name": "atlas-credentials" },
+        } });
+        let orders = json!({
             "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate",
             "metadata": { "name": "orders", "labels": { "team": "orders" } },
             "spec": { "username": "orders", "issuerRef": { "name": "atlas" }, "secretName": "orders-mongodb" },
         });
-        self.apply(&[
-            namespace,
-            credentials,
-            secret_of_ca("database-users-ca"),
-            issuer("database-ca", of_ca.clone()),
-            issuer("ca", of_ca),
-            issuer("atlas", of_atlas),
-            certificate,
-        ]);
+        let ca = tls_secret("database-users-ca", &certificate, &key);
+        self.apply(&[namespace, credentials, ca, issuer("atlas", &of_atlas), orders]);
         self.bash("kubectl wait --for=condition=Ready databaseusercertificate/orders --timeout=60s");
     }
 
@@ -172,11 +156,8 @@ impl<'a> Scene<'a> {
         let (certificate, key) = self.signed("/O=Acme/CN=orders");
         let issued = json!({ "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": { "name": "orders" },
             "spec": { "secretName": "orders-tls" } });
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-            "metadata": { "name": "orders-tls", "annotations": { "cert-manager.io/certificate-name": "orders" } },
-            "stringData": { "tls.crt": certificate, "tls.key": key },
-        });
+        let mut secret = tls_secret("orders-tls", &certificate, &key);
+        secret["metadata"]["annotations"] = json!({ "cert-manager.io/certificate-name": "orders" });
         self.apply(&[issued, secret]);
     }
 
@@ -191,7 +172,7 @@ impl<'a> Scene<'a> {
         });
         let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "orders-script" },
             "stringData": { "client.pem": format!("{certificate}{key}") } });
-        self.apply(&[job, secret]);
+        self.apply(&[job, secret, issuer("database-ca", &json!({ "ca": { "secretName": "database-users-ca" } }))]);
     }
 
     /// The certificate is one that the operator made for an object that is gone.
@@ -205,13 +186,11 @@ impl<'a> Scene<'a> {
 
     fn with_a_cluster_issuer(&self) {
         let (certificate, key) = self.signed("/CN=orders");
-        let secret = json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "name": "orders-tls" },
-            "stringData": { "tls.crt": certificate, "tls.key": key } });
         let issuer = json!({
             "apiVersion": "usercert.dev/v1alpha1", "kind": "ClusterCertificateIssuer", "metadata": { "name": "ca" },
             "spec": { "ca": { "secretName": "database-users-ca" }, "allow": { "namespaces": { "names": [self.namespace] } } },
         });
-        self.apply(&[secret, issuer]);
+        self.apply(&[tls_secret("orders-tls", &certificate, &key), issuer]);
     }
 
     /// Certificate and key of a client, from the CA of this folder.
@@ -230,7 +209,7 @@ impl<'a> Scene<'a> {
     }
 
     fn apply(&self, objects: &[Value]) {
-        self.write("objects.json", &examples::list(objects.to_vec()));
+        self.write("objects.json", &examples::list(objects));
         self.bash("kubectl apply --server-side -f objects.json");
     }
 
@@ -246,7 +225,7 @@ impl<'a> Scene<'a> {
             }
             object
         });
-        examples::list(objects.collect())
+        examples::list(&objects.collect::<Vec<_>>())
     }
 
     /// A command as it is run here: names that the reader has to put in are put in, and what would end the others is only tried.
@@ -316,6 +295,15 @@ fn define_certificates_of_cert_manager(control_plane: &ControlPlane) {
     });
     let (done, said) = kubectl(&control_plane.kubeconfig(), &["create", "-f", "-"], &definition.to_string());
     assert!(done, "{said}");
+}
+
+fn tls_secret(name: &str, certificate: &str, key: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "name": name },
+        "stringData": { "tls.crt": certificate, "tls.key": key } })
+}
+
+fn issuer(name: &str, spec: &Value) -> Value {
+    json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": name }, "spec": spec })
 }
 
 fn may_find_something(command: &str) -> bool {
