@@ -9,7 +9,7 @@ use usercert_operator_core::{
 
 use super::{
     Session,
-    leader::{Leader, leader},
+    leader::{Clocks, Leader, leader},
     objects::{Certificate, certificate},
     observe::observe,
     state::told,
@@ -41,6 +41,8 @@ struct Why {
     /// Where the two differ.
     differs: Option<String>,
     leader: Leader,
+    /// Clocks that are wrong. What is told of times is off then.
+    clocks: Vec<String>,
     notes: Vec<String>,
     needs_attention: bool,
 }
@@ -86,7 +88,14 @@ pub(super) async fn told_in_words(cluster: &Cluster, session: &Session, object: 
     Ok(render(&why, &Terminal::none()))
 }
 
-fn put_together(object: &Certificate, observed: Option<&Observed>, notes: Vec<String>, leader: Leader, now: Timestamp) -> Why {
+fn put_together(
+    object: &Certificate,
+    observed: Option<&Observed>,
+    notes: Vec<String>,
+    (leader, clocks): (Leader, Clocks),
+    now: Timestamp,
+) -> Why {
+    let clocks = clocks.faults();
     let explanation = observed.map(|observed| explain(object, observed, now));
     let decided =
         observed.zip(explanation.as_ref()).map(|(observed, explanation)| said(object, observed, &explanation.decision, now));
@@ -105,8 +114,9 @@ fn put_together(object: &Certificate, observed: Option<&Observed>, notes: Vec<St
         checks: explanation.as_ref().map(checks).unwrap_or_default(),
         operator_says: operator_says(object, now),
         differs: decided.and_then(|(reason, _)| difference(object, reason)),
-        needs_attention: told.state.needs_attention() || held || matches!(leader, Leader::Gone(_)),
+        needs_attention: told.state.needs_attention() || held || matches!(leader, Leader::Gone(_)) || !clocks.is_empty(),
         leader,
+        clocks,
         notes,
     }
 }
@@ -201,7 +211,7 @@ fn operator_says(object: &DatabaseUserCertificate, now: Timestamp) -> Vec<String
     let Some(status) = &object.status else { return Vec::new() };
     let of = |condition: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
         let since = relative(condition.last_transition_time.0, now);
-        format!("{}={} {} (since {since}): {}", condition.type_, condition.status, condition.reason, condition.message)
+        format!("{}={} {} ({since}): {}", condition.type_, condition.status, condition.reason, condition.message)
     };
     status.conditions.iter().map(of).collect()
 }
@@ -266,6 +276,9 @@ fn render(why: &Why, terminal: &Terminal) -> String {
         },
         2,
     ));
+    for fault in &why.clocks {
+        text.push_str(&words(&format!("{fault}: what is told of times is off"), 2));
+    }
     if let Some(differs) = &why.differs {
         text.push_str(&words(differs, 2));
     }
@@ -316,7 +329,7 @@ mod tests {
 
     fn put(observed: Option<&Observed>) -> Why {
         let now = Timestamp::from_second(1_767_225_600).unwrap();
-        put_together(&object(), observed, vec!["a note".into()], Leader::Leads("pod_1".into()), now)
+        put_together(&object(), observed, vec!["a note".into()], (Leader::Leads("pod_1".into()), Clocks::default()), now)
     }
 
     #[test]

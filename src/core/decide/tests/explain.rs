@@ -104,7 +104,7 @@ fn too_many() -> Observed {
 
 fn useless_answers() -> Observed {
     let mut observed = failed(Minted::Possibly, Reason::AtlasAnswerUnusable);
-    for failure in &mut observed.status.failure {
+    if let Some(failure) = &mut observed.status.failure {
         (failure.count, failure.count_of_reason) = (3, Some(3));
     }
     observed
