@@ -13,6 +13,7 @@ pub const TESTS: &[Test] = &[
     ("the_readme_has_less_than_700_words", readme_is_short),
     ("sentences_of_the_first_pages_are_short", sentences_are_short),
     ("links_of_the_readme_lead_somewhere", links_lead_somewhere),
+    ("every_page_is_in_the_summary", every_page_is_listed),
 ];
 
 /// What somebody reads before anything else, and the most words that a sentence of it has on average.
@@ -73,6 +74,14 @@ fn links_lead_somewhere(pages: &[Page]) {
         count += 1;
     }
     assert!(count > 20, "{count} links");
+}
+
+/// mdBook leaves a page out that the summary does not list.
+fn every_page_is_listed(pages: &[Page]) {
+    let summary = std::fs::read_to_string(repository().join("docs/SUMMARY.md")).unwrap();
+    for name in pages.iter().filter_map(|page| page.name().strip_prefix("docs/")) {
+        assert!(summary.contains(&format!("]({name})")), "docs/SUMMARY.md does not list {name}");
+    }
 }
 
 /// The anchors that GitHub makes of the headings.
