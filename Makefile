@@ -239,6 +239,18 @@ $(TOOLS)/helm-docs: $(TOOL_SOURCES)/helm-docs/go.mod
 $(TOOLS)/helm-unittest: $(TOOL_SOURCES)/helm-unittest/go.mod
 	$(call go_build,helm-unittest,github.com/helm-unittest/helm-unittest/cmd/helm-unittest,helm-unittest)
 
+# What a release is checked with; no test needs them.
+$(TOOLS)/actionlint: $(TOOL_SOURCES)/actionlint/go.mod
+	$(call go_build,actionlint,github.com/rhysd/actionlint/cmd/actionlint,actionlint)
+$(TOOLS)/crane: $(TOOL_SOURCES)/crane/go.mod
+	$(call go_build,crane,github.com/google/go-containerregistry/cmd/crane,crane)
+$(TOOLS)/cosign: $(TOOL_SOURCES)/cosign/go.mod
+	$(call go_build,cosign,github.com/sigstore/cosign/v3/cmd/cosign,cosign)
+$(TOOLS)/syft: $(TOOL_SOURCES)/syft/go.mod
+	$(call go_build,syft,github.com/anchore/syft/cmd/syft,syft)
+$(TOOLS)/operator-verify: $(TOOL_SOURCES)/operator-verify/go.mod
+	$(call go_build,operator-verify,github.com/operator-framework/api/cmd/operator-verify,operator-verify)
+
 ifeq ($(shell $(call on_path,kubectl,--client) && echo yes),yes)
 $(TOOLS)/kubectl:
 	@mkdir -p $(TOOLS) && ln -sf "$$(command -v kubectl)" $@
