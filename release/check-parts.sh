@@ -230,7 +230,8 @@ sums() {
 }
 
 docs() {
-  make --dry-run docs > /dev/null 2>&1 || skip "a target \"docs\" in the Makefile"
+  # The folder docs is a target too, with nothing to do.
+  grep -q '^docs:' Makefile || skip "a target \"docs\" in the Makefile"
   make --no-print-directory docs
   echo "the site is built"
 }

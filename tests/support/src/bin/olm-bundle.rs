@@ -193,6 +193,8 @@ fn text_at<'a>(value: &'a Value, pointer: &str) -> Result<&'a str> {
 }
 
 fn write(file: &Path, value: &Value) -> Result<()> {
-    let text = serde_saphyr::to_string(value)?;
+    // An image with its digest on one line, so that people and programs find it.
+    let options = serde_saphyr::ser_options! { folded_wrap_chars: 1000 };
+    let text = serde_saphyr::to_string_with_options(value, options)?;
     fs::write(file, format!("# Written by `make generate` from the chart.\n{text}")).with_context(|| file.display().to_string())
 }
