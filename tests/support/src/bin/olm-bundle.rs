@@ -50,10 +50,10 @@ fn main() -> Result<()> {
     }
     let version = service_version(&objects, &chart, &documents(&definitions)?)?;
     write(&manifests.join(format!("{PACKAGE}.clusterserviceversion.yaml")), &version)?;
-    write(&metadata.join("annotations.yaml"), &annotations(&chart)?)
+    write(&metadata.join("annotations.yaml"), &annotations())
 }
 
-/// The ClusterServiceVersion: what the operator is, its Deployment, and its rights.
+/// The `ClusterServiceVersion`: what the operator is, its Deployment, and its rights.
 fn service_version(objects: &[Value], chart: &Value, definitions: &[Value]) -> Result<Value> {
     let version = text_at(chart, "/appVersion")?;
     let deployment = for_olm(the(objects, "Deployment", PACKAGE)?);
@@ -134,17 +134,15 @@ fn icon(chart: &Value) -> Result<Value> {
 }
 
 /// `metadata/annotations.yaml`: by which package and channel catalogs know the bundle.
-fn annotations(chart: &Value) -> Result<Value> {
-    let version = text_at(chart, "/kubeVersion")?;
-    ensure!(version.starts_with(">="), "kubeVersion names no least version");
-    Ok(json!({ "annotations": {
+fn annotations() -> Value {
+    json!({ "annotations": {
         "operators.operatorframework.io.bundle.mediatype.v1": "registry+v1",
         "operators.operatorframework.io.bundle.manifests.v1": "manifests/",
         "operators.operatorframework.io.bundle.metadata.v1": "metadata/",
         "operators.operatorframework.io.bundle.package.v1": PACKAGE,
         "operators.operatorframework.io.bundle.channels.v1": "alpha",
         "operators.operatorframework.io.bundle.channel.default.v1": "alpha",
-    }}))
+    }})
 }
 
 /// Without what is Helm's, and without the namespace, which OLM gives.
@@ -197,4 +195,36 @@ fn write(file: &Path, value: &Value) -> Result<()> {
     let options = serde_saphyr::ser_options! { folded_wrap_chars: 1000 };
     let text = serde_saphyr::to_string_with_options(value, options)?;
     fs::write(file, format!("# Written by `make generate` from the chart.\n{text}")).with_context(|| file.display().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+    use super::*;
+
+    fn definition(plural: &str, kind: &str) -> Value {
+        json!({ "metadata": { "name": format!("{plural}.usercert.dev") }, "spec": { "names": { "kind": kind } } })
+    }
+
+    #[test]
+    fn a_definition_that_the_chart_does_not_describe_stops_the_bundle() {
+        let crds = "- {name: as.usercert.dev, kind: A}\n- {name: bs.usercert.dev, kind: B}\n";
+        let chart = json!({ "annotations": { "artifacthub.io/crds": crds } });
+        let (a, b) = (definition("as", "A"), definition("bs", "B"));
+        assert_eq!(owned(&chart, &[b.clone(), a.clone()]).unwrap()[1]["name"], "as.usercert.dev");
+        for wrong in [vec![a.clone()], vec![a.clone(), definition("cs", "C")], vec![b, definition("as", "Z")]] {
+            assert!(owned(&chart, &wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_helm_and_no_namespace_is_left() {
+        let labels = json!({ "helm.sh/chart": "x-1", "app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/name": "x" });
+        let pod = json!({ "metadata": { "labels": labels } });
+        let object = json!({ "metadata": { "name": "x", "namespace": "y", "labels": labels }, "spec": { "template": pod } });
+        let left = json!({ "app.kubernetes.io/name": "x" });
+        let object = for_olm(&object);
+        assert_eq!(object["metadata"], json!({ "name": "x", "labels": left }));
+        assert_eq!(object["spec"]["template"]["metadata"]["labels"], left);
+    }
 }
