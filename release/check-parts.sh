@@ -11,7 +11,8 @@ triple() { case $1 in amd64) echo x86_64-unknown-linux-gnu ;; arm64) echo aarch6
 
 versions() {
   release/versions.sh
-  release/notes.sh "$version" > "$out/notes.md"
+  release/notes.sh "$version" https://example.com/project > "$out/notes.md"
+  refused grep -nE '\]\([^h]' "$out/notes.md"
   echo "Cargo.toml, the chart, CHANGELOG.md and docs/upgrade.md say $version"
 }
 
