@@ -201,6 +201,10 @@ release-check: ## Do all of a release that needs no network, with a registry on 
 check-workflows: $(TOOLS)/actionlint ## Check the workflows of GitHub
 	$(TOOLS)/actionlint -color
 
+.PHONY: cli-table
+cli-table: tools ## What the command line says of each fault, on a real API server: the table of docs/cli.md, and the answers in full
+	@cargo test --quiet --test cli_table -- --nocapture
+
 .PHONY: fuzz
 fuzz: $(CARGO_FUZZ) ## Fuzz each target by coverage; SECONDS_EACH=60, TARGET=name for one alone; needs a C++ compiler
 	@for target in $(TARGET); do \
@@ -286,6 +290,10 @@ $(TOOLS)/kube-score: $(TOOL_SOURCES)/kube-score/go.mod
 	$(call go_build,kube-score,github.com/zegl/kube-score/cmd/kube-score,kube-score)
 $(TOOLS)/helm-docs: $(TOOL_SOURCES)/helm-docs/go.mod
 	$(call go_build,helm-docs,github.com/norwoodj/helm-docs/cmd/helm-docs,helm-docs)
+$(TOOLS)/krew: $(TOOL_SOURCES)/krew/go.mod
+	$(call go_build,krew,sigs.k8s.io/krew/cmd/krew,krew)
+$(TOOLS)/validate-krew-manifest: $(TOOL_SOURCES)/krew/go.mod
+	$(call go_build,krew,sigs.k8s.io/krew/cmd/validate-krew-manifest,validate-krew-manifest)
 # A replacement in its go.mod holds in its own module alone, so that this one repeats it.
 $(TOOLS)/helm-unittest: $(TOOL_SOURCES)/helm-unittest/go.mod
 	$(call go_build,helm-unittest,github.com/helm-unittest/helm-unittest/cmd/helm-unittest,helm-unittest)

@@ -59,6 +59,9 @@ pub struct Connection {
     /// The namespace in which the operator runs.
     #[arg(long, global = true, value_name = "NAME", default_value = "usercert-system", help_heading = "Cluster")]
     pub operator_namespace: String,
+    /// The Lease of the operator there: the name of its Deployment.
+    #[arg(long, global = true, value_name = "NAME", default_value = "usercert-operator", help_heading = "Cluster")]
+    pub lease_name: String,
 }
 
 /// What can be asked or done.

@@ -2,9 +2,11 @@
 
 use std::{path::PathBuf, pin::pin, time::Duration};
 
+use jiff::Timestamp;
 use kube::{
     Api, Client, Resource,
     api::ListParams,
+    client::Body,
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde::de::DeserializeOwned;
@@ -27,6 +29,8 @@ pub struct Cluster {
     pub namespace: String,
     /// The operator's own namespace.
     pub operator_namespace: String,
+    /// The Lease in it by which the operator's replicas say who leads.
+    pub lease_name: String,
     server: String,
     request_timeout: Duration,
     terminal: Terminal,
@@ -54,6 +58,7 @@ impl Cluster {
             client,
             namespace,
             operator_namespace: connection.operator_namespace.clone(),
+            lease_name: connection.lease_name.clone(),
             server,
             request_timeout: connection.request_timeout,
             terminal,
@@ -85,6 +90,21 @@ impl Cluster {
             Ok(Err(source)) => Err(CliError::Request { operation, source: Box::new(source) }),
             Err(_) => Err(CliError::TimedOut { operation, seconds: self.request_timeout.as_secs() }),
         }
+    }
+
+    /// What the API server's clock says, to the second; `None` if the API server does not tell.
+    ///
+    /// # Errors
+    /// The request was refused, or not answered in time.
+    pub async fn time(&self) -> Result<Option<Timestamp>, CliError> {
+        let request = http::Request::get("/version").body(Body::empty());
+        let request = request.map_err(|source| CliError::Request {
+            operation: "ask for the time".to_owned(),
+            source: Box::new(kube::Error::HttpError(source)),
+        })?;
+        let answer = self.ask("ask for the time", self.client.send(request)).await?;
+        let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
+        Ok(date.and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()))
     }
 
     /// All objects that the parameters select, page by page. After two seconds it tells how many there are so far.

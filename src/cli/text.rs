@@ -20,6 +20,15 @@ pub fn length(duration: SignedDuration) -> String {
     }
 }
 
+/// What clocks may differ by: less does no harm, and it takes a moment to ask for the time.
+pub const SKEW: SignedDuration = SignedDuration::from_secs(60);
+
+/// By how much a clock differs from the API server's.
+#[must_use]
+pub fn difference(ahead: SignedDuration) -> String {
+    format!("{} {} the API server's", length(ahead), if ahead.is_negative() { "behind" } else { "ahead of" })
+}
+
 /// A time as seen from now: `in 34d`, `3h ago`.
 #[must_use]
 pub fn relative(time: Timestamp, now: Timestamp) -> String {

@@ -4,7 +4,7 @@ mod findings;
 mod rights;
 
 use futures::future::join_all;
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use k8s_openapi::{
     api::{
         admissionregistration::v1::{MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration},
@@ -15,27 +15,26 @@ use k8s_openapi::{
 use kube::{
     Api, ResourceExt,
     api::{ListParams, PostParams},
-    client::Body,
 };
 use serde_json::json;
-use usercert_operator_core::api::{custom_resource_definitions, names::GROUP};
+use usercert_operator_core::api::{
+    custom_resource_definitions,
+    names::{CERTIFICATE_UID_LABEL, GROUP},
+};
 
 pub(super) use self::findings::Finding;
 use self::findings::render;
 use super::{
     Session,
-    leader::{Leader, leader},
+    leader::{Clocks, Leader, leader},
     objects::certificates,
 };
 use crate::{
     arguments::{CheckArguments, Selection},
     cluster::Cluster,
     exit::{Answer, CliError, Exit},
-    text::{for_programs, length},
+    text::{SKEW, difference, for_programs, length},
 };
-
-/// Certificates that were made now must not look as if they began later: what clocks may differ by.
-const SKEW: SignedDuration = SignedDuration::from_secs(60);
 
 /// The name of the Secret that is only tried.
 const TRIED_SECRET: &str = "usercert-check";
@@ -54,9 +53,10 @@ pub(super) async fn check(cluster: &Cluster, session: &Session, arguments: &Chec
 /// The API server cannot be reached.
 pub(super) async fn findings(cluster: &Cluster, session: &Session, service_account: &str) -> Result<Vec<Finding>, CliError> {
     let mut found = vec![api_server(cluster).await?];
-    found.push(clock(cluster, session).await);
+    let (leader, found_clocks) = leader(cluster, session.now()).await;
+    found.extend(clocks(found_clocks));
     found.push(definitions(cluster).await);
-    found.push(operator(cluster, session.now()).await);
+    found.push(operator(leader));
     found.push(pods(cluster).await);
     found.extend(rights::of_operator(cluster, service_account).await);
     found.extend(rights::own(cluster).await);
@@ -71,36 +71,35 @@ async fn api_server(cluster: &Cluster) -> Result<Finding, CliError> {
     Ok(Finding::holds("API server", format!("answers, version {}", version.git_version)))
 }
 
-/// Compares this machine's clock with that of the API server.
-async fn clock(cluster: &Cluster, session: &Session) -> Finding {
-    const NAME: &str = "Clock";
-    let Ok(request) = http::Request::get("/version").body(Body::empty()) else {
-        return Finding::skipped(NAME, "the request could not be made");
-    };
-    let before = session.now();
-    let answer = match cluster.ask("ask for the time", cluster.client.send(request)).await {
-        Ok(answer) => answer,
-        Err(error) => return Finding::could_not(NAME, &error),
-    };
-    let date = answer.headers().get(http::header::DATE).and_then(|date| date.to_str().ok());
-    let date = date.and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok());
-    date.map_or_else(|| Finding::skipped(NAME, "the API server does not tell its time"), |server| of_clocks(before, server))
+/// Compares this machine's clock and the operator's with that of the API server.
+fn clocks(clocks: Clocks) -> [Finding; 2] {
+    [
+        of_clock(
+            "Clock",
+            "this machine's",
+            clocks.own,
+            "set the clock that is wrong: what this program says of times may be wrong",
+            "the API server does not tell its time",
+        ),
+        of_clock(
+            "Operator's clock",
+            "the operator's",
+            clocks.operator,
+            "set the clock of the operator's node: certificates of a CA in the cluster begin and are renewed by it, so Pods may get one that is not valid yet",
+            "the operator's Lease does not tell",
+        ),
+    ]
 }
 
-fn of_clocks(own: Timestamp, server: Timestamp) -> Finding {
-    let skew = own.duration_since(server);
-    if skew.abs() <= SKEW {
-        return Finding::holds(
-            "Clock",
-            format!("this machine and the API server differ by {} at most", length(skew.abs() + SignedDuration::from_secs(1))),
-        );
+fn of_clock(name: &str, whose: &str, ahead: Option<SignedDuration>, advice: &str, unknown: &str) -> Finding {
+    match ahead {
+        None => Finding::skipped(name, unknown),
+        Some(ahead) if ahead.abs() <= SKEW => {
+            let most = length(ahead.abs() + SignedDuration::from_secs(1));
+            Finding::holds(name, format!("{whose} clock and the API server's differ by {most} at most"))
+        }
+        Some(ahead) => Finding::fails(name, format!("{whose} clock is {}", difference(ahead)), advice),
     }
-    let which = if skew.is_negative() { "behind" } else { "ahead of" };
-    Finding::fails(
-        "Clock",
-        format!("this machine is {} {which} the API server", length(skew)),
-        "set the clock that is wrong: what this program says of times may be wrong, and so may certificates of a CA in the cluster",
-    )
 }
 
 /// Compares the definitions in the cluster with those that this program knows.
@@ -179,9 +178,9 @@ fn fields_lacking(own: &CustomResourceDefinition, stored: &CustomResourceDefinit
     lacking.map(|field| format!("{} of {}", field, own.spec.names.kind)).collect()
 }
 
-async fn operator(cluster: &Cluster, now: Timestamp) -> Finding {
+fn operator(leader: Leader) -> Finding {
     const NAME: &str = "Operator";
-    match leader(cluster, now).await {
+    match leader {
         Leader::Leads(holder) => Finding::holds(NAME, format!("{holder} leads")),
         Leader::Gone(sentence) => Finding::fails(NAME, sentence, "without a leader nothing is issued or renewed"),
         Leader::Unknown(sentence) => Finding::skipped(NAME, sentence),
@@ -267,7 +266,11 @@ fn concerns_us(rule: &RuleWithOperations) -> bool {
 async fn write(cluster: &Cluster) -> Finding {
     const NAME: &str = "Write of a Secret";
     let secret = json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "name": TRIED_SECRET },
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {
+            "name": TRIED_SECRET,
+            // Webhooks and policies may select what they are asked about by the operator's label.
+            "labels": { CERTIFICATE_UID_LABEL: TRIED_SECRET },
+        },
         "stringData": { "tls.crt": "", "tls.key": "" },
     });
     let Ok(secret) = serde_json::from_value::<Secret>(secret) else { return Finding::skipped(NAME, "it could not be made") };
@@ -318,11 +321,15 @@ mod tests {
 
     #[test]
     fn clocks_may_differ_by_a_minute() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        assert!(!of_clocks(at(1000), at(1060)).is_fault());
-        let behind = of_clocks(at(1000), at(4600));
-        assert!(behind.is_fault() && behind.says("60m behind"), "{behind:?}");
-        assert!(of_clocks(at(4600), at(1000)).says("60m ahead of"));
+        let of = |own: i64, operator: Option<i64>| {
+            let ahead = SignedDuration::from_secs;
+            clocks(Clocks { own: Some(ahead(own)), operator: operator.map(ahead) })
+        };
+        let [own, operator] = of(-60, None);
+        assert!(!own.is_fault() && !operator.is_fault() && operator.says("skipped"), "{operator:?}");
+        let [own, operator] = of(-3600, Some(3600));
+        assert!(own.is_fault() && own.says("this machine's clock is 60m behind the API server's"), "{own:?}");
+        assert!(operator.is_fault() && operator.says("the operator's clock is 60m ahead of the API server's"), "{operator:?}");
     }
 
     #[rstest]

@@ -49,7 +49,9 @@ pub(super) async fn observe(cluster: &Cluster, object: &Certificate, read_secret
     };
     let issuer = issuer_state(cluster, object, &namespace, &secret, &mut notes).await?;
     let observed = Observed {
+        // Only the operator counts losses, and knows by these which process has ended.
         process: None,
+        released_by: None,
         issuer,
         secret,
         status: object.status.clone().unwrap_or_default(),

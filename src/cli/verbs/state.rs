@@ -11,7 +11,7 @@ use usercert_operator_core::api::{
 };
 
 use super::objects::Certificate;
-use crate::terminal::Mood;
+use crate::{terminal::Mood, text::SKEW};
 
 /// A renewal begins at its time, and a queue or a busy operator delays it by less than this.
 const LATE: SignedDuration = SignedDuration::from_hours(1);
@@ -155,6 +155,14 @@ fn state_of(object: &Certificate, status: &DatabaseUserCertificateStatus, now: T
         let cause = message.map(|message| format!("; {message}")).unwrap_or_default();
         let message = format!("the certificate expired at {}{cause}", not_after.0);
         return (State::Expired, reason.or_else(|| Some(Reason::Expired.to_string())), Some(message));
+    }
+    // The operator says so by its own clock, which may be the one that is wrong.
+    if let Some(not_before) = status.not_before.as_ref().filter(|not_before| not_before.0.duration_since(now) > SKEW) {
+        let message = format!(
+            "the certificate is valid from {} on: the clock of the operator, of the issuer or of this machine is wrong (kubectl usercert check)",
+            not_before.0
+        );
+        return said(State::NotReady, Reason::NotYetValid.as_str(), message);
     }
     if let Some(unattended) = unattended(object, status, now) {
         return (State::Unattended, None, Some(unattended));

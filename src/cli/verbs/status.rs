@@ -147,6 +147,7 @@ mod tests {
     #[rstest]
     #[case::good(json!({}), json!({}), State::Good)]
     #[case::expired_whatever_the_conditions_say(json!({}), json!({ "notAfter": "2025-12-31T00:00:00Z" }), State::Expired)]
+    #[case::not_valid_yet_whatever_the_conditions_say(json!({}), json!({ "notBefore": "2026-01-01T00:55:00Z" }), State::NotReady)]
     #[case::not_ready(json!({}), conditions(&[("Ready", "False", "AtlasUserNotFound"), ("Issuing", "False", "AtlasUserNotFound")]), State::NotReady)]
     #[case::on_its_way(json!({}), conditions(&[("Ready", "False", "NoCertificate"), ("Issuing", "True", "NoCertificate")]), State::Pending)]
     #[case::renewal_fails(json!({}), conditions(&[("Ready", "True", "Issued"), ("Issuing", "False", "AtlasUnauthorized"), ("RenewalFailed", "True", "AtlasUnauthorized")]), State::RenewalFailed)]

@@ -9,7 +9,7 @@ use usercert_operator_core::{
 
 use super::{
     Session,
-    leader::{Leader, leader},
+    leader::{Clocks, Leader, leader},
     objects::{Certificate, certificate},
     observe::observe,
     state::told,
@@ -41,6 +41,8 @@ struct Why {
     /// Where the two differ.
     differs: Option<String>,
     leader: Leader,
+    /// Clocks that are wrong. What is told of times is off then.
+    clocks: Vec<String>,
     notes: Vec<String>,
     needs_attention: bool,
 }
@@ -86,7 +88,14 @@ pub(super) async fn told_in_words(cluster: &Cluster, session: &Session, object: 
     Ok(render(&why, &Terminal::none()))
 }
 
-fn put_together(object: &Certificate, observed: Option<&Observed>, notes: Vec<String>, leader: Leader, now: Timestamp) -> Why {
+fn put_together(
+    object: &Certificate,
+    observed: Option<&Observed>,
+    notes: Vec<String>,
+    (leader, clocks): (Leader, Clocks),
+    now: Timestamp,
+) -> Why {
+    let clocks = clocks.faults();
     let explanation = observed.map(|observed| explain(object, observed, now));
     let decided =
         observed.zip(explanation.as_ref()).map(|(observed, explanation)| said(object, observed, &explanation.decision, now));
@@ -105,8 +114,9 @@ fn put_together(object: &Certificate, observed: Option<&Observed>, notes: Vec<St
         checks: explanation.as_ref().map(checks).unwrap_or_default(),
         operator_says: operator_says(object, now),
         differs: decided.and_then(|(reason, _)| difference(object, reason)),
-        needs_attention: told.state.needs_attention() || held || matches!(leader, Leader::Gone(_)),
+        needs_attention: told.state.needs_attention() || held || matches!(leader, Leader::Gone(_)) || !clocks.is_empty(),
         leader,
+        clocks,
         notes,
     }
 }
@@ -114,13 +124,16 @@ fn put_together(object: &Certificate, observed: Option<&Observed>, notes: Vec<St
 /// Reason and message, as the operator would write them into the condition `Issuing`.
 fn said(object: &DatabaseUserCertificate, observed: &Observed, decision: &Decision, now: Timestamp) -> (Reason, String) {
     // The process that wrote the claim may be waiting for the answer.
-    if let (Decision::CountLostClaim, Some(claim)) = (decision, &observed.status.issuance) {
+    if let (Decision::CountLostClaim | Decision::Await, Some(claim)) = (decision, &observed.status.issuance) {
         let process = claim.process.as_ref().map(|process| format!(" by {process}")).unwrap_or_default();
         let since = relative(claim.since.0, now);
         let message = format!(
             "a certificate was requested{process} {since}, and only the operator's memory tells whether its answer is on the way"
         );
         return (Reason::from_name(&claim.reason).unwrap_or(Reason::NoCertificate), message);
+    }
+    if let (Decision::LookForLost, Some(failure)) = (decision, &observed.status.failure) {
+        return (Reason::AtlasAnswerLost, failure.message.clone());
     }
     let status = next_status(object, observed, decision, now);
     let issuing = condition(&status.conditions, ISSUING);
@@ -148,6 +161,9 @@ fn outcome(decision: &Decision) -> String {
             "a certificate was requested, and the Secret does not hold it: if it does not come, it is counted as lost"
                 .to_owned()
         }
+        Decision::LookForLost => {
+            "a certificate was counted as lost: the operator asks Atlas whether it lists the certificate now".to_owned()
+        }
         Decision::Wait { until, .. } => format!("nothing is done before {until}"),
         Decision::Block { .. } => "nothing is done until something changes".to_owned(),
     }
@@ -165,7 +181,7 @@ fn in_service(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
 
 /// Whether the operator is at it, and no person has to do anything.
 const fn is_under_way(decision: &Decision) -> bool {
-    matches!(decision, Decision::LookUpUser { .. } | Decision::CountLostClaim)
+    matches!(decision, Decision::Await | Decision::LookUpUser { .. } | Decision::CountLostClaim | Decision::LookForLost)
 }
 
 fn checks(explanation: &Explanation) -> Vec<ToldCheck> {
@@ -178,7 +194,9 @@ fn checks(explanation: &Explanation) -> Vec<ToldCheck> {
                 (Outcome::OnlyTheOperatorKnows, Some(operator.to_owned()))
             }
             (Verdict::Settles, _) => (Outcome::Settles, None),
-            (Verdict::Passed, Some(operator)) if !matches!(check, Check::SecretComplete | Check::NoOpenClaim) => {
+            (Verdict::Passed, Some(operator))
+                if !matches!(check, Check::SecretComplete | Check::NoOpenClaim | Check::NothingLookedFor) =>
+            {
                 (Outcome::OnlyTheOperatorKnows, Some(operator.to_owned()))
             }
             (Verdict::Passed, _) => (Outcome::Passed, None),
@@ -193,7 +211,7 @@ fn operator_says(object: &DatabaseUserCertificate, now: Timestamp) -> Vec<String
     let Some(status) = &object.status else { return Vec::new() };
     let of = |condition: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| {
         let since = relative(condition.last_transition_time.0, now);
-        format!("{}={} {} (since {since}): {}", condition.type_, condition.status, condition.reason, condition.message)
+        format!("{}={} {} ({since}): {}", condition.type_, condition.status, condition.reason, condition.message)
     };
     status.conditions.iter().map(of).collect()
 }
@@ -258,6 +276,9 @@ fn render(why: &Why, terminal: &Terminal) -> String {
         },
         2,
     ));
+    for fault in &why.clocks {
+        text.push_str(&words(&format!("{fault}: what is told of times is off"), 2));
+    }
     if let Some(differs) = &why.differs {
         text.push_str(&words(differs, 2));
     }
@@ -308,7 +329,7 @@ mod tests {
 
     fn put(observed: Option<&Observed>) -> Why {
         let now = Timestamp::from_second(1_767_225_600).unwrap();
-        put_together(&object(), observed, vec!["a note".into()], Leader::Leads("pod_1".into()), now)
+        put_together(&object(), observed, vec!["a note".into()], (Leader::Leads("pod_1".into()), Clocks::default()), now)
     }
 
     #[test]
@@ -352,6 +373,29 @@ mod tests {
         let text = render(&put(Some(&observed)), &Terminal::none());
         assert!(text.contains("Reason: RenewalDue: a certificate was requested by pod-1_a 10s ago"), "{text}");
         assert!(text.contains("  ?   No request for a certificate is without its answer") && !text.contains("  NO "), "{text}");
+    }
+
+    #[test]
+    fn a_certificate_that_counts_as_lost_is_asked_about_before_the_next() {
+        let lost = json!({
+            "count": 1, "reason": "AtlasAnswerLost", "message": "the operator stopped", "askedByIssuer": false, "inputs": "", "cause": "NoCertificate",
+            "lastTime": "2025-12-31T23:59:00Z", "nextAttempt": "2026-01-01T00:05:00Z",
+            "unlisted": { "nextQuestion": "2025-12-31T23:59:15Z", "claim": {
+                "id": "1", "reason": "NoCertificate", "attempt": 1, "since": "2025-12-31T23:58:50Z", "process": "pod-1_a",
+                "user": { "key": "user", "listed": { "serialNumbers": [], "othersUntil": null } } } },
+        });
+        let mut observed = observed(atlas());
+        observed.status.failure = serde_json::from_value(lost).unwrap();
+        let text = render(&put(Some(&observed)), &Terminal::none());
+        assert!(text.contains("Decision: a certificate was counted as lost: the operator asks Atlas"), "{text}");
+        assert!(text.contains("Reason: AtlasAnswerLost: the operator stopped"), "{text}");
+        assert!(
+            text.contains("  ?   No certificate that was counted as lost is looked for") && !text.contains("  NO "),
+            "{text}"
+        );
+        observed.status.failure.as_mut().unwrap().unlisted = None;
+        let text = render(&put(Some(&observed)), &Terminal::none());
+        assert!(text.contains("  NO  No wait after a failure is under way"), "{text}");
     }
 
     #[test]

@@ -74,12 +74,16 @@ checks! {
     NotExpired;
     /// The certificate verifies with the CA of the issuer.
     ChainVerifies;
+    /// No renewal that somebody asked for comes next.
+    NotRequested;
     /// The renewal time has not come.
     NotDue;
-    /// Nobody asks for a renewal that was not carried out yet.
-    NotRequested;
     /// Everything else in the Secret is as the spec asks.
     SecretComplete;
+    /// Atlas has not given three answers of no use in a row for the same spec, issuer and credentials.
+    AnswersUseful;
+    /// No certificate that was counted as lost is looked for at Atlas.
+    NothingLookedFor;
     /// No wait after a failure is under way.
     FailureOver;
     /// Fewer than five renewals were forced within an hour.
@@ -96,7 +100,7 @@ checks! {
 const FIRST_OF_CERTIFICATE: Check = Check::CertificatePresent;
 
 /// The first check of those that hold a needed certificate up.
-const FIRST_OF_HOLD: Check = Check::FailureOver;
+const FIRST_OF_HOLD: Check = Check::AnswersUseful;
 
 impl Check {
     /// What of it only the operator knows, from its memory or by the issuer's credentials; `None` if objects tell all of it.
@@ -106,6 +110,7 @@ impl Check {
             Self::NothingUnsaved => Some("only the operator's memory tells"),
             Self::NoOpenClaim => Some("only the operator's memory tells whether an answer is on the way"),
             Self::SecretComplete => Some("how often the operator put the Secret right lately, only its memory tells"),
+            Self::NothingLookedFor => Some("only the operator may ask Atlas whether it lists the certificate now"),
             Self::UserServed => Some("only the operator may ask Atlas, with the credentials of the issuer"),
             _ => None,
         }
@@ -262,13 +267,15 @@ const fn of_cause(cause: Reason) -> Check {
 const fn of_hold(held: &Decision) -> Check {
     match held {
         Decision::LookUpUser { .. } => Check::UserServed,
+        Decision::LookForLost => Check::NothingLookedFor,
+        Decision::Block { reason: Reason::AtlasAnswerUnusable, .. } => Check::AnswersUseful,
         Decision::Wait { reason, .. } | Decision::Block { reason, .. } => match reason {
             Reason::TooManyForcedRenewals => Check::FewForced,
             Reason::TooManyIssues => Check::FewIssued,
             Reason::CaExpiresFirst => Check::LastsLonger,
             Reason::AtlasMintBudget => Check::UserServed,
-            _ => FIRST_OF_HOLD,
+            _ => Check::FailureOver,
         },
-        _ => FIRST_OF_HOLD,
+        _ => Check::FailureOver,
     }
 }

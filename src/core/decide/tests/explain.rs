@@ -1,6 +1,7 @@
 //! Each check is told, and the one that settles the matter is the one that the decision comes from.
 
 use super::*;
+use crate::api::{ClaimedUser, ListedBefore};
 
 fn settled_by(object: &DatabaseUserCertificate, observed: &Observed) -> (Option<Reason>, Option<Check>) {
     let explanation = explain(object, observed, at(DAY));
@@ -70,6 +71,10 @@ fn the_check_that_settles_it_is_named(
 
 #[rstest]
 #[case::failure(failed(Minted::No, Reason::SigningFailed), Reason::NoCertificate, Check::FailureOver)]
+#[case::useless_answers(useless_answers(), Reason::NoCertificate, Check::AnswersUseful)]
+#[case::lost_a_minute_ago(lost(-10, 0), Reason::NoCertificate, Check::NothingLookedFor)]
+#[case::lost_and_asked_about(lost(-10, 200), Reason::NoCertificate, Check::FailureOver)]
+#[case::ca_ends_first(ca_ends_first(), Reason::RenewalDue, Check::LastsLonger)]
 #[case::too_many(too_many(), Reason::NoCertificate, Check::FewIssued)]
 #[case::forced_too_often(forced_too_often(), Reason::RenewalRequested, Check::FewForced)]
 #[case::atlas_is_asked(atlas(), Reason::NoCertificate, Check::UserServed)]
@@ -95,6 +100,51 @@ fn too_many() -> Observed {
         not_after: Time(at(90 * DAY)),
     };
     Observed { secret: SecretState::Absent, ..with_status(|status| status.history = (1..=5).map(issued).collect()) }
+}
+
+fn useless_answers() -> Observed {
+    let mut observed = failed(Minted::Possibly, Reason::AtlasAnswerUnusable);
+    if let Some(failure) = &mut observed.status.failure {
+        (failure.count, failure.count_of_reason) = (3, Some(3));
+    }
+    observed
+}
+
+/// A claim was counted as lost at the one time, and Atlas is asked about it again at the other.
+fn lost(counted: i64, asked: i64) -> Observed {
+    let mut observed = atlas();
+    let listed = Some(ListedBefore { serial_numbers: Vec::new(), others_until: None });
+    let user = Some(ClaimedUser { key: "user".into(), listed });
+    observed.status.issuance = Some(Issuance { user, ..claim() });
+    record_lost_claim(&mut observed.status, "uid", at(counted));
+    for unlisted in observed.status.failure.iter_mut().filter_map(|failure| failure.unlisted.as_mut()) {
+        unlisted.next_question = Time(at(asked));
+    }
+    observed
+}
+
+fn ca_ends_first() -> Observed {
+    let mut observed = with_issuer(|issuer| ca_of(issuer).not_after = at(101));
+    let short = CertificateFacts { not_after: at(101), ..certificate() };
+    observed.secret = SecretState::Ours(Box::new(SecretView { certificate: Ok(short), ..view() }));
+    observed
+}
+
+/// The two causes at once: a person asks for a renewal, and the renewal time has come.
+#[test]
+fn a_requested_renewal_that_has_to_wait_hides_no_renewal_that_is_due() {
+    let asked = edited(|object| {
+        object.metadata.annotations = Some([(RENEW_REQUESTED_ANNOTATION.to_owned(), "1".to_owned())].into());
+    });
+    let told = |observed: &Observed| {
+        let explanation = explain(&asked, observed, at(89 * DAY));
+        let of = |wanted: Check| explanation.checks.iter().find(|(check, _)| *check == wanted).map(|(_, verdict)| *verdict);
+        (of(Check::NotRequested), of(Check::NotDue))
+    };
+    let now = Some(Verdict::Needs(Reason::RenewalRequested));
+    assert_eq!(told(&observed()), (now, Some(Verdict::NotReached)), "whether it is due was not looked at");
+    let forced = with_status(|status| status.forced_renewals = (1..=5).map(|second| Time(at(89 * DAY - second))).collect());
+    assert_eq!(told(&forced), (Some(Verdict::Passed), Some(Verdict::Needs(Reason::RenewalDue))));
 }
 
 fn forced_too_often() -> Observed {

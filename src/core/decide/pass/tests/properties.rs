@@ -178,6 +178,12 @@ fn assert_each_decision_is_explained(moves: &[Move], world: &World) {
             }
             Decision::Save => assert_eq!(settled, Some(Check::NothingUnsaved)),
             Decision::CountLostClaim => assert_eq!(settled, Some(Check::NoOpenClaim)),
+            Decision::LookForLost => assert!(settled == Some(Check::NothingLookedFor) && needs.is_some(), "{explanation:?}"),
+            Decision::Wait { reason: Reason::AtlasAnswerLost, .. } => assert_eq!(settled, Some(Check::FailureOver)),
+            Decision::Wait { reason: Reason::TooManyForcedRenewals, .. } => assert_eq!(settled, Some(Check::FewForced)),
+            Decision::Block { reason: Reason::SecretBeingDeleted, .. } => {
+                assert!(matches!(settled, Some(Check::SecretStays | Check::NothingUnsaved)), "{explanation:?}");
+            }
             Decision::Suspend => assert_eq!(settled, Some(Check::NotSuspended)),
             Decision::Block { reason: Reason::IssuerNotFound, .. } => assert_eq!(settled, Some(Check::IssuerUsable)),
             Decision::Block { reason: Reason::InvalidSpec, .. } => assert_eq!(settled, Some(Check::SpecFits)),

@@ -1,0 +1,307 @@
+//! What `status`, `why` and `check` say on a cluster in which something is wrong: the table of docs/cli.md, held to by the program itself.
+//!
+//! The operator is the program with its Lease. Each fault is a real one: a user that Atlas does not have, a CA's Secret with rubbish in it, a
+//! webhook that denies, a right that is taken away, clocks that are an hour off, a process that was killed.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+use std::{
+    fs::File,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command},
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
+};
+
+use harness::{Cluster, Options, Shop};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    ByteString,
+    api::{
+        admissionregistration::v1::{ValidatingWebhook, ValidatingWebhookConfiguration},
+        rbac::v1::ClusterRole,
+    },
+};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+use usercert_cli::{
+    arguments::Arguments,
+    exit::{CliError, Exit},
+    terminal::Terminal,
+    verbs::Session,
+};
+use usercert_operator::controller::chain;
+use usercert_test_support::{
+    atlas::DigestAlgorithm,
+    evidence::{self, Kind},
+    webhook::{DENIAL, DenyingWebhook},
+};
+
+static CLUSTER: LazyLock<Cluster> =
+    LazyLock::new(|| harness::start_without_operator(&Options { digest: DigestAlgorithm::Md5, namespaces: &[] }));
+
+/// The name of the certificate in each namespace.
+const NAME: &str = "orders";
+
+/// How long it may take until something is said. That nobody looks at an object is said two minutes after its creation at the earliest.
+const PATIENCE: Duration = Duration::from_secs(150);
+
+/// A line of the table: what is wrong, and the telling parts of what each verb says.
+struct Line {
+    fault: &'static str,
+    status: &'static [&'static str],
+    why: &'static [&'static str],
+    check: &'static [&'static str],
+}
+
+const ATLAS: Line = Line {
+    fault: "Atlas refuses: it has no such user",
+    status: &["Not ready", "AtlasUserNotFound", "create the database user"],
+    why: &[
+        "Reason: AtlasUserNotFound",
+        "new There is a certificate (a new certificate is needed: NoCertificate)",
+        "NO  No wait after a failure is under way",
+    ],
+    check: &["FAILS   Atlas by CertificateIssuer atlas", "with AtlasUserNotFound"],
+};
+
+const CA: Line = Line {
+    fault: "The CA is broken: its Secret holds no certificate",
+    status: &["Renewal fails", "CaInvalid"],
+    why: &["Reason: CaInvalid", "In service: yes", "NO  The issuer exists and can be used"],
+    check: &["FAILS   CertificateIssuer ca", "CaInvalid", "until then none of its certificates is issued or renewed"],
+};
+
+const WEBHOOK: Line = Line {
+    fault: "A webhook denies the Secret",
+    status: &["Not ready", "SecretNotWritable", DENIAL],
+    why: &["Reason: SecretNotWritable", DENIAL, "NO  No wait after a failure is under way"],
+    check: &["asked about Secrets or certificates: deny.example.test", "FAILS   Write of a Secret", DENIAL],
+};
+
+const RIGHT: Line = Line {
+    fault: "A right is missing: the operator may not create Secrets",
+    status: &["Not ready", "SecretNotWritable", "cannot create resource"],
+    why: &["Reason: SecretNotWritable", "cannot create resource", "NO  No wait after a failure is under way"],
+    check: &["FAILS   Operator's rights", "usercert-operator may not create secrets"],
+};
+
+const OWN_CLOCK: Line = Line {
+    fault: "The clock of the machine that asks is an hour behind",
+    status: &["Not ready", "NotYetValid", "the clock of the operator, of the issuer or of this machine is wrong"],
+    why: &["In service: no (NotYetValid)", "this machine's clock is 60m behind the API server's"],
+    check: &["FAILS   Clock", "this machine's clock is 60m behind the API server's"],
+};
+
+const OPERATOR_CLOCK: Line = Line {
+    fault: "The operator's clock is an hour ahead",
+    status: &["Not ready", "NotYetValid", "the clock of the operator, of the issuer or of this machine is wrong"],
+    why: &["In service: no (NotYetValid)", "the operator's clock is 60m ahead of the API server's"],
+    check: &["FAILS   Operator's clock", "the operator's clock is 60m ahead of the API server's"],
+};
+
+const GONE: Line = Line {
+    fault: "The operator is gone: it was killed, and a spec was changed since",
+    status: &["Unattended", "the operator has not looked at the present spec"],
+    why: &["no operator leads", "Look at the operator's Pods in usercert-system"],
+    check: &["FAILS   Operator: no operator leads", "without a leader nothing is issued or renewed"],
+};
+
+const TABLE: [&Line; 7] = [&ATLAS, &CA, &WEBHOOK, &RIGHT, &OWN_CLOCK, &OPERATOR_CLOCK, &GONE];
+
+/// What a command says on a clock that is so far ahead.
+async fn say(shop: &Shop, ahead: SignedDuration, verb: &[&str]) -> (String, Exit) {
+    let kubeconfig = shop.cluster.control_plane.kubeconfig();
+    let connection = ["kubectl-usercert", "--kubeconfig", kubeconfig.to_str().unwrap(), "--namespace", &shop.namespace];
+    let parsed = <Arguments as clap::Parser>::try_parse_from(connection.iter().chain(verb)).expect("the command line");
+    let session = Session { terminal: Terminal::none(), clock: Arc::new(move || Timestamp::now() + ahead) };
+    let (text, exit) = match usercert_cli::execute(parsed, session).await {
+        Ok(answer) => (answer.text(), answer.exit),
+        Err(error) => (format!("error: {}", told(&error)), error.exit()),
+    };
+    evidence::append(Kind::Log, text.as_bytes());
+    (text, exit)
+}
+
+fn told(error: &CliError) -> String {
+    chain(error)
+}
+
+/// Asks the three verbs until each says its part, and prints what they say.
+async fn hold(line: &Line, shop: &Shop, ahead: SignedDuration) {
+    println!("\n=== {} ===", line.fault);
+    let started = Instant::now();
+    for (verb, parts) in [(&["status"][..], line.status), (&["why", NAME], line.why), (&["check"], line.check)] {
+        let (text, exit) = loop {
+            let (text, exit) = say(shop, ahead, verb).await;
+            if parts.iter().all(|part| text.contains(part)) {
+                break (text, exit);
+            }
+            assert!(started.elapsed() < PATIENCE, "{}: {verb:?} does not say {parts:?}:\n{text}", line.fault);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        };
+        println!("\n$ kubectl usercert {}\n{text}", verb.join(" "));
+        assert_eq!(exit, Exit::Attention, "{}: {verb:?}", line.fault);
+    }
+}
+
+/// The line as docs/cli.md has it.
+fn in_docs(line: &Line) -> String {
+    let cell = |parts: &[&str]| parts.iter().map(|part| format!("`{part}`")).collect::<Vec<_>>().join("<br>");
+    format!("| {} | {} | {} | {} |", line.fault, cell(line.status), cell(line.why), cell(line.check))
+}
+
+/// The program, killed when dropped.
+struct Operator(Child);
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        // It may have ended.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+impl Operator {
+    /// Starts it, and waits until it leads. `preload`: a library that is loaded before all others.
+    async fn start(shop: &Shop, name: &str, preload: Option<&Path>) -> Self {
+        let control_plane = &shop.cluster.control_plane;
+        let kubeconfig = control_plane.service_account_kubeconfig("usercert-system", "usercert-operator").await.unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let log = control_plane.directory().join(format!("{name}.log"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_usercert-operator"));
+        command
+            .args(["run", "--pod-name", name, "--debug-address", "off", "--http-address", &format!("127.0.0.1:{port}")])
+            .args(["--allowed-atlas-endpoint", &shop.endpoint])
+            .env("KUBECONFIG", kubeconfig)
+            .stderr(File::create(&log).unwrap());
+        if let Some(library) = preload {
+            command.env("LD_PRELOAD", library);
+        }
+        let operator = Self(command.spawn().unwrap());
+        let (started, url) = (Instant::now(), format!("http://127.0.0.1:{port}/readyz"));
+        loop {
+            let ready = match reqwest::get(&url).await {
+                Ok(answer) => answer.text().await.unwrap_or_default(),
+                Err(_) => String::new(),
+            };
+            if ready.contains("this process leads") {
+                return operator;
+            }
+            let log = || std::fs::read_to_string(&log).unwrap();
+            assert!(started.elapsed() < PATIENCE, "{name} does not lead: {}", log());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// A library that has a process see the time of day an hour from now, and half a minute, for the API server tells whole seconds.
+fn an_hour_ahead(folder: &Path) -> PathBuf {
+    let (source, library) = (folder.join("ahead.c"), folder.join("ahead.so"));
+    let text = "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <time.h>\n\
+        int clock_gettime(clockid_t clock, struct timespec *now) {\n\
+          int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, \"clock_gettime\");\n\
+          int result = real(clock, now);\n\
+          if (clock == CLOCK_REALTIME) now->tv_sec += 3630;\n\
+          return result;\n\
+        }\n";
+    std::fs::write(&source, text).unwrap();
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
+    assert!(compiled.unwrap().success());
+    library
+}
+
+/// Has the API server ask a webhook that denies before a Secret with the operator's label is written in the namespace.
+async fn deny(shop: &Shop, webhook: &DenyingWebhook) {
+    let mut denying: ValidatingWebhook = serde_json::from_value(json!({
+        "name": "deny.example.test", "admissionReviewVersions": ["v1"], "sideEffects": "None", "failurePolicy": "Fail",
+        "clientConfig": { "url": webhook.url(403) },
+        "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": shop.namespace } },
+        "objectSelector": { "matchExpressions": [{ "key": "usercert.dev/certificate-uid", "operator": "Exists" }] },
+        "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["secrets"] }],
+    }))
+    .unwrap();
+    denying.client_config.ca_bundle = Some(ByteString(webhook.ca_certificate().into_bytes()));
+    let mut configuration = ValidatingWebhookConfiguration { webhooks: Some(vec![denying]), ..Default::default() };
+    configuration.metadata.name = Some(shop.namespace.clone());
+    let api = Api::<ValidatingWebhookConfiguration>::all(shop.client.clone());
+    api.create(&PostParams::default(), &configuration).await.unwrap();
+    let started = Instant::now();
+    while !say(shop, SignedDuration::ZERO, &["check"]).await.0.contains(DENIAL) {
+        assert!(started.elapsed() < PATIENCE, "the webhook is not asked");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// The verbs with which the operator may use Secrets.
+async fn allow_secrets(shop: &Shop, verbs: &[&str]) {
+    let api = Api::<ClusterRole>::all(shop.client.clone());
+    let mut role = api.get("usercert-operator").await.unwrap();
+    for rule in role.rules.iter_mut().flatten().filter(|rule| rule.resources == Some(vec!["secrets".to_owned()])) {
+        rule.verbs = verbs.iter().map(|verb| (*verb).to_owned()).collect();
+    }
+    let patch = Patch::Merge(json!({ "rules": role.rules }));
+    api.patch("usercert-operator", &PatchParams::default(), &patch).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_fault_is_told_by_status_why_and_check() {
+    let on_time = SignedDuration::ZERO;
+    let open = async |name: &str| {
+        let shop = Shop::open(&CLUSTER, name).await;
+        shop.ca_issuer(3650).await;
+        shop
+    };
+    let (kept, broken) = (open("kept").await, open("broken").await);
+    let operator = Operator::start(&kept, "first", None).await;
+    for shop in [&kept, &broken] {
+        shop.certificate(NAME, "ca", json!({})).await;
+        shop.until_ready(NAME).await;
+    }
+    hold(&OWN_CLOCK, &kept, SignedDuration::from_secs(-3630)).await;
+
+    let refused = Shop::open(&CLUSTER, "refused").await;
+    refused.atlas_issuer().await;
+    refused.certificate(NAME, "atlas", json!({})).await;
+    hold(&ATLAS, &refused, on_time).await;
+
+    broken.patch_secret("ca", json!({ "stringData": { "tls.crt": "no certificate" } })).await;
+    hold(&CA, &broken, on_time).await;
+
+    let (denied, webhook) = (open("denied").await, DenyingWebhook::start().await.unwrap());
+    deny(&denied, &webhook).await;
+    denied.certificate(NAME, "ca", json!({})).await;
+    hold(&WEBHOOK, &denied, on_time).await;
+
+    let forbidden = open("forbidden").await;
+    allow_secrets(&forbidden, &["get", "list", "watch", "patch"]).await;
+    forbidden.certificate(NAME, "ca", json!({})).await;
+    hold(&RIGHT, &forbidden, on_time).await;
+    allow_secrets(&forbidden, &["get", "list", "watch", "create", "patch"]).await;
+
+    drop(operator);
+    let folder = tempfile::tempdir().unwrap();
+    let ahead = Operator::start(&kept, "ahead", Some(&an_hour_ahead(folder.path()))).await;
+    let early = open("early").await;
+    early.certificate(NAME, "ca", json!({})).await;
+    hold(&OPERATOR_CLOCK, &early, on_time).await;
+
+    drop(ahead);
+    kept.certificate(NAME, "ca", json!({ "duration": "48h" })).await;
+    hold(&GONE, &kept, on_time).await;
+
+    let docs = include_str!("../../docs/cli.md");
+    println!("\n=== The table ===\n");
+    for line in TABLE.map(in_docs) {
+        println!("{line}");
+    }
+    for line in TABLE.map(in_docs) {
+        assert!(docs.lines().any(|found| found == line), "docs/cli.md must have the line:\n{line}");
+    }
+}
