@@ -84,10 +84,10 @@ demo: tools ## From nothing to two certificates on a real API server; KEEP=1 lea
 test: check unit cluster ## Everything that must hold
 
 .PHONY: check
-check: ## Format, lints, generated files, chart
+check: ## Format, lints, generated files, chart, docs
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features usercert-operator/otlp-test --quiet -- -D warnings
-	$(MAKE) --no-print-directory check-generated check-chart
+	$(MAKE) --no-print-directory check-generated check-chart check-docs
 
 .PHONY: unit
 unit: ## Unit and property tests, and a short run of every fuzz target; SEED=N takes other mutations
@@ -221,15 +221,51 @@ $(CARGO_AUDITABLE):
 $(CARGO_FUZZ):
 	CARGO_TARGET_DIR=target/tools/cargo-fuzz-build cargo install --quiet --locked --version 0.13.2 --root target/tools/cargo-fuzz cargo-fuzz
 
+# Pinned, without the parts that serve pages, and built like cargo-fuzz: outside of the workspace's own dependencies.
+define install_tool
+	CARGO_TARGET_DIR=target/tools/$(1)-build cargo install --quiet --locked --version $(2) --root target/tools/$(1) $(3) $(1)
+	@rm -rf target/tools/$(1)-build
+endef
+
+MDBOOK := target/tools/mdbook/bin/mdbook
+$(MDBOOK):
+	$(call install_tool,mdbook,0.5.4,--no-default-features --features search)
+
+# It looks at files alone, and so at no address of the internet.
+HYPERLINK := target/tools/hyperlink/bin/hyperlink
+$(HYPERLINK):
+	$(call install_tool,hyperlink,0.3.2)
+
+# The pages link to files of the repository by the paths that GitHub has, so the site has these files at the same places.
+SITE := target/site
+.PHONY: docs
+docs: $(MDBOOK) ## Build the docs as a site in target/site/docs
+	@rm -rf $(SITE)
+	@$(MDBOOK) build --dest-dir $(abspath $(SITE)/docs) docs
+	@grep -rhoE '\]\((\.\./)+[^)#]*' docs --include='*.md' | sed -E 's,^.*\((\.\./)+,,' | sort -u | while read -r file; do \
+	  if [ -f "$$file" ]; then mkdir -p "$(SITE)/$$(dirname "$$file")"; cp "$$file" "$(SITE)/$$file"; fi; done
+	@printf '<meta http-equiv="refresh" content="0; url=docs/index.html"><a href="docs/index.html">usercert-operator</a>\n' > $(SITE)/index.html
+
+.PHONY: check-docs
+check-docs: docs $(HYPERLINK) ## Build the site, and check its links and anchors
+	$(HYPERLINK) --check-anchors --sources docs $(SITE)
+
 .PHONY: model
 model: ## Check the decisions in a model of two replicas, an API server and Atlas, within the wide bound
 	MODEL=full cargo test --release --test model -- --nocapture
 
+# reference_pages FOLDER: every field, every reason, and the chart's README with links as the docs need them.
+define reference_pages
+	cargo run --quiet --package usercert-operator-core --example reference -- $(1)
+	@sed -e 's,^# usercert-operator$$,# Helm values,' -e 's,](../../docs/,](,g' -e 's,](\(ci\|files\)/,](../$(CHART)/\1/,g' $(CHART)/README.md > $(1)/helm-values.md
+endef
+
 .PHONY: generate
-generate: $(TOOLS)/helm-docs $(HELM) ## Write the definitions of the custom resources to crds/ and into the chart, the chart's README, and the OLM bundle
+generate: $(TOOLS)/helm-docs $(HELM) ## Write the definitions of the custom resources to crds/ and into the chart, the chart's README, and the pages of the docs and the OLM bundle that follow from these
 	cargo run --quiet -- crds > crds/crds.yaml
 	cp crds/crds.yaml $(CHART)/files/crds.yaml
 	$(TOOLS)/helm-docs --chart-search-root $(CHART) --sort-values-order file --log-level warning
+	$(call reference_pages,docs)
 	$(call olm_bundle,bundle)
 
 .PHONY: check-generated
@@ -238,6 +274,8 @@ check-generated: $(HELM) ## Compare them with what is checked in
 	@diff -u crds/crds.yaml $(CHART)/files/crds.yaml || { echo "run: make generate"; exit 1; }
 	@$(call olm_bundle,target/bundle)
 	@diff -ru bundle target/bundle || { echo "run: make generate"; exit 1; }
+	$(call reference_pages,target/reference)
+	@for page in target/reference/*.md; do diff -u "docs/$${page##*/}" "$$page" || { echo "run: make generate"; exit 1; }; done
 	@echo "the generated files are up to date"
 
 .PHONY: check-chart
