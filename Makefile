@@ -8,7 +8,7 @@ TOOL_SOURCES := tests/support/tools
 CHART := charts/usercert-operator
 HELM = $(TOOLS)/helm
 CHART_TOOLS = $(HELM) $(addprefix $(TOOLS)/,kubeconform kube-score helm-unittest helm-docs)
-RELEASE_TOOLS = $(HELM) $(addprefix $(TOOLS)/,cosign crane oras syft)
+RELEASE_TOOLS = $(HELM) $(addprefix $(TOOLS)/,cosign crane helm-docs oras syft)
 SCHEMAS := target/schemas/written
 EVIDENCE := $(abspath target/test-evidence)
 # What the chart asks for where nothing else is set.

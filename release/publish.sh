@@ -50,10 +50,18 @@ done
 
 say "the chart, which installs that image"
 cp -r charts/usercert-operator "$work/chart"
-sed -i "s|^  repository: usercert-operator$|  repository: $image|" "$work/chart/values.yaml"
+files_of=$homepage/blob/v$version
+sed -i "s|^  repository: usercert-operator$|  repository: $image|; s| There is no published image yet:.*| The default is the image of this release.|" "$work/chart/values.yaml"
+# The texts of the sources are true there alone: where the image and the chart come from, and links to files beside the chart.
+sed -i "s|^There is no published image yet:.*|This chart installs the image of its release.|
+        s| install usercert-operator charts/usercert-operator | install usercert-operator oci://$chart --version $version |
+        s|--set image.registry=REGISTRY --wait|--wait|
+        s|](\.\./\.\./docs/|]($files_of/docs/|g
+        s|](\(ci\|files\)/|]($files_of/charts/usercert-operator/\1/|g" "$work/chart/README.md.gotmpl"
+sed -i 's|^# There are no home and no sources yet:.*|# The icon is icon.svg.|' "$work/chart/Chart.yaml"
+helm-docs --chart-search-root "$work/chart" --sort-values-order file --log-level warning
 grep -q "^  repository: $image$" "$work/chart/values.yaml" || { echo "values.yaml has no image.repository to replace" >&2; exit 1; }
-# Comments of the sources that hold only there.
-sed -i 's|^# There are no home and no sources yet:.*icon.svg; the chart.s checks compare the two.$|# The icon is icon.svg.|' "$work/chart/Chart.yaml"
+if grep -rnE 'no published image|no sources yet|\]\(\.\./' "$work/chart"; then echo "the published chart would say what is true of the sources alone" >&2; exit 1; fi
 cat >> "$work/chart/Chart.yaml" <<METADATA
   artifacthub.io/images: |
     - name: usercert-operator

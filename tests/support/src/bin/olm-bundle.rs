@@ -87,6 +87,8 @@ fn service_version(objects: &[Value], chart: &Value, definitions: &[Value]) -> R
             "keywords": chart["keywords"],
             // No maintainers: each would need an address for mail, and the project has none. The repository is where to write.
             "provider": { "name": text_at(chart, "/maintainers/0/name")? },
+            // The sources name no address; the chart of a release does.
+            "links": chart["home"].as_str().map(|home| vec![json!({ "name": "Repository", "url": home })]).unwrap_or_default(),
             "icon": [icon(chart)?],
             // Namespaced mode is the chart's: there the rights are other ones, which OLM cannot know.
             "installModes": [
