@@ -201,6 +201,11 @@ release-check: ## Do all of a release that needs no network, with a registry on 
 check-workflows: $(TOOLS)/actionlint ## Check the workflows of GitHub
 	$(TOOLS)/actionlint -color
 
+# A release gives the manifest that it fills in, and an archive for this machine.
+.PHONY: check-krew
+check-krew: $(TOOLS)/krew $(TOOLS)/validate-krew-manifest $(TOOLS)/kubectl ## Have krew take a manifest and install its plugin, without a network: KREW_MANIFEST=file KREW_ARCHIVE=file
+	@src/cli/check-krew.sh $(TOOLS) "$(KREW_MANIFEST)" "$(KREW_ARCHIVE)"
+
 .PHONY: cli-table
 cli-table: tools ## What the command line says of each fault, on a real API server: the table of docs/cli.md, and the answers in full
 	@cargo test --quiet --test cli_table -- --nocapture
