@@ -18,7 +18,7 @@ versions() {
 
 tools() {
   local tool missing=()
-  for tool in helm crane cosign syft oras actionlint operator-verify validate-krew-manifest; do
+  for tool in helm helm-docs crane cosign syft oras actionlint operator-verify krew validate-krew-manifest kubectl; do
     make --no-print-directory "target/tools/bin/$tool" || missing+=("$tool")
   done
   make --no-print-directory "target/tools/cargo-auditable/bin/cargo-auditable" || missing+=(cargo-auditable)
@@ -187,19 +187,12 @@ chart() {
 krew() {
   published
   [ -f "$files/usercert.yaml" ] || skip "binaries for both architectures"
-  local arch folder=$out/krew
-  if command -v validate-krew-manifest > /dev/null; then
-    # It downloads what the manifest names, unless it is told not to.
-    validate-krew-manifest -manifest "$files/usercert.yaml" -skip-install
-  fi
+  needs krew validate-krew-manifest kubectl
+  local arch
   for arch in amd64 arm64; do
     grep -q "sha256: \"$(sha256sum "$files/kubectl-usercert_${version}_linux_$arch.tar.gz" | cut -d' ' -f1)\"" "$files/usercert.yaml" || fail "another SHA-256 for $arch"
   done
-  mkdir -p "$folder"
-  tar --extract --file "$files/kubectl-usercert_${version}_linux_amd64.tar.gz" --directory "$folder"
-  [ -f "$folder/LICENSE" ] && "$folder/kubectl-usercert" --version
-  command -v validate-krew-manifest > /dev/null || { echo "skipped: needs validate-krew-manifest; the sums fit, and the program of the archive runs"; exit 75; }
-  echo "valid by krew's own check; the sums fit, and the program of the archive runs"
+  src/cli/check-krew.sh target/tools/bin "$files/usercert.yaml" "$files/kubectl-usercert_${version}_linux_amd64.tar.gz"
 }
 
 # operator-verify ends with 0 whatever it finds.
