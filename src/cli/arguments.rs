@@ -147,6 +147,18 @@ Examples:
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Write the file by which kubectl completes `kubectl usercert`: kubectl_complete-usercert, in a folder of the PATH.
+    ///
+    /// kubectl runs it whenever somebody presses the tab key after `kubectl usercert`. Names of certificates, Secrets, issuers and
+    /// namespaces come from the cluster.
+    #[command(after_help = "\
+Examples:
+  kubectl usercert print kubectl-completion ~/.local/bin")]
+    KubectlCompletion {
+        /// The folder to write it to.
+        #[arg(value_name = "FOLDER", value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+    },
     /// The manual pages: one file for the program and one for each verb.
     Man {
         /// The folder to write them to.

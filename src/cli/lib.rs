@@ -3,6 +3,7 @@
 //! | Folder or file | What is in it |
 //! | --- | --- |
 //! | `arguments` | what may be written on the command line |
+//! | `complete` | what may follow on a command line that is not finished |
 //! | `cluster` | how the API server is reached and asked |
 //! | `exit` | the exit codes |
 //! | `terminal`, `table`, `text` | how answers look |
@@ -16,6 +17,7 @@
 
 pub mod arguments;
 pub mod cluster;
+pub mod complete;
 pub mod exit;
 mod table;
 pub mod terminal;
@@ -29,6 +31,7 @@ use usercert_operator_controller::chain;
 
 use crate::{
     arguments::Arguments,
+    complete::{COMPLETE, complete},
     exit::{Answer, CliError, Exit},
     verbs::Session,
 };
@@ -36,6 +39,10 @@ use crate::{
 /// Runs the program with these arguments, the first of which is its own name. Returns its exit code.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if let Some((_, words)) = arguments.split_first().filter(|(_, words)| words.first().is_some_and(|word| word == COMPLETE)) {
+        return ExitCode::from(print(&Answer::new(complete(&words[1..]), Exit::Good)) as u8);
+    }
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {

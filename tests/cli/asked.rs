@@ -100,3 +100,24 @@ async fn what_cannot_be_asked_is_an_error_of_its_own() {
     let context = ["kubectl-usercert", "--kubeconfig", kubeconfig.to_str().unwrap(), "--context", "none"];
     usercert_with(&shop, &context, &["status"]).await.says(Exit::CouldNotAsk, &["could not use the kubeconfig"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_are_completed_from_the_cluster() {
+    let shop = Shop::open(&CLUSTER, "completed").await;
+    shop.ca_issuer(3650).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until_ready("orders").await;
+    let kubeconfig = shop.cluster.control_plane.kubeconfig();
+    let completed = async |words: &[&str]| {
+        let line = ["--kubeconfig", kubeconfig.to_str().unwrap(), "-n", &shop.namespace];
+        let line: Vec<std::ffi::OsString> = line.iter().chain(words).map(std::ffi::OsString::from).collect();
+        // It waits for the cluster by itself, as a process of its own does.
+        tokio::task::spawn_blocking(move || usercert_cli::complete::complete(&line)).await.unwrap()
+    };
+    assert!(completed(&["why", "or"]).await.starts_with("orders\n"), "{}", completed(&["why", "or"]).await);
+    assert!(completed(&["renew", ""]).await.contains("orders\n"));
+    assert!(completed(&["inspect", "ord"]).await.starts_with("orders\n"));
+    assert!(completed(&["migrate", "orders", "--issuer", ""]).await.contains("ca\n"));
+    assert!(completed(&["status", "-n", "compl"]).await.starts_with(&shop.namespace));
+    assert_eq!(completed(&["why", "none"]).await, ":4\n");
+}

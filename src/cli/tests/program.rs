@@ -11,6 +11,30 @@ fn run(arguments: &[&str]) -> Output {
     command.args(arguments).env_remove("KUBECONFIG").env("HOME", "/nonexistent").output().unwrap()
 }
 
+/// A shell asks kubectl what may follow, and kubectl asks the program that `print kubectl-completion` writes.
+#[test]
+fn kubectl_completes_the_verbs_of_the_plugin() {
+    let Ok(kubectl) = usercert_test_support::control_plane::tool("kubectl") else {
+        println!("skipped: needs kubectl");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kubectl-usercert"), folder.path().join("kubectl-usercert")).unwrap();
+    assert_eq!(run(&["print", "kubectl-completion", folder.path().to_str().unwrap()]).status.code(), Some(0));
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let completed = |words: &[&str]| {
+        let mut command = Command::new(&kubectl);
+        let said =
+            command.args(["__complete", "usercert"]).args(words).env("PATH", &path).env("KUBECONFIG", "/dev/null").output();
+        text(&said.unwrap().stdout)
+    };
+    assert!(completed(&["st"]).starts_with("status\tWho expires when"), "{}", completed(&["st"]));
+    assert!(completed(&["renew", "--dr"]).starts_with("--dry-run\t"));
+    assert!(completed(&["status", "-o", "y"]).starts_with("yaml\t") && completed(&["status", "-o", "y"]).contains("\n:4"));
+    // Without a cluster there are no names, and nothing is said between the words of a shell.
+    assert_eq!(completed(&["why", ""]).lines().filter(|line| !line.starts_with('-') && !line.starts_with(':')).count(), 0);
+}
+
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

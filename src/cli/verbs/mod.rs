@@ -9,7 +9,7 @@ mod objects;
 mod observe;
 mod orphans;
 mod plan;
-mod print;
+pub(crate) mod print;
 mod renew;
 mod report;
 mod state;

@@ -6,11 +6,12 @@ use clap::CommandFactory;
 
 use crate::{
     arguments::{Arguments, Printed},
+    complete::COMPLETE,
     exit::{Answer, CliError, Exit},
 };
 
 /// The name under which kubectl and shells find the program.
-const PROGRAM: &str = "kubectl-usercert";
+pub(crate) const PROGRAM: &str = "kubectl-usercert";
 
 /// Prints the completions, or writes the manual pages.
 pub(super) fn print(printed: &Printed) -> Result<Answer, CliError> {
@@ -20,8 +21,26 @@ pub(super) fn print(printed: &Printed) -> Result<Answer, CliError> {
             clap_complete::generate(*shell, &mut Arguments::command().bin_name(PROGRAM), PROGRAM, &mut bytes);
             Ok(Answer { bytes, exit: Exit::Good })
         }
+        Printed::KubectlCompletion { folder } => kubectl_completion(folder),
         Printed::Man { folder } => manual_pages(folder),
     }
+}
+
+/// kubectl looks for a program of this name on the `PATH` (kubectl's `plugin_completion.go`), and reads of it what cobra's completions say.
+const COMPLETER: &str = "kubectl_complete-usercert";
+
+/// Writes the program that kubectl asks. It is a script, because the program itself may be replaced by an upgrade.
+fn kubectl_completion(folder: &Path) -> Result<Answer, CliError> {
+    let path = folder.join(COMPLETER);
+    let failed = |source| CliError::File { operation: "write", path: path.clone(), source };
+    fs::write(&path, format!("#!/bin/sh\nexec {PROGRAM} {COMPLETE} \"$@\"\n")).map_err(failed)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(failed)?;
+    }
+    let text = format!("{} is there: kubectl completes, if its folder and that of {PROGRAM} are on the PATH\n", path.display());
+    Ok(Answer::new(text, Exit::Good))
 }
 
 fn manual_pages(folder: &Path) -> Result<Answer, CliError> {
