@@ -86,6 +86,7 @@ async fn tests() -> ExitCode {
             results.run(&stage, page.clone()).await;
         }
     }
+    stage.stop_operator();
     results.conclude()
 }
 
