@@ -163,7 +163,7 @@ CLI_TARGET ?= $(HOST)
 OPERATOR_TARGET ?= $(HOST)
 # for_target TRIPLE, folder_of TRIPLE: the host's own programs stay in the folder that everything else is built in.
 for_target = $(if $(filter-out $(HOST),$(1)),--target $(1))
-folder_of = target/$(if $(filter-out $(HOST),$(1)),$(1)/)release
+folder_of = $(or $(CARGO_TARGET_DIR),target)/$(if $(filter-out $(HOST),$(1)),$(1)/)release
 CLI = $(call folder_of,$(CLI_TARGET))/kubectl-usercert
 FILES ?= target/release-files
 CLI_ARCHIVE = kubectl-usercert_$(shell release/versions.sh)_linux_$(if $(filter aarch64-%,$(CLI_TARGET)),arm64,amd64).tar.gz

@@ -8,6 +8,10 @@ needs() { local program; for program in "$@"; do command -v "$program" > /dev/nu
 refused() { if "$@" > "$out/refused" 2>&1; then fail "not refused: $*"; fi; }
 architectures() { local arch; for arch in amd64 arm64; do if [ -f "$files/image-$arch.tar" ]; then echo "$arch"; fi; done; }
 triple() { case $1 in amd64) echo x86_64-unknown-linux-gnu ;; arm64) echo aarch64-unknown-linux-gnu ;; esac; }
+# Where the programs for an architecture are: one that is not the machine's own has a folder for itself.
+own_architecture() { case $(uname -m) in x86_64) echo amd64 ;; aarch64) echo arm64 ;; esac; }
+programs() { if [ "$1" = "$(own_architecture)" ]; then echo target/release; else echo "target/cross/$(triple "$1")/release"; fi; }
+size() { stat --format %s "$(programs "$1")/$2" | numfmt --to=iec --suffix=B; }
 
 versions() {
   release/versions.sh
@@ -46,45 +50,47 @@ generated() {
 is_static() { ! readelf --program-headers "$1" | grep -q INTERP && ! readelf --dynamic "$1" | grep -q NEEDED; }
 
 binaries() {
-  local arch=$1 target program
-  target=$(triple "$arch")
+  local arch=$1 program
   needs cargo-auditable readelf
-  make --no-print-directory operator OPERATOR_TARGET="$target" CARGO="cargo auditable"
-  make --no-print-directory cli-archive CLI_TARGET="$target" CARGO="cargo auditable" FILES="$files"
+  make --no-print-directory operator OPERATOR_TARGET="$(triple "$arch")" CARGO="cargo auditable"
+  make --no-print-directory cli-archive CLI_TARGET="$(triple "$arch")" CARGO="cargo auditable" FILES="$files"
   for program in usercert-operator kubectl-usercert; do
-    is_static "target/$target/release/$program" || fail "$program for $arch is not static"
-    readelf --sections --wide "target/$target/release/$program" | grep -q '\.dep-v0' || fail "$program for $arch has no list of its dependencies"
+    is_static "$(programs "$arch")/$program" || fail "$program for $arch is not static"
+    readelf --sections --wide "$(programs "$arch")/$program" | grep -q '\.dep-v0' || fail "$program for $arch has no list of its dependencies"
   done
 }
 
-binaries_amd64() {
-  binaries amd64
-  "target/$(triple amd64)/release/usercert-operator" --version
-  echo "static, with the list of their dependencies: operator $(size amd64 usercert-operator), kubectl-usercert $(size amd64 kubectl-usercert)"
+binaries_own() {
+  binaries "$(own_architecture)"
+  "$(programs "$(own_architecture)")/usercert-operator" --version
+  echo "static, with the list of their dependencies: operator $(size "$(own_architecture)" usercert-operator), kubectl-usercert $(size "$(own_architecture)" kubectl-usercert)"
 }
-size() { stat --format %s "target/$(triple "$1")/release/$2" | numfmt --to=iec --suffix=B; }
 
+# On a machine for amd64. It is to be known that both programs build and run; a release builds them on arm64 itself.
 binaries_arm64() {
-  local run="not run, for that needs qemu-aarch64-static"
+  local run="not run: that needs qemu-aarch64-static"
+  [ "$(own_architecture)" = amd64 ] || skip "a machine for amd64"
   needs aarch64-linux-gnu-gcc
   [ -d "$(rustc --print sysroot)/lib/rustlib/$(triple arm64)" ] || skip "rustup target add $(triple arm64)"
   export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
+  # Optimised less, for that takes most of the time.
+  export CARGO_TARGET_DIR=target/cross CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1
   binaries arm64
   if command -v qemu-aarch64-static > /dev/null; then
-    run="--version and a CRD by qemu"
-    qemu-aarch64-static "target/$(triple arm64)/release/usercert-operator" crds | diff -q - crds/crds.yaml
-    qemu-aarch64-static "target/$(triple arm64)/release/kubectl-usercert" --version
+    qemu-aarch64-static "$(programs arm64)/usercert-operator" crds | diff - crds/crds.yaml
+    qemu-aarch64-static "$(programs arm64)/kubectl-usercert" --version
+    run="the definitions and --version by qemu"
   fi
-  echo "static, built by a cross compiler ($run): operator $(size arm64 usercert-operator), kubectl-usercert $(size arm64 kubectl-usercert)"
+  echo "static, optimised less, by a cross compiler ($run): operator $(size arm64 usercert-operator), kubectl-usercert $(size arm64 kubectl-usercert)"
 }
 
 images() {
   local arch expected
   needs cargo-auditable
   for arch in amd64 arm64; do
-    [ -x "target/$(triple "$arch")/release/usercert-operator" ] || continue
+    [ -f "$files/kubectl-usercert_${version}_linux_$arch.tar.gz" ] || continue
     cargo run --quiet --package usercert-test-support --bin image-tar -- \
-      --program "target/$(triple "$arch")/release/usercert-operator" --name "usercert-operator:$version" --archive "$files/image-$arch.tar"
+      --program "$(programs "$arch")/usercert-operator" --name "usercert-operator:$version" --archive "$files/image-$arch.tar"
     mkdir -p "$out/image-$arch"
     tar --extract --to-stdout --file "$files/image-$arch.tar" --wildcards './*.tar' > "$out/image-$arch/layer.tar"
     expected="etc/nsswitch.conf etc/ssl/certs/ca-certificates.crt usercert-operator"
@@ -92,7 +98,7 @@ images() {
       || fail "the image for $arch holds other files than $expected"
   done
   [ -n "$(architectures)" ] || fail "no image was built"
-  echo "$(architectures | paste -sd,): the program, certificates of public CAs and nsswitch.conf; $(stat --format %s "$files/image-amd64.tar" | numfmt --to=iec --suffix=B) for amd64"
+  echo "$(architectures | paste -sd,): the program, certificates of public CAs and nsswitch.conf; $(stat --format %s "$files/image-$(own_architecture).tar" | numfmt --to=iec --suffix=B) for $(own_architecture)"
 }
 
 dockerfile() {
@@ -109,7 +115,7 @@ names() {
   [ "$(id -u)" -eq 0 ] || skip "root, for a network namespace"
   cargo build --quiet --package usercert-test-support --bin name-resolution
   mkdir -p "$out/root"
-  tar --extract --file "$out/image-amd64/layer.tar" --directory "$out/root"
+  tar --extract --file "$out/image-$(own_architecture)/layer.tar" --directory "$out/root"
   unshare --net sh -c "ip link set lo up && target/debug/name-resolution --root '$out/root'"
   echo "$(grep -c '^  ok' "$out/names.log") ways to a name, in the files of the image: /etc/hosts, DNS, search domains, TCP, a second name server"
 }
@@ -135,7 +141,7 @@ pulled() {
   done
   [ "$(id -u)" -eq 0 ] || skip "root, to run it in its own files"
   mkdir -p "$out/pulled"
-  crane export --platform linux/amd64 "$image" - | tar --extract --directory "$out/pulled"
+  crane export --platform "linux/$(own_architecture)" "$image" - | tar --extract --directory "$out/pulled"
   echo "by digest, for $(architectures | paste -sd,): $(chroot --userspec=65532:65532 --groups= "$out/pulled" /usercert-operator --version) runs without root in its own files"
 }
 
@@ -147,7 +153,7 @@ signatures() {
     refused cosign verify $(key_of another) "$name"
   done
   # The same image with one more label is another one.
-  crane mutate "$image:$version-amd64" --label changed=yes --tag "$image:changed"
+  crane mutate "$image:$version-$(architectures | head -n 1)" --label changed=yes --tag "$image:changed"
   refused cosign verify $(key_of release) "$image:changed"
   echo "image, chart and bundle verify with the key; another key and a changed image are refused"
 }
@@ -158,9 +164,9 @@ sbom() {
   for arch in $(architectures); do
     cosign verify-attestation $(key_of release) --type spdxjson "$image@$(crane digest "$image:$version-$arch")" > /dev/null
   done
-  cargo tree --locked --package usercert-operator --edges normal,no-proc-macro --target "$(triple amd64)" --prefix none --format '{p}' \
+  cargo tree --locked --package usercert-operator --edges normal,no-proc-macro --target "$(triple "$(own_architecture)")" --prefix none --format '{p}' \
     | sed 's/^\([^ ]*\) v\([^ ]*\).*/\1 \2/' | sort -u > "$out/linked"
-  tr ',' '\n' < "$files/usercert-operator_${version}_linux_amd64.spdx.json" | sed -n 's/.*"referenceLocator":"pkg:cargo\/\([^@"]*\)@\([^"?]*\).*/\1 \2/p' | sort -u > "$out/listed"
+  tr ',' '\n' < "$files/usercert-operator_${version}_linux_$(own_architecture).spdx.json" | sed -n 's/.*"referenceLocator":"pkg:cargo\/\([^@"]*\)@\([^"?]*\).*/\1 \2/p' | sort -u > "$out/listed"
   missing=$(comm -23 "$out/linked" "$out/listed")
   count=$(wc -l < "$out/linked")
   [ "$count" -gt 50 ] || fail "cargo tree names $count crates only"
@@ -192,7 +198,7 @@ krew() {
   for arch in amd64 arm64; do
     grep -q "sha256: \"$(sha256sum "$files/kubectl-usercert_${version}_linux_$arch.tar.gz" | cut -d' ' -f1)\"" "$files/usercert.yaml" || fail "another SHA-256 for $arch"
   done
-  src/cli/check-krew.sh target/tools/bin "$files/usercert.yaml" "$files/kubectl-usercert_${version}_linux_amd64.tar.gz"
+  src/cli/check-krew.sh target/tools/bin "$files/usercert.yaml" "$files/kubectl-usercert_${version}_linux_$(own_architecture).tar.gz"
 }
 
 # operator-verify ends with 0 whatever it finds.

@@ -33,7 +33,7 @@ part "versions" versions
 part "tools" tools
 part "workflows" workflows
 part "generated files" generated
-part "binaries for amd64" binaries_amd64
+part "binaries for this machine" binaries_own
 part "binaries for arm64" binaries_arm64
 part "image without Docker" images
 part "Dockerfile" dockerfile
