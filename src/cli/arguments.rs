@@ -31,7 +31,7 @@ Examples:
 
 /// Client certificates of database users: who expires when, why one is or is not renewed, and renewals on demand.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "kubectl-usercert", bin_name = "kubectl usercert", version, about, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "kubectl-usercert", bin_name = "kubectl usercert", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Arguments {
     /// How the cluster is reached.
     #[command(flatten)]
@@ -91,7 +91,7 @@ pub enum Verb {
     Inspect(InspectArguments),
     /// What nobody looks after: Secrets of the operator without their object, and certificates whose keys nobody here holds.
     Orphans(OrphansArguments),
-    /// The renewals of the next 90 days as a chart, with storms, rollout windows, and what expires unrenewed.
+    /// The renewals of the next 90 days as a chart, with storms, limits, rollout windows, and what expires unrenewed.
     Plan(PlanArguments),
     /// Whether the operator can do its work here: API server, definitions, rights, clock, webhooks, issuers, Atlas.
     Check(CheckArguments),

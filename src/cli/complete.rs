@@ -3,10 +3,7 @@
 //! kubectl runs `kubectl_complete-usercert` with the words so far, the last of which is to be completed and may be empty. It reads lines of
 //! `VALUE<tab>HELP`, and at the end `:DIRECTIVE`, as the completions of cobra have it.
 
-use std::{
-    ffi::OsString,
-    time::Duration,
-};
+use std::{ffi::OsString, time::Duration};
 
 use clap::{Command, CommandFactory, FromArgMatches};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, complete as candidates};

@@ -117,10 +117,14 @@ const TABLE: [&Line; 7] = [&ATLAS, &CA, &WEBHOOK, &RIGHT, &OWN_CLOCK, &OPERATOR_
 
 /// What a command says on a clock that is so far ahead.
 async fn say(shop: &Shop, ahead: SignedDuration, verb: &[&str]) -> (String, Exit) {
+    say_on(Terminal::none(), shop, ahead, verb).await
+}
+
+async fn say_on(terminal: Terminal, shop: &Shop, ahead: SignedDuration, verb: &[&str]) -> (String, Exit) {
     let kubeconfig = shop.cluster.control_plane.kubeconfig();
     let connection = ["kubectl-usercert", "--kubeconfig", kubeconfig.to_str().unwrap(), "--namespace", &shop.namespace];
     let parsed = <Arguments as clap::Parser>::try_parse_from(connection.iter().chain(verb)).expect("the command line");
-    let session = Session { terminal: Terminal::none(), clock: Arc::new(move || Timestamp::now() + ahead) };
+    let session = Session { terminal, clock: Arc::new(move || Timestamp::now() + ahead) };
     let (text, exit) = match usercert_cli::execute(parsed, session).await {
         Ok(answer) => (answer.text(), answer.exit),
         Err(error) => (format!("error: {}", told(&error)), error.exit()),
@@ -148,6 +152,23 @@ async fn hold(line: &Line, shop: &Shop, ahead: SignedDuration) {
         };
         println!("\n$ kubectl usercert {}\n{text}", verb.join(" "));
         assert_eq!(exit, Exit::Attention, "{}: {verb:?}", line.fault);
+        fits(line, shop, ahead, verb).await;
+    }
+}
+
+/// On a narrow terminal no line is longer than it, unless the line is one word; and colours take no room.
+async fn fits(line: &Line, shop: &Shop, ahead: SignedDuration, verb: &[&str]) {
+    for (width, has_colour) in [(40, false), (60, false), (60, true)] {
+        let terminal = Terminal { width: Some(width), has_colour, tells_progress: false };
+        let text = say_on(terminal, shop, ahead, verb).await.0;
+        assert_eq!(text.contains('\u{1b}'), has_colour, "{text}");
+        let text = anstream::adapter::strip_str(&text).to_string();
+        if width == 40 {
+            println!("on {width} columns:\n{text}");
+        }
+        for found in text.lines().filter(|found| found.chars().count() > width) {
+            assert!(found.split_whitespace().count() < 3, "{}, {verb:?} on {width} columns: {found:?}", line.fault);
+        }
     }
 }
 

@@ -11,6 +11,50 @@ fn run(arguments: &[&str]) -> Output {
     command.args(arguments).env_remove("KUBECONFIG").env("HOME", "/nonexistent").output().unwrap()
 }
 
+/// What the program writes to a terminal, by `script` of util-linux; `None` where that is missing.
+fn on_terminal(line: &str, environment: &[(&str, &str)]) -> Option<String> {
+    let mut command = Command::new("script");
+    command.args(["-qec", &format!("{} {line}", env!("CARGO_BIN_EXE_kubectl-usercert")), "/dev/null"]);
+    command.env_remove("NO_COLOR").env_remove("COLUMNS").env("TERM", "xterm").envs(environment.iter().copied());
+    Some(text(&command.output().ok()?.stdout))
+}
+
+#[test]
+fn a_terminal_gets_colours_and_short_lines_and_is_told_of_what_takes_long() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("client.pem");
+    let key = rcgen::KeyPair::generate().unwrap();
+    fs::write(&file, rcgen::CertificateParams::default().self_signed(&key).unwrap().pem()).unwrap();
+    let inspect = format!("inspect --file {}", file.display());
+    let Some(coloured) = on_terminal(&inspect, &[]) else {
+        println!("skipped: needs script of util-linux");
+        return;
+    };
+    assert!(coloured.contains('\u{1b}'), "{coloured:?}");
+    for plain in [[("NO_COLOR", "1")], [("TERM", "dumb")]] {
+        let said = on_terminal(&inspect, &plain).unwrap();
+        assert!(said.contains("Certificate: ") && !said.contains('\u{1b}'), "{said:?}");
+    }
+    let narrow = on_terminal(&inspect, &[("COLUMNS", "40"), ("NO_COLOR", "1")]).unwrap();
+    assert!(narrow.lines().all(|line| line.trim_end().chars().count() <= 40 || !line.trim().contains(' ')), "{narrow}");
+
+    // An API server that takes the connection and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let kubeconfig = folder.path().join("config");
+    let config = format!(
+        "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: k, user: u}}}}], \
+         clusters: [{{name: k, cluster: {{server: 'http://{}'}}}}], users: [{{name: u, user: {{token: t}}}}]}}",
+        silent.local_addr().unwrap()
+    );
+    fs::write(&kubeconfig, config).unwrap();
+    let status = format!("--kubeconfig {} --request-timeout 3s status", kubeconfig.display());
+    let told = on_terminal(&status, &[]).unwrap();
+    assert!(told.contains("... still trying to list certificates") && told.contains("within 3 seconds"), "{told}");
+    let said = run(&status.split(' ').collect::<Vec<_>>());
+    assert_eq!(said.status.code(), Some(3));
+    assert!(!text(&said.stderr).contains("..."), "nobody sees progress there: {}", text(&said.stderr));
+}
+
 /// A shell asks kubectl what may follow, and kubectl asks the program that `print kubectl-completion` writes.
 #[test]
 fn kubectl_completes_the_verbs_of_the_plugin() {

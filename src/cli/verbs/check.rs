@@ -33,6 +33,7 @@ use crate::{
     arguments::{CheckArguments, Selection},
     cluster::Cluster,
     exit::{Answer, CliError, Exit},
+    terminal::Progress,
     text::{SKEW, difference, for_programs, length},
 };
 
@@ -52,14 +53,17 @@ pub(super) async fn check(cluster: &Cluster, session: &Session, arguments: &Chec
 /// # Errors
 /// The API server cannot be reached.
 pub(super) async fn findings(cluster: &Cluster, session: &Session, service_account: &str) -> Result<Vec<Finding>, CliError> {
+    let mut progress = Progress::new(&session.terminal);
     let mut found = vec![api_server(cluster).await?];
     let (leader, found_clocks) = leader(cluster, session.now()).await;
     found.extend(clocks(found_clocks));
     found.push(definitions(cluster).await);
     found.push(operator(leader));
     found.push(pods(cluster).await);
+    progress.tell(|| "rights are looked at".to_owned());
     found.extend(rights::of_operator(cluster, service_account).await);
     found.extend(rights::own(cluster).await);
+    progress.tell(|| "webhooks and issuers are looked at".to_owned());
     found.push(webhooks(cluster).await);
     found.push(write(cluster).await);
     found.extend(issuers(cluster, session).await);

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 use serde::Serialize;
 use usercert_operator_core::{
     api::{RENEWAL_FAILED, condition},
+    decide::ISSUES_IN_AN_HOUR,
     rollout::Windows,
 };
 
@@ -41,6 +42,8 @@ struct Plan {
     until: Timestamp,
     renewals: Vec<Renewal>,
     storms: Vec<Storm>,
+    /// Certificates whose renewals reach the operator's limit for one object.
+    limited: Vec<Limited>,
     /// Certificates that expire in this time if nothing changes.
     unrenewed: Vec<Unrenewed>,
 }
@@ -69,6 +72,16 @@ struct Storm {
     renewals: usize,
 }
 
+/// A certificate that is to be renewed more often than the operator does it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Limited {
+    namespace: String,
+    name: String,
+    /// The first renewal that waits.
+    from: Timestamp,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Unrenewed {
@@ -83,7 +96,11 @@ pub(super) async fn plan(cluster: &Cluster, session: &Session, arguments: &PlanA
     let objects = certificates(cluster, &[], &arguments.selection).await?;
     let days = SignedDuration::from_hours(24 * i64::from(arguments.days));
     let plan = foresee(&objects, session.now(), days, usize::from(arguments.storm));
-    let exit = if plan.storms.is_empty() && plan.unrenewed.is_empty() { Exit::Good } else { Exit::Attention };
+    let exit = if plan.storms.is_empty() && plan.limited.is_empty() && plan.unrenewed.is_empty() {
+        Exit::Good
+    } else {
+        Exit::Attention
+    };
     let text = for_programs(&plan, arguments.output)?
         .unwrap_or_else(|| render(&plan, usize::from(arguments.storm), &session.terminal));
     Ok(Answer::new(text, exit))
@@ -91,11 +108,13 @@ pub(super) async fn plan(cluster: &Cluster, session: &Session, arguments: &PlanA
 
 fn foresee(objects: &[Certificate], now: Timestamp, length: SignedDuration, storm: usize) -> Plan {
     let until = now.saturating_add(length).unwrap_or(Timestamp::MAX);
-    let mut renewals: Vec<Renewal> = objects.iter().flat_map(|object| renewals_of(object, now, until)).collect();
+    let each: Vec<Vec<Renewal>> = objects.iter().map(|object| renewals_of(object, now, until)).collect();
+    let limited = each.iter().filter_map(|renewals| limited(renewals)).collect();
+    let mut renewals: Vec<Renewal> = each.into_iter().flatten().collect();
     renewals.sort_by(|one, other| (one.time, &one.namespace, &one.name).cmp(&(other.time, &other.namespace, &other.name)));
     let mut unrenewed: Vec<Unrenewed> = objects.iter().filter_map(|object| unrenewed(object, until)).collect();
     unrenewed.sort_by_key(|found| found.not_after);
-    Plan { from: now, until, storms: storms(&renewals, storm), renewals, unrenewed }
+    Plan { from: now, until, storms: storms(&renewals, storm), limited, renewals, unrenewed }
 }
 
 fn renewals_of(object: &Certificate, now: Timestamp, until: Timestamp) -> Vec<Renewal> {
@@ -122,6 +141,16 @@ fn renewals_of(object: &Certificate, now: Timestamp, until: Timestamp) -> Vec<Re
         time = time.saturating_add(interval).unwrap_or(Timestamp::MAX);
     }
     renewals
+}
+
+/// The first renewal of one certificate that has to wait, because there were as many as an hour may have.
+fn limited(renewals: &[Renewal]) -> Option<Limited> {
+    let is_too_many = |found: &&[Renewal]| {
+        let first_and_last = found.first().zip(found.last());
+        first_and_last.is_some_and(|(first, last)| last.time.duration_since(first.time) < SignedDuration::from_hours(1))
+    };
+    let waits = renewals.windows(ISSUES_IN_AN_HOUR + 1).find(is_too_many)?.last()?;
+    Some(Limited { namespace: waits.namespace.clone(), name: waits.name.clone(), from: waits.time })
 }
 
 /// Issuers of one namespace are told apart by it.
@@ -199,6 +228,15 @@ fn render(plan: &Plan, storm: usize, terminal: &Terminal) -> String {
             "An hour with {storm} renewals of one issuer and more counts as a storm. Atlas limits the requests of a project: the operator asks one after the other, what expires first in front. Renew some earlier to spread them: kubectl usercert renew -l ... --at-most 20/min"
         )));
     }
+    if !plan.limited.is_empty() {
+        append(&mut text, format_args!("\n{}", title("Limits")));
+        for found in &plan.limited {
+            text.push_str(&words(&format!(
+                "{}/{} waits from {} on: it is to be renewed more than {ISSUES_IN_AN_HOUR} times within an hour, and the operator does not do that (TooManyIssues). Make spec.renewBefore shorter or the lifetime longer",
+                found.namespace, found.name, found.from
+            )));
+        }
+    }
     if !plan.unrenewed.is_empty() {
         append(&mut text, format_args!("\n{}", title("Not renewed before they expire")));
         for found in &plan.unrenewed {
@@ -212,34 +250,42 @@ fn render(plan: &Plan, storm: usize, terminal: &Terminal) -> String {
     text
 }
 
-/// A line for each week: its first day, a bar, the number. `!` marks a storm, `w` workloads that wait for a window.
+/// A line for each week: its first day, a bar, the number. `!` marks a storm, `l` a limit, `w` workloads that wait for a window.
 fn chart(plan: &Plan, terminal: &Terminal) -> String {
     let week = |time: Timestamp| usize::try_from(time.duration_since(plan.from).as_hours() / (24 * 7)).unwrap_or_default();
     let weeks = week(plan.until) + 1;
-    let mut bars = vec![(0_usize, false, false); weeks];
+    let mut bars = vec![(0_usize, false, false, false); weeks];
     for renewal in &plan.renewals {
-        if let Some((number, _, waits)) = bars.get_mut(week(renewal.time)) {
+        if let Some((number, _, _, waits)) = bars.get_mut(week(renewal.time)) {
             *number += 1;
             *waits |= renewal.workloads_from.is_some();
         }
     }
     for storm in &plan.storms {
-        if let Some((_, is_storm, _)) = bars.get_mut(week(storm.hour.max(plan.from))) {
+        if let Some((_, is_storm, ..)) = bars.get_mut(week(storm.hour.max(plan.from))) {
             *is_storm = true;
+        }
+    }
+    for limited in &plan.limited {
+        if let Some((_, _, is_limited, _)) = bars.get_mut(week(limited.from)) {
+            *is_limited = true;
         }
     }
     let longest = bars.iter().map(|(number, ..)| *number).max().unwrap_or_default().max(1);
     // The date, the number, the marks, and the spaces between them.
-    let room = terminal.width.map_or(BAR, |width| width.saturating_sub(10 + 2 + 2 + 8 + 4).clamp(5, BAR));
+    let room = terminal.width.map_or(BAR, |width| width.saturating_sub(10 + 2 + 2 + 8 + 6).clamp(5, BAR));
     let mut text = String::new();
-    for (index, (number, is_storm, waits)) in bars.iter().enumerate() {
+    for (index, (number, is_storm, is_limited, waits)) in bars.iter().enumerate() {
         let begins = plan.from.saturating_add(SignedDuration::from_hours(24 * 7 * i64::try_from(index).unwrap_or_default()));
         // Whatever is there is seen.
         let length = if longest <= room { *number } else { (number * room).div_ceil(longest) };
-        let mood = if *is_storm { Mood::Warning } else { Mood::Good };
+        let mood = if *is_storm || *is_limited { Mood::Warning } else { Mood::Good };
         let bar = terminal.paint(mood, &"#".repeat(length));
-        let marks =
-            [(*is_storm, " !"), (*waits, " w")].iter().filter(|(is_set, _)| *is_set).map(|(_, mark)| *mark).collect::<String>();
+        let marks = [(*is_storm, " !"), (*is_limited, " l"), (*waits, " w")]
+            .iter()
+            .filter(|(is_set, _)| *is_set)
+            .map(|(_, mark)| *mark)
+            .collect::<String>();
         let number = if *number == 0 { String::new() } else { format!(" {number}") };
         append(
             &mut text,
@@ -250,7 +296,8 @@ fn chart(plan: &Plan, terminal: &Terminal) -> String {
     }
     let legend = [
         (true, "each line is a week"),
-        (bars.iter().any(|(_, is_storm, _)| *is_storm), "! has a storm"),
+        (!plan.storms.is_empty(), "! has a storm"),
+        (!plan.limited.is_empty(), "l reaches a limit of the operator"),
         (bars.iter().any(|(.., waits)| *waits), "w workloads wait for a window of their rollout"),
     ];
     let legend: Vec<&str> = legend.iter().filter(|(is_used, _)| *is_used).map(|(_, words)| *words).collect();
@@ -312,6 +359,21 @@ mod tests {
         let overdue: Vec<_> = plan.renewals.iter().filter(|renewal| renewal.name == "overdue").collect();
         assert_eq!((overdue[0].time, overdue[0].is_estimate), (now(), false));
         assert_eq!((overdue.len(), overdue[1].is_estimate), (2, true));
+    }
+
+    #[test]
+    fn a_certificate_that_is_renewed_again_and_again_reaches_the_limit_of_an_hour() {
+        let hasty = |minutes: &str| {
+            let begun = json!({ "notBefore": "2026-01-01T00:00:00Z" });
+            object("hasty", &format!("2026-01-01T00:{minutes}:00Z"), &json!({}), &begun)
+        };
+        let plan = foreseen(&[hasty("10")]);
+        let from = "2026-01-01T01:00:00Z".parse().unwrap();
+        assert_eq!(plan.limited, [Limited { namespace: "shop".into(), name: "hasty".into(), from }]);
+        let text = render(&plan, 10_000, &Terminal::none());
+        assert!(text.contains("l reaches a limit") && text.contains("shop/hasty waits from 2026-01-01T01:00:00Z on"), "{text}");
+        let plan = foreseen(&[hasty("12")]);
+        assert!(plan.limited.is_empty() && !render(&plan, 10_000, &Terminal::none()).contains("Limits"));
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub(super) async fn status(cluster: &Cluster, session: &Session, arguments: &Sta
     let mut told = all_told(&found, session.now());
     if told.iter().any(|certificate| certificate.state == State::Unattended) {
         // A spec that was changed a moment ago is looked at within seconds, and when it was changed is nowhere.
+        session.terminal.tell("a spec seems to be new: it is looked at again in three seconds");
         tokio::time::sleep(SECOND_LOOK).await;
         found = certificates(cluster, &arguments.names, &arguments.selection).await?;
         told = all_told(&found, session.now());

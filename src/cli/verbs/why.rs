@@ -148,7 +148,7 @@ fn outcome(decision: &Decision) -> String {
         Decision::Keep { renewal_time, .. } => format!("the certificate is kept until {renewal_time}, and renewed then"),
         Decision::Repair { .. } => "the Secret is put right, without a new certificate".to_owned(),
         Decision::LookUpUser { .. } => {
-            "a new certificate is wanted: the operator asks Atlas about the database user, then for the certificate".to_owned()
+            "a new certificate is wanted: the operator asks Atlas about the database user, tries the write of the Secret, waits for its turn in the Atlas project, and then asks for the certificate".to_owned()
         }
         Decision::Queue { .. } => "a new certificate is wanted, and others of the Atlas project go first".to_owned(),
         Decision::AwaitKey => "a new certificate is wanted, and its key is being made".to_owned(),
@@ -345,7 +345,7 @@ mod tests {
             "  -   The issuer serves this namespace\n",
             "  ?   No certificate waits in the operator's memory for its Secret (only the operator's memory tells)\n",
             "  In service: no (NoCertificate): there is no certificate yet\n",
-            "  Ready=False IssuerNotFound (since 60m ago): create it\n",
+            "  Ready=False IssuerNotFound (60m ago): create it\n",
             "  pod_1 leads\n",
             "Not looked at\n  a note\n",
         ] {

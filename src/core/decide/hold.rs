@@ -13,7 +13,8 @@ use super::{
 use crate::api::{CertificateFailure, Reason};
 
 /// The most certificates for one object in an hour.
-const ISSUES: Brake = Brake { allowed: 5, window: SignedDuration::from_hours(1) };
+pub const ISSUES_IN_AN_HOUR: usize = 5;
+const ISSUES: Brake = Brake { allowed: ISSUES_IN_AN_HOUR, window: SignedDuration::from_hours(1) };
 
 /// So many unusable answers in a row are no chance.
 const UNUSABLE_ANSWERS: i64 = 3;

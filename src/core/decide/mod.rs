@@ -39,6 +39,7 @@ pub use decision::Decision;
 pub use desired::{Desired, InvalidSpec, Order, RenewBefore, parse_duration};
 pub use explain::{Check, Explanation, Verdict, explain};
 pub use forced::next_forced_renewal;
+pub use hold::ISSUES_IN_AN_HOUR;
 pub use inputs::Inputs;
 pub use issue_error::{IssueError, Minted, Retry};
 pub use issuer::{CaFacts, IssuerFacts, IssuerState, IssuingMethod};
