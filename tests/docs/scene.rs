@@ -100,7 +100,8 @@ impl<'a> Scene<'a> {
         // The chart's README looks at the API server's own objects.
         let namespace = if name.starts_with("charts") { "default".to_owned() } else { format!("{TOLD_NAMESPACE}-{slug}") };
         let folder = stage.folder.path().join(&slug);
-        fs::create_dir(&folder).unwrap();
+        // It is the home of whoever runs the commands, with a folder for programs.
+        fs::create_dir_all(folder.join(".local/bin")).unwrap();
         for entry in ["charts", "examples"] {
             symlink(repository().join(entry), folder.join(entry)).unwrap();
         }
