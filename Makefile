@@ -23,6 +23,9 @@ BUILD_OPERATOR := $(CARGO) rustc --locked --release --package usercert-operator 
 STATIC := -- -C target-feature=+crt-static
 
 CARGO_AUDITABLE := target/tools/cargo-auditable/bin/cargo-auditable
+# With the export of spans, which is tested too. All that run tests build the same, so that nothing is built twice.
+TEST := cargo test --workspace --exclude usercert-fuzz --features usercert-operator/otlp-test
+
 CARGO_FUZZ := target/tools/cargo-fuzz/bin/cargo-fuzz
 # Without sanitizers it runs on the stable toolchain, and there is no unsafe code here for them to find fault with. The release profile
 # strips and optimises across crates, which takes the symbols from a report and the counters of coverage from the fuzzer.
@@ -45,7 +48,7 @@ define go_build
 	@mkdir -p $(TOOLS)
 	@echo "building $(3) (minutes the first time, seconds from Go's cache)"
 	@cd $(TOOL_SOURCES)/$(1) && CGO_ENABLED=0 go build -v -mod=readonly -trimpath -tags "$(BUILD_TAGS)" -ldflags "-s -w $(VERSION_FLAGS)" \
-	  -o $(abspath $(TOOLS))/$(3) $(2) 2>&1 | awk '/^go: downloading/ { next } /^#|: |error/ { print; next } { n++; if (n % 50 == 0) { printf "  %d packages\n", n; fflush() } }'
+	  -o $(abspath $(TOOLS))/$(3) $(2) 2>&1 | awk '/^go: downloading/ { next } /^#|: |error/ { print; next } { n++; if (n % 50 == 0) { printf "  $(3): %d packages\n", n; fflush() } }'
 	@test -x $@ && touch $@
 endef
 
@@ -54,7 +57,7 @@ define on_node
 	@echo "building the operator in release mode (minutes the first time)"
 	$(BUILD_OPERATOR) $(STATIC)
 	cargo build --package usercert-test-support --bin secret-reader
-	cargo test --test e2e -- $(1)
+	$(TEST) --test e2e -- $(1)
 endef
 
 # olm_bundle FOLDER: the bundle for the Operator Lifecycle Manager, made from what the chart installs.
@@ -91,35 +94,46 @@ check: ## Format, lints, generated files, chart, docs
 
 .PHONY: unit
 unit: ## Unit and property tests, and a short run of every fuzz target; SEED=N takes other mutations
-	cargo test --workspace --lib --bins
+	cargo test --workspace --features usercert-operator/otlp-test --lib --bins
 	cargo test --package usercert-fuzz --test corpus
 	cargo test --workspace --doc --quiet
 
+# All targets of tests but the fuzz corpus, which `make unit` runs. Those that mostly wait run beside the others.
+TESTS := $(sort $(patsubst %/main,%,$(patsubst tests/%,%,$(basename $(wildcard tests/*.rs tests/*/main.rs)))) \
+  $(notdir $(basename $(wildcard tests/support/tests/*.rs src/*/tests/*.rs))))
+WAITING := clocks health interruptions limits quiet
+BESIDE := target/beside.log
+LIVE_ALERTS := $(TEST) --quiet --test alerts -- --include-ignored --nocapture
+
 .PHONY: cluster
-cluster: tools ## Tests against a real API server
-	@rm -rf $(EVIDENCE)
-	TEST_EVIDENCE=$(EVIDENCE) cargo test --workspace --exclude usercert-fuzz --test '*'
+cluster: tools $(TOOLS)/prometheus ## Tests against a real API server, and the alerts before a real Prometheus, beside each other
+	@rm -rf $(EVIDENCE) $(BESIDE)
+	$(TEST) $(TESTS:%=--test %) --no-run
+	@echo "what mostly waits runs beside the rest, and is shown after it: alerts $(WAITING)"
+	@export TEST_EVIDENCE=$(EVIDENCE); \
+	  { $(TEST) $(WAITING:%=--test %) && $(LIVE_ALERTS); } > $(BESIDE) 2>&1 & beside=$$!; trap 'kill $$beside 2> /dev/null || true' EXIT; \
+	  failed=0; $(TEST) $(addprefix --test ,$(filter-out alerts $(WAITING),$(TESTS))) || failed=$$?; \
+	  wait $$beside || failed=$$?; cat $(BESIDE); exit $$failed
 	@cargo run --quiet --release --package usercert-test-support --bin secrecy-check $(EVIDENCE)
 
 .PHONY: chaos
 chaos: model tools ## Everything that can go wrong, at every point: the model, replicas, clocks, rest, crashes, old views; ends with a table
-	cargo test --test replicas --test clocks --test quiet --test interruptions --test rollout --test former_pair --test refusals
-	LIMITS=full cargo test --test limits
-	cargo test --test chaos -- --full --lanes 16
+	$(TEST) --test replicas --test clocks --test quiet --test interruptions --test rollout --test former_pair --test refusals
+	LIMITS=full $(TEST) --test limits
+	$(TEST) --test chaos -- --full --lanes 16
 
 .PHONY: e2e
 e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## Make databases (DATABASES=no leaves them out), then the chart with the operator's own image on a real node and Pods that mount the Secrets; needs root and containerd
 	@if [ "$(DATABASES)" = no ]; then echo "DATABASES=no: clients and databases are left out"; else $(MAKE) --no-print-directory databases; fi
 	$(call on_node,--run)
-	@$(MAKE) --no-print-directory alerts
 
 .PHONY: alerts
 alerts: tools $(TOOLS)/prometheus ## A real Prometheus scrapes the real operator; each alert is made to fire and to resolve, each query of the dashboard is run; ends with a table
-	cargo test --quiet --test alerts -- --include-ignored --nocapture --test-threads=1 live
+	$(LIVE_ALERTS)
 
 .PHONY: otlp
-otlp: tools ## The export of spans by OTLP, which is built with the feature otlp alone, to a collector on loopback
-	cargo test --package usercert-operator --features otlp-test --test health -- otlp
+otlp: tools ## The export of spans by OTLP, which `make test` runs too, to a collector on loopback
+	$(TEST) --test health -- otlp
 
 .PHONY: wave
 wave: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The part of it that shows how workloads follow a renewal
@@ -127,25 +141,30 @@ wave: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The part of it that show
 
 .PHONY: tenancy
 tenancy: tools ## What tenants may try against others, each attempt beside a neighbour that is served; ends with two tables, the second one of memory
-	cargo test --test tenancy
-	@cargo test --quiet --test memory -- --nocapture
+	$(TEST) --test tenancy
+	@$(TEST) --quiet --test memory -- --nocapture
 
 .PHONY: reloader
 reloader: tools ## Rollouts beside stakater/Reloader, whose program no target builds: RELOADER=FILE
 	@test -x "$(RELOADER)" || { echo "give RELOADER=FILE, the program of stakater/Reloader"; exit 1; }
-	RELOADER=$(abspath $(RELOADER)) cargo test --test rollout -- --include-ignored reloader
+	RELOADER=$(abspath $(RELOADER)) $(TEST) --test rollout -- --include-ignored reloader
+
+.PHONY: upgrade
+upgrade: tools ## From release 0.1.0 to this one and back with the program of 0.1.0, which no target builds: FORMER_OPERATOR=FILE
+	@test -x "$(FORMER_OPERATOR)" || { echo "give FORMER_OPERATOR=FILE, the program of release 0.1.0"; exit 1; }
+	FORMER_OPERATOR=$(abspath $(FORMER_OPERATOR)) cargo test --test chart -- --ignored the_program_of_the_first_release
 
 .PHONY: cases
 cases: tools ## What OpenSSL says of CAs of all kinds, and what this operator makes of them; prints a table, then runs the cases on an API server
-	@cargo test --quiet --test cases -- --nocapture --test-threads=1
+	@$(TEST) --quiet --test cases -- --nocapture --test-threads=1
 	@echo "Webhooks that refuse, and names too long for an Event:"
-	@cargo test --quiet --test issuing -- --format pretty admission a_success_is_told
+	@$(TEST) --quiet --test issuing -- --format pretty admission a_success_is_told
 	@echo "Secrets that belong to others, the CA's among them:"
-	@cargo test --quiet --test tenancy -- adoption
+	@$(TEST) --quiet --test tenancy -- adoption
 
 .PHONY: databases
 databases: tools ## Databases and drivers log in with what the operator wrote, before and after a renewal; ends with a table
-	cargo test --test databases
+	$(TEST) --test databases
 
 .PHONY: image
 image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:...; needs docker
@@ -296,6 +315,9 @@ $(SCHEMAS): $(DEFINITIONS) $(TOOL_SOURCES)/control-plane/go.mod tests/support/sr
 
 .PHONY: tools
 tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(TOOLS)/gitops $(TOOLS)/promtool $(HELM) ## Build the pinned tools that are missing
+
+.PHONY: all-tools
+all-tools: tools $(CHART_TOOLS) $(addprefix $(TOOLS)/,kubelet kube-scheduler prometheus) ## Build those as well that only the chart, the node and the alerts need; with --jobs=2 they take less time
 
 # Whoever has the binaries of controller-runtime's envtest builds none of them.
 ifneq ($(and $(KUBEBUILDER_ASSETS),$(wildcard $(KUBEBUILDER_ASSETS)/etcd),$(wildcard $(KUBEBUILDER_ASSETS)/kube-apiserver)),)

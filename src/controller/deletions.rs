@@ -13,7 +13,10 @@
 //!
 //! - A deletion that the watch does not show, because it was interrupted or this process did not lead, is not told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use futures::{
     StreamExt,
@@ -27,6 +30,7 @@ use kube::{
     runtime::reflector::ObjectRef,
 };
 use serde_json::Value;
+use tokio::time::timeout;
 use tracing::debug;
 
 use super::{
@@ -37,10 +41,14 @@ use super::{
 use crate::{
     api::{DatabaseUserCertificate, Reason, SecretLocation},
     rollout_rules::{Uses, is_alive},
+    runtime::Heartbeat,
 };
 
 /// How many deletions are told together: pods are listed once for all those of a namespace.
 const TOGETHER: usize = 1000;
+
+/// How often the loop shows that it moves while nothing is deleted.
+const PERIOD: Duration = Duration::from_secs(10);
 
 /// How many pods the Event names.
 const NAMED: usize = 3;
@@ -65,20 +73,28 @@ impl Deletions {
 
 impl Deleted {
     /// Tells of each deletion, until the process ends.
-    pub(super) async fn tell(self, context: &Context) {
+    pub(super) async fn tell(self, context: &Context, heartbeat: Heartbeat) {
         let mut deleted = self.0.ready_chunks(TOGETHER);
-        while let Some(objects) = deleted.next().await {
+        loop {
+            heartbeat.beat();
+            let objects = match timeout(PERIOD, deleted.next()).await {
+                Err(_) => continue,
+                Ok(None) => break,
+                Ok(Some(objects)) => objects,
+            };
             let mut by_namespace: BTreeMap<String, Vec<_>> = BTreeMap::new();
             for object in objects {
                 context.secret_watches.wake_waiting(&SecretLocation::of(&object));
                 by_namespace.entry(object.namespace().unwrap_or_default()).or_default().push(object);
             }
             for (namespace, objects) in by_namespace {
-                if let Err(error) = tell_of_pods(context, &namespace, objects).await {
+                if let Err(error) = tell_of_pods(context, &namespace, objects, &heartbeat).await {
                     debug!(namespace, error = chain(&error), "whether pods use the Secrets of deleted objects is not known");
                 }
             }
         }
+        // A loop that has ended need not move.
+        drop(heartbeat);
         // The watch has ended, and what else the process has to do goes on.
         std::future::pending::<()>().await;
     }
@@ -89,6 +105,7 @@ async fn tell_of_pods(
     context: &Context,
     namespace: &str,
     objects: Vec<Received<DatabaseUserCertificate>>,
+    heartbeat: &Heartbeat,
 ) -> Result<(), KubernetesError> {
     let concerned: Vec<_> = objects.into_iter().filter(|object| had_certificate(object)).collect();
     if concerned.is_empty() || is_being_deleted(context, namespace) || !context.settings.leadership.may_act() {
@@ -98,6 +115,7 @@ async fn tell_of_pods(
     let users = users_of_all(context, namespace, names).await?;
     let secrets = Api::<SecretMetadata>::namespaced(context.client.clone(), namespace);
     for object in concerned {
+        heartbeat.beat();
         let name = object.secret_name();
         let Some(users) = users.get(&name) else { continue };
         let found = request("read the Secret", secrets.get_opt(&name)).await?;

@@ -17,7 +17,7 @@ use super::watches::lists::Lists;
 use crate::runtime::{Heartbeat, Liveness};
 
 /// A queue may stand still for so long: longer than a pass may take, with what follows it.
-const LIMIT: Duration = Duration::from_mins(20);
+pub(crate) const LIMIT: Duration = Duration::from_mins(20);
 
 const PERIOD: Duration = Duration::from_secs(10);
 

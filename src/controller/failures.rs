@@ -27,7 +27,10 @@ use super::{
 };
 use crate::{
     api::{DatabaseUserCertificate, ISSUING, Reason, set_condition},
-    decide::{pass::PassError, pass_repeated_after},
+    decide::{
+        pass::{PassError, PassOutcome},
+        pass_repeated_after,
+    },
 };
 
 /// So long after the first failure in a row the failures are told. A conflict, or an API server that is started anew, takes less time.
@@ -159,7 +162,7 @@ async fn write_condition<K: Failing>(context: &Context, object: &Received<K>, me
     written.is_ok()
 }
 
-/// Notes how a pass over an object ended, and tells of failures that last. One that is not whole ends no failures: what it left out may be what
+/// Notes how a pass over an object ended, and tells of failures that last. It is called within the span of the pass. One that is not whole ends no failures: what it left out may be what
 /// fails.
 ///
 /// # Errors
@@ -195,7 +198,21 @@ where
             }
         }
     }
+    if let Err(error) = &ended {
+        log(context, who, error);
+    }
     ended
+}
+
+/// What metrics count a pass as that failed so. A conflict is a failure once it has lasted: then it is a webhook that answers so.
+pub(crate) fn outcome(context: &Context, who: &Waiting, error: &ReconcileError) -> PassOutcome {
+    match error {
+        ReconcileError::Pass(error) | ReconcileError::Rollout(error) => match PassOutcome::of_error(error) {
+            PassOutcome::Superseded if context.failures.have_lasted(who) => PassOutcome::Failed,
+            outcome => outcome,
+        },
+        ReconcileError::Kubernetes(_) | ReconcileError::TooLong => PassOutcome::Failed,
+    }
 }
 
 /// Whether it was the write of the status that failed.
@@ -209,24 +226,28 @@ pub(crate) fn repeat<K>(context: &Context, who: &Waiting, object: &K, error: &Re
 where
     K: Resource<DynamicType = ()>,
 {
-    let (count, has_lasted) = (context.failures.count(who), context.failures.have_lasted(who));
-    let again = pass_repeated_after(count, object.uid().as_deref().unwrap_or_default());
+    let again = pass_repeated_after(context.failures.count(who), object.uid().as_deref().unwrap_or_default());
     match error {
-        ReconcileError::Pass(PassError::NotLeading) => {
-            debug!(error = chain(error), "the pass ended early");
-            Action::requeue(LOST_EVENT)
-        }
-        ReconcileError::Pass(PassError::Superseded | PassError::Outdated(_))
-        | ReconcileError::Rollout(PassError::Outdated(_))
-            if !has_lasted =>
-        {
-            debug!(error = chain(error), "the pass ended early");
-            Action::requeue(again.max(LOST_EVENT))
-        }
-        _ => {
-            warn!(kind = %K::kind(&()), namespace = object.namespace(), name = object.name_any(), failures = count, error = chain(error), "a pass failed and is repeated");
-            Action::requeue(again)
-        }
+        ReconcileError::Pass(PassError::NotLeading) => Action::requeue(LOST_EVENT),
+        _ if ended_early(context, who, error) => Action::requeue(again.max(LOST_EVENT)),
+        _ => Action::requeue(again),
+    }
+}
+
+/// Whether the pass only saw an old state. That is no failure, unless it goes on.
+fn ended_early(context: &Context, who: &Waiting, error: &ReconcileError) -> bool {
+    matches!(
+        error,
+        ReconcileError::Pass(PassError::Superseded | PassError::Outdated(_)) | ReconcileError::Rollout(PassError::Outdated(_))
+    ) && !context.failures.have_lasted(who)
+}
+
+/// Logs how a pass failed, within its span.
+fn log(context: &Context, who: &Waiting, error: &ReconcileError) {
+    if matches!(error, ReconcileError::Pass(PassError::NotLeading)) || ended_early(context, who, error) {
+        debug!(error = chain(error), "the pass ended early");
+    } else {
+        warn!(failures = context.failures.count(who), error = chain(error), "a pass failed and is repeated");
     }
 }
 

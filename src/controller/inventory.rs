@@ -1,16 +1,14 @@
 //! What metrics tell of the objects of one scope: read off the caches of the watches and what is in memory anyway.
 
-use std::sync::Arc;
-
-use kube::{ResourceExt, runtime::reflector::Store};
+use kube::{
+    ResourceExt,
+    runtime::reflector::{ObjectRef, Store},
+};
 use url::Url;
 
-use super::{
-    Context, Received,
-    issuers::{LoadedIssuer, controller::IssuerObject},
-};
+use super::{Context, Received, issuers::controller::IssuerObject};
 use crate::{
-    api::{IssuerKey, ObjectKey},
+    api::{DatabaseUserCertificate, IssuerKey, IssuerKind, ObjectKey},
     decide::CaFacts,
     figures::{CertificateFigures, IssuerFigures},
     issuer::atlas::Remaining,
@@ -23,7 +21,7 @@ impl Inventory for Context {
             let figures = CertificateFigures::of(&object);
             let serial_number = figures.rollout.as_ref().map(|rollout| rollout.serial_number.as_str());
             let pods_behind = serial_number.and_then(|serial| self.rollouts.pods_behind(&ObjectKey::of(&object), serial));
-            CertificateFigures { pods_behind, ..figures }
+            CertificateFigures { pods_behind, issuer_exists: self.issuer_exists(&object), ..figures }
         });
         figures.collect()
     }
@@ -48,17 +46,29 @@ impl Inventory for Context {
 }
 
 impl Context {
+    /// Whether there is such an issuer. An object without one asks for none.
+    fn issuer_exists(&self, object: &DatabaseUserCertificate) -> bool {
+        let Some(IssuerKey { kind, namespace, name }) = IssuerKey::of(object) else { return object.spec.issuer_ref.is_none() };
+        match kind {
+            IssuerKind::CertificateIssuer => self.issuer_store.get(&ObjectRef::new(&name).within(&namespace)).is_some(),
+            IssuerKind::ClusterCertificateIssuer => {
+                self.cluster_issuer_store.as_ref().is_some_and(|store| store.get(&ObjectRef::new(&name)).is_some())
+            }
+        }
+    }
+
     fn issuers_in<K: IssuerObject>(&self, store: &Store<Received<K>>) -> Vec<IssuerFigures> {
         let figures = store.state().into_iter().map(|issuer| {
             let namespace = issuer.namespace().unwrap_or_default();
             let key = IssuerKey { kind: K::KIND, namespace, name: issuer.name_any() };
-            let loaded: Option<Arc<LoadedIssuer>> = self.issuers.get(&key).and_then(Result::ok);
-            let ca = loaded.as_ref().and_then(|loaded| loaded.facts.ca());
-            IssuerFigures {
-                ca_not_after: ca.map(|CaFacts { not_after, .. }| *not_after),
-                credentials_not_after: loaded.as_ref().and_then(|loaded| loaded.credentials_not_after),
-                ..IssuerFigures::of(key, issuer.issuer_status())
-            }
+            let (ca_not_after, credentials_not_after) = match self.issuers.get(&key) {
+                Some(Ok(loaded)) => {
+                    (loaded.facts.ca().map(|CaFacts { not_after, .. }| *not_after), loaded.credentials_not_after)
+                }
+                Some(Err(fault)) => (fault.ca_not_after, None),
+                None => (None, None),
+            };
+            IssuerFigures { ca_not_after, credentials_not_after, ..IssuerFigures::of(key, issuer.issuer_status()) }
         });
         figures.collect()
     }

@@ -47,9 +47,12 @@ use crate::api::{
     IssuerSpec,
 };
 
+/// How `managedFields` name the data of a Secret. An apply with `stringData` owns that name.
+pub(crate) const OWNED_DATA: [&str; 2] = ["f:data", "f:stringData"];
+
 /// A kind whose objects can be made from metadata alone. Such an object stands for one of which nothing else can be read.
 pub trait FromMetadata: Resource + DeserializeOwned {
-    /// Whether it matters who changed an object and when. Then `managedFields` are kept, without the names of the fields.
+    /// Whether it matters who changed an object and when. Then `managedFields` are kept; of the names of fields only [`OWNED_DATA`].
     const KEEPS_MANAGERS: bool = false;
 
     /// Which part of the metadata is used.

@@ -4,8 +4,8 @@ use tracing::{Span, error_span, field::Empty};
 
 use crate::api::{NamespacedName, Reason};
 
-/// A span for one pass over an object, as `namespace/name`, or `name` if it has no namespace. It has the level of errors, so that a filter which lets errors through keeps it:
-/// without it their lines would not say which object they are about.
+/// A span for one pass over an object, as `namespace/name`, or `name` if it has no namespace. It has the level of errors, so that a
+/// filter which lets errors through keeps it: without it their lines would not say which object they are about.
 pub(crate) fn of_pass(kind: &str, object: &NamespacedName) -> Span {
     let object = match object.namespace.as_str() {
         "" => object.name.clone(),

@@ -27,7 +27,7 @@ use super::{
     Context, FromMetadata, Received, Scope, SecretMetadata, Settings,
     adoption::retained_for,
     deletions::Deletions,
-    dispatch::Dispatch,
+    dispatch::{self, Dispatch},
     events::Events,
     failures::Failures,
     issuers::{IssuerDirectory, atlas_objects, controller as issuer_controller},
@@ -143,13 +143,22 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     };
     tokio::select! {
         () = work => {}
-        () = deleted.tell(&context) => {}
+        () = deleted.tell(&context, settings.liveness.expect(named("deletions"), dispatch::LIMIT)) => {}
+        () = let_stand(stop.clone(), &settings) => {}
         () = stopped_before_filled(stop.clone(), &context) => {}
         () = secret_events => {}
         () = namespace_events => {}
         () = relists.run(named("clock/lists"), Arc::clone(&settings.clock)) => {}
         () = tell_filled(&context, &readiness) => {}
     }
+}
+
+/// Lets loops stand still when the process stops: nothing new is begun then, and the streams that would do so are not asked any more, while
+/// passes that are under way end and certificates are saved. It does not end.
+async fn let_stand(stop: impl Future<Output = ()>, settings: &Settings) {
+    stop.await;
+    settings.liveness.stopping(dispatch::LIMIT + settings.stop_limit);
+    std::future::pending::<()>().await;
 }
 
 /// Lets the rest of the process know what this scope holds, for as long as its controllers run.

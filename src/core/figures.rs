@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use crate::{
-    api::{DatabaseUserCertificate, IssuerKey, IssuerStatus, ObjectKey, READY, condition},
+    api::{DatabaseUserCertificate, IssuerKey, IssuerStatus, ObjectKey, READY, Reason, condition},
     rollout::{Figures, RolledCertificate},
 };
 
@@ -66,6 +66,10 @@ pub struct CertificateFigures {
     pub rollout: Option<Figures>,
     /// How many pods do not have the certificate, if somebody has looked. The object does not say.
     pub pods_behind: Option<i64>,
+    /// Whether the issuer that the spec names is there. The object does not say.
+    pub issuer_exists: bool,
+    /// Why Atlas refused the credentials at the last attempt, if the object names no issuer. One that names an issuer has the issuer tell it.
+    pub credentials_refused: Option<Reason>,
 }
 
 impl CertificateFigures {
@@ -86,8 +90,41 @@ impl CertificateFigures {
             is_suspended: object.spec.suspend,
             rollout: RolledCertificate::of(object).and_then(|certificate| Figures::of(object, &certificate)),
             pods_behind: None,
+            issuer_exists: true,
+            credentials_refused: credentials_refused(object),
         }
     }
+
+    /// Whether the certificate in the Secret has expired.
+    #[must_use]
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.not_after.is_some_and(|not_after| not_after <= now)
+    }
+
+    /// Whether the certificate works and should have been renewed. Nobody wants a suspended one renewed.
+    #[must_use]
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        !self.is_suspended && !self.is_expired(now) && self.renewal_time.is_some_and(|renewal| renewal <= now)
+    }
+
+    /// Whether workloads may use the old certificate still, with less than a twentieth of the time left that the new one has. What is late for a
+    /// certificate of months is not so for one of hours, so this is no number of days.
+    #[must_use]
+    pub fn is_rollout_late(&self, now: Timestamp) -> bool {
+        let old = self.rollout.as_ref().filter(|rollout| !rollout.is_complete).and_then(|rollout| rollout.old_not_after);
+        let left = |not_after: Timestamp| not_after.as_second() - now.as_second();
+        old.zip(self.not_after).is_some_and(|(old, new)| left(old).saturating_mul(LATE_FRACTION) < left(new))
+    }
+}
+
+/// A rollout is late when the old certificate has less than this part of the time left that the new one has: one twentieth. The alert has the same
+/// number for series of each certificate.
+const LATE_FRACTION: i64 = 20;
+
+fn credentials_refused(object: &DatabaseUserCertificate) -> Option<Reason> {
+    let failure = object.status.as_ref()?.failure.as_ref()?;
+    let is_told_here = object.spec.issuer_ref.is_none() && !object.spec.suspend;
+    Reason::from_name(&failure.reason).filter(|reason| is_told_here && reason.is_about_credentials())
 }
 
 /// The issuer of an object, as metrics name it.
@@ -105,6 +142,8 @@ pub struct IssuerFigures {
     pub issuer: IssuerKey,
     /// The condition Ready.
     pub ready: Readiness,
+    /// Why Atlas refuses its credentials, if it does.
+    pub credentials_refused: Option<Reason>,
     /// When the first certificate of the CA's chain expires. The status does not say.
     pub ca_not_after: Option<Timestamp>,
     /// When the credentials expire at the latest. The status does not say.
@@ -115,8 +154,15 @@ impl IssuerFigures {
     /// Of an issuer with this status.
     #[must_use]
     pub fn of(issuer: IssuerKey, status: Option<&IssuerStatus>) -> Self {
-        let ready = Readiness::of(status.map_or(&[], |status| &status.conditions));
-        Self { issuer, ready, ca_not_after: None, credentials_not_after: None }
+        let conditions = status.map_or(&[][..], |status| &status.conditions);
+        let reason = condition(conditions, READY).and_then(|ready| Reason::from_name(&ready.reason));
+        Self {
+            issuer,
+            ready: Readiness::of(conditions),
+            credentials_refused: reason.filter(|reason| reason.is_about_credentials()),
+            ca_not_after: None,
+            credentials_not_after: None,
+        }
     }
 }
 
@@ -149,6 +195,8 @@ mod tests {
             is_suspended: false,
             rollout: None,
             pods_behind: None,
+            issuer_exists: true,
+            credentials_refused: None,
         };
         assert_eq!(figures(&json!({ "userRef": { "name": "orders" } }), &json!({ "observedGeneration": -1 })), expected);
     }
@@ -171,5 +219,76 @@ mod tests {
         assert_eq!((found.consecutive_failures, found.is_suspended), (4, true));
         assert_eq!((found.unaccounted, found.unaccounted_latest_expiry), (2, at(5)));
         assert_eq!(figures(&spec, &json!({ "conditions": ready("False") })).ready, Readiness::False);
+    }
+
+    #[test]
+    fn refused_credentials_are_told_of_the_issuer_if_there_is_one_and_else_of_the_certificate() {
+        let failed = |reason: &str| json!({ "failure": { "count": 1, "reason": reason, "message": "", "lastTime": "2026-12-01T00:00:00Z", "nextAttempt": "2026-12-01T00:00:00Z", "inputs": "" } });
+        let refused = failed("AtlasClientSecretRefused");
+        let user = json!({ "userRef": { "name": "orders" } });
+        assert_eq!(figures(&user, &refused).credentials_refused, Some(Reason::AtlasClientSecretRefused));
+        assert_eq!(figures(&user, &failed("AtlasConflict")).credentials_refused, None, "that is not about credentials");
+        let suspended = json!({ "userRef": { "name": "orders" }, "suspend": true });
+        assert_eq!(figures(&suspended, &refused).credentials_refused, None, "nothing is tried");
+        let of_an_issuer = json!({ "username": "orders", "issuerRef": { "kind": "CertificateIssuer", "name": "atlas" } });
+        assert_eq!(figures(&of_an_issuer, &refused).credentials_refused, None, "the issuer tells it");
+
+        let issuer = |reason: &str| {
+            let status: IssuerStatus = serde_json::from_value(json!({ "conditions": [{
+                "type": "Ready", "status": "False", "reason": reason, "message": "", "lastTransitionTime": "2026-12-01T00:00:00Z",
+            }] }))
+            .unwrap();
+            let key = IssuerKey {
+                kind: crate::api::IssuerKind::CertificateIssuer,
+                namespace: "shop".to_owned(),
+                name: "a".to_owned(),
+            };
+            IssuerFigures::of(key, Some(&status)).credentials_refused
+        };
+        assert_eq!(issuer("AtlasUnauthorized"), Some(Reason::AtlasUnauthorized));
+        assert_eq!(issuer("CredentialsNotFound"), None, "Atlas has refused nothing");
+    }
+
+    #[test]
+    fn overdue_is_what_works_still_and_should_have_been_renewed_by_an_operator_that_may() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let of = |not_after: i64, renewal: Option<i64>, is_suspended: bool| CertificateFigures {
+            not_after: Some(at(not_after)),
+            renewal_time: renewal.map(at),
+            is_suspended,
+            ..figures(&json!({ "userRef": { "name": "orders" } }), &json!({}))
+        };
+        let seen = |figures: &CertificateFigures| (figures.is_expired(at(100)), figures.is_overdue(at(100)));
+        assert_eq!(seen(&of(200, Some(150), false)), (false, false));
+        assert_eq!(seen(&of(200, Some(100), false)), (false, true));
+        assert_eq!(seen(&of(200, Some(100), true)), (false, false), "suspended");
+        assert_eq!(seen(&of(200, None, false)), (false, false));
+        assert_eq!(seen(&of(100, Some(50), false)), (true, false), "expired");
+    }
+
+    #[test]
+    fn a_rollout_is_late_by_the_life_of_its_certificates() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let of = |old: i64, new: i64| CertificateFigures {
+            not_after: Some(at(new)),
+            rollout: Some(Figures {
+                serial_number: "4AF3".to_owned(),
+                workloads: 1,
+                moved: 0,
+                is_complete: false,
+                old_not_after: Some(at(old)),
+                regardless_of_windows_after: None,
+            }),
+            ..figures(&json!({ "userRef": { "name": "orders" } }), &json!({}))
+        };
+        let (hour, day) = (3600, 86_400);
+        assert!(!of(8 * hour, day).is_rollout_late(at(0)), "renewed just now, with a third of a day left");
+        assert!(of(hour, day).is_rollout_late(at(0)));
+        assert!(!of(30 * day, 90 * day).is_rollout_late(at(0)));
+        assert!(of(3 * day, 63 * day).is_rollout_late(at(0)));
+        assert!(of(-day, 60 * day).is_rollout_late(at(0)) && of(-2 * day, -day).is_rollout_late(at(0)), "expired");
+        let mut complete = of(hour, day);
+        complete.rollout.as_mut().unwrap().is_complete = true;
+        assert!(!complete.is_rollout_late(at(0)));
     }
 }

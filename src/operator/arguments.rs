@@ -42,7 +42,15 @@ pub struct RunArguments {
     pub operator_namespace: String,
     /// Let one of several replicas lead and work while the others stand by. Who leads is decided by a Lease in the operator's own
     /// namespace.
-    #[arg(long, env = "LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(
+        long,
+        env = "LEADER_ELECT",
+        default_value_t = true,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
     pub leader_elect: bool,
     /// The name of that Lease; operators that serve different namespaces need different ones.
     #[arg(long, env = "LEASE_NAME", default_value = "usercert-operator", value_name = "NAME")]
@@ -65,7 +73,15 @@ pub struct RunArguments {
     pub debug_address: DebugAddress,
     /// Serve /metrics by HTTPS alone, to whoever the API server lets get /metrics: a request needs a token, such as that of a
     /// service account. The operator then needs the rights to create tokenreviews and subjectaccessreviews.
-    #[arg(long, env = "METRICS_SECURE", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(
+        long,
+        env = "METRICS_SECURE",
+        default_value_t = false,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
     pub metrics_secure: bool,
     /// Where /metrics is served with --metrics-secure.
     #[arg(long, env = "METRICS_SECURE_ADDRESS", default_value = "[::]:8443", value_name = "ADDRESS")]
@@ -88,11 +104,24 @@ pub struct RunArguments {
     #[arg(long, env = "ATLAS_CA_FILE", value_name = "FILE")]
     pub atlas_ca_file: Option<PathBuf>,
     /// The Atlas API for objects with a userRef, which name no issuer.
-    #[arg(long, env = "ATLAS_ENDPOINT", default_value = "https://cloud.mongodb.com", value_parser = Endpoint, value_name = "URL")]
+    #[arg(
+        long,
+        env = "ATLAS_ENDPOINT",
+        default_value = "https://cloud.mongodb.com",
+        value_parser = Endpoint,
+        value_name = "URL"
+    )]
     pub atlas_endpoint: Url,
     /// An endpoint that a CertificateIssuer may name, by its scheme, host and port; may be repeated. An endpoint with http is
     /// asked without TLS. A ClusterCertificateIssuer may name any endpoint.
-    #[arg(long = "allowed-atlas-endpoint", env = "ALLOWED_ATLAS_ENDPOINTS", value_delimiter = ',', default_values = ["https://cloud.mongodb.com", "https://cloud.mongodbgov.com"], value_parser = Endpoint, value_name = "URL")]
+    #[arg(
+        long = "allowed-atlas-endpoint",
+        env = "ALLOWED_ATLAS_ENDPOINTS",
+        value_delimiter = ',',
+        default_values = ["https://cloud.mongodb.com", "https://cloud.mongodbgov.com"],
+        value_parser = Endpoint,
+        value_name = "URL"
+    )]
     pub allowed_atlas_endpoints: Vec<Url>,
     /// The Secret with the Atlas Kubernetes Operator's own credentials, as NAMESPACE/NAME. It is used for objects with a userRef
     /// whose user and project name no Secret, in the namespaces of --lend-credentials-to. Default: none.
@@ -105,12 +134,26 @@ pub struct RunArguments {
     pub lend_credentials_to: Vec<String>,
     /// Change workloads for objects with spec.rollout, so that their pods get each new certificate. The operator then needs the
     /// rights to look at workloads, Pods and Jobs and to change workloads. Default: false.
-    #[arg(long, env = "ROLLOUT", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(
+        long,
+        env = "ROLLOUT",
+        default_value_t = false,
+        action = clap::ArgAction::Set,
+        num_args = 0..=1,
+        default_missing_value = "true",
+        value_name = "BOOL"
+    )]
     pub rollout: bool,
     /// A further kind of workloads that rollouts may change, and its resource as RBAC rules name it, as
     /// GROUP/VERSION/KIND=RESOURCE, such as argoproj.io/v1alpha1/Rollout=rollouts; may be repeated. Its objects have spec.template
     /// and spec.selector as a Deployment has.
-    #[arg(long = "rollout-kind", env = "ROLLOUT_KINDS", value_delimiter = ',', value_parser = workload_kind, value_name = "GROUP/VERSION/KIND=RESOURCE")]
+    #[arg(
+        long = "rollout-kind",
+        env = "ROLLOUT_KINDS",
+        value_delimiter = ',',
+        value_parser = workload_kind,
+        value_name = "GROUP/VERSION/KIND=RESOURCE"
+    )]
     pub rollout_kinds: Vec<ApiResource>,
     /// Which metrics tell of certificates. Totals are for clusters with so many certificates that several series for each are too many.
     #[arg(long, env = "CERTIFICATE_METRICS", value_enum, default_value_t = CertificateMetrics::Each)]

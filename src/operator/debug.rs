@@ -1,13 +1,16 @@
 //! What an administrator may change while the process runs: the level of its log lines.
 //!
 //! It is served on a loopback address alone, so whoever changes it has the right to forward ports to the Pod, or is in it. A container without
-//! a shell needs no more:
+//! a shell needs no more. The Lease names the Pod that leads, and the others log little:
 //!
 //! ```sh
-//! kubectl --namespace usercert-system port-forward deployment/usercert-operator 8081
+//! leader=$(kubectl --namespace usercert-system get lease usercert-operator --output jsonpath={.spec.holderIdentity} | cut -d_ -f1)
+//! kubectl --namespace usercert-system port-forward "pod/$leader" 8081
 //! curl --request PUT --data debug http://localhost:8081/debug/log-level
 //! curl --request DELETE http://localhost:8081/debug/log-level   # as RUST_LOG has it
 //! ```
+//!
+//! What was set ends with the process.
 
 use std::{future::Future, net::SocketAddr};
 
@@ -19,7 +22,7 @@ use axum::{
 };
 use tracing::{Level, warn};
 
-use super::logging::LogLevel;
+use super::{connections::serve_plain, logging::LogLevel};
 
 /// Longer than any level.
 const MOST_BYTES: usize = 64;
@@ -28,7 +31,10 @@ const MOST_BYTES: usize = 64;
 pub(super) async fn serve_debug(address: SocketAddr, level: LogLevel, stop: impl Future<Output = ()> + Send + 'static) {
     let served = async {
         let listener = tokio::net::TcpListener::bind(address).await?;
-        axum::serve(listener, router(level)).with_graceful_shutdown(stop).await
+        tokio::select! {
+            result = serve_plain(listener, router(level)) => result,
+            () = stop => Ok(()),
+        }
     };
     if let Err(error) = served.await {
         warn!(%address, %error, "the log level cannot be changed while this process runs: choose another --debug-address");

@@ -24,7 +24,7 @@ use axum::{
 };
 use tokio::net::TcpListener;
 
-use super::exposition::metrics_router;
+use super::{connections::serve_plain, exposition::metrics_router};
 use crate::runtime::{Check, HELD_BACK, Leadership, Liveness, Metrics, Readiness, Verdict};
 
 /// What health tells of.
@@ -53,7 +53,10 @@ pub async fn serve(
         Some(metrics) => router.merge(metrics_router(metrics)),
         None => router,
     };
-    axum::serve(listen(address).await?, router).with_graceful_shutdown(stop).await
+    tokio::select! {
+        result = serve_plain(listen(address).await?, router) => result,
+        () = stop => Ok(()),
+    }
 }
 
 /// Listens on the address. If it means all addresses of IPv6 and the machine has no IPv6, listens on all addresses of IPv4.

@@ -270,8 +270,8 @@ impl Election {
         Ok(self.write(found, begun, at).await?.map_or(Ok(()), |holder| Err(LeaseError::Taken(holder))))
     }
 
-    /// Gives up the lease, so that another process need not wait until it expires. All requests of this process but this one have ended. An attempt that fails is repeated for as long as the lease
-    /// would last.
+    /// Gives up the lease, so that another process need not wait until it expires. All requests of this process but this one have
+    /// ended. An attempt that fails is repeated for as long as the lease would last.
     pub async fn release(&mut self) {
         self.teller.ended();
         self.heartbeat = None;

@@ -14,7 +14,7 @@ use std::{
 use tracing::{Level, Subscriber, warn};
 use tracing_subscriber::{
     EnvFilter, Registry,
-    filter::{FilterExt, filter_fn},
+    filter::{FilterExt, ParseError, filter_fn},
     layer::{Filter, Layer, SubscriberExt},
     registry::LookupSpan,
     reload,
@@ -22,6 +22,7 @@ use tracing_subscriber::{
 };
 
 use super::{LogFormat, otlp::Export};
+use crate::controller::chain;
 
 /// The target under which kube's client logs the whole body of an answer that it cannot read, which may be half a Secret. Its
 /// errors say what went wrong too.
@@ -66,16 +67,25 @@ impl LogLevel {
     }
 }
 
-/// The directives with this level for our own lines. Of several for one target the last counts.
+/// The directives with this level for our own lines. Those that name a part of this program go: the longer target would win.
 fn with_level(standard: &str, level: Option<Level>) -> String {
-    level.map_or_else(|| standard.to_owned(), |level| format!("{standard},{OURS}={level}"))
+    let Some(level) = level else { return standard.to_owned() };
+    let others = standard.split(',').filter(|directive| !directive.trim().starts_with(OURS));
+    others.chain([format!("{OURS}={level}").as_str()]).collect::<Vec<_>>().join(",")
+}
+
+/// What to log, as `RUST_LOG` has it; `info` if it says nothing, or cannot be read, which is told too.
+fn standard(wanted: Option<String>) -> (String, Option<ParseError>) {
+    let wanted = wanted.filter(|text| !text.trim().is_empty()).unwrap_or_else(|| "info".to_owned());
+    match EnvFilter::try_new(&wanted) {
+        Ok(_) => (wanted, None),
+        Err(error) => ("info".to_owned(), Some(error)),
+    }
 }
 
 /// Starts writing log lines to the standard error. `RUST_LOG` selects which (default: `info`). Spans are exported if that is asked for.
 pub(super) fn start_logging(format: LogFormat) -> (LogLevel, Export) {
-    let standard = std::env::var(EnvFilter::DEFAULT_ENV).ok();
-    let standard = standard.filter(|text| !text.trim().is_empty() && EnvFilter::try_new(text).is_ok());
-    let standard = standard.unwrap_or_else(|| "info".to_owned());
+    let (standard, unreadable) = standard(std::env::var(EnvFilter::DEFAULT_ENV).ok());
     let (filter, handle) = reload::Layer::new(EnvFilter::new(&standard));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let lines = match format {
@@ -94,6 +104,9 @@ pub(super) fn start_logging(format: LogFormat) -> (LogLevel, Export) {
         registry.init();
         Export
     };
+    if let Some(error) = unreadable {
+        warn!(error = chain(&error), "could not read RUST_LOG, so info is logged: correct it");
+    }
     export.tell();
     (LogLevel(Arc::new(Inner { filter: handle, standard, level: Mutex::default() })), export)
 }
@@ -144,5 +157,31 @@ mod tests {
         assert_eq!((level.label().as_str(), written()), ("error", [false, false, false, false]));
         level.set(None).unwrap();
         assert_eq!((level.label().as_str(), written()), ("info (RUST_LOG)", [false, true, false, false]));
+    }
+
+    #[test]
+    fn the_level_that_was_set_wins_over_what_rust_log_says_of_parts_of_this_program() {
+        for (standard, expected) in [
+            ("info", "info,usercert_operator=DEBUG"),
+            ("usercert_operator=info,warn", "warn,usercert_operator=DEBUG"),
+            (
+                "info, usercert_operator_controller::pass=warn,usercert_operator[pass]=error,hyper=off",
+                "info,hyper=off,usercert_operator=DEBUG",
+            ),
+        ] {
+            assert_eq!(with_level(standard, Some(Level::DEBUG)), expected);
+            assert_eq!(with_level(standard, None), standard);
+        }
+    }
+
+    #[test]
+    fn a_rust_log_that_cannot_be_read_is_told() {
+        let told = |wanted: Option<&str>| {
+            let (standard, unreadable) = standard(wanted.map(ToOwned::to_owned));
+            (standard, unreadable.is_some())
+        };
+        assert_eq!([None, Some(" ")].map(told), [("info".to_owned(), false), ("info".to_owned(), false)]);
+        assert_eq!(told(Some("warn,hyper=debug")), ("warn,hyper=debug".to_owned(), false));
+        assert_eq!(told(Some("info,hyper=loud")), ("info".to_owned(), true));
     }
 }

@@ -2,12 +2,14 @@
 
 mod arguments;
 mod check;
+mod connections;
 mod debug;
 mod exposition;
 mod health;
 mod lease;
 mod logging;
 mod otlp;
+mod places;
 mod process;
 mod review;
 mod secure_metrics;

@@ -4,14 +4,21 @@
 //! # Guarantees
 //!
 //! - An answer counts for a minute ([`ADMITTED_FOR`]), a refusal for ten seconds. So a right that was taken away ends within a minute.
-//! - Neither tokens without end nor many at once cost much memory or many requests: a thousand answers are kept, by the digests of the tokens,
-//!   and eight reviews are under way.
+//! - If the API server does not say that a token is good, nobody is let in.
+//! - Tokens that are made up cost the API server little: few are reviewed at once and in a second, and fewer for one address ([`Rate`]). They
+//!   cost little memory: a thousand answers are kept, by the digests of the tokens.
+//! - They do not keep out who was let in within the last hour: that token is reviewed again regardless of the others.
 //! - No token is logged or kept.
+//!
+//! # Limits
+//!
+//! - Whoever has many addresses can keep out a token that was not let in yet, such as the first one of a scraper.
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aws_lc_rs::digest;
@@ -20,9 +27,10 @@ use k8s_openapi::api::{
     authorization::v1::{NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
 };
 use kube::{Api, Client, api::PostParams};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tracing::{error, warn};
 
+use super::places::Places;
 use crate::controller::{KubernetesError, chain, request};
 
 /// For how long an admission counts.
@@ -31,11 +39,24 @@ const ADMITTED_FOR: Duration = Duration::from_mins(1);
 /// For how long a refusal counts. It is shorter, because somebody may have just been given the right.
 const REFUSED_FOR: Duration = Duration::from_secs(10);
 
+/// For how long a token that was let in is known, so that it is reviewed again before those that are not. A token of a Pod lives about as long.
+const KNOWN_FOR: Duration = Duration::from_hours(1);
+
 /// How many answers are kept.
 const MOST_KEPT: usize = 1000;
 
-/// How many tokens are reviewed at once.
+/// How many tokens are reviewed at once that are not known.
 const AT_ONCE: usize = 8;
+
+/// How many of them may be from one address.
+const AT_ONCE_OF_ONE: usize = 4;
+
+/// How many known tokens are reviewed at once. The others wait.
+const KNOWN_AT_ONCE: usize = 4;
+
+/// How many unknown tokens are reviewed for all, and for one address.
+const OF_ALL: Limit = Limit { every: Duration::from_millis(100), burst: 40 };
+const OF_ONE: Limit = Limit { every: Duration::from_secs(1), burst: 10 };
 
 /// Longer than any token of a service account.
 const LONGEST_TOKEN: usize = 16 * 1024;
@@ -49,8 +70,10 @@ pub(super) enum Answer {
     Unauthenticated,
     /// This user may not.
     Forbidden(String),
-    /// The API server does not answer, or too many ask.
+    /// The API server does not answer.
     Unknown,
+    /// Too many unknown tokens were shown.
+    TooMany,
 }
 
 /// Token, verb and path.
@@ -60,25 +83,54 @@ type Digest = [u8; digest::SHA256_OUTPUT_LEN];
 pub(super) struct Reviewer {
     client: Client,
     kept: Mutex<HashMap<Digest, (Instant, Answer)>>,
-    permits: Semaphore,
+    rate: Mutex<Rate>,
+    strangers: Places,
+    known: Semaphore,
+}
+
+/// What is remembered of a token.
+#[derive(Debug, PartialEq, Eq)]
+enum Recalled {
+    /// An answer that still counts.
+    Answer(Answer),
+    /// It was let in, and has to be reviewed again.
+    Known,
+    Stranger,
 }
 
 impl Reviewer {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, kept: Mutex::default(), permits: Semaphore::new(AT_ONCE) }
+        Self {
+            client,
+            kept: Mutex::default(),
+            rate: Mutex::default(),
+            strangers: Places::new(AT_ONCE, AT_ONCE_OF_ONE),
+            known: Semaphore::new(KNOWN_AT_ONCE),
+        }
     }
 
-    /// Whether the bearer of this authorization may do this.
-    pub(super) async fn review(&self, authorization: Option<&str>, verb: &str, path: &str) -> Answer {
+    /// Whether the bearer of this authorization, who asks from this address, may do this.
+    pub(super) async fn review(&self, address: IpAddr, authorization: Option<&str>, verb: &str, path: &str) -> Answer {
         let Some(token) = authorization.and_then(bearer) else { return Answer::Unauthenticated };
         let key = digest_of(&[token, verb, path]);
-        if let Some(answer) = recall(&self.lock(), &key, Instant::now()) {
-            return answer;
-        }
-        let Ok(_permit) = self.permits.try_acquire() else { return Answer::Unknown };
-        match self.ask(token, verb, path).await {
+        let recalled = recall(&lock(&self.kept), &key, Instant::now());
+        let reviewed = match recalled {
+            Recalled::Answer(answer) => return answer,
+            Recalled::Known => {
+                let _permit = self.known.acquire().await;
+                self.ask(token, verb, path).await
+            }
+            Recalled::Stranger => {
+                let Some(_place) = self.strangers.take(address) else { return Answer::TooMany };
+                if !lock(&self.rate).take(address.to_canonical(), Instant::now()) {
+                    return Answer::TooMany;
+                }
+                self.ask(token, verb, path).await
+            }
+        };
+        match reviewed {
             Ok(answer) => {
-                keep(&mut self.lock(), key, answer.clone(), Instant::now());
+                keep(&mut lock(&self.kept), key, answer.clone(), Instant::now());
                 answer
             }
             Err(error) => {
@@ -109,17 +161,53 @@ impl Reviewer {
         let is_allowed = reviewed.status.is_some_and(|status| status.allowed);
         Ok(if is_allowed { Answer::Admitted } else { Answer::Forbidden(name) })
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Digest, (Instant, Answer)>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One for each time that has passed, and so many at once after a rest.
+struct Limit {
+    every: Duration,
+    burst: u32,
+}
+
+impl Limit {
+    /// Takes one, if one is left. `due` is when all of them are there again: after it is taken, that is later.
+    fn take(&self, due: Option<Instant>, now: Instant) -> Option<Instant> {
+        let due = due.map_or(now, |due| due.max(now));
+        (due.duration_since(now) <= self.every * (self.burst - 1)).then(|| due + self.every)
     }
 }
 
-/// The token of `Bearer TOKEN` (RFC 6750, section 2.1). The scheme is written in any case (RFC 9110, section 11.1).
+/// How many unknown tokens were reviewed lately. It holds no more addresses than [`OF_ALL`] lets through while those of one address come again.
+#[derive(Default)]
+struct Rate {
+    all: Option<Instant>,
+    by_address: HashMap<IpAddr, Instant>,
+}
+
+impl Rate {
+    /// Whether one more may be reviewed.
+    fn take(&mut self, address: IpAddr, now: Instant) -> bool {
+        let of_one = OF_ONE.take(self.by_address.get(&address).copied(), now);
+        let Some((of_one, all)) = of_one.zip(OF_ALL.take(self.all, now)) else { return false };
+        self.by_address.retain(|_, due| *due > now);
+        self.by_address.insert(address, of_one);
+        self.all = Some(all);
+        true
+    }
+}
+
+/// The token of `Bearer TOKEN` (RFC 6750, section 2.1). The scheme is written in any case (RFC 9110, section 11.1). What can be no token is none,
+/// and costs no review.
 fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
     let token = token.trim();
-    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() && token.len() <= LONGEST_TOKEN).then_some(token)
+    let letters = token.trim_end_matches('=');
+    let is_token = !letters.is_empty() && letters.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
+    (scheme.eq_ignore_ascii_case("bearer") && is_token && token.len() <= LONGEST_TOKEN).then_some(token)
 }
 
 /// Each part is preceded by its length, so that no two lists of parts are the same bytes.
@@ -151,70 +239,31 @@ fn counts_for(answer: &Answer) -> Duration {
     if *answer == Answer::Admitted { ADMITTED_FOR } else { REFUSED_FOR }
 }
 
-fn recall(kept: &HashMap<Digest, (Instant, Answer)>, key: &Digest, now: Instant) -> Option<Answer> {
-    let (since, answer) = kept.get(key)?;
-    (now.saturating_duration_since(*since) < counts_for(answer)).then(|| answer.clone())
+fn recall(kept: &HashMap<Digest, (Instant, Answer)>, key: &Digest, now: Instant) -> Recalled {
+    match kept.get(key) {
+        Some((since, answer)) if now.duration_since(*since) < counts_for(answer) => Recalled::Answer(answer.clone()),
+        Some((since, answer)) if is_known(*since, answer, now) => Recalled::Known,
+        _ => Recalled::Stranger,
+    }
+}
+
+fn is_known(since: Instant, answer: &Answer, now: Instant) -> bool {
+    *answer == Answer::Admitted && now.duration_since(since) < KNOWN_FOR
 }
 
 /// Keeps an answer. If there are too many, those that do not count any more go, and then the refusals: whoever is let in is not pushed out by
 /// tokens that are made up.
 fn keep(kept: &mut HashMap<Digest, (Instant, Answer)>, key: Digest, answer: Answer, now: Instant) {
     if kept.len() >= MOST_KEPT {
-        kept.retain(|_, (since, answer)| now.saturating_duration_since(*since) < counts_for(answer));
+        kept.retain(|_, (since, answer)| now.duration_since(*since) < counts_for(answer) || is_known(*since, answer, now));
     }
     if kept.len() >= MOST_KEPT {
         kept.retain(|_, (_, answer)| *answer == Answer::Admitted);
     }
-    if kept.len() < MOST_KEPT {
+    if kept.len() < MOST_KEPT || kept.contains_key(&key) {
         kept.insert(key, (now, answer));
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_bearer_token_counts() {
-        for (authorization, token) in [
-            ("Bearer abc", Some("abc")),
-            ("bearer abc", Some("abc")),
-            ("Bearer  abc ", Some("abc")),
-            ("Bearer ", None),
-            ("Bearer", None),
-            ("Basic YTpi", None),
-            ("", None),
-        ] {
-            assert_eq!(bearer(authorization), token, "{authorization}");
-        }
-        let long = format!("Bearer {}", "a".repeat(LONGEST_TOKEN + 1));
-        assert_eq!(bearer(&long), None);
-    }
-
-    #[test]
-    fn answers_count_shortly_and_refusals_shorter() {
-        let (mut kept, now) = (HashMap::new(), Instant::now());
-        let key = |token: &str| digest_of(&[token, "get", "/metrics"]);
-        keep(&mut kept, key("a"), Answer::Admitted, now);
-        keep(&mut kept, key("b"), Answer::Forbidden("b".to_owned()), now);
-        let at = |token: &str, seconds| recall(&kept, &key(token), now + Duration::from_secs(seconds));
-        assert_eq!((at("a", 59), at("a", 60)), (Some(Answer::Admitted), None));
-        assert_eq!((at("b", 9), at("b", 10)), (Some(Answer::Forbidden("b".to_owned())), None));
-        assert_eq!(at("c", 0), None);
-        assert_ne!(digest_of(&["ab", "c"]), digest_of(&["a", "bc"]));
-        assert_ne!(key("a"), digest_of(&["a", "head", "/metrics"]), "another verb is another question");
-    }
-
-    #[test]
-    fn many_tokens_push_nobody_out_who_was_admitted() {
-        let (mut kept, now) = (HashMap::new(), Instant::now());
-        let key = |token: &str| digest_of(&[token]);
-        keep(&mut kept, key("scraper"), Answer::Admitted, now);
-        for number in 0..5 * MOST_KEPT {
-            keep(&mut kept, key(&number.to_string()), Answer::Unauthenticated, now);
-            assert!(kept.len() <= MOST_KEPT);
-        }
-        assert_eq!(recall(&kept, &key("scraper"), now), Some(Answer::Admitted));
-    }
-}
+mod tests;

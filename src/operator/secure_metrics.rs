@@ -9,11 +9,11 @@
 //!
 //! - A certificate that cannot be used at the start is an error. One that cannot be used later is logged, and the former one stays in use.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     http::{HeaderValue, StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -26,14 +26,14 @@ use rustls::{
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
-use super::review::{Answer, Reviewer};
+use super::{
+    connections::{PATIENCE, server, with_address},
+    review::{Answer, Reviewer},
+};
 use crate::controller::chain;
 
 /// How often the files of the certificate are looked at.
 const REREAD: Duration = Duration::from_secs(10);
-
-/// How long a client may take for its handshake, and until its first request.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why HTTPS cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -122,10 +122,9 @@ pub(super) async fn serve_secure(
     let config = content.as_ref().map_or_else(self_signed, Content::config)?;
     let config = RustlsConfig::from_config(Arc::new(config));
     let router = router.layer(middleware::from_fn_with_state(Arc::new(reviewer), admit));
-    let listener = listener.into_std().map_err(SecureMetricsError::Listen)?;
-    let server = axum_server::from_tcp(listener).map_err(SecureMetricsError::Listen)?;
-    let acceptor = RustlsAcceptor::new(config.clone()).handshake_timeout(PATIENCE);
-    let serving = server.acceptor(acceptor).http1_only().first_request_timeout(PATIENCE).serve(router.into_make_service());
+    let tls = RustlsAcceptor::new(config.clone()).handshake_timeout(PATIENCE);
+    let server = server(listener).map_err(SecureMetricsError::Listen)?.map(|doorkeeper| tls.acceptor(doorkeeper));
+    let serving = server.serve(with_address(router));
     tokio::select! {
         result = serving => result.map_err(SecureMetricsError::Listen),
         () = follow(files.zip(content), config) => Ok(()),
@@ -154,10 +153,15 @@ async fn follow(files: Option<(Files, Content)>, config: RustlsConfig) {
 }
 
 /// Lets a request through if the API server says so.
-async fn admit(State(reviewer): State<Arc<Reviewer>>, request: Request, next: Next) -> Response {
+async fn admit(
+    State(reviewer): State<Arc<Reviewer>>,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
     let authorization = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let verb = request.method().as_str().to_lowercase();
-    match reviewer.review(authorization, &verb, request.uri().path()).await {
+    match reviewer.review(client.ip(), authorization, &verb, request.uri().path()).await {
         Answer::Admitted => next.run(request).await,
         Answer::Unauthenticated => {
             let challenge = [(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))];
@@ -165,6 +169,9 @@ async fn admit(State(reviewer): State<Arc<Reviewer>>, request: Request, next: Ne
         }
         Answer::Forbidden(user) => {
             (StatusCode::FORBIDDEN, format!("{user} has no right to {verb} {}\n", request.uri().path())).into_response()
+        }
+        Answer::TooMany => {
+            (StatusCode::TOO_MANY_REQUESTS, "too many tokens were shown that are not known: ask again later\n").into_response()
         }
         Answer::Unknown => {
             (StatusCode::SERVICE_UNAVAILABLE, "it cannot be found out now who asks: see the operator's log\n").into_response()

@@ -12,7 +12,7 @@ pub use check::Check;
 pub use clock::{CLOCK_LIMIT, Clock, clock_jumps, periods, system_clock};
 pub use leadership::{Leadership, LeadershipTeller, RENEW_DEADLINE};
 pub use liveness::{HELD_BACK, Heartbeat, Liveness, Pulse, Verdict};
-pub use metrics::{CertificateSeries, Inventory, Metrics, RateLimit};
+pub use metrics::{CertificateSeries, ControllerName, Inventory, Metrics, RateLimit};
 pub use readiness::Readiness;
 
 use usercert_operator_core::{api, atlas_request, decide, figures, rollout};

@@ -6,13 +6,15 @@
 //! - Only time counts for which this process could run ([`counted`]). A process that was paused, a machine that slept and a clock that was
 //!   corrected are logged and counted, and fail nothing: a restart helps against none of them, and loses what is in memory alone.
 //! - While certificates are in memory alone, a loop that stands still fails nothing for half an hour ([`HELD_BACK`]).
+//! - While the process stops, loops may stand still for as long as that may take ([`Liveness::stopping`]): nothing new is begun, and a restart
+//!   would cut off what is under way. A panic fails all the same.
 //!
 //! # Assumptions
 //!
 //! - [`Liveness::watch_clocks`] was called. Without it no time counts.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -50,6 +52,8 @@ pub struct Liveness(Arc<Shared>);
 struct Shared {
     /// For how many milliseconds this process could run.
     awake: AtomicU64,
+    /// For how many milliseconds a loop may stand still beyond its limit, because the process stops.
+    allowance: AtomicU64,
     loops: Mutex<Loops>,
     unsaved: Mutex<Vec<CountUnsaved>>,
     clock_jumps: AtomicU64,
@@ -61,12 +65,11 @@ struct Loops {
     last_id: u64,
     by_id: BTreeMap<u64, Loop>,
     /// The names of those that were told to stand still.
-    told: Vec<String>,
+    told: BTreeSet<Arc<str>>,
 }
 
-#[derive(Clone)]
 struct Loop {
-    name: String,
+    name: Arc<str>,
     limit: Duration,
     /// When it moved last, in milliseconds that this process could run; [`NOT_BEGUN`] before it first did.
     moved: Arc<AtomicU64>,
@@ -75,6 +78,45 @@ struct Loop {
 }
 
 const NOT_BEGUN: u64 = u64::MAX;
+
+/// The time that counts, and what a stop allows beyond each limit.
+#[derive(Clone, Copy)]
+struct Now {
+    awake: u64,
+    allowance: Duration,
+}
+
+impl Loop {
+    fn stood_for(&self, now: Now) -> Duration {
+        Duration::from_millis(now.awake.saturating_sub(self.moved.load(Ordering::SeqCst)))
+    }
+
+    /// For how long it has stood still beyond its limit; `None` if it moves.
+    fn overdue(&self, now: Now) -> Option<Duration> {
+        let stood = self.stood_for(now);
+        if self.has_panicked {
+            return Some(stood);
+        }
+        stood.checked_sub(self.limit.saturating_add(now.allowance)).filter(|overdue| !overdue.is_zero())
+    }
+
+    /// What is told of it when it stands still.
+    fn why(&self, now: Now) -> String {
+        if self.has_panicked {
+            return "it ended by a panic: see the log".to_owned();
+        }
+        let allowed = self.limit.saturating_add(now.allowance);
+        format!("it has not moved for {} s, of {} s allowed", self.stood_for(now).as_secs(), allowed.as_secs())
+    }
+
+    fn check(&self, now: Now) -> Check {
+        match (self.overdue(now), self.moved.load(Ordering::SeqCst)) {
+            (Some(_), _) => Check::failed(&*self.name, self.why(now)),
+            (None, NOT_BEGUN) => Check::passed(&*self.name, "it has not begun"),
+            (None, _) => Check::passed(&*self.name, ""),
+        }
+    }
+}
 
 /// By this a loop shows that it moves. The loop counts as ended when it is dropped.
 pub struct Heartbeat {
@@ -88,8 +130,6 @@ pub struct Heartbeat {
 pub struct Pulse {
     /// A line for each name.
     pub checks: Vec<Check>,
-    /// How many loops stand still.
-    pub stalled: usize,
     /// What is to follow.
     pub verdict: Verdict,
 }
@@ -127,7 +167,7 @@ impl Liveness {
     /// A loop that has to move at least every `limit`, from its first sign of life on. Loops may share a name, which is a single word such as
     /// `watch/secrets`.
     #[must_use]
-    pub fn expect(&self, name: impl Into<String>, limit: Duration) -> Heartbeat {
+    pub fn expect(&self, name: impl Into<Arc<str>>, limit: Duration) -> Heartbeat {
         let moved = Arc::new(AtomicU64::new(NOT_BEGUN));
         let mut loops = self.loops();
         loops.last_id += 1;
@@ -151,38 +191,41 @@ impl Liveness {
         thread::Builder::new().name("clocks".to_owned()).spawn(move || watch_clocks(&shared)).map(|_| ())
     }
 
+    /// The process stops: nothing new is begun, so that loops stand still while what is under way ends. They may do so for `limit` longer than
+    /// otherwise.
+    pub fn stopping(&self, limit: Duration) {
+        let milliseconds = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+        self.0.allowance.fetch_max(milliseconds, Ordering::SeqCst);
+    }
+
     /// Looks at all loops.
     #[must_use]
     pub fn look(&self) -> Pulse {
-        let loops: Vec<Loop> = self.loops().by_id.values().cloned().collect();
-        let now = self.0.awake.load(Ordering::SeqCst);
-        let mut by_name = BTreeMap::<String, (Check, bool)>::new();
-        let (mut stalled, mut longest) = (0, None);
-        for one in loops {
-            let moved = one.moved.load(Ordering::SeqCst);
-            let ago = Duration::from_millis(now.saturating_sub(moved));
-            let overdue = ago.checked_sub(one.limit).filter(|overdue| !overdue.is_zero());
-            let overdue = if one.has_panicked { Some(ago) } else { overdue };
-            if let Some(overdue) = overdue {
-                stalled += 1;
-                longest = longest.max(Some(overdue));
-            }
-            let check = match (overdue, moved) {
-                (_, _) if one.has_panicked => Check::failed(&one.name, "it ended by a panic: see the log"),
-                (Some(_), _) => {
-                    let why = format!("it has not moved for {} s, of {} s allowed", ago.as_secs(), one.limit.as_secs());
-                    Check::failed(&one.name, why)
-                }
-                (None, NOT_BEGUN) => Check::passed(&one.name, "it has not begun"),
-                (None, _) => Check::passed(&one.name, ""),
-            };
-            let shown = by_name.entry(one.name).or_insert_with(|| (check.clone(), overdue.is_some()));
-            if overdue.is_some() && !shown.1 {
-                *shown = (check, true);
+        let now = self.now();
+        let mut by_name = BTreeMap::<Arc<str>, Check>::new();
+        let mut longest = None;
+        for one in self.loops().by_id.values() {
+            let overdue = one.overdue(now);
+            longest = longest.max(overdue);
+            // Of loops with one name one that stands still is shown.
+            let shown = by_name.entry(Arc::clone(&one.name)).or_insert_with(|| one.check(now));
+            if overdue.is_some() && shown.is_passed() {
+                *shown = one.check(now);
             }
         }
-        let checks = by_name.into_values().map(|(check, _)| check).collect();
-        Pulse { checks, stalled, verdict: verdict(longest, || self.unsaved()) }
+        Pulse { checks: by_name.into_values().collect(), verdict: verdict(longest, || self.unsaved()) }
+    }
+
+    /// How many loops stand still.
+    #[must_use]
+    pub fn stalled(&self) -> usize {
+        let now = self.now();
+        self.loops().by_id.values().filter(|one| one.overdue(now).is_some()).count()
+    }
+
+    fn now(&self) -> Now {
+        let allowance = Duration::from_millis(self.0.allowance.load(Ordering::SeqCst));
+        Now { awake: self.0.awake.load(Ordering::SeqCst), allowance }
     }
 
     /// How often the wall clock has jumped against the monotonic one.
@@ -229,18 +272,18 @@ impl Liveness {
 
     /// Logs which loops have come to stand still, and which move again.
     fn tell(&self) {
-        let pulse = self.look();
-        let failed: Vec<&Check> = pulse.checks.iter().filter(|check| !check.is_passed()).collect();
+        let now = self.now();
         let mut loops = self.loops();
-        for check in &failed {
-            if !loops.told.contains(&check.name) {
-                error!(name = check.name, why = check.state.as_ref().err(), "a loop of this process stands still");
+        let mut failed = BTreeSet::new();
+        for one in loops.by_id.values().filter(|one| one.overdue(now).is_some()) {
+            if failed.insert(Arc::clone(&one.name)) && !loops.told.contains(&one.name) {
+                error!(name = &*one.name, why = one.why(now), "a loop of this process stands still");
             }
         }
-        for name in loops.told.iter().filter(|name| !failed.iter().any(|check| check.name == **name)) {
-            warn!(name, "the loop moves again, or has ended");
+        for name in loops.told.difference(&failed) {
+            warn!(name = &**name, "the loop moves again, or has ended");
         }
-        loops.told = failed.into_iter().map(|check| check.name.clone()).collect();
+        loops.told = failed;
     }
 }
 
@@ -277,132 +320,4 @@ impl Drop for Heartbeat {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on has failed")]
-mod tests {
-    use super::*;
-
-    const MINUTE: Duration = Duration::from_mins(1);
-
-    /// Lets this many seconds pass, one by one, as a process sees them that can run.
-    fn run(liveness: &Liveness, seconds: u64) {
-        for _ in 0..seconds {
-            liveness.passed(Duration::from_secs(1), SignedDuration::from_secs(1));
-        }
-    }
-
-    fn failed(liveness: &Liveness) -> Vec<String> {
-        liveness.look().checks.into_iter().filter(|check| !check.is_passed()).map(|check| check.name).collect()
-    }
-
-    #[test]
-    fn a_loop_that_stands_still_fails_until_it_moves_again() {
-        let liveness = Liveness::default();
-        let (still, moving) = (liveness.expect("still", MINUTE), liveness.expect("moving", MINUTE));
-        still.beat();
-        for _ in 0..60 {
-            moving.beat();
-            run(&liveness, 1);
-        }
-        assert_eq!((failed(&liveness), liveness.look().verdict), (vec![], Verdict::Alive));
-        run(&liveness, 1);
-        assert_eq!((failed(&liveness), liveness.look().verdict), (vec!["still".to_owned()], Verdict::Restart));
-        let lines = Check::lines(&liveness.look().checks);
-        assert_eq!(lines, "[+]moving ok\n[-]still failed: it has not moved for 61 s, of 60 s allowed\n");
-        still.beat();
-        assert_eq!(liveness.look().verdict, Verdict::Alive);
-    }
-
-    #[test]
-    fn a_loop_that_has_not_begun_or_has_ended_fails_nothing() {
-        let liveness = Liveness::default();
-        let (waiting, ended) = (liveness.expect("waiting", MINUTE), liveness.expect("ended", MINUTE));
-        ended.beat();
-        drop(ended);
-        run(&liveness, 3600);
-        assert_eq!(liveness.look().verdict, Verdict::Alive);
-        assert_eq!(Check::lines(&liveness.look().checks), "[+]waiting ok: it has not begun\n");
-        drop(waiting);
-    }
-
-    #[test]
-    fn a_loop_that_ended_by_a_panic_fails_for_ever() {
-        let liveness = Liveness::default();
-        let heartbeat = liveness.expect("broken", MINUTE);
-        let ended = thread::spawn(move || {
-            let _heartbeat = heartbeat;
-            panic!("as a test wants it");
-        });
-        assert!(ended.join().is_err());
-        assert_eq!((failed(&liveness), liveness.look().verdict), (vec!["broken".to_owned()], Verdict::Restart));
-        run(&liveness, 3600);
-        assert_eq!(liveness.look().verdict, Verdict::Restart);
-    }
-
-    #[test]
-    fn of_loops_with_one_name_the_one_that_stands_still_is_shown() {
-        let liveness = Liveness::default();
-        let watches = [(); 3].map(|()| liveness.expect("watch/by-name", MINUTE));
-        watches.iter().for_each(Heartbeat::beat);
-        run(&liveness, 61);
-        watches[0].beat();
-        watches[2].beat();
-        let pulse = liveness.look();
-        assert_eq!((pulse.stalled, pulse.checks.len(), failed(&liveness)), (1, 1, vec!["watch/by-name".to_owned()]));
-    }
-
-    #[test]
-    fn a_pause_and_a_jump_are_counted_and_fail_nothing() {
-        let liveness = Liveness::default();
-        let heartbeat = liveness.expect("clock", MINUTE);
-        heartbeat.beat();
-        let hours = |hours| SignedDuration::from_hours(hours);
-        for (case, monotonic, wall, pauses, jumps) in [
-            ("stopped by a signal, or a frozen container", 3600, hours(1), 1, 0),
-            ("a machine that slept: the monotonic clock stood still", 1, hours(8), 1, 1),
-            ("a clock that was set back", 1, hours(-20), 1, 2),
-            ("a virtual machine that was suspended, both at once", 3600, hours(5), 2, 3),
-            ("a busy machine", 5, SignedDuration::from_secs(5), 2, 3),
-        ] {
-            liveness.passed(Duration::from_secs(monotonic), wall);
-            assert_eq!((liveness.pauses(), liveness.clock_jumps()), (pauses, jumps), "{case}");
-            assert_eq!(liveness.look().verdict, Verdict::Alive, "{case}");
-        }
-    }
-
-    #[test]
-    fn certificates_in_memory_alone_hold_a_restart_back_for_half_an_hour() {
-        for (overdue, unsaved, expected) in [
-            (None, 1, Verdict::Alive),
-            (Some(MINUTE), 0, Verdict::Restart),
-            (Some(MINUTE), 2, Verdict::HeldBack(2)),
-            (Some(Duration::from_secs(1799)), 1, Verdict::HeldBack(1)),
-            (Some(HELD_BACK), 1, Verdict::Restart),
-        ] {
-            assert_eq!(verdict(overdue, || unsaved), expected, "{overdue:?} {unsaved}");
-        }
-        let liveness = Liveness::default();
-        liveness.counts_unsaved(|| 1);
-        liveness.counts_unsaved(|| 2);
-        let heartbeat = liveness.expect("clock", MINUTE);
-        heartbeat.beat();
-        run(&liveness, 61);
-        assert_eq!(liveness.look().verdict, Verdict::HeldBack(3));
-    }
-
-    #[test]
-    fn the_clocks_are_watched_on_a_thread_that_ends_with_the_last_owner() {
-        let liveness = Liveness::default();
-        liveness.watch_clocks().unwrap();
-        let started = Instant::now();
-        while liveness.0.awake.load(Ordering::SeqCst) == 0 {
-            assert!(started.elapsed() < Duration::from_secs(20), "no time counts");
-            thread::sleep(Duration::from_millis(50));
-        }
-        let weak = Arc::downgrade(&liveness.0);
-        drop(liveness);
-        while weak.upgrade().is_some() {
-            assert!(started.elapsed() < Duration::from_secs(40), "the thread keeps it");
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
-}
+mod tests;

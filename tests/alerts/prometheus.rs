@@ -36,7 +36,7 @@ impl Prometheus {
     /// One that scrapes the operator at this port and evaluates these rule groups, both every second. It looks for another one too, which is
     /// not there by itself.
     pub async fn start(folder: &Path, groups: &Value, port_of_operator: u16) -> Self {
-        let (port, port_of_another) = (unused_port(), unused_port());
+        let port_of_another = unused_port();
         let targets = [port_of_operator, port_of_another].map(|port| format!("127.0.0.1:{port}"));
         let configuration = serde_json::json!({
             "global": { "scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s" },
@@ -46,9 +46,15 @@ impl Prometheus {
                 "static_configs": [{ "targets": targets, "labels": { "namespace": "usercert-system" } }],
             }],
         });
+        std::fs::write(folder.join("rules.yaml"), groups.to_string()).unwrap();
+        Self { port_of_operator, port_of_another, ..Self::start_with(folder, &configuration).await }
+    }
+
+    /// One with this configuration, once a scrape has succeeded.
+    pub async fn start_with(folder: &Path, configuration: &Value) -> Self {
+        let port = unused_port();
         // JSON is YAML.
         std::fs::write(folder.join("prometheus.yaml"), configuration.to_string()).unwrap();
-        std::fs::write(folder.join("rules.yaml"), groups.to_string()).unwrap();
         let arguments = [
             format!("--config.file={}", folder.join("prometheus.yaml").display()),
             format!("--storage.tsdb.path={}", folder.join("data").display()),
@@ -57,7 +63,7 @@ impl Prometheus {
         let log = folder.join("prometheus.log");
         let process = Supervised::spawn(&tool("prometheus").unwrap(), &arguments, &[], &log).unwrap();
         let (url, started) = (format!("http://127.0.0.1:{port}"), jiff::Timestamp::now());
-        let prometheus = Self { url, port_of_operator, port_of_another, started, _process: process };
+        let prometheus = Self { url, port_of_operator: 0, port_of_another: 0, started, _process: process };
         let since = Instant::now();
         while prometheus.query("up == 1").await.is_empty() {
             let log = || std::fs::read_to_string(&log).unwrap_or_default();
@@ -79,7 +85,7 @@ impl Prometheus {
     }
 
     /// The `data` of an answer with success.
-    async fn get(&self, path: &str) -> Option<Value> {
+    pub async fn get(&self, path: &str) -> Option<Value> {
         let answer: Value = reqwest::get(format!("{}/api/v1/{path}", self.url)).await.ok()?.json().await.ok()?;
         (answer["status"] == "success").then(|| answer["data"].clone())
     }
@@ -123,13 +129,16 @@ impl Prometheus {
         text
     }
 
-    /// How many series a query had at any time since the start; `Err` if Prometheus does not understand it.
-    pub async fn series_of(&self, expression: &str) -> Result<usize, String> {
+    /// How many series a query had with a number at any time since the start; `Err` if Prometheus does not understand it. What is not finite, such as
+    /// a quantile of nothing, is no number.
+    pub async fn finite_series_of(&self, expression: &str) -> Result<usize, String> {
         let (start, end) = (self.started.as_second(), jiff::Timestamp::now().as_second());
         let path = format!("query_range?query={}&start={start}&end={end}&step=1", encoded(expression));
         let answer: Value = reqwest::get(format!("{}/api/v1/{path}", self.url)).await.unwrap().json().await.unwrap();
         if answer["status"] == "success" {
-            Ok(answer["data"]["result"].as_array().unwrap().len())
+            let is_finite = |sample: &Value| sample[1].as_str().unwrap().parse::<f64>().unwrap().is_finite();
+            let series = answer["data"]["result"].as_array().unwrap().iter();
+            Ok(series.filter(|series| series["values"].as_array().unwrap().iter().any(is_finite)).count())
         } else {
             Err(answer["error"].to_string())
         }

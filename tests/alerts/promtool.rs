@@ -19,7 +19,11 @@ fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
+/// A test for each alert.
 const TESTS: [&str; 2] = ["rules.test.yaml", "days.test.yaml"];
+
+/// Restarts of the leader, and other labels.
+const GAPS: &str = "gaps.test.yaml";
 
 fn tests(file: &str) -> String {
     std::fs::read_to_string(repository().join("tests/alerts").join(file)).unwrap()
@@ -29,8 +33,8 @@ fn tests(file: &str) -> String {
 fn promtool_takes_the_rules_and_its_tests_pass() {
     let checked = promtool(&["check", "rules", "--lint=all", "--lint-fatal", "charts/usercert-operator/files/alerts.yaml"]);
     assert!(checked.status.success(), "{}", said(&checked));
-    let tests = TESTS.map(|file| format!("tests/alerts/{file}"));
-    let tested = promtool(&["test", "rules", &tests[0], &tests[1]]);
+    let tests = [TESTS[0], TESTS[1], GAPS].map(|file| format!("tests/alerts/{file}"));
+    let tested = promtool(&["test", "rules", &tests[0], &tests[1], &tests[2]]);
     assert!(tested.status.success(), "{}", said(&tested));
 }
 
@@ -83,4 +87,25 @@ fn the_tests_of_each_alert_can_fail() {
     };
     assert_eq!(failed_with("vector(1) > 2"), count, "none fires");
     assert_eq!(failed_with("vector(1)"), count, "all fire");
+}
+
+/// What promtool says of the tests of gaps if the rules are changed so.
+fn gaps_with(change: impl Fn(&str) -> String) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    let (before, changed) = (file("alerts.yaml"), change(&file("alerts.yaml")));
+    assert_ne!(before, changed);
+    write("alerts.yaml", &changed);
+    write(GAPS, &tests(GAPS).replace("../../charts/usercert-operator/files/alerts.yaml", "alerts.yaml"));
+    promtool(&["test", "rules", &folder.path().join(GAPS).display().to_string()])
+}
+
+#[test]
+fn without_a_range_that_spans_restarts_or_without_a_label_of_the_lists_the_tests_of_gaps_fail() {
+    let without_range = gaps_with(|rules| rules.replace("[15m]", "[1m]"));
+    assert!(!without_range.status.success(), "a gap of two minutes is longer than the range");
+    for label in ["cluster, ", "exported_namespace, "] {
+        let without = gaps_with(|rules| rules.replace(label, ""));
+        assert!(!without.status.success(), "without {label}");
+    }
 }

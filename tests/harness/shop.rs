@@ -10,10 +10,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::api::{core::v1::Secret, events::v1::Event};
+use k8s_openapi::api::{
+    authentication::v1::TokenRequest,
+    core::v1::{Secret, ServiceAccount},
+    events::v1::Event,
+    rbac::v1::ClusterRoleBinding,
+};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DynamicObject, ListParams, Patch, PatchParams},
+    api::{DynamicObject, ListParams, Patch, PatchParams, PostParams},
     core::{GroupVersionKind, NamespaceResourceScope},
     discovery::ApiResource,
 };
@@ -77,6 +82,25 @@ impl Shop {
         K: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// A new service account, and a token of it.
+    pub async fn account(&self, name: &str) -> String {
+        self.apply(json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": name } })).await;
+        let request: TokenRequest = serde_json::from_value(json!({ "spec": { "audiences": [] } })).unwrap();
+        let answer = self.api::<ServiceAccount>().create_token_request(name, &PostParams::default(), &request).await.unwrap();
+        answer.status.unwrap().token
+    }
+
+    /// Gives an account the chart's right to read metrics. The authorizer of the API server learns of it by a watch.
+    pub async fn let_read_metrics(&self, account: &str) {
+        let binding: ClusterRoleBinding = serde_json::from_value(json!({
+            "metadata": { "name": self.namespace },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "usercert-operator-metrics-reader" },
+            "subjects": [{ "kind": "ServiceAccount", "namespace": self.namespace, "name": account }],
+        }))
+        .unwrap();
+        Api::<ClusterRoleBinding>::all(self.client.clone()).create(&PostParams::default(), &binding).await.unwrap();
     }
 
     /// Creates or changes an object as `kubectl apply` would.
@@ -208,9 +232,11 @@ impl Shop {
     /// Waits until the issuer's Ready condition is `status reason`.
     pub async fn until_issuer(&self, name: &str, expected: &str) {
         eventually(&format!("issuer {name}: {expected}"), || async {
-            let status = self.api::<CertificateIssuer>().get(name).await.unwrap().status.unwrap_or_default();
+            let issuer = self.api::<CertificateIssuer>().get(name).await.unwrap();
+            let status = issuer.status.unwrap_or_default();
             let ready = condition(&status.conditions, "Ready")?;
-            (format!("{} {}", ready.status, ready.reason) == expected).then_some(())
+            let is_about_this = status.observed_generation == issuer.metadata.generation;
+            (is_about_this && format!("{} {}", ready.status, ready.reason) == expected).then_some(())
         })
         .await;
     }

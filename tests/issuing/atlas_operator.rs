@@ -241,6 +241,20 @@ async fn lent_credentials_serve_and_what_is_wrong_with_them_is_told_alike(owner:
     // A label that comes makes it one that is lent; the operator's own credentials need it too.
     owner.apply(key("unlabelled", "atlas.mongodb.com/type", PRIVATE_API_KEY)).await;
     lent.until_ready("unlabelled").await;
+
+    // Of those that Atlas refuses a metric tells. There is no issuer that could.
+    owner.apply(key("refused", "atlas.mongodb.com/type", "revoked")).await;
+    put(owner, "AtlasProject", "refused", json!({ "connectionSecretRef": { "name": "refused" } }), id).await;
+    serve("refused", &owner.namespace, "refused").await;
+    lent.until("refused", "Ready", "False AtlasUnauthorized").await;
+    let series = format!(
+        "usercert_credentials_refused{{kind=\"userRef\",namespace=\"{LENT}\",name=\"\",reason=\"AtlasUnauthorized\"}} 1\n"
+    );
+    let is_told = || lent.cluster.metrics.encode().unwrap().contains(&series);
+    eventually("it is told", || async { is_told().then_some(()) }).await;
+    owner.apply(key("refused", "atlas.mongodb.com/type", PRIVATE_API_KEY)).await;
+    lent.until_ready("refused").await;
+    eventually("it is told no more", || async { (!is_told()).then_some(()) }).await;
     the_operator_s_own_credentials_serve_who_names_none(&lent, owner).await;
 }
 

@@ -125,6 +125,7 @@ async fn while_no_certificate_for_the_new_user_can_be_had_the_uri_is_for_the_old
         "spec": { "ca": { "secretName": "ca" }, "allow": { "usernames": ["orders"] } },
     });
     shop.apply(refusing.take()).await;
+    shop.until_issuer("ca", "True IssuerReady").await;
     let elsewhere = json!({ "hosts": ["elsewhere.example"] });
     let mut connection = postgresql();
     connection["hosts"] = elsewhere["hosts"].clone();

@@ -221,7 +221,7 @@ async fn assert_a_restart_changes_nothing(shop: &Shop) {
     let another = Operator::new(shop.cluster.operator_config(), vec![scope], shop.endpoint.clone());
     let readiness = another.start(&tokio::runtime::Handle::current());
     eventually("its caches are filled", || async { readiness.is_ready().then_some(()) }).await;
-    let has_looked = |line: &str| line.starts_with("usercert_reconcile_seconds_count ") && !line.ends_with(" 0");
+    let has_looked = |line: &str| line.starts_with("usercert_reconcile_duration_seconds_count") && !line.ends_with(" 0");
     eventually("it has looked", || async { another.metrics.encode().unwrap().lines().any(has_looked).then_some(()) }).await;
     shop.assert_quiet().await;
     another.kill();

@@ -1,8 +1,13 @@
 //! What metrics tell of objects, from their first look to their end.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
-use serde_json::json;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{
+    ResourceExt,
+    api::{Patch, PatchParams},
+};
+use serde_json::{Value, json};
 use usercert_operator::{
     api::{CertificateIssuer, DatabaseUserCertificate},
     controller::Scope,
@@ -118,6 +123,54 @@ async fn the_client_secret_of_a_service_account_expires_a_year_after_its_secret_
     let expiry = shop.until_metric("issuer_credentials_not_after_timestamp_seconds", "atlas").await;
     let year = 365 * 86_400;
     assert!((written + year - 60..=written + year).contains(&expiry), "{expiry}");
+
+    // A new client secret begins a new year.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    shop.apply_secret("atlas-api-key", &[("clientId", "mdb_sa_id_metrics"), ("clientSecret", "mdb_sa_sk_rotated")]).await;
+    let first = expiry;
+    let expiry = eventually("the date moves", || async {
+        shop.metric("issuer_credentials_not_after_timestamp_seconds", "atlas").filter(|expiry| *expiry >= first + 2)
+    })
+    .await;
+
+    // Who labels the Secret later renews nothing.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let secrets = shop.api::<Secret>();
+    let patch = |annotations: Value| {
+        Patch::Merge(json!({ "metadata": { "labels": { "team": "orders" }, "annotations": annotations } }))
+    };
+    let before = secrets.get("atlas-api-key").await.unwrap().resource_version();
+    let parameters = PatchParams::apply("somebody-else");
+    let labelled =
+        secrets.patch("atlas-api-key", &PatchParams { force: false, ..parameters.clone() }, &patch(json!({}))).await.unwrap();
+    assert_ne!(labelled.resource_version(), before);
+    let loaded = || async { shop.metric("issuer_credentials_not_after_timestamp_seconds", "atlas") };
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(eventually("it is loaded", loaded).await, expiry);
+
+    // Who knows the true end notes it there.
+    let noted = written + 86_400;
+    let time = jiff::Timestamp::from_second(noted).unwrap().to_string();
+    let annotation = json!({ "usercert.dev/credentials-not-after": time });
+    secrets.patch("atlas-api-key", &parameters, &patch(annotation)).await.unwrap();
+    shop.until_metric_is("issuer_credentials_not_after_timestamp_seconds", "atlas", noted).await;
+}
+
+#[tokio::test]
+async fn an_issuer_whose_credentials_atlas_refuses_is_named_until_it_accepts_them() {
+    let shop = open("metrics-refused-credentials").await;
+    let (user, id) = (shop.name("orders"), format!("mdb_sa_id_{}", shop.namespace));
+    shop.cluster.atlas.add_user(&shop.project, &user, X509Type::Managed);
+    shop.cluster.atlas.add_service_account(&shop.project, &id, "mdb_sa_sk_of-metrics");
+    shop.apply_secret("atlas-api-key", &[("clientId", &id), ("clientSecret", "expired")]).await;
+    shop.apply(shop.atlas_issuer_manifest("v2")).await;
+    shop.certificate(&user, "atlas", json!({})).await;
+    let labels =
+        format!(r#"kind="CertificateIssuer",namespace="{}",name="atlas",reason="AtlasClientSecretRefused""#, shop.namespace);
+    let series = format!("usercert_credentials_refused{{{labels}}} 1\n");
+    eventually("it is named", || async { shop.cluster.metrics.encode().unwrap().contains(&series).then_some(()) }).await;
+    shop.apply_secret("atlas-api-key", &[("clientId", &id), ("clientSecret", "mdb_sa_sk_of-metrics")]).await;
+    eventually("it is not", || async { (!shop.cluster.metrics.encode().unwrap().contains(&series)).then_some(()) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,9 +190,10 @@ async fn with_totals_no_certificate_has_series_of_its_own() {
     let of = |issuer: &str, ready: &str, count: u32| {
         format!("usercert_certificates{{issuer=\"CertificateIssuer/{issuer}\",ready=\"{ready}\"}} {count}\n")
     };
-    let expected =
-        [of("ca", "True", 1), of("ca", "False", 0), of("no-such-issuer", "True", 0), of("no-such-issuer", "False", 1)];
+    let missing = |ready: &str, count: u32| format!("usercert_certificates{{issuer=\"missing\",ready=\"{ready}\"}} {count}\n");
+    let expected = [of("ca", "True", 1), of("ca", "False", 0), missing("True", 0), missing("False", 1)];
     let text = operator.metrics.encode().unwrap();
+    assert!(!text.contains("no-such-issuer"), "nobody has series made by naming issuers: {text}");
     assert!(expected.iter().all(|series| text.contains(series)), "{text}");
     let not_after = shop.status("orders").await.not_after.unwrap().0.as_second();
     let earliest = "usercert_certificates_earliest_not_after_timestamp_seconds{issuer=\"CertificateIssuer/ca\"}";

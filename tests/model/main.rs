@@ -11,8 +11,8 @@
 //! What is left out: other objects and their turns, CA issuers, changes of the spec, foreign, spoilt and repaired Secrets, writes of the
 //! status that change only a message or a transition time. The lease is given by its outcome: whoever takes over does so after the one
 //! before has ceased to lead by its own clock, which `operator::lease` and `runtime::leadership` test. A request that was permitted takes
-//! effect within the five minutes for which a successor waits, or never. A process that has lost the lead and goes on has saved what it made
-//! within a minute. One that is paused does so at any time, and may cost a certificate.
+//! effect, and is listed, within the five minutes for which a successor waits, or never. A process that has lost the lead
+//! and goes on has saved what it made within a minute. One that is paused does so at any time, and may cost a certificate.
 //!
 //! `MODEL=full` (`make model`) widens the bound.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]

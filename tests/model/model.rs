@@ -132,8 +132,10 @@ impl Model for Operator {
                 step_actions(who, step, world.left.faults > 0, actions);
                 let lags = step == &Step::List && self.may_list && world.left.faults > 0;
                 let strangers = u8::from(self.bound.moves > 0);
-                let made =
-                    |pass: &crate::pass::Pass| world.listed(pass.log.knows.0).last().is_some_and(|newest| *newest >= strangers);
+                let made = |pass: &crate::pass::Pass| {
+                    let newest = world.listed(pass.log.knows.0).last().is_some_and(|newest| *newest >= strangers);
+                    newest && world.now < world.unlisted_until
+                };
                 if lags && replica.pass.as_deref().is_some_and(made) {
                     actions.push(Action::ListLags(who));
                 }
@@ -291,6 +293,9 @@ fn next_retry(world: &World) -> Option<Time> {
 
 /// What is not believed any more is as good as unknown, which makes states equal.
 fn forget_what_is_too_old(world: &mut World) {
+    if world.unlisted_until <= world.now {
+        world.unlisted_until = 0;
+    }
     for replica in &mut world.replicas {
         if let Some((_, awaited)) = &mut replica.memory.secret {
             *awaited = awaited.filter(|since| world.now - since < ECHO_LIMIT);

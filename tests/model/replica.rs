@@ -236,6 +236,7 @@ impl<'a> Turn<'a> {
     fn make(&mut self) {
         self.world.elsewhere |= u16::from(self.log.knows.0) << self.world.ledger.len();
         self.world.ledger.push(self.world.now);
+        self.world.unlisted_until = self.world.replicas[self.who].busy_until.unwrap_or(self.world.now + HAD_EFFECT_BY_THEN);
     }
 
     fn note_request(&mut self) {

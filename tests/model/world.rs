@@ -289,6 +289,8 @@ pub struct World {
     pub secret_version: Version,
     /// When Atlas made each certificate.
     pub ledger: Vec<Time>,
+    /// Until when a list may lack the newest one; 0 if every list has it.
+    pub unlisted_until: Time,
     /// Those that were made for the other account, one bit for each.
     pub elsewhere: u16,
     /// Whom the issuer asks.
@@ -314,6 +316,7 @@ impl World {
             secret: None,
             secret_version: 0,
             ledger: vec![0; usize::from(left.moves > 0)],
+            unlisted_until: 0,
             elsewhere: u16::from(left.moves > 0),
             account: 0,
             replicas: Default::default(),

@@ -107,6 +107,7 @@ async fn a_status_that_cannot_be_written_is_told_in_an_event_and_tried_less_and_
             assert!(note.contains("could not patch the status") && note.contains(DENIAL), "{code}: {note}");
             tokio::time::sleep(Duration::from_secs(40).saturating_sub(started.elapsed())).await;
             assert_eq!(stage.warnings("ReconcileFailing"), 1, "{code}");
+            assert!(stage.failed_passes() > 0, "the passes before the rollouts were good; so the rollouts count: {code}");
             let asked = webhook.asked(&stage.shop.namespace, "orders");
             assert!((3..=8).contains(&asked), "{code}: {asked}");
             assert_eq!(stage.patches(), Vec::<String>::new(), "{code}");

@@ -230,9 +230,17 @@ impl Stage {
 
     /// How often this warning was told.
     pub fn warnings(&self, reason: &str) -> u32 {
-        let series = format!("usercert_warnings_total{{reason=\"{reason}\"}} ");
+        self.counted(&format!("usercert_warnings_total{{reason=\"{reason}\"}} "))
+    }
+
+    /// How many passes over certificates are counted as failed.
+    pub fn failed_passes(&self) -> u32 {
+        self.counted("usercert_reconciles_total{controller=\"DatabaseUserCertificate\",outcome=\"failed\"} ")
+    }
+
+    fn counted(&self, series: &str) -> u32 {
         let text = self.operator.metrics.encode().unwrap();
-        text.lines().find_map(|line| line.strip_prefix(&series)).map_or(0, |count| count.parse().unwrap())
+        text.lines().find_map(|line| line.strip_prefix(series)).map_or(0, |count| count.parse().unwrap())
     }
 
     fn log(&self) -> String {

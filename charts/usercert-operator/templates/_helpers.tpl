@@ -187,6 +187,41 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- end }}
 {{- end }}
 
+{{- /* What would get round the checks of this chart: an argument, its variable, and the value that is to be set instead. */}}
+{{- define "usercert-operator.guarded" -}}
+- [leader-elect, LEADER_ELECT, leaderElection.enabled]
+- [lease-name, LEASE_NAME, fullnameOverride]
+- [pod-name, POD_NAME, ""]
+- [operator-namespace, POD_NAMESPACE, ""]
+- [watch-namespace, WATCH_NAMESPACES, watchNamespaces]
+- [stop-limit, STOP_LIMIT_SECONDS, terminationGracePeriodSeconds]
+- [http-address, HTTP_ADDRESS, ""]
+- [metrics-secure, METRICS_SECURE, metrics.secure.enabled]
+- [metrics-secure-address, METRICS_SECURE_ADDRESS, ""]
+- [metrics-cert-file, METRICS_CERT_FILE, metrics.secure.certificateSecret]
+- [metrics-key-file, METRICS_KEY_FILE, metrics.secure.certificateSecret]
+- [atlas-timeout, ATLAS_TIMEOUT_SECONDS, atlas.timeoutSeconds]
+- [rollout, ROLLOUT, rollout.enabled]
+- [rollout-kind, ROLLOUT_KINDS, rollout.kinds]
+{{- end }}
+
+{{- /* Fails if extraArgs or extraEnv sets one of these. */}}
+{{- define "usercert-operator.refuseGuarded" -}}
+{{- range $guarded := include "usercert-operator.guarded" . | fromYamlArray }}
+{{- $instead := index $guarded 2 | empty | ternary "leave it out" (printf "set %s" (index $guarded 2)) }}
+{{- range $.Values.extraArgs }}
+{{- if eq (splitList "=" . | first) (printf "--%s" (index $guarded 0)) }}
+{{- fail (printf "extraArgs has --%s, which the rest of the chart goes by: %s" (index $guarded 0) $instead) }}
+{{- end }}
+{{- end }}
+{{- range $.Values.extraEnv }}
+{{- if eq .name (index $guarded 1) }}
+{{- fail (printf "extraEnv has %s, which the rest of the chart goes by: %s" .name $instead) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* The same with extraEnv. Of a name that stands twice the last counts: server-side apply refuses a list that has both. */}}
 {{- define "usercert-operator.env" -}}
 {{- $all := list }}
@@ -225,9 +260,12 @@ a certificate, which must not become that of the Pod. */}}
 {{- else }}
 {{- $_ := set $endpoint "tlsConfig" (dict "insecureSkipVerify" true) }}
 {{- end }}
-{{- if eq $kind "ServiceMonitor" }}
+{{- /* Prometheus takes one way to show who it is. */}}
+{{- $own := pick (default dict $values.endpoint) "authorization" "oauth2" "basicAuth" "bearerTokenSecret" }}
+{{- if $own }}
+{{- else if eq $kind "ServiceMonitor" }}
 {{- $_ := set $endpoint "bearerTokenFile" "/var/run/secrets/kubernetes.io/serviceaccount/token" }}
-{{- else if not (dig "authorization" "" (default dict $values.endpoint)) }}
+{{- else }}
 {{- fail "metrics.secure.enabled wants a token, and a PodMonitor cannot send that of Prometheus: use serviceMonitor, or name a Secret with a token in podMonitor.endpoint.authorization" }}
 {{- end }}
 {{- end }}
@@ -235,6 +273,17 @@ a certificate, which must not become that of the Pod. */}}
 {{- with index $values $key }}{{ $_ := set $endpoint $key . }}{{ end }}
 {{- end }}
 {{- mergeOverwrite $endpoint (default dict $values.endpoint) | toYaml }}
+{{- end }}
+
+{{- /* What the series of this release have in common where Prometheus finds it by a monitor of this chart: the namespace and the job, as the Prometheus
+operator sets them. Nothing is known of other ways, or of labels that are changed on the way. */}}
+{{- define "usercert-operator.ownSeries" -}}
+{{- $name := include "usercert-operator.fullname" . }}
+{{- if and .Values.serviceMonitor.enabled (not .Values.serviceMonitor.relabelings) (not (default dict .Values.serviceMonitor.endpoint).relabelings) -}}
+namespace={{ quote .Release.Namespace }},job={{ quote $name }}
+{{- else if and .Values.podMonitor.enabled (not .Values.podMonitor.relabelings) (not (default dict .Values.podMonitor.endpoint).relabelings) -}}
+namespace={{ quote .Release.Namespace }},job={{ printf "%s/%s" (default .Release.Namespace .Values.podMonitor.namespace) $name | quote }}
+{{- end }}
 {{- end }}
 
 {{- /* A rule of a NetworkPolicy as a list: addresses, ports, protocols. No addresses are all of them; no ports are no rule. */}}

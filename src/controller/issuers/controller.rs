@@ -31,10 +31,15 @@ use crate::{
         IssuerSpec, IssuerStatus, NamespacedName, ObjectKey, READY, Reason, SecretLocation, condition, set_condition,
         set_stalled,
     },
-    decide::{new_warnings, pass::RequestError, refused_credentials},
+    decide::{
+        new_warnings,
+        pass::{PassOutcome, RequestError},
+        refused_credentials,
+    },
     dispatch::Dispatch,
     failures::{self, Failing},
     kubernetes::chain,
+    runtime::ControllerName,
     span,
     status::{Ours, report_unreadable, write_status},
     triggers::Waiting,
@@ -121,7 +126,9 @@ async fn reconcile<K: IssuerObject>(issuer: Arc<Received<K>>, context: Arc<Conte
     let span = span::of_pass(K::KIND.as_str(), &NamespacedName::new(&key.namespace, &key.name));
     let ended = async {
         let ended = Box::pin(look_at(Arc::clone(&issuer), key.clone(), &context)).await;
-        failures::note(&context, &who, &issuer, ended, true).await
+        let outcome = ended.as_ref().map_or_else(|error| failures::outcome(&context, &who, error), |(_, outcome)| *outcome);
+        context.settings.metrics.reconciled(ControllerName::Issuers(K::KIND), outcome);
+        failures::note(&context, &who, &issuer, ended.map(|(action, _)| action), true).await
     };
     let ended = ended.instrument(span).await;
     if let Err(error) = &ended
@@ -141,21 +148,21 @@ async fn look_at<K: IssuerObject>(
     issuer: Arc<Received<K>>,
     key: IssuerKey,
     context: &Context,
-) -> Result<Action, ReconcileError> {
+) -> Result<(Action, PassOutcome), ReconcileError> {
     if let Some(unreadable) = issuer.unreadable_object() {
         let fault = IssuerFault::new(Reason::ObjectUnreadable, unreadable.to_string());
         if context.issuers.set(key.clone(), Err(fault)) {
             wake_users(context, &key);
         }
         report_unreadable(context, &Waiting::Issuer(key), &issuer).await;
-        return Ok(Action::await_change());
+        return Ok((Action::await_change(), PassOutcome::Blocked));
     }
     // An issuer that was loaded with an earlier spec must not stay in use while the Secret of this spec cannot be read.
     let spec = spec_version(&**issuer);
     context.issuers.forget_unless(&key, |known| known.facts.version.starts_with(&spec));
     let Some(loaded) = find(&**issuer, &key, context).await? else {
         // The watch of the Secret has shown nothing yet. It wakes us when it has.
-        return Ok(Action::await_change());
+        return Ok((Action::await_change(), PassOutcome::Pending));
     };
     let next = next_look(&loaded, context.now());
     if context.issuers.set(key.clone(), loaded.clone()) {
@@ -170,8 +177,9 @@ async fn look_at<K: IssuerObject>(
     let ready = ready(&loaded, &key, context);
     span::decided(if ready.0 { "serve" } else { "refuse" }, Some(ready.1));
     let is_refused = ready.1.is_about_credentials();
+    let outcome = if ready.0 { PassOutcome::Done } else { PassOutcome::Blocked };
     report(&issuer, context, ready).await?;
-    Ok(if is_refused { Action::requeue(REFUSED_LOOK) } else { next })
+    Ok((if is_refused { Action::requeue(REFUSED_LOOK) } else { next }, outcome))
 }
 
 /// How often an issuer with refused credentials is looked at again, in memory: the certificate that told of the refusal may be

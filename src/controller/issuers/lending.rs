@@ -44,6 +44,7 @@ impl Place {
                 reason: Reason::LentCredentialsUnusable,
                 message: UNUSABLE.to_owned(),
                 detail: Some(fault.message),
+                ca_not_after: None,
             },
         }
     }

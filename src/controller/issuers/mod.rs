@@ -14,14 +14,14 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use tracing::info;
+use tracing::{info, warn};
 use url::Url;
 
 use crate::{
     api::{
         AtlasApiVersion as SpecApiVersion, AtlasIssuerSpec, CaIssuerSpec, IssuerIdentity, IssuerKey, IssuerKind, IssuerSource,
         IssuerSpec, Reason,
-        names::{TLS_CERTIFICATE, TLS_PRIVATE_KEY},
+        names::{CREDENTIALS_NOT_AFTER_ANNOTATION, TLS_CERTIFICATE, TLS_PRIVATE_KEY},
     },
     decide::{Allow, CaFacts, IssuerFacts, IssuingMethod, parse_duration},
     issuer::{
@@ -29,6 +29,7 @@ use crate::{
         atlas::{AtlasAccess, AtlasApiVersion, AtlasClient, AtlasCredentials, AtlasIssuer, AtlasSettings, Words},
         ca::CaIssuer,
     },
+    received::OWNED_DATA,
     secret::{chain_digest, sha256},
 };
 
@@ -55,11 +56,13 @@ pub struct IssuerFault {
     pub message: String,
     /// For the log only: what the readers of the condition must not learn.
     pub detail: Option<String>,
+    /// CA: when its certificate expired, if that is the fault. An expired CA is told of for as long as it is there.
+    pub ca_not_after: Option<Timestamp>,
 }
 
 impl IssuerFault {
     pub(crate) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), detail: None }
+        Self { reason, message: message.into(), detail: None, ca_not_after: None }
     }
 
     /// Logs the detail that the condition does not tell.
@@ -236,7 +239,8 @@ pub(crate) fn load_atlas(
         allow_plain_http: source.endpoint.allow_plain_http,
         words: source.endpoint.words,
     };
-    let credentials_not_after = credentials.longest_life().and_then(|life| latest_write(secret)?.checked_add(life).ok());
+    let credentials_not_after = annotated_expiry(secret)
+        .or_else(|| credentials.longest_life().and_then(|life| data_written_at(secret)?.checked_add(life).ok()));
     let issuer = AtlasIssuer::new(client.clone(), settings, credentials);
     let facts = IssuerFacts {
         method: IssuingMethod::Mint { months_until_expiration: source.months_until_expiration },
@@ -258,8 +262,12 @@ fn load_ca(
     let invalid = |error: crate::decide::InvalidSpec| IssuerFault::new(Reason::InvalidSpec, error.0);
     let parse = |field, text: &Option<String>| text.as_deref().map(|text| parse_duration(field, text)).transpose();
     let data = data(secret);
-    let ca = CaIssuer::from_secret(data.get(TLS_CERTIFICATE).copied(), data.get(TLS_PRIVATE_KEY).copied(), now)
-        .map_err(|error| IssuerFault::new(error.reason(), format!("the Secret {}: {error}", secret.name_any())))?;
+    let ca = CaIssuer::from_secret(data.get(TLS_CERTIFICATE).copied(), data.get(TLS_PRIVATE_KEY).copied(), now).map_err(
+        |error| IssuerFault {
+            ca_not_after: error.expired_at(),
+            ..IssuerFault::new(error.reason(), format!("the Secret {}: {error}", secret.name_any()))
+        },
+    )?;
     let facts = IssuerFacts {
         method: IssuingMethod::Sign(CaFacts {
             duration: parse("spec.ca.duration", &spec.duration).map_err(invalid)?,
@@ -277,11 +285,73 @@ fn load_ca(
     Ok(LoadedIssuer { facts, reread_at: ca.next_change(), issuer: Issuer::Ca(Arc::new(ca)), credentials_not_after: None })
 }
 
-/// When the Secret was written last, as its managed fields tell: nothing in it is newer. `None` if somebody has removed these.
-fn latest_write(secret: &Secret) -> Option<Timestamp> {
-    secret.metadata.managed_fields.iter().flatten().filter_map(|entry| entry.time.as_ref()).map(|time| time.0).max()
+/// When whoever owns data of the Secret has written it last, as its managed fields tell: no data in it is newer. Those who own labels and
+/// annotations alone do not count. Without such an entry it is the time when the Secret was made.
+///
+/// An entry has one time for all of its fields, so who writes data and an annotation together moves the time for the data too.
+fn data_written_at(secret: &Secret) -> Option<Timestamp> {
+    let entries = secret.metadata.managed_fields.iter().flatten();
+    let of_data = entries.filter(|entry| {
+        let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
+        fields.is_some_and(|fields| OWNED_DATA.iter().any(|name| fields.get(name).is_some()))
+    });
+    let written = of_data.filter_map(|entry| entry.time.as_ref()).max();
+    written.or(secret.metadata.creation_timestamp.as_ref()).map(|time| time.0)
+}
+
+/// When the credentials expire, if somebody has noted it at the Secret. What is no time of RFC 3339 counts as nothing noted.
+fn annotated_expiry(secret: &Secret) -> Option<Timestamp> {
+    let noted = secret.metadata.annotations.as_ref()?.get(CREDENTIALS_NOT_AFTER_ANNOTATION)?;
+    let parsed: Result<Timestamp, _> = noted.parse();
+    if parsed.is_err() {
+        let (namespace, name) = (secret.namespace(), secret.name_any());
+        warn!(
+            namespace,
+            name, "the annotation {CREDENTIALS_NOT_AFTER_ANNOTATION} is no time: write it as 2027-01-31T00:00:00Z"
+        );
+    }
+    parsed.ok()
 }
 
 fn data(secret: &Secret) -> BTreeMap<&str, &[u8]> {
     secret.data.iter().flatten().map(|(key, value)| (key.as_str(), value.0.as_slice())).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const CREATED: &str = "2026-01-01T00:00:00Z";
+
+    fn secret(managed_fields: &Value, annotations: &Value) -> Secret {
+        let metadata = json!({ "name": "atlas-api-key", "creationTimestamp": CREATED, "managedFields": managed_fields, "annotations": annotations });
+        serde_json::from_value(json!({ "metadata": metadata })).unwrap()
+    }
+
+    fn entry(time: &str, fields: &Value) -> Value {
+        json!({ "manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "time": time, "fieldsV1": fields })
+    }
+
+    #[test]
+    fn data_is_as_old_as_its_owners_wrote_it_last_whoever_writes_labels_and_annotations() {
+        let (first, rotated, labelled) = ("2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z", "2026-12-01T00:00:00Z");
+        let data = json!({ "f:data": { "f:clientSecret": {} } });
+        let labels = json!({ "f:metadata": { "f:labels": { "f:team": {} } } });
+        let written = |entries: Value| data_written_at(&secret(&entries, &json!({}))).unwrap().to_string();
+        assert_eq!(written(json!([entry(first, &data), entry(labelled, &labels)])), first);
+        assert_eq!(written(json!([entry(first, &data), entry(rotated, &data), entry(labelled, &labels)])), rotated);
+        assert_eq!(written(json!([entry(labelled, &labels)])), CREATED, "nobody owns the data any more");
+        assert_eq!(written(json!([])), CREATED);
+    }
+
+    #[test]
+    fn the_end_that_is_noted_at_a_secret_counts_and_what_is_no_time_does_not() {
+        let noted = |value: &str| annotated_expiry(&secret(&json!([]), &json!({ CREDENTIALS_NOT_AFTER_ANNOTATION: value })));
+        assert_eq!(noted("2026-06-01T00:00:00Z").unwrap().to_string(), "2026-06-01T00:00:00Z");
+        assert_eq!(noted("next June"), None);
+        assert_eq!(annotated_expiry(&secret(&json!([]), &json!({}))), None);
+    }
 }

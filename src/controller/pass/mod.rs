@@ -23,6 +23,7 @@ use crate::{
     issuer::Deadline,
     kubernetes::KubernetesError,
     layout::take_over_from_reloader,
+    runtime::ControllerName,
     status::report_unreadable,
 };
 
@@ -46,7 +47,12 @@ pub(super) async fn reconcile(
     let span = span_of(&name);
     let who = Waiting::Certificate(name);
     async {
+        context.lists.filled().await;
+        let started = std::time::Instant::now();
         let ended = Box::pin(look_at(Arc::clone(&object), &context)).await;
+        let outcome = ended.as_ref().map_or_else(|error| failures::outcome(&context, &who, error), |looked| looked.outcome);
+        context.settings.metrics.reconciled(ControllerName::Certificates, outcome);
+        context.settings.metrics.pass_took(started.elapsed());
         let is_whole = ended.as_ref().is_ok_and(|looked| looked.is_whole);
         failures::note(&context, &who, &object, ended.map(|looked| looked.action), is_whole).await
     }
@@ -61,27 +67,25 @@ fn span_of(object: &ObjectKey) -> tracing::Span {
 /// How a look at an object ended.
 struct Looked {
     action: Action,
+    outcome: PassOutcome,
     /// Whether all was looked at. If a status was written, the next look follows the rollout.
     is_whole: bool,
 }
 
 async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Context) -> Result<Looked, ReconcileError> {
-    context.lists.filled().await;
     // A process that was paused may see an old state.
     if !context.settings.leadership.may_act() {
         return Err(PassError::NotLeading.into());
     }
     report_unreadable(context, &Waiting::Certificate(ObjectKey::of(&object)), &object).await;
     let Some(object) = workable(context, Arc::unwrap_or_clone(object)) else {
-        return Ok(Looked { action: Action::await_change(), is_whole: true });
+        return Ok(Looked { action: Action::await_change(), outcome: PassOutcome::Blocked, is_whole: true });
     };
     tell_issuer(context, &object);
-    let started = std::time::Instant::now();
     let run = Box::pin(run(context, &object, Purpose::Certificate));
     let ended = tokio::time::timeout(PASS_LIMIT, run).await;
-    let outcome = ended.as_ref().map_or(PassOutcome::Failed, |ended| PassOutcome::of(&ended.end, ended.pass.decision()));
-    context.settings.metrics.reconciled(outcome, started.elapsed());
-    let Ended { end, has_reported_status, .. } = ended.map_err(|_| ReconcileError::TooLong)?;
+    let Ended { end, pass, has_reported_status } = ended.map_err(|_| ReconcileError::TooLong)?;
+    let outcome = PassOutcome::of(&end, pass.decision());
     let sleep = match end {
         End::Sleep(duration) => Some(observe::until_echo(context, &object, duration)),
         End::AwaitChange => None,
@@ -92,7 +96,7 @@ async fn look_at(object: Arc<Received<DatabaseUserCertificate>>, context: &Conte
     let is_done = has_reported_status || object.metadata.deletion_timestamp.is_some();
     let next_look = if is_done { None } else { rollout::follow(context, &object).await.map_err(not_followed)? };
     let action = sleep.into_iter().chain(next_look).min().map_or_else(Action::await_change, Action::requeue);
-    Ok(Looked { action, is_whole: !has_reported_status || object.spec.rollout.is_none() })
+    Ok(Looked { action, outcome, is_whole: !has_reported_status || object.spec.rollout.is_none() })
 }
 
 /// A conflict with another write of the status is none of the rollout's faults, unless it goes on.

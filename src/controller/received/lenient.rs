@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, Time};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, value::RawValue};
 use serde_path_to_error::Segment;
 
-use super::{FromMetadata, Unreadable};
+use super::{FromMetadata, OWNED_DATA, Unreadable};
 use crate::api::printable;
 
 /// The longest text about a fault, in characters.
@@ -142,7 +142,7 @@ fn cause(message: &str) -> String {
     }
 }
 
-/// An entry of `managedFields`, as far as it says who wrote and when.
+/// An entry of `managedFields`, as far as it says who wrote, when, and whether that was data.
 #[derive(Deserialize)]
 struct Writer<'text> {
     #[serde(default)]
@@ -151,6 +151,16 @@ struct Writer<'text> {
     operation: Option<String>,
     #[serde(borrow, default)]
     time: Option<&'text RawValue>,
+    #[serde(borrow, default, rename = "fieldsV1")]
+    fields: Option<&'text RawValue>,
+}
+
+/// The data among the fields that a writer owns, without the names of its entries.
+fn owned_data(fields: &RawValue) -> Option<FieldsV1> {
+    let names: BTreeMap<String, &RawValue> = serde_json::from_str(fields.get()).unwrap_or_default();
+    let data = names.into_keys().filter(|name| OWNED_DATA.contains(&name.as_str()));
+    let data: Map<String, Value> = data.map(|name| (name, Value::Object(Map::new()))).collect();
+    (!data.is_empty()).then_some(FieldsV1(Value::Object(data)))
 }
 
 /// Reads `managedFields`. Whoever may write the object may have made them up. A time that cannot be read counts as the latest,
@@ -160,10 +170,11 @@ fn managers(managed_fields: &RawValue) -> Vec<ManagedFieldsEntry> {
     let entries = entries.into_iter().filter_map(|entry| serde_json::from_str::<Writer<'_>>(entry.get()).ok());
     let time = |raw: &RawValue| serde_json::from_str(raw.get()).unwrap_or(Time(Timestamp::MAX));
     entries
-        .map(|Writer { manager, operation, time: raw }| ManagedFieldsEntry {
+        .map(|Writer { manager, operation, time: raw, fields }| ManagedFieldsEntry {
             manager,
             operation,
             time: raw.map(time),
+            fields_v1: fields.and_then(owned_data),
             ..ManagedFieldsEntry::default()
         })
         .collect()

@@ -120,14 +120,16 @@ fn an_object_of_which_only_metadata_is_left_has_all_that_can_be_read_of_it() {
 fn of_a_secret_it_is_kept_who_wrote_when_and_no_time_hides_a_writer() {
     let secret: Received<Secret> = read(
         r#"{"metadata":{"name":"orders","managedFields":[
-            {"manager":"first","operation":"Update","time":"2026-11-01T00:00:00Z","fieldsV1":{"f:data":{}}},
+            {"manager":"first","operation":"Update","time":"2026-11-01T00:00:00Z","fieldsV1":{"f:data":{"f:a":{}},"f:type":{}}},
             {"manager":"last","operation":"Apply","time":"9999-12-31T23:59:59Z"}, 5, {"manager":7}]},"data":{"tls.key":"QQ=="}}"#,
     );
     let managers: Vec<_> =
         secret.managed_fields().iter().map(|entry| (entry.manager.as_deref(), entry.time.as_ref())).collect();
     assert_eq!(managers[1].0, Some("last"));
     assert_eq!(managers[1].1.unwrap().0, Timestamp::MAX);
-    assert!(managers.len() == 2 && managers[0].1 < managers[1].1 && secret.managed_fields()[0].fields_v1.is_none());
+    assert!(managers.len() == 2 && managers[0].1 < managers[1].1);
+    let data = secret.managed_fields()[0].fields_v1.as_ref().map(|fields| fields.0.clone());
+    assert_eq!(data, Some(serde_json::json!({ "f:data": {} })), "no name of an entry");
     assert_eq!(secret.data.as_ref().unwrap()["tls.key"].0, b"A");
     let metadata: Received<PartialObjectMeta<Secret>> =
         read(r#"{"metadata":{"name":"orders","managedFields":[{"time":"x"}]}}"#);

@@ -53,6 +53,9 @@ pub const RENEW_REQUESTED_ANNOTATION: &str = "usercert.dev/renew-requested-at";
 /// object of this name takes the Secret up without [`ADOPT_SECRET_ANNOTATION`], because its author asked for that with the policy.
 pub const RETAINED_FOR_ANNOTATION: &str = "usercert.dev/retained-for";
 
+/// On a Secret with credentials of Atlas: when they expire, as RFC 3339 writes times. Without it a client secret is taken to live for a year.
+pub const CREDENTIALS_NOT_AFTER_ANNOTATION: &str = "usercert.dev/credentials-not-after";
+
 /// Annotation of a `DatabaseUserCertificate`, with the value `true`: take over the Secret of its name as it is. This is for
 /// restored backups, whose objects have new UIDs. All of this must hold:
 ///

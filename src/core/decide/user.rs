@@ -33,6 +33,9 @@ const REMEMBERED: usize = 20;
 /// Atlas's list is believed for this long. It is asked for again no sooner, except after a lost answer.
 const BELIEVED: SignedDuration = SignedDuration::from_hours(1);
 
+/// So long after a request, or after a list, whatever it made or had is in Atlas's list.
+const LISTED_BY_THEN: SignedDuration = SignedDuration::from_mins(5);
+
 /// A certificate that Atlas lists. It has not expired.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedCertificate {
@@ -212,30 +215,54 @@ pub(super) fn over_budget(
     })
 }
 
-/// Replaces what was presumed by what Atlas lists and no Secret of ours holds or has held.
+/// Records what Atlas lists and no Secret of ours holds or has held.
+///
+/// A list may lag behind the requests, and behind an earlier list. So it replaces what was counted before only if it is late enough to have
+/// all of that. Another list adds to what was counted: each certificate that was not named yet takes the place of one that was presumed.
 pub fn record_list(
     status: &mut DatabaseUserCertificateStatus,
     listed: &[ListedCertificate],
     accounted: &BTreeSet<SerialNumber>,
-    now: Timestamp,
+    asked_at: Timestamp,
 ) {
-    let mut unaccounted: Vec<&ListedCertificate> =
-        listed.iter().filter(|listed| listed.not_after > now && !accounted.contains(&listed.serial_number)).collect();
-    unaccounted.sort_by_key(|listed| std::cmp::Reverse(listed.not_after));
-    status.unaccounted_certificates = unaccounted.first().map(|latest| UnaccountedCertificates {
-        count: i64::try_from(unaccounted.len()).unwrap_or(i64::MAX),
-        presumed: 0,
-        latest_expiry: Some(Time(latest.not_after)),
-        certificates: unaccounted
-            .iter()
+    let has_all = asked_at >= listed_by(status);
+    let before = status.unaccounted_certificates.take().filter(|_| !has_all).unwrap_or_default();
+    let is_open =
+        |(serial_number, not_after): &(SerialNumber, Timestamp)| *not_after > asked_at && !accounted.contains(serial_number);
+    let named = before.certificates.into_iter().map(|named| (named.serial_number.as_str().into(), named.not_after.0));
+    let named: BTreeMap<SerialNumber, Timestamp> = named.filter(is_open).collect();
+    let listed = listed.iter().map(|listed| (listed.serial_number.clone(), listed.not_after)).filter(is_open);
+    let (named_count, mut certificates) = (named.len(), named);
+    certificates.extend(listed);
+    let count = |certificates: usize| i64::try_from(certificates).unwrap_or(i64::MAX);
+    let presumed = before.presumed.saturating_sub(count(certificates.len() - named_count)).max(0);
+    let mut certificates: Vec<(SerialNumber, Timestamp)> = certificates.into_iter().collect();
+    certificates.sort_by_key(|(_, not_after)| std::cmp::Reverse(*not_after));
+    let is_any = presumed > 0 || !certificates.is_empty();
+    status.unaccounted_certificates = is_any.then(|| UnaccountedCertificates {
+        count: count(certificates.len()).saturating_add(presumed),
+        presumed,
+        latest_expiry: certificates.first().map(|(_, not_after)| Time(*not_after)),
+        certificates: certificates
+            .into_iter()
             .take(NAMED)
-            .map(|listed| UnaccountedCertificate {
-                serial_number: listed.serial_number.clone().into(),
-                not_after: Time(listed.not_after),
+            .map(|(serial_number, not_after)| UnaccountedCertificate {
+                serial_number: serial_number.into(),
+                not_after: Time(not_after),
             })
             .collect(),
-        listed_at: Some(Time(truncated_to_second(now))),
+        listed_at: Some(Time(truncated_to_second(asked_at))),
     });
+}
+
+/// When a list has all that is counted: five minutes after the last list, and after the last request if certificates are presumed.
+fn listed_by(status: &DatabaseUserCertificateStatus) -> Timestamp {
+    let Some(counted) = &status.unaccounted_certificates else { return Timestamp::MIN };
+    let lost = status.failure.as_ref().map(|failure| failure.last_time.0);
+    let issued = status.history.iter().map(|issued| issued.recorded_at.0).max();
+    let requested = lost.max(issued).filter(|_| counted.presumed > 0);
+    let newest = requested.max(counted.listed_at.as_ref().map(|time| time.0));
+    newest.map_or(Timestamp::MIN, |newest| newest.saturating_add(LISTED_BY_THEN).unwrap_or(Timestamp::MAX))
 }
 
 /// Drops those that have expired since they were listed.

@@ -151,6 +151,15 @@ pub enum CaError {
 }
 
 impl CaError {
+    /// When the certificate expired, if that is the fault.
+    #[must_use]
+    pub const fn expired_at(&self) -> Option<Timestamp> {
+        match self {
+            Self::Expired { not_after, .. } => Some(*not_after),
+            _ => None,
+        }
+    }
+
     /// The reason in conditions, Events and metrics.
     #[must_use]
     pub const fn reason(&self) -> Reason {

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
+use jiff::Timestamp;
 use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType};
 
 use super::family::{GaugeOf, family, gauges};
@@ -103,21 +104,51 @@ fn of_rollout(figures: &CertificateFigures) -> [(&'static str, &str); 2] {
 struct Total {
     issuer: String,
     of_readiness: BTreeMap<Readiness, i64>,
-    earliest_not_after: Option<i64>,
+    earliest_not_after: Option<Timestamp>,
+    earliest_renewal: Option<Timestamp>,
+    earliest_overdue_not_after: Option<Timestamp>,
+    not_ready: i64,
+    expired: i64,
+    overdue: i64,
     failing: i64,
     unaccounted: i64,
     suspended: i64,
 }
 
-const TOTALS: [GaugeOf<Total>; 4] = [
+const TOTALS: [GaugeOf<Total>; 9] = [
     GaugeOf {
         name: "usercert_certificates_earliest_not_after_timestamp_seconds",
         help: "When the first of the certificates in Secrets expires",
-        value: |total| total.earliest_not_after,
+        value: |total| total.earliest_not_after.map(Timestamp::as_second),
+    },
+    GaugeOf {
+        name: "usercert_certificates_earliest_renewal_timestamp_seconds",
+        help: "When the first of the certificates is or was to be renewed that are not suspended",
+        value: |total| total.earliest_renewal.map(Timestamp::as_second),
+    },
+    GaugeOf {
+        name: "usercert_certificates_not_ready",
+        help: "Objects whose condition Ready is not True, without the suspended ones",
+        value: |total| Some(total.not_ready),
+    },
+    GaugeOf {
+        name: "usercert_certificates_expired",
+        help: "Certificates in Secrets that have expired",
+        value: |total| Some(total.expired),
+    },
+    GaugeOf {
+        name: "usercert_certificates_overdue",
+        help: "Certificates that have not expired and should have been renewed, without the suspended ones",
+        value: |total| Some(total.overdue),
+    },
+    GaugeOf {
+        name: "usercert_certificates_earliest_overdue_not_after_timestamp_seconds",
+        help: "When the first of those expires; none if there are none",
+        value: |total| total.earliest_overdue_not_after.map(Timestamp::as_second),
     },
     GaugeOf {
         name: "usercert_certificates_failing",
-        help: "Objects for which the last attempt to issue a certificate failed",
+        help: "Objects for which the last attempt to issue a certificate failed, without the suspended ones",
         value: |total| Some(total.failing),
     },
     GaugeOf {
@@ -133,16 +164,21 @@ const TOTALS: [GaugeOf<Total>; 4] = [
 ];
 
 /// The rollouts of all certificates.
-const ROLLOUT_TOTALS: [GaugeOf<Vec<CertificateFigures>>; 2] = [
+const ROLLOUT_TOTALS: [GaugeOf<(Vec<CertificateFigures>, Timestamp)>; 3] = [
     GaugeOf {
         name: "usercert_rollouts_incomplete",
         help: "Rollouts that are not complete",
-        value: |all| i64::try_from(incomplete(all).count()).ok(),
+        value: |(all, _)| i64::try_from(incomplete(all).count()).ok(),
+    },
+    GaugeOf {
+        name: "usercert_rollouts_late",
+        help: "Those of them whose old certificate has less than a twentieth of the time left that the new one has",
+        value: |(all, now)| i64::try_from(all.iter().filter(|figures| figures.is_rollout_late(*now)).count()).ok(),
     },
     GaugeOf {
         name: "usercert_rollouts_earliest_deadline_timestamp_seconds",
         help: "When the first of the old certificates expires that workloads may still use; none if there are none",
-        value: |all| Some(incomplete(all).filter_map(|rollout| rollout.old_not_after).min()?.as_second()),
+        value: |(all, _)| Some(incomplete(all).filter_map(|rollout| rollout.old_not_after).min()?.as_second()),
     },
 ];
 
@@ -150,11 +186,19 @@ fn incomplete(all: &[CertificateFigures]) -> impl Iterator<Item = &crate::rollou
     all.iter().filter_map(|figures| figures.rollout.as_ref()).filter(|rollout| !rollout.is_complete)
 }
 
+/// Where certificates are counted whose issuer is not there. Who may make certificates alone must not choose the number of series.
+const NO_SUCH_ISSUER: &str = "missing";
+
 /// Totals for each issuer, whose number does not grow with that of the certificates.
-pub(super) fn encode_totals(encoder: &mut DescriptorEncoder<'_>, certificates: Vec<CertificateFigures>) -> fmt::Result {
-    let mut totals = BTreeMap::<String, Total>::new();
+pub(super) fn encode_totals(
+    encoder: &mut DescriptorEncoder<'_>,
+    certificates: Vec<CertificateFigures>,
+    now: Timestamp,
+) -> fmt::Result {
+    let mut totals = BTreeMap::<&str, Total>::new();
     for figures in &certificates {
-        totals.entry(figures.issuer.clone()).or_default().add(figures);
+        let issuer = if figures.issuer_exists { figures.issuer.as_str() } else { NO_SUCH_ISSUER };
+        totals.entry(issuer).or_insert_with(|| Total { issuer: issuer.to_owned(), ..Total::default() }).add(figures, now);
     }
     let totals: Vec<Total> = totals.into_values().collect();
     let help = "DatabaseUserCertificates by their condition Ready";
@@ -169,16 +213,21 @@ pub(super) fn encode_totals(encoder: &mut DescriptorEncoder<'_>, certificates: V
         Ok(())
     })?;
     gauges(encoder, &TOTALS, &totals, |total| [("issuer", total.issuer.as_str())])?;
-    gauges(encoder, &ROLLOUT_TOTALS, &[certificates], |_| [("", ""); 0])
+    gauges(encoder, &ROLLOUT_TOTALS, &[(certificates, now)], |_| [("", ""); 0])
 }
 
 impl Total {
-    fn add(&mut self, figures: &CertificateFigures) {
-        self.issuer.clone_from(&figures.issuer);
+    fn add(&mut self, figures: &CertificateFigures, now: Timestamp) {
+        let earlier = |known: Option<Timestamp>, other: Option<Timestamp>| known.into_iter().chain(other).min();
+        let (is_active, is_overdue) = (!figures.is_suspended, figures.is_overdue(now));
         *self.of_readiness.entry(figures.ready).or_default() += 1;
-        let not_after = figures.not_after.map(jiff::Timestamp::as_second);
-        self.earliest_not_after = self.earliest_not_after.into_iter().chain(not_after).min();
-        self.failing += i64::from(figures.consecutive_failures > 0);
+        self.earliest_not_after = earlier(self.earliest_not_after, figures.not_after);
+        self.earliest_renewal = earlier(self.earliest_renewal, figures.renewal_time.filter(|_| is_active));
+        self.earliest_overdue_not_after = earlier(self.earliest_overdue_not_after, figures.not_after.filter(|_| is_overdue));
+        self.not_ready += i64::from(is_active && figures.ready != Readiness::True);
+        self.expired += i64::from(figures.is_expired(now));
+        self.overdue += i64::from(is_overdue);
+        self.failing += i64::from(is_active && figures.consecutive_failures > 0);
         self.unaccounted += figures.unaccounted;
         self.suspended += i64::from(figures.is_suspended);
     }

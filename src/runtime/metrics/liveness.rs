@@ -23,7 +23,7 @@ impl fmt::Debug for LivenessSeries {
 impl Collector for LivenessSeries {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let encoder = &mut encoder;
-        let stalled = i64::try_from(self.0.look().stalled).unwrap_or(i64::MAX);
+        let stalled = i64::try_from(self.0.stalled()).unwrap_or(i64::MAX);
         let help = "Loops of this process that stand still; /livez?verbose names them";
         gauge(encoder, "usercert_loops_stalled", help, stalled)?;
         for (name, help, count) in [

@@ -3,7 +3,7 @@
 //! # Guarantees
 //!
 //! - Labels are reasons, issuer types, operations, outcomes and objects, so the number of series is bounded: by a constant, and by the number
-//!   of objects. With [`CertificateSeries::Totals`] it does not grow with the number of certificates.
+//!   of objects. With [`CertificateSeries::Totals`] it does not grow with the number of certificates, whatever issuers they name.
 //! - Each series of a counter begins at zero with the process, so that the first increase can be seen.
 //! - What is told of objects is read when it is asked for ([`Inventory`]). So nothing is kept of them, and no series is left of an object
 //!   that is gone.
@@ -39,7 +39,7 @@ pub use self::inventory::{Inventory, RateLimit};
 use self::{family::register, inventory::Inventories, liveness::LivenessSeries, objects::ObjectSeries, process::ProcessSeries};
 use super::{Leadership, Liveness};
 use crate::{
-    api::{IssuerType, Reason, Severity},
+    api::{IssuerKind, IssuerType, Reason, Severity},
     atlas_request::{AtlasOperation, AtlasOutcome},
     decide::pass::PassOutcome,
 };
@@ -77,8 +77,33 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+/// Whose passes are counted, by the kind of their objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControllerName {
+    /// Passes over certificates, each with its rollout.
+    Certificates,
+    /// Passes over issuers of one kind.
+    Issuers(IssuerKind),
+}
+
+impl ControllerName {
+    /// All of them.
+    pub const ALL: [Self; 3] =
+        [Self::Certificates, Self::Issuers(IssuerKind::CertificateIssuer), Self::Issuers(IssuerKind::ClusterCertificateIssuer)];
+
+    /// The label of metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Certificates => "DatabaseUserCertificate",
+            Self::Issuers(kind) => kind.as_str(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OutcomeLabels {
+struct PassLabels {
+    controller: &'static str,
     outcome: &'static str,
 }
 
@@ -100,7 +125,7 @@ pub struct Metrics {
     issued: Family<IssuerLabels, Counter>,
     failed: Family<IssuerLabels, Counter>,
     warned: Family<ReasonLabels, Counter>,
-    passes: Family<OutcomeLabels, Counter>,
+    passes: Family<PassLabels, Counter>,
     pass_durations: Histogram,
     requests: Family<RequestLabels, Counter>,
     request_durations: Family<OperationLabels, Histogram, fn() -> Histogram>,
@@ -149,8 +174,10 @@ impl Metrics {
         for reason in Reason::ALL.iter().filter(|reason| reason.severity() == Severity::Warning) {
             drop(self.warned.get_or_create(&ReasonLabels { reason: reason.as_str() }));
         }
-        for outcome in PassOutcome::ALL {
-            drop(self.passes.get_or_create(&OutcomeLabels { outcome: outcome.as_str() }));
+        for controller in ControllerName::ALL {
+            for outcome in PassOutcome::ALL {
+                drop(self.passes.get_or_create(&PassLabels { controller: controller.as_str(), outcome: outcome.as_str() }));
+            }
         }
         for operation in AtlasOperation::ALL {
             drop(self.request_durations.get_or_create(&OperationLabels { operation: operation.as_str() }));
@@ -169,9 +196,9 @@ impl Metrics {
         let help = "Attempts to issue a certificate that failed";
         register(registry, "usercert_issue_failures_total", help, self.failed.clone());
         register(registry, "usercert_warnings_total", "Warnings that conditions and Events told", self.warned.clone());
-        let help = "Passes over certificates, by how they ended";
+        let help = "Passes over objects, by how they ended";
         register(registry, "usercert_reconciles_total", help, self.passes.clone());
-        let help = "How long passes over certificates took";
+        let help = "How long passes over certificates took, each with its rollout";
         register(registry, "usercert_reconcile_duration_seconds", help, self.pass_durations.clone());
         let help = "Requests to Atlas, by the status of the answer or what took its place; those of HTTP digest with their challenge count once";
         register(registry, "usercert_atlas_requests_total", help, self.requests.clone());
@@ -210,9 +237,13 @@ impl Metrics {
         self.watches_failed.inc();
     }
 
-    /// Notes how a pass ended, and how long it took.
-    pub fn reconciled(&self, outcome: PassOutcome, duration: Duration) {
-        self.passes.get_or_create(&OutcomeLabels { outcome: outcome.as_str() }).inc();
+    /// Counts a pass by how it ended.
+    pub fn reconciled(&self, controller: ControllerName, outcome: PassOutcome) {
+        self.passes.get_or_create(&PassLabels { controller: controller.as_str(), outcome: outcome.as_str() }).inc();
+    }
+
+    /// Notes how long a pass over a certificate took.
+    pub fn pass_took(&self, duration: Duration) {
         self.pass_durations.observe(duration.as_secs_f64());
     }
 

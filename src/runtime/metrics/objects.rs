@@ -1,7 +1,11 @@
 //! The series that are about the state of things: objects, limits, queues, the lead. They are made at each scrape.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
+use jiff::Timestamp;
 use prometheus_client::{collector::Collector, encoding::DescriptorEncoder};
 
 use super::{
@@ -12,7 +16,7 @@ use super::{
 };
 use crate::{
     Leadership,
-    figures::{IssuerFigures, Readiness},
+    figures::{CertificateFigures, IssuerFigures, Readiness},
 };
 
 const ISSUER: [GaugeOf<IssuerFigures>; 3] = [
@@ -23,12 +27,12 @@ const ISSUER: [GaugeOf<IssuerFigures>; 3] = [
     },
     GaugeOf {
         name: "usercert_issuer_ca_not_after_timestamp_seconds",
-        help: "When the first certificate of the CA's chain expires; none if the CA cannot be used",
+        help: "When the first certificate of the CA's chain expires, or when it has; none if the CA cannot be used for another reason",
         value: |figures| figures.ca_not_after.map(jiff::Timestamp::as_second),
     },
     GaugeOf {
         name: "usercert_issuer_credentials_not_after_timestamp_seconds",
-        help: "When the client secret of the service account expires at the latest: a year after its Secret was written last; Atlas does not tell the true date",
+        help: "When the client secret of the service account expires at the latest: a year after its Secret got its data; Atlas does not tell the true date, which the annotation usercert.dev/credentials-not-after of the Secret may",
         value: |figures| figures.credentials_not_after.map(jiff::Timestamp::as_second),
     },
 ];
@@ -38,6 +42,33 @@ const RATE_LIMIT: [GaugeOf<RateLimit>; 1] = [GaugeOf {
     help: "Requests for certificates that Atlas allows the project still, as its last answer said; 0 after a 429",
     value: |limit| Some(i64::from(limit.remaining)),
 }];
+
+/// Whose credentials Atlas refuses: of an issuer, or of the certificates without one in a namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Refused {
+    kind: &'static str,
+    namespace: String,
+    name: String,
+    reason: &'static str,
+}
+
+const REFUSED: [GaugeOf<Refused>; 1] = [GaugeOf {
+    name: "usercert_credentials_refused",
+    help: "1 where Atlas refuses the credentials of an issuer, or of certificates without an issuer object (kind userRef, one series for all of a namespace); none where it does not",
+    value: |_| Some(1),
+}];
+
+fn refused(issuers: &[IssuerFigures], certificates: &[CertificateFigures]) -> Vec<Refused> {
+    let of_issuers = issuers.iter().filter_map(|IssuerFigures { issuer, credentials_refused, .. }| {
+        let reason = credentials_refused.as_ref()?.as_str();
+        Some(Refused { kind: issuer.kind.as_str(), namespace: issuer.namespace.clone(), name: issuer.name.clone(), reason })
+    });
+    let without_issuer = certificates.iter().filter_map(|CertificateFigures { object, credentials_refused, .. }| {
+        let reason = credentials_refused.as_ref()?.as_str();
+        Some(Refused { kind: "userRef", namespace: object.namespace.clone(), name: String::new(), reason })
+    });
+    of_issuers.chain(without_issuer).collect::<BTreeSet<_>>().into_iter().collect()
+}
 
 /// Tells the state of things.
 #[derive(Debug)]
@@ -64,11 +95,14 @@ impl Collector for ObjectSeries {
         // Another process may lead by now and tell the same.
         let inventories = if leads { inventories } else { Vec::new() };
         let certificates: Vec<_> = inventories.iter().flat_map(|inventory| inventory.certificates()).collect();
+        let issuers: Vec<_> = inventories.iter().flat_map(|inventory| inventory.issuers()).collect();
+        gauges(encoder, &REFUSED, &refused(&issuers, &certificates), |Refused { kind, namespace, name, reason }| {
+            [("kind", *kind), ("namespace", namespace), ("name", name), ("reason", reason)]
+        })?;
         match self.certificates {
             CertificateSeries::Each => encode_each(encoder, &certificates)?,
-            CertificateSeries::Totals => encode_totals(encoder, certificates)?,
+            CertificateSeries::Totals => encode_totals(encoder, certificates, Timestamp::now())?,
         }
-        let issuers: Vec<_> = inventories.iter().flat_map(|inventory| inventory.issuers()).collect();
         gauges(encoder, &ISSUER, &issuers, |IssuerFigures { issuer, .. }| {
             [("kind", issuer.kind.as_str()), ("namespace", &issuer.namespace), ("name", &issuer.name)]
         })?;

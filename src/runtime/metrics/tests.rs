@@ -28,6 +28,7 @@ impl Inventory for Scope {
         let issuer =
             IssuerKey { kind: IssuerKind::ClusterCertificateIssuer, namespace: String::new(), name: "users".to_owned() };
         let dates = IssuerFigures {
+            credentials_refused: Some(Reason::AtlasUnauthorized),
             ca_not_after: Some(EXPIRY),
             credentials_not_after: Some(EXPIRY),
             ..IssuerFigures::of(issuer, None)
@@ -62,6 +63,8 @@ fn good(name: &str) -> CertificateFigures {
         is_suspended: false,
         rollout: None,
         pods_behind: None,
+        issuer_exists: true,
+        credentials_refused: None,
     }
 }
 
@@ -164,9 +167,66 @@ fn totals_take_the_place_of_the_series_of_each_certificate() {
     let of_ca =
         |name: &str| series(&metrics, &format!("usercert_certificates_{name}{{issuer=\"CertificateIssuer/ca\"}} "))[0].clone();
     assert!(of_ca("earliest_not_after_timestamp_seconds").ends_with(" 1800000000"));
-    assert!(of_ca("failing").ends_with(" 1") && of_ca("suspended").ends_with(" 1") && of_ca("unaccounted").ends_with(" 5"));
+    assert!(of_ca("failing").ends_with(" 0") && of_ca("not_ready").ends_with(" 0"), "the troubled one is suspended");
+    assert!(of_ca("suspended").ends_with(" 1") && of_ca("unaccounted").ends_with(" 5"));
     assert!(series(&metrics, "usercert_rollouts_incomplete")[0].ends_with(" 1"));
     assert!(series(&metrics, "usercert_rollouts_earliest_deadline_timestamp_seconds")[0].ends_with(" 1800000000"));
+}
+
+#[test]
+fn in_totals_an_expired_certificate_and_a_suspended_one_hide_no_other_that_is_overdue() {
+    let now = Timestamp::now();
+    let at = |hours: i64| now.checked_add(jiff::SignedDuration::from_hours(hours)).ok();
+    let of = |name: &str, not_after: i64, renewal: i64| CertificateFigures {
+        not_after: at(not_after),
+        renewal_time: at(renewal),
+        ..good(name)
+    };
+    let all = vec![
+        CertificateFigures { ready: Readiness::False, ..of("expired", -2, -9) },
+        CertificateFigures { is_suspended: true, ready: Readiness::False, consecutive_failures: 3, ..of("suspended", 1, -8) },
+        of("overdue", 5, -1),
+        CertificateFigures { consecutive_failures: 1, ..of("overdue-too", 7, -2) },
+        of("good", 90, 60),
+    ];
+    let (metrics, _scope) = telling(CertificateSeries::Totals, Leadership::alone(None), all);
+    let value = |name: &str| {
+        let line = series(&metrics, &format!("usercert_certificates_{name}{{")).swap_remove(0);
+        line.rsplit_once(' ').unwrap().1.parse::<i64>().unwrap()
+    };
+    let counts = ["expired", "overdue", "not_ready", "failing", "suspended"].map(value);
+    assert_eq!(counts, [1, 2, 1, 1, 1]);
+    assert_eq!(Some(value("earliest_not_after_timestamp_seconds")), at(-2).map(Timestamp::as_second));
+    assert_eq!(Some(value("earliest_overdue_not_after_timestamp_seconds")), at(5).map(Timestamp::as_second));
+    assert_eq!(Some(value("earliest_renewal_timestamp_seconds")), at(-9).map(Timestamp::as_second));
+}
+
+#[test]
+fn who_names_issuers_that_are_not_there_makes_no_series_of_totals() {
+    let invented = |number: usize| CertificateFigures {
+        issuer: format!("CertificateIssuer/invented-{number}"),
+        issuer_exists: false,
+        ..good("orders")
+    };
+    let (metrics, _scope) = telling(CertificateSeries::Totals, Leadership::alone(None), (0..50).map(invented).collect());
+    let text = metrics.encode().unwrap();
+    assert!(!text.contains("invented"), "{text}");
+    assert!(text.contains("usercert_certificates{issuer=\"missing\",ready=\"True\"} 50\n"), "{text}");
+}
+
+#[test]
+fn refused_credentials_are_told_once_for_an_issuer_and_once_for_a_namespace_without() {
+    let refused = |name: &str| CertificateFigures { credentials_refused: Some(Reason::AtlasForbidden), ..good(name) };
+    for certificates in [CertificateSeries::Each, CertificateSeries::Totals] {
+        let (metrics, _scope) = telling(certificates, Leadership::alone(None), vec![refused("a"), refused("b"), good("c")]);
+        assert_eq!(
+            series(&metrics, "usercert_credentials_refused"),
+            [
+                r#"usercert_credentials_refused{kind="ClusterCertificateIssuer",namespace="",name="users",reason="AtlasUnauthorized"} 1"#,
+                r#"usercert_credentials_refused{kind="userRef",namespace="shop",name="",reason="AtlasForbidden"} 1"#,
+            ]
+        );
+    }
 }
 
 #[test]
@@ -235,7 +295,10 @@ fn what_may_be_counted_is_there_from_the_beginning_with_zero() {
     }
     metrics.failed(IssuerType::Atlas, Reason::AtlasRateLimited);
     metrics.failed(IssuerType::Ca, Reason::CaNotInDate);
-    metrics.reconciled(PassOutcome::Done, Duration::from_secs(1));
+    for controller in ControllerName::ALL {
+        metrics.reconciled(controller, PassOutcome::Done);
+    }
+    metrics.pass_took(Duration::from_secs(1));
     metrics.asked_atlas(AtlasOperation::GetUser, AtlasOutcome::Answered(418), Duration::from_secs(1));
     metrics.watch_failed();
     assert_eq!(names(&metrics), names(&untouched));
@@ -292,7 +355,9 @@ fn rows(text: &str) -> BTreeMap<String, String> {
 fn the_documentation_has_a_row_for_each_metric_and_no_other() {
     let mut expected = BTreeMap::new();
     for certificates in [CertificateSeries::Each, CertificateSeries::Totals] {
-        let (metrics, _scope) = telling(certificates, Leadership::alone(None), vec![troubled("orders")]);
+        let in_hours = |hours: i64| Timestamp::now().checked_add(jiff::SignedDuration::from_hours(hours)).ok();
+        let overdue = CertificateFigures { not_after: in_hours(1), renewal_time: in_hours(-1), ..good("overdue") };
+        let (metrics, _scope) = telling(certificates, Leadership::alone(None), vec![troubled("orders"), overdue]);
         expected.extend(rows(&metrics.encode().unwrap()));
     }
     let page = include_str!("../../../docs/metrics.md");

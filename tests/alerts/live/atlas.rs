@@ -41,8 +41,13 @@ async fn credentials_refused(prometheus: &Prometheus) -> Vec<Row> {
     shop.apply(shop.atlas_issuer_manifest("v2")).await;
     let broken = Break::now("the client secret of a service account has expired");
     shop.certificate(&user, "atlas", json!({})).await;
-    let fired =
-        broken.fires(prometheus, &[alert("UsercertCredentialsRefused", &[("reason", "AtlasClientSecretRefused")])]).await;
+    let labels = [
+        ("kind", "CertificateIssuer"),
+        ("namespace", shop.namespace.as_str()),
+        ("name", "atlas"),
+        ("reason", "AtlasClientSecretRefused"),
+    ];
+    let fired = broken.fires(prometheus, &[alert("UsercertCredentialsRefused", &labels)]).await;
     shop.apply_secret("atlas-api-key", &[("clientId", &id), ("clientSecret", CLIENT_SECRET)]).await;
     resolves(prometheus, "the Secret holds a new one", fired).await
 }

@@ -50,7 +50,12 @@ async fn apply_ca(shop: &Shop, (certificate, key): (String, String)) {
 
 /// Of a CA that has a minute left. The certificate is not renewed, and expires with it.
 async fn certificate_for_a_minute(shop: &Shop) {
-    apply_ca(shop, ca_for(60)).await;
+    certificate_of_a_ca_for(shop, 60).await;
+}
+
+/// Of a CA that has so many seconds left.
+pub async fn certificate_of_a_ca_for(shop: &Shop, seconds: i64) {
+    apply_ca(shop, ca_for(seconds)).await;
     let issuer = json!({ "ca": { "secretName": "ca" } });
     shop.apply(json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "ca" }, "spec": issuer })).await;
     // It begins minutes ago, for clocks differ; so a third of its life would be more than what is left.
@@ -84,6 +89,7 @@ async fn ca_past_its_end(prometheus: &Prometheus) -> Vec<Row> {
         about("UsercertCertificateExpired", &shop, "orders"),
         about("UsercertCertificateNotReady", &shop, "orders"),
         about_ca("UsercertIssuerNotReady", &shop),
+        about_ca("UsercertCaExpired", &shop),
     ];
     let fired = broken.fires(prometheus, &wanted).await;
     shop.replace_ca(3650).await;

@@ -21,6 +21,11 @@ use crate::{
 pub struct Operator(Supervised);
 
 impl Operator {
+    /// Kills it.
+    pub fn stop(&mut self) {
+        self.0.stop();
+    }
+
     /// With the rights that the chart gives it. Its log and metrics are in this folder and at this port.
     pub async fn start(shop: &Shop, folder: &Path, port: u16, more: &[&str]) -> Self {
         let operator = Self::start_unready(shop, folder, port, more).await;
@@ -91,7 +96,8 @@ pub async fn all(prometheus: &Prometheus, shop: &Shop, operator: &mut Operator, 
     rows
 }
 
-/// Nothing outside of a process holds up one of its loops alone, so this is one of the test's own, with the operator's liveness and metrics.
+/// Nothing outside of a process holds up one of its loops alone. So this is no process of the operator: the test itself serves the metrics, by the
+/// operator's code for liveness and metrics, and holds up a loop of its own.
 async fn loop_stalled(prometheus: &Prometheus) -> Vec<Row> {
     let (liveness, (leadership, _teller)) = (Liveness::default(), Leadership::standing_by());
     liveness.watch_clocks().unwrap();
@@ -102,7 +108,7 @@ async fn loop_stalled(prometheus: &Prometheus) -> Vec<Row> {
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let server = tokio::spawn(serve(address, health, Some(metrics), async { drop(stopped.await) }));
     heartbeat.beat();
-    let broken = Break::now("a loop of another process does not move any more");
+    let broken = Break::now("a loop stands still (of the test: not shown on the operator)");
     let fired = broken.fires(prometheus, &[alert("UsercertLoopsStalled", &[("namespace", "usercert-system")])]).await;
     let beats = tokio::spawn(async move {
         loop {
@@ -118,10 +124,18 @@ async fn loop_stalled(prometheus: &Prometheus) -> Vec<Row> {
 }
 
 async fn reconciles_failing(prometheus: &Prometheus, shop: &Shop) -> Vec<Row> {
-    let before = restrict(&shop.client, without("databaseusercertificates/status")).await;
-    let broken = Break::now("the right to write the status of certificates is taken away");
+    // A rule may not be left without any resource.
+    let without_statuses = |rule: &mut PolicyRule| {
+        let resources = rule.resources.iter_mut().flatten();
+        resources.filter(|name| name.ends_with("/status")).for_each(|name| "nothing".clone_into(name));
+    };
+    let before = restrict(&shop.client, without_statuses).await;
+    let broken = Break::now("the right to write statuses is taken away");
     shop.certificate("unheard", "ca", json!({})).await;
-    let fired = broken.fires(prometheus, &[alert("UsercertReconcilesFailing", &[("namespace", "usercert-system")])]).await;
+    let issuer = json!({ "ca": { "secretName": "ca" } });
+    shop.apply(json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "unheard" }, "spec": issuer })).await;
+    let of = |controller| alert("UsercertReconcilesFailing", &[("namespace", "usercert-system"), ("controller", controller)]);
+    let fired = broken.fires(prometheus, &[of("DatabaseUserCertificate"), of("CertificateIssuer")]).await;
     give_back(&shop.client, before).await;
     resolves(prometheus, "it is given back", fired).await
 }
@@ -143,7 +157,7 @@ async fn no_leader(prometheus: &Prometheus, shop: &Shop) -> Vec<Row> {
 
 async fn absent_and_watches_failing(prometheus: &Prometheus, shop: &Shop, operator: &mut Operator, folder: &Path) -> Vec<Row> {
     let port = prometheus.port_of_operator();
-    operator.0.stop();
+    operator.stop();
     let absent = Break::now("the operator is stopped").fires(prometheus, &[alert("UsercertOperatorAbsent", &[])]).await;
     let before = restrict(&shop.client, without("certificateissuers")).await;
     let watches = Break::now("the right to watch issuers is taken away before a start");
@@ -153,4 +167,16 @@ async fn absent_and_watches_failing(prometheus: &Prometheus, shop: &Shop, operat
     give_back(&shop.client, before).await;
     rows.extend(resolves(prometheus, "it is given back", fired).await);
     rows
+}
+
+/// Each start is to be scraped, and takes longer than that.
+pub async fn restarting(prometheus: &Prometheus, shop: &Shop, operator: &mut Operator, folder: &Path) -> Vec<Row> {
+    let broken = Break::now("the operator is killed twice within 30 seconds");
+    for _ in 0..2 {
+        operator.stop();
+        *operator = Operator::start(shop, folder, prometheus.port_of_operator(), &[]).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    let fired = broken.fires(prometheus, &[alert("UsercertOperatorRestarting", &[("namespace", "usercert-system")])]).await;
+    resolves(prometheus, "it runs for 30 seconds", fired).await
 }

@@ -41,13 +41,21 @@ impl PassOutcome {
         }
     }
 
+    /// Of a pass that failed so.
+    #[must_use]
+    pub const fn of_error(error: &PassError) -> Self {
+        match error {
+            PassError::Superseded | PassError::Outdated(_) => Self::Superseded,
+            PassError::NotLeading => Self::NotLeading,
+            PassError::Request(_) | PassError::OutOfOrder => Self::Failed,
+        }
+    }
+
     /// Of a pass with this end and this last decision.
     #[must_use]
     pub const fn of(end: &End, decision: &Decision) -> Self {
         match (end, decision) {
-            (End::Failed(PassError::Superseded | PassError::Outdated(_)), _) => Self::Superseded,
-            (End::Failed(PassError::NotLeading), _) => Self::NotLeading,
-            (End::Failed(PassError::Request(_) | PassError::OutOfOrder), _) => Self::Failed,
+            (End::Failed(error), _) => Self::of_error(error),
             (
                 End::Sleep(_) | End::AwaitChange,
                 Decision::Keep { .. }

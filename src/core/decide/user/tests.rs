@@ -52,6 +52,39 @@ fn what_was_presumed_is_replaced_by_what_is_listed() {
     assert_eq!(status.unaccounted_certificates, None);
 }
 
+#[test]
+fn a_list_that_may_lag_takes_nothing_from_what_is_counted() {
+    let lost_at = |hours| {
+        let mut status = issued(&[("0A", hours)]);
+        count_lost(&mut status);
+        status
+    };
+    let minutes = |minutes: i64| at(1) + SignedDuration::from_mins(minutes);
+    let counted = |status: &DatabaseUserCertificateStatus| {
+        let found = status.unaccounted_certificates.as_ref()?;
+        let named = found.certificates.iter().map(|one| one.serial_number.clone()).collect::<Vec<_>>();
+        Some((found.count, found.presumed, named.join(" ")))
+    };
+    let held = BTreeSet::from(["0A".into()]);
+    let mut status = lost_at(1);
+    let mut list = |listed: &[ListedCertificate], held: &BTreeSet<SerialNumber>, asked_at| {
+        record_list(&mut status, listed, held, asked_at);
+        counted(&status)
+    };
+    assert_eq!(list(&[listed("0A", 9)], &held, minutes(4)), Some((1, 1, String::new())));
+    assert_eq!(
+        list(&[listed("0B", 9)], &held, minutes(4)),
+        Some((1, 0, "0B".to_owned())),
+        "it takes the place of the presumed one"
+    );
+    assert_eq!(list(&[], &held, minutes(8)), Some((1, 0, "0B".to_owned())), "an earlier list had it");
+    assert_eq!(list(&[], &BTreeSet::from(["0B".into()]), minutes(9)), None, "a Secret of ours holds it");
+
+    let mut status = lost_at(1);
+    record_list(&mut status, &[listed("0A", 9)], &held, minutes(5));
+    assert_eq!(counted(&status), None, "by then it would be listed");
+}
+
 fn made_at(hours: &[i64]) -> Vec<Timestamp> {
     hours.iter().copied().map(at).collect()
 }
