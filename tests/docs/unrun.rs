@@ -13,6 +13,7 @@ pub const UNRUN: &[(&str, &str, &str)] = &[
     ("docs/alerts.md", "kubectl -n RELEASE_NAMESPACE logs", "needs a node, where the operator's Pod runs"),
     ("docs/alerts.md", "kubectl -n RELEASE_NAMESPACE port-forward", "needs a node, where the operator's Pod runs"),
     ("docs/alerts.md", "kubectl describe pod", "a mention without its Pod"),
+    ("docs/behaviour.md", "leader=", "the operator has no Lease here; tests/replicas reads the same field"),
     ("docs/behaviour.md", "kubectl --namespace usercert-system port-forward", "needs a node; tests/health asks the same port"),
     ("docs/behaviour.md", "curl", "needs the port above; tests/health sends the same request"),
     ("docs/clients/mariadb.md", "", "tests/databases runs it"),
