@@ -8,15 +8,21 @@ TOOL_SOURCES := tests/support/tools
 CHART := charts/usercert-operator
 HELM = $(TOOLS)/helm
 CHART_TOOLS = $(HELM) $(addprefix $(TOOLS)/,kubeconform kube-score helm-unittest helm-docs)
+RELEASE_TOOLS = $(HELM) $(addprefix $(TOOLS)/,cosign crane helm-docs oras syft)
 SCHEMAS := target/schemas/written
 EVIDENCE := $(abspath target/test-evidence)
 # What the chart asks for where nothing else is set.
 IMAGE ?= usercert-operator:$(shell sed -n 's/^appVersion: "\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' $(CHART)/Chart.yaml)
 ARCHIVE ?= target/image.tar
 
+# A release builds with CARGO="cargo auditable", which puts the list of the dependencies into the program, for scanners.
+CARGO ?= cargo
 # As the Dockerfile does it: other packages beside it would give it other features. A test compares the two.
-BUILD_OPERATOR := cargo build --locked --release --package usercert-operator
+BUILD_OPERATOR := $(CARGO) rustc --locked --release --package usercert-operator --bin usercert-operator
+# The C library is linked in. The flag is for the last step alone: a build script or a macro cannot be built so.
+STATIC := -- -C target-feature=+crt-static
 
+CARGO_AUDITABLE := target/tools/cargo-auditable/bin/cargo-auditable
 # With the export of spans, which is tested too. All that run tests build the same, so that nothing is built twice.
 TEST := cargo test --workspace --exclude usercert-fuzz --features usercert-operator/otlp-test
 
@@ -49,9 +55,14 @@ endef
 # on_node ARGUMENTS: the end-to-end tests with what they need.
 define on_node
 	@echo "building the operator in release mode (minutes the first time)"
-	$(BUILD_OPERATOR)
+	$(BUILD_OPERATOR) $(STATIC)
 	cargo build --package usercert-test-support --bin secret-reader
 	$(TEST) --test e2e -- $(1)
+endef
+
+# olm_bundle FOLDER: the bundle for the Operator Lifecycle Manager, made from what the chart installs.
+define olm_bundle
+	$(HELM) template usercert-operator $(CHART) --namespace usercert-system | cargo run --quiet --package usercert-test-support --bin olm-bundle -- --chart $(CHART) --bundle $(1)
 endef
 
 # link PROGRAM: the one on the PATH, if it works.
@@ -66,7 +77,7 @@ help: ## List the targets
 .PHONY: demo
 demo: tools ## From nothing to two certificates on a real API server; KEEP=1 leaves everything up; NODE=no leaves the node out
 	@echo "building the operator and the stand-in for Atlas in release mode (minutes the first time)"
-	@$(BUILD_OPERATOR)
+	@$(BUILD_OPERATOR) $(STATIC)
 	@cargo build --release --package usercert-test-support --bin demo --bin atlas-stand-in
 	@target/release/demo $(if $(KEEP),--keep)
 	@if [ "$(NODE)" = no ]; then echo "NODE=no: how workloads follow a renewal is not shown"; \
@@ -76,10 +87,10 @@ demo: tools ## From nothing to two certificates on a real API server; KEEP=1 lea
 test: check unit cluster ## Everything that must hold
 
 .PHONY: check
-check: ## Format, lints, generated files, chart
+check: ## Format, lints, generated files, chart, docs
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features usercert-operator/otlp-test --quiet -- -D warnings
-	$(MAKE) --no-print-directory check-generated check-chart
+	$(MAKE) --no-print-directory check-generated check-chart check-docs
 
 .PHONY: unit
 unit: ## Unit and property tests, and a short run of every fuzz target; SEED=N takes other mutations
@@ -162,19 +173,52 @@ image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:
 
 .PHONY: image-tar
 image-tar: ## Build the same image without docker, as an archive: IMAGE=name:tag ARCHIVE=target/image.tar
-	$(BUILD_OPERATOR)
+	$(BUILD_OPERATOR) $(STATIC)
 	@cargo run --quiet --package usercert-test-support --bin image-tar -- --name "$(IMAGE)" --archive "$(ARCHIVE)"
 
-# For a target of its own, so that the flag reaches the program and not the build scripts. glibc is linked in; since 2.34 it looks names up in files and DNS
-# by itself. Names that only another NSS module knows are not found.
-CLI_TARGET ?= $(shell rustc -vV | sed -n 's/^host: //p')
-CLI := target/$(CLI_TARGET)/release/kubectl-usercert
+# A machine of another kind to build for, with its linker in CARGO_TARGET_..._LINKER, as `release/check-parts.sh` does it for arm64.
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+CLI_TARGET ?= $(HOST)
+OPERATOR_TARGET ?= $(HOST)
+# for_target TRIPLE, folder_of TRIPLE: the host's own programs stay in the folder that everything else is built in.
+for_target = $(if $(filter-out $(HOST),$(1)),--target $(1))
+folder_of = $(or $(CARGO_TARGET_DIR),target)/$(if $(filter-out $(HOST),$(1)),$(1)/)release
+CLI = $(call folder_of,$(CLI_TARGET))/kubectl-usercert
+FILES ?= target/release-files
+CLI_ARCHIVE = kubectl-usercert_$(shell release/versions.sh)_linux_$(if $(filter aarch64-%,$(CLI_TARGET)),arm64,amd64).tar.gz
+
+# static PROGRAM: it asks for no loader.
+define static
+	@if readelf --program-headers $(1) | grep -q INTERP; then echo "$(1) is not static: it asks for a loader"; exit 1; fi
+	@ls -l $(1)
+endef
+
+.PHONY: operator
+operator: ## Build the operator as one static binary, as the image has it: OPERATOR_TARGET=triple
+	$(BUILD_OPERATOR) $(call for_target,$(OPERATOR_TARGET)) $(STATIC)
+	$(call static,$(call folder_of,$(OPERATOR_TARGET))/usercert-operator)
 
 .PHONY: cli
 cli: ## Build kubectl-usercert as one static binary: CLI_TARGET=triple
-	CARGO_TARGET_$(shell echo "$(CLI_TARGET)" | tr 'a-z-' 'A-Z_')_RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(CLI_TARGET) --package usercert-cli
-	@if readelf --program-headers $(CLI) | grep -q INTERP; then echo "$(CLI) is not static: it asks for a loader"; exit 1; fi
-	@$(CLI) --version && ls -l $(CLI)
+	$(CARGO) rustc --locked --release --package usercert-cli --bin kubectl-usercert $(call for_target,$(CLI_TARGET)) $(STATIC)
+	$(call static,$(CLI))
+
+.PHONY: cli-archive
+cli-archive: cli ## The archive of it that krew installs: FILES=folder
+	@folder=$$(mktemp -d) && trap 'rm -r "$$folder"' EXIT && install -m 0755 $(CLI) "$$folder/kubectl-usercert" && install -m 0644 LICENSE "$$folder/LICENSE" && mkdir -p $(FILES) \
+	  && tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --create --directory "$$folder" kubectl-usercert LICENSE | gzip --no-name > $(FILES)/$(CLI_ARCHIVE) \
+	  && echo "$(FILES)/$(CLI_ARCHIVE)"
+
+.PHONY: release-tools
+release-tools: $(RELEASE_TOOLS) ## Build the pinned tools that publish a release
+
+.PHONY: release-check
+release-check: ## Do all of a release that needs no network, with a registry on loopback and a key of its own; ends with a table; no part of .ci/run
+	@release/check.sh
+
+.PHONY: check-workflows
+check-workflows: $(TOOLS)/actionlint ## Check the workflows of GitHub
+	$(TOOLS)/actionlint -color
 
 # A release gives the manifest that it fills in, and an archive for this machine.
 .PHONY: check-krew
@@ -194,23 +238,68 @@ fuzz: $(CARGO_FUZZ) ## Fuzz each target by coverage; SECONDS_EACH=60, TARGET=nam
 	    || { echo "replay it: $(FUZZ) run $(FUZZ_OPTIONS) $$target FILE, with the file that is named above"; exit 1; }; \
 	done
 
+$(CARGO_AUDITABLE):
+	CARGO_TARGET_DIR=target/tools/cargo-auditable-build cargo install --quiet --locked --version 0.7.7 --root target/tools/cargo-auditable cargo-auditable
+	@rm -rf target/tools/cargo-auditable-build
+
 $(CARGO_FUZZ):
 	CARGO_TARGET_DIR=target/tools/cargo-fuzz-build cargo install --quiet --locked --version 0.13.2 --root target/tools/cargo-fuzz cargo-fuzz
+
+# Pinned, without the parts that serve pages, and built like cargo-fuzz: outside of the workspace's own dependencies.
+define install_tool
+	CARGO_TARGET_DIR=target/tools/$(1)-build cargo install --quiet --locked --version $(2) --root target/tools/$(1) $(3) $(1)
+	@rm -rf target/tools/$(1)-build
+endef
+
+MDBOOK := target/tools/mdbook/bin/mdbook
+$(MDBOOK):
+	$(call install_tool,mdbook,0.5.4,--no-default-features --features search)
+
+# It looks at files alone, and so at no address of the internet.
+HYPERLINK := target/tools/hyperlink/bin/hyperlink
+$(HYPERLINK):
+	$(call install_tool,hyperlink,0.3.2)
+
+# The pages link to files of the repository by the paths that GitHub has, so the site has these files at the same places.
+SITE := target/site
+.PHONY: docs
+docs: $(MDBOOK) ## Build the docs as a site in target/site/docs
+	@rm -rf $(SITE)
+	@$(MDBOOK) build --dest-dir $(abspath $(SITE)/docs) docs
+	@grep -rhoE '\]\((\.\./)+[^)#]*' docs --include='*.md' | sed -E 's,^.*\((\.\./)+,,' | sort -u | while read -r file; do \
+	  if [ -f "$$file" ]; then mkdir -p "$(SITE)/$$(dirname "$$file")"; cp "$$file" "$(SITE)/$$file"; fi; done
+	@printf '<meta http-equiv="refresh" content="0; url=docs/index.html"><a href="docs/index.html">usercert-operator</a>\n' > $(SITE)/index.html
+
+.PHONY: check-docs
+check-docs: docs $(HYPERLINK) ## Build the site, and check its links and anchors
+	$(HYPERLINK) --check-anchors --sources docs $(SITE)
 
 .PHONY: model
 model: ## Check the decisions in a model of two replicas, an API server and Atlas, within the wide bound
 	MODEL=full cargo test --release --test model -- --nocapture
 
+# reference_pages FOLDER: every field, every reason, and the chart's README with links as the docs need them.
+define reference_pages
+	cargo run --quiet --package usercert-operator-core --example reference -- $(1)
+	@sed -e 's,^# usercert-operator$$,# Helm values,' -e 's,](../../docs/,](,g' -e 's,](\(ci\|files\)/,](../$(CHART)/\1/,g' $(CHART)/README.md > $(1)/helm-values.md
+endef
+
 .PHONY: generate
-generate: $(TOOLS)/helm-docs ## Write the definitions of the custom resources to crds/ and into the chart, and the chart's README
+generate: $(TOOLS)/helm-docs $(HELM) ## Write the definitions of the custom resources to crds/ and into the chart, the chart's README, and the pages of the docs and the OLM bundle that follow from these
 	cargo run --quiet -- crds > crds/crds.yaml
 	cp crds/crds.yaml $(CHART)/files/crds.yaml
 	$(TOOLS)/helm-docs --chart-search-root $(CHART) --sort-values-order file --log-level warning
+	$(call reference_pages,docs)
+	$(call olm_bundle,bundle)
 
 .PHONY: check-generated
-check-generated: ## Compare them with what is checked in
+check-generated: $(HELM) ## Compare them with what is checked in
 	@cargo run --quiet -- crds | diff -u crds/crds.yaml - || { echo "run: make generate"; exit 1; }
 	@diff -u crds/crds.yaml $(CHART)/files/crds.yaml || { echo "run: make generate"; exit 1; }
+	@$(call olm_bundle,target/bundle)
+	@diff -ru bundle target/bundle || { echo "run: make generate"; exit 1; }
+	$(call reference_pages,target/reference)
+	@for page in target/reference/*.md; do diff -u "docs/$${page##*/}" "$$page" || { echo "run: make generate"; exit 1; }; done
 	@echo "the generated files are up to date"
 
 .PHONY: check-chart
@@ -273,6 +362,20 @@ $(TOOLS)/validate-krew-manifest: $(TOOL_SOURCES)/krew/go.mod
 # A replacement in its go.mod holds in its own module alone, so that this one repeats it.
 $(TOOLS)/helm-unittest: $(TOOL_SOURCES)/helm-unittest/go.mod
 	$(call go_build,helm-unittest,github.com/helm-unittest/helm-unittest/cmd/helm-unittest,helm-unittest)
+
+# What a release is checked with; no test needs them.
+$(TOOLS)/actionlint: $(TOOL_SOURCES)/actionlint/go.mod
+	$(call go_build,actionlint,github.com/rhysd/actionlint/cmd/actionlint,actionlint)
+$(TOOLS)/crane: $(TOOL_SOURCES)/crane/go.mod
+	$(call go_build,crane,github.com/google/go-containerregistry/cmd/crane,crane)
+$(TOOLS)/cosign: $(TOOL_SOURCES)/cosign/go.mod
+	$(call go_build,cosign,github.com/sigstore/cosign/v3/cmd/cosign,cosign)
+$(TOOLS)/oras: $(TOOL_SOURCES)/oras/go.mod
+	$(call go_build,oras,oras.land/oras/cmd/oras,oras)
+$(TOOLS)/syft: $(TOOL_SOURCES)/syft/go.mod
+	$(call go_build,syft,github.com/anchore/syft/cmd/syft,syft)
+$(TOOLS)/operator-verify: $(TOOL_SOURCES)/operator-verify/go.mod
+	$(call go_build,operator-verify,github.com/operator-framework/api/cmd/operator-verify,operator-verify)
 
 ifeq ($(shell $(call on_path,kubectl,--client) && echo yes),yes)
 $(TOOLS)/kubectl:

@@ -3,7 +3,7 @@
 //! `image/root.sh` lays out the files and the last stage of the `Dockerfile` says who runs what, so that both ways give the same image.
 //! The same files give the same digests: names are sorted, times are zero, and everything belongs to root.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, io::Read as _, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -43,9 +43,9 @@ impl ImageConfig {
         Ok(Self { user: user.context("the Dockerfile has no USER")?, entrypoint: entrypoint.context("it has no ENTRYPOINT")? })
     }
 
-    fn json(&self, layer: &str) -> Value {
+    fn json(&self, architecture: &str, layer: &str) -> Value {
         json!({
-            "architecture": "amd64",
+            "architecture": architecture,
             "os": "linux",
             "created": "1970-01-01T00:00:00Z",
             "config": { "User": self.user, "Entrypoint": self.entrypoint },
@@ -58,9 +58,9 @@ impl ImageConfig {
 /// runtimes know images.
 ///
 /// # Errors
-/// The program or a library is missing, or the archive cannot be written.
+/// The program or a library is missing, the program is for a machine that images have no name for here, or the archive cannot be written.
 pub fn build(program: &Path, images: &[(String, ImageConfig)], archive: &Path) -> Result<Vec<String>> {
-    ensure!(cfg!(target_arch = "x86_64"), "image.rs builds images for x86-64 alone");
+    let architecture = architecture(program)?;
     let folder = tempfile::tempdir()?;
     let (root, parts) = (folder.path().join("root"), folder.path().join("parts"));
     fs::create_dir(&parts)?;
@@ -70,7 +70,7 @@ pub fn build(program: &Path, images: &[(String, ImageConfig)], archive: &Path) -
     fs::rename(parts.join("layer.tar"), parts.join(format!("{layer}.tar")))?;
     let (mut manifest, mut digests) = (Vec::new(), Vec::new());
     for (name, config) in images {
-        let config = config.json(&layer).to_string();
+        let config = config.json(architecture, &layer).to_string();
         let digest = digest(config.as_bytes());
         fs::write(parts.join(format!("{digest}.json")), config)?;
         manifest.push(json!({ "Config": format!("{digest}.json"), "RepoTags": [name], "Layers": [format!("{layer}.tar")] }));
@@ -79,6 +79,17 @@ pub fn build(program: &Path, images: &[(String, ImageConfig)], archive: &Path) -
     fs::write(parts.join("manifest.json"), json!(manifest).to_string())?;
     tar(&parts, archive)?;
     Ok(digests)
+}
+
+/// The name that images have for the machine of an ELF file (`e_machine`, gABI chapter 4).
+fn architecture(program: &Path) -> Result<&'static str> {
+    let mut header = [0; 20];
+    fs::File::open(program).and_then(|mut file| file.read_exact(&mut header)).with_context(|| program.display().to_string())?;
+    match (&header[..4], u16::from_le_bytes([header[18], header[19]])) {
+        (b"\x7fELF", 62) => Ok("amd64"),
+        (b"\x7fELF", 183) => Ok("arm64"),
+        _ => bail!("{} is no ELF file for amd64 or arm64", program.display()),
+    }
 }
 
 /// GNU tar. Modes are set too, for they would follow the umask of whoever builds.
@@ -112,10 +123,31 @@ mod tests {
             ("65532:65532", &["/usercert-operator".to_owned()][..])
         );
         let makefile = fs::read_to_string(repository().join("Makefile")).unwrap();
-        let build = "cargo build --locked --release --package usercert-operator";
-        assert!(dockerfile().contains(&format!("RUN {build}\n")));
-        assert!(makefile.contains(&format!("\nBUILD_OPERATOR := {build}\n")));
+        let build = "rustc --locked --release --package usercert-operator --bin usercert-operator";
+        let as_static = "-- -C target-feature=+crt-static";
+        assert!(dockerfile().contains(&format!("RUN cargo auditable {build} {as_static}\n")));
+        for line in [format!("BUILD_OPERATOR := $(CARGO) {build}"), format!("STATIC := {as_static}")] {
+            assert!(makefile.contains(&format!("\n{line}\n")), "{line}");
+        }
+        let auditable = "--locked --version 0.7.7";
+        assert!(
+            dockerfile().contains(auditable) && makefile.contains(&format!("{auditable} --root target/tools/cargo-auditable"))
+        );
         assert!(dockerfile().contains("RUN image/root.sh target/release/usercert-operator /root-of-image\n"));
+    }
+
+    #[test]
+    fn the_image_is_for_the_machine_of_its_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        let mut header = fs::read("/bin/true").unwrap()[..64].to_vec();
+        for (machine, name) in [(62, Some("amd64")), (183, Some("arm64")), (8, None)] {
+            header[18] = machine;
+            fs::write(&program, &header).unwrap();
+            assert_eq!(architecture(&program).ok(), name);
+        }
+        fs::write(&program, "#!/bin/sh: no program of a machine\n").unwrap();
+        assert!(architecture(&program).is_err());
     }
 
     #[test]

@@ -41,7 +41,7 @@ pub(super) async fn serve() -> Result<()> {
 }
 
 /// The answer to a message with one question (RFC 1035, 4.1); `None` if it is not one.
-fn answer(message: &[u8], address_of: impl Fn(&str) -> Option<Ipv4Addr>) -> Option<Vec<u8>> {
+pub fn answer(message: &[u8], address_of: impl Fn(&str) -> Option<Ipv4Addr>) -> Option<Vec<u8>> {
     const ADDRESS: [u8; 4] = [0, 1, 0, 1];
     let (header, mut rest) = message.split_at_checked(12)?;
     let mut labels = Vec::new();

@@ -1,0 +1,239 @@
+# The parts of check.sh, a function each. They share: out, files, version, registry.
+
+skip() { echo "skipped: needs $*"; exit 75; }
+fail() { echo "$*"; exit 1; }
+# needs PROGRAM...: all of them, or the part is skipped.
+needs() { local program; for program in "$@"; do command -v "$program" > /dev/null || skip "$program"; done; }
+# refused COMMAND...: it has to fail.
+refused() { if "$@" > "$out/refused" 2>&1; then fail "not refused: $*"; fi; }
+architectures() { local arch; for arch in amd64 arm64; do if [ -f "$files/image-$arch.tar" ]; then echo "$arch"; fi; done; }
+triple() { case $1 in amd64) echo x86_64-unknown-linux-gnu ;; arm64) echo aarch64-unknown-linux-gnu ;; esac; }
+# Where the programs for an architecture are: one that is not the machine's own has a folder for itself.
+own_architecture() { case $(uname -m) in x86_64) echo amd64 ;; aarch64) echo arm64 ;; esac; }
+programs() { if [ "$1" = "$(own_architecture)" ]; then echo target/release; else echo "target/cross/$(triple "$1")/release"; fi; }
+size() { stat --format %s "$(programs "$1")/$2" | numfmt --to=iec --suffix=B; }
+
+versions() {
+  release/versions.sh
+  release/notes.sh "$version" https://example.com/project > "$out/notes.md"
+  refused grep -nE '\]\([^h]' "$out/notes.md"
+  echo "Cargo.toml, the chart, CHANGELOG.md and docs/upgrade.md say $version"
+}
+
+tools() {
+  local tool missing=()
+  for tool in helm helm-docs crane cosign syft oras actionlint operator-verify krew validate-krew-manifest kubectl; do
+    make --no-print-directory "target/tools/bin/$tool" || missing+=("$tool")
+  done
+  make --no-print-directory "target/tools/cargo-auditable/bin/cargo-auditable" || missing+=(cargo-auditable)
+  [ "${#missing[@]}" -eq 0 ] || skip "${missing[*]}, which could not be built"
+  echo "built from the Go module proxy and crates.io, as their go.mod and the Makefile pin them"
+}
+
+workflows() {
+  needs actionlint
+  actionlint
+  # One that it has to refuse, or it did not look.
+  printf 'on: push\njobs: {a: {runs-on: ubuntu-24.04, steps: [{run: "echo ${{ nothing.here }}"}]}}\n' > "$out/wrong.yaml"
+  refused actionlint "$out/wrong.yaml"
+  local unpinned
+  unpinned=$(grep -nE '^ *-? *uses: ' .github/workflows/*.yaml | grep -vE '@[0-9a-f]{40} # v[0-9.]+$' || true)
+  [ -z "$unpinned" ] || fail "not pinned by commit: $unpinned"
+  echo "actionlint finds nothing in $(ls .github/workflows | wc -l) workflows; actions are pinned by commit. They have not run"
+}
+
+generated() {
+  make --no-print-directory check-generated
+}
+
+# One program that asks for no loader and no library.
+is_static() { ! readelf --program-headers "$1" | grep -q INTERP && ! readelf --dynamic "$1" | grep -q NEEDED; }
+
+binaries() {
+  local arch=$1 program
+  needs cargo-auditable readelf
+  make --no-print-directory operator OPERATOR_TARGET="$(triple "$arch")" CARGO="cargo auditable"
+  make --no-print-directory cli-archive CLI_TARGET="$(triple "$arch")" CARGO="cargo auditable" FILES="$files"
+  for program in usercert-operator kubectl-usercert; do
+    is_static "$(programs "$arch")/$program" || fail "$program for $arch is not static"
+    readelf --sections --wide "$(programs "$arch")/$program" | grep -q '\.dep-v0' || fail "$program for $arch has no list of its dependencies"
+  done
+}
+
+binaries_own() {
+  binaries "$(own_architecture)"
+  "$(programs "$(own_architecture)")/usercert-operator" --version
+  echo "static, with the list of their dependencies: operator $(size "$(own_architecture)" usercert-operator), kubectl-usercert $(size "$(own_architecture)" kubectl-usercert)"
+}
+
+# On a machine for amd64. It is to be known that both programs build and run; a release builds them on arm64 itself.
+binaries_arm64() {
+  local run="not run: that needs qemu-aarch64-static"
+  [ "$(own_architecture)" = amd64 ] || skip "a machine for amd64"
+  needs aarch64-linux-gnu-gcc
+  [ -d "$(rustc --print sysroot)/lib/rustlib/$(triple arm64)" ] || skip "rustup target add $(triple arm64)"
+  export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
+  # Optimised less, for that takes most of the time.
+  export CARGO_TARGET_DIR=target/cross CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+  binaries arm64
+  if command -v qemu-aarch64-static > /dev/null; then
+    qemu-aarch64-static "$(programs arm64)/usercert-operator" crds | diff - crds/crds.yaml
+    qemu-aarch64-static "$(programs arm64)/kubectl-usercert" --version
+    run="the definitions and --version by qemu"
+  fi
+  echo "static, optimised less, by a cross compiler ($run): operator $(size arm64 usercert-operator), kubectl-usercert $(size arm64 kubectl-usercert)"
+}
+
+images() {
+  local arch expected
+  needs cargo-auditable
+  for arch in amd64 arm64; do
+    [ -f "$files/kubectl-usercert_${version}_linux_$arch.tar.gz" ] || continue
+    cargo run --quiet --package usercert-test-support --bin image-tar -- \
+      --program "$(programs "$arch")/usercert-operator" --name "usercert-operator:$version" --archive "$files/image-$arch.tar"
+    mkdir -p "$out/image-$arch"
+    tar --extract --to-stdout --file "$files/image-$arch.tar" --wildcards './*.tar' > "$out/image-$arch/layer.tar"
+    expected="etc/nsswitch.conf etc/ssl/certs/ca-certificates.crt usercert-operator"
+    [ "$(tar --list --file "$out/image-$arch/layer.tar" | sed 's|^\./||' | grep -v -e '/$' -e '^$' | sort | paste -sd' ')" = "$expected" ] \
+      || fail "the image for $arch holds other files than $expected"
+  done
+  [ -n "$(architectures)" ] || fail "no image was built"
+  echo "$(architectures | paste -sd,): the program, certificates of public CAs and nsswitch.conf; $(stat --format %s "$files/image-$(own_architecture).tar" | numfmt --to=iec --suffix=B) for $(own_architecture)"
+}
+
+dockerfile() {
+  needs docker
+  docker info > /dev/null 2>&1 || skip "a running Docker, and BUILD_IMAGE"
+  [ -n "${BUILD_IMAGE:-}" ] || skip "BUILD_IMAGE=NAME@sha256:DIGEST"
+  make --no-print-directory image IMAGE="usercert-operator:$version" BUILD_IMAGE="$BUILD_IMAGE"
+  [ "$(docker inspect --format '{{.Config.User}}' "usercert-operator:$version")" = 65532:65532 ] || fail "the image does not run as 65532"
+  echo "built on $BUILD_IMAGE"
+}
+
+names() {
+  needs unshare ip chroot
+  [ "$(id -u)" -eq 0 ] || skip "root, for a network namespace"
+  cargo build --quiet --package usercert-test-support --bin name-resolution
+  mkdir -p "$out/root"
+  tar --extract --file "$out/image-$(own_architecture)/layer.tar" --directory "$out/root"
+  unshare --net sh -c "ip link set lo up && target/debug/name-resolution --root '$out/root'"
+  echo "$(grep -c '^  ok' "$out/names.log") ways to a name, in the files of the image: /etc/hosts, DNS, search domains, TCP, a second name server"
+}
+
+publish() {
+  needs crane cosign syft oras helm
+  cosign generate-key-pair --output-key-prefix "$out/release"
+  cosign generate-key-pair --output-key-prefix "$out/another"
+  GITHUB_OUTPUT=$out/outputs ARCHITECTURES=$(architectures) COSIGN_KEY=$out/release.key PLAIN_HTTP=1 \
+    release/publish.sh "$registry" "$files" https://example.com/project
+  echo "images, chart, bundle and signatures to a registry on loopback; $(ls "$files" | wc -l) files"
+}
+published() { [ -f "$files/SHA256SUMS.sigstore.json" ] || skip "the part before, \"published\""; }
+digest_of() { sed -n "s/^$1-digest=//p" "$out/outputs"; }
+key_of() { echo --key "$out/$1.pub" --insecure-ignore-tlog=true; }
+
+pulled() {
+  published
+  local arch image
+  image=$registry/usercert-operator@$(digest_of image)
+  for arch in $(architectures); do
+    crane config --platform "linux/$arch" "$image" | grep -q '"User":"65532:65532"' || fail "the image for $arch does not run as 65532"
+  done
+  [ "$(id -u)" -eq 0 ] || skip "root, to run it in its own files"
+  mkdir -p "$out/pulled"
+  crane export --platform "linux/$(own_architecture)" "$image" - | tar --extract --directory "$out/pulled"
+  echo "by digest, for $(architectures | paste -sd,): $(chroot --userspec=65532:65532 --groups= "$out/pulled" /usercert-operator --version) runs without root in its own files"
+}
+
+signatures() {
+  published
+  local image=$registry/usercert-operator chart=$registry/charts/usercert-operator name
+  for name in "$image@$(digest_of image)" "$chart@$(digest_of chart)" "$image-bundle:$version"; do
+    cosign verify $(key_of release) "$name"
+    refused cosign verify $(key_of another) "$name"
+  done
+  # The same image with one more label is another one.
+  crane mutate "$image:$version-$(architectures | head -n 1)" --label changed=yes --tag "$image:changed"
+  refused cosign verify $(key_of release) "$image:changed"
+  echo "image, chart and bundle verify with the key; another key and a changed image are refused"
+}
+
+sbom() {
+  published
+  local arch image=$registry/usercert-operator missing count
+  for arch in $(architectures); do
+    cosign verify-attestation $(key_of release) --type spdxjson "$image@$(crane digest "$image:$version-$arch")" > /dev/null
+  done
+  cargo tree --locked --package usercert-operator --edges normal,no-proc-macro --target "$(triple "$(own_architecture)")" --prefix none --format '{p}' \
+    | sed 's/^\([^ ]*\) v\([^ ]*\).*/\1 \2/' | sort -u > "$out/linked"
+  tr ',' '\n' < "$files/usercert-operator_${version}_linux_$(own_architecture).spdx.json" | sed -n 's/.*"referenceLocator":"pkg:cargo\/\([^@"]*\)@\([^"?]*\).*/\1 \2/p' | sort -u > "$out/listed"
+  missing=$(comm -23 "$out/linked" "$out/listed")
+  count=$(wc -l < "$out/linked")
+  [ "$count" -gt 50 ] || fail "cargo tree names $count crates only"
+  [ -z "$missing" ] || fail "the SBOM lacks: $(paste -sd, <<< "$missing")"
+  echo "syft reads all $count crates of the program from the image ($(wc -l < "$out/listed") listed); attached and signed"
+}
+
+chart() {
+  published
+  local pulled=$out/chart
+  mkdir -p "$pulled"
+  helm pull --plain-http "oci://$registry/charts/usercert-operator" --version "$version" --destination "$pulled"
+  helm lint --quiet --strict "$pulled/usercert-operator-$version.tgz"
+  helm template usercert-operator "$pulled/usercert-operator-$version.tgz" > "$pulled/objects.yaml"
+  grep -q "image: \"$registry/usercert-operator:$version\"" "$pulled/objects.yaml" || fail "the chart does not install the image that was pushed"
+  helm show chart "$pulled/usercert-operator-$version.tgz" > "$pulled/Chart.yaml"
+  local key
+  for key in images crds crdsExamples license links operator; do grep -q "artifacthub.io/$key:" "$pulled/Chart.yaml" || fail "no artifacthub.io/$key"; done
+  oras pull --plain-http "$registry/charts/usercert-operator:artifacthub.io" --output "$pulled"
+  diff "$pulled/artifacthub-repo.yml" artifacthub-repo.yml
+  echo "pulled, rendered with the image of the registry; metadata for Artifact Hub, which has not read them"
+}
+
+krew() {
+  published
+  [ -f "$files/usercert.yaml" ] || skip "binaries for both architectures"
+  needs krew validate-krew-manifest kubectl
+  local arch
+  for arch in amd64 arm64; do
+    grep -q "sha256: \"$(sha256sum "$files/kubectl-usercert_${version}_linux_$arch.tar.gz" | cut -d' ' -f1)\"" "$files/usercert.yaml" || fail "another SHA-256 for $arch"
+  done
+  src/cli/check-krew.sh target/tools/bin "$files/usercert.yaml" "$files/kubectl-usercert_${version}_linux_$(own_architecture).tar.gz"
+}
+
+# operator-verify ends with 0 whatever it finds.
+bundle_errors() { operator-verify manifests --object_validate --operatorhub_validate "$1" 2>&1 | tee "$out/operator-verify" | grep -c level=error || true; }
+olm() {
+  published
+  needs operator-verify
+  mkdir -p "$out/bundle"
+  crane export "$registry/usercert-operator-bundle:$version" - | tar --extract --directory "$out/bundle"
+  [ "$(bundle_errors "$out/bundle/manifests")" -eq 0 ] || fail "$(cat "$out/operator-verify")"
+  grep -q "image: $registry/usercert-operator@$(digest_of image)" "$out"/bundle/manifests/*.clusterserviceversion.yaml || fail "the bundle does not install the image by its digest"
+  crane config "$registry/usercert-operator-bundle:$version" | grep -q operators.operatorframework.io.bundle.package.v1 || fail "the bundle has no labels"
+  # One that it has to refuse, or it did not look.
+  cp -r "$out/bundle/manifests" "$out/bundle/wrong"
+  rm "$out"/bundle/wrong/usercert.dev_certificateissuers.yaml
+  [ "$(bundle_errors "$out/bundle/wrong")" -gt 0 ] || fail "a bundle without one of its definitions is not refused"
+  echo "valid by operator-verify, with the image by its digest. No OLM has installed it"
+}
+
+sums() {
+  published
+  (cd "$files" && sha256sum --check SHA256SUMS)
+  cosign verify-blob $(key_of release) --bundle "$files/SHA256SUMS.sigstore.json" "$files/SHA256SUMS"
+  refused cosign verify-blob $(key_of another) --bundle "$files/SHA256SUMS.sigstore.json" "$files/SHA256SUMS"
+  cp "$files/SHA256SUMS" "$out/changed"
+  echo >> "$out/changed"
+  refused cosign verify-blob $(key_of release) --bundle "$files/SHA256SUMS.sigstore.json" "$out/changed"
+  echo "$(wc -l < "$files/SHA256SUMS") files; the list is signed"
+}
+
+docs() {
+  make --no-print-directory check-docs
+  echo "the site is built, and its links and anchors lead somewhere"
+}
+
+provenance() {
+  skip "the identity that GitHub gives to a run of the release workflow"
+}

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# publish.sh REGISTRY FOLDER HOMEPAGE: pushes what is in FOLDER to REGISTRY, signs it, and adds to FOLDER what a release offers for download.
+#
+# The release workflow runs it with a registry namespace of the repository. `make release-check` runs it with a registry on loopback and a key of its own:
+#   COSIGN_KEY  the private key to sign with. Without it, cosign signs with a certificate that Sigstore gives to the workflow, and writes to its log.
+#   PLAIN_HTTP  not empty: the registry has no TLS.
+#   ARCHITECTURES  for a machine that cannot build both; a release has both.
+# FOLDER holds image-ARCH.tar and kubectl-usercert_VERSION_linux_ARCH.tar.gz of each.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+registry=$1 files=$(realpath "$2") homepage=$3
+PATH=$PWD/target/tools/bin:$PATH
+architectures=${ARCHITECTURES:-amd64 arm64}
+version=$(release/versions.sh)
+image=$registry/usercert-operator
+chart=$registry/charts/usercert-operator
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+say() { printf -- '-- %s\n' "$*"; }
+# For the steps of the workflow that follow.
+output() { echo "$1=$2" | tee -a "${GITHUB_OUTPUT:-/dev/null}"; }
+with_key=() plain=()
+if [ -n "${COSIGN_KEY:-}" ]; then
+  # Neither a log nor a timestamp of Sigstore, which could not be reached.
+  with_key=(--key "$COSIGN_KEY" --tlog-upload=false --use-signing-config=false)
+fi
+if [ -n "${PLAIN_HTTP:-}" ]; then plain=(--plain-http); fi
+sign() { cosign sign --yes "${with_key[@]}" "$@"; }
+
+say "the image for each architecture, and an index of them"
+manifests=()
+for arch in $architectures; do
+  [ -f "$files/image-$arch.tar" ] || { echo "$files/image-$arch.tar is missing" >&2; exit 1; }
+  crane push "$files/image-$arch.tar" "$image:$version-$arch"
+  manifests+=(--manifest "$image:$version-$arch")
+done
+crane index append "${manifests[@]}" --tag "$image:$version"
+image_digest=$(crane digest "$image:$version")
+output image-name "$image"
+output image-digest "$image_digest"
+
+say "what is in it, for scanners: SBOMs, attached to the image of each architecture"
+sign --recursive "$image@$image_digest"
+for arch in $architectures; do
+  sbom=$files/usercert-operator_${version}_linux_$arch.spdx.json
+  syft scan --quiet "docker-archive:$files/image-$arch.tar" --source-name "$image" --source-version "$version" --output "spdx-json=$sbom"
+  cosign attest --yes "${with_key[@]}" --type spdxjson --predicate "$sbom" "$image@$(crane digest "$image:$version-$arch")"
+done
+
+say "the chart, which installs that image"
+cp -r charts/usercert-operator "$work/chart"
+files_of=$homepage/blob/v$version
+sed -i "s|^  repository: usercert-operator$|  repository: $image|; s| There is no published image yet:.*| The default is the image of this release.|" "$work/chart/values.yaml"
+# The texts of the sources are true there alone: where the image and the chart come from, and links to files beside the chart.
+sed -i "s|^There is no published image yet:.*|This chart installs the image of its release.|
+        s| install usercert-operator charts/usercert-operator | install usercert-operator oci://$chart --version $version |
+        s|--set image.registry=REGISTRY --wait|--wait|
+        s|](\.\./\.\./docs/|]($files_of/docs/|g
+        s|](\(ci\|files\)/|]($files_of/charts/usercert-operator/\1/|g" "$work/chart/README.md.gotmpl"
+sed -i 's|^# There are no home and no sources yet:.*|# The icon is icon.svg.|' "$work/chart/Chart.yaml"
+helm-docs --chart-search-root "$work/chart" --sort-values-order file --log-level warning
+grep -q "^  repository: $image$" "$work/chart/values.yaml" || { echo "values.yaml has no image.repository to replace" >&2; exit 1; }
+if grep -rnE 'no published image|no sources yet|\]\(\.\./' "$work/chart"; then echo "the published chart would say what is true of the sources alone" >&2; exit 1; fi
+cat >> "$work/chart/Chart.yaml" <<METADATA
+  artifacthub.io/images: |
+    - name: usercert-operator
+      image: $image:$version
+      platforms: [$(printf 'linux/%s, ' $architectures | sed 's/, $//')]
+  artifacthub.io/links: |
+    - {name: Before an upgrade, url: "$homepage/blob/v$version/docs/upgrade.md"}
+    - {name: Changes, url: "$homepage/blob/v$version/CHANGELOG.md"}
+home: $homepage
+sources: ["$homepage"]
+METADATA
+helm package "$work/chart" --destination "$files"
+helm push "${plain[@]}" "$files/usercert-operator-$version.tgz" "oci://$registry/charts"
+chart_digest=$(crane digest "$chart:$version")
+sign "$chart@$chart_digest"
+output chart-name "$chart"
+output chart-digest "$chart_digest"
+# By this artifact Artifact Hub knows whose the chart is.
+oras push "${plain[@]}" "$chart:artifacthub.io" --config /dev/null:application/vnd.cncf.artifacthub.config.v1+yaml \
+  artifacthub-repo.yml:application/vnd.cncf.artifacthub.repository-metadata.layer.v1.yaml
+
+say "the bundle for the Operator Lifecycle Manager, with the image by its digest"
+helm template usercert-operator "$files/usercert-operator-$version.tgz" --namespace usercert-system --set "image.digest=$image_digest" \
+  | cargo run --quiet --package usercert-test-support --bin olm-bundle -- --chart "$work/chart" --bundle "$work/bundle"
+tar_of() { tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --create "$@"; }
+tar_of --file "$work/bundle.tar" --directory "$work/bundle" manifests metadata
+crane append --oci-empty-base --new_layer "$work/bundle.tar" --new_tag "$image-bundle:$version"
+labels=$(sed -n 's/^  \(operators[^:]*\): "\{0,1\}\([^"]*\)"\{0,1\}$/\1=\2/p' "$work/bundle/metadata/annotations.yaml" | paste -sd,)
+crane mutate "$image-bundle:$version" --label "$labels" --tag "$image-bundle:$version"
+sign "$image-bundle@$(crane digest "$image-bundle:$version")"
+gzip --no-name < "$work/bundle.tar" > "$files/usercert-operator-bundle_$version.tar.gz"
+
+say "the manifest for krew, and the sums of all that is offered for download"
+[ "$(wc -w <<< "$architectures")" -ne 2 ] || release/krew.sh "$version" "$files" "$homepage" > "$files/usercert.yaml"
+(cd "$files" && find . -maxdepth 1 -type f ! -name 'image-*.tar' ! -name 'SHA256SUMS*' -printf '%f\n' | sort | xargs sha256sum > SHA256SUMS)
+cosign sign-blob --yes "${with_key[@]}" --bundle "$files/SHA256SUMS.sigstore.json" "$files/SHA256SUMS"

@@ -1,0 +1,337 @@
+//! Where the commands of the pages run: a real API server with the chart, the operator at work, and for each page a namespace with what the
+//! page talks about.
+
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::{Command as Process, Stdio},
+    sync::Mutex,
+};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use usercert_operator::controller::Scope;
+use usercert_test_support::{
+    atlas::{StandIn, StandInConfig, X509Type},
+    control_plane::{ControlPlane, config_of, repository, tool},
+    evidence::{self, Kind},
+};
+
+use crate::{
+    examples,
+    harness::{Operator, PRIVATE_API_KEY, eventually, new_ca, openssl},
+    page::{Command, Page},
+};
+
+/// The namespace that the pages talk about.
+const TOLD_NAMESPACE: &str = "shop";
+const OPERATOR_NAMESPACE: &str = "usercert-system";
+
+pub struct Stage {
+    pub control_plane: ControlPlane,
+    atlas: StandIn,
+    operator: Mutex<Option<Operator>>,
+    /// Programs by their names, and a folder for each page.
+    folder: TempDir,
+    programs: String,
+}
+
+/// What a page has for itself.
+struct Scene<'a> {
+    stage: &'a Stage,
+    page: &'a str,
+    namespace: String,
+    folder: PathBuf,
+    project: String,
+    public_key: String,
+}
+
+impl Stage {
+    pub async fn set() -> Self {
+        rustls::crypto::aws_lc_rs::default_provider().install_default().unwrap();
+        let (control_plane, atlas) = tokio::join!(ControlPlane::start(), StandIn::start(StandInConfig::default()));
+        let folder = tempfile::Builder::new().prefix("usercert-docs-").tempdir().unwrap();
+        let programs = folder.path().join("programs");
+        fs::create_dir(&programs).unwrap();
+        symlink(std::env::current_exe().unwrap(), programs.join("kubectl-usercert")).unwrap();
+        for program in ["kubectl", "helm"] {
+            symlink(tool(program).unwrap(), programs.join(program)).unwrap();
+        }
+        let programs = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
+        let control_plane = control_plane.unwrap();
+        define_certificates_of_cert_manager(&control_plane);
+        Self { control_plane, atlas: atlas.unwrap(), operator: Mutex::default(), folder, programs }
+    }
+
+    /// Starts the operator with the account that the chart made.
+    pub async fn start_operator(&self) {
+        let account = self.control_plane.service_account_kubeconfig(OPERATOR_NAMESPACE, "usercert-operator").await;
+        let mut config = config_of(&account.expect("docs/install.md has installed the chart")).await.unwrap();
+        config.default_retry = false;
+        let scope = Scope::Cluster { operator_namespace: OPERATOR_NAMESPACE.to_owned() };
+        let operator = Operator::new(config, vec![scope], self.atlas.url());
+        let readiness = operator.start(&tokio::runtime::Handle::current());
+        eventually("the operator is ready", || async { readiness.is_ready().then_some(()) }).await;
+        *self.operator.lock().unwrap() = Some(operator);
+    }
+
+    /// Ends the operator, which leaves its metrics with the evidence.
+    pub fn stop_operator(&self) {
+        if let Some(operator) = self.operator.lock().unwrap().take() {
+            operator.kill();
+        }
+    }
+
+    /// Runs the commands of a page, in their order.
+    pub fn run(&self, page: &Page) {
+        let scene = Scene::of(self, page);
+        scene.prepare(page);
+        for command in page.commands_to_run() {
+            scene.run(&command);
+        }
+    }
+}
+
+impl<'a> Scene<'a> {
+    fn of(stage: &'a Stage, page: &'a Page) -> Self {
+        let name = page.name();
+        let slug = name.trim_end_matches(".md").replace('/', "-").to_lowercase();
+        // The chart's README looks at the API server's own objects.
+        let namespace = if name.starts_with("charts") { "default".to_owned() } else { format!("{TOLD_NAMESPACE}-{slug}") };
+        let folder = stage.folder.path().join(&slug);
+        // It is the home of whoever runs the commands, with a folder for programs.
+        fs::create_dir_all(folder.join(".local/bin")).unwrap();
+        for entry in ["charts", "examples"] {
+            symlink(repository().join(entry), folder.join(entry)).unwrap();
+        }
+        fs::copy(stage.control_plane.kubeconfig(), folder.join("kubeconfig")).unwrap();
+        let hash = slug.bytes().fold(0_u64, |hash, byte| hash.wrapping_mul(131).wrapping_add(u64::from(byte)));
+        let (project, public_key) = (format!("{hash:024x}"), format!("key-{slug}"));
+        stage.atlas.add_project(&project, &public_key, PRIVATE_API_KEY);
+        for user in ["orders", "bills"] {
+            stage.atlas.add_user(&project, user, X509Type::Managed);
+        }
+        Self { stage, page: name, namespace, folder, project, public_key }
+    }
+
+    /// What is there before the first command.
+    fn prepare(&self, page: &Page) {
+        self.bash(&format!("kubectl config set-context --current --namespace={}", self.namespace));
+        self.write("atlas-credentials.env", &format!("publicApiKey={}\nprivateApiKey={PRIVATE_API_KEY}\n", self.public_key));
+        for block in &page.blocks {
+            if let Some(file) = &block.save_as {
+                self.write(file, &self.here(&block.code));
+            }
+        }
+        match self.page {
+            "docs/install.md" | "docs/upgrade.md" | "docs/uninstall.md" | "docs/start-atlas.md" | "docs/start-ca.md" => {}
+            _ => self.open_shop(),
+        }
+        match self.page {
+            "docs/from-cert-manager.md" => self.as_cert_manager_left_it(),
+            "docs/from-a-cron-job.md" => self.as_a_cron_job_left_it(),
+            "docs/from-terraform.md" => self.as_terraform_left_it(),
+            "docs/cli.md" => self.with_a_cluster_issuer(),
+            _ => {}
+        }
+    }
+
+    /// A namespace with an issuer at Atlas and the certificate `orders`, and a CA in a Secret and in files.
+    fn open_shop(&self) {
+        let (certificate, key) = new_ca(3650);
+        self.write("ca.pem", &certificate);
+        self.write("ca.key", &key);
+        let (client, client_key) = self.signed("/CN=orders");
+        self.write("client.pem", &format!("{client}{client_key}"));
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": self.namespace } });
+        let credentials = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "atlas-credentials" },
+            "stringData": { "publicApiKey": self.public_key, "privateApiKey": PRIVATE_API_KEY } });
+        let of_atlas = json!({ "atlas": {
+            "projectId": self.project, "endpoint": self.stage.atlas.url(), "credentialsSecretRef": { "name": "atlas-credentials" },
+        } });
+        let orders = json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate",
+            "metadata": { "name": "orders", "labels": { "team": "orders" } },
+            "spec": { "username": "orders", "issuerRef": { "name": "atlas" }, "secretName": "orders-mongodb" },
+        });
+        let ca = tls_secret("database-users-ca", &certificate, &key);
+        self.apply(&[namespace, credentials, ca, issuer("atlas", &of_atlas), orders]);
+        self.bash("kubectl wait --for=condition=Ready databaseusercertificate/orders --timeout=60s");
+    }
+
+    fn as_cert_manager_left_it(&self) {
+        let (certificate, key) = self.signed("/O=Acme/CN=orders");
+        let issued = json!({ "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": { "name": "orders" },
+            "spec": { "secretName": "orders-tls" } });
+        let mut secret = tls_secret("orders-tls", &certificate, &key);
+        secret["metadata"]["annotations"] = json!({ "cert-manager.io/certificate-name": "orders" });
+        self.apply(&[issued, secret]);
+    }
+
+    fn as_a_cron_job_left_it(&self) {
+        let (certificate, key) = self.signed("/CN=orders");
+        self.write("client.crt", &certificate);
+        self.write("client.key", &key);
+        let pod = json!({ "containers": [{ "name": "script", "image": "script" }], "restartPolicy": "Never" });
+        let job = json!({
+            "apiVersion": "batch/v1", "kind": "CronJob", "metadata": { "name": "orders-certificate" },
+            "spec": { "schedule": "0 0 1 * *", "jobTemplate": { "spec": { "template": { "spec": pod } } } },
+        });
+        let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "orders-script" },
+            "stringData": { "client.pem": format!("{certificate}{key}") } });
+        self.apply(&[job, secret, issuer("database-ca", &json!({ "ca": { "secretName": "database-users-ca" } }))]);
+    }
+
+    /// The certificate is one that the operator made for an object that is gone.
+    fn as_terraform_left_it(&self) {
+        for (entry, file) in [("tls\\.crt", "client.crt"), ("tls\\.key", "client.key")] {
+            self.bash(&format!("kubectl get secret orders-mongodb -o jsonpath='{{.data.{entry}}}' | base64 -d > {file}"));
+        }
+        self.bash("kubectl get certificateissuer atlas -o yaml > atlas.yaml");
+        self.bash("kubectl delete databaseusercertificate orders --wait=true");
+    }
+
+    fn with_a_cluster_issuer(&self) {
+        let (certificate, key) = self.signed("/CN=orders");
+        let issuer = json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "ClusterCertificateIssuer", "metadata": { "name": "ca" },
+            "spec": { "ca": { "secretName": "database-users-ca" }, "allow": { "namespaces": { "names": [self.namespace] } } },
+        });
+        self.apply(&[tls_secret("orders-tls", &certificate, &key), issuer]);
+    }
+
+    /// Certificate and key of a client, from the CA of this folder.
+    fn signed(&self, subject: &str) -> (String, String) {
+        let file = |name: &str| self.folder.join(name).display().to_string();
+        self.write("extensions", "extendedKeyUsage=clientAuth\n");
+        let key = openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"], "");
+        let request = openssl(&["req", "-new", "-key", "/dev/stdin", "-subj", subject], &key);
+        let (ca, ca_key, extensions) = (file("ca.pem"), file("ca.key"), file("extensions"));
+        let sign = ["x509", "-req", "-CA", &ca, "-CAkey", &ca_key, "-days", "90", "-extfile", &extensions];
+        (openssl(&sign, &request), key)
+    }
+
+    fn write(&self, file: &str, content: &str) {
+        fs::write(self.folder.join(file), content).unwrap();
+    }
+
+    fn apply(&self, objects: &[Value]) {
+        self.write("objects.json", &examples::list(objects));
+        self.bash("kubectl apply --server-side -f objects.json");
+    }
+
+    /// A manifest of the page, for this namespace and for the stand-in.
+    fn here(&self, manifest: &str) -> String {
+        let objects = examples::documents(manifest).into_iter().map(|mut object| {
+            if object["metadata"]["namespace"] == TOLD_NAMESPACE {
+                object["metadata"]["namespace"] = json!(self.namespace);
+            }
+            if let Some(atlas) = object.pointer_mut("/spec/atlas") {
+                atlas["projectId"] = json!(self.project);
+                atlas["endpoint"] = json!(self.stage.atlas.url());
+            }
+            object
+        });
+        examples::list(&objects.collect::<Vec<_>>())
+    }
+
+    /// A command as it is run here: names that the reader has to put in are put in, and what would end the others is only tried.
+    fn adapted(&self, command: &str) -> String {
+        let mut text = command.replace("REGISTRY", "registry.example").replace("RELEASE_NAMESPACE", OPERATOR_NAMESPACE);
+        for before in ["-n ", "--namespace ", "create namespace "] {
+            text = text.replace(&format!("{before}{TOLD_NAMESPACE}"), &format!("{before}{}", self.namespace));
+        }
+        text = text.replace("NAMESPACE", &self.namespace);
+        let named = [("certissuer", "atlas"), ("secret", "orders-mongodb")];
+        let name = named.iter().find(|(kind, _)| text.contains(&format!(" {kind} NAME"))).map_or("orders", |(_, name)| name);
+        text = text.replace(" NAME", &format!(" {name}"));
+        // Of this page's certificates, not of those of the pages beside it.
+        text = text.replace("usercert renew -A --all", "usercert renew --all");
+        if text.starts_with("helm upgrade") && self.page != "docs/upgrade.md" {
+            text.push_str(" --dry-run=server");
+        }
+        text
+    }
+
+    fn run(&self, command: &Command) {
+        let text = self.adapted(&command.text);
+        let (status, output) = self.try_bash(&text);
+        let is_as_it_should_be = match status {
+            0 => true,
+            // The question is answered, and something needs attention; or grep finds nothing.
+            1 => may_find_something(&text),
+            _ => false,
+        };
+        assert!(is_as_it_should_be, "{}:{}: exit code {status} of: {text}\n{output}", self.page, command.line);
+    }
+
+    fn bash(&self, text: &str) {
+        let (status, output) = self.try_bash(text);
+        assert_eq!(status, 0, "{}: before the first command: {text}\n{output}", self.page);
+    }
+
+    fn try_bash(&self, text: &str) -> (i32, String) {
+        let output = Process::new("timeout")
+            .args(["100", "bash", "-c", text])
+            .current_dir(&self.folder)
+            .env("PATH", &self.stage.programs)
+            .env("KUBECONFIG", self.folder.join("kubeconfig"))
+            .env("HOME", &self.folder)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        // No secret may be in it: the check of all evidence looks. kubectl itself shows a Secret to whoever asks for it.
+        if text.starts_with("kubectl usercert") {
+            evidence::append(Kind::Log, &output.stdout);
+            evidence::append(Kind::Log, &output.stderr);
+        }
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        (output.status.code().unwrap_or(-1), said)
+    }
+}
+
+/// Early, for the garbage collector, which has to let go of such an object, finds new kinds once in half a minute.
+fn define_certificates_of_cert_manager(control_plane: &ControlPlane) {
+    let schema = json!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true });
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": { "name": "certificates.cert-manager.io" },
+        "spec": {
+            "group": "cert-manager.io", "scope": "Namespaced",
+            "names": { "kind": "Certificate", "plural": "certificates", "singular": "certificate" },
+            "versions": [{ "name": "v1", "served": true, "storage": true, "schema": { "openAPIV3Schema": schema } }],
+        },
+    });
+    let (done, said) = kubectl(&control_plane.kubeconfig(), &["create", "-f", "-"], &definition.to_string());
+    assert!(done, "{said}");
+}
+
+fn tls_secret(name: &str, certificate: &str, key: &str) -> Value {
+    json!({ "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "name": name },
+        "stringData": { "tls.crt": certificate, "tls.key": key } })
+}
+
+fn issuer(name: &str, spec: &Value) -> Value {
+    json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": name }, "spec": spec })
+}
+
+fn may_find_something(command: &str) -> bool {
+    let verbs = ["status", "why", "plan", "check", "orphans"];
+    command.contains("| grep ") || verbs.iter().any(|verb| command.starts_with(&format!("kubectl usercert {verb}")))
+}
+
+/// Runs kubectl with this text as its input; what it says, and whether it succeeds.
+pub fn kubectl(kubeconfig: &Path, arguments: &[&str], input: &str) -> (bool, String) {
+    let mut child = Process::new(tool("kubectl").unwrap())
+        .args(arguments)
+        .env("KUBECONFIG", kubeconfig)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}

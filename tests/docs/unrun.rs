@@ -1,0 +1,49 @@
+//! The commands that are not run here, each with the reason.
+
+use crate::page::Page;
+
+/// Page, how the command begins, and why it is not run here.
+pub const UNRUN: &[(&str, &str, &str)] = &[
+    ("README.md", "make demo", "CI runs it"),
+    ("README.md", "make test", "this test is a part of it"),
+    ("README.md", "helm install", "it is the command of docs/install.md, which is run"),
+    ("charts/usercert-operator/README.md", "helm test", "needs a node: make e2e runs it"),
+    ("charts/usercert-operator/README.md", "helm install", "needs a node for --wait; without it docs/install.md runs it"),
+    ("charts/usercert-operator/README.md", "kubectl rollout undo", "a mention without its objects"),
+    ("docs/alerts.md", "kubectl -n RELEASE_NAMESPACE logs", "needs a node, where the operator's Pod runs"),
+    ("docs/alerts.md", "kubectl -n RELEASE_NAMESPACE port-forward", "needs a node, where the operator's Pod runs"),
+    ("docs/alerts.md", "kubectl describe pod", "a mention without its Pod"),
+    ("docs/behaviour.md", "leader=", "the operator has no Lease here; tests/replicas reads the same field"),
+    ("docs/behaviour.md", "kubectl --namespace usercert-system port-forward", "needs a node; tests/health asks the same port"),
+    ("docs/behaviour.md", "curl", "needs the port above; tests/health sends the same request"),
+    ("docs/clients/mariadb.md", "", "tests/databases runs it"),
+    ("docs/clients/postgresql.md", "", "tests/databases runs it"),
+    ("docs/demo.md", "make demo", "CI runs it"),
+    ("docs/from-terraform.md", "terraform", "needs Terraform and its state"),
+    ("docs/install.md", "docker", "needs docker and a registry; make e2e runs the same image, built without docker"),
+    ("docs/install.md", "helm test", "needs a node: make e2e runs it"),
+    ("docs/metrics.md", "kubectl get lease", "the operator has no Lease here; tests/replicas reads the same field"),
+    ("docs/release.md", "cosign", "needs a release; make release-check verifies one with a key of its own"),
+    ("docs/release.md", "gh attestation", "needs a release"),
+    ("docs/release.md", "make release-check", "takes minutes, and is no part of CI's .ci/run"),
+    ("docs/release.md", "helm template", "needs an installation by the Operator Lifecycle Manager"),
+    ("docs/upgrade.md", "kubectl get atlas", "needs the definitions of the Atlas Kubernetes Operator"),
+    ("docs/troubleshooting.md", "kubectl --namespace usercert-system logs", "needs a node, where the operator's Pod runs"),
+];
+
+/// Why a command of a page is not run here.
+pub fn reason(page: &str, command: &str) -> Option<&'static str> {
+    let found = UNRUN.iter().find(|(of_page, beginning, _)| *of_page == page && command.starts_with(beginning));
+    found.map(|(_, _, reason)| *reason)
+}
+
+pub const TESTS: &[crate::prose::Test] = &[("each_command_that_is_not_run_is_in_a_page", every_entry_is_of_use)];
+
+fn every_entry_is_of_use(pages: &[Page]) {
+    for (page, beginning, reason) in UNRUN {
+        let found = pages.iter().find(|found| found.name() == *page).unwrap_or_else(|| panic!("there is no page {page}"));
+        let commands = found.commands();
+        assert!(commands.iter().any(|command| command.text.starts_with(beginning)), "{page} has no command {beginning:?}");
+        println!("not run: {page}: {}: {reason}", if beginning.is_empty() { "all" } else { beginning });
+    }
+}
