@@ -170,7 +170,7 @@ CLI_ARCHIVE = kubectl-usercert_$(shell release/versions.sh)_linux_$(if $(filter 
 
 # static PROGRAM: it asks for no loader.
 define static
-	@if readelf --program-headers $(1) | grep -q INTERP; then echo "$(1) is not static: it asks for a loader"; exit 1; fi
+	@if readelf --program-headers $(1) | grep INTERP > /dev/null; then echo "$(1) is not static: it asks for a loader"; exit 1; fi
 	@ls -l $(1)
 endef
 
