@@ -23,7 +23,7 @@ BUILD_OPERATOR := $(CARGO) rustc --locked --release --package usercert-operator 
 STATIC := -- -C target-feature=+crt-static
 
 CARGO_AUDITABLE := target/tools/cargo-auditable/bin/cargo-auditable
-# With the export of spans, which is tested too. All that run tests build the same, so that nothing is built twice.
+# With the export of spans, which is tested too. `make test` builds its tests with the same packages and features, so that none is built twice.
 TEST := cargo test --workspace --exclude usercert-fuzz --features usercert-operator/otlp-test
 
 CARGO_FUZZ := target/tools/cargo-fuzz/bin/cargo-fuzz
@@ -90,6 +90,7 @@ test: check unit cluster ## Everything that must hold
 check: ## Format, lints, generated files, chart, docs
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features usercert-operator/otlp-test --quiet -- -D warnings
+	cargo clippy --package usercert-operator --quiet -- -D warnings
 	$(MAKE) --no-print-directory check-generated check-chart check-docs
 
 .PHONY: unit
@@ -110,8 +111,8 @@ cluster: tools $(TOOLS)/prometheus ## Tests against a real API server, and the a
 	@rm -rf $(EVIDENCE) $(BESIDE)
 	$(TEST) $(TESTS:%=--test %) --no-run
 	@echo "what mostly waits runs beside the rest, and is shown after it: alerts $(WAITING)"
-	@export TEST_EVIDENCE=$(EVIDENCE); \
-	  { $(TEST) $(WAITING:%=--test %) && $(LIVE_ALERTS); } > $(BESIDE) 2>&1 & beside=$$!; trap 'kill $$beside 2> /dev/null || true' EXIT; \
+	@export TEST_EVIDENCE=$(EVIDENCE); set -m; \
+	  { $(TEST) $(WAITING:%=--test %) && $(LIVE_ALERTS); } > $(BESIDE) 2>&1 & beside=$$!; trap 'kill -- -$$beside 2> /dev/null || true' EXIT; \
 	  failed=0; $(TEST) $(addprefix --test ,$(filter-out alerts $(WAITING),$(TESTS))) || failed=$$?; \
 	  wait $$beside || failed=$$?; cat $(BESIDE); exit $$failed
 	@cargo run --quiet --release --package usercert-test-support --bin secrecy-check $(EVIDENCE)
@@ -152,7 +153,7 @@ reloader: tools ## Rollouts beside stakater/Reloader, whose program no target bu
 .PHONY: upgrade
 upgrade: tools ## From release 0.1.0 to this one and back with the program of 0.1.0, which no target builds: FORMER_OPERATOR=FILE
 	@test -x "$(FORMER_OPERATOR)" || { echo "give FORMER_OPERATOR=FILE, the program of release 0.1.0"; exit 1; }
-	FORMER_OPERATOR=$(abspath $(FORMER_OPERATOR)) cargo test --test chart -- --ignored the_program_of_the_first_release
+	FORMER_OPERATOR=$(abspath $(FORMER_OPERATOR)) $(TEST) --test chart -- --ignored the_program_of_the_first_release
 
 .PHONY: cases
 cases: tools ## What OpenSSL says of CAs of all kinds, and what this operator makes of them; prints a table, then runs the cases on an API server

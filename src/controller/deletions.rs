@@ -187,7 +187,8 @@ fn sentence(secret: &str, users: &[String]) -> String {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let (pods, use_it) = if users.len() == 1 { ("pod", "uses") } else { ("pods", "use") };
     format!(
-        "the Secret {secret} is deleted with this object, and {} running {pods} {use_it} it: {named}{more}; a pod that starts without it waits for it. Make the DatabaseUserCertificate again, or move the pods; spec.deletionPolicy: Retain keeps a Secret",
+        "the Secret {secret} is deleted with this object, and {} running {pods} {use_it} it: {named}{more}; a pod that starts without it waits for \
+         it. Make the DatabaseUserCertificate again, or move the pods; spec.deletionPolicy: Retain keeps a Secret",
         users.len()
     )
 }

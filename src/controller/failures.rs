@@ -162,8 +162,8 @@ async fn write_condition<K: Failing>(context: &Context, object: &Received<K>, me
     written.is_ok()
 }
 
-/// Notes how a pass over an object ended, and tells of failures that last. It is called within the span of the pass. One that is not whole ends no failures: what it left out may be what
-/// fails.
+/// Notes how a pass over an object ended, and tells of failures that last. It is called within the span of the pass. One that is not whole ends
+/// no failures: what it left out may be what fails.
 ///
 /// # Errors
 /// That of the pass.

@@ -5,16 +5,19 @@
 //!
 //! # Guarantees
 //!
-//! - No more than [`MOST`] connections are open at a port, and no more than [`MOST_OF_ONE`] of them are from one address. What comes beyond
-//!   that is closed at once, so that one client keeps neither the kubelet nor Prometheus out.
+//! - About [`MOST`] connections are open at a port, and [`MOST_OF_ONE`] of them from one address.
+//! - Whoever comes is let in, and the oldest connection gives way. So clients that keep connections open keep nobody out, neither the kubelet
+//!   nor Prometheus, not even where both come from one address: a probe is over in milliseconds, so it is never the oldest for long.
 //! - A connection carries one request. The request has to come within [`PATIENCE`], after a handshake that may take as long.
 //! - No connection lives longer than [`LIFE`], whatever its client does or does not read.
 
 use std::{
+    collections::{BTreeMap, HashMap},
     future::{Ready, ready},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -24,10 +27,9 @@ use axum_server::{Server, accept::Accept};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
+    sync::oneshot,
     time::{Sleep, sleep},
 };
-
-use super::places::{Place, Places};
 
 /// How many connections one port has at most.
 const MOST: usize = 128;
@@ -49,7 +51,7 @@ const MOST_BYTES: usize = 64 * 1024;
 /// # Errors
 /// The listener cannot be used.
 pub(super) fn server(listener: TcpListener) -> io::Result<Server<SocketAddr, Doorkeeper>> {
-    let server = axum_server::from_tcp(listener.into_std()?)?.acceptor(Doorkeeper(Places::new(MOST, MOST_OF_ONE)));
+    let server = axum_server::from_tcp(listener.into_std()?)?.acceptor(Doorkeeper::default());
     let mut server = server.http1_only().first_request_timeout(PATIENCE);
     server.http_builder().http1().keep_alive(false).max_buf_size(MOST_BYTES);
     Ok(server)
@@ -68,15 +70,51 @@ pub(super) fn with_address(router: Router) -> IntoMakeServiceWithConnectInfo<Rou
     router.into_make_service_with_connect_info()
 }
 
-/// Lets connections in while there are places.
-#[derive(Clone)]
-pub(super) struct Doorkeeper(Places);
+/// Lets each connection in, and has another one give way where there are too many.
+#[derive(Clone, Default)]
+pub(super) struct Doorkeeper(Arc<Mutex<Open>>);
+
+/// The connections that are open, by when they came.
+#[derive(Default)]
+struct Open {
+    came: u64,
+    by_number: BTreeMap<u64, (IpAddr, oneshot::Sender<()>)>,
+}
+
+impl Open {
+    /// Which one gives way to one that comes from this address: the oldest of the address that has too many, or else most.
+    fn gives_way(&self, address: IpAddr) -> Option<u64> {
+        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
+        for (of, _) in self.by_number.values() {
+            *counts.entry(*of).or_default() += 1;
+        }
+        let most = counts.values().copied().max()?;
+        let has_to = |of: &IpAddr| match counts.get(&address) {
+            Some(of_one) if *of_one >= MOST_OF_ONE => *of == address,
+            _ => self.by_number.len() >= MOST && counts.get(of) == Some(&most),
+        };
+        self.by_number.iter().find(|(_, (of, _))| has_to(of)).map(|(number, _)| *number)
+    }
+}
 
 impl Doorkeeper {
     fn let_in(&self, stream: TcpStream) -> io::Result<Connection> {
-        let place = self.0.take(stream.peer_addr()?.ip());
-        let place = place.ok_or_else(|| io::Error::new(io::ErrorKind::ConnectionRefused, "too many connections"))?;
-        Ok(Connection { stream, end: Box::pin(sleep(LIFE)), _place: place })
+        let address = stream.peer_addr()?.ip().to_canonical();
+        let (gives_way, given_way) = oneshot::channel();
+        let mut open = self.open();
+        if let Some(other) = open.gives_way(address) {
+            // Its end is dropped, which the connection notices.
+            open.by_number.remove(&other);
+        }
+        let number = open.came;
+        open.came += 1;
+        open.by_number.insert(number, (address, gives_way));
+        drop(open);
+        Ok(Connection { stream, given_way, end: Box::pin(sleep(LIFE)), number, doorkeeper: self.clone() })
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -90,20 +128,31 @@ impl<S> Accept<TcpStream, S> for Doorkeeper {
     }
 }
 
-/// A connection that has a place, and an end.
+/// A connection that lives until its end, or until it gives way.
 pub(super) struct Connection {
     stream: TcpStream,
+    given_way: oneshot::Receiver<()>,
     end: Pin<Box<Sleep>>,
-    _place: Place,
+    number: u64,
+    doorkeeper: Doorkeeper,
 }
 
 impl Connection {
     /// The stream, while the connection may live. Whoever waits for it is woken at its end.
     fn live(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
+        if self.given_way.is_terminated() || Pin::new(&mut self.given_way).poll(context).is_ready() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         match self.end.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
             Poll::Pending => Ok(Pin::new(&mut self.stream)),
         }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.doorkeeper.open().by_number.remove(&self.number);
     }
 }
 
@@ -184,25 +233,48 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_opens_all_it_can_keeps_no_other_out() {
+    async fn whoever_comes_is_let_in_and_the_oldest_connection_of_its_address_gives_way() {
         let server = serve().await;
         let mut idle = Vec::new();
-        for _ in 0..2 * MOST_OF_ONE {
+        for _ in 0..=MOST_OF_ONE {
             idle.push(connect_from("127.0.0.2", server).await);
         }
-        assert_eq!(ask(&mut connect_from("127.0.0.2", server).await).await, "", "it has no place any more");
-        let answer = ask(&mut connect_from("127.0.0.1", server).await).await;
+        let answer = ask(&mut connect_from("127.0.0.2", server).await).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("connection: close"), "{answer}");
-        drop(idle);
-        let mut answer = String::new();
-        for _ in 0..100 {
-            answer = ask(&mut connect_from("127.0.0.2", server).await).await;
-            if !answer.is_empty() {
-                break;
+        assert_eq!(rest(&mut idle[0]).await, "", "it has given way");
+        assert!(ask(&mut idle[MOST_OF_ONE]).await.ends_with("ok"), "the newest has not");
+    }
+
+    #[tokio::test]
+    async fn clients_of_many_addresses_keep_no_other_out() {
+        let server = serve().await;
+        let mut idle = Vec::new();
+        for last in 2..20 {
+            for _ in 0..MOST_OF_ONE {
+                idle.push(connect_from(&format!("127.0.0.{last}"), server).await);
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert!(answer.ends_with("ok"), "its places are free: {answer}");
+        assert!(ask(&mut connect_from("127.0.0.1", server).await).await.ends_with("ok"));
+    }
+
+    #[test]
+    fn the_oldest_of_the_address_that_has_most_gives_way() {
+        let address = |last: u8| IpAddr::from([192, 0, 2, last]);
+        let mut open = Open::default();
+        let come = |open: &mut Open, from: IpAddr| {
+            open.by_number.insert(open.came, (from, oneshot::channel().0));
+            open.came += 1;
+        };
+        for number in 0..MOST - 1 {
+            come(&mut open, address(u8::try_from(number % 100).unwrap()));
+        }
+        assert_eq!(open.gives_way(address(1)), None, "there is room for one more");
+        come(&mut open, address(5));
+        assert_eq!(open.gives_way(address(200)), Some(5), "this address has three");
+        for _ in 0..MOST_OF_ONE {
+            come(&mut open, address(200));
+        }
+        assert_eq!(open.gives_way(address(200)), Some(u64::try_from(MOST).unwrap()), "its own oldest");
     }
 
     /// With time that passes by itself when nothing else happens.

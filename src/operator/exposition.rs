@@ -2,8 +2,8 @@
 //!
 //! # Guarantees
 //!
-//! - No more than [`AT_ONCE`] scrapes are under way, [`AT_ONCE_OF_ONE`] of them for one address. With ten thousand certificates each holds megabytes until its reader has taken them, and a
-//!   process that is killed for its memory loses what is in memory alone.
+//! - No more than [`AT_ONCE`] scrapes are under way, [`AT_ONCE_OF_ONE`] of them for one address. With ten thousand certificates each holds
+//!   megabytes until its reader has taken them, and a process that is killed for its memory loses what is in memory alone.
 //! - A reader that has not taken all of it after [`LIMIT`] gets no more: it keeps no other from scraping.
 
 use std::{

@@ -25,7 +25,7 @@ use kube::{
 use serde_json::{Value, json};
 use usercert_operator::api::{CertificateIssuer, DatabaseUserCertificate, DatabaseUserCertificateStatus, condition};
 
-use usercert_test_support::atlas::StandIn;
+use usercert_test_support::{atlas::StandIn, evidence};
 
 use super::{Cluster, PATIENCE, PRIVATE_API_KEY, create_namespace, eventually, metric_of, new_ca};
 
@@ -89,7 +89,9 @@ impl Shop {
         self.apply(json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": name } })).await;
         let request: TokenRequest = serde_json::from_value(json!({ "spec": { "audiences": [] } })).unwrap();
         let answer = self.api::<ServiceAccount>().create_token_request(name, &PostParams::default(), &request).await.unwrap();
-        answer.status.unwrap().token
+        let token = answer.status.unwrap().token;
+        evidence::secret(&token);
+        token
     }
 
     /// Gives an account the chart's right to read metrics. The authorizer of the API server learns of it by a watch.

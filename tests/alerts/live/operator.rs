@@ -1,6 +1,6 @@
 //! The operator's own troubles: its rights, its lead, its absence.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::{Api, Client, ResourceExt, api::PostParams};
@@ -9,7 +9,10 @@ use usercert_operator::{
     operator::{Health, serve},
     runtime::{CertificateSeries, Leadership, Liveness, Metrics, Readiness},
 };
-use usercert_test_support::control_plane::Supervised;
+use usercert_test_support::{
+    control_plane::Supervised,
+    evidence::{self, Kind},
+};
 
 use super::{Break, Row, alert, resolves};
 use crate::{
@@ -18,12 +21,19 @@ use crate::{
 };
 
 /// The program as a process of its own.
-pub struct Operator(Supervised);
+pub struct Operator {
+    process: Supervised,
+    is_stopped: bool,
+}
 
 impl Operator {
-    /// Kills it.
+    /// Kills it, and keeps its log for the check of secrecy.
     pub fn stop(&mut self) {
-        self.0.stop();
+        if !self.is_stopped {
+            self.process.stop();
+            evidence::append(Kind::Log, &fs::read(self.process.log()).unwrap_or_default());
+            self.is_stopped = true;
+        }
     }
 
     /// With the rights that the chart gives it. Its log and metrics are in this folder and at this port.
@@ -55,7 +65,14 @@ impl Operator {
         let environment =
             [("KUBECONFIG", kubeconfig.display().to_string()), ("RUST_LOG", "usercert_operator=debug,info".to_owned())];
         let program = Path::new(env!("CARGO_BIN_EXE_usercert-operator"));
-        Self(Supervised::spawn(program, &arguments, &environment, &folder.join("operator.log")).unwrap())
+        let process = Supervised::spawn(program, &arguments, &environment, &folder.join("operator.log")).unwrap();
+        Self { process, is_stopped: false }
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
