@@ -101,7 +101,7 @@ unit: ## Unit and property tests, and a short run of every fuzz target; SEED=N t
 
 # All targets of tests but the fuzz corpus, which `make unit` runs. Those that mostly wait run beside the others.
 TESTS := $(sort $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' Cargo.toml src/*/Cargo.toml) $(notdir $(basename $(wildcard tests/support/tests/*.rs src/*/tests/*.rs))))
-WAITING := clocks health interruptions limits quiet
+WAITING := cli_table clocks health interruptions limits quiet
 BESIDE := target/beside.log
 LIVE_ALERTS := $(TEST) --quiet --test alerts -- --include-ignored --nocapture
 
