@@ -100,7 +100,7 @@ impl Open {
 impl Doorkeeper {
     fn let_in(&self, stream: TcpStream) -> io::Result<Connection> {
         let address = stream.peer_addr()?.ip().to_canonical();
-        let (gives_way, given_way) = oneshot::channel();
+        let (keeps, displaced) = oneshot::channel();
         let mut open = self.open();
         if let Some(other) = open.gives_way(address) {
             // Its end is dropped, which the connection notices.
@@ -108,9 +108,9 @@ impl Doorkeeper {
         }
         let number = open.came;
         open.came += 1;
-        open.by_number.insert(number, (address, gives_way));
+        open.by_number.insert(number, (address, keeps));
         drop(open);
-        Ok(Connection { stream, given_way, end: Box::pin(sleep(LIFE)), number, doorkeeper: self.clone() })
+        Ok(Connection { stream, displaced, end: Box::pin(sleep(LIFE)), number, doorkeeper: self.clone() })
     }
 
     fn open(&self) -> MutexGuard<'_, Open> {
@@ -131,7 +131,7 @@ impl<S> Accept<TcpStream, S> for Doorkeeper {
 /// A connection that lives until its end, or until it gives way.
 pub(super) struct Connection {
     stream: TcpStream,
-    given_way: oneshot::Receiver<()>,
+    displaced: oneshot::Receiver<()>,
     end: Pin<Box<Sleep>>,
     number: u64,
     doorkeeper: Doorkeeper,
@@ -140,7 +140,7 @@ pub(super) struct Connection {
 impl Connection {
     /// The stream, while the connection may live. Whoever waits for it is woken at its end.
     fn live(&mut self, context: &mut Context<'_>) -> io::Result<Pin<&mut TcpStream>> {
-        if self.given_way.is_terminated() || Pin::new(&mut self.given_way).poll(context).is_ready() {
+        if self.displaced.is_terminated() || Pin::new(&mut self.displaced).poll(context).is_ready() {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         match self.end.as_mut().poll(context) {
