@@ -166,8 +166,9 @@ async fn look_at<K: IssuerObject>(
     };
     let next = next_look(&loaded, context.now());
     if context.issuers.set(key.clone(), loaded.clone()) {
-        if let Err(fault) = &loaded {
-            fault.log_detail(&key.namespace, &key.name);
+        match &loaded {
+            Ok(loaded) => loaded.log_note(&key.namespace, &key.name),
+            Err(fault) => fault.log_detail(&key.namespace, &key.name),
         }
         wake_users(context, &key);
     }
