@@ -166,9 +166,8 @@ async fn look_at<K: IssuerObject>(
     };
     let next = next_look(&loaded, context.now());
     if context.issuers.set(key.clone(), loaded.clone()) {
-        match &loaded {
-            Ok(loaded) => loaded.log_note(&key.namespace, &key.name),
-            Err(fault) => fault.log_detail(&key.namespace, &key.name),
+        if let Err(fault) = &loaded {
+            fault.log_detail(&key.namespace, &key.name);
         }
         wake_users(context, &key);
     }

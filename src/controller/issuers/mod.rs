@@ -45,22 +45,6 @@ pub struct LoadedIssuer {
     pub reread_at: Option<Timestamp>,
     /// Atlas: when the credentials expire at the latest, if they expire.
     pub credentials_not_after: Option<Timestamp>,
-    /// Atlas: whether somebody has noted an expiry at the Secret that is no time.
-    pub noted_expiry_is_unreadable: bool,
-}
-
-impl LoadedIssuer {
-    /// Logs what is wrong with its Secret and does not keep it from issuing. Whoever loads an issuer calls it when something has changed: an
-    /// issuer is loaded much more often.
-    pub(crate) fn log_note(&self, namespace: &str, name: &str) {
-        if self.noted_expiry_is_unreadable {
-            warn!(
-                namespace,
-                name,
-                "the annotation {CREDENTIALS_NOT_AFTER_ANNOTATION} of the Secret with its credentials is no time: write it as 2027-01-31T00:00:00Z"
-            );
-        }
-    }
 }
 
 /// Why an issuer cannot be used.
@@ -255,10 +239,7 @@ pub(crate) fn load_atlas(
         allow_plain_http: source.endpoint.allow_plain_http,
         words: source.endpoint.words,
     };
-    let noted = noted_expiry(secret);
-    let noted_expiry_is_unreadable = noted.as_ref().is_some_and(Result::is_err);
-    let credentials_not_after = noted
-        .and_then(Result::ok)
+    let credentials_not_after = annotated_expiry(secret)
         .or_else(|| credentials.longest_life().and_then(|life| data_written_at(secret)?.checked_add(life).ok()));
     let issuer = AtlasIssuer::new(client.clone(), settings, credentials);
     let facts = IssuerFacts {
@@ -268,8 +249,7 @@ pub(crate) fn load_atlas(
         identity: issuer.identity(),
         version,
     };
-    let issuer = Issuer::Atlas(Arc::new(issuer));
-    Ok(LoadedIssuer { facts, issuer, reread_at: None, credentials_not_after, noted_expiry_is_unreadable })
+    Ok(LoadedIssuer { facts, issuer: Issuer::Atlas(Arc::new(issuer)), reread_at: None, credentials_not_after })
 }
 
 fn load_ca(
@@ -302,13 +282,7 @@ fn load_ca(
         identity: IssuerIdentity::of_ca(ca.key_id()),
         version,
     };
-    Ok(LoadedIssuer {
-        facts,
-        reread_at: ca.next_change(),
-        issuer: Issuer::Ca(Arc::new(ca)),
-        credentials_not_after: None,
-        noted_expiry_is_unreadable: false,
-    })
+    Ok(LoadedIssuer { facts, reread_at: ca.next_change(), issuer: Issuer::Ca(Arc::new(ca)), credentials_not_after: None })
 }
 
 /// When whoever owns data of the Secret has written it last, as its managed fields tell: no data in it is newer. Those who own labels and
@@ -325,9 +299,19 @@ fn data_written_at(secret: &Secret) -> Option<Timestamp> {
     of_data.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).filter(|time| *time < Timestamp::MAX).max()
 }
 
-/// When the credentials expire, if somebody has noted it at the Secret. An error: what is noted is no time of RFC 3339.
-fn noted_expiry(secret: &Secret) -> Option<Result<Timestamp, jiff::Error>> {
-    Some(secret.metadata.annotations.as_ref()?.get(CREDENTIALS_NOT_AFTER_ANNOTATION)?.parse())
+/// When the credentials expire, if somebody has noted it at the Secret. What is no time of RFC 3339 counts as nothing noted. That is logged once,
+/// because an issuer is loaded once as long as neither its spec nor its Secret changes.
+fn annotated_expiry(secret: &Secret) -> Option<Timestamp> {
+    let noted = secret.metadata.annotations.as_ref()?.get(CREDENTIALS_NOT_AFTER_ANNOTATION)?;
+    let parsed: Result<Timestamp, _> = noted.parse();
+    if parsed.is_err() {
+        let (namespace, name) = (secret.namespace(), secret.name_any());
+        warn!(
+            namespace,
+            name, "the annotation {CREDENTIALS_NOT_AFTER_ANNOTATION} is no time: write it as 2027-01-31T00:00:00Z"
+        );
+    }
+    parsed.ok()
 }
 
 fn data(secret: &Secret) -> BTreeMap<&str, &[u8]> {
@@ -372,9 +356,9 @@ mod tests {
 
     #[test]
     fn the_end_that_is_noted_at_a_secret_counts_and_what_is_no_time_does_not() {
-        let noted = |value: &str| noted_expiry(&secret(&json!([]), &json!({ CREDENTIALS_NOT_AFTER_ANNOTATION: value })));
-        assert_eq!(noted("2026-06-01T00:00:00Z").unwrap().unwrap().to_string(), "2026-06-01T00:00:00Z");
-        assert!(noted("next June").unwrap().is_err());
-        assert!(noted_expiry(&secret(&json!([]), &json!({}))).is_none());
+        let noted = |value: &str| annotated_expiry(&secret(&json!([]), &json!({ CREDENTIALS_NOT_AFTER_ANNOTATION: value })));
+        assert_eq!(noted("2026-06-01T00:00:00Z").unwrap().to_string(), "2026-06-01T00:00:00Z");
+        assert_eq!(noted("next June"), None);
+        assert_eq!(annotated_expiry(&secret(&json!([]), &json!({}))), None);
     }
 }

@@ -155,9 +155,7 @@ pub(crate) async fn user_issuer(
     }
     let found = match find_user(context, object, &name).await? {
         Ok(Some(loaded)) => {
-            if context.user_issuers.set(name, Ok(Arc::clone(&loaded))) {
-                loaded.log_note(namespace, user);
-            }
+            context.user_issuers.set(name, Ok(Arc::clone(&loaded)));
             (IssuerState::Usable(Box::new(loaded.facts.clone())), Some(loaded))
         }
         Ok(None) => (IssuerState::Unknown, None),
