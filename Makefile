@@ -103,7 +103,8 @@ unit: ## Unit and property tests, and a short run of every fuzz target; SEED=N t
 TESTS := $(sort $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' Cargo.toml src/*/Cargo.toml) $(notdir $(basename $(wildcard tests/support/tests/*.rs src/*/tests/*.rs))))
 WAITING := cli_table clocks health interruptions limits quiet
 BESIDE := target/beside.log
-LIVE_ALERTS := $(TEST) --quiet --test alerts -- --include-ignored --nocapture
+# One after the other, for each runs an operator that would take the lead from the other one, and with it the objects.
+LIVE_ALERTS := $(TEST) --quiet --test alerts -- --include-ignored --nocapture --test-threads=1
 
 .PHONY: cluster
 cluster: tools $(TOOLS)/prometheus ## Tests against a real API server, and the alerts before a real Prometheus, beside each other

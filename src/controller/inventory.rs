@@ -12,18 +12,22 @@ use crate::{
     decide::CaFacts,
     figures::{CertificateFigures, IssuerFigures},
     issuer::atlas::Remaining,
-    runtime::{Inventory, RateLimit},
+    runtime::{CertificateSeries, Inventory, RateLimit},
 };
 
 impl Inventory for Context {
-    fn certificates(&self) -> Vec<CertificateFigures> {
+    fn certificates(&self, series: CertificateSeries) -> Option<Vec<CertificateFigures>> {
+        let for_totals = series == CertificateSeries::Totals;
+        if for_totals && !self.lists.are_filled() {
+            return None;
+        }
         let figures = self.certificate_store.state().into_iter().map(|object| {
             let figures = CertificateFigures::of(&object);
             let serial_number = figures.rollout.as_ref().map(|rollout| rollout.serial_number.as_str());
             let pods_behind = serial_number.and_then(|serial| self.rollouts.pods_behind(&ObjectKey::of(&object), serial));
-            CertificateFigures { pods_behind, issuer_exists: self.issuer_exists(&object), ..figures }
+            CertificateFigures { pods_behind, issuer_exists: !for_totals || self.issuer_exists(&object), ..figures }
         });
-        figures.collect()
+        Some(figures.collect())
     }
 
     fn issuers(&self) -> Vec<IssuerFigures> {

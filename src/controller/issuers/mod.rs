@@ -286,7 +286,8 @@ fn load_ca(
 }
 
 /// When whoever owns data of the Secret has written it last, as its managed fields tell: no data in it is newer. Those who own labels and
-/// annotations alone do not count. Without such an entry it is the time when the Secret was made.
+/// annotations alone do not count. Without such an entry nobody knows: a Secret may be years older than what is in it.
+/// A time that could not be read came as the latest that there is, and does not count.
 ///
 /// An entry has one time for all of its fields, so who writes data and an annotation together moves the time for the data too.
 fn data_written_at(secret: &Secret) -> Option<Timestamp> {
@@ -295,11 +296,11 @@ fn data_written_at(secret: &Secret) -> Option<Timestamp> {
         let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
         fields.is_some_and(|fields| OWNED_DATA.iter().any(|name| fields.get(name).is_some()))
     });
-    let written = of_data.filter_map(|entry| entry.time.as_ref()).max();
-    written.or(secret.metadata.creation_timestamp.as_ref()).map(|time| time.0)
+    of_data.filter_map(|entry| entry.time.as_ref()).map(|time| time.0).filter(|time| *time < Timestamp::MAX).max()
 }
 
-/// When the credentials expire, if somebody has noted it at the Secret. What is no time of RFC 3339 counts as nothing noted.
+/// When the credentials expire, if somebody has noted it at the Secret. What is no time of RFC 3339 counts as nothing noted. That is logged once,
+/// because an issuer is loaded once as long as neither its spec nor its Secret changes.
 fn annotated_expiry(secret: &Secret) -> Option<Timestamp> {
     let noted = secret.metadata.annotations.as_ref()?.get(CREDENTIALS_NOT_AFTER_ANNOTATION)?;
     let parsed: Result<Timestamp, _> = noted.parse();
@@ -340,11 +341,17 @@ mod tests {
         let (first, rotated, labelled) = ("2026-02-01T00:00:00Z", "2026-03-01T00:00:00Z", "2026-12-01T00:00:00Z");
         let data = json!({ "f:data": { "f:clientSecret": {} } });
         let labels = json!({ "f:metadata": { "f:labels": { "f:team": {} } } });
-        let written = |entries: Value| data_written_at(&secret(&entries, &json!({}))).unwrap().to_string();
-        assert_eq!(written(json!([entry(first, &data), entry(labelled, &labels)])), first);
-        assert_eq!(written(json!([entry(first, &data), entry(rotated, &data), entry(labelled, &labels)])), rotated);
-        assert_eq!(written(json!([entry(labelled, &labels)])), CREATED, "nobody owns the data any more");
-        assert_eq!(written(json!([])), CREATED);
+        let written = |entries: Value| data_written_at(&secret(&entries, &json!({}))).map(|time| time.to_string());
+        assert_eq!(written(json!([entry(first, &data), entry(labelled, &labels)])).as_deref(), Some(first));
+        assert_eq!(
+            written(json!([entry(first, &data), entry(rotated, &data), entry(labelled, &labels)])).as_deref(),
+            Some(rotated)
+        );
+        assert_eq!(written(json!([entry(labelled, &labels)])), None, "nobody owns the data any more");
+        let unreadable = Timestamp::MAX.to_string();
+        assert_eq!(written(json!([entry(first, &data), entry(&unreadable, &data)])).as_deref(), Some(first));
+        assert_eq!(written(json!([entry(&unreadable, &data)])), None);
+        assert_eq!(written(json!([])), None, "the Secret may be older than its data");
     }
 
     #[test]

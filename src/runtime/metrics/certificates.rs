@@ -123,7 +123,7 @@ const TOTALS: [GaugeOf<Total>; 9] = [
     },
     GaugeOf {
         name: "usercert_certificates_earliest_renewal_timestamp_seconds",
-        help: "When the first of the certificates is or was to be renewed that are not suspended",
+        help: "When the first of the certificates is or was to be renewed that have not expired, without the suspended ones",
         value: |total| total.earliest_renewal.map(Timestamp::as_second),
     },
     GaugeOf {
@@ -219,13 +219,14 @@ pub(super) fn encode_totals(
 impl Total {
     fn add(&mut self, figures: &CertificateFigures, now: Timestamp) {
         let earlier = |known: Option<Timestamp>, other: Option<Timestamp>| known.into_iter().chain(other).min();
-        let (is_active, is_overdue) = (!figures.is_suspended, figures.is_overdue(now));
+        let (is_active, is_expired, is_overdue) = (!figures.is_suspended, figures.is_expired(now), figures.is_overdue(now));
+        let to_be_renewed = figures.renewal_time.filter(|_| is_active && !is_expired);
         *self.of_readiness.entry(figures.ready).or_default() += 1;
         self.earliest_not_after = earlier(self.earliest_not_after, figures.not_after);
-        self.earliest_renewal = earlier(self.earliest_renewal, figures.renewal_time.filter(|_| is_active));
+        self.earliest_renewal = earlier(self.earliest_renewal, to_be_renewed);
         self.earliest_overdue_not_after = earlier(self.earliest_overdue_not_after, figures.not_after.filter(|_| is_overdue));
         self.not_ready += i64::from(is_active && figures.ready != Readiness::True);
-        self.expired += i64::from(figures.is_expired(now));
+        self.expired += i64::from(is_expired);
         self.overdue += i64::from(is_overdue);
         self.failing += i64::from(is_active && figures.consecutive_failures > 0);
         self.unaccounted += figures.unaccounted;

@@ -94,14 +94,18 @@ impl Collector for ObjectSeries {
 
         // Another process may lead by now and tell the same.
         let inventories = if leads { inventories } else { Vec::new() };
-        let certificates: Vec<_> = inventories.iter().flat_map(|inventory| inventory.certificates()).collect();
+        let known: Vec<_> = inventories.iter().filter_map(|inventory| inventory.certificates(self.certificates)).collect();
+        let knows_any = !known.is_empty();
+        let certificates: Vec<_> = known.into_iter().flatten().collect();
         let issuers: Vec<_> = inventories.iter().flat_map(|inventory| inventory.issuers()).collect();
         gauges(encoder, &REFUSED, &refused(&issuers, &certificates), |Refused { kind, namespace, name, reason }| {
             [("kind", *kind), ("namespace", namespace), ("name", name), ("reason", reason)]
         })?;
         match self.certificates {
             CertificateSeries::Each => encode_each(encoder, &certificates)?,
-            CertificateSeries::Totals => encode_totals(encoder, certificates, Timestamp::now())?,
+            CertificateSeries::Totals if knows_any => encode_totals(encoder, certificates, Timestamp::now())?,
+            // Who knows of no objects has no totals: a zero would be taken for the number of them.
+            CertificateSeries::Totals => {}
         }
         gauges(encoder, &ISSUER, &issuers, |IssuerFigures { issuer, .. }| {
             [("kind", issuer.kind.as_str()), ("namespace", &issuer.namespace), ("name", &issuer.name)]

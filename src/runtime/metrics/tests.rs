@@ -16,11 +16,11 @@ use crate::{
 
 const EXPIRY: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
-/// A scope with these certificates, with one of whatever else can be told.
-struct Scope(Vec<CertificateFigures>);
+/// A scope with these certificates, with one of whatever else can be told. `None`: its lists have not come.
+struct Scope(Option<Vec<CertificateFigures>>);
 
 impl Inventory for Scope {
-    fn certificates(&self) -> Vec<CertificateFigures> {
+    fn certificates(&self, _: CertificateSeries) -> Option<Vec<CertificateFigures>> {
         self.0.clone()
     }
 
@@ -97,7 +97,7 @@ fn series(metrics: &Metrics, prefix: &str) -> Vec<String> {
 }
 
 fn telling(series: CertificateSeries, leadership: Leadership, certificates: Vec<CertificateFigures>) -> (Metrics, Arc<Scope>) {
-    let (metrics, scope) = (Metrics::new(leadership, Liveness::default(), series), Arc::new(Scope(certificates)));
+    let (metrics, scope) = (Metrics::new(leadership, Liveness::default(), series), Arc::new(Scope(Some(certificates))));
     let inventory: Weak<dyn Inventory> = Arc::<Scope>::downgrade(&scope);
     metrics.tell_of(inventory);
     (metrics, scope)
@@ -198,7 +198,7 @@ fn in_totals_an_expired_certificate_and_a_suspended_one_hide_no_other_that_is_ov
     assert_eq!(counts, [1, 2, 1, 1, 1]);
     assert_eq!(Some(value("earliest_not_after_timestamp_seconds")), at(-2).map(Timestamp::as_second));
     assert_eq!(Some(value("earliest_overdue_not_after_timestamp_seconds")), at(5).map(Timestamp::as_second));
-    assert_eq!(Some(value("earliest_renewal_timestamp_seconds")), at(-9).map(Timestamp::as_second));
+    assert_eq!(Some(value("earliest_renewal_timestamp_seconds")), at(-2).map(Timestamp::as_second));
 }
 
 #[test]
@@ -258,9 +258,23 @@ fn of_two_replicas_only_the_one_that_leads_tells_of_objects() {
 }
 
 #[test]
+fn who_stands_by_or_has_no_lists_yet_tells_no_totals_not_even_zero() {
+    let totals = |leadership, scope: Scope| {
+        let metrics = Metrics::new(leadership, Liveness::default(), CertificateSeries::Totals);
+        let scope: Arc<dyn Inventory> = Arc::new(scope);
+        metrics.tell_of(Arc::downgrade(&scope));
+        [series(&metrics, "usercert_certificates{"), series(&metrics, "usercert_rollouts_")].map(|told| told.len())
+    };
+    assert_eq!(totals(Leadership::standing_by().0, Scope(Some(vec![good("a")]))), [0, 0]);
+    assert_eq!(totals(Leadership::alone(None), Scope(None)), [0, 0]);
+    assert_eq!(totals(Leadership::alone(None), Scope(Some(vec![good("a")]))), [3, 2], "no deadline");
+    assert_eq!(totals(Leadership::alone(None), Scope(Some(Vec::new()))), [0, 2], "none is known to be there");
+}
+
+#[test]
 fn scopes_are_told_of_together_and_a_limit_that_they_share_once() {
     let (metrics, _first) = telling(CertificateSeries::Each, Leadership::alone(None), vec![good("a")]);
-    let second: Arc<dyn Inventory> = Arc::new(Scope(vec![good("b")]));
+    let second: Arc<dyn Inventory> = Arc::new(Scope(Some(vec![good("b")])));
     metrics.tell_of(Arc::downgrade(&second));
     assert_eq!(series(&metrics, "usercert_certificate_ready{").len(), 2);
     assert_eq!(series(&metrics, "usercert_atlas_rate_limit_remaining{").len(), 1);

@@ -14,7 +14,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "needs prometheus: `make alerts` builds and runs it, as does `make e2e`"]
+#[ignore = "needs prometheus: `make alerts` builds and runs it, as does `make test`"]
 async fn a_prometheus_scrapes_by_https_with_a_token_that_has_the_right_and_with_no_other() {
     let shop = Shop::open(&CLUSTER, "scraped").await;
     let folder = tempfile::tempdir().unwrap();
