@@ -3,20 +3,83 @@
 
 use std::{
     fs,
+    io::Read,
+    net::TcpListener,
+    path::{Path, PathBuf},
     process::{Command, Output},
+    thread::JoinHandle,
 };
 
 fn run(arguments: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-usercert"));
-    command.args(arguments).env_remove("KUBECONFIG").env("HOME", "/nonexistent").output().unwrap()
+    run_with(arguments, &[])
 }
 
-/// What the program writes to a terminal, by `script` of util-linux; `None` where that is missing.
-fn on_terminal(line: &str, environment: &[(&str, &str)]) -> Option<String> {
+fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-usercert"));
+    command.args(arguments).env_remove("KUBECONFIG").env("HOME", "/nonexistent");
+    for variable in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
+        command.env_remove(variable);
+    }
+    command.envs(environment.iter().copied()).output().unwrap()
+}
+
+/// A kubeconfig for this server. `more`: further fields of its cluster.
+fn kubeconfig(folder: &Path, server: &str, more: &str) -> PathBuf {
+    let path = folder.join("config");
+    let text = format!(
+        "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: k, user: u}}}}], \
+         clusters: [{{name: k, cluster: {{server: '{server}'{more}}}}}], users: [{{name: u, user: {{token: a-token}}}}]}}"
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// Listens on loopback, and ends each connection after its first bytes. The first bytes of the first connection are handed back.
+fn listener() -> (String, JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let first = std::thread::spawn(move || {
+        let mut bytes = vec![0; 256];
+        let read = listener.accept().unwrap().0.read(&mut bytes).unwrap();
+        bytes.truncate(read);
+        bytes
+    });
+    (address, first)
+}
+
+#[test]
+fn a_proxy_of_the_kubeconfig_or_of_the_environment_is_used_and_no_proxy_is_heeded() {
+    let folder = tempfile::tempdir().unwrap();
+    let status = |server: &str, more: &str, environment: &[(&str, &str)]| {
+        let config = kubeconfig(folder.path(), server, more);
+        let said = run_with(&["--kubeconfig", config.to_str().unwrap(), "status"], environment);
+        assert_eq!(said.status.code(), Some(3), "nobody answers: {}", text(&said.stderr));
+        assert!(!text(&said.stderr).contains("feature"), "{}", text(&said.stderr));
+    };
+    let (proxy, asked) = listener();
+    status("https://api.example.test:6443", &format!(", proxy-url: 'http://{proxy}'"), &[]);
+    assert!(text(&asked.join().unwrap()).starts_with("CONNECT api.example.test:6443 "));
+
+    let (proxy, asked) = listener();
+    status("https://api.example.test:6443", &format!(", proxy-url: 'socks5://{proxy}'"), &[]);
+    assert_eq!(asked.join().unwrap().first(), Some(&5), "the version of SOCKS (RFC 1928 section 3)");
+
+    let (proxy, asked) = listener();
+    status("https://api.example.test:6443", "", &[("HTTPS_PROXY", &format!("http://{proxy}"))]);
+    assert!(text(&asked.join().unwrap()).starts_with("CONNECT api.example.test:6443 "));
+
+    let (server, asked) = listener();
+    status(&format!("http://{server}"), "", &[("HTTPS_PROXY", "http://127.0.0.1:1"), ("NO_PROXY", "127.0.0.1")]);
+    assert!(text(&asked.join().unwrap()).starts_with("GET /apis/usercert.dev/"));
+}
+
+/// What the program writes to a terminal, by `script` of util-linux.
+fn on_terminal(line: &str, environment: &[(&str, &str)]) -> String {
     let mut command = Command::new("script");
     command.args(["-qec", &format!("{} {line}", env!("CARGO_BIN_EXE_kubectl-usercert")), "/dev/null"]);
     command.env_remove("NO_COLOR").env_remove("COLUMNS").env("TERM", "xterm").envs(environment.iter().copied());
-    Some(text(&command.output().ok()?.stdout))
+    let said = command.output().unwrap_or_else(|error| unreachable!("this test needs `script` of util-linux: {error}"));
+    text(&said.stdout)
 }
 
 #[test]
@@ -26,29 +89,20 @@ fn a_terminal_gets_colours_and_short_lines_and_is_told_of_what_takes_long() {
     let key = rcgen::KeyPair::generate().unwrap();
     fs::write(&file, rcgen::CertificateParams::default().self_signed(&key).unwrap().pem()).unwrap();
     let inspect = format!("inspect --file {}", file.display());
-    let Some(coloured) = on_terminal(&inspect, &[]) else {
-        println!("skipped: needs script of util-linux");
-        return;
-    };
+    let coloured = on_terminal(&inspect, &[]);
     assert!(coloured.contains('\u{1b}'), "{coloured:?}");
     for plain in [[("NO_COLOR", "1")], [("TERM", "dumb")]] {
-        let said = on_terminal(&inspect, &plain).unwrap();
+        let said = on_terminal(&inspect, &plain);
         assert!(said.contains("Certificate: ") && !said.contains('\u{1b}'), "{said:?}");
     }
-    let narrow = on_terminal(&inspect, &[("COLUMNS", "40"), ("NO_COLOR", "1")]).unwrap();
+    let narrow = on_terminal(&inspect, &[("COLUMNS", "40"), ("NO_COLOR", "1")]);
     assert!(narrow.lines().all(|line| line.trim_end().chars().count() <= 40 || !line.trim().contains(' ')), "{narrow}");
 
     // An API server that takes the connection and never answers.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let kubeconfig = folder.path().join("config");
-    let config = format!(
-        "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: k, user: u}}}}], \
-         clusters: [{{name: k, cluster: {{server: 'http://{}'}}}}], users: [{{name: u, user: {{token: t}}}}]}}",
-        silent.local_addr().unwrap()
-    );
-    fs::write(&kubeconfig, config).unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let kubeconfig = kubeconfig(folder.path(), &format!("http://{}", silent.local_addr().unwrap()), "");
     let status = format!("--kubeconfig {} --request-timeout 3s status", kubeconfig.display());
-    let told = on_terminal(&status, &[]).unwrap();
+    let told = on_terminal(&status, &[]);
     assert!(told.contains("... still trying to list certificates") && told.contains("within 3 seconds"), "{told}");
     let said = run(&status.split(' ').collect::<Vec<_>>());
     assert_eq!(said.status.code(), Some(3));
@@ -58,10 +112,7 @@ fn a_terminal_gets_colours_and_short_lines_and_is_told_of_what_takes_long() {
 /// A shell asks kubectl what may follow, and kubectl asks the program that `print kubectl-completion` writes.
 #[test]
 fn kubectl_completes_the_verbs_of_the_plugin() {
-    let Ok(kubectl) = usercert_test_support::control_plane::tool("kubectl") else {
-        println!("skipped: needs kubectl");
-        return;
-    };
+    let kubectl = usercert_test_support::control_plane::tool("kubectl").unwrap();
     let folder = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_kubectl-usercert"), folder.path().join("kubectl-usercert")).unwrap();
     assert_eq!(run(&["print", "kubectl-completion", folder.path().to_str().unwrap()]).status.code(), Some(0));
@@ -98,10 +149,7 @@ fn help_is_an_answer_and_a_wrong_command_line_is_told_on_standard_error() {
 #[test]
 fn an_api_server_that_cannot_be_reached_is_told_with_its_address_and_what_to_change() {
     let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("config");
-    let config = "{apiVersion: v1, kind: Config, current-context: c, contexts: [{name: c, context: {cluster: k, user: u}}], \
-                  clusters: [{name: k, cluster: {server: 'https://127.0.0.1:1'}}], users: [{name: u, user: {token: a-token}}]}";
-    fs::write(&kubeconfig, config).unwrap();
+    let kubeconfig = kubeconfig(folder.path(), "https://127.0.0.1:1", "");
     for verb in [&["status"][..], &["why", "orders"], &["check"], &["renew", "orders"]] {
         let said = run(&[&["--kubeconfig", kubeconfig.to_str().unwrap()], verb].concat());
         let error = text(&said.stderr);
