@@ -5,7 +5,11 @@ use usercert_cli::exit::Exit;
 use usercert_operator::api::DatabaseUserCertificate;
 use usercert_test_support::atlas::X509Type;
 
-use super::{CLUSTER, Shop, harness::openssl, usercert};
+use super::{
+    CLUSTER, Shop,
+    harness::{new_ca, openssl},
+    usercert,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn renewals_are_asked_for_and_waited_for_within_the_brake() {
@@ -94,6 +98,7 @@ async fn a_secret_of_cert_manager_is_taken_over_with_its_certificate() {
         "stringData": { "tls.crt": certificate, "tls.key": key, "ca.crt": ca },
     }))
     .await;
+    shop.until_issuer("ca", "True IssuerReady").await;
     let before = shop.secret("orders-tls").await.unwrap();
     let migrate = ["migrate", "orders-tls", "--issuer", "ca"];
     let shown = usercert(&shop, &migrate).await;
@@ -118,6 +123,51 @@ async fn a_secret_of_cert_manager_is_taken_over_with_its_certificate() {
     usercert(&shop, &["migrate", "opaque", "--issuer", "none"])
         .await
         .says(Exit::CouldNotAsk, &["there is no CertificateIssuer none"]);
+    // The way back.
+    shop.delete::<DatabaseUserCertificate>("orders-tls").await;
+    assert_eq!(shop.value("orders-tls", "tls.crt").await.trim(), certificate.trim(), "the Secret stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_is_not_taken_over_where_its_pair_would_be_replaced_or_lost() {
+    let shop = Shop::open(&CLUSTER, "unmigrated").await;
+    let ca = shop.ca_issuer(3650).await;
+    let (certificate, key) = signed_by_ca(&shop, "/O=Acme/CN=orders").await;
+    shop.apply(json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": { "name": "orders-tls", "annotations": { "meta.helm.sh/release-name": "shop" } },
+        "stringData": { "tls.crt": certificate, "tls.key": key, "ca.crt": ca },
+    }))
+    .await;
+    let (other, other_key) = new_ca(3650);
+    shop.apply(json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "name": "other" },
+        "stringData": { "tls.crt": other, "tls.key": other_key },
+    }))
+    .await;
+    for (name, spec) in [
+        ("other", json!({ "secretName": "other" })),
+        ("strict", json!({ "secretName": "ca", "forbiddenSubjects": ["O=Acme"] })),
+    ] {
+        shop.apply(json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": name }, "spec": { "ca": spec },
+        }))
+        .await;
+        shop.until_issuer(name, "True IssuerReady").await;
+    }
+    let before = shop.secret("orders-tls").await.unwrap().metadata.resource_version;
+    for (issuer, expected) in [
+        ("other", "the issuer has another CA"),
+        ("strict", "would not be renewed, IssuerNotAllowed"),
+        ("ca", "Helm has made the Secret"),
+    ] {
+        let migrate = ["migrate", "orders-tls", "--issuer", issuer];
+        usercert(&shop, &migrate).await.says(Exit::Attention, &["In the way", expected, "Change what is in the way"]);
+        let refused = usercert(&shop, &[&migrate[..], &["--yes", "--accept-new-certificate"]].concat()).await;
+        refused.says(Exit::CouldNotAsk, &["nothing was changed", expected]);
+    }
+    assert_eq!(shop.secret("orders-tls").await.unwrap().metadata.resource_version, before);
+    assert!(shop.certificates().await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -166,6 +166,7 @@ impl<'a> Scene<'a> {
             "spec": { "secretName": "orders-tls" } });
         let mut secret = tls_secret("orders-tls", &certificate, &key);
         secret["metadata"]["annotations"] = json!({ "cert-manager.io/certificate-name": "orders" });
+        secret["stringData"]["ca.crt"] = json!(fs::read_to_string(self.folder.join("ca.pem")).unwrap());
         self.apply(&[issued, secret]);
     }
 
@@ -318,7 +319,10 @@ fn issuer(name: &str, spec: &Value) -> Value {
 
 fn may_find_something(command: &str) -> bool {
     let verbs = ["status", "why", "plan", "check", "orphans"];
-    command.contains("| grep ") || verbs.iter().any(|verb| command.starts_with(&format!("kubectl usercert {verb}")))
+    let is_preview = command.starts_with("kubectl usercert migrate") && !command.contains("--yes");
+    is_preview
+        || command.contains("| grep ")
+        || verbs.iter().any(|verb| command.starts_with(&format!("kubectl usercert {verb}")))
 }
 
 /// Runs kubectl with this text as its input; what it says, and whether it succeeds.

@@ -1,8 +1,8 @@
 //! What follows the verbs that change something.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::{Selection, time};
 
@@ -63,9 +63,9 @@ pub struct CreateArguments {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Exit codes:
-  0  shown what would be done; with --yes: done, with the certificate as before
-  1  with --yes: the Secret was not taken over in time, or a new certificate was issued
-  3  the Secret cannot be taken over; the message says why
+  0  shown what would be done; with --yes: done, with the certificate as before, or with the new one that was accepted
+  1  shown what is in the way; with --yes: the Secret was not taken over in time, or a new certificate was issued
+  3  the Secret cannot be taken over, or with --yes something is in the way; the message says what
 
 Examples:
   kubectl usercert migrate orders-tls -n shop --issuer ca
@@ -80,9 +80,16 @@ pub struct MigrateArguments {
     /// The name of the new object. Default: the name of the Secret.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// Do it.
+    /// The PEM file with the CA that signed the certificate, if the Secret does not hold it.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub ca: Option<PathBuf>,
+    /// Do it, if nothing is in the way.
     #[arg(long)]
     pub yes: bool,
+    /// Do it although the certificate is due for renewal, so that the operator issues a new one at once. The former one and its key stay in
+    /// the Secret beside it until they expire (spec.keepPrevious).
+    #[arg(long)]
+    pub accept_new_certificate: bool,
     /// How long to wait until the Secret is taken over.
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time)]
     pub timeout: Duration,

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How often an object that is waited for is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+pub(super) const LOOK: Duration = Duration::from_secs(1);
 
 /// Does `create`.
 pub(super) async fn create(cluster: &Cluster, session: &Session, arguments: &CreateArguments) -> Result<Answer, CliError> {

@@ -145,7 +145,8 @@ pub(super) async fn inspect_secret(cluster: &Cluster, session: &Session, name: &
     answer(&inspection, session, form)
 }
 
-fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
+/// The content of a file, or of standard input for `-`.
+pub(super) fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let mut bytes = Zeroizing::new(Vec::new());
     let read = if path == Path::new("-") {
         std::io::stdin().lock().read_to_end(&mut bytes)

@@ -162,7 +162,8 @@ pub(super) fn secret_of(spec: &IssuerSpec) -> Option<&str> {
     }
 }
 
-async fn namespace_labels(
+/// The labels of the namespace; none if they may not be looked at.
+pub(super) async fn namespace_labels(
     cluster: &Cluster,
     namespace: &str,
     notes: &mut Vec<String>,
@@ -178,7 +179,8 @@ async fn namespace_labels(
     }
 }
 
-async fn issuer_state(
+/// The issuer, as its spec and its condition Ready tell.
+pub(super) async fn issuer_state(
     cluster: &Cluster,
     object: &Certificate,
     namespace: &str,

@@ -25,7 +25,7 @@ pub use subject::{Subject, SubjectError};
 pub use chain::{Reached, check_leads_to};
 pub use pair::{read_certificates, time_of};
 pub use pem::{Kind, pem_text, read_blocks};
-pub use signature::{Link, Proof, SignatureError, check_signature, kind_of, name_of};
+pub use signature::{Link, Proof, SignatureError, check_signature, key_id, kind_of, name_of};
 
 /// A certificate as OpenSSL reads it: the limits of RFC 5280 for serial numbers are not checked, because some CAs do not keep
 /// them.

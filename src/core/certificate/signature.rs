@@ -6,6 +6,7 @@
 //! | Is it a root (issued to itself and signed with its own key)? | [`Link::is_self_signed`] |
 //! | Does OpenSSL take it for a root, without a look at the signature? | [`Link::is_taken_for_root`] |
 
+use aws_lc_rs::digest;
 use der::{
     AnyRef, Decode, Encode, Reader, SliceReader,
     asn1::BitStringRef,
@@ -218,6 +219,17 @@ fn signed_parts(certificate: &[u8]) -> Result<(&[u8], &[u8]), der::Error> {
 fn content(algorithm: &AlgorithmIdentifierOwned) -> Vec<u8> {
     let encoded = algorithm.to_der().unwrap_or_default();
     AnyRef::from_der(&encoded).map(|any| any.value().to_vec()).unwrap_or_default()
+}
+
+/// The digest of a CA's name and public key: the leftmost 128 bits of SHA-256, in hexadecimal. A renewed certificate with the same key is the
+/// same CA.
+#[must_use]
+pub fn key_id(ca: &Certificate) -> String {
+    let fields = ca.tbs_certificate();
+    let mut context = digest::Context::new(&digest::SHA256);
+    context.update(&fields.subject().to_der().unwrap_or_default());
+    context.update(&fields.subject_public_key_info().to_der().unwrap_or_default());
+    hex::encode(&context.finish().as_ref()[..16])
 }
 
 /// The name of an algorithm. For a key on an elliptic curve, the name of the curve.

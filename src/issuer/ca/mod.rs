@@ -24,8 +24,8 @@ mod tests;
 
 use std::fmt;
 
-use aws_lc_rs::{digest, rand};
-use der::{Decode, Encode};
+use aws_lc_rs::rand;
+use der::Decode;
 use jiff::{SignedDuration, Timestamp};
 use rustls::pki_types::CertificateDer;
 use x509_cert::ext::pkix::SubjectKeyIdentifier;
@@ -39,7 +39,7 @@ use crate::{
     api::Reason,
     certificate::{
         Certificate, CertificatePair, KeyError, NameConstraints, NameConstraintsError, PairError, PrivateKey, PrivateKeySpec,
-        Subject, check_leads_to, check_signature, pem_text, read_certificates, time_of,
+        Subject, check_leads_to, check_signature, key_id, pem_text, read_certificates, time_of,
     },
 };
 
@@ -397,14 +397,6 @@ fn next_change(certificates: &[CertificateDer<'_>], now: Timestamp) -> Option<Ti
         Some([time_of(validity.not_before), time_of(validity.not_after)])
     });
     dates.flatten().filter(|date| *date > now).min()
-}
-
-fn key_id(certificate: &Certificate) -> String {
-    let fields = certificate.tbs_certificate();
-    let mut context = digest::Context::new(&digest::SHA256);
-    context.update(&fields.subject().to_der().unwrap_or_default());
-    context.update(&fields.subject_public_key_info().to_der().unwrap_or_default());
-    hex::encode(&context.finish().as_ref()[..16])
 }
 
 /// A serial number of 126 random bits. RFC 5280 section 4.1.2.2 wants a positive number of at most 20 octets, the CA/Browser
