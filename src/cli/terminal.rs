@@ -20,6 +20,8 @@ pub struct Terminal {
     pub has_colour: bool,
     /// Whether somebody sees what is said of progress.
     pub tells_progress: bool,
+    /// Whether each change is written to standard error when it is made, so that an interruption leaves a record of it.
+    pub records_changes: bool,
 }
 
 impl Terminal {
@@ -31,13 +33,13 @@ impl Terminal {
         let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
         let width = asked.or_else(|| terminal_size::terminal_size_of(&out).map(|(width, _)| usize::from(width.0)));
         let has_colour = anstream::AutoStream::choice(&out) != anstream::ColorChoice::Never;
-        Self { width, has_colour, tells_progress: std::io::stderr().is_terminal() }
+        Self { width, has_colour, tells_progress: std::io::stderr().is_terminal(), records_changes: true }
     }
 
     /// No terminal: a file, a pipe, a test.
     #[must_use]
     pub const fn none() -> Self {
-        Self { width: None, has_colour: false, tells_progress: false }
+        Self { width: None, has_colour: false, tells_progress: false, records_changes: false }
     }
 
     /// Says on standard error how far something is, if somebody sees it.
@@ -45,6 +47,14 @@ impl Terminal {
         if self.tells_progress {
             // Whoever closed standard error does not want to know.
             _ = writeln!(std::io::stderr(), "... {}", printable(what, 512));
+        }
+    }
+
+    /// Writes to standard error that something was changed, whether or not standard error is a terminal.
+    pub fn record(&self, what: &str) {
+        if self.records_changes {
+            // Whoever closed standard error does not want to know.
+            _ = writeln!(std::io::stderr(), "{}", printable(what, 1024));
         }
     }
 

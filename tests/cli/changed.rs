@@ -29,6 +29,12 @@ async fn renewals_are_asked_for_and_waited_for_within_the_brake() {
     renewed.says(Exit::Good, &[&format!("renewed: certificate {after}")]);
     assert_ne!(before, after);
 
+    // Whoever repeats a run by its value asks for nothing twice.
+    let value = shop.status("orders").await.renew_request_handled.unwrap();
+    let again = usercert(&shop, &["renew", "orders", "--wait", "--continue", &value]).await;
+    again.says(Exit::Good, &[&format!("renewed: certificate {after}")]);
+    assert_eq!(shop.status("orders").await.serial_number.as_ref(), Some(&after), "nothing was renewed again");
+
     usercert(&shop, &["suspend", "bills"]).await.says(Exit::Good, &["/bills is now suspended"]);
     usercert(&shop, &["suspend", "bills"]).await.says(Exit::Good, &["/bills already suspended"]);
     shop.until("bills", "Issuing", "False Suspended").await;

@@ -159,7 +159,7 @@ async fn hold(line: &Line, shop: &Shop, ahead: SignedDuration) {
 /// On a narrow terminal no line is longer than it, unless the line is one word; and colours take no room.
 async fn fits(line: &Line, shop: &Shop, ahead: SignedDuration, verb: &[&str]) {
     for (width, has_colour) in [(40, false), (60, false), (60, true)] {
-        let terminal = Terminal { width: Some(width), has_colour, tells_progress: false };
+        let terminal = Terminal { width: Some(width), has_colour, ..Terminal::none() };
         let text = say_on(terminal, shop, ahead, verb).await.0;
         assert_eq!(text.contains('\u{1b}'), has_colour, "{text}");
         let text = anstream::adapter::strip_str(&text).to_string();

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueHint};
 
-use super::{Selection, time};
+use super::{Form, Selection, time};
 
 /// `create`.
 #[derive(Clone, Debug, Args)]
@@ -125,6 +125,9 @@ pub struct Targets {
     /// All certificates of the namespace, or with -A of all namespaces.
     #[arg(long, conflicts_with = "selector")]
     pub all: bool,
+    /// Do it to all certificates of all namespaces. Needed for --all with -A alone.
+    #[arg(long)]
+    pub yes: bool,
     /// Which certificates.
     #[command(flatten)]
     pub selection: Selection,
@@ -140,7 +143,8 @@ Exit codes:
 Examples:
   kubectl usercert renew orders -n shop --wait
   kubectl usercert renew -A -l team=orders --dry-run         what would be done, and what the API server says to it
-  kubectl usercert renew -A --all --at-most 20/min --wait --timeout 2h")]
+  kubectl usercert renew -A --all --yes --at-most 20/min --wait --timeout 2h
+  kubectl usercert renew -A --all --yes --continue 2026-01-01T00:00:00Z        the rest of a run that was interrupted")]
 pub struct RenewArguments {
     /// Which certificates.
     #[command(flatten)]
@@ -151,12 +155,18 @@ pub struct RenewArguments {
     /// Say what would be done, and ask the API server whether it would let it be done. Nothing is changed.
     #[arg(long)]
     pub dry_run: bool,
+    /// Go on with a run that was interrupted: the value that it said at its beginning. What it has asked for is not asked for again.
+    #[arg(long = "continue", value_name = "VALUE", value_parser = run_value)]
+    pub continued: Option<String>,
     /// Wait until the new certificates are in their Secrets.
     #[arg(long, conflicts_with = "dry_run")]
     pub wait: bool,
     /// How long to wait for one certificate after it was asked for.
     #[arg(long, value_name = "TIME", default_value = "5m", value_parser = time, requires = "wait")]
     pub timeout: Duration,
+    /// How the answer is written.
+    #[arg(long, short, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
 }
 
 /// `suspend` and `resume`.
@@ -164,6 +174,7 @@ pub struct RenewArguments {
 #[command(after_help = "\
 Exit codes:
   0  it was done, or was so already
+  3  a change was refused; those after it were not tried
 
 Examples:
   kubectl usercert suspend orders -n shop
@@ -175,6 +186,9 @@ pub struct ChangeArguments {
     /// Say what would be done, and ask the API server whether it would let it be done. Nothing is changed.
     #[arg(long)]
     pub dry_run: bool,
+    /// How the answer is written.
+    #[arg(long, short, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
 }
 
 /// So many in a time.
@@ -198,6 +212,11 @@ impl Rate {
         };
         Ok(Self { interval: per / number })
     }
+}
+
+/// Reads the value of a run, as it stands in the annotation of its requests.
+fn run_value(text: &str) -> Result<String, String> {
+    if (1..=128).contains(&text.len()) { Ok(text.to_owned()) } else { Err("give the value that the run has said".to_owned()) }
 }
 
 #[cfg(test)]

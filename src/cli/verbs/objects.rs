@@ -36,6 +36,20 @@ pub(super) async fn certificates(
     Ok(found)
 }
 
+/// Refuses to change all certificates of all namespaces without a word that says so.
+///
+/// # Errors
+/// The word is missing.
+pub(super) fn confirmed(targets: &Targets) -> Result<(), CliError> {
+    if targets.all && targets.selection.all_namespaces && !targets.yes {
+        return Err(CliError::Usage(
+            "this changes all certificates of all namespaces: give --yes to do it, or --dry-run to see which they are"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
 /// The certificates that are to be changed, that which expires first in front.
 pub(super) async fn targets(cluster: &Cluster, targets: &Targets) -> Result<Vec<Certificate>, CliError> {
     let mut found = certificates(cluster, &targets.names, &targets.selection).await?;
@@ -50,7 +64,7 @@ pub(super) async fn targets(cluster: &Cluster, targets: &Targets) -> Result<Vec<
     Ok(found)
 }
 
-/// Changes an object by a merge patch, if it is still the one that was read. `dry_run`: the API server checks the patch and stores nothing.
+/// Changes an object by a merge patch, if it is still the one that was read, and returns it as it is then. `dry_run`: the API server checks the patch and stores nothing.
 ///
 /// # Errors
 /// The API server refuses it, or the object was deleted and created anew meanwhile.
@@ -59,13 +73,13 @@ pub(super) async fn change(
     object: &Certificate,
     mut patch: serde_json::Value,
     dry_run: bool,
-) -> Result<(), CliError> {
+) -> Result<Certificate, CliError> {
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     patch["metadata"]["uid"] = serde_json::json!(object.uid());
     let api = Api::<Certificate>::namespaced(cluster.client.clone(), &namespace);
     let parameters = PatchParams { dry_run, field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
     let operation = format!("change the certificate {namespace}/{name}");
-    cluster.ask(operation, api.patch(&name, &parameters, &Patch::Merge(patch))).await.map(|_| ())
+    cluster.ask(operation, api.patch(&name, &parameters, &Patch::Merge(patch))).await
 }
 
 /// The certificate of this name in the namespace.
@@ -86,4 +100,23 @@ pub(super) async fn certificate_of(cluster: &Cluster, namespace: &str, name: &st
 
 fn certificates_api(cluster: &Cluster, all_namespaces: bool) -> Api<Certificate> {
     if all_namespaces { Api::all(cluster.client.clone()) } else { Api::namespaced(cluster.client.clone(), &cluster.namespace) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_certificates_of_all_namespaces_are_changed_only_on_a_word() {
+        let targets = |all, all_namespaces, yes| Targets {
+            names: Vec::new(),
+            all,
+            yes,
+            selection: Selection { all_namespaces, selector: None },
+        };
+        assert!(confirmed(&targets(true, true, false)).is_err_and(|error| error.exit() == crate::exit::Exit::Usage));
+        for taken in [targets(true, true, true), targets(true, false, false), targets(false, true, false)] {
+            assert!(confirmed(&taken).is_ok());
+        }
+    }
 }

@@ -1,261 +1,210 @@
 //! `renew`: asks for new certificates, at a rate, and waits for them.
+//!
+//! All requests of a run have one value. So a run that was interrupted can be continued: what has this value already is not asked again.
 
-use std::time::Duration;
+mod outcome;
 
-use jiff::Timestamp;
+use std::{collections::BTreeMap, time::Duration};
+
 use kube::ResourceExt;
 use serde_json::json;
-use usercert_operator_core::{
-    api::{ISSUING, Reason, Severity, condition, names::RENEW_REQUESTED_ANNOTATION, truncated_to_second},
-    decide::next_forced_renewal,
-};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+use usercert_operator_core::api::names::RENEW_REQUESTED_ANNOTATION;
 
+use self::outcome::{Outcome, answer, came, failures_in_a_row, late, obstacle, of_this_run};
 use super::{
     Session,
-    objects::{Certificate, certificate_of, change, targets},
+    objects::{Certificate, certificate_of, certificates, change, confirmed, targets},
 };
 use crate::{
     arguments::RenewArguments,
     cluster::Cluster,
-    exit::{Answer, CliError, Exit},
-    table::{Cell, Table},
-    terminal::{Mood, Progress},
-    text::count,
+    exit::{Answer, CliError},
+    terminal::Progress,
 };
 
 /// How often the objects that are waited for are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// What became of one certificate.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// The API server would take the request.
-    WouldAsk,
-    /// It was asked for.
-    Asked,
-    /// A new certificate is in the Secret: its serial number.
-    Renewed(String),
-    /// It was not asked for, or did not come: why.
-    Not(String),
-}
+/// After so many failures in a row, the others are not asked for: they would fail too, or make it worse.
+const MOST_FAILURES: usize = 5;
 
 /// A renewal that was asked for.
 struct Awaited {
     index: usize,
+    /// When the last attempt of before failed.
+    failed_before: Option<jiff::Timestamp>,
+    until: Instant,
+}
+
+/// One run: its objects, the value of its requests, and what has become of each.
+struct Run<'a> {
+    cluster: &'a Cluster,
+    arguments: &'a RenewArguments,
+    objects: Vec<Certificate>,
     value: String,
-    asked: Timestamp,
-    until: tokio::time::Instant,
+    outcomes: Vec<Outcome>,
+    awaited: Vec<Awaited>,
+    looked: Instant,
 }
 
 /// Does `renew`.
 pub(super) async fn renew(cluster: &Cluster, session: &Session, arguments: &RenewArguments) -> Result<Answer, CliError> {
+    if !arguments.dry_run {
+        confirmed(&arguments.targets)?;
+    }
     let objects = targets(cluster, &arguments.targets).await?;
-    let mut outcomes: Vec<Outcome> = Vec::with_capacity(objects.len());
-    let mut awaited = Vec::new();
-    let mut progress = Progress::new(&session.terminal);
-    let mut turns = tokio::time::interval(arguments.at_most.interval);
-    for (index, object) in objects.iter().enumerate() {
-        if let Some(why) = obstacle(object, session.now()) {
-            outcomes.push(Outcome::Not(why));
-            continue;
-        }
-        if !arguments.dry_run {
-            turns.tick().await;
-        }
-        let asked = session.now();
-        let value = asked.to_string();
-        let patch = json!({ "metadata": { "annotations": { RENEW_REQUESTED_ANNOTATION: value } } });
-        match change(cluster, object, patch, arguments.dry_run).await {
-            Ok(()) if arguments.dry_run => outcomes.push(Outcome::WouldAsk),
-            Ok(()) => {
-                outcomes.push(Outcome::Asked);
-                awaited.push(Awaited { index, value, asked, until: tokio::time::Instant::now() + arguments.timeout });
-            }
-            Err(error) => outcomes.push(Outcome::Not(usercert_operator_controller::chain(&error))),
-        }
-        progress.tell(|| format!("asked for {} of {}", index + 1, objects.len()));
+    let value = arguments.continued.clone().unwrap_or_else(|| session.now().to_string());
+    let outcomes = objects.iter().map(|_| Outcome::Left("it was not come to".to_owned())).collect();
+    let mut run = Run { cluster, arguments, objects, value, outcomes, awaited: Vec::new(), looked: Instant::now() };
+    let tells = !arguments.dry_run && run.objects.len() > 1;
+    if tells {
+        session.terminal.record(&format!(
+            "renewals are asked for as {0}: if this is interrupted, repeat the command with --continue {0}",
+            run.value
+        ));
     }
+    run.ask(session, tells).await;
     if arguments.wait {
-        wait(cluster, session, &objects, awaited, &mut outcomes).await;
+        run.wait(session).await;
     }
-    Ok(answer(&objects, &outcomes, session))
+    answer(&run.objects, &run.outcomes, &run.value, session, arguments.output)
 }
 
-/// Why no renewal is asked for: it would not be carried out.
-fn obstacle(object: &Certificate, now: Timestamp) -> Option<String> {
-    let status = object.status.clone().unwrap_or_default();
-    if let Some(unreadable) = object.unreadable() {
-        return Some(format!("{unreadable}: correct what stands there"));
-    }
-    if object.metadata.deletion_timestamp.is_some() {
-        return Some("the object is being deleted".to_owned());
-    }
-    if object.spec.suspend {
-        return Some("the object is suspended: resume it first (kubectl usercert resume)".to_owned());
-    }
-    let asked = object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(RENEW_REQUESTED_ANNOTATION));
-    if let Some(until) = next_forced_renewal(&status, now) {
-        return Some(format!("five renewals were forced within an hour: ask again after {until}"));
-    }
-    let is_asked = asked.filter(|asked| !asked.is_empty() && Some(*asked) != status.renew_request_handled.as_ref());
-    is_asked.map(|asked| {
-        format!(
-            "a renewal was asked for at {asked} and is not carried out yet: kubectl usercert why {} tells",
-            object.name_any()
-        )
-    })
+/// One turn now, and then one in each interval, however late the one before was.
+fn turns(interval: Duration) -> Interval {
+    let mut turns = tokio::time::interval(interval);
+    turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    turns
 }
 
-/// Looks at the objects until each has its answer, or its time is over.
-async fn wait(
-    cluster: &Cluster,
-    session: &Session,
-    objects: &[Certificate],
-    mut awaited: Vec<Awaited>,
-    outcomes: &mut [Outcome],
-) {
-    let (all, mut progress) = (awaited.len(), Progress::new(&session.terminal));
-    while !awaited.is_empty() {
-        tokio::time::sleep(LOOK).await;
-        let mut left = Vec::new();
-        for waiting in awaited {
-            let object = &objects[waiting.index];
-            let found = certificate_of(cluster, &object.namespace().unwrap_or_default(), &object.name_any()).await;
-            let outcome = match &found {
-                Ok(found) => came(found, &waiting.value, waiting.asked),
-                Err(CliError::NotFound(_)) => Some(Outcome::Not("the object was deleted".to_owned())),
-                // It may be answered the next time.
-                Err(_) => None,
+impl Run<'_> {
+    /// Asks for each renewal in its turn, until too many have failed in a row.
+    async fn ask(&mut self, session: &Session, tells: bool) {
+        let mut turns = turns(self.arguments.at_most.interval);
+        for index in 0..self.objects.len() {
+            let object = &self.objects[index];
+            let found = of_this_run(object, &self.value).or_else(|| obstacle(object, session.now()).map(Outcome::Left));
+            if let Some(found) = found {
+                if found == Outcome::Asked {
+                    self.expect(index, None);
+                }
+                self.outcomes[index] = found;
+                continue;
+            }
+            if !self.arguments.dry_run {
+                turns.tick().await;
+                self.look_now_and_then().await;
+            }
+            if failures_in_a_row(&self.outcomes[..index]) >= MOST_FAILURES {
+                let why = format!("not asked for, because {MOST_FAILURES} in a row failed");
+                self.outcomes[index..].fill(Outcome::Left(why));
+                return;
+            }
+            let object = &self.objects[index];
+            let patch = json!({ "metadata": { "annotations": { RENEW_REQUESTED_ANNOTATION: self.value } } });
+            let outcome = match change(self.cluster, object, patch, self.arguments.dry_run).await {
+                Ok(_) if self.arguments.dry_run => Outcome::WouldAsk,
+                Ok(changed) => {
+                    let failure = changed.status.as_ref().and_then(|status| status.failure.as_ref());
+                    let failed_before = failure.map(|failure| failure.last_time.0);
+                    self.expect(index, failed_before);
+                    Outcome::Asked
+                }
+                Err(error) => Outcome::Failed(usercert_operator_controller::chain(&error)),
             };
-            let is_late = tokio::time::Instant::now() >= waiting.until;
-            match (outcome, found) {
-                (Some(outcome), _) => outcomes[waiting.index] = outcome,
-                (None, found) if is_late => outcomes[waiting.index] = Outcome::Not(late(found.as_ref())),
-                (None, _) => left.push(waiting),
+            if tells {
+                let object = &self.objects[index];
+                let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+                session.terminal.record(&format!("{name}: {} ({} of {})", outcome.words(), index + 1, self.objects.len()));
+            }
+            self.outcomes[index] = outcome;
+        }
+    }
+
+    fn expect(&mut self, index: usize, failed_before: Option<jiff::Timestamp>) {
+        self.awaited.push(Awaited { index, failed_before, until: Instant::now() + self.arguments.timeout });
+    }
+
+    /// Looks at what was asked for, where the run is long enough to be stopped by failures.
+    async fn look_now_and_then(&mut self) {
+        if self.awaited.len() >= MOST_FAILURES && self.looked.elapsed() >= LOOK {
+            self.look().await;
+        }
+    }
+
+    /// Looks at the objects until each has its answer, or its time is over.
+    async fn wait(&mut self, session: &Session) {
+        let (all, mut progress) = (self.awaited.len(), Progress::new(&session.terminal));
+        while !self.awaited.is_empty() {
+            tokio::time::sleep(LOOK).await;
+            self.look().await;
+            progress.tell(|| format!("{} of {all} renewals are carried out or refused", all - self.awaited.len()));
+        }
+    }
+
+    /// Looks once at all that is awaited.
+    async fn look(&mut self) {
+        let found = self.found().await;
+        self.looked = Instant::now();
+        for waiting in std::mem::take(&mut self.awaited) {
+            let object = &self.objects[waiting.index];
+            let found = found.get(&waiting.index);
+            let outcome = match found {
+                Some(Ok(found)) => came(found, &self.value, waiting.failed_before),
+                Some(Err(CliError::NotFound(_))) => Some(Outcome::Failed("the object was deleted".to_owned())),
+                // It may be answered the next time.
+                Some(Err(_)) | None => None,
+            };
+            let is_late = self.arguments.wait && Instant::now() >= waiting.until;
+            match outcome {
+                Some(outcome) => self.outcomes[waiting.index] = outcome,
+                None if is_late => {
+                    let known = found.and_then(|found| found.as_ref().ok()).unwrap_or(object);
+                    self.outcomes[waiting.index] = Outcome::Failed(late(known));
+                }
+                None => self.awaited.push(waiting),
             }
         }
-        awaited = left;
-        progress.tell(|| format!("{} of {all} renewals are carried out or refused", all - awaited.len()));
     }
-}
 
-/// What came of the request; `None` if nothing yet.
-fn came(object: &Certificate, value: &str, asked: Timestamp) -> Option<Outcome> {
-    let status = object.status.as_ref()?;
-    if status.renew_request_handled.as_deref() == Some(value) {
-        return Some(Outcome::Renewed(status.serial_number.clone().unwrap_or_default()));
+    /// What is awaited, as it is now: by one list, where objects were not named one by one.
+    async fn found(&self) -> BTreeMap<usize, Result<Certificate, CliError>> {
+        let key = |object: &Certificate| (object.namespace(), object.name_any());
+        let targets = &self.arguments.targets;
+        let mut listed = BTreeMap::new();
+        if targets.names.is_empty() {
+            let list = certificates(self.cluster, &[], &targets.selection).await.unwrap_or_default();
+            listed.extend(list.into_iter().map(|object| (key(&object), object)));
+        }
+        let mut found = BTreeMap::new();
+        for waiting in &self.awaited {
+            let object = &self.objects[waiting.index];
+            let now = match listed.remove(&key(object)) {
+                Some(object) => Ok(object),
+                // It is named, it was deleted, or it lost its label.
+                None => certificate_of(self.cluster, &object.namespace().unwrap_or_default(), &object.name_any()).await,
+            };
+            found.insert(waiting.index, now);
+        }
+        found
     }
-    // A failure of before counts only once the operator has looked again, which its time tells.
-    let failure = status.failure.as_ref().filter(|failure| failure.last_time.0 >= truncated_to_second(asked))?;
-    Some(Outcome::Not(format!("{}: {}", failure.reason, failure.message)))
-}
-
-/// What is known of a renewal that did not come in time.
-fn late(found: Result<&Certificate, &CliError>) -> String {
-    let conditions = found.ok().and_then(|object| object.status.as_ref()).map_or(&[][..], |status| &status.conditions);
-    let is_news = |reason: &str| {
-        Reason::from_name(reason).is_some_and(|reason| reason.severity() == Severity::Warning || reason == Reason::AtlasQueued)
-    };
-    match condition(conditions, ISSUING).filter(|issuing| is_news(&issuing.reason)) {
-        Some(issuing) => format!("not in time, {}: {}", issuing.reason, issuing.message),
-        None => "not in time: see that the operator runs (kubectl usercert check); the request stands".to_owned(),
-    }
-}
-
-fn answer(objects: &[Certificate], outcomes: &[Outcome], session: &Session) -> Answer {
-    let mut table = Table::new(["NAMESPACE", "NAME", "RESULT"]);
-    for (object, outcome) in objects.iter().zip(outcomes) {
-        let (words, mood) = match outcome {
-            Outcome::WouldAsk => ("would be asked for".to_owned(), Mood::Plain),
-            Outcome::Asked => ("asked for".to_owned(), Mood::Good),
-            Outcome::Renewed(serial_number) => (format!("renewed: certificate {serial_number}"), Mood::Good),
-            Outcome::Not(why) => (format!("not: {why}"), Mood::Bad),
-        };
-        table.push([object.namespace().unwrap_or_default().into(), object.name_any().into(), Cell::new(words, mood)]);
-    }
-    let left_out = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Not(_))).count();
-    let sum = format!("\n{}, {left_out} not renewed\n", count(objects.len(), "certificate"));
-    let exit = if left_out == 0 { Exit::Good } else { Exit::Attention };
-    Answer::new(table.render(&session.terminal) + if objects.len() > 1 { &sum } else { "" }, exit)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
-    use rstest::rstest;
-    use serde_json::Value;
-
     use super::*;
 
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(1_767_225_600 + second).unwrap()
-    }
-
-    fn object(metadata: &Value, suspend: bool, status: &Value) -> Certificate {
-        let mut object = json!({
-            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate",
-            "metadata": { "namespace": "shop", "name": "orders", "uid": "u" },
-            "spec": { "username": "orders", "issuerRef": { "name": "atlas" }, "suspend": suspend },
-            "status": status,
-        });
-        for (key, value) in metadata.as_object().unwrap() {
-            object["metadata"][key] = value.clone();
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_took_long_is_not_made_up_for() {
+        let mut turns = turns(Duration::from_secs(3));
+        turns.tick().await;
+        tokio::time::advance(Duration::from_secs(60)).await;
+        turns.tick().await;
+        let asked = Instant::now();
+        for turn in 1..=5 {
+            turns.tick().await;
+            assert!(asked.elapsed() >= Duration::from_secs(3 * turn), "turn {turn} came after {:?}", asked.elapsed());
         }
-        serde_json::from_value(object).map_or_else(|_| unreachable!(), std::convert::identity)
-    }
-
-    fn asked(value: &str) -> Value {
-        json!({ "annotations": { RENEW_REQUESTED_ANNOTATION: value } })
-    }
-
-    #[rstest]
-    #[case::nothing_is_in_the_way(json!({}), false, json!({}), None)]
-    #[case::suspended(json!({}), true, json!({}), Some("is suspended"))]
-    #[case::being_deleted(json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" }), false, json!({}), Some("being deleted"))]
-    #[case::asked_for_already(asked("1"), false, json!({}), Some("was asked for at 1"))]
-    #[case::answered_before(asked("1"), false, json!({ "renewRequestHandled": "1" }), None)]
-    #[case::five_within_the_hour(json!({}), false, json!({ "forcedRenewals": vec!["2025-12-31T23:30:00Z"; 5] }), Some("ask again after 2026-01-01T00:30:00Z"))]
-    fn what_would_not_be_carried_out_is_not_asked_for(
-        #[case] metadata: Value,
-        #[case] suspend: bool,
-        #[case] status: Value,
-        #[case] expected: Option<&str>,
-    ) {
-        let found = obstacle(&object(&metadata, suspend, &status), at(0));
-        match (&found, expected) {
-            (None, None) => {}
-            (Some(found), Some(expected)) => assert!(found.contains(expected), "{found}"),
-            _ => unreachable!("{found:?} instead of {expected:?}"),
-        }
-    }
-
-    #[test]
-    fn a_request_is_answered_by_its_value_or_by_a_failure_that_came_after_it() {
-        let failure = |second: i64| {
-            let time = at(second).to_string();
-            json!({ "failure": { "count": 1, "reason": "AtlasUnavailable", "message": "no", "lastTime": time, "nextAttempt": time, "inputs": "" } })
-        };
-        let came = |status: Value| came(&object(&json!({}), false, &status), "now", at(10));
-        assert_eq!(came(json!({})), None);
-        assert_eq!(came(json!({ "renewRequestHandled": "before" })), None);
-        assert_eq!(came(json!({ "renewRequestHandled": "now", "serialNumber": "0A" })), Some(Outcome::Renewed("0A".into())));
-        assert_eq!(came(failure(9)), None, "it is older");
-        assert_eq!(came(failure(10)), Some(Outcome::Not("AtlasUnavailable: no".into())));
-    }
-
-    #[test]
-    fn each_certificate_is_told() {
-        let objects = [object(&json!({}), false, &json!({})), object(&json!({ "name": "bills" }), true, &json!({}))];
-        let session = Session { terminal: crate::terminal::Terminal::none(), clock: std::sync::Arc::new(|| at(0)) };
-        let said = answer(&objects, &[Outcome::Renewed("0A".into()), Outcome::Not("the object is suspended".into())], &session);
-        assert_eq!(said.exit, Exit::Attention);
-        let expected = "\
-NAMESPACE   NAME     RESULT
-shop        orders   renewed: certificate 0A
-shop        bills    not: the object is suspended
-
-2 certificates, 1 not renewed
-";
-        assert_eq!(said.text(), expected);
     }
 }

@@ -1,0 +1,283 @@
+//! What became of each certificate that a run is to renew: pure functions.
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use serde::Serialize;
+use usercert_operator_core::{
+    api::{ISSUING, Reason, Severity, condition, names::RENEW_REQUESTED_ANNOTATION},
+    decide::next_forced_renewal,
+};
+
+use crate::{
+    arguments::Form,
+    exit::{Answer, CliError, Exit},
+    table::{Cell, Table},
+    terminal::Mood,
+    text::{count, for_programs},
+    verbs::{Session, objects::Certificate},
+};
+
+/// What became of one certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The API server would take the request.
+    WouldAsk,
+    /// It was asked for.
+    Asked,
+    /// A new certificate is in the Secret: its serial number.
+    Renewed(String),
+    /// It was not asked for: why.
+    Left(String),
+    /// It was asked for, and refused or did not come: why.
+    Failed(String),
+}
+
+impl Outcome {
+    /// For people.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::WouldAsk => "would be asked for".to_owned(),
+            Self::Asked => "asked for".to_owned(),
+            Self::Renewed(serial_number) => format!("renewed: certificate {serial_number}"),
+            Self::Left(why) | Self::Failed(why) => format!("not: {why}"),
+        }
+    }
+
+    const fn mood(&self) -> Mood {
+        match self {
+            Self::WouldAsk => Mood::Plain,
+            Self::Asked | Self::Renewed(_) => Mood::Good,
+            Self::Left(_) | Self::Failed(_) => Mood::Bad,
+        }
+    }
+
+    /// For programs.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::WouldAsk => "WouldAsk",
+            Self::Asked => "Asked",
+            Self::Renewed(_) => "Renewed",
+            Self::Left(_) => "Left",
+            Self::Failed(_) => "Failed",
+        }
+    }
+
+    const fn is_not_renewed(&self) -> bool {
+        matches!(self, Self::Left(_) | Self::Failed(_))
+    }
+}
+
+/// One certificate in the answer for programs.
+#[derive(Debug, Serialize)]
+struct Told {
+    namespace: String,
+    name: String,
+    result: &'static str,
+    message: String,
+}
+
+/// The answer for programs.
+#[derive(Debug, Serialize)]
+struct ToldRun<'a> {
+    /// What continues the run: `--continue`.
+    value: &'a str,
+    certificates: Vec<Told>,
+}
+
+/// What this run has done for the object before it was interrupted; `None` if it has not come to it.
+pub(super) fn of_this_run(object: &Certificate, value: &str) -> Option<Outcome> {
+    let status = object.status.as_ref();
+    if status.and_then(|status| status.renew_request_handled.as_deref()) == Some(value) {
+        return Some(Outcome::Renewed(status.and_then(|status| status.serial_number.clone()).unwrap_or_default()));
+    }
+    (object.annotations().get(RENEW_REQUESTED_ANNOTATION).map(String::as_str) == Some(value)).then_some(Outcome::Asked)
+}
+
+/// How many of the last answers are failures, in a row. What was left out, or has no answer yet, is none.
+pub(super) fn failures_in_a_row(outcomes: &[Outcome]) -> usize {
+    let answers = outcomes.iter().rev().filter(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Renewed(_)));
+    answers.take_while(|outcome| matches!(outcome, Outcome::Failed(_))).count()
+}
+
+/// Why no renewal is asked for: it would not be carried out.
+pub(super) fn obstacle(object: &Certificate, now: Timestamp) -> Option<String> {
+    let status = object.status.clone().unwrap_or_default();
+    if let Some(unreadable) = object.unreadable() {
+        return Some(format!("{unreadable}: correct what stands there"));
+    }
+    if object.metadata.deletion_timestamp.is_some() {
+        return Some("the object is being deleted".to_owned());
+    }
+    if object.spec.suspend {
+        return Some("the object is suspended: resume it first (kubectl usercert resume)".to_owned());
+    }
+    let asked = object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(RENEW_REQUESTED_ANNOTATION));
+    if let Some(until) = next_forced_renewal(&status, now) {
+        return Some(format!("five renewals were forced within an hour: ask again after {until}"));
+    }
+    let is_asked = asked.filter(|asked| !asked.is_empty() && Some(*asked) != status.renew_request_handled.as_ref());
+    is_asked.map(|asked| {
+        format!(
+            "a renewal was asked for at {asked} and is not carried out yet: kubectl usercert why {} tells",
+            object.name_any()
+        )
+    })
+}
+
+/// What came of the request; `None` if nothing yet. A failure that was there before is no answer, whatever the clocks say.
+pub(super) fn came(object: &Certificate, value: &str, failed_before: Option<Timestamp>) -> Option<Outcome> {
+    let status = object.status.as_ref()?;
+    if status.renew_request_handled.as_deref() == Some(value) {
+        return Some(Outcome::Renewed(status.serial_number.clone().unwrap_or_default()));
+    }
+    let failure = status.failure.as_ref().filter(|failure| Some(failure.last_time.0) != failed_before)?;
+    Some(Outcome::Failed(format!("{}: {}", failure.reason, failure.message)))
+}
+
+/// What is known of a renewal that did not come in time.
+pub(super) fn late(object: &Certificate) -> String {
+    let conditions = object.status.as_ref().map_or(&[][..], |status| &status.conditions);
+    let is_news = |reason: &str| {
+        Reason::from_name(reason).is_some_and(|reason| reason.severity() == Severity::Warning || reason == Reason::AtlasQueued)
+    };
+    match condition(conditions, ISSUING).filter(|issuing| is_news(&issuing.reason)) {
+        Some(issuing) => format!("not in time, {}: {}", issuing.reason, issuing.message),
+        None => "not in time: see that the operator runs (kubectl usercert check); the request stands".to_owned(),
+    }
+}
+
+/// The answer for people or for programs.
+pub(super) fn answer(
+    objects: &[Certificate],
+    outcomes: &[Outcome],
+    value: &str,
+    session: &Session,
+    form: Form,
+) -> Result<Answer, CliError> {
+    let all = || objects.iter().zip(outcomes);
+    let left_out = outcomes.iter().filter(|outcome| outcome.is_not_renewed()).count();
+    let exit = if left_out == 0 { Exit::Good } else { Exit::Attention };
+    let certificates = all().map(|(object, outcome)| Told {
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        result: outcome.name(),
+        message: outcome.words(),
+    });
+    if let Some(text) = for_programs(&ToldRun { value, certificates: certificates.collect() }, form)? {
+        return Ok(Answer::new(text, exit));
+    }
+    let mut table = Table::new(["NAMESPACE", "NAME", "RESULT"]);
+    for (object, outcome) in all() {
+        let namespace = object.namespace().unwrap_or_default();
+        table.push([namespace.into(), object.name_any().into(), Cell::new(outcome.words(), outcome.mood())]);
+    }
+    let sum = format!("\n{}, {left_out} not renewed\n", count(objects.len(), "certificate"));
+    Ok(Answer::new(table.render(&session.terminal) + if objects.len() > 1 { &sum } else { "" }, exit))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use rstest::rstest;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_767_225_600 + second).unwrap()
+    }
+
+    fn object(metadata: &Value, suspend: bool, status: &Value) -> Certificate {
+        let mut object = json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate",
+            "metadata": { "namespace": "shop", "name": "orders", "uid": "u" },
+            "spec": { "username": "orders", "issuerRef": { "name": "atlas" }, "suspend": suspend },
+            "status": status,
+        });
+        for (key, value) in metadata.as_object().unwrap() {
+            object["metadata"][key] = value.clone();
+        }
+        serde_json::from_value(object).map_or_else(|_| unreachable!(), std::convert::identity)
+    }
+
+    fn asked(value: &str) -> Value {
+        json!({ "annotations": { RENEW_REQUESTED_ANNOTATION: value } })
+    }
+
+    #[rstest]
+    #[case::nothing_is_in_the_way(json!({}), false, json!({}), None)]
+    #[case::suspended(json!({}), true, json!({}), Some("is suspended"))]
+    #[case::being_deleted(json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" }), false, json!({}), Some("being deleted"))]
+    #[case::asked_for_already(asked("1"), false, json!({}), Some("was asked for at 1"))]
+    #[case::answered_before(asked("1"), false, json!({ "renewRequestHandled": "1" }), None)]
+    #[case::five_within_the_hour(json!({}), false, json!({ "forcedRenewals": vec!["2025-12-31T23:30:00Z"; 5] }), Some("ask again after 2026-01-01T00:30:00Z"))]
+    fn what_would_not_be_carried_out_is_not_asked_for(
+        #[case] metadata: Value,
+        #[case] suspend: bool,
+        #[case] status: Value,
+        #[case] expected: Option<&str>,
+    ) {
+        let found = obstacle(&object(&metadata, suspend, &status), at(0));
+        match (&found, expected) {
+            (None, None) => {}
+            (Some(found), Some(expected)) => assert!(found.contains(expected), "{found}"),
+            _ => unreachable!("{found:?} instead of {expected:?}"),
+        }
+    }
+
+    #[test]
+    fn a_request_is_answered_by_its_value_or_by_a_failure_that_came_after_it() {
+        let failure = |second: i64| {
+            let time = at(second).to_string();
+            json!({ "failure": { "count": 1, "reason": "AtlasUnavailable", "message": "no", "lastTime": time, "nextAttempt": time, "inputs": "" } })
+        };
+        let came = |status: Value| came(&object(&json!({}), false, &status), "now", Some(at(10)));
+        assert_eq!(came(json!({})), None);
+        assert_eq!(came(json!({ "renewRequestHandled": "before" })), None);
+        assert_eq!(came(json!({ "renewRequestHandled": "now", "serialNumber": "0A" })), Some(Outcome::Renewed("0A".into())));
+        assert_eq!(came(failure(10)), None, "it was there before");
+        assert_eq!(came(failure(11)), Some(Outcome::Failed("AtlasUnavailable: no".into())));
+    }
+
+    #[test]
+    fn a_run_that_is_continued_asks_for_nothing_twice() {
+        let of = |metadata: &Value, status: &Value| of_this_run(&object(metadata, false, status), "run");
+        assert_eq!(of(&json!({}), &json!({})), None);
+        assert_eq!(of(&asked("other"), &json!({ "renewRequestHandled": "other" })), None);
+        assert_eq!(of(&asked("run"), &json!({})), Some(Outcome::Asked));
+        let done = json!({ "renewRequestHandled": "run", "serialNumber": "0A" });
+        assert_eq!(of(&asked("run"), &done), Some(Outcome::Renewed("0A".into())));
+    }
+
+    #[test]
+    fn failures_in_a_row_end_with_a_success_and_what_was_left_out_is_none() {
+        let (failed, left) = (|| Outcome::Failed("no".into()), || Outcome::Left("suspended".into()));
+        assert_eq!(failures_in_a_row(&[]), 0);
+        assert_eq!(
+            failures_in_a_row(&[failed(), Outcome::Renewed("0A".into()), failed(), left(), Outcome::Asked, failed()]),
+            2
+        );
+        assert_eq!(failures_in_a_row(&[failed(), Outcome::Renewed("0A".into())]), 0);
+    }
+
+    #[test]
+    fn each_certificate_is_told() -> Result<(), CliError> {
+        let objects = [object(&json!({}), false, &json!({})), object(&json!({ "name": "bills" }), true, &json!({}))];
+        let session = Session { terminal: crate::terminal::Terminal::none(), clock: std::sync::Arc::new(|| at(0)) };
+        let outcomes = [Outcome::Renewed("0A".into()), Outcome::Left("the object is suspended".into())];
+        let said = answer(&objects, &outcomes, "run", &session, Form::Table)?;
+        assert_eq!(said.exit, Exit::Attention);
+        let expected = "\
+NAMESPACE   NAME     RESULT
+shop        orders   renewed: certificate 0A
+shop        bills    not: the object is suspended
+
+2 certificates, 1 not renewed
+";
+        assert_eq!(said.text(), expected);
+        let as_json = answer(&objects, &outcomes, "run", &session, Form::Json)?.text();
+        let as_json: Value = serde_json::from_str(&as_json).unwrap();
+        assert_eq!((&as_json["value"], &as_json["certificates"][1]["result"]), (&json!("run"), &json!("Left")));
+        Ok(())
+    }
+}
