@@ -117,6 +117,55 @@ async fn a_check_names_what_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn why_says_what_a_tenant_may_not_see_and_refuses_nothing_for_it() {
+    let shop = Shop::open(&CLUSTER, "tenant").await;
+    shop.ca_issuer(3650).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until_ready("orders").await;
+    shop.apply(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": "tenant" }, "rules": [
+            { "apiGroups": ["usercert.dev"], "resources": ["databaseusercertificates"], "verbs": ["get"] },
+            { "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"] },
+        ],
+    }))
+    .await;
+    shop.apply(json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": "tenant" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tenant" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "default", "namespace": shop.namespace }],
+    }))
+    .await;
+    let user = shop.cluster.control_plane.service_account_kubeconfig(&shop.namespace, "default").await.unwrap();
+    let connection = ["kubectl-usercert", "--kubeconfig", user.to_str().unwrap(), "--namespace", &shop.namespace];
+    let why = usercert_with(&shop, &connection, &["why", "orders"]).await;
+    why.says(
+        Exit::Good,
+        &[
+            "Decision: the certificate is kept until",
+            "?   The operator has looked at the issuer (you may not get the issuer)",
+            "?   The certificate verifies with the CA of the issuer (you may not get the issuer)",
+            "ok  The renewal time has not come",
+            "you may not get the CertificateIssuer ca",
+        ],
+    );
+    assert!(!why.text.contains("  NO "), "{}", why.text);
+    // Without the Secret, nothing tells which issuer it is.
+    shop.certificate("missing", "none", json!({})).await;
+    shop.until("missing", "Ready", "False IssuerNotFound").await;
+    let why = usercert_with(&shop, &connection, &["why", "missing"]).await;
+    why.says(Exit::Attention, &["Reason: IssuerNotFound", "you may not list CertificateIssuers"]);
+    // Whoever may see the issuer is told what the CA's Secret alone tells.
+    let why = usercert(&shop, &["why", "orders"]).await;
+    why.says(
+        Exit::Good,
+        &[
+            "ok  The operator has looked at the issuer",
+            "?   The certificate verifies with the CA of the issuer (the CA's Secret was not read)",
+        ],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_policy_in_the_way_and_a_wrong_clock_are_found() {
     let shop = Shop::open(&CLUSTER, "denied").await;
     shop.ca_issuer(3650).await;

@@ -37,7 +37,7 @@ use super::{
     create::{LOOK, is_ready, said, write},
     inspect::read_file,
     objects::{Certificate, MANAGER, certificate_of},
-    observe::{issuer_state, namespace_labels},
+    observe::{Unseen, issuer_state, namespace_labels},
 };
 use crate::{
     arguments::{Form, IssuerName, MigrateArguments},
@@ -143,8 +143,9 @@ async fn obstacles(
     let object: DatabaseUserCertificate = serde_json::from_value(takeover.object.clone())
         .map_err(|fault| CliError::Unusable(format!("this makes no DatabaseUserCertificate: {fault}")))?;
     let object = Certificate::from(object);
-    let mut notes = Vec::new();
-    let mut issuer = issuer_state(cluster, &object, &cluster.namespace, &SecretState::Absent, &mut notes).await?;
+    let mut unseen = Unseen::default();
+    let issuer = issuer_state(cluster, &object, &cluster.namespace, &SecretState::Absent, &mut unseen).await?;
+    let mut issuer = issuer.unwrap_or_default();
     if let IssuerState::Usable(facts) = &issuer
         && facts.ca().is_some()
     {
@@ -161,7 +162,7 @@ async fn obstacles(
     let observed = Observed {
         issuer,
         namespace: cluster.namespace.clone(),
-        namespace_labels: namespace_labels(cluster, &cluster.namespace, &mut notes).await?,
+        namespace_labels: namespace_labels(cluster, &cluster.namespace, &mut unseen).await?,
         ..Observed::default()
     };
     found.extend(of_decision(&object, secret, observed, session.now()));

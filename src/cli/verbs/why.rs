@@ -1,5 +1,9 @@
 //! `why`: what is decided about one certificate, and every check behind it.
 
+mod render;
+
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use usercert_operator_core::{
@@ -7,20 +11,20 @@ use usercert_operator_core::{
     decide::{Check, Decision, Explanation, Observed, Verdict, explain, next_status, ready_certificate},
 };
 
+use self::render::render;
 use super::{
     Session,
     leader::{Clocks, Leader, leader},
     objects::{Certificate, certificate},
-    observe::observe,
+    observe::{Unseen, observe},
     state::told,
 };
 use crate::{
     arguments::WhyArguments,
     cluster::Cluster,
     exit::{Answer, CliError, Exit},
-    table::Cell,
-    terminal::{Mood, Terminal},
-    text::{append, for_programs, paragraph, relative},
+    terminal::Terminal,
+    text::{for_programs, relative},
 };
 
 /// All that is told.
@@ -65,6 +69,8 @@ enum Outcome {
     Settles,
     NotReached,
     OnlyTheOperatorKnows,
+    /// It rests on what was not read.
+    NotLookedAt,
 }
 
 /// Answers `why`.
@@ -79,7 +85,7 @@ pub(super) async fn why(cluster: &Cluster, session: &Session, arguments: &WhyArg
 async fn asked(cluster: &Cluster, session: &Session, object: &Certificate, read_secret: bool) -> Result<Why, CliError> {
     let seen = observe(cluster, object, read_secret).await?;
     let leader = leader(cluster, session.now()).await;
-    Ok(put_together(object, seen.observed.as_ref(), seen.notes, leader, session.now()))
+    Ok(put_together(object, seen.observed.as_ref(), seen.unseen, leader, session.now()))
 }
 
 /// The answer as text, for a report.
@@ -91,33 +97,37 @@ pub(super) async fn told_in_words(cluster: &Cluster, session: &Session, object: 
 fn put_together(
     object: &Certificate,
     observed: Option<&Observed>,
-    notes: Vec<String>,
+    unseen: Unseen,
     (leader, clocks): (Leader, Clocks),
     now: Timestamp,
 ) -> Why {
     let clocks = clocks.faults();
     let explanation = observed.map(|observed| explain(object, observed, now));
+    // What settles it may be only presumed.
+    let is_told =
+        |explanation: &&Explanation| explanation.settled_by().is_none_or(|check| !unseen.presumed.contains_key(&check));
+    let told_explanation = explanation.as_ref().filter(is_told);
     let decided =
-        observed.zip(explanation.as_ref()).map(|(observed, explanation)| said(object, observed, &explanation.decision, now));
+        observed.zip(told_explanation).map(|(observed, explanation)| said(object, observed, &explanation.decision, now));
     let told = told(object, now);
     let is_warning = decided.as_ref().is_some_and(|(reason, _)| reason.severity() == Severity::Warning);
-    let held = explanation.as_ref().is_some_and(|explanation| {
+    let held = told_explanation.is_some_and(|explanation| {
         matches!(explanation.decision, Decision::Wait { .. } | Decision::Block { .. }) && is_warning
     });
     Why {
         namespace: told.namespace.clone(),
         name: told.name.clone(),
-        decision: explanation.as_ref().map(|explanation| outcome(&explanation.decision)),
+        decision: told_explanation.map(|explanation| outcome(&explanation.decision)),
         reason: decided.as_ref().map(|(reason, _)| reason.to_string()),
         message: decided.as_ref().map(|(_, message)| message.clone()),
         in_service: observed.map(|observed| in_service(object, observed, now)),
-        checks: explanation.as_ref().map(checks).unwrap_or_default(),
+        checks: explanation.as_ref().map(|explanation| checks(explanation, &unseen.presumed)).unwrap_or_default(),
         operator_says: operator_says(object, now),
         differs: decided.and_then(|(reason, _)| difference(object, reason)),
         needs_attention: told.state.needs_attention() || held || matches!(leader, Leader::Gone(_)) || !clocks.is_empty(),
         leader,
         clocks,
-        notes,
+        notes: unseen.notes,
     }
 }
 
@@ -184,9 +194,13 @@ const fn is_under_way(decision: &Decision) -> bool {
     matches!(decision, Decision::Await | Decision::LookUpUser { .. } | Decision::CountLostClaim | Decision::LookForLost)
 }
 
-fn checks(explanation: &Explanation) -> Vec<ToldCheck> {
+fn checks(explanation: &Explanation, presumed: &BTreeMap<Check, &'static str>) -> Vec<ToldCheck> {
     let of = |(check, verdict): &(Check, Verdict)| {
         let operator = check.known_to_operator_alone();
+        let unread = presumed.get(check).filter(|_| matches!(verdict, Verdict::Passed | Verdict::Settles));
+        if let Some(why) = unread {
+            return ToldCheck { statement: check.statement(), result: Outcome::NotLookedAt, note: Some((*why).to_owned()) };
+        }
         let (result, note) = match (verdict, operator) {
             (Verdict::Needs(reason), _) => (Outcome::NeedsCertificate, Some(format!("a new certificate is needed: {reason}"))),
             // To ask Atlas is a step of the operator, and none that a person has to take.
@@ -230,67 +244,6 @@ fn difference(object: &DatabaseUserCertificate, reason: Reason) -> Option<String
     })
 }
 
-fn render(why: &Why, terminal: &Terminal) -> String {
-    let title = |text: &str| terminal.paint(Mood::Title, Cell::whole(text).text());
-    let words = |text: &str, indent| paragraph(Cell::whole(text).text(), indent, terminal);
-    let mut text = format!("{}\n", title(&format!("{}/{}", why.namespace, why.name)));
-    match (&why.decision, &why.reason) {
-        (Some(decision), Some(reason)) => {
-            text.push_str(&words(&format!("Decision: {decision}"), 2));
-            text.push_str(&words(&format!("Reason: {reason}: {}", why.message.as_deref().unwrap_or_default()), 2));
-        }
-        _ => text.push_str(&words("Decision: it cannot be told from what you may read", 2)),
-    }
-    if let Some(in_service) = &why.in_service {
-        text.push_str(&words(&format!("In service: {in_service}"), 2));
-    }
-    if !why.checks.is_empty() {
-        append(&mut text, format_args!("\n{}\n", title("Checks")));
-        for check in &why.checks {
-            let (mark, mood) = match check.result {
-                Outcome::Passed => ("ok ", Mood::Good),
-                Outcome::NeedsCertificate => ("new", Mood::Warning),
-                Outcome::Settles => ("NO ", Mood::Bad),
-                Outcome::NotReached => ("-  ", Mood::Plain),
-                Outcome::OnlyTheOperatorKnows => ("?  ", Mood::Plain),
-            };
-            let note = check.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
-            // The first line begins after the mark.
-            let statement = words(&format!("{}{note}", check.statement), 6);
-            append(&mut text, format_args!("  {} {}", terminal.paint(mood, mark), statement.trim_start()));
-        }
-        text.push_str(&words("ok: passed; new: asks for a new certificate; NO: not passed, and settles what is done; -: not come to; ?: only the operator knows", 2));
-    }
-    append(&mut text, format_args!("\n{}\n", title("The operator says")));
-    for line in &why.operator_says {
-        text.push_str(&words(line, 2));
-    }
-    if why.operator_says.is_empty() {
-        text.push_str(&words("nothing yet", 2));
-    }
-    text.push_str(&words(
-        &match &why.leader {
-            Leader::Leads(holder) => format!("{holder} leads"),
-            Leader::Gone(sentence) => sentence.clone(),
-            Leader::Unknown(sentence) => format!("whether an operator leads is not known: {sentence}"),
-        },
-        2,
-    ));
-    for fault in &why.clocks {
-        text.push_str(&words(&format!("{fault}: what is told of times is off"), 2));
-    }
-    if let Some(differs) = &why.differs {
-        text.push_str(&words(differs, 2));
-    }
-    if !why.notes.is_empty() {
-        append(&mut text, format_args!("\n{}\n", title("Not looked at")));
-        for note in &why.notes {
-            text.push_str(&words(note, 2));
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
@@ -328,8 +281,13 @@ mod tests {
     }
 
     fn put(observed: Option<&Observed>) -> Why {
+        put_presuming(observed, &[])
+    }
+
+    fn put_presuming(observed: Option<&Observed>, presumed: &[(Check, &'static str)]) -> Why {
         let now = Timestamp::from_second(1_767_225_600).unwrap();
-        put_together(&object(), observed, vec!["a note".into()], (Leader::Leads("pod_1".into()), Clocks::default()), now)
+        let unseen = Unseen { notes: vec!["a note".into()], presumed: presumed.iter().copied().collect() };
+        put_together(&object(), observed, unseen, (Leader::Leads("pod_1".into()), Clocks::default()), now)
     }
 
     #[test]
@@ -404,5 +362,17 @@ mod tests {
         let text = render(&why, &Terminal::none());
         assert!(text.contains("it cannot be told from what you may read") && !text.contains("Checks"), "{text}");
         assert!(text.contains("Ready=False IssuerNotFound"), "{text}");
+    }
+
+    #[test]
+    fn what_rests_on_what_was_not_read_is_neither_passed_nor_refused() {
+        let presumed = [(Check::IssuerUsable, "you may not get the issuer"), (Check::SecretIsOurs, "it was not read")];
+        let text = render(&put_presuming(Some(&observed(atlas())), &presumed), &Terminal::none());
+        assert!(text.contains("  ?   The issuer exists and can be used (you may not get the issuer)\n"), "{text}");
+        assert!(text.contains("Decision: a new certificate is wanted"), "{text}");
+        let why = put_presuming(Some(&observed(IssuerState::Missing)), &presumed);
+        let text = render(&why, &Terminal::none());
+        assert!(text.contains("it cannot be told from what you may read") && !text.contains("  NO "), "{text}");
+        assert!(why.reason.is_none() && text.contains("  -   The issuer serves this namespace"), "{text}");
     }
 }
