@@ -221,6 +221,7 @@ async fn an_operator_that_is_gone_is_noticed() {
     let gone = "no operator leads: the last one has given the Lease back";
     usercert(&shop, &[&["why", "orders"], &of_shop[..]].concat()).await.says(Exit::Attention, &[gone]);
     usercert(&shop, &[&["check"], &of_shop[..]].concat()).await.says(Exit::Attention, &["FAILS   Operator: ", gone]);
+    usercert(&shop, &[&["status"], &of_shop[..]].concat()).await.says(Exit::Attention, &["Good", "The operator", gone]);
     // Two months later, nobody has renewed it.
     let cluster = shop.cluster;
     let later = Session {

@@ -11,7 +11,7 @@ use super::{Form, Selection};
 #[command(after_help = "\
 Exit codes:
   0  every certificate works, and nothing keeps its renewal away
-  1  a certificate needs attention
+  1  a certificate needs attention, or no operator leads
 
 Examples:
   kubectl usercert status                    the certificates of this namespace

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     Session,
+    leader::{Leader, leader},
     objects::{Certificate, certificates},
     state::{State, Told, told},
 };
@@ -26,6 +27,7 @@ const SECOND_LOOK: Duration = Duration::from_secs(3);
 #[derive(Debug, Serialize)]
 struct Status {
     certificates: Vec<Told>,
+    operator: Leader,
 }
 
 /// Answers `status`.
@@ -41,9 +43,14 @@ pub(super) async fn status(cluster: &Cluster, session: &Session, arguments: &Sta
     }
     let now = session.now();
     told.retain(|certificate| !arguments.failing || certificate.state.needs_attention());
-    let exit = exit(&told);
-    let status = Status { certificates: told };
-    let in_words = || render(&status.certificates, found.len(), arguments.selection.all_namespaces, &session.terminal, now);
+    // Certificates that work go on without an operator, until nobody renews them.
+    let (operator, _) = leader(cluster, now).await;
+    let exit = if matches!(operator, Leader::Gone(_)) { Exit::Attention } else { exit(&told) };
+    let status = Status { certificates: told, operator };
+    let in_words = || {
+        let text = render(&status.certificates, found.len(), arguments.selection.all_namespaces, &session.terminal, now);
+        text + &gone(&status.operator, &session.terminal)
+    };
     let text = for_programs(&status, arguments.output)?.unwrap_or_else(in_words);
     Ok(Answer::new(text, exit))
 }
@@ -98,6 +105,14 @@ fn render(told: &[Told], found: usize, has_namespaces: bool, terminal: &Terminal
         text.push_str(&paragraph(&why(certificate), 2, terminal));
     }
     text
+}
+
+/// That no operator leads. Whoever may not look at the Lease is told nothing.
+fn gone(operator: &Leader, terminal: &Terminal) -> String {
+    let Leader::Gone(sentence) = operator else { return String::new() };
+    let title = terminal.paint(Mood::Title, "The operator");
+    let sentence = format!("{sentence}. Until then nothing is issued or renewed");
+    format!("\n{title}\n{}", paragraph(Cell::whole(&sentence).text(), 2, terminal))
 }
 
 fn why(certificate: &Told) -> String {
@@ -184,6 +199,15 @@ shop/bills: Not ready
   every check: kubectl usercert why bills -n shop
 ";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_operator_that_is_gone_is_told_below_certificates_that_work() {
+        let text = gone(&Leader::Gone("no operator leads: start it".into()), &Terminal::none());
+        assert_eq!(text, "\nThe operator\n  no operator leads: start it. Until then nothing is issued or renewed\n");
+        for silent in [Leader::Leads("pod".into()), Leader::Unknown("you may not".into())] {
+            assert_eq!(gone(&silent, &Terminal::none()), "");
+        }
     }
 
     #[test]
