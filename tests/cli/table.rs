@@ -68,7 +68,7 @@ const ATLAS: Line = Line {
         "new There is a certificate (a new certificate is needed: NoCertificate)",
         "NO  No wait after a failure is under way",
     ],
-    check: &["FAILS   Atlas by CertificateIssuer atlas", "with AtlasUserNotFound"],
+    check: &["ok      Atlas by CertificateIssuer atlas", "AtlasUserNotFound, which is about that certificate"],
 };
 
 const CA: Line = Line {

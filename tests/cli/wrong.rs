@@ -1,9 +1,14 @@
 //! What is said when something is wrong.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Value, json};
-use usercert_cli::{arguments::Arguments, exit::Exit, terminal::Terminal, verbs::Session};
+use usercert_cli::{
+    arguments::Arguments,
+    exit::Exit,
+    terminal::Terminal,
+    verbs::{Session, rights},
+};
 use usercert_test_support::atlas::X509Type;
 
 use super::{CLUSTER, Said, Shop, apply_to_cluster, harness::eventually, usercert, usercert_with};
@@ -116,6 +121,42 @@ async fn a_check_names_what_is_missing() {
     usercert_with(&shop, &connection, &["status"]).await.says(Exit::CouldNotAsk, &["could not list certificates", "forbidden"]);
 }
 
+/// What `check` asks about is what the chart gives, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_rights_that_are_checked_are_those_of_the_chart() {
+    use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
+    type Right = (String, String, String);
+    let shop = Shop::open(&CLUSTER, "rights").await;
+    let of_rules = |rules: Option<Vec<PolicyRule>>| -> BTreeSet<Right> {
+        let each = |rule: PolicyRule| {
+            let (groups, resources) = (rule.api_groups.unwrap_or_default(), rule.resources.unwrap_or_default());
+            let pairs = groups
+                .into_iter()
+                .flat_map(move |group| resources.clone().into_iter().map(move |resource| (group.clone(), resource)));
+            pairs.flat_map(move |(group, resource)| {
+                rule.verbs.clone().into_iter().map(move |verb| (group.clone(), resource.clone(), verb))
+            })
+        };
+        rules.into_iter().flatten().flat_map(each).collect()
+    };
+    let checked = |rights: &[rights::Rights]| -> BTreeSet<Right> {
+        let each = rights.iter().flat_map(|rights| rights.iter());
+        each.flat_map(|(group, resource, verbs)| verbs.iter().map(|verb| [*group, *resource, *verb].map(str::to_owned).into()))
+            .collect()
+    };
+    let role = kube::Api::<ClusterRole>::all(shop.client.clone()).get("usercert-operator").await.unwrap();
+    let of_chart = of_rules(role.rules);
+    let (always, with_rollouts) = ([rights::IN_NAMESPACES, rights::IN_CLUSTER], [rights::FOR_ROLLOUTS]);
+    let (always, with_rollouts) = (checked(&always), checked(&with_rollouts));
+    assert!(always.is_subset(&of_chart), "the chart lacks {:?}", always.difference(&of_chart).collect::<Vec<_>>());
+    let unchecked: Vec<_> = of_chart.iter().filter(|right| !always.contains(right) && !with_rollouts.contains(right)).collect();
+    let of_kinds_in_values = |right: &&&Right| right.0 != "apps" && ["get", "list", "patch"].contains(&right.2.as_str());
+    assert!(unchecked.iter().all(|right| of_kinds_in_values(&right)), "check does not ask about {unchecked:?}");
+    let leases = kube::Api::<Role>::namespaced(shop.client.clone(), "usercert-system");
+    let on_lease = of_rules(leases.get("usercert-operator-leader-election").await.unwrap().rules);
+    assert_eq!(on_lease, checked(&[rights::ON_LEASE]));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn why_says_what_a_tenant_may_not_see_and_refuses_nothing_for_it() {
     let shop = Shop::open(&CLUSTER, "tenant").await;
@@ -149,6 +190,11 @@ async fn why_says_what_a_tenant_may_not_see_and_refuses_nothing_for_it() {
         ],
     );
     assert!(!why.text.contains("  NO "), "{}", why.text);
+    let folder = tempfile::tempdir().unwrap();
+    let to = format!("{}/bundle/", folder.path().display());
+    usercert_with(&shop, &connection, &["report", "--to", &to]).await.says(Exit::Good, &["could not be read, see README.txt"]);
+    let readme = std::fs::read_to_string(format!("{to}README.txt")).unwrap();
+    assert!(readme.contains("status.json: could not list certificates"), "{readme}");
     // Without the Secret, nothing tells which issuer it is.
     shop.certificate("missing", "none", json!({})).await;
     shop.until("missing", "Ready", "False IssuerNotFound").await;

@@ -139,14 +139,14 @@ Exit codes:
 
 Examples:
   kubectl usercert check -n shop
-  kubectl usercert check -n shop --operator-namespace databases --service-account my-release-usercert-operator")]
+  kubectl usercert check -n shop --operator-namespace databases --lease-name my-release-usercert-operator")]
 pub struct CheckArguments {
     /// The issuers of all namespaces, and not only those of this one and of the cluster. A Secret is tried in this one.
     #[arg(long, short = 'A')]
     pub all_namespaces: bool,
-    /// The operator's service account.
-    #[arg(long, value_name = "NAME", default_value = "usercert-operator")]
-    pub service_account: String,
+    /// The operator's service account. Default: that of its Deployment, which has the name of its Lease.
+    #[arg(long, value_name = "NAME")]
+    pub service_account: Option<String>,
     /// How the answer is written.
     #[arg(long, short, value_enum, default_value_t = Form::Table)]
     pub output: Form,
@@ -172,7 +172,7 @@ pub struct ReportArguments {
     /// How many lines of the log of each of the operator's Pods.
     #[arg(long, default_value_t = 5000, value_name = "NUMBER")]
     pub log_lines: u32,
-    /// The operator's service account.
-    #[arg(long, value_name = "NAME", default_value = "usercert-operator")]
-    pub service_account: String,
+    /// The operator's service account. Default: that of its Deployment, which has the name of its Lease.
+    #[arg(long, value_name = "NAME")]
+    pub service_account: Option<String>,
 }

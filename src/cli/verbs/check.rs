@@ -1,29 +1,28 @@
 //! `check`: whether the operator can do its work here: each thing that it needs, and what to change where one is missing.
 
+mod definitions;
 mod findings;
-mod rights;
+pub(super) mod installed;
+pub mod rights;
 
-use futures::future::join_all;
 use jiff::SignedDuration;
-use k8s_openapi::{
-    api::{
-        admissionregistration::v1::{MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration},
-        core::v1::{Pod, Secret},
-    },
-    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+use k8s_openapi::api::{
+    admissionregistration::v1::{MutatingWebhookConfiguration, RuleWithOperations, ValidatingWebhookConfiguration},
+    core::v1::{Pod, Secret},
 };
 use kube::{
-    Api, ResourceExt,
+    Api,
     api::{ListParams, PostParams},
 };
 use serde_json::json;
-use usercert_operator_core::api::{
-    custom_resource_definitions,
-    names::{CERTIFICATE_UID_LABEL, GROUP},
-};
+use usercert_operator_core::api::names::{CERTIFICATE_UID_LABEL, GROUP};
 
 pub(super) use self::findings::Finding;
-use self::findings::render;
+use self::{
+    definitions::definitions,
+    findings::render,
+    installed::{Installed, installed},
+};
 use super::{
     Session,
     leader::{Clocks, Leader, leader},
@@ -42,7 +41,7 @@ const TRIED_SECRET: &str = "usercert-check";
 
 /// Answers `check`. Only the first check may end it: without the API server none of the others can be made.
 pub(super) async fn check(cluster: &Cluster, session: &Session, arguments: &CheckArguments) -> Result<Answer, CliError> {
-    let found = findings(cluster, session, &arguments.service_account, arguments.all_namespaces).await?;
+    let found = findings(cluster, session, arguments.service_account.as_deref(), arguments.all_namespaces).await?;
     let exit = if found.iter().any(Finding::is_fault) { Exit::Attention } else { Exit::Good };
     let text = for_programs(&found, arguments.output)?.unwrap_or_else(|| render(&found, &session.terminal));
     Ok(Answer::new(text, exit))
@@ -55,7 +54,7 @@ pub(super) async fn check(cluster: &Cluster, session: &Session, arguments: &Chec
 pub(super) async fn findings(
     cluster: &Cluster,
     session: &Session,
-    service_account: &str,
+    service_account: Option<&str>,
     everywhere: bool,
 ) -> Result<Vec<Finding>, CliError> {
     let mut progress = Progress::new(&session.terminal);
@@ -63,10 +62,11 @@ pub(super) async fn findings(
     let (leader, found_clocks) = leader(cluster, session.now()).await;
     found.extend(clocks(found_clocks));
     found.push(definitions(cluster).await);
+    let installed = installed(cluster, &leader, service_account).await;
     found.push(operator(leader));
-    found.push(pods(cluster).await);
+    found.push(pods(cluster, &installed).await);
     progress.tell(|| "rights are looked at".to_owned());
-    found.extend(rights::of_operator(cluster, service_account).await);
+    found.extend(rights::of_operator(cluster, &installed).await);
     found.extend(rights::own(cluster).await);
     progress.tell(|| "webhooks and issuers are looked at".to_owned());
     found.push(webhooks(cluster).await);
@@ -111,82 +111,6 @@ fn of_clock(name: &str, whose: &str, ahead: Option<SignedDuration>, advice: &str
     }
 }
 
-/// Compares the definitions in the cluster with those that this program knows.
-async fn definitions(cluster: &Cluster) -> Finding {
-    const NAME: &str = "Definitions";
-    let resources =
-        match cluster.ask("ask for the kinds", cluster.client.list_api_group_resources(&format!("{GROUP}/v1alpha1"))).await {
-            Ok(resources) => resources,
-            Err(error) if error.is_missing() => {
-                return Finding::fails(
-                    NAME,
-                    format!("the API server serves nothing of {GROUP}/v1alpha1"),
-                    "install the operator's chart, which brings the definitions",
-                );
-            }
-            Err(error) => return Finding::could_not(NAME, &error),
-        };
-    let own = custom_resource_definitions();
-    let is_served = |definition: &&CustomResourceDefinition| {
-        resources.resources.iter().any(|served| served.name == definition.spec.names.plural)
-    };
-    let missing: Vec<&str> = own
-        .iter()
-        .filter(|definition| !is_served(definition))
-        .map(|definition| definition.spec.names.plural.as_str())
-        .collect();
-    if !missing.is_empty() {
-        return Finding::fails(
-            NAME,
-            format!("the API server does not serve {}", missing.join(", ")),
-            "install the operator's chart, which brings the definitions",
-        );
-    }
-    let api = Api::<CustomResourceDefinition>::all(cluster.client.clone());
-    let names = own.iter().map(ResourceExt::name_any);
-    let stored = join_all(names.map(|name| {
-        let api = api.clone();
-        async move { cluster.ask(format!("read the definition {name}"), api.get(&name)).await }
-    }))
-    .await;
-    let mut lacking = Vec::new();
-    for (definition, stored) in own.iter().zip(stored) {
-        match stored {
-            Ok(stored) => lacking.extend(fields_lacking(definition, &stored)),
-            Err(error) if error.is_denied() => {
-                return Finding::holds(
-                    NAME,
-                    "all kinds are served; whether the definitions are of this version is not known: you may not get them",
-                );
-            }
-            Err(error) => return Finding::could_not(NAME, &error),
-        }
-    }
-    if lacking.is_empty() {
-        return Finding::holds(NAME, "all kinds are served, with every field of this version");
-    }
-    Finding::fails(
-        NAME,
-        format!("the definitions are older than this program: they lack {}", lacking.join(", ")),
-        "upgrade the chart and let it bring the definitions, or use the program of the operator's version",
-    )
-}
-
-/// The fields of spec and status that the stored definition lacks.
-fn fields_lacking(own: &CustomResourceDefinition, stored: &CustomResourceDefinition) -> Vec<String> {
-    let fields = |definition: &CustomResourceDefinition, part: &str| {
-        let schemas =
-            definition.spec.versions.iter().filter_map(|version| version.schema.as_ref()?.open_api_v3_schema.as_ref());
-        let parts = schemas.filter_map(|schema| schema.properties.as_ref()?.get(part)?.properties.clone());
-        parts.flat_map(std::collections::BTreeMap::into_keys).collect::<std::collections::BTreeSet<String>>()
-    };
-    let lacking = ["spec", "status"].into_iter().flat_map(|part| {
-        let stored = fields(stored, part);
-        fields(own, part).into_iter().filter(move |field| !stored.contains(field)).map(move |field| format!("{part}.{field}"))
-    });
-    lacking.map(|field| format!("{} of {}", field, own.spec.names.kind)).collect()
-}
-
 fn operator(leader: Leader) -> Finding {
     const NAME: &str = "Operator";
     match leader {
@@ -196,10 +120,10 @@ fn operator(leader: Leader) -> Finding {
     }
 }
 
-async fn pods(cluster: &Cluster) -> Finding {
+async fn pods(cluster: &Cluster, installed: &Installed) -> Finding {
     const NAME: &str = "Operator's Pods";
     let api = Api::<Pod>::namespaced(cluster.client.clone(), &cluster.operator_namespace);
-    let ours = ListParams::default().labels("app.kubernetes.io/name=usercert-operator");
+    let ours = ListParams::default().labels(&installed.selector);
     match cluster.list("Pods", &api, &ours).await {
         Ok(pods) => of_pods(&pods, &cluster.operator_namespace),
         Err(error) if error.is_denied() => {
@@ -293,6 +217,10 @@ async fn write(cluster: &Cluster) -> Finding {
         Err(error) if error.is_denied() && told(&error).contains("cannot create resource") => {
             Finding::skipped(NAME, format!("you may not create Secrets in the namespace {namespace}"))
         }
+        // The API server does not ask a webhook that has side effects about a dry run, and refuses the dry run itself.
+        Err(error) if told(&error).contains("does not support dry run") => {
+            Finding::skipped(NAME, format!("a webhook cannot be asked without effect: {}", told(&error)))
+        }
         Err(error) => Finding::fails(
             NAME,
             format!("a dry run in the namespace {namespace} is refused: {}", told(&error)),
@@ -307,7 +235,7 @@ fn told(error: &CliError) -> String {
 
 /// What the issuers say, and what Atlas answered to their certificates.
 async fn issuers(cluster: &Cluster, session: &Session, everywhere: bool) -> Vec<Finding> {
-    let found = match findings::issuers(cluster, everywhere).await {
+    let (found, skipped) = match findings::issuers(cluster, everywhere).await {
         Ok(found) => found,
         Err(error) if error.is_denied() => return vec![Finding::skipped("Issuers", "you may not list them")],
         Err(error) => return vec![Finding::could_not("Issuers", &error)],
@@ -318,7 +246,11 @@ async fn issuers(cluster: &Cluster, session: &Session, everywhere: bool) -> Vec<
         other => other,
     };
     match objects {
-        Ok(objects) => findings::of_issuers(&found, &objects, session.now()),
+        Ok(objects) => {
+            let mut told = findings::of_issuers(&found, &objects, session.now());
+            told.extend(skipped);
+            told
+        }
         Err(error) => vec![Finding::could_not("Issuers", &error)],
     }
 }
@@ -352,16 +284,6 @@ mod tests {
     #[case::others(json!({ "apiGroups": ["apps"], "resources": ["*"], "operations": ["*"] }), false)]
     fn a_webhook_is_told_if_it_is_asked_about_what_is_written(#[case] rule: serde_json::Value, #[case] expected: bool) {
         assert_eq!(concerns_us(&serde_json::from_value(rule).unwrap()), expected);
-    }
-
-    #[test]
-    fn a_definition_of_before_lacks_fields() {
-        let own = custom_resource_definitions();
-        assert_eq!(fields_lacking(&own[0], &own[0]), Vec::<String>::new());
-        let mut old = own[0].clone();
-        let schema = old.spec.versions[0].schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap();
-        schema.properties.as_mut().unwrap().get_mut("spec").unwrap().properties.as_mut().unwrap().remove("rollout");
-        assert_eq!(fields_lacking(&own[0], &old), ["spec.rollout of DatabaseUserCertificate"]);
     }
 
     #[test]

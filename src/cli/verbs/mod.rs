@@ -17,6 +17,9 @@ mod status;
 mod suspend;
 mod why;
 
+/// What the operator may do, for a comparison with the chart.
+pub use self::check::rights;
+
 use std::{fmt, sync::Arc};
 
 use jiff::Timestamp;

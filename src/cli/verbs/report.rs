@@ -24,11 +24,18 @@ use serde::{Serialize, de::DeserializeOwned};
 use usercert_operator_controller::chain;
 use usercert_operator_core::api::{
     CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate,
-    names::{CERTIFICATE_UID_LABEL, CONTROLLER, GROUP},
+    names::{CERTIFICATE_UID_LABEL, GROUP},
 };
 
 use self::redact::{redact, redacted};
-use super::{Session, check, objects::certificates, status::all_told, why::told_in_words};
+use super::{
+    Session,
+    check::{self, installed::installed},
+    leader::leader,
+    objects::certificates,
+    status::all_told,
+    why::told_in_words,
+};
 use crate::{
     arguments::{Form, ReportArguments},
     cluster::Cluster,
@@ -80,8 +87,15 @@ async fn collect(cluster: &Cluster, session: &Session, arguments: &ReportArgumen
     let mut bundle = Bundle::default();
     let mut progress = Progress::new(&session.terminal);
     let selection = &arguments.selection;
-    // Without the certificates there is nothing to report.
-    let objects = certificates(cluster, &[], selection).await?;
+    // A report is needed most where the definitions or the rights are missing.
+    let objects = match certificates(cluster, &[], selection).await {
+        Ok(objects) => objects,
+        Err(error @ (CliError::Unreachable { .. } | CliError::TimedOut { .. })) => return Err(error),
+        Err(error) => {
+            bundle.miss("status.json", &error);
+            Vec::new()
+        }
+    };
     let told = all_told(&objects, session.now());
     bundle.add_json("status.json", &told);
     progress.tell(|| "certificates are read".to_owned());
@@ -90,13 +104,13 @@ async fn collect(cluster: &Cluster, session: &Session, arguments: &ReportArgumen
             object.name_any() == told.name && object.namespace().as_ref() == Some(&told.namespace)
         };
         let Some(object) = objects.iter().find(is_it) else { continue };
-        let name = format!("why/{}-{}.txt", told.namespace, told.name);
+        let name = format!("why/{}/{}.txt", told.namespace, told.name);
         match told_in_words(cluster, session, object).await {
             Ok(text) => bundle.add(name, &text),
             Err(error) => bundle.miss(&name, &error),
         }
     }
-    match check::findings(cluster, session, &arguments.service_account, arguments.selection.all_namespaces).await {
+    match check::findings(cluster, session, arguments.service_account.as_deref(), arguments.selection.all_namespaces).await {
         Ok(found) => bundle.add_json("check.json", &found),
         Err(error) => bundle.miss("check.json", &error),
     }
@@ -116,7 +130,7 @@ async fn collect(cluster: &Cluster, session: &Session, arguments: &ReportArgumen
         .await;
     progress.tell(|| "objects are read".to_owned());
     bundle.events(cluster, selection.all_namespaces).await;
-    bundle.operator(cluster, arguments.log_lines, &mut progress).await;
+    bundle.operator(cluster, session.now(), arguments.log_lines, &mut progress).await;
     Ok(bundle)
 }
 
@@ -184,15 +198,16 @@ impl Bundle {
     }
 
     /// The operator's Pods, their logs, and its Lease.
-    async fn operator(&mut self, cluster: &Cluster, log_lines: u32, progress: &mut Progress) {
+    async fn operator(&mut self, cluster: &Cluster, now: Timestamp, log_lines: u32, progress: &mut Progress) {
         let namespace = &cluster.operator_namespace;
         let leases = Api::<Lease>::namespaced(cluster.client.clone(), namespace);
-        match cluster.ask("read the Lease", leases.get_opt(CONTROLLER)).await {
+        match cluster.ask("read the Lease", leases.get_opt(&cluster.lease_name)).await {
             Ok(lease) => self.add_json("operator/lease.json", &lease),
             Err(error) => self.miss("operator/lease.json", &error),
         }
         let pods = Api::<Pod>::namespaced(cluster.client.clone(), namespace);
-        let ours = ListParams::default().labels("app.kubernetes.io/name=usercert-operator");
+        let (leader, _) = leader(cluster, now).await;
+        let ours = ListParams::default().labels(&installed(cluster, &leader, None).await.selector);
         let found = match cluster.list("Pods", &pods, &ours).await {
             Ok(found) => found,
             Err(error) => return self.miss("operator/pods.json", &error),

@@ -1,12 +1,12 @@
 //! How a check came out, and what the issuers say.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{Api, ResourceExt, api::ListParams};
 use serde::Serialize;
 use usercert_operator_controller::{Received, chain};
 use usercert_operator_core::api::{
-    CertificateIssuer, ClusterCertificateIssuer, IssuerKey, IssuerKind, IssuerSource, IssuerSpec, IssuerStatus, READY,
-    condition,
+    CertificateFailure, CertificateIssuer, ClusterCertificateIssuer, IssuerKey, IssuerKind, IssuerSource, IssuerSpec,
+    IssuerStatus, READY, Reason, condition,
 };
 
 use crate::{
@@ -96,8 +96,8 @@ pub(super) struct Issuer {
     generation: Option<i64>,
 }
 
-/// The issuers of the cluster that may be listed, and those of the namespace or of all namespaces.
-pub(super) async fn issuers(cluster: &Cluster, everywhere: bool) -> Result<Vec<Issuer>, CliError> {
+/// The issuers of the cluster, and those of the namespace or of all namespaces; and that those of the cluster may not be listed.
+pub(super) async fn issuers(cluster: &Cluster, everywhere: bool) -> Result<(Vec<Issuer>, Option<Finding>), CliError> {
     let (all, mut found, client) = (ListParams::default(), Vec::new(), cluster.client.clone());
     let api = if everywhere { Api::all(client) } else { Api::namespaced(client, &cluster.namespace) };
     let listed: Vec<Received<CertificateIssuer>> = cluster.list("issuers", &api, &all).await?;
@@ -112,9 +112,11 @@ pub(super) async fn issuers(cluster: &Cluster, everywhere: bool) -> Result<Vec<I
         generation: issuer.metadata.generation,
     }));
     let api = Api::<Received<ClusterCertificateIssuer>>::all(cluster.client.clone());
-    let listed = match cluster.list("cluster issuers", &api, &all).await {
-        Err(error) if error.is_denied() => Vec::new(),
-        other => other?,
+    let (listed, skipped) = match cluster.list("cluster issuers", &api, &all).await {
+        Err(error) if error.is_denied() => {
+            (Vec::new(), Some(Finding::skipped("Issuers of the cluster", "you may not list ClusterCertificateIssuers")))
+        }
+        other => (other?, None),
     };
     found.extend(listed.into_iter().map(|issuer| Issuer {
         key: IssuerKey { kind: IssuerKind::ClusterCertificateIssuer, namespace: String::new(), name: issuer.name_any() },
@@ -122,7 +124,7 @@ pub(super) async fn issuers(cluster: &Cluster, everywhere: bool) -> Result<Vec<I
         status: issuer.status.clone().unwrap_or_default(),
         generation: issuer.metadata.generation,
     }));
-    Ok(found)
+    Ok((found, skipped))
 }
 
 /// Each issuer: whether it can be used, and for Atlas, what its certificates tell of the way to Atlas.
@@ -160,33 +162,59 @@ pub(super) fn of_issuers(issuers: &[Issuer], objects: &[Certificate], now: Times
     found
 }
 
-/// What Atlas answered to the certificates of an issuer. Only the operator has the credentials to ask.
+/// Evidence that is older than this tells nothing of today.
+const OLD: SignedDuration = SignedDuration::from_hours(24 * 7);
+
+/// Whether this failure is about the way to Atlas: its credentials, its limits, its service. Others are about one database user, and show
+/// that Atlas answers.
+fn is_about_atlas(failure: &CertificateFailure) -> bool {
+    let reason = Reason::from_name(&failure.reason);
+    reason.is_some_and(|reason| {
+        matches!(
+            reason,
+            Reason::AtlasUnauthorized
+                | Reason::AtlasClientSecretRefused
+                | Reason::AtlasAccessListDenied
+                | Reason::AtlasForbidden
+                | Reason::AtlasAccountSuspended
+                | Reason::AtlasProjectNotFound
+                | Reason::AtlasRateLimited
+                | Reason::AtlasUnavailable
+                | Reason::AtlasAnswerUnusable
+        )
+    })
+}
+
+/// What Atlas answered last to the certificates of an issuer. Only the operator has the credentials to ask.
 fn atlas(name: &str, objects: &[&Certificate], now: Timestamp) -> Finding {
     let failures = objects.iter().filter_map(|object| Some((object, object.status.as_ref()?.failure.as_ref()?)));
     let last =
         failures.filter(|(_, failure)| failure.reason.starts_with("Atlas")).max_by_key(|(_, failure)| failure.last_time.0);
     let issued = objects.iter().filter_map(|object| Some(object.status.as_ref()?.history.first()?.recorded_at.0)).max();
-    match (last, issued) {
-        (Some((object, failure)), _) => Finding::fails(
-            name,
-            format!(
-                "it answered {}/{} {} with {}: {}",
-                object.namespace().unwrap_or_default(),
-                object.name_any(),
-                crate::text::relative(failure.last_time.0, now),
-                failure.reason,
-                failure.message
-            ),
-            format!(
-                "every check about it: kubectl usercert why {} -n {}",
-                object.name_any(),
-                object.namespace().unwrap_or_default()
-            ),
-        ),
-        (None, Some(issued)) => Finding::holds(
-            name,
-            format!("it made a certificate {}, and no request has failed since", crate::text::relative(issued, now)),
-        ),
+    let is_newest = |failure: &CertificateFailure| issued.is_none_or(|issued| issued <= failure.last_time.0);
+    let is_old = |time: Timestamp| now.duration_since(time) > OLD;
+    let old = |time| {
+        let when = crate::text::relative(time, now);
+        Finding::skipped(name, format!("only the operator may ask Atlas, which answered {when} for the last time"))
+    };
+    match (last.filter(|(_, failure)| is_newest(failure)), issued) {
+        (Some((_, failure)), _) if is_old(failure.last_time.0) => old(failure.last_time.0),
+        (Some((object, failure)), _) => {
+            let (namespace, object) = (object.namespace().unwrap_or_default(), object.name_any());
+            let when = crate::text::relative(failure.last_time.0, now);
+            let answered = format!("it answered {namespace}/{object} {when} with {}", failure.reason);
+            if is_about_atlas(failure) {
+                let advice = format!("every check about it: kubectl usercert why {object} -n {namespace}");
+                Finding::fails(name, format!("{answered}: {}", failure.message), advice)
+            } else {
+                Finding::holds(name, format!("{answered}, which is about that certificate and not about the way to Atlas"))
+            }
+        }
+        (None, Some(issued)) if is_old(issued) => old(issued),
+        (None, Some(issued)) => {
+            let when = crate::text::relative(issued, now);
+            Finding::holds(name, format!("it made a certificate {when}, and no request has failed since"))
+        }
         (None, None) => {
             Finding::skipped(name, "only the operator may ask Atlas, and none of its certificates has been requested yet")
         }
@@ -241,6 +269,17 @@ mod tests {
         assert!(atlas(&[]).starts_with("Skipped Atlas by CertificateIssuer atlas in shop"));
         assert!(atlas(&[object(&issued)]).starts_with("Holds Atlas by"));
         let both = atlas(&[object(&issued), object(&failed)]);
+        let at = |time: &str, reason: &str| {
+            object(
+                &json!({ "failure": { "count": 1, "reason": reason, "message": "no", "lastTime": time, "nextAttempt": time, "inputs": "" } }),
+            )
+        };
+        let of_one_user = atlas(&[at("2026-01-01T00:30:00Z", "AtlasUserNotFound")]);
+        assert!(of_one_user.starts_with("Holds") && of_one_user.contains("about that certificate"), "{of_one_user}");
+        let before = atlas(&[object(&issued), at("2025-12-31T23:00:00Z", "AtlasUnavailable")]);
+        assert!(before.starts_with("Holds") && before.contains("it made a certificate"), "{before}");
+        let long_ago = atlas(&[at("2025-12-01T00:00:00Z", "AtlasUnavailable")]);
+        assert!(long_ago.starts_with("Skipped") && long_ago.contains("31d ago"), "{long_ago}");
         assert!(
             both.contains("Fails") && both.contains("it answered shop/orders 60m ago with AtlasUnauthorized: no"),
             "{both}"
