@@ -3,7 +3,7 @@
 mod changes;
 mod questions;
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
@@ -50,6 +50,21 @@ pub struct Connection {
     /// The context of the kubeconfig to use. Default: its current one.
     #[arg(long, global = true, value_name = "NAME", help_heading = "Cluster")]
     pub context: Option<String>,
+    /// The cluster of the kubeconfig to use. Default: that of the context.
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Cluster")]
+    pub cluster: Option<String>,
+    /// The user of the kubeconfig to use. Default: that of the context.
+    #[arg(long, global = true, value_name = "NAME", help_heading = "Cluster")]
+    pub user: Option<String>,
+    /// A bearer token, in place of what the kubeconfig has.
+    #[arg(long, global = true, value_name = "TOKEN", help_heading = "Cluster")]
+    pub token: Option<Token>,
+    /// Whom to act for, such as system:serviceaccount:shop:default. It needs the right to impersonate.
+    #[arg(long = "as", global = true, value_name = "USER", help_heading = "Cluster")]
+    pub as_user: Option<String>,
+    /// A group to act for; it may be repeated.
+    #[arg(long, global = true, value_name = "GROUP", requires = "as_user", help_heading = "Cluster")]
+    pub as_group: Vec<String>,
     /// The namespace. Default: that of the context.
     #[arg(long, short, global = true, value_name = "NAME", help_heading = "Cluster")]
     pub namespace: Option<String>,
@@ -62,6 +77,22 @@ pub struct Connection {
     /// The Lease of the operator there: the name of its Deployment.
     #[arg(long, global = true, value_name = "NAME", default_value = "usercert-operator", help_heading = "Cluster")]
     pub lease_name: String,
+}
+
+/// A token. It is shown nowhere.
+#[derive(Clone)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Token")
+    }
+}
+
+impl From<String> for Token {
+    fn from(token: String) -> Self {
+        Self(token)
+    }
 }
 
 /// What can be asked or done.
@@ -195,6 +226,11 @@ mod tests {
         for arguments in [["-n", "shop", "status"], ["status", "-n", "shop"]] {
             assert_eq!(parse(&arguments).unwrap().connection.namespace.as_deref(), Some("shop"));
         }
+        let asked =
+            parse(&["status", "--as", "a", "--as-group", "b", "--as-group", "c", "--user", "u", "--token", "hunter2"]).unwrap();
+        assert_eq!((asked.connection.as_user.as_deref(), asked.connection.as_group.len()), (Some("a"), 2));
+        assert!(!format!("{asked:?}").contains("hunter2"));
+        assert!(parse(&["status", "--as-group", "b"]).is_err(), "kubectl wants a user besides");
         let timeout = |text: &str| parse(&["status", "--request-timeout", text]).map(|found| found.connection.request_timeout);
         assert_eq!(timeout("1m").unwrap(), Duration::from_mins(1));
         for refused in ["", "0", "0s", "-1s", "soon", "20"] {

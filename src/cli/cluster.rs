@@ -7,7 +7,7 @@ use kube::{
     Api, Client, Resource,
     api::ListParams,
     client::Body,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{AuthInfo, KubeConfigOptions, Kubeconfig},
 };
 use serde::de::DeserializeOwned;
 
@@ -42,15 +42,27 @@ impl Cluster {
     /// # Errors
     /// There is no kubeconfig, or it cannot be used.
     pub async fn connect(connection: &Connection, terminal: Terminal) -> Result<Self, CliError> {
-        let options = KubeConfigOptions { context: connection.context.clone(), ..KubeConfigOptions::default() };
+        let options = KubeConfigOptions {
+            context: connection.context.clone(),
+            cluster: connection.cluster.clone(),
+            user: connection.user.clone(),
+        };
+        let names_any = [&options.context, &options.cluster, &options.user].into_iter().any(Option::is_some);
         let config = match &connection.kubeconfig {
             Some(path) => from_file(path.clone(), &options).await,
-            None if connection.context.is_none() => kube::Config::infer().await.map_err(CliError::NoCluster),
+            None if !names_any => kube::Config::infer().await.map_err(CliError::NoCluster),
             None => kube::Config::from_kubeconfig(&options).await.map_err(CliError::Kubeconfig),
         };
         let mut config = config?;
         // A request that failed is told at once: whoever asked decides whether to ask again.
         config.default_retry = false;
+        if let Some(token) = &connection.token {
+            config.auth_info = AuthInfo { token: Some(token.0.clone().into()), ..AuthInfo::default() };
+        }
+        if connection.as_user.is_some() {
+            config.auth_info.impersonate.clone_from(&connection.as_user);
+            config.auth_info.impersonate_groups = Some(connection.as_group.clone()).filter(|groups| !groups.is_empty());
+        }
         let namespace = connection.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let server = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(|error| CliError::Client(Box::new(error)))?;

@@ -113,6 +113,9 @@ async fn a_check_names_what_is_missing() {
     // Whoever has few rights is told which, and nothing looks like a pass that was not looked at.
     let user = shop.cluster.control_plane.service_account_kubeconfig(&shop.namespace, "default").await.unwrap();
     let connection = ["kubectl-usercert", "--kubeconfig", user.to_str().unwrap(), "--namespace", &shop.namespace];
+    let account = format!("system:serviceaccount:{}:default", shop.namespace);
+    let as_account = usercert(&shop, &["status", "--as", &account]).await;
+    as_account.says(Exit::CouldNotAsk, &["could not list certificates", "forbidden", &account]);
     let said = usercert_with(&shop, &connection, &["check", "-o", "json"]).await;
     for check in ["Operator's rights", "Webhooks", "Operator's Pods", "Write of a Secret"] {
         assert_eq!(of(&said, check).0, "skipped", "{}", said.text);

@@ -28,7 +28,7 @@ use crate::{
     text::{append, count, for_programs, paragraph, relative},
 };
 
-/// The most renewals of one certificate that are foreseen; a shorter lifetime is told as it is.
+/// The most renewals of one certificate that are foreseen. Where there are more, it is told from when on they are missing.
 const FORESEEN: usize = 1000;
 
 /// How many renewals stand in the table below the chart.
@@ -46,6 +46,8 @@ struct Plan {
     limited: Vec<Limited>,
     /// Certificates that expire in this time if nothing changes.
     unrenewed: Vec<Unrenewed>,
+    /// Certificates with more renewals than are foreseen.
+    cut_off: Vec<CutOff>,
 }
 
 /// One renewal: the next one of a certificate at the time that the operator has set, later ones where they will be if lifetimes stay.
@@ -67,6 +69,7 @@ struct Renewal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Storm {
+    /// When it begins: with the first of these renewals.
     hour: Timestamp,
     issuer: String,
     renewals: usize,
@@ -80,6 +83,16 @@ struct Limited {
     name: String,
     /// The first renewal that waits.
     from: Timestamp,
+}
+
+/// A certificate whose renewals are foreseen in part.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct CutOff {
+    namespace: String,
+    name: String,
+    /// The last renewal that is foreseen.
+    after: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -110,11 +123,14 @@ fn foresee(objects: &[Certificate], now: Timestamp, length: SignedDuration, stor
     let until = now.saturating_add(length).unwrap_or(Timestamp::MAX);
     let each: Vec<Vec<Renewal>> = objects.iter().map(|object| renewals_of(object, now, until)).collect();
     let limited = each.iter().filter_map(|renewals| limited(renewals)).collect();
+    let cut_off = each.iter().filter(|renewals| renewals.len() == FORESEEN).filter_map(|renewals| renewals.last());
+    let cut_off = cut_off.map(|last| CutOff { namespace: last.namespace.clone(), name: last.name.clone(), after: last.time });
+    let cut_off = cut_off.collect();
     let mut renewals: Vec<Renewal> = each.into_iter().flatten().collect();
     renewals.sort_by(|one, other| (one.time, &one.namespace, &one.name).cmp(&(other.time, &other.namespace, &other.name)));
     let mut unrenewed: Vec<Unrenewed> = objects.iter().filter_map(|object| unrenewed(object, until)).collect();
     unrenewed.sort_by_key(|found| found.not_after);
-    Plan { from: now, until, storms: storms(&renewals, storm), limited, renewals, unrenewed }
+    Plan { from: now, until, storms: storms(&renewals, storm), limited, renewals, unrenewed, cut_off }
 }
 
 fn renewals_of(object: &Certificate, now: Timestamp, until: Timestamp) -> Vec<Renewal> {
@@ -187,18 +203,27 @@ fn unrenewed(object: &Certificate, until: Timestamp) -> Option<Unrenewed> {
     })
 }
 
-/// The hours with at least so many renewals of one issuer.
+/// The hours with at least so many renewals of one issuer. Each begins with a renewal, and none overlaps another of its issuer.
 fn storms(renewals: &[Renewal], least: usize) -> Vec<Storm> {
-    let mut hours: BTreeMap<(i64, &str), usize> = BTreeMap::new();
+    let mut times: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
     for renewal in renewals {
-        *hours.entry((renewal.time.as_second().div_euclid(3600), &renewal.issuer)).or_default() += 1;
+        times.entry(&renewal.issuer).or_default().push(renewal.time);
     }
-    let storms = hours.into_iter().filter(|(_, renewals)| *renewals >= least);
+    let mut storms = Vec::new();
+    for (issuer, times) in times {
+        let mut rest = times.as_slice();
+        while let Some(first) = rest.first() {
+            let is_within = |time: &Timestamp| time.duration_since(*first) < SignedDuration::from_hours(1);
+            let within = rest.partition_point(is_within);
+            let is_storm = within >= least;
+            if is_storm {
+                storms.push(Storm { hour: *first, issuer: issuer.to_owned(), renewals: within });
+            }
+            rest = &rest[if is_storm { within } else { 1 }..];
+        }
+    }
+    storms.sort_by(|one, other| (one.hour, &one.issuer).cmp(&(other.hour, &other.issuer)));
     storms
-        .filter_map(|((hour, issuer), renewals)| {
-            Some(Storm { hour: Timestamp::from_second(hour * 3600).ok()?, issuer: issuer.to_owned(), renewals })
-        })
-        .collect()
 }
 
 fn date(time: Timestamp) -> Date {
@@ -234,6 +259,15 @@ fn render(plan: &Plan, storm: usize, terminal: &Terminal) -> String {
             text.push_str(&words(&format!(
                 "{}/{} waits from {} on: it is to be renewed more than {ISSUES_IN_AN_HOUR} times within an hour, and the operator does not do that (TooManyIssues). Make spec.renewBefore shorter or the lifetime longer",
                 found.namespace, found.name, found.from
+            )));
+        }
+    }
+    if !plan.cut_off.is_empty() {
+        append(&mut text, format_args!("\n{}", title("Foreseen in part")));
+        for found in &plan.cut_off {
+            text.push_str(&words(&format!(
+                "{}/{} has more than {FORESEEN} renewals in this time: those after {} are missing here",
+                found.namespace, found.name, found.after
             )));
         }
     }
@@ -334,6 +368,23 @@ mod tests {
         };
         assert_eq!(foreseen(&together).storms, [storm]);
         assert_eq!(foreseen(&together[..2]).storms, []);
+        // No clock divides it.
+        let across = ["10:50", "11:05", "11:20"]
+            .map(|time| object(&time.replace(':', "-"), &format!("2026-01-20T{time}:00Z"), &json!({}), &json!({})));
+        let storms = foreseen(&across).storms;
+        assert_eq!((storms.len(), storms[0].renewals, storms[0].hour.to_string().as_str()), (1, 3, "2026-01-20T10:50:00Z"));
+    }
+
+    #[test]
+    fn what_is_foreseen_in_part_is_told() {
+        let hourly = object("hourly", "2026-01-01T01:00:00Z", &json!({}), &json!({ "notBefore": "2026-01-01T00:00:00Z" }));
+        let plan = foreseen(&[hourly]);
+        assert_eq!((plan.renewals.len(), plan.cut_off[0].after.to_string().as_str()), (FORESEEN, "2026-02-11T16:00:00Z"));
+        let text = render(&plan, 10_000, &Terminal::none());
+        assert!(
+            text.contains("shop/hourly has more than 1000 renewals in this time: those after 2026-02-11T16:00:00Z"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -117,7 +117,7 @@ fn without_named_values(line: &str) -> String {
 /// Where the value begins that belongs to a name before this text, and its length; `None` if there is none.
 fn named_value(text: &str) -> Option<(usize, usize)> {
     if let Some(value) = text.strip_prefix('=') {
-        let quote = if value.starts_with('"') { 1 } else { 0 };
+        let quote = usize::from(value.starts_with('"'));
         let ends = |character: char| character.is_whitespace() || "\"',&;".contains(character);
         let length = value[quote..].find(ends).unwrap_or(value.len() - quote);
         return (length > 0).then_some((1 + quote, length));
