@@ -271,6 +271,7 @@ async fn an_operator_that_is_gone_is_noticed() {
     usercert(&shop, &[&["why", "orders"], &of_shop[..]].concat()).await.says(Exit::Attention, &[gone]);
     usercert(&shop, &[&["check"], &of_shop[..]].concat()).await.says(Exit::Attention, &["FAILS   Operator: ", gone]);
     usercert(&shop, &[&["status"], &of_shop[..]].concat()).await.says(Exit::Attention, &["Good", "The operator", gone]);
+    usercert(&shop, &[&["plan"], &of_shop[..]].concat()).await.says(Exit::Attention, &["1 renewal from", "The operator", gone]);
     // Two months later, nobody has renewed it.
     let cluster = shop.cluster;
     let later = Session {

@@ -11,7 +11,9 @@ use serde::Serialize;
 use crate::{
     cluster::Cluster,
     exit::CliError,
-    text::{SKEW, difference, length},
+    table::Cell,
+    terminal::{Mood, Terminal},
+    text::{SKEW, difference, length, paragraph},
 };
 
 /// A leader that is well renews its Lease within a few seconds, and another one takes over within half a minute.
@@ -65,6 +67,14 @@ pub(super) async fn leader(cluster: &Cluster, now: Timestamp) -> (Leader, Clocks
         Err(error) => (Leader::Unknown(told(&error)), None),
     };
     (leader, Clocks { own, operator })
+}
+
+/// That no operator leads. Whoever may not look at the Lease is told nothing.
+pub(super) fn gone(operator: &Leader, terminal: &Terminal) -> String {
+    let Leader::Gone(sentence) = operator else { return String::new() };
+    let title = terminal.paint(Mood::Title, "The operator");
+    let sentence = format!("{sentence}. Until then nothing is issued or renewed");
+    format!("\n{title}\n{}", paragraph(Cell::whole(&sentence).text(), 2, terminal))
 }
 
 fn told(error: &CliError) -> String {
@@ -153,5 +163,14 @@ mod tests {
         let gone = lease(&spec, Some("2025-12-31T23:58:55Z"));
         assert!(matches!(of_lease(Some(&gone), NAME, now), Leader::Gone(text) if text.contains("65s ago")));
         assert_eq!(Clocks::default().faults(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_operator_that_is_gone_is_told_below_certificates_that_work() {
+        let text = gone(&Leader::Gone("no operator leads: start it".into()), &Terminal::none());
+        assert_eq!(text, "\nThe operator\n  no operator leads: start it. Until then nothing is issued or renewed\n");
+        for silent in [Leader::Leads("pod".into()), Leader::Unknown("you may not".into())] {
+            assert_eq!(gone(&silent, &Terminal::none()), "");
+        }
     }
 }

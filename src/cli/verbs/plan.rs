@@ -10,7 +10,11 @@ use self::{
     chart::chart,
     foresee::{FORESEEN, Plan, foresee},
 };
-use super::{Session, objects::certificates};
+use super::{
+    Session,
+    leader::{Leader, gone, leader},
+    objects::certificates,
+};
 use crate::{
     arguments::PlanArguments,
     cluster::Cluster,
@@ -27,14 +31,19 @@ const LISTED: usize = 10;
 pub(super) async fn plan(cluster: &Cluster, session: &Session, arguments: &PlanArguments) -> Result<Answer, CliError> {
     let objects = certificates(cluster, &[], &arguments.selection).await?;
     let days = SignedDuration::from_hours(24 * i64::from(arguments.days));
-    let plan = foresee(&objects, session.now(), days, usize::from(arguments.storm));
-    let exit = if plan.storms.is_empty() && plan.limited.is_empty() && plan.unrenewed.is_empty() {
+    let mut plan = foresee(&objects, session.now(), days, usize::from(arguments.storm));
+    // Without an operator none of these renewals comes.
+    let (operator, _) = leader(cluster, session.now()).await;
+    let is_gone = matches!(operator, Leader::Gone(_));
+    let exit = if plan.storms.is_empty() && plan.limited.is_empty() && plan.unrenewed.is_empty() && !is_gone {
         Exit::Good
     } else {
         Exit::Attention
     };
+    let below = gone(&operator, &session.terminal);
+    plan.operator = Some(operator);
     let text = for_programs(&plan, arguments.output)?
-        .unwrap_or_else(|| render(&plan, usize::from(arguments.storm), &session.terminal));
+        .unwrap_or_else(|| render(&plan, usize::from(arguments.storm), &session.terminal) + &below);
     Ok(Answer::new(text, exit))
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Session,
-    leader::{Leader, leader},
+    leader::{Leader, gone, leader},
     objects::{Certificate, certificates},
     state::{State, Told, told},
 };
@@ -107,14 +107,6 @@ fn render(told: &[Told], found: usize, has_namespaces: bool, terminal: &Terminal
     text
 }
 
-/// That no operator leads. Whoever may not look at the Lease is told nothing.
-fn gone(operator: &Leader, terminal: &Terminal) -> String {
-    let Leader::Gone(sentence) = operator else { return String::new() };
-    let title = terminal.paint(Mood::Title, "The operator");
-    let sentence = format!("{sentence}. Until then nothing is issued or renewed");
-    format!("\n{title}\n{}", paragraph(Cell::whole(&sentence).text(), 2, terminal))
-}
-
 fn why(certificate: &Told) -> String {
     format!("every check: kubectl usercert why {} -n {}", certificate.name, certificate.namespace)
 }
@@ -199,15 +191,6 @@ shop/bills: Not ready
   every check: kubectl usercert why bills -n shop
 ";
         assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn an_operator_that_is_gone_is_told_below_certificates_that_work() {
-        let text = gone(&Leader::Gone("no operator leads: start it".into()), &Terminal::none());
-        assert_eq!(text, "\nThe operator\n  no operator leads: start it. Until then nothing is issued or renewed\n");
-        for silent in [Leader::Leads("pod".into()), Leader::Unknown("you may not".into())] {
-            assert_eq!(gone(&silent, &Terminal::none()), "");
-        }
     }
 
     #[test]

@@ -156,7 +156,13 @@ mod tests {
     use rstest::rstest;
     use serde_json::{Value, json};
 
+    use usercert_operator_core::{
+        api::{DatabaseUserCertificate, Reason},
+        decide::{Allow, IssuerFacts},
+    };
+
     use super::*;
+    use crate::verbs::migrate::prepare::tests::{prepared, secret};
 
     #[rstest]
     #[case::nobody(json!({}), None)]
@@ -174,6 +180,33 @@ mod tests {
         let found: Vec<&str> = found.iter().map(Obstacle::sentence).collect();
         assert_eq!(found.len(), usize::from(expected.is_some()), "{found:?}");
         assert!(expected.is_none_or(|expected| found[0].contains(expected)), "{found:?}");
+    }
+
+    #[rstest]
+    #[case::it_is_kept("2026-01-10T00:00:00Z", None)]
+    #[case::it_is_due("2026-03-20T00:00:00Z", Some(Obstacle::NewCertificate("the operator would issue a new certificate at once, for RenewalDue".into())))]
+    fn what_the_operator_would_decide_is_in_the_way_if_the_certificate_would_not_stay(
+        #[case] now: &str,
+        #[case] expected: Option<Obstacle>,
+    ) {
+        let facts = IssuerFacts {
+            method: IssuingMethod::Mint { months_until_expiration: 3 },
+            allow: Allow::default(),
+            username: None,
+            identity: "atlas/1".into(),
+            version: "1".into(),
+        };
+        let usable = IssuerState::Usable(Box::new(facts));
+        let (secret, now) = (secret(None, |_| {}), now.parse().unwrap());
+        let takeover = prepared(&secret, false).unwrap_or_else(|fault| unreachable!("{fault}"));
+        let object: DatabaseUserCertificate = serde_json::from_value(takeover.object).unwrap();
+        let object = Certificate::from(object);
+        let found = |issuer| of_decision(&object, &secret, Observed { issuer, ..Observed::default() }, now);
+        assert_eq!(found(usable), expected);
+        let unusable = IssuerState::Unusable(Reason::CredentialsInvalid, "correct them".into());
+        let not_renewed = "the certificate would not be renewed, CredentialsInvalid: correct them";
+        assert_eq!(found(unusable).unwrap().sentence(), not_renewed);
+        assert!(found(IssuerState::Unknown).unwrap().sentence().contains("has not looked at"));
     }
 
     fn ca(name: &str) -> CertifiedIssuer<'static, KeyPair> {

@@ -11,7 +11,7 @@ use usercert_operator_core::{
     rollout::Windows,
 };
 
-use crate::verbs::{objects::Certificate, state::issuer_of};
+use crate::verbs::{leader::Leader, objects::Certificate, state::issuer_of};
 
 /// The most renewals of one certificate that are foreseen. Where there are more, it is told from when on they are missing.
 pub(super) const FORESEEN: usize = 1000;
@@ -30,6 +30,8 @@ pub(super) struct Plan {
     pub(super) unrenewed: Vec<Unrenewed>,
     /// Certificates with more renewals than are foreseen.
     pub(super) cut_off: Vec<CutOff>,
+    /// Who carries it out.
+    pub(super) operator: Option<Leader>,
 }
 
 /// One renewal: the next one of a certificate at the time that the operator has set, later ones where they will be if lifetimes stay.
@@ -98,7 +100,7 @@ pub(super) fn foresee(objects: &[Certificate], now: Timestamp, length: SignedDur
     renewals.sort_by(|one, other| (one.time, &one.namespace, &one.name).cmp(&(other.time, &other.namespace, &other.name)));
     let mut unrenewed: Vec<Unrenewed> = objects.iter().filter_map(|object| unrenewed(object, until)).collect();
     unrenewed.sort_by_key(|found| found.not_after);
-    Plan { from: now, until, storms: storms(&renewals, storm), limited, renewals, unrenewed, cut_off }
+    Plan { from: now, until, storms: storms(&renewals, storm), limited, renewals, unrenewed, cut_off, operator: None }
 }
 
 fn renewals_of(object: &Certificate, now: Timestamp, until: Timestamp) -> Vec<Renewal> {
