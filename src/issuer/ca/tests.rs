@@ -4,7 +4,7 @@
 mod chain;
 mod name_constraints;
 
-use der::Decode;
+use der::{Decode, Encode};
 use rstest::rstest;
 
 use super::*;
