@@ -137,7 +137,7 @@ impl Block {
             match &mut open {
                 Some(command) => command.text.extend(["\n", line]),
                 None if line.is_empty() || line.starts_with('#') => continue,
-                None => open = Some(Command { text: line.to_owned(), line: self.line + 1 + index }),
+                None => open = Some(Command { text: line.trim_start().to_owned(), line: self.line + 1 + index }),
             }
             let is_whole = open
                 .as_ref()

@@ -88,6 +88,9 @@ impl Stage {
         let scene = Scene::of(self, page);
         scene.prepare(page);
         for command in page.commands_to_run() {
+            if page.name() == "docs/backup.md" {
+                scene.between_backup_and_restore(&command);
+            }
             scene.run(&command);
         }
     }
@@ -133,6 +136,7 @@ impl<'a> Scene<'a> {
             "docs/from-a-cron-job.md" => self.as_a_cron_job_left_it(),
             "docs/from-terraform.md" => self.as_terraform_left_it(),
             "docs/cli.md" => self.with_a_cluster_issuer(),
+            "docs/backup.md" => self.with_a_certificate_of_the_ca(),
             _ => {}
         }
     }
@@ -199,6 +203,38 @@ impl<'a> Scene<'a> {
             "spec": { "ca": { "secretName": "database-users-ca" }, "allow": { "namespaces": { "names": [self.namespace] } } },
         });
         self.apply(&[tls_secret("orders-tls", &certificate, &key), issuer]);
+    }
+
+    fn with_a_certificate_of_the_ca(&self) {
+        let reports = json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": "reports" },
+            "spec": { "username": "reports", "issuerRef": { "name": "database-ca" }, "secretName": "reports-database" },
+        });
+        self.apply(&[issuer("database-ca", &json!({ "ca": { "secretName": "database-users-ca" } })), reports]);
+        self.bash("kubectl wait --for=condition=Ready databaseusercertificate/reports --timeout=60s");
+    }
+
+    /// All that was saved is lost while the operator is paused. What is restored is in service as before, and nothing new was made.
+    fn between_backup_and_restore(&self, command: &Command) {
+        let kept = "kubectl get secrets orders-mongodb reports-database database-users-ca atlas-credentials \
+            -o jsonpath='{range .items[*]}{.metadata.name}{.data}{end}'";
+        if command.text.ends_with("replicaCount=0") {
+            self.bash(&format!("{kept} > before"));
+            self.stage.stop_operator();
+            self.bash("kubectl delete -f usercert-objects.json -f usercert-secrets.json -f usercert-credentials.json --ignore-not-found");
+            self.bash("! kubectl get secret database-users-ca && ! kubectl get secret orders-mongodb");
+        } else if command.text.contains("replicaCount=1") {
+            tokio::runtime::Handle::current().block_on(self.stage.start_operator());
+        } else if command.text.ends_with("adopt-secret-") {
+            self.bash("kubectl wait --for=condition=Ready databaseusercertificate/orders databaseusercertificate/reports --timeout=60s");
+            self.bash(&format!("{kept} | diff before - > changed"));
+            let owners = "{range .items[*]}{.metadata.ownerReferences[0].uid}{end}";
+            let uids = "{range .items[*]}{.metadata.uid}{end}";
+            self.bash(&format!(
+                "diff <(kubectl get secrets orders-mongodb reports-database -o jsonpath='{owners}') \
+                <(kubectl get databaseusercertificates orders reports -o jsonpath='{uids}')"
+            ));
+        }
     }
 
     /// Certificate and key of a client, from the CA of this folder.
