@@ -175,8 +175,6 @@ impl<'a> Scene<'a> {
 
     fn as_a_cron_job_left_it(&self) {
         let (certificate, key) = self.signed("/CN=orders");
-        self.write("client.crt", &certificate);
-        self.write("client.key", &key);
         let pod = json!({ "containers": [{ "name": "script", "image": "script" }], "restartPolicy": "Never" });
         let job = json!({
             "apiVersion": "batch/v1", "kind": "CronJob", "metadata": { "name": "orders-certificate" },
@@ -189,9 +187,9 @@ impl<'a> Scene<'a> {
 
     /// The certificate is one that the operator made for an object that is gone.
     fn as_terraform_left_it(&self) {
-        for (entry, file) in [("tls\\.crt", "client.crt"), ("tls\\.key", "client.key")] {
-            self.bash(&format!("kubectl get secret orders-mongodb -o jsonpath='{{.data.{entry}}}' | base64 -d > {file}"));
-        }
+        let entry = |name: &str| format!("kubectl get secret orders-mongodb -o jsonpath='{{.data.tls\\.{name}}}' | base64 -d >> answer.pem");
+        self.bash(&format!("{}; {}", entry("crt"), entry("key")));
+        self.bash("kubectl create secret generic orders-terraform --from-file=client.pem=answer.pem");
         self.bash("kubectl get certificateissuer atlas -o yaml > atlas.yaml");
         self.bash("kubectl delete databaseusercertificate orders --wait=true");
     }
