@@ -187,7 +187,9 @@ impl<'a> Scene<'a> {
 
     /// The certificate is one that the operator made for an object that is gone.
     fn as_terraform_left_it(&self) {
-        let entry = |name: &str| format!("kubectl get secret orders-mongodb -o jsonpath='{{.data.tls\\.{name}}}' | base64 -d >> answer.pem");
+        let entry = |name: &str| {
+            format!("kubectl get secret orders-mongodb -o jsonpath='{{.data.tls\\.{name}}}' | base64 -d >> answer.pem")
+        };
         self.bash(&format!("{}; {}", entry("crt"), entry("key")));
         self.bash("kubectl create secret generic orders-terraform --from-file=client.pem=answer.pem");
         self.bash("kubectl get certificateissuer atlas -o yaml > atlas.yaml");
