@@ -210,8 +210,20 @@ cli-archive: cli ## The archive of it that krew installs: FILES=folder
 	  && tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --create --directory "$$folder" kubectl-usercert LICENSE | gzip --no-name > $(FILES)/$(CLI_ARCHIVE) \
 	  && echo "$(FILES)/$(CLI_ARCHIVE)"
 
+# A release builds the archive by this line, in the build image. cargo has to find cargo-auditable on the PATH: it sets the variable CARGO anew for it.
+.PHONY: release-cli
+release-cli: $(CARGO_AUDITABLE) ## The same with the list of the dependencies in the program, as a release has it
+	PATH="$(abspath $(dir $(CARGO_AUDITABLE))):$$PATH" $(MAKE) --no-print-directory cli-archive CARGO="cargo auditable"
+
+# All that publishes a release is a program here, so that the job with the rights to publish compiles nothing.
 .PHONY: release-tools
 release-tools: $(RELEASE_TOOLS) ## Build the pinned tools that publish a release
+	cargo build --quiet --locked --package usercert-test-support --bin olm-bundle
+	install -m 0755 $(or $(CARGO_TARGET_DIR),target)/debug/olm-bundle $(TOOLS)/olm-bundle
+RELEASE_TOOLS_ARCHIVE ?= target/release-tools.tar
+.PHONY: release-tools-archive
+release-tools-archive: release-tools ## The same tools in one file, for another job: RELEASE_TOOLS_ARCHIVE=file
+	tar --create --dereference --file $(RELEASE_TOOLS_ARCHIVE) --directory $(TOOLS) $(notdir $(RELEASE_TOOLS)) olm-bundle
 
 .PHONY: release-check
 release-check: ## Do all of a release that needs no network, with a registry on loopback and a key of its own; ends with a table; no part of .ci/run; QUICK=1 optimises nothing
