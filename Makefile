@@ -330,7 +330,7 @@ $(SCHEMAS): $(DEFINITIONS) $(TOOL_SOURCES)/control-plane/go.mod tests/support/sr
 tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(TOOLS)/gitops $(TOOLS)/promtool $(HELM) ## Build the pinned tools that are missing
 
 .PHONY: all-tools
-all-tools: tools $(CHART_TOOLS) $(addprefix $(TOOLS)/,kubelet kube-scheduler prometheus) ## Build those as well that only the chart, the node and the alerts need; with --jobs=2 they take less time
+all-tools: tools $(CHART_TOOLS) $(addprefix $(TOOLS)/,kubelet kube-scheduler prometheus) $(MDBOOK) $(HYPERLINK) ## Build those as well that only the chart, the node, the alerts and the docs need; with --jobs=2 they take less time
 
 # Whoever has the binaries of controller-runtime's envtest builds none of them.
 ifneq ($(and $(KUBEBUILDER_ASSETS),$(wildcard $(KUBEBUILDER_ASSETS)/etcd),$(wildcard $(KUBEBUILDER_ASSETS)/kube-apiserver)),)
