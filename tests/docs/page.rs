@@ -113,7 +113,7 @@ impl Page {
         let is_command = |text: &&str| {
             let words = text.split_whitespace().count();
             let is_verb_alone = text.starts_with("kubectl usercert ") && words == 3;
-            (text.starts_with("kubectl ") || text.starts_with("helm ")) && words >= 3 && !is_verb_alone && !text.contains("...")
+            (text.starts_with("kubectl ") || text.starts_with("helm ")) && words >= 3 && !is_verb_alone
         };
         let line_of = |text: &str| self.text.lines().position(|line| line.contains(text)).map_or(0, |index| index + 1);
         let mut found: Vec<Command> =

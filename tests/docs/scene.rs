@@ -9,9 +9,15 @@ use std::{
     sync::Mutex,
 };
 
+use kube::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use usercert_operator::controller::Scope;
+use tokio::task::AbortHandle;
+use usercert_operator::{
+    controller::Scope,
+    operator::{Candidate, Election, process_name},
+    runtime::Leadership,
+};
 use usercert_test_support::{
     atlas::{StandIn, StandInConfig, X509Type},
     control_plane::{ControlPlane, config_of, repository, tool},
@@ -20,7 +26,7 @@ use usercert_test_support::{
 
 use crate::{
     examples,
-    harness::{Operator, PRIVATE_API_KEY, eventually, new_ca, openssl},
+    harness::{Operator, PRIVATE_API_KEY, atlas_objects, eventually, new_ca, openssl},
     page::{Command, Page},
 };
 
@@ -28,10 +34,15 @@ use crate::{
 const TOLD_NAMESPACE: &str = "shop";
 const OPERATOR_NAMESPACE: &str = "usercert-system";
 
+/// Who owns the Secret `orders-mongodb`: nobody, if it is retained.
+const OWNER: &str = "$(kubectl get secret orders-mongodb -o jsonpath='{.metadata.ownerReferences[0].name}')";
+
 pub struct Stage {
     pub control_plane: ControlPlane,
     atlas: StandIn,
     operator: Mutex<Option<Operator>>,
+    /// Holds the Lease for as long as the operator runs.
+    election: Mutex<Option<AbortHandle>>,
     /// Programs by their names, and a folder for each page.
     folder: TempDir,
     programs: String,
@@ -61,14 +72,21 @@ impl Stage {
         let programs = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
         let control_plane = control_plane.unwrap();
         define_certificates_of_cert_manager(&control_plane);
-        Self { control_plane, atlas: atlas.unwrap(), operator: Mutex::default(), folder, programs }
+        atlas_objects::serve_kinds(&Client::try_from(config_of(&control_plane.kubeconfig()).await.unwrap()).unwrap()).await;
+        Self { control_plane, atlas: atlas.unwrap(), operator: Mutex::default(), election: Mutex::default(), folder, programs }
     }
 
-    /// Starts the operator with the account that the chart made.
+    /// Starts the operator with the account that the chart made, and has it lead.
     pub async fn start_operator(&self) {
         let account = self.control_plane.service_account_kubeconfig(OPERATOR_NAMESPACE, "usercert-operator").await;
         let mut config = config_of(&account.expect("docs/install.md has installed the chart")).await.unwrap();
         config.default_retry = false;
+        let identity = process_name(Some("usercert-operator-0"), "");
+        let candidate = Candidate::new(OPERATOR_NAMESPACE, "usercert-operator", identity);
+        let (_, teller) = Leadership::standing_by();
+        let mut election = Election::new(Client::try_from(config.clone()).unwrap(), candidate, teller);
+        election.acquire().await;
+        *self.election.lock().unwrap() = Some(tokio::spawn(async move { election.hold().await }).abort_handle());
         let scope = Scope::Cluster { operator_namespace: OPERATOR_NAMESPACE.to_owned() };
         let operator = Operator::new(config, vec![scope], self.atlas.url());
         let readiness = operator.start(&tokio::runtime::Handle::current());
@@ -80,6 +98,9 @@ impl Stage {
     pub fn stop_operator(&self) {
         if let Some(operator) = self.operator.lock().unwrap().take() {
             operator.kill();
+        }
+        if let Some(election) = self.election.lock().unwrap().take() {
+            election.abort();
         }
     }
 
@@ -128,7 +149,7 @@ impl<'a> Scene<'a> {
             }
         }
         match self.page {
-            "docs/install.md" | "docs/upgrade.md" | "docs/uninstall.md" | "docs/start-atlas.md" | "docs/start-ca.md" => {}
+            "docs/install.md" | "docs/uninstall.md" | "docs/start-atlas.md" | "docs/start-ca.md" => {}
             _ => self.open_shop(),
         }
         match self.page {
@@ -137,6 +158,7 @@ impl<'a> Scene<'a> {
             "docs/from-terraform.md" => self.as_terraform_left_it(),
             "docs/cli.md" => self.with_a_cluster_issuer(),
             "docs/backup.md" => self.with_a_certificate_of_the_ca(),
+            "docs/upgrade.md" => self.with_a_retained_secret(),
             _ => {}
         }
     }
@@ -203,6 +225,13 @@ impl<'a> Scene<'a> {
             "spec": { "ca": { "secretName": "database-users-ca" }, "allow": { "namespaces": { "names": [self.namespace] } } },
         });
         self.apply(&[tls_secret("orders-tls", &certificate, &key), issuer]);
+    }
+
+    fn with_a_retained_secret(&self) {
+        self.bash(
+            r#"kubectl patch databaseusercertificate orders --type=merge --patch '{"spec": {"deletionPolicy": "Retain"}}'"#,
+        );
+        self.bash(&format!("for _ in $(seq 60); do [ -n \"{OWNER}\" ] || exit 0; sleep 0.5; done; exit 1"));
     }
 
     fn with_a_certificate_of_the_ca(&self) {
@@ -284,8 +313,18 @@ impl<'a> Scene<'a> {
         text = text.replace(" NAME", &format!(" {name}"));
         // Of this page's certificates, not of those of the pages beside it.
         text = text.replace("usercert renew -A --all", "usercert renew --all");
-        if text.starts_with("helm upgrade") && self.page != "docs/upgrade.md" {
+        text = text.replace(" CHART ", " charts/usercert-operator ");
+        // The chart is installed once for all pages.
+        let changes_the_release = text.starts_with("helm upgrade") && self.page != "docs/upgrade.md";
+        if changes_the_release || text.starts_with("helm template") && text.contains("| kubectl apply") {
             text.push_str(" --dry-run=server");
+        }
+        if text.starts_with("leader=") {
+            text.push_str("; test -n \"$leader\"");
+        }
+        // What the page says to wait for.
+        if self.page == "docs/upgrade.md" && text.starts_with("kubectl get secrets") {
+            text = format!("for _ in $(seq 60); do [ -z \"{OWNER}\" ] || break; sleep 0.5; done; [ -n \"{OWNER}\" ] && {text}");
         }
         text
     }
