@@ -211,9 +211,13 @@ cli-archive: cli ## The archive of it that krew installs: FILES=folder
 	  && echo "$(FILES)/$(CLI_ARCHIVE)"
 
 # A release builds the archive by this line, in the build image. cargo has to find cargo-auditable on the PATH: it sets the variable CARGO anew for it.
+# It is linked with musl, for it runs on other people's machines: a static program of glibc loads the modules that their nsswitch.conf names, which are of
+# another glibc. musl loads nothing.
+MUSL := $(HOST:-gnu=-musl)
 .PHONY: release-cli
-release-cli: $(CARGO_AUDITABLE) ## The same with the list of the dependencies in the program, as a release has it
-	PATH="$(abspath $(dir $(CARGO_AUDITABLE))):$$PATH" $(MAKE) --no-print-directory cli-archive CARGO="cargo auditable"
+release-cli: $(CARGO_AUDITABLE) ## The same with musl and with the list of the dependencies in the program, as a release has it; needs musl-gcc; CLI_TARGET=triple for another one
+	CC_$(subst -,_,$(MUSL))=musl-gcc PATH="$(abspath $(dir $(CARGO_AUDITABLE))):$$PATH" \
+	  $(MAKE) --no-print-directory cli-archive CARGO="cargo auditable" CLI_TARGET=$(if $(filter command,$(firstword $(origin CLI_TARGET))),$(CLI_TARGET),$(MUSL))
 
 # All that publishes a release is a program here, so that the job with the rights to publish compiles nothing.
 .PHONY: release-tools

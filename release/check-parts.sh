@@ -12,7 +12,10 @@ triple() { case $1 in amd64) echo x86_64-unknown-linux-gnu ;; arm64) echo aarch6
 # Where the programs for an architecture are: one that is not the machine's own has a folder for itself.
 own_architecture() { case $(uname -m) in x86_64) echo amd64 ;; aarch64) echo arm64 ;; esac; }
 programs() { if [ "$1" = "$(own_architecture)" ]; then echo target/release; else echo "target/cross/$(triple "$1")/release"; fi; }
-size() { stat --format %s "$(programs "$1")/$2" | numfmt --to=iec --suffix=B; }
+# The command line of this machine's architecture is linked with musl, as in a release. For another one there is no such compiler.
+cli_triple() { if [ "$1" = "$(own_architecture)" ]; then triple "$1" | sed 's/-gnu$/-musl/'; else triple "$1"; fi; }
+cli_of() { if [ "$1" = "$(own_architecture)" ]; then echo "target/$(cli_triple "$1")/release/kubectl-usercert"; else echo "$(programs "$1")/kubectl-usercert"; fi; }
+size() { if [ "$2" = kubectl-usercert ]; then stat --format %s "$(cli_of "$1")"; else stat --format %s "$(programs "$1")/$2"; fi | numfmt --to=iec --suffix=B; }
 
 versions() {
   release/versions.sh
@@ -63,16 +66,21 @@ binaries() {
   local arch=$1 program
   needs cargo-auditable readelf
   make --no-print-directory operator OPERATOR_TARGET="$(triple "$arch")" CARGO="cargo auditable" "${quick[@]}"
-  make --no-print-directory release-cli CLI_TARGET="$(triple "$arch")" FILES="$files" "${quick[@]}"
-  for program in usercert-operator kubectl-usercert; do
-    is_static "$(programs "$arch")/$program" || fail "$program for $arch is not static"
-    readelf --sections --wide "$(programs "$arch")/$program" | grep '\.dep-v0' > /dev/null || fail "$program for $arch has no list of its dependencies"
+  make --no-print-directory release-cli CLI_TARGET="$(cli_triple "$arch")" FILES="$files" "${quick[@]}"
+  for program in "$(programs "$arch")/usercert-operator" "$(cli_of "$arch")"; do
+    is_static "$program" || fail "$program is not static"
+    readelf --sections --wide "$program" | grep '\.dep-v0' > /dev/null || fail "$program has no list of its dependencies"
   done
 }
 
 binaries_own() {
+  needs musl-gcc
+  [ -d "$(rustc --print sysroot)/lib/rustlib/$(cli_triple "$(own_architecture)")" ] || skip "rustup target add $(cli_triple "$(own_architecture)")"
   binaries "$(own_architecture)"
   "$(programs "$(own_architecture)")/usercert-operator" --version
+  "$(cli_of "$(own_architecture)")" --version
+  # glibc would load modules of the machine that it runs on.
+  if grep --text --quiet 'libnss_' "$(cli_of "$(own_architecture)")"; then fail "kubectl-usercert would load NSS modules"; fi
   echo "static, with the list of their dependencies$optimised: operator $(size "$(own_architecture)" usercert-operator), kubectl-usercert $(size "$(own_architecture)" kubectl-usercert)"
 }
 
@@ -90,7 +98,7 @@ binaries_arm64() {
   if [ "${REQUIRE:-}" = all ]; then needs qemu-aarch64-static; fi
   if command -v qemu-aarch64-static > /dev/null; then
     qemu-aarch64-static "$(programs arm64)/usercert-operator" crds | diff - crds/crds.yaml
-    qemu-aarch64-static "$(programs arm64)/kubectl-usercert" --version
+    qemu-aarch64-static "$(cli_of arm64)" --version
     run="the definitions and --version by qemu"
   fi
   echo "static, optimised less, by a cross compiler ($run): operator $(size arm64 usercert-operator), kubectl-usercert $(size arm64 kubectl-usercert)"
