@@ -11,6 +11,7 @@ pub const UNRUN: &[(&str, &str, &str)] = &[
     ("charts/usercert-operator/README.md", "helm install", "needs a node for --wait; without it docs/install.md runs it"),
     ("charts/usercert-operator/README.md", "kubectl rollout undo", "a mention without its objects"),
     ("docs/alerts.md", "kubectl -n RELEASE_NAMESPACE logs", "needs a node, where the operator's Pod runs"),
+    ("docs/alerts.md", "kubectl -n RELEASE_NAMESPACE describe pod", "needs a node, where the operator's Pod runs"),
     ("docs/alerts.md", "kubectl -n RELEASE_NAMESPACE port-forward", "needs a node, where the operator's Pod runs"),
     ("docs/alerts.md", "kubectl describe pod", "a mention without its Pod"),
     ("docs/behaviour.md", "kubectl --namespace usercert-system port-forward", "needs a node; tests/health asks the same port"),
