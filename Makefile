@@ -210,8 +210,24 @@ cli-archive: cli ## The archive of it that krew installs: FILES=folder
 	  && tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --create --directory "$$folder" kubectl-usercert LICENSE | gzip --no-name > $(FILES)/$(CLI_ARCHIVE) \
 	  && echo "$(FILES)/$(CLI_ARCHIVE)"
 
+# A release builds the archive by this line, in the build image. cargo has to find cargo-auditable on the PATH: it sets the variable CARGO anew for it.
+# It is linked with musl, for it runs on other people's machines: a static program of glibc loads the modules that their nsswitch.conf names, which are of
+# another glibc. musl loads nothing.
+MUSL := $(HOST:-gnu=-musl)
+.PHONY: release-cli
+release-cli: $(CARGO_AUDITABLE) ## The same with musl and with the list of the dependencies in the program, as a release has it; needs musl-gcc; CLI_TARGET=triple for another one
+	CC_$(subst -,_,$(MUSL))=musl-gcc PATH="$(abspath $(dir $(CARGO_AUDITABLE))):$$PATH" \
+	  $(MAKE) --no-print-directory cli-archive CARGO="cargo auditable" CLI_TARGET=$(if $(filter command,$(firstword $(origin CLI_TARGET))),$(CLI_TARGET),$(MUSL))
+
+# All that publishes a release is a program here, so that the job with the rights to publish compiles nothing.
 .PHONY: release-tools
 release-tools: $(RELEASE_TOOLS) ## Build the pinned tools that publish a release
+	cargo build --quiet --locked --package usercert-test-support --bin olm-bundle
+	install -m 0755 $(or $(CARGO_TARGET_DIR),target)/debug/olm-bundle $(TOOLS)/olm-bundle
+RELEASE_TOOLS_ARCHIVE ?= target/release-tools.tar
+.PHONY: release-tools-archive
+release-tools-archive: release-tools ## The same tools in one file, for another job: RELEASE_TOOLS_ARCHIVE=file
+	tar --create --dereference --file $(RELEASE_TOOLS_ARCHIVE) --directory $(TOOLS) $(notdir $(RELEASE_TOOLS)) olm-bundle
 
 .PHONY: release-check
 release-check: ## Do all of a release that needs no network, with a registry on loopback and a key of its own; ends with a table; no part of .ci/run; QUICK=1 optimises nothing
@@ -318,7 +334,7 @@ $(SCHEMAS): $(DEFINITIONS) $(TOOL_SOURCES)/control-plane/go.mod tests/support/sr
 tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(TOOLS)/gitops $(TOOLS)/promtool $(HELM) ## Build the pinned tools that are missing
 
 .PHONY: all-tools
-all-tools: tools $(CHART_TOOLS) $(addprefix $(TOOLS)/,kubelet kube-scheduler prometheus) ## Build those as well that only the chart, the node and the alerts need; with --jobs=2 they take less time
+all-tools: tools $(CHART_TOOLS) $(addprefix $(TOOLS)/,kubelet kube-scheduler prometheus) $(MDBOOK) $(HYPERLINK) ## Build those as well that only the chart, the node, the alerts and the docs need; with --jobs=2 they take less time
 
 # Whoever has the binaries of controller-runtime's envtest builds none of them.
 ifneq ($(and $(KUBEBUILDER_ASSETS),$(wildcard $(KUBEBUILDER_ASSETS)/etcd),$(wildcard $(KUBEBUILDER_ASSETS)/kube-apiserver)),)

@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# publish.sh REGISTRY FOLDER HOMEPAGE: pushes what is in FOLDER to REGISTRY, signs it, and adds to FOLDER what a release offers for download.
+# publish.sh REGISTRY FOLDER HOMEPAGE: pushes what is in FOLDER to REGISTRY, signs it, tags it, and adds to FOLDER what a release offers for download.
+#
+# Everything is put together in a registry of its own on loopback, and goes to REGISTRY by its digest. The tags follow when all is signed, so nobody
+# pulls by a tag what has no signature. A tag that is there is never moved.
 #
 # The release workflow runs it with a registry namespace of the repository. `make release-check` runs it with a registry on loopback and a key of its own:
 #   COSIGN_KEY  the private key to sign with. Without it, cosign signs with a certificate that Sigstore gives to the workflow, and writes to its log.
@@ -15,7 +18,8 @@ version=$(release/versions.sh)
 image=$registry/usercert-operator
 chart=$registry/charts/usercert-operator
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+staging=
+trap '[ -z "$staging" ] || kill "$staging"; rm -rf "$work"' EXIT
 
 say() { printf -- '-- %s\n' "$*"; }
 # For the steps of the workflow that follow.
@@ -28,15 +32,37 @@ fi
 if [ -n "${PLAIN_HTTP:-}" ]; then plain=(--plain-http); fi
 sign() { cosign sign --yes "${with_key[@]}" "$@"; }
 
+say "no version twice"
+for name in "$image" "$chart" "$image-bundle"; do
+  if found=$(crane digest "$name:$version" 2> /dev/null); then
+    echo "$name:$version is published already, as $found: give the release another version" >&2; exit 1
+  fi
+done
+
+say "a registry on loopback"
+crane registry serve --address 127.0.0.1:0 > "$work/staging" 2>&1 &
+staging=$!
+for _ in $(seq 50); do if grep -q port "$work/staging"; then break; fi; sleep 0.1; done
+port=$(sed -n 's/.*port \([0-9]*\).*/\1/p' "$work/staging")
+[ -n "$port" ] || { cat "$work/staging" >&2; exit 1; }
+staged=127.0.0.1:$port
+# What is to be tagged at the end: NAME@DIGEST TAG, a line each.
+tags=$work/tags
+# send STAGED NAME TAG: pushes it by its digest, which is printed.
+send() {
+  local digest
+  digest=$(crane digest "$1") && crane copy "$1" "$2@$digest" >&2 && echo "$2@$digest $3" >> "$tags" && echo "$digest"
+}
+
 say "the image for each architecture, and an index of them"
 manifests=()
 for arch in $architectures; do
   [ -f "$files/image-$arch.tar" ] || { echo "$files/image-$arch.tar is missing" >&2; exit 1; }
-  crane push "$files/image-$arch.tar" "$image:$version-$arch"
-  manifests+=(--manifest "$image:$version-$arch")
+  crane push "$files/image-$arch.tar" "$staged/image:$arch"
+  manifests+=(--manifest "$staged/image:$arch")
 done
-crane index append "${manifests[@]}" --tag "$image:$version"
-image_digest=$(crane digest "$image:$version")
+crane index append "${manifests[@]}" --tag "$staged/image:index"
+image_digest=$(send "$staged/image:index" "$image" "$version")
 output image-name "$image"
 output image-digest "$image_digest"
 
@@ -45,7 +71,8 @@ sign --recursive "$image@$image_digest"
 for arch in $architectures; do
   sbom=$files/usercert-operator_${version}_linux_$arch.spdx.json
   syft scan --quiet "docker-archive:$files/image-$arch.tar" --source-name "$image" --source-version "$version" --output "spdx-json=$sbom"
-  cosign attest --yes "${with_key[@]}" --type spdxjson --predicate "$sbom" "$image@$(crane digest "$image:$version-$arch")"
+  digest=$(send "$staged/image:$arch" "$image" "$version-$arch")
+  cosign attest --yes "${with_key[@]}" --type spdxjson --predicate "$sbom" "$image@$digest"
 done
 
 say "the chart, which installs that image"
@@ -74,27 +101,31 @@ home: $homepage
 sources: ["$homepage"]
 METADATA
 helm package "$work/chart" --destination "$files"
-helm push "${plain[@]}" "$files/usercert-operator-$version.tgz" "oci://$registry/charts"
-chart_digest=$(crane digest "$chart:$version")
+helm push --plain-http "$files/usercert-operator-$version.tgz" "oci://$staged/charts"
+chart_digest=$(send "$staged/charts/usercert-operator:$version" "$chart" "$version")
 sign "$chart@$chart_digest"
 output chart-name "$chart"
 output chart-digest "$chart_digest"
-# By this artifact Artifact Hub knows whose the chart is.
+# By this artifact Artifact Hub knows whose the chart is. It is of no version, and the same for all.
 oras push "${plain[@]}" "$chart:artifacthub.io" --config /dev/null:application/vnd.cncf.artifacthub.config.v1+yaml \
   artifacthub-repo.yml:application/vnd.cncf.artifacthub.repository-metadata.layer.v1.yaml
 
 say "the bundle for the Operator Lifecycle Manager, with the image by its digest"
 helm template usercert-operator "$files/usercert-operator-$version.tgz" --namespace usercert-system --set "image.digest=$image_digest" \
-  | cargo run --quiet --package usercert-test-support --bin olm-bundle -- --chart "$work/chart" --bundle "$work/bundle"
+  | olm-bundle --chart "$work/chart" --bundle "$work/bundle"
 tar_of() { tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --create "$@"; }
 tar_of --file "$work/bundle.tar" --directory "$work/bundle" manifests metadata
-crane append --oci-empty-base --new_layer "$work/bundle.tar" --new_tag "$image-bundle:$version"
+crane append --oci-empty-base --new_layer "$work/bundle.tar" --new_tag "$staged/bundle:layers"
 labels=$(sed -n 's/^  \(operators[^:]*\): "\{0,1\}\([^"]*\)"\{0,1\}$/\1=\2/p' "$work/bundle/metadata/annotations.yaml" | paste -sd,)
-crane mutate "$image-bundle:$version" --label "$labels" --tag "$image-bundle:$version"
-sign "$image-bundle@$(crane digest "$image-bundle:$version")"
+crane mutate "$staged/bundle:layers" --label "$labels" --tag "$staged/bundle:labelled"
+digest=$(send "$staged/bundle:labelled" "$image-bundle" "$version")
+sign "$image-bundle@$digest"
 gzip --no-name < "$work/bundle.tar" > "$files/usercert-operator-bundle_$version.tar.gz"
 
 say "the manifest for krew, and the sums of all that is offered for download"
 [ "$(wc -w <<< "$architectures")" -ne 2 ] || release/krew.sh "$version" "$files" "$homepage" > "$files/usercert.yaml"
 (cd "$files" && find . -maxdepth 1 -type f ! -name 'image-*.tar' ! -name 'SHA256SUMS*' -printf '%f\n' | sort | xargs sha256sum > SHA256SUMS)
 cosign sign-blob --yes "${with_key[@]}" --bundle "$files/SHA256SUMS.sigstore.json" "$files/SHA256SUMS"
+
+say "the tags, now that all is signed"
+while read -r signed tag; do crane copy --no-clobber "$signed" "${signed%@*}:$tag"; done < "$tags"

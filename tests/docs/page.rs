@@ -113,7 +113,7 @@ impl Page {
         let is_command = |text: &&str| {
             let words = text.split_whitespace().count();
             let is_verb_alone = text.starts_with("kubectl usercert ") && words == 3;
-            (text.starts_with("kubectl ") || text.starts_with("helm ")) && words >= 3 && !is_verb_alone && !text.contains("...")
+            (text.starts_with("kubectl ") || text.starts_with("helm ")) && words >= 3 && !is_verb_alone
         };
         let line_of = |text: &str| self.text.lines().position(|line| line.contains(text)).map_or(0, |index| index + 1);
         let mut found: Vec<Command> =
@@ -137,7 +137,7 @@ impl Block {
             match &mut open {
                 Some(command) => command.text.extend(["\n", line]),
                 None if line.is_empty() || line.starts_with('#') => continue,
-                None => open = Some(Command { text: line.to_owned(), line: self.line + 1 + index }),
+                None => open = Some(Command { text: line.trim_start().to_owned(), line: self.line + 1 + index }),
             }
             let is_whole = open
                 .as_ref()

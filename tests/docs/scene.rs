@@ -9,9 +9,15 @@ use std::{
     sync::Mutex,
 };
 
+use kube::Client;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use usercert_operator::controller::Scope;
+use tokio::task::AbortHandle;
+use usercert_operator::{
+    controller::Scope,
+    operator::{Candidate, Election, process_name},
+    runtime::Leadership,
+};
 use usercert_test_support::{
     atlas::{StandIn, StandInConfig, X509Type},
     control_plane::{ControlPlane, config_of, repository, tool},
@@ -20,7 +26,7 @@ use usercert_test_support::{
 
 use crate::{
     examples,
-    harness::{Operator, PRIVATE_API_KEY, eventually, new_ca, openssl},
+    harness::{Operator, PRIVATE_API_KEY, atlas_objects, eventually, new_ca, openssl},
     page::{Command, Page},
 };
 
@@ -28,10 +34,15 @@ use crate::{
 const TOLD_NAMESPACE: &str = "shop";
 const OPERATOR_NAMESPACE: &str = "usercert-system";
 
+/// Who owns the Secret `orders-mongodb`: nobody, if it is retained.
+const OWNER: &str = "$(kubectl get secret orders-mongodb -o jsonpath='{.metadata.ownerReferences[0].name}')";
+
 pub struct Stage {
     pub control_plane: ControlPlane,
     atlas: StandIn,
     operator: Mutex<Option<Operator>>,
+    /// Holds the Lease for as long as the operator runs.
+    election: Mutex<Option<AbortHandle>>,
     /// Programs by their names, and a folder for each page.
     folder: TempDir,
     programs: String,
@@ -61,14 +72,21 @@ impl Stage {
         let programs = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap_or_default());
         let control_plane = control_plane.unwrap();
         define_certificates_of_cert_manager(&control_plane);
-        Self { control_plane, atlas: atlas.unwrap(), operator: Mutex::default(), folder, programs }
+        atlas_objects::serve_kinds(&Client::try_from(config_of(&control_plane.kubeconfig()).await.unwrap()).unwrap()).await;
+        Self { control_plane, atlas: atlas.unwrap(), operator: Mutex::default(), election: Mutex::default(), folder, programs }
     }
 
-    /// Starts the operator with the account that the chart made.
+    /// Starts the operator with the account that the chart made, and has it lead.
     pub async fn start_operator(&self) {
         let account = self.control_plane.service_account_kubeconfig(OPERATOR_NAMESPACE, "usercert-operator").await;
         let mut config = config_of(&account.expect("docs/install.md has installed the chart")).await.unwrap();
         config.default_retry = false;
+        let identity = process_name(Some("usercert-operator-0"), "");
+        let candidate = Candidate::new(OPERATOR_NAMESPACE, "usercert-operator", identity);
+        let (_, teller) = Leadership::standing_by();
+        let mut election = Election::new(Client::try_from(config.clone()).unwrap(), candidate, teller);
+        election.acquire().await;
+        *self.election.lock().unwrap() = Some(tokio::spawn(async move { election.hold().await }).abort_handle());
         let scope = Scope::Cluster { operator_namespace: OPERATOR_NAMESPACE.to_owned() };
         let operator = Operator::new(config, vec![scope], self.atlas.url());
         let readiness = operator.start(&tokio::runtime::Handle::current());
@@ -81,6 +99,9 @@ impl Stage {
         if let Some(operator) = self.operator.lock().unwrap().take() {
             operator.kill();
         }
+        if let Some(election) = self.election.lock().unwrap().take() {
+            election.abort();
+        }
     }
 
     /// Runs the commands of a page, in their order.
@@ -88,6 +109,9 @@ impl Stage {
         let scene = Scene::of(self, page);
         scene.prepare(page);
         for command in page.commands_to_run() {
+            if page.name() == "docs/backup.md" {
+                scene.between_backup_and_restore(&command);
+            }
             scene.run(&command);
         }
     }
@@ -125,7 +149,7 @@ impl<'a> Scene<'a> {
             }
         }
         match self.page {
-            "docs/install.md" | "docs/upgrade.md" | "docs/uninstall.md" | "docs/start-atlas.md" | "docs/start-ca.md" => {}
+            "docs/install.md" | "docs/uninstall.md" | "docs/start-atlas.md" | "docs/start-ca.md" => {}
             _ => self.open_shop(),
         }
         match self.page {
@@ -133,6 +157,8 @@ impl<'a> Scene<'a> {
             "docs/from-a-cron-job.md" => self.as_a_cron_job_left_it(),
             "docs/from-terraform.md" => self.as_terraform_left_it(),
             "docs/cli.md" => self.with_a_cluster_issuer(),
+            "docs/backup.md" => self.with_a_certificate_of_the_ca(),
+            "docs/upgrade.md" => self.with_a_retained_secret(),
             _ => {}
         }
     }
@@ -172,8 +198,6 @@ impl<'a> Scene<'a> {
 
     fn as_a_cron_job_left_it(&self) {
         let (certificate, key) = self.signed("/CN=orders");
-        self.write("client.crt", &certificate);
-        self.write("client.key", &key);
         let pod = json!({ "containers": [{ "name": "script", "image": "script" }], "restartPolicy": "Never" });
         let job = json!({
             "apiVersion": "batch/v1", "kind": "CronJob", "metadata": { "name": "orders-certificate" },
@@ -186,9 +210,11 @@ impl<'a> Scene<'a> {
 
     /// The certificate is one that the operator made for an object that is gone.
     fn as_terraform_left_it(&self) {
-        for (entry, file) in [("tls\\.crt", "client.crt"), ("tls\\.key", "client.key")] {
-            self.bash(&format!("kubectl get secret orders-mongodb -o jsonpath='{{.data.{entry}}}' | base64 -d > {file}"));
-        }
+        let entry = |name: &str| {
+            format!("kubectl get secret orders-mongodb -o jsonpath='{{.data.tls\\.{name}}}' | base64 -d >> answer.pem")
+        };
+        self.bash(&format!("{}; {}", entry("crt"), entry("key")));
+        self.bash("kubectl create secret generic orders-terraform --from-file=client.pem=answer.pem");
         self.bash("kubectl get certificateissuer atlas -o yaml > atlas.yaml");
         self.bash("kubectl delete databaseusercertificate orders --wait=true");
     }
@@ -200,6 +226,45 @@ impl<'a> Scene<'a> {
             "spec": { "ca": { "secretName": "database-users-ca" }, "allow": { "namespaces": { "names": [self.namespace] } } },
         });
         self.apply(&[tls_secret("orders-tls", &certificate, &key), issuer]);
+    }
+
+    fn with_a_retained_secret(&self) {
+        self.bash(
+            r#"kubectl patch databaseusercertificate orders --type=merge --patch '{"spec": {"deletionPolicy": "Retain"}}'"#,
+        );
+        self.bash(&format!("for _ in $(seq 60); do [ -n \"{OWNER}\" ] || exit 0; sleep 0.5; done; exit 1"));
+    }
+
+    fn with_a_certificate_of_the_ca(&self) {
+        let reports = json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": "reports" },
+            "spec": { "username": "reports", "issuerRef": { "name": "database-ca" }, "secretName": "reports-database" },
+        });
+        self.apply(&[issuer("database-ca", &json!({ "ca": { "secretName": "database-users-ca" } })), reports]);
+        self.bash("kubectl wait --for=condition=Ready databaseusercertificate/reports --timeout=60s");
+    }
+
+    /// All that was saved is lost while the operator is paused. What is restored is in service as before, and nothing new was made.
+    fn between_backup_and_restore(&self, command: &Command) {
+        let kept = "kubectl get secrets orders-mongodb reports-database database-users-ca atlas-credentials \
+            -o jsonpath='{range .items[*]}{.metadata.name}{.data}{end}'";
+        if command.text.ends_with("replicaCount=0") {
+            self.bash(&format!("{kept} > before"));
+            self.stage.stop_operator();
+            self.bash("kubectl delete -f usercert-objects.json -f usercert-secrets.json -f usercert-credentials.json --ignore-not-found");
+            self.bash("! kubectl get secret database-users-ca && ! kubectl get secret orders-mongodb");
+        } else if command.text.contains("replicaCount=1") {
+            tokio::runtime::Handle::current().block_on(self.stage.start_operator());
+        } else if command.text.ends_with("adopt-secret-") {
+            self.bash("kubectl wait --for=condition=Ready databaseusercertificate/orders databaseusercertificate/reports --timeout=60s");
+            self.bash(&format!("{kept} | diff before - > changed"));
+            let owners = "{range .items[*]}{.metadata.ownerReferences[0].uid}{end}";
+            let uids = "{range .items[*]}{.metadata.uid}{end}";
+            self.bash(&format!(
+                "diff <(kubectl get secrets orders-mongodb reports-database -o jsonpath='{owners}') \
+                <(kubectl get databaseusercertificates orders reports -o jsonpath='{uids}')"
+            ));
+        }
     }
 
     /// Certificate and key of a client, from the CA of this folder.
@@ -249,8 +314,18 @@ impl<'a> Scene<'a> {
         text = text.replace(" NAME", &format!(" {name}"));
         // Of this page's certificates, not of those of the pages beside it.
         text = text.replace("usercert renew -A --all", "usercert renew --all");
-        if text.starts_with("helm upgrade") && self.page != "docs/upgrade.md" {
+        text = text.replace(" CHART ", " charts/usercert-operator ");
+        // The chart is installed once for all pages.
+        let changes_the_release = text.starts_with("helm upgrade") && self.page != "docs/upgrade.md";
+        if changes_the_release || text.starts_with("helm template") && text.contains("| kubectl apply") {
             text.push_str(" --dry-run=server");
+        }
+        if text.starts_with("leader=") {
+            text.push_str("; test -n \"$leader\"");
+        }
+        // What the page says to wait for.
+        if self.page == "docs/upgrade.md" && text.starts_with("kubectl get secrets") {
+            text = format!("for _ in $(seq 60); do [ -z \"{OWNER}\" ] || break; sleep 0.5; done; [ -n \"{OWNER}\" ] && {text}");
         }
         text
     }

@@ -11,9 +11,9 @@ pub const UNRUN: &[(&str, &str, &str)] = &[
     ("charts/usercert-operator/README.md", "helm install", "needs a node for --wait; without it docs/install.md runs it"),
     ("charts/usercert-operator/README.md", "kubectl rollout undo", "a mention without its objects"),
     ("docs/alerts.md", "kubectl -n RELEASE_NAMESPACE logs", "needs a node, where the operator's Pod runs"),
+    ("docs/alerts.md", "kubectl -n RELEASE_NAMESPACE describe pod", "needs a node, where the operator's Pod runs"),
     ("docs/alerts.md", "kubectl -n RELEASE_NAMESPACE port-forward", "needs a node, where the operator's Pod runs"),
     ("docs/alerts.md", "kubectl describe pod", "a mention without its Pod"),
-    ("docs/behaviour.md", "leader=", "the operator has no Lease here; tests/replicas reads the same field"),
     ("docs/behaviour.md", "kubectl --namespace usercert-system port-forward", "needs a node; tests/health asks the same port"),
     ("docs/behaviour.md", "curl", "needs the port above; tests/health sends the same request"),
     ("docs/clients/mariadb.md", "", "tests/databases runs it"),
@@ -22,12 +22,9 @@ pub const UNRUN: &[(&str, &str, &str)] = &[
     ("docs/from-terraform.md", "terraform", "needs Terraform and its state"),
     ("docs/install.md", "docker", "needs docker and a registry; make e2e runs the same image, built without docker"),
     ("docs/install.md", "helm test", "needs a node: make e2e runs it"),
-    ("docs/metrics.md", "kubectl get lease", "the operator has no Lease here; tests/replicas reads the same field"),
     ("docs/release.md", "cosign", "needs a release; make release-check verifies one with a key of its own"),
     ("docs/release.md", "gh attestation", "needs a release"),
     ("docs/release.md", "make release-check", "takes minutes, and is no part of CI's .ci/run"),
-    ("docs/release.md", "helm template", "needs an installation by the Operator Lifecycle Manager"),
-    ("docs/upgrade.md", "kubectl get atlas", "needs the definitions of the Atlas Kubernetes Operator"),
     ("docs/troubleshooting.md", "kubectl --namespace usercert-system logs", "needs a node, where the operator's Pod runs"),
 ];
 

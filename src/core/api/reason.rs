@@ -187,10 +187,10 @@ reasons! {
 
     /// A Secret of that name exists and is not controlled by this object; it was not touched.
     SecretNotOwned, Warning, Person,
-        "Choose another `secretName`, or delete the Secret if nobody needs it. One that was this operator's is taken over with the annotation `usercert.dev/adopt-secret=true`, one of another tool with `kubectl usercert migrate`.";
+        "Choose another `secretName`, or delete the Secret if nothing uses it: a program whose Secret is deleted cannot log in any more. One that was this operator's is taken over with the annotation `usercert.dev/adopt-secret=true`, one of another tool with `kubectl usercert migrate`.";
     /// The Secret is ours but not of type kubernetes.io/tls, which cannot be changed; its content is kept up to date all the same.
     SecretTypeWrong, Warning, Person,
-        "Nothing has to be done. To have the right type, delete the Secret: a new certificate follows.";
+        "Nothing has to be done. To have the right type, delete the Secret when the issuer can issue: a new certificate follows, and pods that start meanwhile wait for it.";
     /// The password for the keystore cannot be had, so the keystore stays as it is, with the former certificate, or goes if that one is of no use; the certificate is issued and renewed all the same.
     KeystorePasswordUnusable, Warning, Person,
         "Create the Secret that `passwordSecretRef` names, with a password in the entry that it names.";
@@ -217,10 +217,10 @@ reasons! {
         "Remove what refuses the request that the Event names, such as a webhook or a missing right.";
     /// The Secret is being deleted, and a finalizer holds it: nothing is written into it, and a new one is made when it is gone.
     SecretBeingDeleted, Warning, Time,
-        "Find out what the finalizer that the message names waits for, or remove it from the Secret.";
+        "Find out what the finalizer that the message names waits for, and let it finish. Whoever removes the finalizer deletes the Secret: pods that start before a new one is there cannot mount it.";
     /// The object is being deleted, and a finalizer holds it: its status goes on telling what is there, and nothing is issued, written or repaired for it.
     ObjectBeingDeleted, Normal, Time,
-        "Find out what the finalizer that the message names waits for, or remove it from the object.";
+        "Find out what the finalizer that the message names waits for, and let it finish. When the object is gone, its Secret goes too, unless `deletionPolicy` was `Retain`: before that, make sure that no program needs it. A deletion cannot be taken back.";
     /// The object was deleted, and its Secret with it, while running pods used the Secret; the Event names some of them.
     SecretInUse, Warning, Person,
         "Make the object again if it was deleted by mistake, and restart the pods. Otherwise take the Secret out of the pods.";
@@ -248,13 +248,13 @@ reasons! {
         "Correct the issuer's `projectId`. It is the 24 hexadecimal digits in the address of the project's page.";
     /// The database user exists but its X.509 type is not MANAGED.
     AtlasUserNotManaged, Warning, Person,
-        "Make a database user with `x509Type: MANAGED`. The type of a user cannot be changed in Atlas, so choose a new name or delete the user first.";
+        "Make a database user with another name and `x509Type: MANAGED`. The type of a user cannot be changed in Atlas, and deleting the user locks out whoever logs in as it now.";
     /// Atlas refuses another certificate for this user until one of its certificates expires.
     AtlasCertificateLimit, Warning, Time,
         "Wait until a certificate of the user expires, or use a new database user. Certificates cannot be revoked.";
     /// The project uses self-managed X.509, which excludes certificates made by Atlas.
     AtlasSelfManagedX509, Warning, Person,
-        "Use a `ca` issuer with the CA that the project trusts, or turn self-managed X.509 off in the project's security settings.";
+        "Use a `ca` issuer with the CA that the project trusts. Leave self-managed X.509 on as long as any program logs in with a certificate of that CA: turning it off locks all of them out.";
     /// Atlas refused the request as wrong (another 4xx); the message has its error code.
     AtlasRequestRefused, Warning, Person,
         "Look up Atlas's error code, which the message has, and change what it names.";

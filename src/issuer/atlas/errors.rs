@@ -126,10 +126,9 @@ impl Refusal<'_> {
                 Reason::AtlasCertificateLimit,
                 format!("wait until one of the certificates of the database user {user:?} expires, or use a new user"),
             ),
-            "CANNOT_GENERATE_CERT_IF_ADVANCED_X509" => (
-                Reason::AtlasSelfManagedX509,
-                "turn self-managed X.509 off in the project's settings, or use a CA issuer".to_owned(),
-            ),
+            "CANNOT_GENERATE_CERT_IF_ADVANCED_X509" => {
+                (Reason::AtlasSelfManagedX509, "use a CA issuer with the CA that the project trusts".to_owned())
+            }
             "CERT_EXPIRY_CANNOT_EXCEED_TWO_YEARS" => {
                 (Reason::AtlasRequestRefused, "set monthsUntilExpiration to 24 or less".to_owned())
             }
