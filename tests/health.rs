@@ -102,6 +102,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        evidence::metrics_at(self.http.trim_start_matches("http://"));
         let _ = self.child.kill();
         let _ = self.child.wait();
         evidence::append(Kind::Log, &std::fs::read(&self.log).unwrap_or_default());
