@@ -102,6 +102,7 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
+        evidence::metrics_at(self.http.trim_start_matches("http://"));
         let _ = self.child.kill();
         let _ = self.child.wait();
         evidence::append(Kind::Log, &std::fs::read(&self.log).unwrap_or_default());
@@ -185,7 +186,7 @@ async fn a_stop_that_waits_for_a_slow_answer_is_not_punished() {
     });
     shop.atlas_issuer().await;
     shop.certificate(&late, "atlas", json!({})).await;
-    asked.notified().await;
+    tokio::time::timeout(Duration::from_mins(1), asked.notified()).await.expect("the certificate is asked for");
     program.signal("TERM");
     let stopped = Instant::now();
     while program.child.try_wait().unwrap().is_none() {

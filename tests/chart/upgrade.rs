@@ -111,8 +111,14 @@ fn install_first_release(cluster: &Cluster) {
     run(cluster, "helm", &[&["install", RELEASE, &first, "--set", "replicaCount=0"][..], &NAMESPACE].concat(), "");
 }
 
+/// A program that runs, and where its metrics are.
+struct Started {
+    operator: Supervised,
+    port: u16,
+}
+
 /// The program with the rights that the chart gives it now, once it is ready.
-async fn start(shop: &Shop, program: &Path, name: &str) -> Supervised {
+async fn start(shop: &Shop, program: &Path, name: &str) -> Started {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let control_plane = &shop.cluster.control_plane;
     let kubeconfig = control_plane.service_account_kubeconfig("usercert-system", RELEASE).await.unwrap();
@@ -130,10 +136,12 @@ async fn start(shop: &Shop, program: &Path, name: &str) -> Supervised {
         (answer.status() == 200 && answer.text().await.ok()?.contains("leads")).then_some(())
     })
     .await;
-    operator
+    Started { operator, port }
 }
 
-fn stop(operator: Supervised) {
+/// Keeps its metrics and its log for the check of secrecy.
+fn stop(Started { operator, port }: Started) {
+    evidence::metrics_at(&format!("127.0.0.1:{port}"));
     let log = operator.log().to_owned();
     drop(operator);
     evidence::append(evidence::Kind::Log, &std::fs::read(log).unwrap());

@@ -1,13 +1,6 @@
 //! The operator's own troubles: its rights, its lead, its absence.
 
-use std::{
-    fs,
-    io::{self, Read, Write},
-    net::TcpStream,
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::{Api, Client, ResourceExt, api::PostParams};
@@ -38,21 +31,11 @@ impl Operator {
     /// Kills it, and keeps its metrics and its log for the check of secrecy.
     pub fn stop(&mut self) {
         if !self.is_stopped {
-            evidence::append(Kind::Metrics, &self.metrics().unwrap_or_default());
+            evidence::metrics_at(&format!("127.0.0.1:{}", self.port));
             self.process.stop();
             evidence::append(Kind::Log, &fs::read(self.process.log()).unwrap_or_default());
             self.is_stopped = true;
         }
-    }
-
-    /// The answer of `/metrics`, if there is one.
-    fn metrics(&self) -> io::Result<Vec<u8>> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer)?;
-        Ok(answer)
     }
 
     /// With the rights that the chart gives it. Its log and metrics are in this folder and at this port.

@@ -4,9 +4,11 @@
 use std::{
     env,
     fs::{self, File, OpenOptions},
-    io::Write,
+    io::{self, Read, Write},
+    net::TcpStream,
     path::{Path, PathBuf},
     sync::{Mutex, OnceLock, PoisonError},
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -57,6 +59,20 @@ pub fn append(kind: Kind, text: &[u8]) {
     if let Some(file) = &files[kind as usize] {
         let _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(text);
     }
+}
+
+/// Keeps the metrics of a program that is about to end, from `/metrics` at this address. One that does not answer has none to keep.
+pub fn metrics_at(address: &str) {
+    append(Kind::Metrics, &scraped(address).unwrap_or_default());
+}
+
+fn scraped(address: &str) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(Duration::from_secs(3)))?;
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(answer)
 }
 
 /// Notes a secret: the lines of a PEM text, else the text itself, also as it would look in base64.

@@ -11,6 +11,7 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -203,7 +204,11 @@ impl Files {
     }
 
     fn write(&self, name: &str, content: &str) -> Result<()> {
-        fs::write(self.0.join(name), content).with_context(|| format!("could not write {}", self.path(name)))
+        // Tests ask for the same file side by side: whoever reads it finds it whole.
+        static WRITTEN: AtomicU64 = AtomicU64::new(0);
+        let unfinished = self.0.join(format!("{name}.{}", WRITTEN.fetch_add(1, Ordering::Relaxed)));
+        let written = fs::write(&unfinished, content).and_then(|()| fs::rename(&unfinished, self.0.join(name)));
+        written.with_context(|| format!("could not write {}", self.path(name)))
     }
 
     fn spawn(&self, name: &str, arguments: &[String]) -> Result<Supervised> {
