@@ -9,6 +9,7 @@ CHART := charts/usercert-operator
 HELM = $(TOOLS)/helm
 CHART_TOOLS = $(HELM) $(addprefix $(TOOLS)/,kubeconform kube-score helm-unittest helm-docs)
 RELEASE_TOOLS = $(HELM) $(addprefix $(TOOLS)/,cosign crane helm-docs oras syft)
+PROMETHEUS := $(addprefix $(TOOLS)/,prometheus promtool)
 SCHEMAS := target/schemas/written
 EVIDENCE := $(abspath target/test-evidence)
 # What the chart asks for where nothing else is set.
@@ -95,7 +96,7 @@ check: ## Format, lints, generated files, chart, docs
 
 .PHONY: unit
 unit: ## Unit and property tests, and a short run of every fuzz target; SEED=N takes other mutations
-	cargo test --workspace --features usercert-operator/otlp-test --lib --bins
+	$(TEST) --lib --bins
 	cargo test --package usercert-fuzz --test corpus
 	cargo test --workspace --doc --quiet
 
@@ -107,7 +108,7 @@ BESIDE := target/beside.log
 LIVE_ALERTS := $(TEST) --quiet --test alerts -- --include-ignored --nocapture --test-threads=1
 
 .PHONY: cluster
-cluster: tools $(TOOLS)/prometheus ## Tests against a real API server, and the alerts before a real Prometheus, beside each other
+cluster: tools $(PROMETHEUS) ## Tests against a real API server, and the alerts before a real Prometheus, beside each other
 	@rm -rf $(EVIDENCE) $(BESIDE)
 	$(TEST) $(TESTS:%=--test %) --no-run
 	@echo "what mostly waits runs beside the rest, and is shown after it: alerts $(WAITING)"
@@ -129,7 +130,7 @@ e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## Make databases (DATABASES
 	$(call on_node,--run)
 
 .PHONY: alerts
-alerts: tools $(TOOLS)/prometheus ## A real Prometheus scrapes the real operator; each alert is made to fire and to resolve, each query of the dashboard is run; ends with a table
+alerts: tools $(PROMETHEUS) ## A real Prometheus scrapes the real operator; each alert is made to fire and to resolve, each query of the dashboard is run; ends with a table
 	$(LIVE_ALERTS)
 
 .PHONY: otlp
@@ -331,10 +332,10 @@ $(SCHEMAS): $(DEFINITIONS) $(TOOL_SOURCES)/control-plane/go.mod tests/support/sr
 	@touch $@
 
 .PHONY: tools
-tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(TOOLS)/gitops $(TOOLS)/promtool $(HELM) ## Build the pinned tools that are missing
+tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(TOOLS)/gitops $(HELM) ## Build the pinned tools that are missing
 
 .PHONY: all-tools
-all-tools: tools $(CHART_TOOLS) $(addprefix $(TOOLS)/,kubelet kube-scheduler prometheus) $(MDBOOK) $(HYPERLINK) ## Build those as well that only the chart, the node, the alerts and the docs need; with --jobs=2 they take less time
+all-tools: tools $(CHART_TOOLS) $(PROMETHEUS) $(addprefix $(TOOLS)/,kubelet kube-scheduler) $(MDBOOK) $(HYPERLINK) ## Build those as well that only the chart, the node, the alerts and the docs need; with --jobs=2 they take less time
 
 # Whoever has the binaries of controller-runtime's envtest builds none of them.
 ifneq ($(and $(KUBEBUILDER_ASSETS),$(wildcard $(KUBEBUILDER_ASSETS)/etcd),$(wildcard $(KUBEBUILDER_ASSETS)/kube-apiserver)),)

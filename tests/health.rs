@@ -24,7 +24,7 @@ use tokio::sync::Notify;
 use usercert_test_support::{
     atlas::{DigestAlgorithm, Fault as AtlasFault, Point, X509Type},
     evidence::{self, Kind},
-    fault_proxy::{Asked, Fault, FaultProxy, Moment},
+    fault_proxy::{Asked, Fault, Moment},
 };
 
 static CLUSTER: LazyLock<Cluster> =
@@ -44,7 +44,7 @@ struct Program {
 
 impl Program {
     async fn start(shop: &Shop, arguments: &[&str]) -> Self {
-        let kubeconfig = service_account(shop).await;
+        let kubeconfig = shop.cluster.operator_kubeconfig().await;
         let program = Self::start_with(shop, &kubeconfig, arguments);
         eventually("it is ready", || async { (program.get("readyz").await?.0 == 200).then_some(()) }).await;
         program
@@ -109,10 +109,6 @@ impl Drop for Program {
     }
 }
 
-async fn service_account(shop: &Shop) -> PathBuf {
-    shop.cluster.control_plane.service_account_kubeconfig("usercert-system", "usercert-operator").await.unwrap()
-}
-
 fn message(line: &Value) -> &str {
     line["fields"]["message"].as_str().unwrap_or_default()
 }
@@ -154,22 +150,11 @@ async fn health_names_all_loops_and_a_pause_is_told_and_not_punished() {
     assert!(told["fields"]["seconds"].as_u64().unwrap() >= 10, "{told}");
 }
 
-/// A proxy in front of the API server, and a kubeconfig of the operator that leads there.
-async fn proxied(shop: &Shop) -> (FaultProxy, PathBuf) {
-    let url = shop.cluster.operator_config().cluster_url.to_string();
-    let certificate = std::fs::read(shop.cluster.control_plane.directory().join("apiserver.crt")).unwrap();
-    let proxy = FaultProxy::start(&url, Some(&certificate)).await.unwrap();
-    let kubeconfig = std::fs::read_to_string(service_account(shop).await).unwrap();
-    let path = shop.cluster.control_plane.directory().join(format!("{}.kubeconfig", shop.namespace));
-    std::fs::write(&path, kubeconfig.replace(url.trim_end_matches('/'), &proxy.url())).unwrap();
-    (proxy, path)
-}
-
 /// A certificate that takes longer than a loop may stand still: what is under way when the process stops ends first.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_that_waits_for_a_slow_answer_is_not_punished() {
     let shop = Shop::open(&CLUSTER, "stopped").await;
-    let (proxy, kubeconfig) = proxied(&shop).await;
+    let (proxy, kubeconfig) = shop.proxied().await;
     let is_write = |asked: &Asked| asked.is_write() && asked.target.contains("/secrets");
     proxy.plan(move |asked| is_write(asked).then_some(Fault::Delay(Moment::Before, Duration::from_secs(18))));
     let arguments = ["--atlas-timeout=60", "--allowed-atlas-endpoint", &shop.endpoint];
@@ -204,7 +189,7 @@ async fn a_stop_that_waits_for_a_slow_answer_is_not_punished() {
 #[tokio::test(flavor = "multi_thread")]
 async fn readiness_names_the_watch_that_cannot_list() {
     let shop = Shop::open(&CLUSTER, "unlisted").await;
-    let (proxy, path) = proxied(&shop).await;
+    let (proxy, path) = shop.proxied().await;
     let is_about_issuers = |target: &str| target.contains("/certificateissuers");
     proxy.plan(move |asked| is_about_issuers(&asked.target).then_some(Fault::Refuse(Moment::Before, 403)));
     let program = Program::start_with(&shop, &path, &[]);
@@ -223,7 +208,7 @@ async fn readiness_names_the_watch_that_cannot_list() {
 async fn each_line_of_a_pass_carries_its_object_its_decision_and_the_reason() {
     let shop = Shop::open(&CLUSTER, "spans").await;
     let (good, bad, failing) = (shop.name("good"), shop.name("bad"), shop.name("failing"));
-    let (proxy, kubeconfig) = proxied(&shop).await;
+    let (proxy, kubeconfig) = shop.proxied().await;
     let refused = format!("/{failing}/status");
     proxy.plan(move |asked| asked.target.contains(&refused).then_some(Fault::Refuse(Moment::Before, 403)));
     let program = Program::start_with(&shop, &kubeconfig, &[]);

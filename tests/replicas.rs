@@ -24,7 +24,7 @@ use tokio::sync::{Mutex, Notify};
 use usercert_test_support::{
     atlas::{DigestAlgorithm, Fault, Point, X509Type},
     evidence,
-    fault_proxy::{Fault as ProxyFault, FaultProxy, Moment},
+    fault_proxy::{Fault as ProxyFault, Moment},
 };
 
 static CLUSTER: LazyLock<Cluster> =
@@ -43,7 +43,7 @@ struct Replica {
 
 impl Replica {
     async fn start(shop: &Shop, name: &'static str) -> Self {
-        Self::start_with(shop, name, &service_account(shop).await)
+        Self::start_with(shop, name, &shop.cluster.operator_kubeconfig().await)
     }
 
     /// One that reaches the API server by this kubeconfig.
@@ -73,7 +73,7 @@ impl Replica {
 
     /// Two of them, of which the first leads.
     async fn pair(shop: &Shop) -> (Self, Self) {
-        Self::pair_with(shop, &service_account(shop).await).await
+        Self::pair_with(shop, &shop.cluster.operator_kubeconfig().await).await
     }
 
     /// The same; the first reaches the API server by this kubeconfig.
@@ -136,24 +136,6 @@ impl Drop for Replica {
         let _ = self.child.wait();
         evidence::append(evidence::Kind::Log, &std::fs::read(&self.log).unwrap_or_default());
     }
-}
-
-async fn service_account(shop: &Shop) -> PathBuf {
-    shop.cluster.control_plane.service_account_kubeconfig("usercert-system", "usercert-operator").await.unwrap()
-}
-
-/// A proxy before the API server, and a kubeconfig that leads through it.
-async fn proxied(shop: &Shop) -> (Arc<FaultProxy>, PathBuf) {
-    let directory = shop.cluster.control_plane.directory();
-    let url = shop.cluster.operator_config().cluster_url.to_string();
-    let certificate = std::fs::read(directory.join("apiserver.crt")).unwrap();
-    let proxy = FaultProxy::start(&url, Some(&certificate)).await.unwrap();
-    let kubeconfig = std::fs::read_to_string(service_account(shop).await).unwrap();
-    let direct = url.trim_end_matches('/');
-    assert!(kubeconfig.contains(direct));
-    let path = directory.join(format!("{}.kubeconfig", shop.namespace));
-    std::fs::write(&path, kubeconfig.replace(direct, &proxy.url())).unwrap();
-    (Arc::new(proxy), path)
 }
 
 fn signal(process: u32, signal: &str) {
@@ -288,7 +270,7 @@ async fn a_leader_that_was_paused_before_its_request_mints_nothing_when_it_wakes
 async fn a_leader_that_is_cut_off_asks_for_nothing_and_saves_what_it_has() {
     let _alone = LEASE.lock().await;
     let shop = open("cut-off").await;
-    let (proxy, kubeconfig) = proxied(&shop).await;
+    let (proxy, kubeconfig) = shop.proxied().await;
     let (mut first, second) = Replica::pair_with(&shop, &kubeconfig).await;
     // One request waits for its challenge until long after the lease has ended; the answer of the other is on its way.
     let (asking, made) = (shop.name("asking"), shop.name("made"));
@@ -325,7 +307,7 @@ async fn a_leader_that_was_paused_in_the_middle_of_a_rollout_restarts_nobody_whe
     let shop = open("wave").await;
     shop.ca_issuer(3650).await;
     let _kubelet = kubelet::Kubelet::start(shop.client.clone(), &shop.namespace, jiff::Timestamp::now);
-    let (proxy, kubeconfig) = proxied(&shop).await;
+    let (proxy, kubeconfig) = shop.proxied().await;
     let (mut first, second) = Replica::pair_with(&shop, &kubeconfig).await;
     let user = shop.name("wave");
     shop.certificate(&user, "ca", json!({ "rollout": { "auto": true } })).await;
@@ -387,7 +369,7 @@ fn deployment(name: &str, secret: &str) -> serde_json::Value {
 async fn a_secret_whose_answer_is_cut_short_is_in_no_log() {
     let _alone = LEASE.lock().await;
     let shop = open("halved").await;
-    let (proxy, kubeconfig) = proxied(&shop).await;
+    let (proxy, kubeconfig) = shop.proxied().await;
     let user = shop.name("halved");
     let secrets = format!("/namespaces/{}/secrets", shop.namespace);
     proxy.plan(move |asked| (asked.is_write() && asked.target.contains(&secrets)).then_some(ProxyFault::Halve));
@@ -406,7 +388,7 @@ async fn a_secret_whose_answer_is_cut_short_is_in_no_log() {
 async fn a_stop_before_the_first_lists_have_come_ends_the_process_and_frees_the_lease() {
     let _alone = LEASE.lock().await;
     let shop = open("early").await;
-    let (proxy, kubeconfig) = proxied(&shop).await;
+    let (proxy, kubeconfig) = shop.proxied().await;
     proxy.plan(|asked| (asked.is_list() && asked.target.contains("databaseusercertificates")).then_some(ProxyFault::Hang));
     let mut replica = Replica::start_with(&shop, "early", &kubeconfig);
     eventually("a list gets no answer", || async { (!proxy.played().is_empty()).then_some(()) }).await;

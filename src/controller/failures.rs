@@ -227,24 +227,16 @@ where
     K: Resource<DynamicType = ()>,
 {
     let again = pass_repeated_after(context.failures.count(who), object.uid().as_deref().unwrap_or_default());
-    match error {
-        ReconcileError::Pass(PassError::NotLeading) => Action::requeue(LOST_EVENT),
-        _ if ended_early(context, who, error) => Action::requeue(again.max(LOST_EVENT)),
-        _ => Action::requeue(again),
-    }
-}
-
-/// Whether the pass only saw an old state. That is no failure, unless it goes on.
-fn ended_early(context: &Context, who: &Waiting, error: &ReconcileError) -> bool {
-    matches!(
-        error,
-        ReconcileError::Pass(PassError::Superseded | PassError::Outdated(_)) | ReconcileError::Rollout(PassError::Outdated(_))
-    ) && !context.failures.have_lasted(who)
+    Action::requeue(match outcome(context, who, error) {
+        PassOutcome::NotLeading => LOST_EVENT,
+        PassOutcome::Superseded => again.max(LOST_EVENT),
+        _ => again,
+    })
 }
 
 /// Logs how a pass failed, within its span.
 fn log(context: &Context, who: &Waiting, error: &ReconcileError) {
-    if matches!(error, ReconcileError::Pass(PassError::NotLeading)) || ended_early(context, who, error) {
+    if matches!(outcome(context, who, error), PassOutcome::NotLeading | PassOutcome::Superseded) {
         debug!(error = chain(error), "the pass ended early");
     } else {
         warn!(failures = context.failures.count(who), error = chain(error), "a pass failed and is repeated");

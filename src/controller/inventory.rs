@@ -52,7 +52,7 @@ impl Inventory for Context {
 impl Context {
     /// Whether there is such an issuer. An object without one asks for none.
     fn issuer_exists(&self, object: &DatabaseUserCertificate) -> bool {
-        let Some(IssuerKey { kind, namespace, name }) = IssuerKey::of(object) else { return object.spec.issuer_ref.is_none() };
+        let Some(IssuerKey { kind, namespace, name }) = IssuerKey::of(object) else { return true };
         match kind {
             IssuerKind::CertificateIssuer => self.issuer_store.get(&ObjectRef::new(&name).within(&namespace)).is_some(),
             IssuerKind::ClusterCertificateIssuer => {

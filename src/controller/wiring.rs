@@ -30,7 +30,10 @@ use super::{
     dispatch::{self, Dispatch},
     events::Events,
     failures::Failures,
-    issuers::{IssuerDirectory, atlas_objects, controller as issuer_controller},
+    issuers::{
+        IssuerDirectory, atlas_objects,
+        controller::{self as issuer_controller, IssuerObject},
+    },
     kubernetes::chain,
     memory::{Memory, places::Places},
     pass::{after_error, drain, reconcile},
@@ -45,7 +48,8 @@ use super::{
 };
 use crate::{
     api::{
-        DatabaseUserCertificate, IssuerKey, IssuerKind, NamespacedName, ObjectKey, SecretLocation, names::CERTIFICATE_UID_LABEL,
+        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKey, NamespacedName, ObjectKey,
+        SecretLocation, names::CERTIFICATE_UID_LABEL,
     },
     runtime::{CLOCK_LIMIT, Inventory, Readiness, clock_jumps},
 };
@@ -83,9 +87,10 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     let certificates =
         watched.controller("watch/certificates", scoped(&client, scope), move |object| deletions.saw(object), certificate);
     let certificate_store = certificates.store();
-    let issuers = watched.controller("watch/issuers", scoped(&client, scope), |_| {}, issuer);
-    let cluster_issuers = matches!(scope, Scope::Cluster { .. })
-        .then(|| watched.controller("watch/cluster-issuers", Api::all(client.clone()), |_| {}, cluster_issuer));
+    let issuers = watched.controller("watch/issuers", scoped(&client, scope), |_| {}, issuer::<CertificateIssuer>);
+    let cluster_issuers = matches!(scope, Scope::Cluster { .. }).then(|| {
+        watched.controller("watch/cluster-issuers", Api::all(client.clone()), |_| {}, issuer::<ClusterCertificateIssuer>)
+    });
     let (namespace_store, namespace_writer) = reflector::store();
     let namespace_events = match scope {
         Scope::Cluster { .. } => {
@@ -285,14 +290,9 @@ fn certificate(name: &ObjectKey) -> Waiting {
     Waiting::Certificate(name.clone())
 }
 
-fn issuer(name: &ObjectKey) -> Waiting {
-    let kind = IssuerKind::CertificateIssuer;
-    Waiting::Issuer(IssuerKey { kind, namespace: name.namespace.clone(), name: name.name.clone() })
-}
-
-fn cluster_issuer(name: &ObjectKey) -> Waiting {
-    let kind = IssuerKind::ClusterCertificateIssuer;
-    Waiting::Issuer(IssuerKey { kind, namespace: String::new(), name: name.name.clone() })
+/// A cluster's object has no namespace.
+fn issuer<K: IssuerObject>(name: &ObjectKey) -> Waiting {
+    Waiting::Issuer(IssuerKey { kind: K::KIND, namespace: name.namespace.clone(), name: name.name.clone() })
 }
 
 async fn run_certificates(

@@ -12,7 +12,7 @@
 //!
 //! What was set ends with the process.
 
-use std::{future::Future, net::SocketAddr};
+use std::net::SocketAddr;
 
 use axum::{
     Router,
@@ -27,18 +27,11 @@ use super::{connections::serve_plain, logging::LogLevel};
 /// Longer than any level.
 const MOST_BYTES: usize = 64;
 
-/// Serves until `stop` is ready. If the address is taken, as on a Pod with the node's network it may be, the operator works without it.
-pub(super) async fn serve_debug(address: SocketAddr, level: LogLevel, stop: impl Future<Output = ()> + Send + 'static) {
-    let served = async {
-        let listener = tokio::net::TcpListener::bind(address).await?;
-        tokio::select! {
-            result = serve_plain(listener, router(level)) => result,
-            () = stop => Ok(()),
-        }
-    };
+/// Serves for ever. If the address is taken, as on a Pod with the node's network it may be, the operator works without it.
+pub(super) async fn serve_debug(address: SocketAddr, level: LogLevel) {
+    let served = async { serve_plain(tokio::net::TcpListener::bind(address).await?, router(level)).await };
     if let Err(error) = served.await {
         warn!(%address, %error, "the log level cannot be changed while this process runs: choose another --debug-address");
-        std::future::pending::<()>().await;
     }
 }
 

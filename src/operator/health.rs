@@ -10,7 +10,6 @@
 //! body of `/readyz` says who leads.
 
 use std::{
-    future::Future,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
@@ -38,25 +37,17 @@ pub struct Health {
     pub leadership: Leadership,
 }
 
-/// Serves until `stop` is ready. `metrics` are served too if they are given.
+/// Serves for ever. `metrics` are served too if they are given.
 ///
 /// # Errors
 /// The address cannot be listened on.
-pub async fn serve(
-    address: SocketAddr,
-    health: Health,
-    metrics: Option<Arc<Metrics>>,
-    stop: impl Future<Output = ()> + Send + 'static,
-) -> std::io::Result<()> {
+pub async fn serve(address: SocketAddr, health: Health, metrics: Option<Arc<Metrics>>) -> std::io::Result<()> {
     let router = Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(health);
     let router = match metrics {
         Some(metrics) => router.merge(metrics_router(metrics)),
         None => router,
     };
-    tokio::select! {
-        result = serve_plain(listen(address).await?, router) => result,
-        () = stop => Ok(()),
-    }
+    serve_plain(listen(address).await?, router).await
 }
 
 /// Listens on the address. If it means all addresses of IPv6 and the machine has no IPv6, listens on all addresses of IPv4.

@@ -32,7 +32,7 @@ const TELLS_BODIES: &str = "kube_client::client";
 const OTHER_SPAN: &str = "kube_runtime::controller";
 
 /// All targets of this program begin like this.
-pub(super) const OURS: &str = "usercert_operator";
+const OURS: &str = "usercert_operator";
 
 /// Lets through the lines that `wanted` selects, except those that may show a Secret.
 pub fn without_bodies<S: Subscriber + for<'a> LookupSpan<'a>>(wanted: impl Filter<S>) -> impl Filter<S> {
@@ -95,7 +95,7 @@ pub(super) fn start_logging(format: LogFormat) -> (LogLevel, Export) {
     let registry = tracing_subscriber::registry().with(lines);
     #[cfg(feature = "otlp")]
     let export = {
-        let (spans, export) = super::otlp::layer();
+        let (spans, export) = super::otlp::layer(OURS);
         registry.with(spans).init();
         export
     };

@@ -33,8 +33,8 @@ mod with_feature {
     /// What is left to send when the process ends.
     pub(in crate::operator) struct Export(Option<Result<SdkTracerProvider, String>>);
 
-    /// A layer that exports spans, if an endpoint is named.
-    pub(in crate::operator) fn layer<S>() -> (Option<impl Layer<S> + Send + Sync>, Export)
+    /// A layer that exports the spans of targets that begin like this, if an endpoint is named.
+    pub(in crate::operator) fn layer<S>(ours: &str) -> (Option<impl Layer<S> + Send + Sync>, Export)
     where
         S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync,
     {
@@ -42,7 +42,7 @@ mod with_feature {
         let tracer =
             provider.as_ref().and_then(|provider| provider.as_ref().ok()).map(|provider| provider.tracer("usercert-operator"));
         let layer = tracer.map(|tracer| {
-            let ours = Targets::new().with_target(super::super::logging::OURS, LevelFilter::INFO);
+            let ours = Targets::new().with_target(ours, LevelFilter::INFO);
             tracing_opentelemetry::layer().with_tracer(tracer).with_location(false).with_threads(false).with_filter(ours)
         });
         (layer, Export(provider))

@@ -176,10 +176,10 @@ async fn operate(arguments: &RunArguments, log_level: LogLevel) -> Result<(), Op
     let work = controllers.map(|_| ());
     let health = Health { liveness: liveness.clone(), readiness: readiness.clone(), leadership: leadership.clone() };
     let (secure, open) = if arguments.metrics_secure { (Some(metrics), None) } else { (None, Some(metrics)) };
-    let server = serve(arguments.http_address, health, open, std::future::pending());
+    let server = serve(arguments.http_address, health, open);
     let secure_server = serve_metrics(arguments, client.clone(), secure);
     if let Some(address) = arguments.debug_address.0 {
-        tokio::spawn(serve_debug(address, log_level, std::future::pending()));
+        tokio::spawn(serve_debug(address, log_level));
     }
     tokio::select! {
         result = lead(client.clone(), arguments, process, leadership, teller, &liveness, work) => result?,

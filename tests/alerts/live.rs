@@ -14,14 +14,17 @@ use std::{
 };
 
 use serde_json::{Value, json};
-use usercert_test_support::atlas::{DigestAlgorithm, RateLimit, X509Type};
+use usercert_test_support::{
+    atlas::{DigestAlgorithm, RateLimit, X509Type},
+    control_plane::free_ports,
+};
 
 use self::operator::Operator;
 use crate::{
     chart::{render, rules},
     dashboard::queries,
     harness::{self, Cluster, Options, Shop},
-    prometheus::{Prometheus, Wanted, unused_port},
+    prometheus::{Prometheus, Wanted},
 };
 
 static CLUSTER: LazyLock<Cluster> =
@@ -117,9 +120,9 @@ fn short_rules() -> Value {
 async fn each_alert_fires_when_something_breaks_and_resolves_when_it_is_mended() {
     let shop = Shop::open(&CLUSTER, "alerts").await;
     let folder = tempfile::tempdir().unwrap();
-    let port = unused_port();
-    let mut operator = Operator::start(&shop, folder.path(), port, &[]).await;
-    let prometheus = Prometheus::start(folder.path(), &short_rules(), port).await;
+    let ports = free_ports().unwrap();
+    let mut operator = Operator::start(&shop, folder.path(), ports[0], &[]).await;
+    let prometheus = Prometheus::start(folder.path(), &short_rules(), ports).await;
 
     shop.cluster.atlas.set_rate_limit(Some(RateLimit { capacity: 500, refill_per_minute: 500 }), Duration::ZERO);
     shop.atlas_issuer().await;

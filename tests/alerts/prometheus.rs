@@ -2,7 +2,6 @@
 
 use std::{
     fmt::Write as _,
-    net::TcpListener,
     path::Path,
     time::{Duration, Instant},
 };
@@ -28,15 +27,10 @@ pub struct Wanted {
     pub labels: Vec<(&'static str, String)>,
 }
 
-pub fn unused_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 impl Prometheus {
-    /// One that scrapes the operator at this port and evaluates these rule groups, both every second. It looks for another one too, which is
-    /// not there by itself.
-    pub async fn start(folder: &Path, groups: &Value, port_of_operator: u16) -> Self {
-        let port_of_another = unused_port();
+    /// One that scrapes the operator and evaluates these rule groups, both every second. It looks for another one too, which is not there by
+    /// itself.
+    pub async fn start(folder: &Path, groups: &Value, [port_of_operator, port_of_another, port]: [u16; 3]) -> Self {
         let targets = [port_of_operator, port_of_another].map(|port| format!("127.0.0.1:{port}"));
         let configuration = serde_json::json!({
             "global": { "scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s" },
@@ -47,12 +41,11 @@ impl Prometheus {
             }],
         });
         std::fs::write(folder.join("rules.yaml"), groups.to_string()).unwrap();
-        Self { port_of_operator, port_of_another, ..Self::start_with(folder, &configuration).await }
+        Self { port_of_operator, port_of_another, ..Self::start_with(folder, &configuration, port).await }
     }
 
     /// One with this configuration, once a scrape has succeeded.
-    pub async fn start_with(folder: &Path, configuration: &Value) -> Self {
-        let port = unused_port();
+    pub async fn start_with(folder: &Path, configuration: &Value, port: u16) -> Self {
         // JSON is YAML.
         std::fs::write(folder.join("prometheus.yaml"), configuration.to_string()).unwrap();
         let arguments = [

@@ -305,6 +305,11 @@ impl Cluster {
         Self { control_plane, atlas, metrics, log, operator, kubeconfig, runtime }
     }
 
+    /// A kubeconfig of the operator, with its own rights.
+    pub async fn operator_kubeconfig(&self) -> PathBuf {
+        self.control_plane.service_account_kubeconfig("usercert-system", "usercert-operator").await.unwrap()
+    }
+
     /// How the operator reaches the API server, with its own rights.
     pub fn operator_config(&self) -> kube::Config {
         self.operator.config.clone()

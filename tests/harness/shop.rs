@@ -3,8 +3,9 @@
 use std::{
     collections::BTreeMap,
     fmt::Debug,
+    path::PathBuf,
     sync::{
-        LazyLock,
+        Arc, LazyLock,
         atomic::{AtomicU32, Ordering},
     },
     time::{Duration, Instant},
@@ -25,7 +26,7 @@ use kube::{
 use serde_json::{Value, json};
 use usercert_operator::api::{CertificateIssuer, DatabaseUserCertificate, DatabaseUserCertificateStatus, condition};
 
-use usercert_test_support::{atlas::StandIn, evidence};
+use usercert_test_support::{atlas::StandIn, evidence, fault_proxy::FaultProxy};
 
 use super::{Cluster, PATIENCE, PRIVATE_API_KEY, create_namespace, eventually, metric_of, new_ca};
 
@@ -103,6 +104,20 @@ impl Shop {
         }))
         .unwrap();
         Api::<ClusterRoleBinding>::all(self.client.clone()).create(&PostParams::default(), &binding).await.unwrap();
+    }
+
+    /// A proxy before the API server, and a kubeconfig of the operator that leads through it.
+    pub async fn proxied(&self) -> (Arc<FaultProxy>, PathBuf) {
+        let directory = self.cluster.control_plane.directory();
+        let url = self.cluster.operator_config().cluster_url.to_string();
+        let certificate = std::fs::read(directory.join("apiserver.crt")).unwrap();
+        let proxy = FaultProxy::start(&url, Some(&certificate)).await.unwrap();
+        let kubeconfig = std::fs::read_to_string(self.cluster.operator_kubeconfig().await).unwrap();
+        let direct = url.trim_end_matches('/');
+        assert!(kubeconfig.contains(direct));
+        let path = directory.join(format!("{}.kubeconfig", self.namespace));
+        std::fs::write(&path, kubeconfig.replace(direct, &proxy.url())).unwrap();
+        (Arc::new(proxy), path)
     }
 
     /// Creates or changes an object as `kubectl apply` would.

@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use serde_json::json;
 
-use super::{CLUSTER, Program, Shop, eventually, service_account};
+use super::{CLUSTER, Program, Shop, eventually};
 
 /// The attributes of a span, or of what sent it.
 type Attributes = BTreeMap<String, String>;
@@ -57,7 +57,7 @@ async fn a_collector_gets_a_span_for_each_pass_and_the_last_ones_at_a_stop() {
     let (collector, url) = Collector::start().await;
     // So long that nothing is sent before the end.
     let settings = [("OTEL_EXPORTER_OTLP_ENDPOINT", url.as_str()), ("OTEL_BSP_SCHEDULE_DELAY", "600000")];
-    let mut program = Program::start_in(&shop, &service_account(&shop).await, &[], &settings);
+    let mut program = Program::start_in(&shop, &shop.cluster.operator_kubeconfig().await, &[], &settings);
     eventually("it is ready", || async { (program.get("readyz").await?.0 == 200).then_some(()) }).await;
     shop.ca_issuer(3650).await;
     let name = shop.name("good");

@@ -9,7 +9,7 @@ use usercert_test_support::fault_proxy::{Fault, Moment};
 use crate::{
     CLUSTER, Program,
     harness::{self, Shop, eventually, openssl},
-    message, proxied,
+    message,
 };
 
 fn https() -> reqwest::Client {
@@ -68,7 +68,7 @@ async fn metrics_by_https_are_for_those_whom_the_api_server_lets_get_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_sees_the_metrics_while_the_api_server_does_not_say_who_asks() {
     let shop = Shop::open(&CLUSTER, "unreviewed").await;
-    let (proxy, kubeconfig) = proxied(&shop).await;
+    let (proxy, kubeconfig) = shop.proxied().await;
     let program = Program::start_with(&shop, &kubeconfig, &["--metrics-secure"]);
     let (with, without) = (shop.account("with").await, shop.account("without").await);
     shop.let_read_metrics("with").await;

@@ -10,10 +10,7 @@ use std::{
 
 use stateright::{Expectation, Model, Property};
 
-use crate::{
-    model::{Action, Operator},
-    world::World,
-};
+use crate::{action::Action, model::Operator, world::World};
 
 /// What the search came to.
 #[derive(Default)]

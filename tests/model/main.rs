@@ -17,8 +17,11 @@
 //! `MODEL=full` (`make model`) widens the bound.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod action;
 mod cycles;
+mod memory;
 mod model;
+mod mutation;
 mod pass;
 mod properties;
 mod replay;
@@ -36,7 +39,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::{Mutation, Operator};
+use model::Operator;
+use mutation::Mutation;
 use rstest::rstest;
 use stateright::{Checker, HasDiscoveries, Model};
 use world::Budget;

@@ -5,7 +5,9 @@ use std::fmt;
 use stateright::{Model, Path};
 
 use crate::{
-    model::{Action, Mutation, Operator},
+    action::Action,
+    model::Operator,
+    mutation::Mutation,
     world::{Budget, World},
 };
 

@@ -110,15 +110,6 @@ impl Decision {
         }
     }
 
-    /// A few words for the log: the reason, or what is decided.
-    #[must_use]
-    pub const fn label(&self) -> &'static str {
-        match self {
-            Self::Issue { cause: reason, .. } | Self::Wait { reason, .. } | Self::Block { reason, .. } => reason.as_str(),
-            _ => self.name(),
-        }
-    }
-
     /// Why a certificate is needed, if the decision is about getting one.
     #[must_use]
     pub const fn cause(&self) -> Option<Reason> {

@@ -32,13 +32,13 @@ use super::{
     body::{self, ReadError},
     digest,
     errors::{Unanswered, retry_after},
-    observed::Observer,
+    observed::{Observer, outcome},
     permit::RequestPermit,
     token::{Token, Tokens},
 };
 use crate::{
     IssueError, MintPermit,
-    atlas_request::{AtlasObserver, AtlasOperation, AtlasOutcome},
+    atlas_request::{AtlasObserver, AtlasOperation},
     certificate::{PairError, read_certificates},
 };
 
@@ -244,14 +244,6 @@ async fn with_token(
     }
     let request = request.try_clone().filter(|_| permit.is_none_or(RequestPermit::is_given)).ok_or(Unanswered::NotMade)?;
     request.bearer_auth(token.expose_secret()).send().await.map_err(|error| Unanswered::of(&error))
-}
-
-/// What metrics tell of a request with this answer.
-pub(super) fn outcome(response: &Result<Response, Unanswered>) -> Option<AtlasOutcome> {
-    match response {
-        Ok(response) => Some(AtlasOutcome::Answered(response.status().as_u16())),
-        Err(unanswered) => unanswered.outcome(),
-    }
 }
 
 fn announce_deprecation(headers: &HeaderMap) {

@@ -2,6 +2,9 @@
 
 use std::{fmt, future::Future, time::Instant};
 
+use reqwest::Response;
+
+use super::errors::Unanswered;
 use crate::atlas_request::{AtlasObserver, AtlasOperation, AtlasOutcome};
 
 /// Whom the client tells of its requests, if anybody.
@@ -49,6 +52,14 @@ impl Observer {
         let answer = request.await;
         under_way.outcome = outcome(&answer);
         answer
+    }
+}
+
+/// What metrics tell of a request with this answer.
+pub(super) fn outcome(response: &Result<Response, Unanswered>) -> Option<AtlasOutcome> {
+    match response {
+        Ok(response) => Some(AtlasOutcome::Answered(response.status().as_u16())),
+        Err(unanswered) => unanswered.outcome(),
     }
 }
 

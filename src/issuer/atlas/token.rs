@@ -21,9 +21,8 @@ use serde::Deserialize;
 
 use super::{
     AtlasSettings, ServiceAccount, body,
-    client::outcome,
     errors::{Unanswered, retry_after},
-    observed::Observer,
+    observed::{Observer, outcome},
     resources::is_json,
 };
 use crate::{IssueError, Minted, Retry, api::Reason, atlas_request::AtlasOperation};

@@ -13,12 +13,12 @@ const EACH: [GaugeOf<CertificateFigures>; 7] = [
     GaugeOf {
         name: "usercert_certificate_not_after_timestamp_seconds",
         help: "When the certificate in the Secret expires; none if there is no certificate",
-        value: |figures| figures.not_after.map(jiff::Timestamp::as_second),
+        value: |figures| figures.not_after.map(Timestamp::as_second),
     },
     GaugeOf {
         name: "usercert_certificate_renewal_timestamp_seconds",
         help: "When the certificate is renewed; none if there is no certificate",
-        value: |figures| figures.renewal_time.map(jiff::Timestamp::as_second),
+        value: |figures| figures.renewal_time.map(Timestamp::as_second),
     },
     GaugeOf {
         name: "usercert_certificate_ready",
@@ -38,7 +38,7 @@ const EACH: [GaugeOf<CertificateFigures>; 7] = [
     GaugeOf {
         name: "usercert_certificate_unaccounted_latest_expiry_timestamp_seconds",
         help: "When the last of them expires that Atlas lists",
-        value: |figures| figures.unaccounted_latest_expiry.map(jiff::Timestamp::as_second),
+        value: |figures| figures.unaccounted_latest_expiry.map(Timestamp::as_second),
     },
     GaugeOf {
         name: "usercert_certificate_suspended",

@@ -28,12 +28,12 @@ const ISSUER: [GaugeOf<IssuerFigures>; 3] = [
     GaugeOf {
         name: "usercert_issuer_ca_not_after_timestamp_seconds",
         help: "When the first certificate of the CA's chain expires, or when it has; none if the CA cannot be used for another reason",
-        value: |figures| figures.ca_not_after.map(jiff::Timestamp::as_second),
+        value: |figures| figures.ca_not_after.map(Timestamp::as_second),
     },
     GaugeOf {
         name: "usercert_issuer_credentials_not_after_timestamp_seconds",
         help: "When the client secret of the service account expires at the latest: a year after its Secret got its data; Atlas does not tell the true date, which the annotation usercert.dev/credentials-not-after of the Secret may",
-        value: |figures| figures.credentials_not_after.map(jiff::Timestamp::as_second),
+        value: |figures| figures.credentials_not_after.map(Timestamp::as_second),
     },
 ];
 

@@ -3,12 +3,10 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use usercert_test_support::control_plane::free_ports;
 
 use super::{CLUSTER, operator::Operator};
-use crate::{
-    harness::Shop,
-    prometheus::{Prometheus, unused_port},
-};
+use crate::{harness::Shop, prometheus::Prometheus};
 
 /// How long it may take until both targets are as they should be.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -18,7 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 async fn a_prometheus_scrapes_by_https_with_a_token_that_has_the_right_and_with_no_other() {
     let shop = Shop::open(&CLUSTER, "scraped").await;
     let folder = tempfile::tempdir().unwrap();
-    let (http, https) = (unused_port(), format!("127.0.0.1:{}", unused_port()));
+    let [http, https, port] = free_ports().unwrap();
+    let https = format!("127.0.0.1:{https}");
     let arguments = ["--leader-elect=false", "--metrics-secure", "--metrics-secure-address", &https];
     let _operator = Operator::start(&shop, folder.path(), http, &arguments).await;
     shop.let_read_metrics("with").await;
@@ -35,7 +34,7 @@ async fn a_prometheus_scrapes_by_https_with_a_token_that_has_the_right_and_with_
     }
     let configuration = json!({ "global": { "scrape_interval": "1s", "scrape_timeout": "1s" }, "scrape_configs": jobs });
     let started = Instant::now();
-    let prometheus = Prometheus::start_with(folder.path(), &configuration).await;
+    let prometheus = Prometheus::start_with(folder.path(), &configuration, port).await;
 
     // For some scrapes in a row.
     let wanted =
