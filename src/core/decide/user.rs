@@ -227,20 +227,23 @@ pub fn record_list(
 ) {
     let has_all = asked_at >= listed_by(status);
     let before = status.unaccounted_certificates.take().filter(|_| !has_all).unwrap_or_default();
+    let count = |certificates: usize| i64::try_from(certificates).unwrap_or(i64::MAX);
     let is_open =
         |(serial_number, not_after): &(SerialNumber, Timestamp)| *not_after > asked_at && !accounted.contains(serial_number);
+    let names_before = count(before.certificates.len());
     let named = before.certificates.into_iter().map(|named| (named.serial_number.as_str().into(), named.not_after.0));
     let named: BTreeMap<SerialNumber, Timestamp> = named.filter(is_open).collect();
+    // The status names some of many. What it does not name is still counted.
+    let at_least = before.count.saturating_sub(names_before - count(named.len()));
     let listed = listed.iter().map(|listed| (listed.serial_number.clone(), listed.not_after)).filter(is_open);
     let (named_count, mut certificates) = (named.len(), named);
     certificates.extend(listed);
-    let count = |certificates: usize| i64::try_from(certificates).unwrap_or(i64::MAX);
     let presumed = before.presumed.saturating_sub(count(certificates.len() - named_count)).max(0);
     let mut certificates: Vec<(SerialNumber, Timestamp)> = certificates.into_iter().collect();
     certificates.sort_by_key(|(_, not_after)| std::cmp::Reverse(*not_after));
-    let is_any = presumed > 0 || !certificates.is_empty();
-    status.unaccounted_certificates = is_any.then(|| UnaccountedCertificates {
-        count: count(certificates.len()).saturating_add(presumed),
+    let counted = count(certificates.len()).saturating_add(presumed).max(at_least);
+    status.unaccounted_certificates = (counted > 0).then(|| UnaccountedCertificates {
+        count: counted,
         presumed,
         latest_expiry: certificates.first().map(|(_, not_after)| Time(*not_after)),
         certificates: certificates

@@ -85,6 +85,22 @@ fn a_list_that_may_lag_takes_nothing_from_what_is_counted() {
     assert_eq!(counted(&status), None, "by then it would be listed");
 }
 
+#[test]
+fn a_list_that_may_lag_leaves_what_is_counted_and_not_named() {
+    let serial_numbers = |numbers: std::ops::Range<usize>| numbers.map(|number| format!("{number:02X}"));
+    let mut status = DatabaseUserCertificateStatus::default();
+    let many: Vec<_> = serial_numbers(1..31).map(|serial_number| listed(&serial_number, 9)).collect();
+    let mut list = |listed: &[ListedCertificate], held: &[&str], minutes| {
+        let asked_at = at(1) + SignedDuration::from_mins(minutes);
+        record_list(&mut status, listed, &held.iter().map(|held| (*held).into()).collect(), asked_at);
+        status.unaccounted_certificates.as_ref().map(|found| (found.count, found.certificates.len()))
+    };
+    assert_eq!(list(&many, &[], 0), Some((30, NAMED)));
+    assert_eq!(list(&[], &[], 4), Some((30, NAMED)), "ten of them are not named");
+    assert_eq!(list(&many, &["01"], 8), Some((29, NAMED)), "a Secret of ours holds one of those that are named");
+    assert_eq!(list(&[], &[], 13), None, "by then all would be listed");
+}
+
 fn made_at(hours: &[i64]) -> Vec<Timestamp> {
     hours.iter().copied().map(at).collect()
 }
