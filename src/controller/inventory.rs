@@ -1,14 +1,11 @@
 //! What metrics tell of the objects of one scope: read off the caches of the watches and what is in memory anyway.
 
-use kube::{
-    ResourceExt,
-    runtime::reflector::{ObjectRef, Store},
-};
+use kube::{ResourceExt, runtime::reflector::Store};
 use url::Url;
 
 use super::{Context, Received, issuers::controller::IssuerObject};
 use crate::{
-    api::{DatabaseUserCertificate, IssuerKey, IssuerKind, ObjectKey},
+    api::{DatabaseUserCertificate, IssuerKey, ObjectKey},
     decide::CaFacts,
     figures::{CertificateFigures, IssuerFigures},
     issuer::atlas::Remaining,
@@ -52,13 +49,7 @@ impl Inventory for Context {
 impl Context {
     /// Whether there is such an issuer. An object without one asks for none.
     fn issuer_exists(&self, object: &DatabaseUserCertificate) -> bool {
-        let Some(IssuerKey { kind, namespace, name }) = IssuerKey::of(object) else { return true };
-        match kind {
-            IssuerKind::CertificateIssuer => self.issuer_store.get(&ObjectRef::new(&name).within(&namespace)).is_some(),
-            IssuerKind::ClusterCertificateIssuer => {
-                self.cluster_issuer_store.as_ref().is_some_and(|store| store.get(&ObjectRef::new(&name)).is_some())
-            }
-        }
+        IssuerKey::of(object).is_none_or(|key| self.has_issuer(&key))
     }
 
     fn issuers_in<K: IssuerObject>(&self, store: &Store<Received<K>>) -> Vec<IssuerFigures> {

@@ -26,7 +26,11 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
-    Client, ResourceExt, api::DynamicObject, core::PartialObjectMeta, discovery::ApiResource, runtime::reflector::Store,
+    Client, ResourceExt,
+    api::DynamicObject,
+    core::PartialObjectMeta,
+    discovery::ApiResource,
+    runtime::reflector::{ObjectRef, Store},
 };
 use url::Url;
 
@@ -45,8 +49,8 @@ use usercert_operator_runtime as runtime;
 
 use crate::{
     api::{
-        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKey, NamespacedName, ObjectKey,
-        SecretLocation,
+        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKey, IssuerKind, IssuerStatus,
+        NamespacedName, ObjectKey, SecretLocation,
     },
     decide::pass::PassError,
     issuer::atlas::{AtlasAccess, AtlasClient, EndpointRule},
@@ -165,6 +169,33 @@ impl Context {
     /// Now, by the clock that this process goes by.
     fn now(&self) -> Timestamp {
         (self.settings.clock)()
+    }
+
+    /// What `read` makes of an issuer's status; `None` if there is no such issuer here.
+    fn with_issuer<T>(&self, key: &IssuerKey, read: impl FnOnce(Option<&IssuerStatus>) -> T) -> Option<T> {
+        match key.kind {
+            IssuerKind::CertificateIssuer => {
+                let found = self.issuer_store.get(&ObjectRef::new(&key.name).within(&key.namespace));
+                found.map(|issuer| read(issuer.status.as_ref()))
+            }
+            IssuerKind::ClusterCertificateIssuer => {
+                let found = self.cluster_issuer_store.as_ref()?.get(&ObjectRef::new(&key.name));
+                found.map(|issuer| read(issuer.status.as_ref()))
+            }
+        }
+    }
+
+    /// Whether there is such an issuer here.
+    fn has_issuer(&self, key: &IssuerKey) -> bool {
+        self.with_issuer(key, |_| ()).is_some()
+    }
+
+    /// The namespace of the Secret that an issuer names.
+    fn secrets_of_issuer<'a>(&'a self, key: &'a IssuerKey) -> &'a str {
+        match (&self.settings.scope, key.kind) {
+            (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace,
+            _ => &key.namespace,
+        }
     }
 
     /// The issuer of an object, if it was looked at and can be used.

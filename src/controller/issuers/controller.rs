@@ -11,7 +11,6 @@ use kube::{
     runtime::{
         Controller,
         controller::{Action, Error as ControllerError},
-        reflector::ObjectRef,
     },
 };
 use tracing::{Instrument, warn};
@@ -25,7 +24,7 @@ use super::{
     load, not_one_issuer, secret_of,
 };
 use crate::{
-    Context, Received, ReconcileError, Scope,
+    Context, Received, ReconcileError,
     api::{
         CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerKey, IssuerKind, IssuerSource,
         IssuerSpec, IssuerStatus, NamespacedName, ObjectKey, READY, Reason, SecretLocation, condition, set_condition,
@@ -207,21 +206,9 @@ pub(crate) fn tell_issuer(context: &Context, object: &DatabaseUserCertificate) {
     let Some(key) = IssuerKey::of(object) else { return };
     let about_credentials = |reason: &str| Reason::from_name(reason).filter(|reason| reason.is_about_credentials());
     let met = object.status.as_ref().and_then(|status| about_credentials(&status.failure.as_ref()?.reason));
-    let told = issuer_status(context, &key);
-    let told = told.and_then(|status| about_credentials(&condition(&status.conditions, READY)?.reason));
+    let told = context.with_issuer(&key, |status| about_credentials(&condition(&status?.conditions, READY)?.reason)).flatten();
     if met != told {
         context.triggers.wake(&Waiting::Issuer(key));
-    }
-}
-
-fn issuer_status(context: &Context, key: &IssuerKey) -> Option<IssuerStatus> {
-    match key.kind {
-        IssuerKind::CertificateIssuer => {
-            context.issuer_store.get(&ObjectRef::new(&key.name).within(&key.namespace))?.status.clone()
-        }
-        IssuerKind::ClusterCertificateIssuer => {
-            context.cluster_issuer_store.as_ref()?.get(&ObjectRef::new(&key.name))?.status.clone()
-        }
     }
 }
 
@@ -312,12 +299,9 @@ fn parts(
         IssuerSource::Ca(_) => (Reason::CaNotFound, Reason::CaInvalid),
     };
     if let Some(name) = secret_of(spec) {
-        let namespace = match (&context.settings.scope, key.kind) {
-            (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace.clone(),
-            _ => key.namespace.clone(),
-        };
+        let namespace = context.secrets_of_issuer(key);
         if let Some((at, _)) = &project {
-            check_project_beside_secret(&context.settings.atlas_defaults.lending, &at.namespace, &namespace)?;
+            check_project_beside_secret(&context.settings.atlas_defaults.lending, &at.namespace, namespace)?;
         }
         let secret = SecretReference { name: SecretLocation::new(namespace, name), place: Place::Own, missing, unusable };
         return Ok(Some((project.map(|(_, project)| project.id), secret)));
@@ -374,15 +358,12 @@ fn forget(context: &Context, key: &IssuerKey) {
 }
 
 fn wake_users(context: &Context, key: &IssuerKey) {
-    let secrets_in = match (&context.settings.scope, key.kind) {
-        (Scope::Cluster { operator_namespace }, IssuerKind::ClusterCertificateIssuer) => operator_namespace,
-        _ => &key.namespace,
-    };
+    let secrets_in = context.secrets_of_issuer(key);
     // Certificates that leave a Secret alone because this issuer needed it may take it now.
     let stands_aside = |certificate: &DatabaseUserCertificate| {
         let conditions = certificate.status.as_ref().map_or(&[][..], |status| &status.conditions);
         let issuing = condition(conditions, ISSUING).is_some_and(|found| found.reason == Reason::SecretNotOwned.as_str());
-        issuing && certificate.namespace().as_ref() == Some(secrets_in)
+        issuing && certificate.namespace().as_deref() == Some(secrets_in)
     };
     let is_concerned = |certificate: &Received<DatabaseUserCertificate>| {
         IssuerKey::of(certificate).as_ref() == Some(key) || stands_aside(certificate)

@@ -85,7 +85,7 @@ async fn issuer_state(
     context.forget_user(&ObjectKey::of(object));
     let Some(key) = IssuerKey::of(object) else { return Ok((IssuerState::Missing, None)) };
     // The store first: if an issuer goes while its watch is interrupted, no event removes it from the directory.
-    let state = unloaded(context, &key, namespace);
+    let state = unloaded(context, &key);
     if state != IssuerState::Unknown {
         return Ok((state, None));
     }
@@ -104,19 +104,12 @@ async fn issuer_state(
     })
 }
 
-fn unloaded(context: &Context, key: &IssuerKey, namespace: &str) -> IssuerState {
-    let exists = match key.kind {
-        IssuerKind::CertificateIssuer => context.issuer_store.get(&ObjectRef::new(&key.name).within(namespace)).is_some(),
-        IssuerKind::ClusterCertificateIssuer => {
-            let Some(store) = &context.cluster_issuer_store else {
-                let message =
-                    "this operator serves single namespaces and so no ClusterCertificateIssuer: use a CertificateIssuer";
-                return IssuerState::Unusable(Reason::IssuerNotAllowed, message.to_owned());
-            };
-            store.get(&ObjectRef::new(&key.name)).is_some()
-        }
-    };
-    if exists { IssuerState::Unknown } else { IssuerState::Missing }
+fn unloaded(context: &Context, key: &IssuerKey) -> IssuerState {
+    if key.kind == IssuerKind::ClusterCertificateIssuer && context.cluster_issuer_store.is_none() {
+        let message = "this operator serves single namespaces and so no ClusterCertificateIssuer: use a CertificateIssuer";
+        return IssuerState::Unusable(Reason::IssuerNotAllowed, message.to_owned());
+    }
+    if context.has_issuer(key) { IssuerState::Unknown } else { IssuerState::Missing }
 }
 
 async fn secret_state(
