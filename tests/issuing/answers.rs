@@ -6,14 +6,17 @@ use jiff::SignedDuration;
 use serde_json::json;
 use usercert_test_support::atlas::{Fault, Refusal, X509Type};
 
-use crate::{harness::eventually, open};
+use crate::{
+    harness::{Shop, eventually},
+    open,
+};
 
 /// What the API refuses with: (status, code, reason, words of the message).
 const REFUSALS: &[(u16, &str, &str, &str)] = &[
     (400, "USER_NOT_MANAGED_X509", "AtlasUserNotManaged", "to MANAGED"),
     (400, "ATLAS_GENERATED_CERTS_LIMIT_EXCEEDED", "AtlasCertificateLimit", "expires"),
     (400, "CERT_EXPIRY_CANNOT_EXCEED_TWO_YEARS", "AtlasRequestRefused", "monthsUntilExpiration"),
-    (400, "CANNOT_GENERATE_CERT_IF_ADVANCED_X509", "AtlasSelfManagedX509", "self-managed X.509"),
+    (400, "CANNOT_GENERATE_CERT_IF_ADVANCED_X509", "AtlasSelfManagedX509", "use a CA issuer"),
     (400, "ATLAS_MANAGED_X509_NAME_INVALID", "AtlasRequestRefused", "spec.username"),
     (400, "ATLAS_INVALID_USERNAME", "AtlasRequestRefused", "spec.username"),
     (400, "VALIDATION_ERROR", "AtlasRequestRefused", "VALIDATION_ERROR"),
@@ -73,28 +76,10 @@ async fn walk(api_version: &str, refusals: &[&(u16, &'static str, &str, &str)]) 
         shop.cluster.atlas.fault(&name, Fault::Refuse(Refusal::new(*status, code)));
         shop.certificate(&name, "atlas", json!({})).await;
     }
-    for (number, (status, code, reason, words)) in refusals.iter().enumerate() {
-        let name = shop.name(&format!("refused-{number}"));
-        shop.until(&name, "Ready", &format!("False {reason}")).await;
-        shop.until_event(&name, reason).await;
-        let message = shop.message(&name, "Issuing").await;
-        assert!(message.contains(words) && message.contains(&status.to_string()), "{code}: {message}");
-        let found = shop.status(&name).await;
-        let failure = found.failure.unwrap();
-        assert_eq!((failure.count, failure.reason.as_str()), (1, *reason));
-        let wait = failure.next_attempt.0.duration_since(failure.last_time.0);
-        let expected = match *status {
-            404 | 405 | 409 => 30..=34,
-            // The project goes on at a time of which the fraction of a second is dropped.
-            429 => 29..=34,
-            500.. => 300..=331,
-            _ => 3600..=3961,
-        };
-        assert!(expected.contains(&wait.as_secs()), "{code} waits {wait:#}");
-        assert_eq!(found.unaccounted_certificates.is_some(), *status >= 500, "{code}");
-        assert_eq!(found.issuance, None);
-        assert!(shop.secret(&name).await.is_none());
-    }
+    // Beside each other: some are asked for again after half a minute.
+    let looks =
+        refusals.iter().enumerate().map(|(number, refusal)| look_at(&shop, shop.name(&format!("refused-{number}")), refusal));
+    futures::future::join_all(looks).await;
     let metrics = shop.cluster.metrics.encode().unwrap();
     for (.., reason, _) in refusals {
         let failures = format!(r#"usercert_issue_failures_total{{issuer_type="atlas",reason="{reason}"}} "#);
@@ -104,6 +89,28 @@ async fn walk(api_version: &str, refusals: &[&(u16, &'static str, &str, &str)]) 
             assert!(count.is_some_and(|count| count != "0"), "{series}{count:?}");
         }
     }
+}
+
+async fn look_at(shop: &Shop, name: String, (status, code, reason, words): &(u16, &'static str, &str, &str)) {
+    shop.until(&name, "Ready", &format!("False {reason}")).await;
+    shop.until_event(&name, reason).await;
+    let message = shop.message(&name, "Issuing").await;
+    assert!(message.contains(words) && message.contains(&status.to_string()), "{code}: {message}");
+    let found = shop.status(&name).await;
+    let failure = found.failure.unwrap();
+    assert_eq!((failure.count, failure.reason.as_str()), (1, *reason));
+    let wait = failure.next_attempt.0.duration_since(failure.last_time.0);
+    let expected = match *status {
+        404 | 405 | 409 => 30..=34,
+        // The project goes on at a time of which the fraction of a second is dropped.
+        429 => 29..=34,
+        500.. => 300..=331,
+        _ => 3600..=3961,
+    };
+    assert!(expected.contains(&wait.as_secs()), "{code} waits {wait:#}");
+    assert_eq!(found.unaccounted_certificates.is_some(), *status >= 500, "{code}");
+    assert_eq!(found.issuance, None);
+    assert!(shop.secret(&name).await.is_none());
 }
 
 #[tokio::test]
