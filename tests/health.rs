@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use usercert_test_support::{
     atlas::{DigestAlgorithm, Fault as AtlasFault, Point, X509Type},
-    evidence::{self, Kind},
+    evidence,
     fault_proxy::{Asked, Fault, Moment},
 };
 
@@ -102,10 +102,10 @@ impl Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        evidence::metrics_at(self.http.trim_start_matches("http://"));
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        evidence::append(Kind::Log, &std::fs::read(&self.log).unwrap_or_default());
+        evidence::ended(self.http.trim_start_matches("http://"), &self.log, || {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        });
     }
 }
 

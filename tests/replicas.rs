@@ -132,9 +132,10 @@ impl Replica {
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        evidence::append(evidence::Kind::Log, &std::fs::read(&self.log).unwrap_or_default());
+        evidence::ended(self.url.trim_start_matches("http://"), &self.log, || {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        });
     }
 }
 

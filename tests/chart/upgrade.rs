@@ -141,10 +141,8 @@ async fn start(shop: &Shop, program: &Path, name: &str) -> Started {
 
 /// Keeps its metrics and its log for the check of secrecy.
 fn stop(Started { operator, port }: Started) {
-    evidence::metrics_at(&format!("127.0.0.1:{port}"));
     let log = operator.log().to_owned();
-    drop(operator);
-    evidence::append(evidence::Kind::Log, &std::fs::read(log).unwrap());
+    evidence::ended(&format!("127.0.0.1:{port}"), &log, || drop(operator));
 }
 
 /// The version of each Secret, and the certificate in it.

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use usercert_test_support::evidence::{self, Kind};
+use usercert_test_support::evidence;
 
 use crate::harness::{Shop, eventually};
 
@@ -21,9 +21,10 @@ pub struct Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        evidence::append(Kind::Log, &fs::read(&self.log).unwrap_or_default());
+        evidence::ended(self.url.trim_start_matches("http://"), &self.log, || {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        });
     }
 }
 
@@ -61,8 +62,6 @@ impl Program {
         })
         .await;
         program.until_at_rest().await;
-        let metrics = reqwest::get(format!("{}/metrics", program.url)).await.unwrap();
-        evidence::append(Kind::Metrics, &metrics.bytes().await.unwrap());
         program
     }
 

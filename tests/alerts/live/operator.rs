@@ -1,6 +1,6 @@
 //! The operator's own troubles: its rights, its lead, its absence.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::{Api, Client, ResourceExt, api::PostParams};
@@ -9,10 +9,7 @@ use usercert_operator::{
     operator::{Health, serve},
     runtime::{CertificateSeries, Leadership, Liveness, Metrics, Readiness},
 };
-use usercert_test_support::{
-    control_plane::Supervised,
-    evidence::{self, Kind},
-};
+use usercert_test_support::{control_plane::Supervised, evidence};
 
 use super::{Break, Row, alert, resolves};
 use crate::{
@@ -31,9 +28,8 @@ impl Operator {
     /// Kills it, and keeps its metrics and its log for the check of secrecy.
     pub fn stop(&mut self) {
         if !self.is_stopped {
-            evidence::metrics_at(&format!("127.0.0.1:{}", self.port));
-            self.process.stop();
-            evidence::append(Kind::Log, &fs::read(self.process.log()).unwrap_or_default());
+            let log = self.process.log().to_owned();
+            evidence::ended(&format!("127.0.0.1:{}", self.port), &log, || self.process.stop());
             self.is_stopped = true;
         }
     }

@@ -61,9 +61,12 @@ pub fn append(kind: Kind, text: &[u8]) {
     }
 }
 
-/// Keeps the metrics of a program that is about to end, from `/metrics` at this address. One that does not answer has none to keep.
-pub fn metrics_at(address: &str) {
-    append(Kind::Metrics, &scraped(address).unwrap_or_default());
+/// Ends a program of the operator, and keeps what it said: before its end its metrics, from `/metrics` at this address, and after it its log. One
+/// that does not answer has no metrics to keep.
+pub fn ended(http_address: &str, log: &Path, end: impl FnOnce()) {
+    append(Kind::Metrics, &scraped(http_address).unwrap_or_default());
+    end();
+    append(Kind::Log, &fs::read(log).unwrap_or_default());
 }
 
 fn scraped(address: &str) -> io::Result<Vec<u8>> {
