@@ -12,7 +12,7 @@ use self::{
 };
 use super::{
     Session,
-    leader::{Leader, gone, leader},
+    leader::{Leader, leader, missing},
     objects::certificates,
 };
 use crate::{
@@ -40,7 +40,7 @@ pub(super) async fn plan(cluster: &Cluster, session: &Session, arguments: &PlanA
     } else {
         Exit::Attention
     };
-    let below = gone(&operator, &session.terminal);
+    let below = missing(&operator, &session.terminal);
     plan.operator = Some(operator);
     let text = for_programs(&plan, arguments.output)?
         .unwrap_or_else(|| render(&plan, usize::from(arguments.storm), &session.terminal) + &below);
