@@ -11,9 +11,7 @@ use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use usercert_operator_core::api::{DatabaseUserCertificate, names::RENEW_REQUESTED_ANNOTATION};
 
-use self::outcome::{
-    Outcome, answer, came, failures_in_a_row, last_failure, late, obstacle, of_this_run, requested_at,
-};
+use self::outcome::{Outcome, answer, came, failures_in_a_row, last_failure, late, obstacle, of_this_run, requested_at};
 use super::{
     Session,
     objects::{Certificate, certificate_of, certificates, change, confirmed, targets},
