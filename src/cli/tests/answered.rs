@@ -176,6 +176,7 @@ fn patched(asked: &Asked) -> Vec<String> {
 #[test]
 fn a_run_that_is_continued_and_stopped_by_failures_tells_what_it_has_renewed() {
     let mut certificates: Vec<Value> = (1..=5).map(|day| failing(&format!("failing-{day}"), day, 0)).collect();
+    certificates[0]["status"]["failure"]["lastTime"] = certificates[0]["metadata"]["managedFields"][0]["time"].clone();
     certificates.push(certificate("open", 10, &[]));
     certificates.extend((20..=22).map(|day| handled(&format!("renewed-{day}"), day)));
     certificates.push(asked_for("asked-for", 30));
@@ -197,7 +198,9 @@ fn a_failure_from_before_the_request_is_no_answer_to_it_when_a_run_is_continued(
     for is_known in [true, false] {
         let mut certificates: Vec<Value> = (1..=5).map(|day| failing(&format!("failed-{day}"), day, 48)).collect();
         if !is_known {
-            certificates.iter_mut().for_each(|found| found["metadata"]["managedFields"] = Value::Null);
+            for found in &mut certificates {
+                found["metadata"]["managedFields"] = Value::Null;
+            }
         }
         certificates.extend([certificate("open-1", 10, &[]), certificate("open-2", 11, &[])]);
         let (address, asked) = server(certificates, nothing);
@@ -221,6 +224,43 @@ fn a_renewal_that_the_api_server_refuses_is_a_change_that_could_not_be_made() {
     let told: Value = serde_json::from_str(&said.text).unwrap();
     assert_eq!(told["certificates"][0]["result"], "Refused");
     assert_eq!(run(&address, &["suspend", "orders"]).code, Some(3), "the other verb that changes says the same");
+}
+
+#[test]
+fn a_suspension_under_which_a_certificate_expires_needs_attention() {
+    // As the operator leaves it: without a renewal time.
+    let suspended = |name: &str, hours_ago: i64, days_left: i64| {
+        let issuing = json!({ "type": "Issuing", "status": "False", "reason": "Suspended", "message": "m", "lastTransitionTime": "2025-01-01T00:00:00Z" });
+        let changes = [
+            ("/status/renewalTime", Value::Null),
+            ("/status/notBefore", json!(in_hours(-hours_ago))),
+            ("/status/conditions/1", issuing),
+        ];
+        let mut object = certificate(name, days_left, &changes);
+        object["spec"]["suspend"] = json!(true);
+        object
+    };
+    let (address, _) = server(vec![suspended("late", 24 * 80, 1), suspended("early", 24, 80)], nothing);
+    let said = run(&address, &["status", "--failing"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.text.contains("late   Renewal late   in 2"), "{}", said.text);
+    assert!(said.text.contains("kubectl usercert resume late -n shop") && !said.text.contains("early"), "{}", said.text);
+    assert_eq!(run(&address, &["status", "early"]).code, Some(0));
+}
+
+#[test]
+fn a_certificate_that_was_never_issued_is_missing_in_no_plan() {
+    let mut never = certificate("never", 80, &[]);
+    never["status"] = json!({ "observedGeneration": 1, "conditions": [
+        { "type": "Ready", "status": "False", "reason": "AtlasUserNotFound", "message": "m", "lastTransitionTime": "2025-01-01T00:00:00Z" },
+        { "type": "Issuing", "status": "False", "reason": "AtlasUserNotFound", "message": "m", "lastTransitionTime": "2025-01-01T00:00:00Z" },
+    ] });
+    let (address, _) = server(vec![never, certificate("good", 80, &[])], nothing);
+    let said = run(&address, &["plan"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.text.contains("shop/never: it has no certificate: kubectl usercert why never -n shop"), "{}", said.text);
+    let told: Value = serde_json::from_str(&run(&address, &["plan", "-o", "json"]).text).unwrap();
+    assert_eq!(told["withoutRenewal"], json!([{ "namespace": "shop", "name": "never", "why": "it has no certificate" }]));
 }
 
 #[test]

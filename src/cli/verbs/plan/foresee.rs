@@ -191,15 +191,11 @@ fn unrenewed(object: &Certificate, until: Timestamp) -> Option<Unrenewed> {
 fn without_renewal(object: &Certificate, now: Timestamp, until: Timestamp) -> Option<WithoutRenewal> {
     let status = object.status.clone().unwrap_or_default();
     let has_certificate = status.not_before.is_some() && status.not_after.is_some();
-    let why = if has_certificate && (object.spec.suspend || status.renewal_time.is_some()) {
+    let is_foreseen = has_certificate && (object.spec.suspend || status.renewal_time.is_some());
+    if is_foreseen || told(object, now).state == State::Pending || unrenewed(object, until).is_some() {
         return None;
-    } else if told(object, now).state == State::Pending || unrenewed(object, until).is_some() {
-        return None;
-    } else if !has_certificate {
-        "it has no certificate"
-    } else {
-        "its renewal time is not known"
-    };
+    }
+    let why = if has_certificate { "its renewal time is not known" } else { "it has no certificate" };
     Some(WithoutRenewal { namespace: object.namespace().unwrap_or_default(), name: object.name_any(), why })
 }
 

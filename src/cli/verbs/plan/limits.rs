@@ -140,9 +140,12 @@ fn queues(project: &str, times: &[Timestamp]) -> Vec<QueuedProject> {
     queues
 }
 
+/// An object and its renewals.
+type Foreseen<'a> = (&'a Certificate, &'a [Renewal]);
+
 /// The database users for whom a renewal waits: the first of each.
 pub(super) fn held_users(objects: &[Certificate], each: &[Vec<Renewal>]) -> Vec<HeldUser> {
-    let mut users: BTreeMap<(&str, String), Vec<(&Certificate, &[Renewal])>> = BTreeMap::new();
+    let mut users: BTreeMap<(&str, String), Vec<Foreseen<'_>>> = BTreeMap::new();
     for (object, renewals) in objects.iter().zip(each) {
         if let (Some(project), Some(username)) = (project_of(object), username_of(object)) {
             users.entry((project, username)).or_default().push((object, renewals));
@@ -168,7 +171,7 @@ pub(super) fn held_users(objects: &[Certificate], each: &[Vec<Renewal>]) -> Vec<
 }
 
 /// The first renewal of one user that waits, and what for.
-fn first_held<'a>(of: &[(&Certificate, &'a [Renewal])]) -> Option<(&'a Renewal, LimitOfUser)> {
+fn first_held<'a>(of: &[Foreseen<'a>]) -> Option<(&'a Renewal, LimitOfUser)> {
     let mut renewals: Vec<&Renewal> = of.iter().flat_map(|(_, renewals)| renewals.iter()).collect();
     renewals.sort_by_key(|renewal| renewal.time);
     let statuses = || of.iter().filter_map(|(object, _)| object.status.as_ref());
