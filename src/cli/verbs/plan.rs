@@ -143,8 +143,7 @@ fn of_user(found: &HeldUser) -> String {
     let user = format!("database user {username:?} of the Atlas project {project}");
     match limit {
         LimitOfUser::Budget { made, until } => format!(
-            "{user}: the renewal of {namespace}/{name} at {from} waits until {until} (AtlasMintBudget). {} for the user within a day, and {} here. If that is too late, ask for the renewal: kubectl usercert renew {name} -n {namespace}",
-            if *made == 1 { "1 certificate is made".to_owned() } else { format!("{made} certificates are made") },
+            "{user}: the renewal of {namespace}/{name} at {from} waits until {until} (AtlasMintBudget). {made} certificates are made for the user within a day, and {} here. If that is too late, ask for the renewal: kubectl usercert renew {name} -n {namespace}",
             if *objects == 1 { "1 object names it".to_owned() } else { format!("{objects} objects name it") },
         ),
         LimitOfUser::Certificates => format!(
