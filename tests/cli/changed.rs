@@ -31,7 +31,7 @@ async fn renewals_are_asked_for_and_waited_for_within_the_brake() {
 
     // Whoever repeats a run by its value asks for nothing twice.
     let value = shop.status("orders").await.renew_request_handled.unwrap();
-    let again = usercert(&shop, &["renew", "orders", "--wait", "--continue", value]).await;
+    let again = usercert(&shop, &["renew", "orders", "--wait", "--continue", &value]).await;
     again.says(Exit::Good, &[&format!("renewed: certificate {after}")]);
     assert_eq!(shop.status("orders").await.serial_number.as_ref(), Some(&after), "nothing was renewed again");
 
@@ -63,7 +63,7 @@ async fn a_renewal_that_atlas_refuses_is_told_by_who_waits() {
     // The API server tells that the failure came after the request, so a run that is continued need not wait for the next one.
     let asked = shop.certificates().await;
     let value = &asked[0].metadata.annotations.as_ref().unwrap()["usercert.dev/renew-requested-at"];
-    let continued = usercert(&shop, &["renew", &name, "--continue", &value]).await;
+    let continued = usercert(&shop, &["renew", &name, "--continue", value]).await;
     continued.says(Exit::Attention, &["not: AtlasUserNotFound"]);
     usercert(&shop, &["status", "--failing"]).await.says(Exit::Attention, &["Renewal fails", "AtlasUserNotFound"]);
 }
