@@ -139,6 +139,7 @@ pub struct Targets {
 Exit codes:
   0  every renewal was asked for, and with --wait every one was carried out
   1  a certificate was left out, or its renewal failed or did not come in time
+  3  the API server refused to have a renewal asked for, or could not be asked
 
 Examples:
   kubectl usercert renew orders -n shop --wait

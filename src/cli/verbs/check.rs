@@ -116,7 +116,7 @@ fn operator(leader: Leader) -> Finding {
     match leader {
         Leader::Leads(holder) => Finding::holds(NAME, format!("{holder} leads")),
         Leader::Gone(sentence) => Finding::fails(NAME, sentence, "without a leader nothing is issued or renewed"),
-        Leader::Unknown(sentence) => Finding::skipped(NAME, sentence),
+        Leader::Unknown(sentence) | Leader::Denied(sentence) => Finding::skipped(NAME, sentence),
     }
 }
 

@@ -27,8 +27,10 @@ pub(super) enum Leader {
     Leads(String),
     /// Nobody, as the sentence says.
     Gone(String),
-    /// The Lease could not be looked at; the sentence says why.
+    /// There is no Lease, or it does not tell; the sentence says why.
     Unknown(String),
+    /// The Lease may not be looked at, as the sentence says.
+    Denied(String),
 }
 
 /// By how much clocks are ahead of the API server's; less than zero: behind it. `None` where it is not known.
@@ -62,18 +64,21 @@ pub(super) async fn leader(cluster: &Cluster, now: Timestamp) -> (Leader, Clocks
             (of_lease(lease.as_ref(), (namespace, name), server.unwrap_or(now)), operator)
         }
         Err(error) if error.is_denied() => {
-            (Leader::Unknown(format!("you may not get the Lease {name} in the namespace {namespace}")), None)
+            (Leader::Denied(format!("you may not get the Lease {name} in the namespace {namespace}")), None)
         }
         Err(error) => (Leader::Unknown(told(&error)), None),
     };
     (leader, Clocks { own, operator })
 }
 
-/// That no operator leads. Whoever may not look at the Lease is told nothing.
-pub(super) fn gone(operator: &Leader, terminal: &Terminal) -> String {
-    let Leader::Gone(sentence) = operator else { return String::new() };
+/// That no operator leads, or that this is not known. Whoever may not look at the Lease is told nothing.
+pub(super) fn missing(operator: &Leader, terminal: &Terminal) -> String {
+    let sentence = match operator {
+        Leader::Gone(sentence) => format!("{sentence}. Until then nothing is issued or renewed"),
+        Leader::Unknown(sentence) => format!("whether an operator leads is not known: {sentence}"),
+        Leader::Leads(_) | Leader::Denied(_) => return String::new(),
+    };
     let title = terminal.paint(Mood::Title, "The operator");
-    let sentence = format!("{sentence}. Until then nothing is issued or renewed");
     format!("\n{title}\n{}", paragraph(Cell::whole(&sentence).text(), 2, terminal))
 }
 
@@ -167,10 +172,15 @@ mod tests {
 
     #[test]
     fn an_operator_that_is_gone_is_told_below_certificates_that_work() {
-        let text = gone(&Leader::Gone("no operator leads: start it".into()), &Terminal::none());
+        let text = missing(&Leader::Gone("no operator leads: start it".into()), &Terminal::none());
         assert_eq!(text, "\nThe operator\n  no operator leads: start it. Until then nothing is issued or renewed\n");
-        for silent in [Leader::Leads("pod".into()), Leader::Unknown("you may not".into())] {
-            assert_eq!(gone(&silent, &Terminal::none()), "");
+        let text = missing(&of_lease(None, NAME, Timestamp::UNIX_EPOCH), &Terminal::none());
+        assert!(
+            text.starts_with("\nThe operator\n  whether an operator leads is not known: there is no Lease usercert-operator"),
+            "{text}"
+        );
+        for silent in [Leader::Leads("pod".into()), Leader::Denied("you may not".into())] {
+            assert_eq!(missing(&silent, &Terminal::none()), "");
         }
     }
 }

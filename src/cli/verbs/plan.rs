@@ -2,17 +2,19 @@
 
 mod chart;
 mod foresee;
+mod limits;
 
 use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
-use usercert_operator_core::decide::ISSUES_IN_AN_HOUR;
+use usercert_operator_core::decide::{ISSUES_IN_AN_HOUR, pass::CALLS_WITH_LIST};
 
 use self::{
     chart::chart,
     foresee::{FORESEEN, Plan, foresee},
+    limits::{HeldUser, LimitOfUser, REQUESTS, REQUESTS_A_MINUTE},
 };
 use super::{
     Session,
-    leader::{Leader, gone, leader},
+    leader::{Leader, leader, missing},
     objects::certificates,
 };
 use crate::{
@@ -34,17 +36,22 @@ pub(super) async fn plan(cluster: &Cluster, session: &Session, arguments: &PlanA
     let mut plan = foresee(&objects, session.now(), days, usize::from(arguments.storm));
     // Without an operator none of these renewals comes.
     let (operator, _) = leader(cluster, session.now()).await;
-    let is_gone = matches!(operator, Leader::Gone(_));
-    let exit = if plan.storms.is_empty() && plan.limited.is_empty() && plan.unrenewed.is_empty() && !is_gone {
-        Exit::Good
-    } else {
-        Exit::Attention
-    };
-    let below = gone(&operator, &session.terminal);
+    let exit = if plan.needs_attention() || matches!(operator, Leader::Gone(_)) { Exit::Attention } else { Exit::Good };
+    let below = missing(&operator, &session.terminal);
     plan.operator = Some(operator);
     let text = for_programs(&plan, arguments.output)?
         .unwrap_or_else(|| render(&plan, usize::from(arguments.storm), &session.terminal) + &below);
     Ok(Answer::new(text, exit))
+}
+
+impl Plan {
+    fn needs_attention(&self) -> bool {
+        !(self.storms.is_empty() && self.unrenewed.is_empty() && self.without_renewal.is_empty()) || self.reaches_limit()
+    }
+
+    fn reaches_limit(&self) -> bool {
+        !(self.limited.is_empty() && self.queued_projects.is_empty() && self.held_users.is_empty())
+    }
 }
 
 fn date(time: Timestamp) -> Date {
@@ -71,16 +78,14 @@ fn render(plan: &Plan, storm: usize, terminal: &Terminal) -> String {
             )));
         }
         text.push_str(&words(&format!(
-            "An hour with {storm} renewals of one issuer and more counts as a storm. Atlas limits the requests of a project: the operator asks one after the other, what expires first in front. Renew some earlier to spread them: kubectl usercert renew -l ... --at-most 20/min"
+            "An hour with {storm} renewals of one issuer and more counts as a storm. The operator queues them, what expires first in front, so usually nothing is to be done. To spread them, make spec.renewBefore of a part of them longer, or renew a part of them before: kubectl usercert renew -l ... --at-most {}/h. That is one more certificate for each, and Atlas cannot revoke the former one",
+            (storm / 2).clamp(1, 1000)
         )));
     }
-    if !plan.limited.is_empty() {
+    if plan.reaches_limit() {
         append(&mut text, format_args!("\n{}", title("Limits")));
-        for found in &plan.limited {
-            text.push_str(&words(&format!(
-                "{}/{} waits from {} on: it is to be renewed more than {ISSUES_IN_AN_HOUR} times within an hour, and the operator does not do that (TooManyIssues). Make spec.renewBefore shorter or the lifetime longer",
-                found.namespace, found.name, found.from
-            )));
+        for sentence in limits(plan) {
+            text.push_str(&words(&sentence));
         }
     }
     if !plan.cut_off.is_empty() {
@@ -90,6 +95,13 @@ fn render(plan: &Plan, storm: usize, terminal: &Terminal) -> String {
                 "{}/{} has more than {FORESEEN} renewals in this time: those after {} are missing here",
                 found.namespace, found.name, found.after
             )));
+        }
+    }
+    if !plan.without_renewal.is_empty() {
+        append(&mut text, format_args!("\n{}", title("Without a renewal")));
+        for found in &plan.without_renewal {
+            let (namespace, name) = (&found.namespace, &found.name);
+            text.push_str(&words(&format!("{namespace}/{name}: {}: kubectl usercert why {name} -n {namespace}", found.why)));
         }
     }
     if !plan.unrenewed.is_empty() {
@@ -103,6 +115,41 @@ fn render(plan: &Plan, storm: usize, terminal: &Terminal) -> String {
         }
     }
     text
+}
+
+/// A text for each limit that is reached.
+fn limits(plan: &Plan) -> Vec<String> {
+    let of_objects = plan.limited.iter().map(|found| {
+        format!(
+            "{}/{} waits from {} on: it is to be renewed more than {ISSUES_IN_AN_HOUR} times within an hour, and the operator does not do that (TooManyIssues). Make spec.renewBefore shorter or the lifetime longer",
+            found.namespace, found.name, found.from
+        )
+    });
+    let of_projects = plan.queued_projects.iter().map(|found| {
+        format!(
+            "Atlas project {}: {} that are due from {} on wait for their turn, until about {} (AtlasQueued). A renewal takes up to {CALLS_WITH_LIST} requests. Atlas admitted {REQUESTS} of a project, and {REQUESTS_A_MINUTE} more each minute, when its answers were recorded. The operator goes by what Atlas tells at the time. What expires first goes first, so nothing is to be done unless something expires before",
+            found.project,
+            count(found.renewals, "renewal"),
+            found.from,
+            found.until
+        )
+    });
+    let of_users = plan.held_users.iter().map(of_user);
+    of_objects.chain(of_projects).chain(of_users).collect()
+}
+
+fn of_user(found: &HeldUser) -> String {
+    let HeldUser { project, username, from, namespace, name, objects, limit } = found;
+    let user = format!("database user {username:?} of the Atlas project {project}");
+    match limit {
+        LimitOfUser::Budget { made, until } => format!(
+            "{user}: the renewal of {namespace}/{name} at {from} waits until {until} (AtlasMintBudget). {made} certificates are made for the user within a day, and {} here. If that is too late, ask for the renewal: kubectl usercert renew {name} -n {namespace}",
+            if *objects == 1 { "1 object names it".to_owned() } else { format!("{objects} objects name it") },
+        ),
+        LimitOfUser::Certificates => format!(
+            "{user}: Atlas makes no more certificates for it until one of them expires (AtlasCertificateLimit). The renewal of {namespace}/{name} at {from} is the first that needs one. How many Atlas allows is not published"
+        ),
+    }
 }
 
 fn next(plan: &Plan, terminal: &Terminal) -> String {
@@ -127,7 +174,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::{
-        foresee::{Limited, Storm},
+        foresee::{Storm, WithoutRenewal},
+        limits::{Limited, QueuedProject},
         *,
     };
     use crate::verbs::objects::Certificate;
@@ -222,6 +270,89 @@ mod tests {
         let told: Vec<_> = plan.unrenewed.iter().map(|found| (found.name.as_str(), found.not_after.to_string())).collect();
         assert_eq!(told, [("ca", "2026-01-15T00:00:00Z".to_owned()), ("suspended", "2026-02-10T00:00:00Z".to_owned())]);
         assert!(plan.renewals.iter().all(|renewal| renewal.name != "suspended"));
+    }
+
+    #[test]
+    fn what_has_no_renewal_ahead_is_told() {
+        let none = json!({ "notBefore": null, "notAfter": null, "renewalTime": null, "observedGeneration": 1 });
+        let with = |reason: &str, issuing: &str, mut status: Value| {
+            let condition = |type_: &str, value: &str| json!({ "type": type_, "status": value, "reason": reason, "message": "m", "lastTransitionTime": "2025-12-01T00:00:00Z" });
+            status["conditions"] = json!([condition("Ready", "False"), condition("Issuing", issuing)]);
+            status
+        };
+        let object = |name: &str, spec: &Value, status: &Value| {
+            let mut found = object(name, "2026-01-20T00:00:00Z", spec, status);
+            found.metadata.generation = Some(1);
+            found
+        };
+        let spec = json!({});
+        let resumed = json!({ "renewalTime": null, "notAfter": "2026-12-01T00:00:00Z" });
+        let plan = foreseen(&[
+            object("fails", &spec, &with("AtlasUserNotFound", "False", none.clone())),
+            object("on-its-way", &spec, &with("NoCertificate", "True", none.clone())),
+            object("never-issued-and-suspended", &json!({ "suspend": true }), &with("Suspended", "False", none)),
+            object("resumed-without-its-issuer", &spec, &with("IssuerNotFound", "False", resumed.clone())),
+            object("suspended-for-long", &json!({ "suspend": true }), &resumed),
+            object("good", &spec, &json!({})),
+        ]);
+        let told = |name: &str, why| WithoutRenewal { namespace: "shop".into(), name: name.into(), why };
+        let expected = [
+            told("fails", "it has no certificate"),
+            told("never-issued-and-suspended", "it has no certificate"),
+            told("resumed-without-its-issuer", "its renewal time is not known"),
+        ];
+        assert_eq!(plan.without_renewal, expected);
+        assert!(plan.needs_attention() && plan.unrenewed.is_empty());
+        let text = render(&plan, 10_000, &Terminal::none());
+        assert!(
+            text.contains("Without a renewal\n  shop/fails: it has no certificate: kubectl usercert why fails -n shop\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_advice_against_a_storm_makes_none() {
+        let together: Vec<Certificate> =
+            (0..40).map(|name| object(&name.to_string(), "2026-01-20T10:00:00Z", &json!({}), &json!({}))).collect();
+        for storm in [2, 3, 20] {
+            let plan = foresee(&together, now(), SignedDuration::from_hours(24 * 90), storm);
+            let text = render(&plan, storm, &Terminal::none());
+            let (_, command) = text.split_once("kubectl usercert renew -l ... --at-most ").unwrap();
+            let rate = command.split_once("/h").unwrap().0.parse::<usize>().unwrap();
+            assert!((1..storm).contains(&rate), "{rate} an hour, and {storm} are a storm");
+            assert!(text.contains("usually nothing is to be done"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_reached_is_told_and_marked_in_its_week() {
+        let mut plan = foreseen(&[object("a", "2026-01-09T10:00:00Z", &json!({}), &json!({}))]);
+        assert!(!plan.needs_attention());
+        let (from, until) = ("2026-01-09T10:00:00Z".parse().unwrap(), "2026-01-09T10:00:24Z".parse().unwrap());
+        plan.queued_projects.push(QueuedProject { project: "5f01".into(), from, until, renewals: 96 });
+        let held = HeldUser {
+            project: "5f01".into(),
+            username: "orders".into(),
+            from: "2026-01-22T10:00:00Z".parse().unwrap(),
+            namespace: "shop".into(),
+            name: "a".into(),
+            objects: 1,
+            limit: LimitOfUser::Budget { made: 5, until },
+        };
+        plan.held_users.push(held.clone());
+        plan.held_users.push(HeldUser { limit: LimitOfUser::Certificates, ..held });
+        assert!(plan.needs_attention());
+        let text = render(&plan, 10_000, &Terminal::none());
+        let marked: Vec<&str> = text.lines().filter(|line| line.ends_with(" l")).map(|line| &line[..10]).collect();
+        assert_eq!(marked, ["2026-01-08", "2026-01-22"], "{text}");
+        for expected in [
+            "l reaches a limit of the operator or of Atlas",
+            "Limits\n  Atlas project 5f01: 96 renewals that are due from 2026-01-09T10:00:00Z on wait for their turn, until about 2026-01-09T10:00:24Z (AtlasQueued)",
+            "database user \"orders\" of the Atlas project 5f01: the renewal of shop/a at 2026-01-22T10:00:00Z waits until 2026-01-09T10:00:24Z (AtlasMintBudget). 5 certificates are made for the user within a day, and 1 object names it here",
+            "Atlas makes no more certificates for it until one of them expires (AtlasCertificateLimit)",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is missing: {text}");
+        }
     }
 
     #[test]

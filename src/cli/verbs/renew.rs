@@ -6,12 +6,12 @@ mod outcome;
 
 use std::{collections::BTreeMap, time::Duration};
 
-use kube::ResourceExt;
+use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
-use usercert_operator_core::api::names::RENEW_REQUESTED_ANNOTATION;
+use usercert_operator_core::api::{DatabaseUserCertificate, names::RENEW_REQUESTED_ANNOTATION};
 
-use self::outcome::{Outcome, answer, came, failures_in_a_row, late, obstacle, of_this_run};
+use self::outcome::{Outcome, answer, came, failures_in_a_row, last_failure, late, obstacle, of_this_run, requested_at};
 use super::{
     Session,
     objects::{Certificate, certificate_of, certificates, change, confirmed, targets},
@@ -32,7 +32,7 @@ const MOST_FAILURES: usize = 5;
 /// A renewal that was asked for.
 struct Awaited {
     index: usize,
-    /// When the last attempt of before failed.
+    /// When the last attempt from before the request failed.
     failed_before: Option<jiff::Timestamp>,
     until: Instant,
 }
@@ -83,13 +83,11 @@ impl Run<'_> {
     async fn ask(&mut self, session: &Session, tells: bool) {
         let mut turns = turns(self.arguments.at_most.interval);
         for index in 0..self.objects.len() {
-            let object = &self.objects[index];
-            let found = of_this_run(object, &self.value).or_else(|| obstacle(object, session.now()).map(Outcome::Left));
-            if let Some(found) = found {
-                if found == Outcome::Asked {
-                    self.expect(index, None);
-                }
-                self.outcomes[index] = found;
+            if self.take_up(index).await {
+                continue;
+            }
+            if let Some(obstacle) = obstacle(&self.objects[index], session.now()) {
+                self.outcomes[index] = Outcome::Left(obstacle);
                 continue;
             }
             if !self.arguments.dry_run {
@@ -97,21 +95,17 @@ impl Run<'_> {
                 self.look_now_and_then().await;
             }
             if failures_in_a_row(&self.outcomes[..index]) >= MOST_FAILURES {
-                let why = format!("not asked for, because {MOST_FAILURES} in a row failed");
-                self.outcomes[index..].fill(Outcome::Left(why));
-                return;
+                return self.leave(index).await;
             }
             let object = &self.objects[index];
             let patch = json!({ "metadata": { "annotations": { RENEW_REQUESTED_ANNOTATION: self.value } } });
             let outcome = match change(self.cluster, object, patch, self.arguments.dry_run).await {
                 Ok(_) if self.arguments.dry_run => Outcome::WouldAsk,
                 Ok(changed) => {
-                    let failure = changed.status.as_ref().and_then(|status| status.failure.as_ref());
-                    let failed_before = failure.map(|failure| failure.last_time.0);
-                    self.expect(index, failed_before);
+                    self.expect(index, last_failure(&changed));
                     Outcome::Asked
                 }
-                Err(error) => Outcome::Failed(usercert_operator_controller::chain(&error)),
+                Err(error) => Outcome::Refused(usercert_operator_controller::chain(&error)),
             };
             if tells {
                 let object = &self.objects[index];
@@ -120,6 +114,44 @@ impl Run<'_> {
             }
             self.outcomes[index] = outcome;
         }
+    }
+
+    /// Takes over what this run has done for the object before it was interrupted. `false` if it has not come to it.
+    async fn take_up(&mut self, index: usize) -> bool {
+        let Some(mut outcome) = of_this_run(&self.objects[index], &self.value) else { return false };
+        if outcome == Outcome::Asked {
+            let failed_before = self.failed_before(index).await;
+            match came(&self.objects[index], &self.value, failed_before) {
+                Some(answer) => outcome = answer,
+                None => self.expect(index, failed_before),
+            }
+        }
+        self.outcomes[index] = outcome;
+        true
+    }
+
+    /// Leaves this object and those after it as they are, but for what this run has asked for before it was interrupted.
+    async fn leave(&mut self, from: usize) {
+        for index in from..self.objects.len() {
+            if !self.take_up(index).await {
+                let why = format!("not asked for, because {MOST_FAILURES} in a row failed");
+                self.outcomes[index] = Outcome::Left(why);
+            }
+        }
+    }
+
+    /// The last failure of an object that was asked for before this run was interrupted, if it is no answer to the request: it is older than
+    /// that, or how old the request is cannot be known.
+    async fn failed_before(&self, index: usize) -> Option<jiff::Timestamp> {
+        let object = &self.objects[index];
+        let failed = last_failure(object)?;
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        let api = Api::<DatabaseUserCertificate>::namespaced(self.cluster.client.clone(), &namespace);
+        let operation = format!("look at who changed the certificate {namespace}/{name}");
+        let metadata = self.cluster.ask(operation, api.get_metadata(&name)).await.ok();
+        let requested = metadata.and_then(|found| requested_at(&found.metadata.managed_fields.unwrap_or_default()));
+        // Both are whole seconds, and many an answer comes within one: a failure of the same second is an answer.
+        Some(failed).filter(|failed| requested.is_none_or(|requested| *failed < requested))
     }
 
     fn expect(&mut self, index: usize, failed_before: Option<jiff::Timestamp>) {

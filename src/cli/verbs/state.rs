@@ -5,9 +5,12 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde::Serialize;
-use usercert_operator_core::api::{
-    DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, READY, RENEWAL_FAILED, ROLLED_OUT, Reason, Severity,
-    condition,
+use usercert_operator_core::{
+    api::{
+        DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, READY, RENEWAL_FAILED, ROLLED_OUT, Reason, Severity,
+        condition,
+    },
+    decide::renewal_time_without_suspension,
 };
 
 use super::objects::Certificate;
@@ -30,7 +33,7 @@ pub(super) enum State {
     Unattended,
     /// It works, and no new one can be had.
     RenewalFailed,
-    /// It works, and its renewal is late.
+    /// It works, and its renewal is late: nobody sees to it, or a suspension keeps it away.
     RenewalLate,
     /// It works, and its workloads do not follow.
     RolloutStopped,
@@ -38,7 +41,7 @@ pub(super) enum State {
     Warning,
     /// It is on its way.
     Pending,
-    /// Nothing is done about it, as its spec asks.
+    /// Nothing is done about it, as its spec asks, and nothing is due.
     Suspended,
     /// It works.
     Good,
@@ -177,10 +180,16 @@ fn state_of(object: &Certificate, status: &DatabaseUserCertificateStatus, now: T
     if is(RENEWAL_FAILED, "True").is_some() {
         return quoted(State::RenewalFailed, RENEWAL_FAILED);
     }
-    if object.spec.suspend {
-        return quoted(State::Suspended, ISSUING);
-    }
     let is_late = |time: &Timestamp| now.duration_since(*time) > LATE;
+    if object.spec.suspend {
+        let due = status.renewal_time.as_ref().map(|time| time.0).or_else(|| renewal_time_without_suspension(object));
+        let Some(due) = due.filter(is_late) else { return quoted(State::Suspended, ISSUING) };
+        let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
+        let message = format!(
+            "it is suspended, and its renewal was due at {due}. It expires unless you resume it: kubectl usercert resume {name} -n {namespace}"
+        );
+        return said(State::RenewalLate, Reason::Suspended.as_str(), message);
+    }
     if let Some(due) = status.renewal_time.as_ref().map(|time| time.0).filter(is_late).filter(|_| !is_being_issued) {
         let message =
             format!("the renewal was due at {due} and has not begun: see that the operator runs (kubectl usercert check)");

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     Session,
-    leader::{Leader, gone, leader},
+    leader::{Leader, leader, missing},
     objects::{Certificate, certificates},
     state::{State, Told, told},
 };
@@ -49,7 +49,7 @@ pub(super) async fn status(cluster: &Cluster, session: &Session, arguments: &Sta
     let status = Status { certificates: told, operator };
     let in_words = || {
         let text = render(&status.certificates, found.len(), arguments.selection.all_namespaces, &session.terminal, now);
-        text + &gone(&status.operator, &session.terminal)
+        text + &missing(&status.operator, &session.terminal)
     };
     let text = for_programs(&status, arguments.output)?.unwrap_or_else(in_words);
     Ok(Answer::new(text, exit))
@@ -162,6 +162,10 @@ mod tests {
     #[case::nobody_renews_it(json!({}), json!({ "renewalTime": "2025-12-31T22:00:00Z" }), State::RenewalLate)]
     #[case::the_renewal_has_just_come_due(json!({}), json!({ "renewalTime": "2025-12-31T23:30:00Z" }), State::Good)]
     #[case::suspended(json!({ "suspend": true }), conditions(&[("Ready", "True", "Issued"), ("Issuing", "False", "Suspended")]), State::Suspended)]
+    #[case::suspended_and_its_renewal_is_over(json!({ "suspend": true }), json!({ "renewalTime": null, "notBefore": "2025-10-01T00:00:00Z", "notAfter": "2026-01-02T00:00:00Z" }), State::RenewalLate)]
+    #[case::suspended_before_its_renewal(json!({ "suspend": true }), json!({ "renewalTime": null, "notBefore": "2025-12-01T00:00:00Z" }), State::Suspended)]
+    #[case::suspended_after_a_renewal_that_the_spec_has_early(json!({ "suspend": true, "renewBefore": "1500h" }), json!({ "renewalTime": null, "notBefore": "2025-12-01T00:00:00Z" }), State::RenewalLate)]
+    #[case::suspended_and_its_renewal_has_just_come_due(json!({ "suspend": true }), json!({ "renewalTime": "2025-12-31T23:30:00Z" }), State::Suspended)]
     #[case::suspended_and_not_ready(json!({ "suspend": true }), conditions(&[("Ready", "False", "PairUnusable"), ("Issuing", "False", "Suspended")]), State::NotReady)]
     #[case::nobody_looked_at_it(json!({}), json!({ "observedGeneration": -1, "conditions": [] }), State::Unattended)]
     #[case::nobody_looked_at_the_present_spec(json!({}), json!({ "observedGeneration": 0 }), State::Unattended)]

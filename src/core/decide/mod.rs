@@ -51,8 +51,10 @@ pub use memory::{
 pub use observed::{AbandonedSecret, ChainView, KeystoreView, Observed, SecretState, SecretView};
 pub use pattern::PatternError;
 pub(crate) use renewal::share;
-pub use renewal::{renew_before, renewal_time};
+pub use renewal::{renew_before, renewal_time, renewal_time_without_suspension};
 pub use rules::{decide, ready_certificate};
 pub use status::{NewClaim, claimed, next_look, next_status, record_failure};
-pub use user::{Holdings, ListedCertificate, RecalledList, RecalledUser, UserCertificates, UserRecord, record_list};
+pub use user::{
+    Holdings, ListedCertificate, RecalledList, RecalledUser, UserCertificates, UserRecord, held_by_budget, record_list,
+};
 pub use warnings::new_warnings;

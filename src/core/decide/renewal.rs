@@ -9,8 +9,11 @@
 use aws_lc_rs::digest;
 use jiff::{SignedDuration, Timestamp};
 
-use super::RenewBefore;
-use crate::{api::truncated_to_second, certificate::CertificateFacts};
+use super::{RenewBefore, desired};
+use crate::{
+    api::{DatabaseUserCertificate, truncated_to_second},
+    certificate::CertificateFacts,
+};
 
 /// The shortest default for long lifetimes. mongod and Atlas warn when a client certificate has under 30 days left
 /// (`tlsX509ExpirationWarningThresholdDays`).
@@ -42,11 +45,25 @@ pub fn renew_before(wanted: RenewBefore, lifetime: SignedDuration) -> SignedDura
 /// It is never in the first tenth of the lifetime: a renewal that is due at once would be due again at once.
 #[must_use]
 pub fn renewal_time(certificate: &CertificateFacts, wanted: RenewBefore, uid: &str) -> Timestamp {
-    let lifetime = certificate.not_after.duration_since(certificate.not_before);
+    within([certificate.not_before, certificate.not_after], wanted, uid)
+}
+
+/// When the certificate in the Secret of this object is or was to be renewed, as its status and spec tell: for an object that is suspended, whose
+/// status has no renewal time. `None` if the object has no certificate, or its spec cannot be read.
+#[must_use]
+pub fn renewal_time_without_suspension(object: &DatabaseUserCertificate) -> Option<Timestamp> {
+    let status = object.status.as_ref()?;
+    let validity = [status.not_before.as_ref()?.0, status.not_after.as_ref()?.0];
+    let wanted = desired::renew_before(object).ok()?;
+    Some(within(validity, wanted, object.metadata.uid.as_deref().unwrap_or_default()))
+}
+
+fn within([not_before, not_after]: [Timestamp; 2], wanted: RenewBefore, uid: &str) -> Timestamp {
+    let lifetime = not_after.duration_since(not_before);
     let before = renew_before(wanted, lifetime);
     let jitter = SignedDuration::from_secs_f64(before.as_secs_f64() / 10.0 * share(uid));
-    let due = certificate.not_after.saturating_sub(before + jitter).unwrap_or(certificate.not_after);
-    let earliest = certificate.not_before.saturating_add(lifetime / 10).unwrap_or(certificate.not_after);
+    let due = not_after.saturating_sub(before + jitter).unwrap_or(not_after);
+    let earliest = not_before.saturating_add(lifetime / 10).unwrap_or(not_after);
     truncated_to_second(due.max(earliest))
 }
 

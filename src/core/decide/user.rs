@@ -203,8 +203,7 @@ pub(super) fn over_budget(
     now: Timestamp,
 ) -> Option<Decision> {
     let objects = user.objects.max(1);
-    let brake = Brake { allowed: objects + SPARE_MINTS, window: BUDGET_WINDOW };
-    let (recent, until) = brake.hold(user.made.iter().copied(), now)?;
+    let (recent, until) = held_by_budget(objects, user.made.iter().copied(), now)?;
     Some(Decision::Wait {
         until,
         reason: Reason::AtlasMintBudget,
@@ -213,6 +212,12 @@ pub(super) fn over_budget(
             way_out()
         ),
     })
+}
+
+/// How many of these certificates were made within a day, and when one more is within the budget of a user that so many objects name; `None` if
+/// it is now.
+pub fn held_by_budget(objects: usize, made: impl IntoIterator<Item = Timestamp>, now: Timestamp) -> Option<(usize, Timestamp)> {
+    Brake { allowed: objects.max(1) + SPARE_MINTS, window: BUDGET_WINDOW }.hold(made, now)
 }
 
 /// Records what Atlas lists and no Secret of ours holds or has held.

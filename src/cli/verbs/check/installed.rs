@@ -65,7 +65,7 @@ fn put_together(found: Option<(BTreeMap<String, String>, Option<String>)>, named
 fn pod_of(leader: &Leader) -> Option<&str> {
     match leader {
         Leader::Leads(holder) => holder.rsplit_once('_').map(|(pod, _)| pod),
-        Leader::Gone(_) | Leader::Unknown(_) => None,
+        Leader::Gone(_) | Leader::Unknown(_) | Leader::Denied(_) => None,
     }
 }
 

@@ -27,8 +27,10 @@ pub(super) fn chart(plan: &Plan, terminal: &Terminal) -> String {
             *is_storm = true;
         }
     }
-    for limited in &plan.limited {
-        if let Some((_, _, is_limited, _)) = bars.get_mut(week(limited.from)) {
+    let limits = plan.limited.iter().map(|found| found.from);
+    let limits = limits.chain(plan.queued_projects.iter().map(|found| found.from));
+    for from in limits.chain(plan.held_users.iter().map(|found| found.from)) {
+        if let Some((_, _, is_limited, _)) = bars.get_mut(week(from)) {
             *is_limited = true;
         }
     }
@@ -58,7 +60,7 @@ pub(super) fn chart(plan: &Plan, terminal: &Terminal) -> String {
     let legend = [
         (true, "each line is a week"),
         (!plan.storms.is_empty(), "! has a storm"),
-        (!plan.limited.is_empty(), "l reaches a limit of the operator"),
+        (plan.reaches_limit(), "l reaches a limit of the operator or of Atlas"),
         (bars.iter().any(|(.., waits)| *waits), "w workloads wait for a window of their rollout"),
     ];
     let legend: Vec<&str> = legend.iter().filter(|(is_used, _)| *is_used).map(|(_, words)| *words).collect();

@@ -7,11 +7,15 @@ use kube::ResourceExt;
 use serde::Serialize;
 use usercert_operator_core::{
     api::{RENEWAL_FAILED, condition},
-    decide::ISSUES_IN_AN_HOUR,
     rollout::Windows,
 };
 
-use crate::verbs::{leader::Leader, objects::Certificate, state::issuer_of};
+use super::limits::{HeldUser, Limited, QueuedProject, held_users, limited, queued_projects};
+use crate::verbs::{
+    leader::Leader,
+    objects::Certificate,
+    state::{State, issuer_of, told},
+};
 
 /// The most renewals of one certificate that are foreseen. Where there are more, it is told from when on they are missing.
 pub(super) const FORESEEN: usize = 1000;
@@ -26,8 +30,14 @@ pub(super) struct Plan {
     pub(super) storms: Vec<Storm>,
     /// Certificates whose renewals reach the operator's limit for one object.
     pub(super) limited: Vec<Limited>,
+    /// Atlas projects that are asked for more certificates at once than the limit of their requests admits.
+    pub(super) queued_projects: Vec<QueuedProject>,
+    /// Database users of Atlas for whom a renewal waits.
+    pub(super) held_users: Vec<HeldUser>,
     /// Certificates that expire in this time if nothing changes.
     pub(super) unrenewed: Vec<Unrenewed>,
+    /// Objects of which no renewal is foreseen, because they have no certificate or no renewal time.
+    pub(super) without_renewal: Vec<WithoutRenewal>,
     /// Certificates with more renewals than are foreseen.
     pub(super) cut_off: Vec<CutOff>,
     /// Who carries it out.
@@ -59,16 +69,6 @@ pub(super) struct Storm {
     pub(super) renewals: usize,
 }
 
-/// A certificate that is to be renewed more often than the operator does it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Limited {
-    pub(super) namespace: String,
-    pub(super) name: String,
-    /// The first renewal that waits.
-    pub(super) from: Timestamp,
-}
-
 /// A certificate whose renewals are foreseen in part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -88,11 +88,22 @@ pub(super) struct Unrenewed {
     pub(super) why: String,
 }
 
+/// An object of which no renewal is foreseen.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct WithoutRenewal {
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) why: &'static str,
+}
+
 /// What is ahead within this time. `storm`: how many renewals of one issuer within an hour are one.
 pub(super) fn foresee(objects: &[Certificate], now: Timestamp, length: SignedDuration, storm: usize) -> Plan {
     let until = now.saturating_add(length).unwrap_or(Timestamp::MAX);
     let each: Vec<Vec<Renewal>> = objects.iter().map(|object| renewals_of(object, now, until)).collect();
     let limited = each.iter().filter_map(|renewals| limited(renewals)).collect();
+    let queued_projects = queued_projects(objects, &each);
+    let held_users = held_users(objects, &each);
     let cut_off = each.iter().filter(|renewals| renewals.len() == FORESEEN).filter_map(|renewals| renewals.last());
     let cut_off = cut_off.map(|last| CutOff { namespace: last.namespace.clone(), name: last.name.clone(), after: last.time });
     let cut_off = cut_off.collect();
@@ -100,7 +111,20 @@ pub(super) fn foresee(objects: &[Certificate], now: Timestamp, length: SignedDur
     renewals.sort_by(|one, other| (one.time, &one.namespace, &one.name).cmp(&(other.time, &other.namespace, &other.name)));
     let mut unrenewed: Vec<Unrenewed> = objects.iter().filter_map(|object| unrenewed(object, until)).collect();
     unrenewed.sort_by_key(|found| found.not_after);
-    Plan { from: now, until, storms: storms(&renewals, storm), limited, renewals, unrenewed, cut_off, operator: None }
+    let without_renewal = objects.iter().filter_map(|object| without_renewal(object, now, until)).collect();
+    Plan {
+        from: now,
+        until,
+        storms: storms(&renewals, storm),
+        limited,
+        queued_projects,
+        held_users,
+        renewals,
+        unrenewed,
+        without_renewal,
+        cut_off,
+        operator: None,
+    }
 }
 
 fn renewals_of(object: &Certificate, now: Timestamp, until: Timestamp) -> Vec<Renewal> {
@@ -127,16 +151,6 @@ fn renewals_of(object: &Certificate, now: Timestamp, until: Timestamp) -> Vec<Re
         time = time.saturating_add(interval).unwrap_or(Timestamp::MAX);
     }
     renewals
-}
-
-/// The first renewal of one certificate that has to wait, because there were as many as an hour may have.
-fn limited(renewals: &[Renewal]) -> Option<Limited> {
-    let is_too_many = |found: &&[Renewal]| {
-        let first_and_last = found.first().zip(found.last());
-        first_and_last.is_some_and(|(first, last)| last.time.duration_since(first.time) < SignedDuration::from_hours(1))
-    };
-    let waits = renewals.windows(ISSUES_IN_AN_HOUR + 1).find(is_too_many)?.last()?;
-    Some(Limited { namespace: waits.namespace.clone(), name: waits.name.clone(), from: waits.time })
 }
 
 /// Issuers of one namespace are told apart by it.
@@ -171,6 +185,18 @@ fn unrenewed(object: &Certificate, until: Timestamp) -> Option<Unrenewed> {
         not_after,
         why,
     })
+}
+
+/// Why no renewal of the object can be foreseen; `None` if one can, if its first certificate is on its way, or if it is told with its expiry.
+fn without_renewal(object: &Certificate, now: Timestamp, until: Timestamp) -> Option<WithoutRenewal> {
+    let status = object.status.clone().unwrap_or_default();
+    let has_certificate = status.not_before.is_some() && status.not_after.is_some();
+    let is_foreseen = has_certificate && (object.spec.suspend || status.renewal_time.is_some());
+    if is_foreseen || told(object, now).state == State::Pending || unrenewed(object, until).is_some() {
+        return None;
+    }
+    let why = if has_certificate { "its renewal time is not known" } else { "it has no certificate" };
+    Some(WithoutRenewal { namespace: object.namespace().unwrap_or_default(), name: object.name_any(), why })
 }
 
 /// The hours with at least so many renewals of one issuer. Each begins with a renewal, and none overlaps another of its issuer.

@@ -1,8 +1,10 @@
 //! What became of each certificate that a run is to renew: pure functions.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt;
 use serde::Serialize;
+use serde_json::Value;
 use usercert_operator_core::{
     api::{ISSUING, Reason, Severity, condition, names::RENEW_REQUESTED_ANNOTATION},
     decide::next_forced_renewal,
@@ -28,7 +30,9 @@ pub(super) enum Outcome {
     Renewed(String),
     /// It was not asked for: why.
     Left(String),
-    /// It was asked for, and refused or did not come: why.
+    /// The API server did not let it be asked for, or could not be asked: why.
+    Refused(String),
+    /// It was asked for, and refused by the issuer or did not come: why.
     Failed(String),
 }
 
@@ -39,7 +43,7 @@ impl Outcome {
             Self::WouldAsk => "would be asked for".to_owned(),
             Self::Asked => "asked for".to_owned(),
             Self::Renewed(serial_number) => format!("renewed: certificate {serial_number}"),
-            Self::Left(why) | Self::Failed(why) => format!("not: {why}"),
+            Self::Left(why) | Self::Refused(why) | Self::Failed(why) => format!("not: {why}"),
         }
     }
 
@@ -47,7 +51,7 @@ impl Outcome {
         match self {
             Self::WouldAsk => Mood::Plain,
             Self::Asked | Self::Renewed(_) => Mood::Good,
-            Self::Left(_) | Self::Failed(_) => Mood::Bad,
+            Self::Left(_) | Self::Refused(_) | Self::Failed(_) => Mood::Bad,
         }
     }
 
@@ -58,12 +62,17 @@ impl Outcome {
             Self::Asked => "Asked",
             Self::Renewed(_) => "Renewed",
             Self::Left(_) => "Left",
+            Self::Refused(_) => "Refused",
             Self::Failed(_) => "Failed",
         }
     }
 
     const fn is_not_renewed(&self) -> bool {
-        matches!(self, Self::Left(_) | Self::Failed(_))
+        self.is_failure() || matches!(self, Self::Left(_))
+    }
+
+    const fn is_failure(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Failed(_))
     }
 }
 
@@ -95,8 +104,8 @@ pub(super) fn of_this_run(object: &Certificate, value: &str) -> Option<Outcome> 
 
 /// How many of the last answers are failures, in a row. What was left out, or has no answer yet, is none.
 pub(super) fn failures_in_a_row(outcomes: &[Outcome]) -> usize {
-    let answers = outcomes.iter().rev().filter(|outcome| matches!(outcome, Outcome::Failed(_) | Outcome::Renewed(_)));
-    answers.take_while(|outcome| matches!(outcome, Outcome::Failed(_))).count()
+    let answers = outcomes.iter().rev().filter(|outcome| outcome.is_failure() || matches!(outcome, Outcome::Renewed(_)));
+    answers.take_while(|outcome| outcome.is_failure()).count()
 }
 
 /// Why no renewal is asked for: it would not be carried out.
@@ -122,6 +131,19 @@ pub(super) fn obstacle(object: &Certificate, now: Timestamp) -> Option<String> {
             object.name_any()
         )
     })
+}
+
+/// When the last attempt of the object failed.
+pub(super) fn last_failure(object: &Certificate) -> Option<Timestamp> {
+    Some(object.status.as_ref()?.failure.as_ref()?.last_time.0)
+}
+
+/// When the annotation got its present value, by the API server's clock; `None` if that is not known.
+pub(super) fn requested_at(owners: &[ManagedFieldsEntry]) -> Option<Timestamp> {
+    let field = format!("f:{RENEW_REQUESTED_ANNOTATION}");
+    let has_it = |fields: &Value| fields.pointer("/f:metadata/f:annotations").is_some_and(|found| found.get(&field).is_some());
+    let owners = owners.iter().filter(|owner| owner.fields_v1.as_ref().is_some_and(|fields| has_it(&fields.0)));
+    owners.filter_map(|owner| Some(owner.time.as_ref()?.0)).max()
 }
 
 /// What came of the request; `None` if nothing yet. A failure that was there before is no answer, whatever the clocks say.
@@ -156,7 +178,13 @@ pub(super) fn answer(
 ) -> Result<Answer, CliError> {
     let all = || objects.iter().zip(outcomes);
     let left_out = outcomes.iter().filter(|outcome| outcome.is_not_renewed()).count();
-    let exit = if left_out == 0 { Exit::Good } else { Exit::Attention };
+    let exit = if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_))) {
+        Exit::CouldNotAsk
+    } else if left_out > 0 {
+        Exit::Attention
+    } else {
+        Exit::Good
+    };
     let certificates = all().map(|(object, outcome)| Told {
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
@@ -179,7 +207,7 @@ pub(super) fn answer(
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
     use rstest::rstest;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -257,7 +285,21 @@ mod tests {
             failures_in_a_row(&[failed(), Outcome::Renewed("0A".into()), failed(), left(), Outcome::Asked, failed()]),
             2
         );
+        let refused = || Outcome::Refused("no".into());
+        assert_eq!(failures_in_a_row(&[refused(), failed(), refused()]), 3);
         assert_eq!(failures_in_a_row(&[failed(), Outcome::Renewed("0A".into())]), 0);
+    }
+
+    #[test]
+    fn the_api_server_tells_when_the_annotation_was_set() {
+        let owner = |manager: &str, second: i64, annotation: &str| {
+            let fields = json!({ "f:metadata": { "f:annotations": { ".": {}, format!("f:{annotation}"): {} } } });
+            json!({ "manager": manager, "operation": "Update", "time": at(second).to_string(), "fieldsType": "FieldsV1", "fieldsV1": fields })
+        };
+        let owners = json!([owner("kubectl-usercert", 5, RENEW_REQUESTED_ANNOTATION), owner("argocd", 9, "team")]);
+        let owners: Vec<ManagedFieldsEntry> = serde_json::from_value(owners).unwrap();
+        assert_eq!(requested_at(&owners), Some(at(5)));
+        assert_eq!(requested_at(&owners[1..]), None);
     }
 
     #[test]
@@ -278,6 +320,14 @@ shop        bills    not: the object is suspended
         let as_json = answer(&objects, &outcomes, "run", &session, Form::Json)?.text();
         let as_json: Value = serde_json::from_str(&as_json).unwrap();
         assert_eq!((&as_json["value"], &as_json["certificates"][1]["result"]), (&json!("run"), &json!("Left")));
+        for (outcomes, exit) in [
+            ([Outcome::Asked, Outcome::Renewed("0A".into())], Exit::Good),
+            ([Outcome::Asked, Outcome::Failed("no".into())], Exit::Attention),
+            ([Outcome::Refused("no".into()), Outcome::Failed("no".into())], Exit::CouldNotAsk),
+            ([Outcome::Refused("no".into()), Outcome::Renewed("0A".into())], Exit::CouldNotAsk),
+        ] {
+            assert_eq!(answer(&objects, &outcomes, "run", &session, Form::Table)?.exit, exit, "{outcomes:?}");
+        }
         Ok(())
     }
 }

@@ -51,7 +51,9 @@ pub(super) fn render(why: &Why, terminal: &Terminal) -> String {
         &match &why.leader {
             Leader::Leads(holder) => format!("{holder} leads"),
             Leader::Gone(sentence) => sentence.clone(),
-            Leader::Unknown(sentence) => format!("whether an operator leads is not known: {sentence}"),
+            Leader::Unknown(sentence) | Leader::Denied(sentence) => {
+                format!("whether an operator leads is not known: {sentence}")
+            }
         },
         2,
     ));

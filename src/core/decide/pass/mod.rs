@@ -63,7 +63,7 @@ use crate::{
 const LOOKS: u32 = 3;
 
 /// Calls that count against the limit of a project, with the list: one for it, one for the certificate.
-const CALLS_WITH_LIST: u32 = 2;
+pub const CALLS_WITH_LIST: u32 = 2;
 
 /// Without the list: the request for the certificate.
 const CALLS: u32 = 1;

@@ -1,0 +1,282 @@
+//! The program itself with an API server on loopback, which answers as each test says.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::{TcpListener, TcpStream},
+    process::Command,
+    sync::{Arc, Mutex},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+const CERTIFICATES: &str = "/apis/usercert.dev/v1alpha1/namespaces/shop/databaseusercertificates";
+const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/usercert-system/leases/usercert-operator";
+
+/// The value of a run of `renew`, and the annotation that has it.
+const RUN: &str = "2026-01-01T00:00:00Z";
+const REQUEST: &str = "usercert.dev/renew-requested-at";
+
+/// What the server was asked: method and path.
+type Asked = Arc<Mutex<Vec<(String, String)>>>;
+
+/// A server that lists these certificates, and answers `refused` with a status of its own.
+fn server(certificates: Vec<Value>, refused: fn(&str, &str) -> Option<u16>) -> (String, Asked) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let asked = Asked::default();
+    let told = Arc::clone(&asked);
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            // Whoever has gone away does not wait for an answer.
+            _ = answer(&connection.unwrap(), &certificates, refused, &told);
+        }
+    });
+    (address, asked)
+}
+
+/// Answers one request, and ends the connection.
+fn answer(
+    connection: &TcpStream,
+    certificates: &[Value],
+    refused: fn(&str, &str) -> Option<u16>,
+    asked: &Asked,
+) -> std::io::Result<()> {
+    let mut reader = BufReader::new(connection);
+    let (mut first, mut length) = (String::new(), 0);
+    reader.read_line(&mut first)?;
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header)?;
+        if header.trim().is_empty() {
+            break;
+        }
+        if let Some(value) = header.to_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body)?;
+    let mut words = first.split(' ');
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let path = path.split('?').next().unwrap_or_default();
+    asked.lock().unwrap().push((method.to_owned(), path.to_owned()));
+    let name = path.strip_prefix(CERTIFICATES).and_then(|rest| rest.strip_prefix('/'));
+    let found = name.and_then(|name| certificates.iter().find(|found| found["metadata"]["name"] == name));
+    let (status, answer) = match (refused(method, path), found) {
+        (Some(status), _) => (status, failure(status)),
+        (None, Some(found)) => (200, found.clone()),
+        (None, None) if path == CERTIFICATES => (
+            200,
+            json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificateList", "metadata": {}, "items": certificates }),
+        ),
+        (None, None) => (404, failure(404)),
+    };
+    let answer = answer.to_string();
+    let head = format!(
+        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+        answer.len()
+    );
+    (&mut &*connection).write_all((head + &answer).as_bytes())
+}
+
+fn failure(status: u16) -> Value {
+    let reason = if status == 404 { "NotFound" } else { "Forbidden" };
+    json!({ "apiVersion": "v1", "kind": "Status", "status": "Failure", "code": status, "message": "not here", "reason": reason })
+}
+
+fn nothing(_: &str, _: &str) -> Option<u16> {
+    None
+}
+
+/// What the program said, and its exit code.
+#[derive(Debug)]
+struct Said {
+    code: Option<i32>,
+    text: String,
+    errors: String,
+}
+
+fn run(address: &str, arguments: &[&str]) -> Said {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config");
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "contexts": [{ "name": "c", "context": { "cluster": "k", "user": "u", "namespace": "shop" } }],
+        "clusters": [{ "name": "k", "cluster": { "server": format!("http://{address}") } }],
+        "users": [{ "name": "u", "user": { "token": "a-token" } }],
+    });
+    fs::write(&path, config.to_string()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-usercert"));
+    command.args(["--kubeconfig", path.to_str().unwrap()]).args(arguments).env("NO_PROXY", "127.0.0.1").env_remove("COLUMNS");
+    let said = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Said { code: said.status.code(), text: text(&said.stdout), errors: text(&said.stderr) }
+}
+
+fn in_hours(hours: i64) -> String {
+    (Timestamp::now() + SignedDuration::from_hours(hours)).round(jiff::Unit::Second).unwrap().to_string()
+}
+
+/// A certificate that works, of which `changes` are parts.
+fn certificate(name: &str, days_left: i64, changes: &[(&str, Value)]) -> Value {
+    let mut object = json!({
+        "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate",
+        "metadata": {
+            "namespace": "shop", "name": name, "uid": name, "resourceVersion": "1", "generation": 1,
+            "creationTimestamp": "2025-01-01T00:00:00Z", "annotations": {},
+        },
+        "spec": { "username": name, "issuerRef": { "kind": "CertificateIssuer", "name": "atlas" } },
+        "status": {
+            "observedGeneration": 1, "serialNumber": format!("0A{days_left}"),
+            "notBefore": in_hours(-24), "notAfter": in_hours(24 * days_left), "renewalTime": in_hours(12 * days_left),
+            "conditions": [
+                { "type": "Ready", "status": "True", "reason": "Issued", "message": "it works", "lastTransitionTime": "2025-01-01T00:00:00Z" },
+                { "type": "Issuing", "status": "False", "reason": "Issued", "message": "nothing to do", "lastTransitionTime": "2025-01-01T00:00:00Z" },
+            ],
+        },
+    });
+    for (path, value) in changes {
+        *object.pointer_mut(path).unwrap() = value.clone();
+    }
+    object
+}
+
+fn asked_for(name: &str, days_left: i64) -> Value {
+    certificate(name, days_left, &[("/metadata/annotations", json!({ REQUEST: RUN }))])
+}
+
+/// One that was asked for by the run an hour ago, and of which the last failure is as old as this.
+fn failing(name: &str, days_left: i64, hours_ago: i64) -> Value {
+    let mut object = asked_for(name, days_left);
+    object["metadata"]["managedFields"] = json!([{
+        "manager": "kubectl-usercert", "operation": "Update", "apiVersion": "usercert.dev/v1alpha1", "time": in_hours(-1),
+        "fieldsType": "FieldsV1", "fieldsV1": { "f:metadata": { "f:annotations": { ".": {}, format!("f:{REQUEST}"): {} } } },
+    }]);
+    object["status"]["failure"] = json!({
+        "count": 1, "reason": "AtlasUnavailable", "message": "no", "inputs": "",
+        "lastTime": in_hours(-hours_ago), "nextAttempt": in_hours(1),
+    });
+    object
+}
+
+fn handled(name: &str, days_left: i64) -> Value {
+    let mut object = asked_for(name, days_left);
+    object["status"]["renewRequestHandled"] = json!(RUN);
+    object
+}
+
+fn patched(asked: &Asked) -> Vec<String> {
+    let asked = asked.lock().unwrap();
+    asked.iter().filter(|(method, _)| method == "PATCH").map(|(_, path)| path.clone()).collect()
+}
+
+#[test]
+fn a_run_that_is_continued_and_stopped_by_failures_tells_what_it_has_renewed() {
+    let mut certificates: Vec<Value> = (1..=5).map(|day| failing(&format!("failing-{day}"), day, 0)).collect();
+    certificates[0]["status"]["failure"]["lastTime"] = certificates[0]["metadata"]["managedFields"][0]["time"].clone();
+    certificates.push(certificate("open", 10, &[]));
+    certificates.extend((20..=22).map(|day| handled(&format!("renewed-{day}"), day)));
+    certificates.push(asked_for("asked-for", 30));
+    let (address, asked) = server(certificates, nothing);
+    let said = run(&address, &["renew", "--all", "--continue", RUN]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    for day in 20..=22 {
+        assert!(said.text.contains(&format!("renewed-{day}   renewed: certificate 0A{day}")), "{}", said.text);
+    }
+    assert!(said.text.contains("asked-for    asked for\n"), "{}", said.text);
+    assert!(said.text.contains("open         not: not asked for, because 5 in a row failed"), "{}", said.text);
+    assert!(said.text.contains("failing-1    not: AtlasUnavailable: no"), "{}", said.text);
+    assert!(said.errors.contains(&format!("--continue {RUN}")), "it can be continued again: {}", said.errors);
+    assert_eq!(patched(&asked), Vec::<String>::new());
+}
+
+#[test]
+fn a_failure_from_before_the_request_is_no_answer_to_it_when_a_run_is_continued() {
+    for is_known in [true, false] {
+        let mut certificates: Vec<Value> = (1..=5).map(|day| failing(&format!("failed-{day}"), day, 48)).collect();
+        if !is_known {
+            for found in &mut certificates {
+                found["metadata"]["managedFields"] = Value::Null;
+            }
+        }
+        certificates.extend([certificate("open-1", 10, &[]), certificate("open-2", 11, &[])]);
+        let (address, asked) = server(certificates, nothing);
+        let said = run(&address, &["renew", "--all", "--continue", RUN, "--at-most", "40/min"]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        let open = ["open-1", "open-2"].map(|name| format!("{CERTIFICATES}/{name}"));
+        assert_eq!(patched(&asked), open, "when the request was made is known: {is_known}");
+    }
+}
+
+#[test]
+fn a_renewal_that_the_api_server_refuses_is_a_change_that_could_not_be_made() {
+    let refuses = |method: &str, _: &str| (method == "PATCH").then_some(403);
+    let (address, _) = server(vec![certificate("orders", 10, &[]), handled("bills", 20)], refuses);
+    for arguments in [&["orders"][..], &["orders", "--dry-run"], &["--all", "--continue", RUN], &["orders", "-o", "json"]] {
+        let said = run(&address, &[&["renew"], arguments].concat());
+        assert_eq!(said.code, Some(3), "{arguments:?}: {said:?}");
+        assert!(said.text.contains("could not change the certificate shop/orders"), "{said:?}");
+    }
+    let said = run(&address, &["renew", "orders", "-o", "json"]);
+    let told: Value = serde_json::from_str(&said.text).unwrap();
+    assert_eq!(told["certificates"][0]["result"], "Refused");
+    assert_eq!(run(&address, &["suspend", "orders"]).code, Some(3), "the other verb that changes says the same");
+}
+
+#[test]
+fn a_suspension_under_which_a_certificate_expires_needs_attention() {
+    // As the operator leaves it: without a renewal time.
+    let suspended = |name: &str, hours_ago: i64, days_left: i64| {
+        let issuing = json!({ "type": "Issuing", "status": "False", "reason": "Suspended", "message": "m", "lastTransitionTime": "2025-01-01T00:00:00Z" });
+        let changes = [
+            ("/status/renewalTime", Value::Null),
+            ("/status/notBefore", json!(in_hours(-hours_ago))),
+            ("/status/conditions/1", issuing),
+        ];
+        let mut object = certificate(name, days_left, &changes);
+        object["spec"]["suspend"] = json!(true);
+        object
+    };
+    let (address, _) = server(vec![suspended("late", 24 * 80, 1), suspended("early", 24, 80)], nothing);
+    let said = run(&address, &["status", "--failing"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.text.contains("late   Renewal late   in 2"), "{}", said.text);
+    assert!(said.text.contains("kubectl usercert resume late -n shop") && !said.text.contains("early"), "{}", said.text);
+    assert_eq!(run(&address, &["status", "early"]).code, Some(0));
+}
+
+#[test]
+fn a_certificate_that_was_never_issued_is_missing_in_no_plan() {
+    let mut never = certificate("never", 80, &[]);
+    never["status"] = json!({ "observedGeneration": 1, "conditions": [
+        { "type": "Ready", "status": "False", "reason": "AtlasUserNotFound", "message": "m", "lastTransitionTime": "2025-01-01T00:00:00Z" },
+        { "type": "Issuing", "status": "False", "reason": "AtlasUserNotFound", "message": "m", "lastTransitionTime": "2025-01-01T00:00:00Z" },
+    ] });
+    let (address, _) = server(vec![never, certificate("good", 80, &[])], nothing);
+    let said = run(&address, &["plan"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.text.contains("shop/never: it has no certificate: kubectl usercert why never -n shop"), "{}", said.text);
+    let told: Value = serde_json::from_str(&run(&address, &["plan", "-o", "json"]).text).unwrap();
+    assert_eq!(told["withoutRenewal"], json!([{ "namespace": "shop", "name": "never", "why": "it has no certificate" }]));
+}
+
+#[test]
+fn an_operator_whose_lease_is_not_found_is_told_below_certificates_that_work() {
+    let (address, _) = server(vec![certificate("orders", 80, &[])], nothing);
+    for verb in ["status", "plan"] {
+        let said = run(&address, &[verb]);
+        assert_eq!(said.code, Some(0), "where the operator is, is not known: {said:?}");
+        assert!(said.text.contains("there is no Lease usercert-operator in the namespace usercert-system"), "{}", said.text);
+        assert!(said.text.contains("--operator-namespace") && said.text.contains("--lease-name"), "{}", said.text);
+    }
+    let denies = |_: &str, path: &str| (path == LEASE).then_some(403);
+    let (address, _) = server(vec![certificate("orders", 80, &[])], denies);
+    for verb in ["status", "plan"] {
+        let said = run(&address, &[verb]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+        assert!(!said.text.contains("Lease"), "whoever may not look is told nothing: {}", said.text);
+    }
+}
