@@ -92,7 +92,7 @@ check: ## Format, lints, generated files, chart, docs
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features usercert-operator/otlp-test --quiet -- -D warnings
 	cargo clippy --package usercert-operator --quiet -- -D warnings
-	$(MAKE) --no-print-directory check-generated check-chart check-docs
+	$(MAKE) --no-print-directory check-versions check-generated check-chart check-docs
 
 .PHONY: unit
 unit: ## Unit and property tests, and a short run of every fuzz target; SEED=N takes other mutations
@@ -233,6 +233,10 @@ release-tools-archive: release-tools ## The same tools in one file, for another 
 .PHONY: release-check
 release-check: ## Do all of a release that needs no network, with a registry on loopback and a key of its own; ends with a table; no part of .ci/run; QUICK=1 optimises nothing
 	@QUICK=$(QUICK) release/check.sh
+
+.PHONY: check-versions
+check-versions: ## Compare what names this project's version, and Go's
+	@release/versions.sh > /dev/null
 
 .PHONY: check-workflows
 check-workflows: $(TOOLS)/actionlint ## Check the workflows of GitHub
