@@ -15,6 +15,8 @@ EVIDENCE := $(abspath target/test-evidence)
 # What the chart asks for where nothing else is set.
 IMAGE ?= usercert-operator:$(shell sed -n 's/^appVersion: "\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' $(CHART)/Chart.yaml)
 ARCHIVE ?= target/image.tar
+# What the image says of itself: SOURCE=address of the repository.
+LABELS = $(shell release/labels.sh $(SOURCE) | sed 's/^/--label /')
 
 # A release builds with CARGO="cargo auditable", which puts the list of the dependencies into the program, for scanners.
 CARGO ?= cargo
@@ -169,14 +171,14 @@ databases: tools ## Databases and drivers log in with what the operator wrote, b
 	$(TEST) --test databases
 
 .PHONY: image
-image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:...; needs docker
+image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:... SOURCE=address of the repository, for its label; needs docker
 	@case "$(BUILD_IMAGE)" in *@sha256:*) ;; *) echo "give BUILD_IMAGE as NAME@sha256:DIGEST: a release is built on a known image"; exit 1;; esac
-	docker build --build-arg BUILD_IMAGE="$(BUILD_IMAGE)" --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" --tag "$(IMAGE)" .
+	docker build --build-arg BUILD_IMAGE="$(BUILD_IMAGE)" --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" $(LABELS) --tag "$(IMAGE)" .
 
 .PHONY: image-tar
 image-tar: ## Build the same image without docker, as an archive: IMAGE=name:tag ARCHIVE=target/image.tar
 	$(BUILD_OPERATOR) $(STATIC)
-	@cargo run --quiet --package usercert-test-support --bin image-tar -- --name "$(IMAGE)" --archive "$(ARCHIVE)"
+	@cargo run --quiet --package usercert-test-support --bin image-tar -- $(LABELS) --name "$(IMAGE)" --archive "$(ARCHIVE)"
 
 # A machine of another kind to build for, with its linker in CARGO_TARGET_..._LINKER, as `release/check-parts.sh` does it for arm64.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')

@@ -1,5 +1,9 @@
 # The parts of check.sh, a function each. They share: out, files, version, registry.
 
+# The address of a repository that there is none of.
+repository=example/project
+homepage=https://github.com/$repository
+
 # A pipe ends with `grep > /dev/null` and not with `grep -q`, which does not read on: the program before it would fail for that.
 skip() { echo "skipped: needs $*"; exit 75; }
 fail() { echo "$*"; exit 1; }
@@ -52,9 +56,6 @@ generated() {
   make --no-print-directory check-generated
 }
 
-# One program that asks for no loader and no library.
-is_static() { ! readelf --program-headers "$1" | grep INTERP > /dev/null && ! readelf --dynamic "$1" | grep NEEDED > /dev/null; }
-
 # QUICK=1: the last step of both programs, which takes most of the time, optimises nothing.
 quick=() optimised=
 if [ -n "${QUICK:-}" ]; then
@@ -63,24 +64,18 @@ if [ -n "${QUICK:-}" ]; then
 fi
 
 binaries() {
-  local arch=$1 program
+  local arch=$1 libc=$2
   needs cargo-auditable readelf
   make --no-print-directory operator OPERATOR_TARGET="$(triple "$arch")" CARGO="cargo auditable" "${quick[@]}"
   make --no-print-directory release-cli CLI_TARGET="$(cli_triple "$arch")" FILES="$files" "${quick[@]}"
-  for program in "$(programs "$arch")/usercert-operator" "$(cli_of "$arch")"; do
-    is_static "$program" || fail "$program is not static"
-    readelf --sections --wide "$program" | grep '\.dep-v0' > /dev/null || fail "$program has no list of its dependencies"
-  done
+  release/look-at-program.sh "$(programs "$arch")/usercert-operator" "$arch" "usercert-operator $version"
+  release/look-at-archive.sh "$files/kubectl-usercert_${version}_linux_$arch.tar.gz" "$version" "$libc"
 }
 
 binaries_own() {
   needs musl-gcc
   [ -d "$(rustc --print sysroot)/lib/rustlib/$(cli_triple "$(own_architecture)")" ] || skip "rustup target add $(cli_triple "$(own_architecture)")"
-  binaries "$(own_architecture)"
-  "$(programs "$(own_architecture)")/usercert-operator" --version
-  "$(cli_of "$(own_architecture)")" --version
-  # glibc would load modules of the machine that it runs on.
-  if grep --text --quiet 'libnss_' "$(cli_of "$(own_architecture)")"; then fail "kubectl-usercert would load NSS modules"; fi
+  binaries "$(own_architecture)" musl
   echo "static, with the list of their dependencies$optimised: operator $(size "$(own_architecture)" usercert-operator), kubectl-usercert $(size "$(own_architecture)" kubectl-usercert)"
 }
 
@@ -94,7 +89,7 @@ binaries_arm64() {
   export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
   # Optimised less, for that takes most of the time.
   export CARGO_TARGET_DIR=target/cross CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1
-  binaries arm64
+  binaries arm64 glibc
   if [ "${REQUIRE:-}" = all ]; then needs qemu-aarch64-static; fi
   if command -v qemu-aarch64-static > /dev/null; then
     qemu-aarch64-static "$(programs arm64)/usercert-operator" crds | diff - crds/crds.yaml
@@ -105,27 +100,28 @@ binaries_arm64() {
 }
 
 images() {
-  local arch
+  local arch labels
   needs cargo-auditable
+  labels=$(release/labels.sh "$homepage" | sed 's/^/--label /')
   for arch in amd64 arm64; do
     [ -f "$files/kubectl-usercert_${version}_linux_$arch.tar.gz" ] || continue
-    cargo run --quiet --package usercert-test-support --bin image-tar -- \
+    cargo run --quiet --package usercert-test-support --bin image-tar -- $labels \
       --program "$(programs "$arch")/usercert-operator" --name "usercert-operator:$version" --archive "$files/image-$arch.tar"
-    release/look-at-image.sh "$files/image-$arch.tar" "$version"
+    release/look-at-image.sh "$files/image-$arch.tar" "$version" "$homepage"
     mkdir -p "$out/image-$arch"
     tar --extract --to-stdout --file "$files/image-$arch.tar" --wildcards './*.tar' > "$out/image-$arch/layer.tar"
   done
   [ -n "$(architectures)" ] || fail "no image was built"
-  echo "$(architectures | paste -sd,): the program, certificates of public CAs and nsswitch.conf; $(stat --format %s "$files/image-$(own_architecture).tar" | numfmt --to=iec --suffix=B) for $(own_architecture)"
+  echo "$(architectures | paste -sd,): the program, certificates of public CAs and nsswitch.conf, with labels; $(stat --format %s "$files/image-$(own_architecture).tar" | numfmt --to=iec --suffix=B) for $(own_architecture)"
 }
 
 dockerfile() {
   needs docker
   docker info > /dev/null 2>&1 || skip "a running Docker, and BUILD_IMAGE"
   [ -n "${BUILD_IMAGE:-}" ] || skip "BUILD_IMAGE=NAME@sha256:DIGEST"
-  make --no-print-directory image IMAGE="usercert-operator:$version" BUILD_IMAGE="$BUILD_IMAGE"
+  make --no-print-directory image IMAGE="usercert-operator:$version" BUILD_IMAGE="$BUILD_IMAGE" SOURCE="$homepage"
   docker save --output "$out/docker.tar" "usercert-operator:$version"
-  release/look-at-image.sh "$out/docker.tar" "$version"
+  release/look-at-image.sh "$out/docker.tar" "$version" "$homepage"
   docker run --rm --network none --read-only "usercert-operator:$version" --version
   echo "built on $BUILD_IMAGE"
 }
@@ -168,6 +164,7 @@ pulled() {
   image=$registry/usercert-operator@$(digest_of image)
   for arch in $(architectures); do
     crane config --platform "linux/$arch" "$image" | grep '"User":"65532:65532"' > /dev/null || fail "the image for $arch does not run as 65532"
+    crane config --platform "linux/$arch" "$image" | grep "\"org.opencontainers.image.source\":\"$homepage\"" > /dev/null || fail "the image for $arch does not say where it comes from"
   done
   [ "$(id -u)" -eq 0 ] || skip "root, to run it in its own files"
   mkdir -p "$out/pulled"
