@@ -23,9 +23,49 @@ size() { if [ "$2" = kubectl-usercert ]; then stat --format %s "$(cli_of "$1")";
 
 versions() {
   release/versions.sh
-  release/notes.sh "$version" https://example.com/project > "$out/notes.md"
+  release/notes.sh "$version" "$homepage" > "$out/notes.md"
   refused grep -nE '\]\([^h]' "$out/notes.md"
-  echo "Cargo.toml, the chart, CHANGELOG.md and docs/upgrade.md say $version"
+  # What it has to refuse, or it did not look.
+  local copy=$out/versions tag="no page says that nothing is published"
+  mkdir -p "$copy"
+  cp --parents --recursive Cargo.toml ./*.md docs charts/usercert-operator release .github tests/support/tools tests/databases/drivers/go/go.mod "$copy"
+  sed -i 's/^go .*/go 1.999.0/' "$copy/tests/support/tools/syft/go.mod"
+  refused "$copy/release/versions.sh"
+  cp tests/support/tools/syft/go.mod "$copy/tests/support/tools/syft/go.mod"
+  "$copy/release/versions.sh"
+  refused "$copy/release/versions.sh" 0.0.0
+  echo 'There is no published image yet.' >> "$copy/docs/install.md"
+  refused "$copy/release/versions.sh" "$version"
+  grep -q '^docs/install.md:.*no published image' "$out/refused" || fail "the tag was refused for another reason: $(tail -n 3 "$out/refused")"
+  release/versions.sh "$version" > "$out/refused" 2>&1 || tag="a tag is refused, for pages say that nothing is published"
+  echo "Cargo.toml, the chart, CHANGELOG.md and docs/upgrade.md say $version, and all pages name one Go; $tag"
+}
+
+# gh is a stand-in here, with a line "TAG DRAFT ID" for each release.
+draft() {
+  local gh=$out/gh
+  mkdir -p "$gh" "$out/offered"
+  cat > "$gh/gh" << 'GH'
+#!/usr/bin/env bash
+set -euo pipefail
+case "$1 $2" in
+  "api --paginate") awk -v tag="$TAG" '$1 == tag { print $2, $3 }' "$RELEASES" ;;
+  "api --method") sed -i "/ ${4##*/}$/d" "$RELEASES" ;;
+  "release create") echo "$3 true 9" >> "$RELEASES"; for argument in "$@"; do [ ! -f "$argument" ] || basename "$argument"; done > "$UPLOADED" ;;
+  *) echo "not expected: gh $*" >&2; exit 1 ;;
+esac
+GH
+  chmod +x "$gh/gh"
+  touch "$out/offered/SHA256SUMS" "$out/offered/image-amd64.tar"
+  local run=(env "PATH=$gh:$PATH" "TAG=v$version" "RELEASES=$out/releases" "UPLOADED=$out/uploaded" release/draft.sh "v$version" "$repository" "$out/offered")
+  printf 'v0.0.1 false 1\nv%s true 2\nv%s true 3\n' "$version" "$version" > "$out/releases"
+  "${run[@]}"
+  [ "$(paste -sd, "$out/releases")" = "v0.0.1 false 1,v$version true 9" ] || fail "not one draft in place of two: $(< "$out/releases")"
+  [ "$(paste -sd, "$out/uploaded")" = notes.md,SHA256SUMS ] || fail "these were uploaded: $(< "$out/uploaded")"
+  echo "v$version false 9" > "$out/releases"
+  refused "${run[@]}"
+  grep -q 'published already' "$out/refused" || fail "refused for another reason: $(tail -n 3 "$out/refused")"
+  echo "a draft takes the place of one that was left, and a published release stays; with a stand-in for gh"
 }
 
 tools() {
@@ -136,26 +176,53 @@ names() {
   echo "$(grep -c '^  ok' "$out/names.log") ways to a name, in the files of the image: /etc/hosts, DNS, search domains, TCP, a second name server"
 }
 
+# Publishes what is in the folder and leaves the list of tags in $out/NAME.tags: push NAME FOLDER.
+push() {
+  env "GITHUB_OUTPUT=$out/$1.outputs" "ARCHITECTURES=$(architectures)" "COSIGN_KEY=${COSIGN_KEY:-$out/release.key}" PLAIN_HTTP=1 \
+    release/publish.sh "$registry" "$2" "$homepage" "$out/$1.tags"
+}
+# What the jobs before leave to the job that publishes: handed_over FOLDER.
+handed_over() {
+  mkdir "$1"
+  cp "$files"/image-*.tar "$files"/kubectl-usercert_*.tar.gz "$1"
+}
+
 publish() {
   needs crane cosign syft oras helm
+  local image=$registry/usercert-operator name tag before
   cosign generate-key-pair --output-key-prefix "$out/release"
   cosign generate-key-pair --output-key-prefix "$out/another"
-  # What cannot be signed gets no tag.
-  refused env ARCHITECTURES="$(architectures)" COSIGN_KEY="$out/missing.key" PLAIN_HTTP=1 release/publish.sh "$registry" "$files" https://example.com/project
-  refused crane digest "$registry/usercert-operator:$version"
-  GITHUB_OUTPUT=$out/outputs ARCHITECTURES=$(architectures) COSIGN_KEY=$out/release.key PLAIN_HTTP=1 \
-    release/publish.sh "$registry" "$files" https://example.com/project
-  # The same version once more: a tag that is there stays where it is.
-  local before
-  before=$(crane digest "$registry/usercert-operator:$version")
-  refused env ARCHITECTURES="$(architectures)" COSIGN_KEY="$out/release.key" PLAIN_HTTP=1 release/publish.sh "$registry" "$files" https://example.com/project
-  grep 'is published already' "$out/refused" > /dev/null || fail "the second time failed for another reason: $(tail -n 3 "$out/refused")"
-  refused crane copy --no-clobber "$registry/charts/usercert-operator:$version" "$registry/usercert-operator:$version"
-  [ "$(crane digest "$registry/usercert-operator:$version")" = "$before" ] || fail "the tag $version has moved"
-  echo "images, chart, bundle and signatures to a registry on loopback, the tags last; a second time is refused; $(ls "$files" | wc -l) files"
+  handed_over "$out/again"
+  handed_over "$out/other"
+  # Nothing has a tag before the last step, whether signing fails or not.
+  COSIGN_KEY=$out/missing.key refused push unsigned "$files"
+  push first "$files"
+  while read -r name tag; do refused crane digest "${name%@*}:$tag"; done < "$out/first.tags"
+  # The job fails after the first tag and is run again. It gives the same digests, and sets the other tags.
+  head -n 1 "$out/first.tags" > "$out/half.tags"
+  release/tag.sh "$out/half.tags"
+  push second "$out/again"
+  diff "$out/first.tags" "$out/second.tags"
+  diff "$out/first.outputs" "$out/second.outputs"
+  release/tag.sh "$out/second.tags"
+  release/tag.sh "$out/second.tags"
+  while read -r name tag; do
+    [ "$(crane digest "${name%@*}:$tag")" = "${name#*@}" ] || fail "${name%@*}:$tag is not ${name#*@}"
+  done < "$out/first.tags"
+  # The same version with other contents, by either script: a tag stays where it is.
+  before=$(crane digest "$image:$version")
+  crane pull "$(crane mutate "$image:$version-$(own_architecture)" --label changed=yes --tag "$image:other")" "$out/other/image-$(own_architecture).tar"
+  refused push third "$out/other"
+  grep 'is published already' "$out/refused" > /dev/null || fail "the other image was refused for another reason: $(tail -n 3 "$out/refused")"
+  sed "s/@sha256:[0-9a-f]*/@$(crane digest "$image:other")/" "$out/half.tags" > "$out/other.tags"
+  refused release/tag.sh "$out/other.tags"
+  grep 'is published already' "$out/refused" > /dev/null || fail "the other tag was refused for another reason: $(tail -n 3 "$out/refused")"
+  refused crane copy --no-clobber "$image:other" "$image:$version"
+  [ "$(crane digest "$image:$version")" = "$before" ] || fail "the tag $version has moved"
+  echo "images, chart, bundle and signatures to a registry on loopback, the tags last; a second run gives the same digests and goes on; another image is refused; $(ls "$files" | wc -l) files"
 }
 published() { [ -f "$files/SHA256SUMS.sigstore.json" ] || skip "the part before, \"published\""; }
-digest_of() { sed -n "s/^$1-digest=//p" "$out/outputs"; }
+digest_of() { sed -n "s/^$1-digest=//p" "$out/first.outputs"; }
 key_of() { echo --key "$out/$1.pub" --insecure-ignore-tlog=true; }
 
 pulled() {
