@@ -15,6 +15,8 @@ EVIDENCE := $(abspath target/test-evidence)
 # What the chart asks for where nothing else is set.
 IMAGE ?= usercert-operator:$(shell sed -n 's/^appVersion: "\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' $(CHART)/Chart.yaml)
 ARCHIVE ?= target/image.tar
+# What the image says of itself: SOURCE=address of the repository.
+LABELS = $(shell release/labels.sh $(SOURCE) | sed 's/^/--label /')
 
 # A release builds with CARGO="cargo auditable", which puts the list of the dependencies into the program, for scanners.
 CARGO ?= cargo
@@ -92,7 +94,7 @@ check: ## Format, lints, generated files, chart, docs
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --features usercert-operator/otlp-test --quiet -- -D warnings
 	cargo clippy --package usercert-operator --quiet -- -D warnings
-	$(MAKE) --no-print-directory check-generated check-chart check-docs
+	$(MAKE) --no-print-directory check-versions check-generated check-chart check-docs
 
 .PHONY: unit
 unit: ## Unit and property tests, and a short run of every fuzz target; SEED=N takes other mutations
@@ -169,14 +171,14 @@ databases: tools ## Databases and drivers log in with what the operator wrote, b
 	$(TEST) --test databases
 
 .PHONY: image
-image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:...; needs docker
+image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:... SOURCE=address of the repository, for its label; needs docker
 	@case "$(BUILD_IMAGE)" in *@sha256:*) ;; *) echo "give BUILD_IMAGE as NAME@sha256:DIGEST: a release is built on a known image"; exit 1;; esac
-	docker build --build-arg BUILD_IMAGE="$(BUILD_IMAGE)" --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" --tag "$(IMAGE)" .
+	docker build --build-arg BUILD_IMAGE="$(BUILD_IMAGE)" --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" $(LABELS) --tag "$(IMAGE)" .
 
 .PHONY: image-tar
 image-tar: ## Build the same image without docker, as an archive: IMAGE=name:tag ARCHIVE=target/image.tar
 	$(BUILD_OPERATOR) $(STATIC)
-	@cargo run --quiet --package usercert-test-support --bin image-tar -- --name "$(IMAGE)" --archive "$(ARCHIVE)"
+	@cargo run --quiet --package usercert-test-support --bin image-tar -- $(LABELS) --name "$(IMAGE)" --archive "$(ARCHIVE)"
 
 # A machine of another kind to build for, with its linker in CARGO_TARGET_..._LINKER, as `release/check-parts.sh` does it for arm64.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
@@ -233,6 +235,10 @@ release-tools-archive: release-tools ## The same tools in one file, for another 
 .PHONY: release-check
 release-check: ## Do all of a release that needs no network, with a registry on loopback and a key of its own; ends with a table; no part of .ci/run; QUICK=1 optimises nothing
 	@QUICK=$(QUICK) release/check.sh
+
+.PHONY: check-versions
+check-versions: ## Compare what names this project's version, and Go's
+	@release/versions.sh > /dev/null
 
 .PHONY: check-workflows
 check-workflows: $(TOOLS)/actionlint ## Check the workflows of GitHub

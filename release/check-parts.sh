@@ -1,5 +1,9 @@
 # The parts of check.sh, a function each. They share: out, files, version, registry.
 
+# The address of a repository that there is none of.
+repository=example/project
+homepage=https://github.com/$repository
+
 # A pipe ends with `grep > /dev/null` and not with `grep -q`, which does not read on: the program before it would fail for that.
 skip() { echo "skipped: needs $*"; exit 75; }
 fail() { echo "$*"; exit 1; }
@@ -19,9 +23,51 @@ size() { if [ "$2" = kubectl-usercert ]; then stat --format %s "$(cli_of "$1")";
 
 versions() {
   release/versions.sh
-  release/notes.sh "$version" https://example.com/project > "$out/notes.md"
+  release/notes.sh "$version" "$homepage" > "$out/notes.md"
   refused grep -nE '\]\([^h]' "$out/notes.md"
-  echo "Cargo.toml, the chart, CHANGELOG.md and docs/upgrade.md say $version"
+  # What it has to refuse, or it did not look.
+  local copy=$out/versions tag="no page says that nothing is published"
+  mkdir -p "$copy"
+  cp --parents --recursive Cargo.toml ./*.md docs charts/usercert-operator release .github tests/support/tools tests/databases/drivers/go/go.mod "$copy"
+  sed -i 's/^go .*/go 1.999.0/' "$copy/tests/support/tools/syft/go.mod"
+  refused "$copy/release/versions.sh"
+  cp tests/support/tools/syft/go.mod "$copy/tests/support/tools/syft/go.mod"
+  "$copy/release/versions.sh"
+  refused "$copy/release/versions.sh" 0.0.0
+  # A tag is taken where no page says so, and refused where one does.
+  { grep -rlE 'no published image|has run yet' "$copy"/README.md "$copy"/docs "$copy"/charts || true; } | xargs --no-run-if-empty sed -i -E '/no published image|has run yet/d'
+  "$copy/release/versions.sh" "$version"
+  echo 'There is no published image yet.' >> "$copy/docs/install.md"
+  refused "$copy/release/versions.sh" "$version"
+  release/versions.sh "$version" > "$out/refused" 2>&1 || tag="a tag is refused, for pages say that nothing is published"
+  echo "Cargo.toml, the chart, CHANGELOG.md and docs/upgrade.md say $version, and all pages name one Go; $tag"
+}
+
+# gh is a stand-in here, with a line "TAG DRAFT ID" for each release.
+draft() {
+  local gh=$out/gh
+  mkdir -p "$gh" "$out/offered"
+  cat > "$gh/gh" << 'GH'
+#!/usr/bin/env bash
+set -euo pipefail
+case "$1 $2" in
+  "api --paginate") awk -v tag="$TAG" '$1 == tag { print $2, $3 }' "$RELEASES" ;;
+  "api --method") sed -i "/ ${4##*/}$/d" "$RELEASES" ;;
+  "release create") echo "$3 true 9" >> "$RELEASES"; for argument in "$@"; do [ ! -f "$argument" ] || basename "$argument"; done > "$UPLOADED" ;;
+  *) echo "not expected: gh $*" >&2; exit 1 ;;
+esac
+GH
+  chmod +x "$gh/gh"
+  touch "$out/offered/SHA256SUMS" "$out/offered/image-amd64.tar"
+  local run=(env "PATH=$gh:$PATH" "TAG=v$version" "RELEASES=$out/releases" "UPLOADED=$out/uploaded" release/draft.sh "v$version" "$repository" "$out/offered")
+  printf 'v0.0.1 false 1\nv%s true 2\nv%s true 3\n' "$version" "$version" > "$out/releases"
+  "${run[@]}"
+  [ "$(paste -sd, "$out/releases")" = "v0.0.1 false 1,v$version true 9" ] || fail "not one draft in place of two: $(< "$out/releases")"
+  [ "$(paste -sd, "$out/uploaded")" = notes.md,SHA256SUMS ] || fail "these were uploaded: $(< "$out/uploaded")"
+  echo "v$version false 9" > "$out/releases"
+  refused "${run[@]}"
+  grep -q 'published already' "$out/refused" || fail "refused for another reason: $(tail -n 3 "$out/refused")"
+  echo "a draft takes the place of one that was left, and a published release stays; with a stand-in for gh"
 }
 
 tools() {
@@ -52,9 +98,6 @@ generated() {
   make --no-print-directory check-generated
 }
 
-# One program that asks for no loader and no library.
-is_static() { ! readelf --program-headers "$1" | grep INTERP > /dev/null && ! readelf --dynamic "$1" | grep NEEDED > /dev/null; }
-
 # QUICK=1: the last step of both programs, which takes most of the time, optimises nothing.
 quick=() optimised=
 if [ -n "${QUICK:-}" ]; then
@@ -63,24 +106,18 @@ if [ -n "${QUICK:-}" ]; then
 fi
 
 binaries() {
-  local arch=$1 program
+  local arch=$1 libc=$2
   needs cargo-auditable readelf
   make --no-print-directory operator OPERATOR_TARGET="$(triple "$arch")" CARGO="cargo auditable" "${quick[@]}"
   make --no-print-directory release-cli CLI_TARGET="$(cli_triple "$arch")" FILES="$files" "${quick[@]}"
-  for program in "$(programs "$arch")/usercert-operator" "$(cli_of "$arch")"; do
-    is_static "$program" || fail "$program is not static"
-    readelf --sections --wide "$program" | grep '\.dep-v0' > /dev/null || fail "$program has no list of its dependencies"
-  done
+  release/look-at-program.sh "$(programs "$arch")/usercert-operator" "$arch" "usercert-operator $version"
+  release/look-at-archive.sh "$files/kubectl-usercert_${version}_linux_$arch.tar.gz" "$version" "$libc"
 }
 
 binaries_own() {
   needs musl-gcc
   [ -d "$(rustc --print sysroot)/lib/rustlib/$(cli_triple "$(own_architecture)")" ] || skip "rustup target add $(cli_triple "$(own_architecture)")"
-  binaries "$(own_architecture)"
-  "$(programs "$(own_architecture)")/usercert-operator" --version
-  "$(cli_of "$(own_architecture)")" --version
-  # glibc would load modules of the machine that it runs on.
-  if grep --text --quiet 'libnss_' "$(cli_of "$(own_architecture)")"; then fail "kubectl-usercert would load NSS modules"; fi
+  binaries "$(own_architecture)" musl
   echo "static, with the list of their dependencies$optimised: operator $(size "$(own_architecture)" usercert-operator), kubectl-usercert $(size "$(own_architecture)" kubectl-usercert)"
 }
 
@@ -94,7 +131,7 @@ binaries_arm64() {
   export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc CC_aarch64_unknown_linux_gnu=aarch64-linux-gnu-gcc
   # Optimised less, for that takes most of the time.
   export CARGO_TARGET_DIR=target/cross CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=1
-  binaries arm64
+  binaries arm64 glibc
   if [ "${REQUIRE:-}" = all ]; then needs qemu-aarch64-static; fi
   if command -v qemu-aarch64-static > /dev/null; then
     qemu-aarch64-static "$(programs arm64)/usercert-operator" crds | diff - crds/crds.yaml
@@ -105,27 +142,28 @@ binaries_arm64() {
 }
 
 images() {
-  local arch
+  local arch labels
   needs cargo-auditable
+  labels=$(release/labels.sh "$homepage" | sed 's/^/--label /')
   for arch in amd64 arm64; do
     [ -f "$files/kubectl-usercert_${version}_linux_$arch.tar.gz" ] || continue
-    cargo run --quiet --package usercert-test-support --bin image-tar -- \
+    cargo run --quiet --package usercert-test-support --bin image-tar -- $labels \
       --program "$(programs "$arch")/usercert-operator" --name "usercert-operator:$version" --archive "$files/image-$arch.tar"
-    release/look-at-image.sh "$files/image-$arch.tar" "$version"
+    release/look-at-image.sh "$files/image-$arch.tar" "$version" "$homepage"
     mkdir -p "$out/image-$arch"
     tar --extract --to-stdout --file "$files/image-$arch.tar" --wildcards './*.tar' > "$out/image-$arch/layer.tar"
   done
   [ -n "$(architectures)" ] || fail "no image was built"
-  echo "$(architectures | paste -sd,): the program, certificates of public CAs and nsswitch.conf; $(stat --format %s "$files/image-$(own_architecture).tar" | numfmt --to=iec --suffix=B) for $(own_architecture)"
+  echo "$(architectures | paste -sd,): the program, certificates of public CAs and nsswitch.conf, with labels; $(stat --format %s "$files/image-$(own_architecture).tar" | numfmt --to=iec --suffix=B) for $(own_architecture)"
 }
 
 dockerfile() {
   needs docker
   docker info > /dev/null 2>&1 || skip "a running Docker, and BUILD_IMAGE"
   [ -n "${BUILD_IMAGE:-}" ] || skip "BUILD_IMAGE=NAME@sha256:DIGEST"
-  make --no-print-directory image IMAGE="usercert-operator:$version" BUILD_IMAGE="$BUILD_IMAGE"
+  make --no-print-directory image IMAGE="usercert-operator:$version" BUILD_IMAGE="$BUILD_IMAGE" SOURCE="$homepage"
   docker save --output "$out/docker.tar" "usercert-operator:$version"
-  release/look-at-image.sh "$out/docker.tar" "$version"
+  release/look-at-image.sh "$out/docker.tar" "$version" "$homepage"
   docker run --rm --network none --read-only "usercert-operator:$version" --version
   echo "built on $BUILD_IMAGE"
 }
@@ -140,26 +178,53 @@ names() {
   echo "$(grep -c '^  ok' "$out/names.log") ways to a name, in the files of the image: /etc/hosts, DNS, search domains, TCP, a second name server"
 }
 
+# Publishes what is in the folder and leaves the list of tags in $out/NAME.tags: push NAME FOLDER.
+push() {
+  env "GITHUB_OUTPUT=$out/$1.outputs" "ARCHITECTURES=$(architectures)" "COSIGN_KEY=${COSIGN_KEY:-$out/release.key}" PLAIN_HTTP=1 \
+    release/publish.sh "$registry" "$2" "$homepage" "$out/$1.tags"
+}
+# What the jobs before leave to the job that publishes: handed_over FOLDER.
+handed_over() {
+  mkdir "$1"
+  cp "$files"/image-*.tar "$files"/kubectl-usercert_*.tar.gz "$1"
+}
+
 publish() {
   needs crane cosign syft oras helm
+  local image=$registry/usercert-operator name tag before
   cosign generate-key-pair --output-key-prefix "$out/release"
   cosign generate-key-pair --output-key-prefix "$out/another"
-  # What cannot be signed gets no tag.
-  refused env ARCHITECTURES="$(architectures)" COSIGN_KEY="$out/missing.key" PLAIN_HTTP=1 release/publish.sh "$registry" "$files" https://example.com/project
-  refused crane digest "$registry/usercert-operator:$version"
-  GITHUB_OUTPUT=$out/outputs ARCHITECTURES=$(architectures) COSIGN_KEY=$out/release.key PLAIN_HTTP=1 \
-    release/publish.sh "$registry" "$files" https://example.com/project
-  # The same version once more: a tag that is there stays where it is.
-  local before
-  before=$(crane digest "$registry/usercert-operator:$version")
-  refused env ARCHITECTURES="$(architectures)" COSIGN_KEY="$out/release.key" PLAIN_HTTP=1 release/publish.sh "$registry" "$files" https://example.com/project
-  grep 'is published already' "$out/refused" > /dev/null || fail "the second time failed for another reason: $(tail -n 3 "$out/refused")"
-  refused crane copy --no-clobber "$registry/charts/usercert-operator:$version" "$registry/usercert-operator:$version"
-  [ "$(crane digest "$registry/usercert-operator:$version")" = "$before" ] || fail "the tag $version has moved"
-  echo "images, chart, bundle and signatures to a registry on loopback, the tags last; a second time is refused; $(ls "$files" | wc -l) files"
+  handed_over "$out/again"
+  handed_over "$out/other"
+  # Nothing has a tag before the last step, whether signing fails or not.
+  COSIGN_KEY=$out/missing.key refused push unsigned "$files"
+  push first "$files"
+  while read -r name tag; do refused crane digest "${name%@*}:$tag"; done < "$out/first.tags"
+  # The job fails after the first tag and is run again. It gives the same digests, and sets the other tags.
+  head -n 1 "$out/first.tags" > "$out/half.tags"
+  release/tag.sh "$out/half.tags"
+  push second "$out/again"
+  diff "$out/first.tags" "$out/second.tags"
+  diff "$out/first.outputs" "$out/second.outputs"
+  release/tag.sh "$out/second.tags"
+  release/tag.sh "$out/second.tags"
+  while read -r name tag; do
+    [ "$(crane digest "${name%@*}:$tag")" = "${name#*@}" ] || fail "${name%@*}:$tag is not ${name#*@}"
+  done < "$out/first.tags"
+  # The same version with other contents, by either script: a tag stays where it is.
+  before=$(crane digest "$image:$version")
+  crane pull "$(crane mutate "$image:$version-$(own_architecture)" --label changed=yes --tag "$image:other")" "$out/other/image-$(own_architecture).tar"
+  refused push third "$out/other"
+  grep 'is published already' "$out/refused" > /dev/null || fail "the other image was refused for another reason: $(tail -n 3 "$out/refused")"
+  sed "s/@sha256:[0-9a-f]*/@$(crane digest "$image:other")/" "$out/half.tags" > "$out/other.tags"
+  refused release/tag.sh "$out/other.tags"
+  grep 'is published already' "$out/refused" > /dev/null || fail "the other tag was refused for another reason: $(tail -n 3 "$out/refused")"
+  refused crane copy --no-clobber "$image:other" "$image:$version"
+  [ "$(crane digest "$image:$version")" = "$before" ] || fail "the tag $version has moved"
+  echo "images, chart, bundle and signatures to a registry on loopback, the tags last; a second run gives the same digests and goes on; another image is refused; $(ls "$files" | wc -l) files"
 }
 published() { [ -f "$files/SHA256SUMS.sigstore.json" ] || skip "the part before, \"published\""; }
-digest_of() { sed -n "s/^$1-digest=//p" "$out/outputs"; }
+digest_of() { sed -n "s/^$1-digest=//p" "$out/first.outputs"; }
 key_of() { echo --key "$out/$1.pub" --insecure-ignore-tlog=true; }
 
 pulled() {
@@ -168,6 +233,7 @@ pulled() {
   image=$registry/usercert-operator@$(digest_of image)
   for arch in $(architectures); do
     crane config --platform "linux/$arch" "$image" | grep '"User":"65532:65532"' > /dev/null || fail "the image for $arch does not run as 65532"
+    crane config --platform "linux/$arch" "$image" | grep "\"org.opencontainers.image.source\":\"$homepage\"" > /dev/null || fail "the image for $arch does not say where it comes from"
   done
   [ "$(id -u)" -eq 0 ] || skip "root, to run it in its own files"
   mkdir -p "$out/pulled"

@@ -49,6 +49,7 @@ if command -v crane > /dev/null; then
   registry=127.0.0.1:$(sed -n 's/.*port \([0-9]*\).*/\1/p' "$out/registry")/project
 fi
 part "published" publish
+part "draft of the release" draft
 part "image, pulled" pulled
 part "signatures" signatures
 part "SBOM" sbom

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# look-at-image.sh ARCHIVE VERSION: what is in the archive of an image, before it is pushed. It holds three files, runs as 65532, and its program is
-# static, names its dependencies, and says VERSION. The program is run if it is of this machine's architecture.
+# look-at-image.sh ARCHIVE VERSION SOURCE: what is in the archive of an image, before it is pushed. It holds three files, runs as 65532, says where it
+# comes from in its labels, and its program is what look-at-program.sh asks for.
 set -euo pipefail
-archive=$1 version=$2
+archive=$1 version=$2 source=$3
+here=$(dirname "$0")
 fail() { echo "$archive: $*" >&2; exit 1; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -20,20 +21,12 @@ expected="etc/nsswitch.conf etc/ssl/certs/ca-certificates.crt usercert-operator"
 settings=$(tr -d ' \n' < "$work/archive/$config")
 [[ $settings == *'"User":"65532:65532"'* ]] || fail "it does not run as 65532:65532"
 [[ $settings == *'"Entrypoint":["/usercert-operator"]'* ]] || fail "it does not start /usercert-operator"
+labels=$("$here/labels.sh" "$source")
+for key in title licenses version revision source; do
+  label=$(grep "^org\.opencontainers\.image\.$key=" <<< "$labels") || fail "labels.sh knows no $key"
+  [[ $settings == *"\"${label%%=*}\":\"${label#*=}\""* ]] || fail "it has no label $label"
+done
 
-program=$work/root/usercert-operator
-if readelf --program-headers "$program" | grep INTERP > /dev/null || readelf --dynamic "$program" | grep NEEDED > /dev/null; then fail "the program is not static"; fi
-readelf --sections --wide "$program" | grep '\.dep-v0' > /dev/null || fail "the program has no list of its dependencies"
 architecture=$(sed -n 's/.*"architecture":"\([^"]*\)".*/\1/p' <<< "$settings")
-case $architecture/$(readelf --file-header "$program" | sed -n 's/^ *Machine: *//p') in
-  amd64/*X86-64 | arm64/AArch64) ;;
-  *) fail "it is for $architecture, and the program is not" ;;
-esac
-case $architecture/$(uname -m) in
-  amd64/x86_64 | arm64/aarch64)
-    says=$("$program" --version)
-    [ "$says" = "usercert-operator $version" ] || fail "the program says $says instead of usercert-operator $version"
-    ran=", and the program says $version" ;;
-  *) ran="; the program was not run, for this machine is another one" ;;
-esac
-echo "$archive, for $architecture: $expected$ran"
+ran=$("$here/look-at-program.sh" "$work/root/usercert-operator" "$architecture" "usercert-operator $version") || fail "its program is not in order"
+echo "$archive, for $architecture: $expected; $ran"

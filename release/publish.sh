@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# publish.sh REGISTRY FOLDER HOMEPAGE: pushes what is in FOLDER to REGISTRY, signs it, tags it, and adds to FOLDER what a release offers for download.
+# publish.sh REGISTRY FOLDER HOMEPAGE TAGS: pushes what is in FOLDER to REGISTRY, signs it, and adds to FOLDER what a release offers for download.
 #
-# Everything is put together in a registry of its own on loopback, and goes to REGISTRY by its digest. The tags follow when all is signed, so nobody
-# pulls by a tag what has no signature. A tag that is there is never moved.
+# Everything is put together in a registry of its own on loopback, and goes to REGISTRY by its digest. It gets no tag here: TAGS is a file for tag.sh, which
+# is the last step of a release, so nobody pulls by a tag what has no signature or no provenance. The same files give the same digests, so that a job which
+# failed half-way can be run again. A version that is there with another digest ends it.
 #
 # The release workflow runs it with a registry namespace of the repository. `make release-check` runs it with a registry on loopback and a key of its own:
 #   COSIGN_KEY  the private key to sign with. Without it, cosign signs with a certificate that Sigstore gives to the workflow, and writes to its log.
@@ -11,7 +12,7 @@
 # FOLDER holds image-ARCH.tar and kubectl-usercert_VERSION_linux_ARCH.tar.gz of each.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-registry=$1 files=$(realpath "$2") homepage=$3
+registry=$1 files=$(realpath "$2") homepage=$3 tags=$(realpath "$4")
 PATH=$PWD/target/tools/bin:$PATH
 architectures=${ARCHITECTURES:-amd64 arm64}
 version=$(release/versions.sh)
@@ -32,13 +33,6 @@ fi
 if [ -n "${PLAIN_HTTP:-}" ]; then plain=(--plain-http); fi
 sign() { cosign sign --yes "${with_key[@]}" "$@"; }
 
-say "no version twice"
-for name in "$image" "$chart" "$image-bundle"; do
-  if found=$(crane digest "$name:$version" 2> /dev/null); then
-    echo "$name:$version is published already, as $found: give the release another version" >&2; exit 1
-  fi
-done
-
 say "a registry on loopback"
 crane registry serve --address 127.0.0.1:0 > "$work/staging" 2>&1 &
 staging=$!
@@ -47,12 +41,19 @@ port=$(sed -n 's/.*port \([0-9]*\).*/\1/p' "$work/staging")
 [ -n "$port" ] || { cat "$work/staging" >&2; exit 1; }
 staged=127.0.0.1:$port
 # What is to be tagged at the end: NAME@DIGEST TAG, a line each.
-tags=$work/tags
-# send STAGED NAME TAG: pushes it by its digest, which is printed.
+: > "$tags"
+# send STAGED NAME TAG: pushes it by its digest, which is printed, unless TAG is there with another one.
 send() {
-  local digest
-  digest=$(crane digest "$1") && crane copy "$1" "$2@$digest" >&2 && echo "$2@$digest $3" >> "$tags" && echo "$digest"
+  local digest found
+  digest=$(crane digest "$1") || return 1
+  if found=$(crane digest "$2:$3" 2> /dev/null) && [ "$found" != "$digest" ]; then
+    echo "$2:$3 is published already, as $found and not as $digest: give the release another version" >&2; return 1
+  fi
+  crane copy "$1" "$2@$digest" >&2 && echo "$2@$digest $3" >> "$tags" && echo "$digest"
 }
+# The time of the commit, where something has to have one: the time of the day would give the same files another digest.
+commit_time=@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2> /dev/null || echo 0)}
+tar_of() { tar --sort=name --mtime="$commit_time" --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --create "$@"; }
 
 say "the image for each architecture, and an index of them"
 manifests=()
@@ -78,10 +79,9 @@ done
 say "the chart, which installs that image"
 cp -r charts/usercert-operator "$work/chart"
 files_of=$homepage/blob/v$version
-sed -i "s|^  repository: usercert-operator$|  repository: $image|; s| There is no published image yet:.*| The default is the image of this release.|" "$work/chart/values.yaml"
-# The texts of the sources are true there alone: where the image and the chart come from, and links to files beside the chart.
-sed -i "s|^There is no published image yet:.*|This chart installs the image of its release.|
-        s| install usercert-operator charts/usercert-operator | install usercert-operator oci://$chart --version $version |
+sed -i "s|^  repository: usercert-operator$|  repository: $image|" "$work/chart/values.yaml"
+# Some texts are true in the sources alone: where the chart comes from, and links to files beside the chart.
+sed -i "s| install usercert-operator charts/usercert-operator | install usercert-operator oci://$chart --version $version |
         s|--set image.registry=REGISTRY --wait|--wait|
         s|](\.\./\.\./docs/|]($files_of/docs/|g
         s|](\(ci\|files\)/|]($files_of/charts/usercert-operator/\1/|g" "$work/chart/README.md.gotmpl"
@@ -100,8 +100,13 @@ cat >> "$work/chart/Chart.yaml" <<METADATA
 home: $homepage
 sources: ["$homepage"]
 METADATA
-helm package "$work/chart" --destination "$files"
-helm push --plain-http "$files/usercert-operator-$version.tgz" "oci://$staged/charts"
+# Helm 3 packs with the time of the day, so the chart is packed once more with the time of the commit. helm push gives the chart the time of its archive.
+helm package "$work/chart" --destination "$work"
+mkdir "$work/packed"
+tar --extract --gzip --file "$work/usercert-operator-$version.tgz" --directory "$work/packed"
+tar_of --directory "$work/packed" usercert-operator | gzip --no-name > "$files/usercert-operator-$version.tgz"
+touch --date="$commit_time" "$files/usercert-operator-$version.tgz"
+TZ=UTC helm push --plain-http "$files/usercert-operator-$version.tgz" "oci://$staged/charts"
 chart_digest=$(send "$staged/charts/usercert-operator:$version" "$chart" "$version")
 sign "$chart@$chart_digest"
 output chart-name "$chart"
@@ -113,19 +118,17 @@ oras push "${plain[@]}" "$chart:artifacthub.io" --config /dev/null:application/v
 say "the bundle for the Operator Lifecycle Manager, with the image by its digest"
 helm template usercert-operator "$files/usercert-operator-$version.tgz" --namespace usercert-system --set "image.digest=$image_digest" \
   | olm-bundle --chart "$work/chart" --bundle "$work/bundle"
-tar_of() { tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --create "$@"; }
 tar_of --file "$work/bundle.tar" --directory "$work/bundle" manifests metadata
 crane append --oci-empty-base --new_layer "$work/bundle.tar" --new_tag "$staged/bundle:layers"
 labels=$(sed -n 's/^  \(operators[^:]*\): "\{0,1\}\([^"]*\)"\{0,1\}$/\1=\2/p' "$work/bundle/metadata/annotations.yaml" | paste -sd,)
 crane mutate "$staged/bundle:layers" --label "$labels" --tag "$staged/bundle:labelled"
-digest=$(send "$staged/bundle:labelled" "$image-bundle" "$version")
-sign "$image-bundle@$digest"
+bundle_digest=$(send "$staged/bundle:labelled" "$image-bundle" "$version")
+sign "$image-bundle@$bundle_digest"
+output bundle-name "$image-bundle"
+output bundle-digest "$bundle_digest"
 gzip --no-name < "$work/bundle.tar" > "$files/usercert-operator-bundle_$version.tar.gz"
 
 say "the manifest for krew, and the sums of all that is offered for download"
 [ "$(wc -w <<< "$architectures")" -ne 2 ] || release/krew.sh "$version" "$files" "$homepage" > "$files/usercert.yaml"
 (cd "$files" && find . -maxdepth 1 -type f ! -name 'image-*.tar' ! -name 'SHA256SUMS*' -printf '%f\n' | sort | xargs sha256sum > SHA256SUMS)
 cosign sign-blob --yes "${with_key[@]}" --bundle "$files/SHA256SUMS.sigstore.json" "$files/SHA256SUMS"
-
-say "the tags, now that all is signed"
-while read -r signed tag; do crane copy --no-clobber "$signed" "${signed%@*}:$tag"; done < "$tags"

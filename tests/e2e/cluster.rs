@@ -1,6 +1,6 @@
 //! The cluster with its node, the stand-in for Atlas that Pods can reach, and the commands of an administrator.
 
-use std::{fs, net::SocketAddr, path::PathBuf, process::Stdio};
+use std::{collections::BTreeMap, fs, net::SocketAddr, path::PathBuf, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use k8s_openapi::api::core::v1::Secret;
@@ -113,6 +113,7 @@ fn build_images(operator: &std::path::Path, consumer: &std::path::Path) -> Resul
     let consumer_config = |more: &[&str]| ImageConfig {
         user: "65532:65532".to_owned(),
         entrypoint: [&["/secret-reader"], more].concat().into_iter().map(ToOwned::to_owned).collect(),
+        labels: BTreeMap::new(),
     };
     let images =
         [(CONSUMER_IMAGE.to_owned(), consumer_config(&[])), (node::PAUSE_IMAGE.to_owned(), consumer_config(&["pause"]))];

@@ -1,9 +1,10 @@
 //! Images without Docker: an archive in the format of `docker save`, with one layer and a configuration for each name.
 //!
-//! `image/root.sh` lays out the files and the last stage of the `Dockerfile` says who runs what, so that both ways give the same image.
+//! `image/root.sh` lays out the files and the last stage of the `Dockerfile` says who runs what, so that both ways give the same image. The Makefile gives
+//! both the same labels.
 //! The same files give the same digests: names are sorted, times are zero, and everything belongs to root.
 
-use std::{fs, io::Read as _, path::Path, process::Command};
+use std::{collections::BTreeMap, fs, io::Read as _, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -19,6 +20,8 @@ pub struct ImageConfig {
     pub user: String,
     /// The program and its first arguments.
     pub entrypoint: Vec<String>,
+    /// What the image says of itself. A Dockerfile here has none: they come from the command that builds it.
+    pub labels: BTreeMap<String, String>,
 }
 
 impl ImageConfig {
@@ -40,7 +43,8 @@ impl ImageConfig {
             }
         }
         ensure!(files, "the last stage of the Dockerfile does not copy /root-of-image/");
-        Ok(Self { user: user.context("the Dockerfile has no USER")?, entrypoint: entrypoint.context("it has no ENTRYPOINT")? })
+        let (user, entrypoint) = (user.context("the Dockerfile has no USER")?, entrypoint.context("it has no ENTRYPOINT")?);
+        Ok(Self { user, entrypoint, labels: BTreeMap::new() })
     }
 
     fn json(&self, architecture: &str, layer: &str) -> Value {
@@ -48,7 +52,7 @@ impl ImageConfig {
             "architecture": architecture,
             "os": "linux",
             "created": "1970-01-01T00:00:00Z",
-            "config": { "User": self.user, "Entrypoint": self.entrypoint },
+            "config": { "User": self.user, "Entrypoint": self.entrypoint, "Labels": self.labels },
             "rootfs": { "type": "layers", "diff_ids": [format!("sha256:{layer}")] },
         })
     }
@@ -129,6 +133,9 @@ mod tests {
         for line in [format!("BUILD_OPERATOR := $(CARGO) {build}"), format!("STATIC := {as_static}")] {
             assert!(makefile.contains(&format!("\n{line}\n")), "{line}");
         }
+        for command in ["docker build ", "--bin image-tar -- "] {
+            assert!(makefile.lines().any(|line| line.contains(command) && line.contains("$(LABELS)")), "{command}");
+        }
         let auditable = "--locked --version 0.7.7";
         assert!(
             dockerfile().contains(auditable) && makefile.contains(&format!("{auditable} --root target/tools/cargo-auditable"))
@@ -152,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_dockerfile_that_says_more_is_refused() {
-        for more in ["RUN true", "ENV A=b", "COPY --from=build /etc /etc", "FROM debian"] {
+        for more in ["RUN true", "ENV A=b", "LABEL a=b", "COPY --from=build /etc /etc", "FROM debian"] {
             let text = format!("{}{more}\n", dockerfile());
             assert!(ImageConfig::of_dockerfile(&text).is_err(), "{more}");
         }
@@ -164,7 +171,8 @@ mod tests {
         let program = folder.path().join("program");
         let image = |name: &str| {
             let archive = folder.path().join(name);
-            let config = ImageConfig { user: "65532:65532".to_owned(), entrypoint: vec!["/program".to_owned()] };
+            let labels = BTreeMap::from([("revision".to_owned(), "1".to_owned()), ("title".to_owned(), "program".to_owned())]);
+            let config = ImageConfig { user: "65532:65532".to_owned(), entrypoint: vec!["/program".to_owned()], labels };
             let digests = build(&program, &[("tried:1".to_owned(), config)], &archive).unwrap();
             (digests, fs::read(archive).unwrap())
         };
