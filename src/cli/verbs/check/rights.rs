@@ -75,6 +75,7 @@ const OWN: &[(&str, &str, &str, Place, &str)] = &[
     (GROUP, "clustercertificateissuers", "list", Place::Cluster, "check, report"),
     ("", "secrets", "get", Place::Here, "why, inspect, migrate"),
     ("", "secrets", "patch", Place::Here, "migrate"),
+    ("cert-manager.io", "certificates", "get", Place::Here, "migrate, for Secrets of cert-manager"),
     ("", "secrets", "list", Place::Here, "orphans, report"),
     ("", "pods", "list", Place::Here, "inspect"),
     ("", "events", "list", Place::Here, "report"),
