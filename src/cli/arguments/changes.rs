@@ -110,17 +110,17 @@ pub struct Acceptance {
     /// may refuse what the renewal brings. The former certificate and its key stay beside the new one (spec.keepPrevious).
     #[arg(long = "accept-unknown-issuer")]
     pub unknown_issuer: bool,
-    /// Do it although the next certificate serves for less: a server cannot use it, or it grants no roles of MongoDB. The former certificate
-    /// and its key stay beside the new one (spec.keepPrevious).
-    #[arg(long = "accept-lost-uses")]
-    pub lost_uses: bool,
+    /// Do it although something goes that programs may rely on: the next certificate is not for servers or grants no roles of MongoDB, or
+    /// the entry ca.crt changes. The former certificate and its key stay beside the new one (spec.keepPrevious).
+    #[arg(long = "accept-loss")]
+    pub loss: bool,
 }
 
 impl Acceptance {
     /// Whether anything is accepted that makes the former pair worth keeping.
     #[must_use]
     pub const fn is_any(self) -> bool {
-        self.new_certificate || self.unknown_issuer || self.lost_uses
+        self.new_certificate || self.unknown_issuer || self.loss
     }
 }
 

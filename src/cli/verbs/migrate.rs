@@ -33,7 +33,7 @@ use self::{
     answer::{Plan, is_settled},
     obstacles::{Consent, Obstacle, of_decision, of_metadata},
     prepare::{Takeover, Wanted, prepare},
-    signer::{chain_of_issuer, links, of_atlas, with_name_constraints},
+    signer::{chain_of_issuer, links, lost_trust, of_atlas, with_name_constraints},
 };
 use super::{
     Session,
@@ -111,13 +111,17 @@ async fn obstacles(
     match issuer_spec.source() {
         Some(IssuerSource::Ca(_)) if issuer.usable().is_some() => {
             match chain_of_issuer(&takeover.pair, &known_certificates(secret, arguments)?, identity.as_ref()) {
-                Ok(chain) => issuer = with_name_constraints(issuer, &chain),
+                Ok(chain) => {
+                    found.extend(lost_trust(ca_entry(secret), Some(&chain)));
+                    issuer = with_name_constraints(issuer, &chain);
+                }
                 Err(obstacle) => found.push(obstacle),
             }
         }
         Some(IssuerSource::Atlas(atlas)) => {
             let project = atlas.project_id.as_deref().or_else(|| identity.as_ref()?.as_str().strip_prefix("atlas/"));
             found.extend(of_atlas(&takeover.facts.issuer, project));
+            found.extend(lost_trust(ca_entry(secret), None));
         }
         // What the operator would decide says what is wrong with it.
         Some(IssuerSource::Ca(_)) | None => {}
@@ -135,12 +139,15 @@ async fn obstacles(
 
 /// The certificates of CAs that are at hand: those of the Secret, and those of `--ca`.
 fn known_certificates(secret: &Secret, arguments: &MigrateArguments) -> Result<Vec<Link>, CliError> {
-    let of_secret = secret.data.as_ref().and_then(|data| data.get(CA_CERTIFICATE));
-    let mut known = of_secret.map(|ca| links(&ca.0)).unwrap_or_default();
+    let mut known = links(ca_entry(secret));
     if let Some(file) = &arguments.ca {
         known.extend(links(&read_file(file)?));
     }
     Ok(known)
+}
+
+fn ca_entry(secret: &Secret) -> &[u8] {
+    secret.data.as_ref().and_then(|data| data.get(CA_CERTIFICATE)).map_or(&[], |entry| &entry.0)
 }
 
 async fn mark(cluster: &Cluster, secrets: &Api<Secret>, name: &str, patch: &Value, dry_run: bool) -> Result<(), CliError> {

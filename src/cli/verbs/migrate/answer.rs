@@ -152,7 +152,7 @@ impl Plan<'_> {
         for line in for_programs(&takeover.object, Form::Yaml)?.unwrap_or_default().lines() {
             append(&mut text, format_args!("     {}\n", Cell::whole(line).text()));
         }
-        text.push_str(&words("3. the operator adds the entries and annotations that its Secrets have; the certificate stays"));
+        text.push_str(&words("3. the operator adds the entries and annotations that its Secrets have, and writes the key as PKCS#8; certificate and key stay"));
         append(&mut text, format_args!("\n{}", title("To know before")));
         text.extend(takeover.notes.iter().map(|note| words(note)));
         let (accepted, refused): (Vec<&Obstacle>, Vec<&Obstacle>) =
@@ -282,7 +282,7 @@ mod tests {
     #[case::it_may_be_accepted(&[due()], Acceptance::default(), Exit::Attention, "Give --yes --accept-new-certificate to do it all the same")]
     #[case::two_flags(&[due(), Obstacle::unless(Consent::UnknownIssuer, "who knows")], Acceptance { new_certificate: true, ..Acceptance::default() }, Exit::Attention, "Accepted\n  it is due (--accept-new-certificate accepts it)\n\nIn the way\n  who knows (--accept-unknown-issuer accepts it)\n\nNothing was changed. Give --yes --accept-new-certificate --accept-unknown-issuer to")]
     #[case::it_is_accepted(&[due()], Acceptance { new_certificate: true, ..Acceptance::default() }, Exit::Good, "would let it be done. Give --yes --accept-new-certificate to do it")]
-    #[case::another_flag_accepts_nothing(&[due()], Acceptance { lost_uses: true, unknown_issuer: true, ..Acceptance::default() }, Exit::Attention, "In the way\n  it is due")]
+    #[case::another_flag_accepts_nothing(&[due()], Acceptance { loss: true, unknown_issuer: true, ..Acceptance::default() }, Exit::Attention, "In the way\n  it is due")]
     fn what_is_in_the_way_is_told_with_the_flag_that_accepts_it(
         #[case] obstacles: &[Obstacle],
         #[case] acceptance: Acceptance,

@@ -20,8 +20,8 @@ pub(super) enum Consent {
     NewCertificate,
     /// Nothing shows that the certificate is from the issuer.
     UnknownIssuer,
-    /// The next certificate serves for less than this one.
-    LostUses,
+    /// Something goes that programs may rely on.
+    Loss,
 }
 
 impl Consent {
@@ -30,7 +30,7 @@ impl Consent {
         match self {
             Self::NewCertificate => "--accept-new-certificate",
             Self::UnknownIssuer => "--accept-unknown-issuer",
-            Self::LostUses => "--accept-lost-uses",
+            Self::Loss => "--accept-loss",
         }
     }
 
@@ -38,7 +38,7 @@ impl Consent {
         match self {
             Self::NewCertificate => by.new_certificate,
             Self::UnknownIssuer => by.unknown_issuer,
-            Self::LostUses => by.lost_uses,
+            Self::Loss => by.loss,
         }
     }
 }

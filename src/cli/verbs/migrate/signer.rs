@@ -76,6 +76,30 @@ pub(super) fn chain_of_issuer(
     Ok(reached.order.iter().skip(1).map(|index| links[*index].clone()).collect())
 }
 
+/// What is in the way if the takeover changes the entry `ca.crt`, in which programs may look for the CA of the database server. `chain`: what
+/// leads from the certificate to the CA of the issuer; `None` for Atlas, whose Secrets have no such entry.
+pub(super) fn lost_trust(entry: &[u8], chain: Option<&[Link]>) -> Option<Obstacle> {
+    if entry.is_empty() {
+        return None;
+    }
+    let what = match chain {
+        None => "the operator takes the entry ca.crt out of the Secret at once, for Secrets of Atlas have none".to_owned(),
+        Some(chain) => {
+            let found = links(entry);
+            let others: Vec<String> = found.iter().filter(|link| !chain.contains(link)).map(Link::name).collect();
+            if others.is_empty() && !found.is_empty() {
+                return None;
+            }
+            let others = if found.is_empty() { "what cannot be read".to_owned() } else { others.join(" and ") };
+            format!("the entry ca.crt holds {others}, and the operator writes nothing but its own CA there, at once")
+        }
+    };
+    Some(Obstacle::unless(
+        Consent::Loss,
+        format!("{what}: if programs verify the database server by that entry, let them read its CA from elsewhere first"),
+    ))
+}
+
 /// The certificates of a PEM text; none if it cannot be read.
 pub(super) fn links(pem: &[u8]) -> Vec<Link> {
     read_certificates(pem).unwrap_or_default().into_iter().filter_map(|certificate| Link::new(certificate).ok()).collect()
@@ -171,6 +195,20 @@ mod tests {
         // Nothing is claimed of an issuer that this program does not understand.
         let unknown = refused(&known(&right), None);
         assert!(unknown.contains("is not known") && !unknown.contains("another CA"), "{unknown}");
+        // What programs may trust by ca.crt is not taken from them without a word.
+        let (chain, pem) = (chain_of_issuer(&pair, &known(&right), Some(&identity(&right))).unwrap(), right.pem());
+        let lost =
+            |entry: &str, chain| lost_trust(entry.as_bytes(), chain).map(|obstacle| (obstacle.consent, obstacle.message));
+        assert_eq!(lost(&pem, Some(&chain[..])), None);
+        assert_eq!((lost("", Some(&chain[..])), lost("", None)), (None, None));
+        let server = ca("servers");
+        let told = |found: Option<(Option<Consent>, String)>, expected: &str| {
+            let (consent, message) = found.unwrap();
+            assert!(consent == Some(Consent::Loss) && message.contains(expected), "{message}");
+        };
+        told(lost(&format!("{pem}{}", server.pem()), Some(&chain[..])), "ca.crt holds CN=servers, and the operator");
+        told(lost("-----BEGIN nothing", Some(&chain[..])), "ca.crt holds what cannot be read");
+        told(lost(&pem, None), "takes the entry ca.crt out of the Secret");
         // A CA of the same name that did not sign it proves nothing.
         assert!(refused(&known(&other), Some(&identity(&other))).contains("--ca FILE"));
         assert!(refused(&[], Some(&identity(&right))).contains("--ca FILE"));

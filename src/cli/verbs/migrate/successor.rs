@@ -53,7 +53,7 @@ pub(super) fn lost_with(certificate: &Certificate) -> Lost {
     for usage in usages.iter().filter(|usage| **usage != ID_KP_CLIENT_AUTH) {
         if [ID_KP_SERVER_AUTH, ANY_EXTENDED_KEY_USAGE].contains(usage) {
             lost.obstacles.push(Obstacle::unless(
-                Consent::LostUses,
+                Consent::Loss,
                 format!(
                     "the certificate is for servers too ({}), and the next one will be for clients alone: a server that uses it would be refused after the renewal, so give the server a certificate of its own first",
                     name_of(usage)
@@ -67,7 +67,7 @@ pub(super) fn lost_with(certificate: &Certificate) -> Lost {
     let grants_roles = fields.extensions().is_some_and(|all| all.iter().any(|extension| extension.extn_id == MONGODB_ROLES));
     if grants_roles {
         lost.obstacles.push(Obstacle::unless(
-            Consent::LostUses,
+            Consent::Loss,
             format!(
                 "the certificate grants roles of MongoDB by itself (the extension {MONGODB_ROLES}), and the next one will not: give the roles to the $external user of this subject first"
             ),
@@ -247,7 +247,7 @@ mod tests {
     ) {
         let found = lost(change);
         assert!(found.obstacles.len() == 1 && found.obstacles[0].message.contains(expected), "{found:?}");
-        assert_eq!((found.obstacles[0].consent, found.notes), (Some(Consent::LostUses), Vec::new()));
+        assert_eq!((found.obstacles[0].consent, found.notes), (Some(Consent::Loss), Vec::new()));
     }
 
     #[rstest]
