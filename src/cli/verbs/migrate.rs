@@ -31,7 +31,7 @@ use usercert_operator_core::{
 
 use self::{
     answer::{Plan, is_settled},
-    obstacles::{Consent, Obstacle, of_decision, of_metadata},
+    obstacles::{Obstacle, of_decision, of_metadata},
     prepare::{Takeover, Wanted, prepare},
     signer::{chain_of_issuer, links, lost_trust, of_atlas, with_name_constraints},
 };

@@ -66,7 +66,7 @@ enum Place {
 /// What the verbs of this program need: the group, the resource, the verb, where, and for which of them.
 const OWN: &[(&str, &str, &str, Place, &str)] = &[
     (GROUP, "databaseusercertificates", "list", Place::Here, "status, plan, orphans, report"),
-    (GROUP, "databaseusercertificates", "get", Place::Here, "why, renew, suspend, resume"),
+    (GROUP, "databaseusercertificates", "get", Place::Here, "why, renew, suspend, resume, migrate"),
     (GROUP, "databaseusercertificates", "patch", Place::Here, "renew, suspend, resume"),
     (GROUP, "databaseusercertificates", "create", Place::Here, "create, migrate"),
     (GROUP, "certificateissuers", "get", Place::Here, "why, migrate"),

@@ -8,7 +8,10 @@ use usercert_operator_core::api::{
     names::{NOT_AFTER_ANNOTATION, SERIAL_NUMBER_ANNOTATION},
 };
 
-use super::{obstacles::Obstacle, prepare::Takeover};
+use super::{
+    obstacles::{Consent, Obstacle},
+    prepare::Takeover,
+};
 use crate::{
     arguments::{Acceptance, Form},
     exit::{Answer, CliError, Exit},
@@ -118,7 +121,7 @@ impl Plan<'_> {
     /// What to do next.
     fn way(&self) -> String {
         let refused: Vec<_> = self.refused().collect();
-        let mut flags: Vec<&str> = self.obstacles.iter().filter_map(|found| found.consent).map(super::Consent::flag).collect();
+        let mut flags: Vec<&str> = self.obstacles.iter().filter_map(|found| found.consent).map(Consent::flag).collect();
         flags.sort_unstable();
         flags.dedup();
         let flags = flags.iter().fold("--yes".to_owned(), |flags, flag| flags + " " + flag);
@@ -152,7 +155,11 @@ impl Plan<'_> {
         for line in for_programs(&takeover.object, Form::Yaml)?.unwrap_or_default().lines() {
             append(&mut text, format_args!("     {}\n", Cell::whole(line).text()));
         }
-        text.push_str(&words("3. the operator adds the entries and annotations that its Secrets have, and writes the key as PKCS#8; certificate and key stay"));
+        let is_due = self.obstacles.iter().any(|obstacle| obstacle.consent == Some(Consent::NewCertificate));
+        let then = if is_due { "then it issues a new certificate" } else { "certificate and key stay" };
+        text.push_str(&words(&format!(
+            "3. the operator adds the entries and annotations that its Secrets have, and writes the key as PKCS#8; {then}"
+        )));
         append(&mut text, format_args!("\n{}", title("To know before")));
         text.extend(takeover.notes.iter().map(|note| words(note)));
         let (accepted, refused): (Vec<&Obstacle>, Vec<&Obstacle>) =
@@ -197,7 +204,7 @@ impl Plan<'_> {
         let facts = &self.takeover.facts;
         let obstacle = |obstacle: &'a Obstacle| ToldObstacle {
             message: &obstacle.message,
-            accepted_by: obstacle.consent.map(super::Consent::flag),
+            accepted_by: obstacle.consent.map(Consent::flag),
             accepted: obstacle.is_accepted(self.acceptance),
         };
         Told {
@@ -240,10 +247,7 @@ mod tests {
     use usercert_operator_core::api::DatabaseUserCertificate;
 
     use super::{
-        super::{
-            obstacles::Consent,
-            prepare::tests::{now, prepared, secret},
-        },
+        super::prepare::tests::{now, prepared, secret},
         *,
     };
 
@@ -268,13 +272,19 @@ mod tests {
     fn the_preview_shows_the_object_and_holds_no_key() {
         let answer = shown(&[], Acceptance::default(), Form::Table);
         let text = answer.text();
-        for expected in
-            ["for CN=orders, which expires in 81d", "kind: DatabaseUserCertificate", "Give --yes to do it", "it is renewed in"]
-        {
+        for expected in [
+            "for CN=orders, which expires in 81d",
+            "kind: DatabaseUserCertificate",
+            "Give --yes to do it",
+            "it is renewed in",
+            "certificate and key stay",
+        ] {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
         assert!(!text.contains("PRIVATE"), "{text}");
         assert_eq!(answer.exit, Exit::Good);
+        let due = shown(&[due()], Acceptance::default(), Form::Table).text();
+        assert!(due.contains("then it issues a new certificate") && !due.contains("key stay"), "{due}");
     }
 
     #[rstest]
