@@ -8,7 +8,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 pub use self::{
-    changes::{ChangeArguments, CreateArguments, IssuerName, MigrateArguments, Rate, RenewArguments, Targets},
+    changes::{Acceptance, ChangeArguments, CreateArguments, IssuerName, MigrateArguments, Rate, RenewArguments, Targets},
     questions::{
         CheckArguments, InspectArguments, OrphansArguments, PlanArguments, ReportArguments, StatusArguments, WhyArguments,
     },

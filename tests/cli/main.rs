@@ -6,6 +6,7 @@ mod harness;
 
 mod asked;
 mod changed;
+mod migrated;
 mod reported;
 mod wrong;
 

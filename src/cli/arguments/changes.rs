@@ -64,7 +64,7 @@ pub struct CreateArguments {
 #[command(after_help = "\
 Exit codes:
   0  shown what would be done; with --yes: done, with the certificate as before, or with the new one that was accepted
-  1  shown what is in the way; with --yes: the Secret was not taken over in time, or a new certificate was issued
+  1  shown what is in the way and not accepted; with --yes: the Secret was not taken over in time, or a new certificate was issued
   3  the Secret cannot be taken over, or with --yes something is in the way; the message says what
 
 Examples:
@@ -86,13 +86,42 @@ pub struct MigrateArguments {
     /// Do it, if nothing is in the way.
     #[arg(long)]
     pub yes: bool,
-    /// Do it although the certificate is due for renewal, so that the operator issues a new one at once. The former one and its key stay in
-    /// the Secret beside it until they expire (spec.keepPrevious).
-    #[arg(long)]
-    pub accept_new_certificate: bool,
+    /// What is accepted.
+    #[command(flatten)]
+    pub acceptance: Acceptance,
     /// How long to wait until the Secret is taken over.
     #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time)]
     pub timeout: Duration,
+    /// How the answer is written.
+    #[arg(long, short, value_enum, default_value_t = Form::Table)]
+    pub output: Form,
+}
+
+/// What is in the way of a takeover, and is accepted. With each of these the former certificate and its key stay in the Secret beside the new one
+/// after a renewal, until they expire.
+#[derive(Clone, Copy, Debug, Default, Args)]
+#[group(skip)]
+pub struct Acceptance {
+    /// Do it although the certificate is due for renewal, so that the operator issues a new one at once. The former one and its key stay in
+    /// the Secret beside it until they expire (spec.keepPrevious).
+    #[arg(long = "accept-new-certificate")]
+    pub new_certificate: bool,
+    /// For Atlas: do it although the certificate is not known to be from the project of the issuer. If it is from another CA, the database
+    /// may refuse what the renewal brings. The former certificate and its key stay beside the new one (spec.keepPrevious).
+    #[arg(long = "accept-unknown-issuer")]
+    pub unknown_issuer: bool,
+    /// Do it although something goes that programs may rely on: the next certificate is not for servers or grants no roles of MongoDB, or
+    /// the entry ca.crt changes. The former certificate and its key stay beside the new one (spec.keepPrevious).
+    #[arg(long = "accept-loss")]
+    pub loss: bool,
+}
+
+impl Acceptance {
+    /// Whether anything is accepted that makes the former pair worth keeping.
+    #[must_use]
+    pub const fn is_any(self) -> bool {
+        self.new_certificate || self.unknown_issuer || self.loss
+    }
 }
 
 /// An issuer as it is named on the command line.

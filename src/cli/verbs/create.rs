@@ -14,6 +14,7 @@ use crate::{
     arguments::{CreateArguments, Form, IssuerName},
     cluster::Cluster,
     exit::{Answer, CliError, Exit},
+    table::Cell,
     terminal::Progress,
     text::for_programs,
 };
@@ -34,7 +35,7 @@ pub(super) async fn create(cluster: &Cluster, session: &Session, arguments: &Cre
         let text = format!("{namespace}/{name} created: kubectl usercert why {name} -n {namespace} tells what becomes of it\n");
         return Ok(Answer::new(text, Exit::Good));
     }
-    let found = until_ready(cluster, session, name, arguments.timeout).await?;
+    let found = until(cluster, session, name, arguments.timeout, is_ready).await?;
     Ok(answer(&found, namespace, name))
 }
 
@@ -81,20 +82,27 @@ pub(super) fn issuer_reference(issuer: &IssuerName) -> Value {
     json!({ "kind": kind, "name": issuer.name })
 }
 
-/// The object once it is Ready, or as it is when the time is over.
-pub(super) async fn until_ready(
+/// The object once this is so, or as it is when the time is over. A look that fails is repeated until then.
+///
+/// # Errors
+/// The object is gone, or may not be looked at, or the last look failed.
+pub(super) async fn until(
     cluster: &Cluster,
     session: &Session,
     name: &str,
     limit: Duration,
+    is_so: impl Fn(&Certificate) -> bool,
 ) -> Result<Certificate, CliError> {
     let (started, mut progress) = (tokio::time::Instant::now(), Progress::new(&session.terminal));
     loop {
-        let found = certificate_of(cluster, &cluster.namespace, name).await?;
-        if is_ready(&found) || started.elapsed() >= limit {
-            return Ok(found);
+        let found = certificate_of(cluster, &cluster.namespace, name).await;
+        let is_over = started.elapsed() >= limit;
+        match found {
+            Ok(found) if is_over || is_so(&found) => return Ok(found),
+            Ok(found) => progress.tell(|| format!("{name}: {}", said(&found))),
+            Err(error) if is_over || error.is_denied() || matches!(error, CliError::NotFound(_)) => return Err(error),
+            Err(error) => progress.tell(|| format!("{name}: {error}")),
         }
-        progress.tell(|| format!("{name}: {}", said(&found)));
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -120,8 +128,8 @@ fn answer(found: &Certificate, namespace: &str, name: &str) -> Answer {
         let secret = found.secret_name();
         return Answer::new(format!("{namespace}/{name} is ready: the Secret {secret} holds the certificate\n"), Exit::Good);
     }
-    let text = format!("{namespace}/{name} was created, and is not ready: {}\n", said(found));
-    Answer::new(text, Exit::Attention)
+    let text = format!("{namespace}/{name} was created, and is not ready: {}", said(found));
+    Answer::new(Cell::whole(&text).text().to_owned() + "\n", Exit::Attention)
 }
 
 #[cfg(test)]

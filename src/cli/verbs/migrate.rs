@@ -7,10 +7,12 @@
 //! The Secret may hold the only copy of a key that works. So nothing is done while the operator would replace the pair, while somebody else
 //! may delete the Secret, or while nobody would renew it.
 
+mod answer;
 mod obstacles;
 mod prepare;
+mod signer;
+mod successor;
 
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
@@ -21,32 +23,33 @@ use kube::{
 use serde_json::Value;
 use usercert_operator_core::{
     api::{
-        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, ISSUING, IssuerSource, IssuerSpec, Reason,
-        condition,
-        names::{CA_CERTIFICATE, NOT_AFTER_ANNOTATION, SERIAL_NUMBER_ANNOTATION},
+        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerSource, IssuerSpec, names::CA_CERTIFICATE,
     },
-    decide::{IssuerState, Observed, SecretState},
+    certificate::Link,
+    decide::{Observed, SecretState},
 };
 
 use self::{
-    obstacles::{Obstacle, chain_of_issuer, links, of_decision, of_metadata, with_name_constraints},
-    prepare::{Takeover, prepare},
+    answer::{Plan, is_settled},
+    obstacles::{Obstacle, of_decision, of_metadata},
+    prepare::{Takeover, Wanted, prepare},
+    signer::{chain_of_issuer, links, lost_trust, of_atlas, with_name_constraints},
 };
 use super::{
     Session,
-    create::{LOOK, is_ready, said, write},
+    create::{until, write},
     inspect::read_file,
-    objects::{Certificate, MANAGER, certificate_of},
+    objects::{Certificate, MANAGER},
     observe::{Unseen, issuer_state, namespace_labels},
 };
 use crate::{
-    arguments::{Form, IssuerName, MigrateArguments},
+    arguments::{IssuerName, MigrateArguments},
     cluster::Cluster,
-    exit::{Answer, CliError, Exit},
-    table::Cell,
-    terminal::{Mood, Progress, Terminal},
-    text::{append, for_programs, paragraph, relative},
+    exit::{Answer, CliError},
 };
+
+/// By this annotation cert-manager says for which `Certificate` it writes a Secret.
+const CERT_MANAGER_ANNOTATION: &str = "cert-manager.io/certificate-name";
 
 /// Does `migrate`. Without `--yes` it shows what it would do.
 pub(super) async fn migrate(cluster: &Cluster, session: &Session, arguments: &MigrateArguments) -> Result<Answer, CliError> {
@@ -54,80 +57,36 @@ pub(super) async fn migrate(cluster: &Cluster, session: &Session, arguments: &Mi
     let secrets = Api::<Secret>::namespaced(cluster.client.clone(), namespace);
     let secret = cluster.ask(format!("read the Secret {name}"), secrets.get_opt(name)).await?;
     let secret = secret.ok_or_else(|| CliError::NotFound(format!("there is no Secret {name} in the namespace {namespace}")))?;
-    let issuer = issuer(cluster, &arguments.issuer).await?;
-    let is_ca = matches!(issuer.source(), Some(IssuerSource::Ca(_)));
+    let issuer_spec = issuer(cluster, &arguments.issuer).await?;
     let object_name = arguments.name.as_ref().unwrap_or(name);
-    let keep_previous = arguments.accept_new_certificate;
-    let takeover = prepare(&secret, namespace, object_name, &arguments.issuer, is_ca, keep_previous, session.now())
-        .map_err(CliError::Unusable)?;
-    let obstacles = obstacles(cluster, session, arguments, &secret, &takeover).await?;
+    let wanted = Wanted {
+        namespace,
+        name: object_name,
+        issuer: &arguments.issuer,
+        issuer_spec: &issuer_spec,
+        keep_previous: arguments.acceptance.is_any(),
+    };
+    let takeover = prepare(&secret, &wanted, session.now()).map_err(CliError::Unusable)?;
+    let obstacles = obstacles(cluster, session, arguments, &secret, &takeover, &issuer_spec).await?;
     // Before the first change: whether each would be let through.
     write(cluster, &takeover.object, true).await?;
     mark(cluster, &secrets, name, &takeover.mark, true).await?;
+    let plan = Plan {
+        namespace,
+        secret: name,
+        name: object_name,
+        takeover: &takeover,
+        obstacles: &obstacles,
+        acceptance: arguments.acceptance,
+    };
     if !arguments.yes {
-        let exit = if obstacles.is_empty() { Exit::Good } else { Exit::Attention };
-        return Ok(Answer::new(preview(&takeover, &obstacles, namespace, name, &session.terminal, session.now())?, exit));
+        return plan.preview(&session.terminal, session.now(), arguments.output);
     }
-    let is_accepted =
-        |obstacle: &&Obstacle| arguments.accept_new_certificate && matches!(obstacle, Obstacle::NewCertificate(_));
-    let refused: Vec<&str> = obstacles.iter().filter(|obstacle| !is_accepted(obstacle)).map(Obstacle::sentence).collect();
-    if !refused.is_empty() {
-        return Err(CliError::Unusable(format!("nothing was changed: {}", refused.join("; "))));
-    }
+    plan.check()?;
     mark(cluster, &secrets, name, &takeover.mark, false).await?;
     write(cluster, &takeover.object, false).await?;
-    let found = until_taken_over(cluster, session, object_name, arguments.timeout).await?;
-    Ok(answer(&found, &takeover, arguments.accept_new_certificate))
-}
-
-/// What became of it.
-fn answer(found: &Certificate, takeover: &Takeover, is_accepted: bool) -> Answer {
-    let (namespace, name, secret) = (found.namespace().unwrap_or_default(), found.name_any(), found.secret_name());
-    let serial_number = found.status.as_ref().and_then(|status| status.serial_number.clone()).unwrap_or_default();
-    let issuing = found.status.as_ref().and_then(|status| condition(&status.conditions, ISSUING));
-    if !is_ready(found) {
-        let text = format!("{namespace}/{name} is created, and not ready: {}\n", said(found));
-        return Answer::new(text, Exit::Attention);
-    }
-    if serial_number != takeover.facts.serial_number.as_str() {
-        let text = format!(
-            "{namespace}/{name} has taken over the Secret {secret}, and a new certificate {serial_number} is in it: kubectl usercert why {name} -n {namespace}\n"
-        );
-        return Answer::new(text, if is_accepted { Exit::Good } else { Exit::Attention });
-    }
-    if !is_settled(found) {
-        let why = issuing.map(|issuing| format!("{}: {}", issuing.reason, issuing.message)).unwrap_or_default();
-        let text = format!(
-            "{namespace}/{name} has taken over the Secret {secret}, with certificate {serial_number} as before, and the operator is not done: {why}\n"
-        );
-        return Answer::new(text, Exit::Attention);
-    }
-    let text = format!("{namespace}/{name} has taken over the Secret {secret}, with certificate {serial_number} as before\n");
-    Answer::new(text, Exit::Good)
-}
-
-/// Whether the operator has looked at the object, and nothing is left to be done before the renewal.
-fn is_settled(object: &Certificate) -> bool {
-    let issuing = object.status.as_ref().and_then(|status| condition(&status.conditions, ISSUING));
-    is_ready(object) && issuing.is_some_and(|issuing| issuing.status == "False" && issuing.reason == Reason::Issued.as_str())
-}
-
-/// The object once it is settled, or as it is when the time is over.
-async fn until_taken_over(
-    cluster: &Cluster,
-    session: &Session,
-    name: &str,
-    limit: std::time::Duration,
-) -> Result<Certificate, CliError> {
-    let (started, mut progress) = (tokio::time::Instant::now(), Progress::new(&session.terminal));
-    loop {
-        let found = certificate_of(cluster, &cluster.namespace, name).await?;
-        if is_settled(&found) || started.elapsed() >= limit {
-            return Ok(found);
-        }
-        progress.tell(|| format!("{name}: {}", said(&found)));
-        tokio::time::sleep(LOOK).await;
-    }
+    let found = until(cluster, session, object_name, arguments.timeout, is_settled).await?;
+    plan.outcome(&found, arguments.output)
 }
 
 /// Looks at all that may be in the way.
@@ -137,6 +96,7 @@ async fn obstacles(
     arguments: &MigrateArguments,
     secret: &Secret,
     takeover: &Takeover,
+    issuer_spec: &IssuerSpec,
 ) -> Result<Vec<Obstacle>, CliError> {
     let mut found = of_metadata(&secret.metadata);
     found.extend(still_written_by(cluster, secret).await?);
@@ -146,18 +106,25 @@ async fn obstacles(
     let mut unseen = Unseen::default();
     let issuer = issuer_state(cluster, &object, &cluster.namespace, &SecretState::Absent, &mut unseen).await?;
     let mut issuer = issuer.unwrap_or_default();
-    if let IssuerState::Usable(facts) = &issuer
-        && facts.ca().is_some()
-    {
-        let mut known =
-            secret.data.as_ref().and_then(|data| data.get(CA_CERTIFICATE)).map(|ca| links(&ca.0)).unwrap_or_default();
-        if let Some(file) = &arguments.ca {
-            known.extend(links(&read_file(file)?));
+    // Without a Secret that tells, what the issuer does not say is empty.
+    let identity = issuer.usable().map(|facts| facts.identity.clone()).filter(|identity| !identity.as_str().is_empty());
+    match issuer_spec.source() {
+        Some(IssuerSource::Ca(_)) if issuer.usable().is_some() => {
+            match chain_of_issuer(&takeover.pair, &known_certificates(secret, arguments)?, identity.as_ref()) {
+                Ok(chain) => {
+                    found.extend(lost_trust(ca_entry(secret), Some(&chain)));
+                    issuer = with_name_constraints(issuer, &chain);
+                }
+                Err(obstacle) => found.push(obstacle),
+            }
         }
-        match chain_of_issuer(&takeover.pair, &known, &facts.identity) {
-            Ok(chain) => issuer = with_name_constraints(issuer, &chain),
-            Err(obstacle) => found.push(obstacle),
+        Some(IssuerSource::Atlas(atlas)) => {
+            let project = atlas.project_id.as_deref().or_else(|| identity.as_ref()?.as_str().strip_prefix("atlas/"));
+            found.extend(of_atlas(&takeover.facts.issuer, project));
+            found.extend(lost_trust(ca_entry(secret), None));
         }
+        // What the operator would decide says what is wrong with it.
+        Some(IssuerSource::Ca(_)) | None => {}
     }
     let observed = Observed {
         issuer,
@@ -166,7 +133,21 @@ async fn obstacles(
         ..Observed::default()
     };
     found.extend(of_decision(&object, secret, observed, session.now()));
+    found.extend(takeover.obstacles.iter().cloned());
     Ok(found)
+}
+
+/// The certificates of CAs that are at hand: those of the Secret, and those of `--ca`.
+fn known_certificates(secret: &Secret, arguments: &MigrateArguments) -> Result<Vec<Link>, CliError> {
+    let mut known = links(ca_entry(secret));
+    if let Some(file) = &arguments.ca {
+        known.extend(links(&read_file(file)?));
+    }
+    Ok(known)
+}
+
+fn ca_entry(secret: &Secret) -> &[u8] {
+    secret.data.as_ref().and_then(|data| data.get(CA_CERTIFICATE)).map_or(&[], |entry| &entry.0)
 }
 
 async fn mark(cluster: &Cluster, secrets: &Api<Secret>, name: &str, patch: &Value, dry_run: bool) -> Result<(), CliError> {
@@ -179,7 +160,7 @@ async fn mark(cluster: &Cluster, secrets: &Api<Secret>, name: &str, patch: &Valu
 
 /// A Secret that cert-manager would go on writing.
 async fn still_written_by(cluster: &Cluster, secret: &Secret) -> Result<Option<Obstacle>, CliError> {
-    let Some(certificate) = secret.annotations().get("cert-manager.io/certificate-name") else { return Ok(None) };
+    let Some(certificate) = secret.annotations().get(CERT_MANAGER_ANNOTATION) else { return Ok(None) };
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("cert-manager.io", "v1", "Certificate"));
     let api = Api::<DynamicObject>::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
     match cluster.ask(format!("look for the Certificate {certificate} of cert-manager"), api.get_opt(certificate)).await {
@@ -187,9 +168,13 @@ async fn still_written_by(cluster: &Cluster, secret: &Secret) -> Result<Option<O
         Ok(None) => Ok(None),
         Err(error) if error.is_missing() => Ok(None),
         // Other projects have a kind of that name too.
-        Ok(Some(_)) => Ok(Some(Obstacle::Change(format!(
+        Ok(Some(_)) => Ok(Some(Obstacle::change(format!(
             "the Certificate {certificate} of cert-manager still renews this Secret: delete it first with kubectl delete certificates.cert-manager.io {certificate} -n {} --cascade=orphan, which leaves the Secret",
             cluster.namespace
+        )))),
+        // The API server refuses before it looks whether there is such a kind.
+        Err(error) if error.is_denied() => Ok(Some(Obstacle::change(format!(
+            "whether the Certificate {certificate} of cert-manager still renews this Secret is not known, for you may not get certificates.cert-manager.io: get that right. Or see that it is gone, and take the annotation {CERT_MANAGER_ANNOTATION} off the Secret"
         )))),
         Err(error) => Err(error),
     }
@@ -205,74 +190,4 @@ async fn issuer(cluster: &Cluster, name: &IssuerName) -> Result<IssuerSpec, CliE
     let api = Api::<CertificateIssuer>::namespaced(cluster.client.clone(), &cluster.namespace);
     let found = cluster.ask("read the issuer", api.get_opt(&name.name)).await?;
     found.map(|issuer| issuer.spec).ok_or_else(|| missing("CertificateIssuer"))
-}
-
-fn preview(
-    takeover: &Takeover,
-    obstacles: &[Obstacle],
-    namespace: &str,
-    secret: &str,
-    terminal: &Terminal,
-    now: Timestamp,
-) -> Result<String, CliError> {
-    let words = |text: &str| paragraph(Cell::whole(text).text(), 2, terminal);
-    let title = |text: &str| format!("{}\n", terminal.paint(Mood::Title, text));
-    let facts = &takeover.facts;
-    let mut text = title("What is taken over");
-    text.push_str(&words(&format!(
-        "the Secret {namespace}/{secret}, with certificate {} for {}, which expires {}",
-        facts.serial_number,
-        facts.subject,
-        relative(facts.not_after, now)
-    )));
-    append(&mut text, format_args!("\n{}", title("What is done")));
-    text.push_str(&words(&format!("1. the Secret gets the annotations {SERIAL_NUMBER_ANNOTATION} and {NOT_AFTER_ANNOTATION}")));
-    text.push_str(&words("2. this object is created, and the operator makes it the owner of the Secret:"));
-    for line in for_programs(&takeover.object, Form::Yaml)?.unwrap_or_default().lines() {
-        append(&mut text, format_args!("     {line}\n"));
-    }
-    text.push_str(&words("3. the operator adds the entries and annotations that its Secrets have; the certificate stays"));
-    append(&mut text, format_args!("\n{}", title("To know before")));
-    text.extend(takeover.notes.iter().map(|note| words(note)));
-    if !obstacles.is_empty() {
-        append(&mut text, format_args!("\n{}", title("In the way")));
-        text.extend(obstacles.iter().map(|obstacle| words(obstacle.sentence())));
-        let way = if obstacles.iter().any(|obstacle| matches!(obstacle, Obstacle::Change(_))) {
-            "Change what is in the way"
-        } else {
-            "Give --yes --accept-new-certificate to do it all the same"
-        };
-        append(&mut text, format_args!("\nNothing was changed. {way}.\n"));
-        return Ok(text);
-    }
-    text.push_str("\nNothing was changed; the API server would let it be done. Give --yes to do it.\n");
-    Ok(text)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-mod tests {
-    use super::{
-        prepare::tests::{now, prepared, secret},
-        *,
-    };
-
-    #[test]
-    fn the_preview_shows_the_object_and_holds_no_key() {
-        let secret = secret(None, |_| {});
-        let takeover = prepared(&secret, true).unwrap_or_else(|fault| unreachable!("{fault}"));
-        let text = preview(&takeover, &[], "shop", "old", &Terminal::none(), now()).unwrap();
-        for expected in
-            ["for CN=orders, which expires in 81d", "kind: DatabaseUserCertificate", "Give --yes to do it", "it is renewed in"]
-        {
-            assert!(text.contains(expected), "{expected}\n{text}");
-        }
-        assert!(!text.contains("PRIVATE"), "{text}");
-
-        let shown = |obstacles: &[Obstacle]| preview(&takeover, obstacles, "shop", "old", &Terminal::none(), now()).unwrap();
-        let change = shown(&[Obstacle::Change("another CA".into()), Obstacle::NewCertificate("it is due".into())]);
-        assert!(change.contains("In the way\n  another CA\n  it is due\n\nNothing was changed. Change what"), "{change}");
-        let accepted = shown(&[Obstacle::NewCertificate("it is due".into())]);
-        assert!(accepted.contains("--yes --accept-new-certificate") && !accepted.contains("would let"), "{accepted}");
-    }
 }

@@ -14,6 +14,7 @@ use usercert_operator_core::api::{DatabaseUserCertificate, names::RENEW_REQUESTE
 use self::outcome::{Outcome, answer, came, failures_in_a_row, last_failure, late, obstacle, of_this_run, requested_at};
 use super::{
     Session,
+    create::LOOK,
     objects::{Certificate, certificate_of, certificates, change, confirmed, targets},
 };
 use crate::{
@@ -22,9 +23,6 @@ use crate::{
     exit::{Answer, CliError},
     terminal::Progress,
 };
-
-/// How often the objects that are waited for are looked at.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// After so many failures in a row, the others are not asked for: they would fail too, or make it worse.
 const MOST_FAILURES: usize = 5;

@@ -66,7 +66,7 @@ enum Place {
 /// What the verbs of this program need: the group, the resource, the verb, where, and for which of them.
 const OWN: &[(&str, &str, &str, Place, &str)] = &[
     (GROUP, "databaseusercertificates", "list", Place::Here, "status, plan, orphans, report"),
-    (GROUP, "databaseusercertificates", "get", Place::Here, "why, renew, suspend, resume"),
+    (GROUP, "databaseusercertificates", "get", Place::Here, "why, renew, suspend, resume, migrate"),
     (GROUP, "databaseusercertificates", "patch", Place::Here, "renew, suspend, resume"),
     (GROUP, "databaseusercertificates", "create", Place::Here, "create, migrate"),
     (GROUP, "certificateissuers", "get", Place::Here, "why, migrate"),
@@ -75,6 +75,7 @@ const OWN: &[(&str, &str, &str, Place, &str)] = &[
     (GROUP, "clustercertificateissuers", "list", Place::Cluster, "check, report"),
     ("", "secrets", "get", Place::Here, "why, inspect, migrate"),
     ("", "secrets", "patch", Place::Here, "migrate"),
+    ("cert-manager.io", "certificates", "get", Place::Here, "migrate, for Secrets of cert-manager"),
     ("", "secrets", "list", Place::Here, "orphans, report"),
     ("", "pods", "list", Place::Here, "inspect"),
     ("", "events", "list", Place::Here, "report"),

@@ -9,16 +9,20 @@ use serde_json::{Value, json};
 use usercert_operator_controller::adoption::check_adoptable;
 use usercert_operator_core::{
     api::{
-        DatabaseUserCertificate,
+        DatabaseUserCertificate, IssuerSource, IssuerSpec,
         names::{
             ADOPT_SECRET_ANNOTATION, CERTIFICATE_UID_LABEL, NOT_AFTER_ANNOTATION, SERIAL_NUMBER_ANNOTATION, TLS_CERTIFICATE,
             TLS_PRIVATE_KEY,
         },
     },
-    certificate::{CertificateFacts, CertificatePair, KeyAlgorithm, Subject},
+    certificate::{CertificateFacts, CertificatePair, KeyAlgorithm, Link, Subject},
     decide::{RenewBefore, renew_before},
 };
 
+use super::{
+    obstacles::{Obstacle, note_of_metadata},
+    successor::{lifetime, lost_with},
+};
 use crate::{
     arguments::IssuerName,
     text::relative,
@@ -37,21 +41,26 @@ pub(super) struct Takeover {
     pub(super) pair: CertificatePair,
     pub(super) facts: CertificateFacts,
     pub(super) notes: Vec<String>,
+    /// What the next certificate will not have, and should have.
+    pub(super) obstacles: Vec<Obstacle>,
 }
 
-/// What is to be done to have the Secret taken over as it is. `keep_previous`: a new certificate follows, and the former pair is kept.
+/// What the object is to be.
+pub(super) struct Wanted<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
+    pub(super) issuer: &'a IssuerName,
+    pub(super) issuer_spec: &'a IssuerSpec,
+    /// Whether a renewal keeps the former pair.
+    pub(super) keep_previous: bool,
+}
+
+/// What is to be done to have the Secret taken over as it is.
 ///
 /// # Errors
 /// Why it cannot be taken over, and what to change.
-pub(super) fn prepare(
-    secret: &Secret,
-    namespace: &str,
-    name: &str,
-    issuer: &IssuerName,
-    is_ca: bool,
-    keep_previous: bool,
-    now: Timestamp,
-) -> Result<Takeover, String> {
+pub(super) fn prepare(secret: &Secret, wanted: &Wanted<'_>, now: Timestamp) -> Result<Takeover, String> {
+    let is_ca = matches!(wanted.issuer_spec.source(), Some(IssuerSource::Ca(_)));
     let secret_name = secret.name_any();
     if secret.labels().contains_key(CERTIFICATE_UID_LABEL) {
         return Err(format!(
@@ -73,13 +82,17 @@ pub(super) fn prepare(
             facts.not_after
         ));
     }
-    let mut spec = spec_for(&facts, &secret_name, issuer, is_ca)?;
+    let mut spec = spec_for(&facts, &secret_name, wanted.issuer, is_ca)?;
+    let lifetime = lifetime(&facts, wanted.issuer_spec);
+    if let Some((field, value)) = lifetime.field {
+        spec[field] = value;
+    }
     // Whoever deletes the object to go back keeps what programs use.
     spec["deletionPolicy"] = json!("Retain");
-    if keep_previous {
+    if wanted.keep_previous {
         spec["keepPrevious"] = json!(true);
     }
-    let mut object = of_spec(namespace, name, &spec);
+    let mut object = of_spec(wanted.namespace, wanted.name, &spec);
     object["metadata"]["annotations"] = json!({ ADOPT_SECRET_ANNOTATION: "true" });
     let typed: DatabaseUserCertificate = serde_json::from_value(object.clone()).map_err(|fault| fault.to_string())?;
     check_adoptable(&typed, secret).map_err(|fault| format!("the Secret {secret_name} cannot be taken over, for {fault}"))?;
@@ -90,8 +103,11 @@ pub(super) fn prepare(
             NOT_AFTER_ANNOTATION: facts.not_after.to_string(),
         },
     } });
-    let notes = notes(secret, &facts, is_ca, now);
-    Ok(Takeover { object, mark, pair, facts, notes })
+    let leaf = pair.certificates().first().cloned().and_then(|leaf| Link::new(leaf).ok());
+    let lost = leaf.map(|leaf| lost_with(&leaf.certificate)).unwrap_or_default();
+    let notes =
+        [notes(secret, &facts, is_ca, now), lost.notes, lifetime.note.into_iter().collect(), vec![way_back(secret)]].concat();
+    Ok(Takeover { object, mark, pair, facts, notes, obstacles: lost.obstacles })
 }
 
 /// The spec that the certificate fulfils, so that none of its checks asks for a new one.
@@ -143,14 +159,19 @@ fn notes(secret: &Secret, facts: &CertificateFacts, is_ca: bool, now: Timestamp)
     }
     if !is_ca {
         notes.push(
-            "whether the certificate is from the project of the issuer is not looked at, and Atlas cannot revoke it".to_owned(),
+            "which project the certificate is from is told by the name of its signer alone, and Atlas cannot revoke it"
+                .to_owned(),
         );
     }
-    notes.push(format!(
+    notes.extend(note_of_metadata(&secret.metadata));
+    notes
+}
+
+fn way_back(secret: &Secret) -> String {
+    format!(
         "to go back, delete the object: with deletionPolicy: Retain the Secret {} stays. Set Delete later, if the Secret is to go with the object",
         secret.name_any()
-    ));
-    notes
+    )
 }
 
 #[cfg(test)]
@@ -166,6 +187,10 @@ pub(super) mod tests {
     }
 
     pub(in crate::verbs::migrate) fn secret(organisation: Option<&str>, change: impl FnOnce(&mut Secret)) -> Secret {
+        secret_of(organisation, (2026, 4, 1), change)
+    }
+
+    fn secret_of(organisation: Option<&str>, (year, month, day): (i32, u8, u8), change: impl FnOnce(&mut Secret)) -> Secret {
         let mut leaf = CertificateParams::default();
         leaf.distinguished_name = rcgen::DistinguishedName::new();
         leaf.distinguished_name.push(DnType::CommonName, "orders");
@@ -173,7 +198,7 @@ pub(super) mod tests {
             leaf.distinguished_name.push(DnType::OrganizationName, organisation);
         }
         leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        (leaf.not_before, leaf.not_after) = (rcgen::date_time_ymd(2026, 1, 1), rcgen::date_time_ymd(2026, 4, 1));
+        (leaf.not_before, leaf.not_after) = (rcgen::date_time_ymd(2026, 1, 1), rcgen::date_time_ymd(year, month, day));
         let key = KeyPair::generate().unwrap();
         let certificate = leaf.self_signed(&key).unwrap();
         let mut secret: Secret = serde_json::from_value(json!({
@@ -187,8 +212,16 @@ pub(super) mod tests {
     }
 
     pub(in crate::verbs::migrate) fn prepared(secret: &Secret, is_ca: bool) -> Result<Takeover, String> {
-        let name = IssuerName { is_of_cluster: false, name: "issuer".into() };
-        prepare(secret, "shop", "old", &name, is_ca, false, now())
+        let issuer = IssuerName { is_of_cluster: false, name: "issuer".into() };
+        let source = if is_ca {
+            json!({ "ca": { "secretName": "ca" } })
+        } else {
+            json!({ "atlas": { "projectId": "5efda6aea3f2ed2e7dd6ce05" } })
+        };
+        let issuer_spec = serde_json::from_value(source).unwrap();
+        let wanted =
+            Wanted { namespace: "shop", name: "old", issuer: &issuer, issuer_spec: &issuer_spec, keep_previous: false };
+        prepare(secret, &wanted, now())
     }
 
     #[test]
@@ -203,7 +236,11 @@ pub(super) mod tests {
         assert_eq!((&found.mark["metadata"]["uid"], &found.mark["metadata"]["resourceVersion"]), (&json!("u"), &json!("7")));
         let with_subject = prepared(&secret(Some("Acme"), |_| {}), true).expect("it can be taken over");
         assert_eq!(with_subject.object["spec"]["subject"], with_subject.facts.subject.to_string());
+        let year = secret_of(None, (2027, 1, 1), |_| {});
+        assert_eq!(prepared(&year, true).expect("it can be taken over").object["spec"]["duration"], "8760h");
+        assert_eq!(prepared(&year, false).expect("it can be taken over").object["spec"]["monthsUntilExpiration"], 12);
         let atlas = prepared(&secret(None, |_| {}), false).expect("it can be taken over");
+        assert_eq!(atlas.object["spec"].get("monthsUntilExpiration"), None, "it is the issuer's own");
         assert_eq!(atlas.object["spec"].get("privateKey"), None, "Atlas chooses the key");
     }
 
