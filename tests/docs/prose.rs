@@ -96,7 +96,8 @@ fn names_are_there(pages: &[Page]) {
         let prose = page.prose();
         for command in in_blocks.chain(prose.split('`').skip(1).step_by(2)) {
             // Variables may stand before a command, and a remark after it.
-            let words = command.split_whitespace().skip_while(|word| word.contains('=')).take_while(|word| !word.starts_with('#'));
+            let words =
+                command.split_whitespace().skip_while(|word| word.contains('=')).take_while(|word| !word.starts_with('#'));
             let words: Vec<&str> = words.collect();
             match words.as_slice() {
                 ["make", first, others @ ..] if first.starts_with(char::is_lowercase) => {

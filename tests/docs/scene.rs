@@ -288,7 +288,9 @@ impl<'a> Scene<'a> {
         } else if command.text.ends_with("adopt-secret-") {
             self.bash("kubectl wait --for=condition=Ready databaseusercertificate/orders databaseusercertificate/reports --timeout=60s");
             self.bash(&format!("{kept} | diff before - > changed"));
-            self.bash("kubectl get secret atlas-credentials -o jsonpath='{.metadata.annotations}' | grep credentials-not-after");
+            self.bash(
+                "kubectl get secret atlas-credentials -o jsonpath='{.metadata.annotations}' | grep credentials-not-after",
+            );
             let owners = "{range .items[*]}{.metadata.ownerReferences[0].uid}{end}";
             let uids = "{range .items[*]}{.metadata.uid}{end}";
             self.bash(&format!(
@@ -378,10 +380,15 @@ impl<'a> Scene<'a> {
         };
         assert!(is_as_it_should_be, "{}:{}: {text}\n{answer:#?}", self.page, command.line);
         for (_, _, expected) in FOUND.iter().filter(|(page, part, _)| *page == self.page && text.contains(part)) {
-            assert!(answer.said.contains(expected), "{}:{}: {expected:?} is not found: {text}\n{answer:#?}", self.page, command.line);
+            assert!(
+                answer.said.contains(expected),
+                "{}:{}: {expected:?} is not found: {text}\n{answer:#?}",
+                self.page,
+                command.line
+            );
         }
         if text.starts_with("umask ") {
-            self.shell.borrow_mut().extend([&text, "\n"]);
+            self.shell.borrow_mut().extend([text.as_str(), "\n"]);
         }
     }
 

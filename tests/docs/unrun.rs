@@ -23,7 +23,7 @@ pub const UNRUN: &[(&str, &str, &str)] = &[
     ("docs/from-terraform.md", "terraform", "needs Terraform and its state"),
     ("docs/install.md", "docker", "needs docker and a registry; make e2e runs the same image, built without docker"),
     ("docs/install.md", "helm test", "needs a node: make e2e runs it"),
-    ("docs/install.md", "helm install usercert-operator oci:", "needs a release; make release-check pulls and renders such a chart"),
+    ("docs/install.md", "helm install usercert-operator oci:", "needs a release; make release-check pulls such a chart"),
     ("docs/install.md", "tar", "needs a release; make release-check unpacks such an archive by its krew manifest"),
     ("docs/install.md", "kubectl krew", "needs a release; make release-check has krew install from such a manifest"),
     ("docs/release.md", "cargo build", "make cli builds the same program"),
@@ -31,7 +31,7 @@ pub const UNRUN: &[(&str, &str, &str)] = &[
     ("docs/release.md", "gh attestation", "needs a release"),
     ("docs/release.md", "make release-check", "takes minutes, and is no part of CI's .ci/run"),
     ("docs/troubleshooting.md", "kubectl --namespace usercert-system logs", "needs a node, where the operator's Pod runs"),
-    ("docs/upgrade.md", "helm upgrade usercert-operator oci:", "needs a release; make release-check pulls and renders such a chart"),
+    ("docs/upgrade.md", "helm upgrade usercert-operator oci:", "needs a release; make release-check pulls such a chart"),
     ("docs/upgrade.md", "kubectl --namespace usercert-system rollout status", "needs a node, where the operator's Pod runs"),
 ];
 
