@@ -268,7 +268,11 @@ impl<'a> Scene<'a> {
             "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": "reports" },
             "spec": { "username": "reports", "issuerRef": { "name": "database-ca" }, "secretName": "reports-database" },
         });
-        self.apply(&[issuer("database-ca", &json!({ "ca": { "secretName": "database-users-ca" } })), reports]);
+        // That of the cluster issuer of another page, for each Secret that is missing is an error.
+        let file = |name: &str| fs::read_to_string(self.folder.join(name)).unwrap();
+        let mut of_cluster = tls_secret("database-users-ca", &file("ca.pem"), &file("ca.key"));
+        of_cluster["metadata"]["namespace"] = json!(OPERATOR_NAMESPACE);
+        self.apply(&[issuer("database-ca", &json!({ "ca": { "secretName": "database-users-ca" } })), reports, of_cluster]);
         self.bash("kubectl wait --for=condition=Ready databaseusercertificate/reports --timeout=60s");
     }
 
