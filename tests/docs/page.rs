@@ -34,9 +34,10 @@ pub struct Command {
 }
 
 impl Page {
-    /// The README, the chart's, and all pages of the docs but those that are written from others.
+    /// What stands beside the sources, the chart's README, and all pages of the docs but those that are written from others.
     pub fn all() -> Vec<Self> {
-        let mut files = vec!["README.md".to_owned(), "charts/usercert-operator/README.md".to_owned()];
+        let beside = ["README.md", "CONTRIBUTING.md", "SECURITY.md", "charts/usercert-operator/README.md"];
+        let mut files = beside.map(str::to_owned).to_vec();
         for folder in ["docs", "docs/clients"] {
             let entries = fs::read_dir(repository().join(folder)).unwrap();
             let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());

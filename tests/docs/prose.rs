@@ -29,6 +29,8 @@ const FIRST_PAGES: [&str; 7] = [
 ];
 /// The most words that a sentence of these pages and of the others has on average.
 const MOST_ON_AVERAGE: [usize; 2] = [13, 19];
+/// The most words of one sentence, for an average hides a single long one.
+const MOST_AT_ALL: usize = 50;
 
 fn readme_is_short(pages: &[Page]) {
     let words = find(pages, "README.md").text.split_whitespace().count();
@@ -41,7 +43,12 @@ fn sentences_are_short(pages: &[Page]) {
         find(pages, first);
     }
     for page in pages {
-        let lengths: Vec<usize> = sentences(&page.prose()).iter().map(Vec::len).collect();
+        let prose = page.prose();
+        let sentences = sentences(&prose);
+        if let Some(long) = sentences.iter().find(|words| words.len() > MOST_AT_ALL) {
+            panic!("{}: a sentence of {} words, and {MOST_AT_ALL} are the most: {}", page.name(), long.len(), long.join(" "));
+        }
+        let lengths: Vec<usize> = sentences.iter().map(Vec::len).collect();
         let average = lengths.iter().sum::<usize>().div_ceil(lengths.len().max(1));
         let most = MOST_ON_AVERAGE[usize::from(!FIRST_PAGES.contains(&page.name()))];
         println!("{}: {} sentences of {average} words on average", page.name(), lengths.len());
@@ -82,23 +89,48 @@ fn names_are_there(pages: &[Page]) {
     let is_test = |name: &str| {
         manifest.contains(&format!("[[test]]\nname = \"{name}\"")) || repository().join(format!("tests/{name}.rs")).exists()
     };
+    let is_flag = |word: &&str| word.starts_with('-') || word.contains('=');
     let mut count = 0;
     for page in pages {
         let in_blocks = page.blocks.iter().filter(|block| block.info == "sh").flat_map(|block| block.code.lines());
         let prose = page.prose();
         for command in in_blocks.chain(prose.split('`').skip(1).step_by(2)) {
-            let words: Vec<&str> = command.split_whitespace().collect();
+            // Variables may stand before a command, and a remark after it.
+            let words =
+                command.split_whitespace().skip_while(|word| word.contains('=')).take_while(|word| !word.starts_with('#'));
+            let words: Vec<&str> = words.collect();
             match words.as_slice() {
-                ["make", target, ..] if target.starts_with(char::is_lowercase) => {
-                    assert!(targets.contains(target), "{}: the Makefile has no target {target}", page.name());
+                ["make", first, others @ ..] if first.starts_with(char::is_lowercase) => {
+                    for target in [first].into_iter().chain(others.iter().filter(|word| !is_flag(word))) {
+                        assert!(targets.contains(target), "{}: the Makefile has no target {target}", page.name());
+                    }
                 }
-                ["cargo", "test", "--test", name, ..] => assert!(is_test(name), "{}: there is no test {name}", page.name()),
+                ["cargo", "test", "--test", name, others @ ..] => {
+                    assert!(is_test(name), "{}: there is no test {name}", page.name());
+                    for filter in others.iter().filter(|word| !is_flag(word)) {
+                        assert!(chooses_a_test(name, filter), "{}: {filter} chooses no test of {name}", page.name());
+                    }
+                }
                 _ => continue,
             }
             count += 1;
         }
     }
     assert!(count > 50, "{count} commands");
+}
+
+/// Whether the test `name` has a module or a function whose name contains this.
+fn chooses_a_test(name: &str, filter: &str) -> bool {
+    let path = repository().join(format!("tests/{name}.rs"));
+    let files = match std::fs::read_dir(repository().join("tests").join(name)) {
+        Ok(entries) => entries.map(|entry| entry.unwrap().path()).collect(),
+        Err(_) => vec![path],
+    };
+    let is_named = |line: &str| {
+        let words = line.split(|character: char| !(character.is_alphanumeric() || character == '_')).collect::<Vec<_>>();
+        words.windows(2).any(|pair| ["fn", "mod"].contains(&pair[0]) && pair[1].contains(filter))
+    };
+    files.iter().filter(|file| file.is_file()).any(|file| std::fs::read_to_string(file).unwrap().lines().any(is_named))
 }
 
 fn links_lead_somewhere(pages: &[Page]) {

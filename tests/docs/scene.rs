@@ -2,6 +2,7 @@
 //! page talks about.
 
 use std::{
+    cell::RefCell,
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
@@ -27,7 +28,7 @@ use usercert_test_support::{
 use crate::{
     examples,
     harness::{Operator, PRIVATE_API_KEY, atlas_objects, eventually, new_ca, openssl},
-    page::{Command, Page},
+    page::{Command, Page, has_extension},
 };
 
 /// The namespace that the pages talk about.
@@ -36,6 +37,12 @@ const OPERATOR_NAMESPACE: &str = "usercert-system";
 
 /// Who owns the Secret `orders-mongodb`: nobody, if it is retained.
 const OWNER: &str = "$(kubectl get secret orders-mongodb -o jsonpath='{.metadata.ownerReferences[0].name}')";
+
+const CLIENT_SECRET: &str = "mdb_sa_sk_4f1c7be2-of-the-pages";
+
+/// Page, a part of a command, and what it has to find: without it `grep` would find nothing in the answer to a wrong question either.
+const FOUND: [(&str, &str, &str); 2] =
+    [("docs/uninstall.md", "grep -A5 '^crds:'", "keep: true"), ("docs/upgrade.md", "| grep =", "CN=named")];
 
 pub struct Stage {
     pub control_plane: ControlPlane,
@@ -56,6 +63,9 @@ struct Scene<'a> {
     folder: PathBuf,
     project: String,
     public_key: String,
+    client_id: String,
+    /// What the commands before have set in the shell. Each command has a shell of its own here, and the reader has one for all.
+    shell: RefCell<String>,
 }
 
 impl Stage {
@@ -133,23 +143,29 @@ impl<'a> Scene<'a> {
         let hash = slug.bytes().fold(0_u64, |hash, byte| hash.wrapping_mul(131).wrapping_add(u64::from(byte)));
         let (project, public_key) = (format!("{hash:024x}"), format!("key-{slug}"));
         stage.atlas.add_project(&project, &public_key, PRIVATE_API_KEY);
+        let client_id = format!("mdb_sa_id_{slug}");
+        stage.atlas.add_service_account(&project, &client_id, CLIENT_SECRET);
         for user in ["orders", "bills"] {
             stage.atlas.add_user(&project, user, X509Type::Managed);
         }
-        Self { stage, page: name, namespace, folder, project, public_key }
+        // A program that fails before a pipe is a failure, whatever the one after it says.
+        let shell = RefCell::new("set -o pipefail\n".to_owned());
+        Self { stage, page: name, namespace, folder, project, public_key, client_id, shell }
     }
 
     /// What is there before the first command.
     fn prepare(&self, page: &Page) {
         self.bash(&format!("kubectl config set-context --current --namespace={}", self.namespace));
-        self.write("atlas-credentials.env", &format!("publicApiKey={}\nprivateApiKey={PRIVATE_API_KEY}\n", self.public_key));
         for block in &page.blocks {
             if let Some(file) = &block.save_as {
-                self.write(file, &self.here(&block.code));
+                let content = if has_extension(file, "yaml") { self.here(&block.code) } else { self.filled_in(&block.code) };
+                self.write(file, &content);
             }
         }
         match self.page {
-            "docs/install.md" | "docs/uninstall.md" | "docs/start-atlas.md" | "docs/start-ca.md" => {}
+            "docs/install.md" => self.bash(&format!("kubectl create namespace {}", self.namespace)),
+            "docs/start-ca.md" => self.write("server-ca.crt", &new_ca(3650).0),
+            "docs/uninstall.md" | "docs/start-atlas.md" => {}
             _ => self.open_shop(),
         }
         match self.page {
@@ -158,7 +174,10 @@ impl<'a> Scene<'a> {
             "docs/from-terraform.md" => self.as_terraform_left_it(),
             "docs/cli.md" => self.with_a_cluster_issuer(),
             "docs/backup.md" => self.with_a_certificate_of_the_ca(),
-            "docs/upgrade.md" => self.with_a_retained_secret(),
+            "docs/upgrade.md" => {
+                self.with_a_retained_secret();
+                self.with_a_user_name_that_is_a_distinguished_name();
+            }
             _ => {}
         }
     }
@@ -235,12 +254,25 @@ impl<'a> Scene<'a> {
         self.bash(&format!("for _ in $(seq 60); do [ -n \"{OWNER}\" ] || exit 0; sleep 0.5; done; exit 1"));
     }
 
+    /// One of those that the page asks for.
+    fn with_a_user_name_that_is_a_distinguished_name(&self) {
+        let named = json!({
+            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": "named" },
+            "spec": { "username": "CN=named", "issuerRef": { "name": "missing" }, "secretName": "named" },
+        });
+        self.apply(&[named]);
+    }
+
     fn with_a_certificate_of_the_ca(&self) {
         let reports = json!({
             "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": "reports" },
             "spec": { "username": "reports", "issuerRef": { "name": "database-ca" }, "secretName": "reports-database" },
         });
-        self.apply(&[issuer("database-ca", &json!({ "ca": { "secretName": "database-users-ca" } })), reports]);
+        // That of the cluster issuer of another page, for each Secret that is missing is an error.
+        let file = |name: &str| fs::read_to_string(self.folder.join(name)).unwrap();
+        let mut of_cluster = tls_secret("database-users-ca", &file("ca.pem"), &file("ca.key"));
+        of_cluster["metadata"]["namespace"] = json!(OPERATOR_NAMESPACE);
+        self.apply(&[issuer("database-ca", &json!({ "ca": { "secretName": "database-users-ca" } })), reports, of_cluster]);
         self.bash("kubectl wait --for=condition=Ready databaseusercertificate/reports --timeout=60s");
     }
 
@@ -250,6 +282,8 @@ impl<'a> Scene<'a> {
             -o jsonpath='{range .items[*]}{.metadata.name}{.data}{end}'";
         if command.text.ends_with("replicaCount=0") {
             self.bash(&format!("{kept} > before"));
+            // They hold private keys.
+            self.bash("modes=$(stat -c %a usercert-*) && test \"$(sort -u <<< \"$modes\")\" = 600 && test $(wc -l <<< \"$modes\") -eq 5");
             self.stage.stop_operator();
             self.bash("kubectl delete -f usercert-objects.json -f usercert-secrets.json -f usercert-credentials.json --ignore-not-found");
             self.bash("! kubectl get secret database-users-ca && ! kubectl get secret orders-mongodb");
@@ -258,6 +292,9 @@ impl<'a> Scene<'a> {
         } else if command.text.ends_with("adopt-secret-") {
             self.bash("kubectl wait --for=condition=Ready databaseusercertificate/orders databaseusercertificate/reports --timeout=60s");
             self.bash(&format!("{kept} | diff before - > changed"));
+            self.bash(
+                "kubectl get secret atlas-credentials -o jsonpath='{.metadata.annotations}' | grep credentials-not-after",
+            );
             let owners = "{range .items[*]}{.metadata.ownerReferences[0].uid}{end}";
             let uids = "{range .items[*]}{.metadata.uid}{end}";
             self.bash(&format!(
@@ -302,6 +339,13 @@ impl<'a> Scene<'a> {
         examples::list(&objects.collect::<Vec<_>>())
     }
 
+    /// The credentials of a page, with those of the stand-in in place of the reader's.
+    fn filled_in(&self, text: &str) -> String {
+        let text = text.replace("YOUR_CLIENT_ID", &self.client_id).replace("YOUR_CLIENT_SECRET", CLIENT_SECRET);
+        assert!(!text.contains("YOUR_"), "{}: nothing stands for {text}", self.page);
+        text
+    }
+
     /// A command as it is run here: names that the reader has to put in are put in, and what would end the others is only tried.
     fn adapted(&self, command: &str) -> String {
         let mut text = command.replace("REGISTRY", "registry.example").replace("RELEASE_NAMESPACE", OPERATOR_NAMESPACE);
@@ -332,24 +376,34 @@ impl<'a> Scene<'a> {
 
     fn run(&self, command: &Command) {
         let text = self.adapted(&command.text);
-        let (status, output) = self.try_bash(&text);
-        let is_as_it_should_be = match status {
+        let answer = self.try_bash(&text);
+        let is_as_it_should_be = match answer.status {
             0 => true,
-            // The question is answered, and something needs attention; or grep finds nothing.
-            1 => may_find_something(&text),
+            1 => may_need_attention(&text) || text.contains("| grep ") && answer.errors.is_empty(),
             _ => false,
         };
-        assert!(is_as_it_should_be, "{}:{}: exit code {status} of: {text}\n{output}", self.page, command.line);
+        assert!(is_as_it_should_be, "{}:{}: {text}\n{answer:#?}", self.page, command.line);
+        for (_, _, expected) in FOUND.iter().filter(|(page, part, _)| *page == self.page && text.contains(part)) {
+            assert!(
+                answer.said.contains(expected),
+                "{}:{}: {expected:?} is not found: {text}\n{answer:#?}",
+                self.page,
+                command.line
+            );
+        }
+        if text.starts_with("umask ") {
+            self.shell.borrow_mut().extend([text.as_str(), "\n"]);
+        }
     }
 
     fn bash(&self, text: &str) {
-        let (status, output) = self.try_bash(text);
-        assert_eq!(status, 0, "{}: before the first command: {text}\n{output}", self.page);
+        let answer = self.try_bash(text);
+        assert_eq!(answer.status, 0, "{}: beside the commands: {text}\n{answer:#?}", self.page);
     }
 
-    fn try_bash(&self, text: &str) -> (i32, String) {
+    fn try_bash(&self, text: &str) -> Answer {
         let output = Process::new("timeout")
-            .args(["100", "bash", "-c", text])
+            .args(["100", "bash", "-c", &format!("{}{text}", self.shell.borrow())])
             .current_dir(&self.folder)
             .env("PATH", &self.stage.programs)
             .env("KUBECONFIG", self.folder.join("kubeconfig"))
@@ -362,9 +416,20 @@ impl<'a> Scene<'a> {
             evidence::append(Kind::Log, &output.stdout);
             evidence::append(Kind::Log, &output.stderr);
         }
-        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        (output.status.code().unwrap_or(-1), said)
+        Answer {
+            status: output.status.code().unwrap_or(-1),
+            said: String::from_utf8_lossy(&output.stdout).into_owned(),
+            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
+}
+
+/// What a command has said.
+#[derive(Debug)]
+struct Answer {
+    status: i32,
+    said: String,
+    errors: String,
 }
 
 /// Early, for the garbage collector, which has to let go of such an object, finds new kinds once in half a minute.
@@ -392,12 +457,11 @@ fn issuer(name: &str, spec: &Value) -> Value {
     json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": name }, "spec": spec })
 }
 
-fn may_find_something(command: &str) -> bool {
+/// Whether the exit code 1 may say that the question is answered, and something needs attention.
+fn may_need_attention(command: &str) -> bool {
     let verbs = ["status", "why", "plan", "check", "orphans"];
     let is_preview = command.starts_with("kubectl usercert migrate") && !command.contains("--yes");
-    is_preview
-        || command.contains("| grep ")
-        || verbs.iter().any(|verb| command.starts_with(&format!("kubectl usercert {verb}")))
+    is_preview || verbs.iter().any(|verb| command.starts_with(&format!("kubectl usercert {verb}")))
 }
 
 /// Runs kubectl with this text as its input; what it says, and whether it succeeds.

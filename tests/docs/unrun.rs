@@ -4,6 +4,7 @@ use crate::page::Page;
 
 /// Page, how the command begins, and why it is not run here.
 pub const UNRUN: &[(&str, &str, &str)] = &[
+    ("CONTRIBUTING.md", "make", "CI runs them, but for release-check, which takes minutes"),
     ("README.md", "make demo", "CI runs it"),
     ("README.md", "make test", "this test is a part of it"),
     ("README.md", "helm install", "it is the command of docs/install.md, which is run"),
@@ -22,12 +23,18 @@ pub const UNRUN: &[(&str, &str, &str)] = &[
     ("docs/from-terraform.md", "terraform", "needs Terraform and its state"),
     ("docs/install.md", "docker", "needs docker and a registry; make e2e runs the same image, built without docker"),
     ("docs/install.md", "helm test", "needs a node: make e2e runs it"),
+    ("docs/install.md", "helm install usercert-operator oci:", "needs a release; make release-check pulls such a chart"),
+    ("docs/install.md", "tar", "needs a release; make release-check unpacks such an archive by its krew manifest"),
+    ("docs/install.md", "kubectl krew", "needs a release; make release-check has krew install from such a manifest"),
+    ("docs/release.md", "cargo build", "make cli builds the same program"),
     ("docs/release.md", "cosign", "needs a release; make release-check verifies one with a key of its own"),
     ("docs/release.md", "gh attestation", "needs a release"),
     ("docs/release.md", "sha256sum", "needs a release; make release-check runs it on its own files"),
     ("docs/release.md", "DOCKER_CONFIG", "needs a release"),
     ("docs/release.md", "make release-check", "takes minutes, and is no part of CI's .ci/run"),
     ("docs/troubleshooting.md", "kubectl --namespace usercert-system logs", "needs a node, where the operator's Pod runs"),
+    ("docs/upgrade.md", "helm upgrade usercert-operator oci:", "needs a release; make release-check pulls such a chart"),
+    ("docs/upgrade.md", "kubectl --namespace usercert-system rollout status", "needs a node, where the operator's Pod runs"),
 ];
 
 /// Why a command of a page is not run here.
