@@ -2,7 +2,7 @@
 //!
 //! The operator takes over only what carries one of its marks and holds nothing but what it could have written. So the Secret gets the mark,
 //! which is the annotation with the serial number of its certificate, and the object gets the annotation that asks for the adoption. The
-//! operator changes the owner then, and completes the Secret from its own content.
+//! operator takes the Secret over then, and completes it from its own content. No object owns it, for the object has the policy Retain.
 //!
 //! The Secret may hold the only copy of a key that works. So nothing is done while the operator would replace the pair, while somebody else
 //! may delete the Secret, or while nobody would renew it.

@@ -151,7 +151,7 @@ impl Plan<'_> {
         text.push_str(&words(&format!(
             "1. the Secret gets the annotations {SERIAL_NUMBER_ANNOTATION} and {NOT_AFTER_ANNOTATION}"
         )));
-        text.push_str(&words("2. this object is created, and the operator makes it the owner of the Secret:"));
+        text.push_str(&words("2. this object is created, and the operator takes the Secret over for it:"));
         for line in for_programs(&takeover.object, Form::Yaml)?.unwrap_or_default().lines() {
             append(&mut text, format_args!("     {}\n", Cell::whole(line).text()));
         }
