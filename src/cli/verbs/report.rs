@@ -27,7 +27,8 @@ use usercert_operator_core::api::{
     names::{CERTIFICATE_UID_LABEL, GROUP},
 };
 
-use self::redact::{redact, redacted};
+use self::redact::redact;
+pub(crate) use self::redact::redacted;
 use super::{
     Session,
     check::{self, installed::installed},

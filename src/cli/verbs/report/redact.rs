@@ -12,7 +12,7 @@ mod text;
 use serde_json::Value;
 use usercert_operator_core::api::names::GROUP;
 
-pub(super) use self::text::redacted;
+pub(crate) use self::text::redacted;
 
 /// What stands in the place of what was taken out.
 pub(super) const TAKEN_OUT: &str = "[taken out]";

@@ -21,7 +21,7 @@ const PEM_IN_BASE64: &str = "LS0tLS1CRUdJTi";
 const TOKEN: usize = 20;
 
 /// The text without what must not be seen.
-pub(in crate::verbs::report) fn redacted(text: &str) -> String {
+pub(crate) fn redacted(text: &str) -> String {
     let text = without_rests_of_keys(&without_keys(text));
     let of_line = |line: &str| {
         let line = without_named_values(&without_passwords(&without_header(line)));
