@@ -104,6 +104,10 @@ fn a_terminal_gets_colours_and_short_lines_and_is_told_of_what_takes_long() {
     let narrow = on_terminal(&inspect, &[("COLUMNS", "40"), ("NO_COLOR", "1")]);
     assert!(narrow.lines().all(|line| line.trim_end().chars().count() <= 40 || !line.trim().contains(' ')), "{narrow}");
 
+    // A pipe gets whole lines, whatever width the shell has.
+    let whole = run_with(&inspect.split(' ').collect::<Vec<_>>(), &[("COLUMNS", "40")]);
+    assert_eq!(text(&whole.stdout), text(&run(&inspect.split(' ').collect::<Vec<_>>()).stdout));
+
     // An API server that takes the connection and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let kubeconfig = kubeconfig(folder.path(), &format!("http://{}", silent.local_addr().unwrap()), "");
