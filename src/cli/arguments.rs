@@ -129,8 +129,8 @@ pub enum Verb {
     Check(CheckArguments),
     /// Write a bundle for a bug report: objects, events, the operator's log, checks. No Secret's content is in it.
     ///
-    /// Of Secrets only the metadata are read. Private keys, tokens, passwords, values of environment variables, and annotations of
-    /// others are taken out of everything else. Look at the bundle before you hand it on: names of objects, users and hosts are in it.
+    /// Of Secrets only the metadata are read. Private keys, tokens, passwords, values of environment variables, arguments and headers of
+    /// probes, and annotations of others are taken out of everything else. Look at the bundle before you hand it on: names of objects, users and hosts are in it.
     Report(ReportArguments),
     /// Ask for a certificate: write a DatabaseUserCertificate, or show it.
     Create(CreateArguments),
