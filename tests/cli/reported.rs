@@ -56,7 +56,9 @@ async fn a_report_tells_all_but_what_is_secret() {
         .says(Exit::Good, &["look at it before you hand it on"]);
     let bundle = all_files(Path::new(&to));
     evidence::append(Kind::Log, bundle.as_bytes());
-    for expected in [name.as_str(), "refused", "AtlasUserNotFound", "HTTPS_PROXY", "X-Key", "--requirepass", "usercert.dev/serial-number"] {
+    for expected in
+        [name.as_str(), "refused", "AtlasUserNotFound", "HTTPS_PROXY", "X-Key", "--requirepass", "usercert.dev/serial-number"]
+    {
         assert!(bundle.contains(expected), "{expected} is missing");
     }
     let mut secrets = vec![PRIVATE_API_KEY.to_owned(), "hunter2-of-the".to_owned()];
