@@ -71,7 +71,7 @@ const HEALTHY: Line = Line {
     fault: "Nothing is wrong",
     status: &["Good"],
     why: &["Decision: the certificate is kept until", "In service: yes"],
-    check: &["ok      Operator's Pods: 1 of 1 ready", "ok      CertificateIssuer ca", ", 0 failed"],
+    check: &["ok      Operator's Pods: 1 of 1 ready", "ok      CertificateIssuer ca", "0 failed"],
     exits: [Exit::Good; 3],
 };
 
@@ -83,7 +83,7 @@ const ATLAS: Line = Line {
         "new There is a certificate (a new certificate is needed: NoCertificate)",
         "NO  No wait after a failure is under way",
     ],
-    check: &["ok      Atlas by CertificateIssuer atlas", "AtlasUserNotFound, which is about that certificate", ", 0 failed"],
+    check: &["ok      Atlas by CertificateIssuer atlas", "AtlasUserNotFound, which is about that certificate", "0 failed"],
     exits: [Exit::Attention, Exit::Attention, Exit::Good],
 };
 

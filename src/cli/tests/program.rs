@@ -252,6 +252,12 @@ fn a_credential_plugin_has_the_time_of_a_request_and_reads_nothing_that_is_not_i
     assert_eq!((said.status.code(), text(&said.stderr)), (Some(0), String::new()));
     assert!(began.elapsed() < Duration::from_secs(30), "they took {:?}", began.elapsed());
 
+    // Somebody at a terminal is told what is waited for, and sees what the plugin asks.
+    let config = kubeconfig_with_plugin(folder.path(), "echo 'please log in' >&2; exec sleep 6", "");
+    let told = on_terminal(&format!("--kubeconfig {} --request-timeout 3s status", config.display()), &[]);
+    assert!(told.contains("please log in") && told.contains("... still waiting for the credential plugin"), "{told}");
+    assert!(told.contains("gave no credentials within 3 seconds"), "{told}");
+
     // A loop of the shell may read names from standard input: `while read name; do kubectl usercert renew $name; done`.
     let seen = folder.path().join("seen");
     let script = format!("cat > {0}; printf %s \"$KUBERNETES_EXEC_INFO\" >> {0}; exit 1", seen.display());

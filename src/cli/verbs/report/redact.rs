@@ -32,7 +32,7 @@ const TAKEN_FIELDS: &[&str] = &[
     "privateApiKey",
     "caBundle",
     "volumeAttributes",
-    "options",
+    "flexVolume",
 ];
 
 /// The operator's container in the chart. None of its arguments is secret.
@@ -55,10 +55,10 @@ fn redact_part(value: &mut Value, is_of_operator: bool) {
                         marks.values_mut().for_each(redact);
                     }
                     ("containers", Value::Array(containers)) => {
-                        containers.iter_mut().for_each(|container| {
+                        for container in containers {
                             let is_of_operator = container["name"] == OPERATOR;
                             redact_part(container, is_of_operator);
-                        });
+                        }
                     }
                     ("env" | "httpHeaders", Value::Array(variables)) => variables.iter_mut().for_each(redact_variable),
                     ("args" | "command", Value::Array(words)) if !is_of_operator => words.iter_mut().for_each(redact_argument),
