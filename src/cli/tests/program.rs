@@ -295,7 +295,9 @@ fn server(status: &str, kind: &str, body: &str) -> String {
 fn a_cluster_without_the_definitions_is_told_with_what_to_install() {
     let folder = tempfile::tempdir().unwrap();
     let config = kubeconfig(folder.path(), &server("404 Not Found", "text/plain", "404 page not found\n"), "");
-    for verb in [&["status"][..], &["why", "orders"], &["renew", "orders"], &["suspend", "orders"], &["plan"]] {
+    for verb in
+        [&["status"][..], &["why", "orders"], &["renew", "orders"], &["suspend", "orders"], &["plan", "--request-timeout=0"]]
+    {
         let said = run(&[&["--kubeconfig", config.to_str().unwrap()], verb].concat());
         let error = text(&said.stderr);
         assert_eq!(said.status.code(), Some(3), "{verb:?}: {error}");
