@@ -90,7 +90,7 @@ const ATLAS: Line = Line {
 const CREDENTIALS: Line = Line {
     fault: "Atlas refuses the issuer's credentials",
     status: &["Not ready", "AtlasUnauthorized", "Project Owner"],
-    why: &["Reason: AtlasUnauthorized", "Project Owner"],
+    why: &["Reason: AtlasUnauthorized", "Project Owner", "NO  No wait after a failure is under way"],
     check: &["FAILS   Atlas by CertificateIssuer atlas", "AtlasUnauthorized"],
     exits: ATTENTION,
 };
@@ -98,7 +98,7 @@ const CREDENTIALS: Line = Line {
 const ACCESS_LIST: Line = Line {
     fault: "Atlas refuses the operator's address: it is not on the access list",
     status: &["Not ready", "AtlasAccessListDenied", "access list"],
-    why: &["Reason: AtlasAccessListDenied", "access list"],
+    why: &["Reason: AtlasAccessListDenied", "access list", "NO  No wait after a failure is under way"],
     check: &["FAILS   Atlas by CertificateIssuer atlas", "AtlasAccessListDenied"],
     exits: ATTENTION,
 };
@@ -106,7 +106,7 @@ const ACCESS_LIST: Line = Line {
 const LIMITED: Line = Line {
     fault: "Atlas limits the project's requests",
     status: &["Not ready", "AtlasRateLimited"],
-    why: &["Reason: AtlasRateLimited"],
+    why: &["Reason: AtlasRateLimited", "NO  No wait after a failure is under way"],
     check: &["FAILS   Atlas by CertificateIssuer atlas", "AtlasRateLimited"],
     exits: ATTENTION,
 };
@@ -114,7 +114,7 @@ const LIMITED: Line = Line {
 const OUTAGE: Line = Line {
     fault: "Atlas is out of order: it answers 503",
     status: &["Not ready", "AtlasAnswerLost"],
-    why: &["Reason: AtlasAnswerLost"],
+    why: &["Reason: AtlasAnswerLost", "NO  No wait after a failure is under way"],
     check: &["FAILS   Atlas by CertificateIssuer atlas", "AtlasAnswerLost"],
     exits: ATTENTION,
 };
