@@ -202,20 +202,21 @@ operator: ## Build the operator as one static binary, as the image has it: OPERA
 	$(BUILD_OPERATOR) $(call for_target,$(OPERATOR_TARGET)) $(STATIC)
 	$(call static,$(call folder_of,$(OPERATOR_TARGET))/usercert-operator)
 
+# The program runs on people's machines, and their nsswitch.conf may name modules. A static program of glibc loads them, and each is made for one glibc.
+# So it is static only with musl, which loads nothing, and else uses the C library of its machine.
 .PHONY: cli
-cli: ## Build kubectl-usercert as one static binary: CLI_TARGET=triple
-	$(CARGO) rustc --locked --release --package usercert-cli --bin kubectl-usercert $(call for_target,$(CLI_TARGET)) $(STATIC)
-	$(call static,$(CLI))
+cli: ## Build kubectl-usercert for this machine; CLI_TARGET=triple for another one, and one static binary if that is of musl
+	$(CARGO) rustc --locked --release --package usercert-cli --bin kubectl-usercert $(call for_target,$(CLI_TARGET)) $(if $(filter %-musl,$(CLI_TARGET)),$(STATIC))
+	@ls -l $(CLI)
 
 .PHONY: cli-archive
-cli-archive: cli ## The archive of it that krew installs: FILES=folder
+cli-archive: cli ## The archive of it that krew installs, which needs CLI_TARGET=triple of musl: FILES=folder
+	$(call static,$(CLI))
 	@folder=$$(mktemp -d) && trap 'rm -r "$$folder"' EXIT && install -m 0755 $(CLI) "$$folder/kubectl-usercert" && install -m 0644 LICENSE "$$folder/LICENSE" && mkdir -p $(FILES) \
 	  && tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --create --directory "$$folder" kubectl-usercert LICENSE | gzip --no-name > $(FILES)/$(CLI_ARCHIVE) \
 	  && echo "$(FILES)/$(CLI_ARCHIVE)"
 
 # A release builds the archive by this line, in the build image. cargo has to find cargo-auditable on the PATH: it sets the variable CARGO anew for it.
-# It is linked with musl, for it runs on other people's machines: a static program of glibc loads the modules that their nsswitch.conf names, which are of
-# another glibc. musl loads nothing.
 MUSL := $(HOST:-gnu=-musl)
 .PHONY: release-cli
 release-cli: $(CARGO_AUDITABLE) ## The same with musl and with the list of the dependencies in the program, as a release has it; needs musl-gcc; CLI_TARGET=triple for another one

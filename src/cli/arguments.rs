@@ -68,9 +68,10 @@ pub struct Connection {
     /// The namespace. Default: that of the context.
     #[arg(long, short, global = true, value_name = "NAME", help_heading = "Cluster")]
     pub namespace: Option<String>,
-    /// How long one request to the API server may take, such as 20s or 1m.
-    #[arg(long, global = true, value_name = "TIME", default_value = "20s", value_parser = time, help_heading = "Cluster")]
-    pub request_timeout: Duration,
+    /// How long one request to the API server may take, such as 20s, 1m or 30, which are seconds; 0 is no limit. Default: 20s. A
+    /// credential plugin of the kubeconfig has the same limit, or none by default if it may ask you on a terminal.
+    #[arg(long, global = true, value_name = "TIME", value_parser = request_timeout, help_heading = "Cluster")]
+    pub request_timeout: Option<Duration>,
     /// The namespace in which the operator runs.
     #[arg(long, global = true, value_name = "NAME", default_value = "usercert-system", help_heading = "Cluster")]
     pub operator_namespace: String,
@@ -128,8 +129,8 @@ pub enum Verb {
     Check(CheckArguments),
     /// Write a bundle for a bug report: objects, events, the operator's log, checks. No Secret's content is in it.
     ///
-    /// Of Secrets only the metadata are read. Private keys, tokens, passwords, values of environment variables, and annotations of
-    /// others are taken out of everything else. Look at the bundle before you hand it on: names of objects, users and hosts are in it.
+    /// Of Secrets only the metadata are read. Private keys, tokens, passwords, values of environment variables, arguments and headers of
+    /// probes, and annotations of others are taken out of everything else. Look at the bundle before you hand it on: names of objects, users and hosts are in it.
     Report(ReportArguments),
     /// Ask for a certificate: write a DatabaseUserCertificate, or show it.
     Create(CreateArguments),
@@ -198,6 +199,19 @@ Examples:
     },
 }
 
+/// Reads the time limit of a request as kubectl does: a time, or a number of seconds, and `0` for no limit, which is [`Duration::MAX`].
+fn request_timeout(text: &str) -> Result<Duration, String> {
+    let limit = match (text.parse(), text.parse::<jiff::SignedDuration>()) {
+        (Ok(seconds), _) => Some(Duration::from_secs(seconds)),
+        (Err(_), parsed) => parsed.ok().and_then(|limit| Duration::try_from(limit).ok()),
+    };
+    match limit {
+        Some(limit) if limit.is_zero() => Ok(Duration::MAX),
+        Some(limit) => Ok(limit),
+        None => Err("give a time such as 20s or 1m, a number of seconds, or 0 for no limit".to_owned()),
+    }
+}
+
 /// Reads a time such as `30s`, `5m`, `1h30m`; `0` is not one.
 fn time(text: &str) -> Result<Duration, String> {
     let invalid = || "give a time such as 20s, 5m or 1h".to_owned();
@@ -232,8 +246,17 @@ mod tests {
         assert!(!format!("{asked:?}").contains("hunter2"));
         assert!(parse(&["status", "--as-group", "b"]).is_err(), "kubectl wants a user besides");
         let timeout = |text: &str| parse(&["status", "--request-timeout", text]).map(|found| found.connection.request_timeout);
-        assert_eq!(timeout("1m").unwrap(), Duration::from_mins(1));
-        for refused in ["", "0", "0s", "-1s", "soon", "20"] {
+        for (text, expected) in [
+            ("1m", Duration::from_mins(1)),
+            ("1m30s", Duration::from_secs(90)),
+            ("20", Duration::from_secs(20)),
+            ("0", Duration::MAX),
+            ("0s", Duration::MAX),
+        ] {
+            assert_eq!(timeout(text).unwrap(), Some(expected), "{text}");
+        }
+        assert_eq!(parse(&["status"]).unwrap().connection.request_timeout, None);
+        for refused in ["", "-1", "-1s", "soon", "20 seconds of rest"] {
             assert!(timeout(refused).is_err(), "{refused}");
         }
     }

@@ -1,6 +1,6 @@
 //! The API server: how it is found, and requests under a time limit.
 
-use std::{path::PathBuf, pin::pin, time::Duration};
+use std::{io::IsTerminal, path::PathBuf, pin::pin, time::Duration};
 
 use jiff::Timestamp;
 use kube::{
@@ -14,8 +14,12 @@ use serde::de::DeserializeOwned;
 use crate::{
     arguments::Connection,
     exit::CliError,
+    login,
     terminal::{PATIENCE, Progress, Terminal},
 };
+
+/// How long a request may take if `--request-timeout` is not given.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How many objects a page of a list has.
 const PAGE: u32 = 500;
@@ -39,9 +43,23 @@ pub struct Cluster {
 impl Cluster {
     /// Finds the cluster as kubectl does: `--kubeconfig`, else `KUBECONFIG`, else `~/.kube/config`, else the service account of the Pod.
     ///
+    /// A credential plugin may ask somebody at a terminal, as long as it takes. Elsewhere it has the time of a request.
+    ///
     /// # Errors
-    /// There is no kubeconfig, or it cannot be used.
+    /// There is no kubeconfig, or it cannot be used, or nobody could log in.
     pub async fn connect(connection: &Connection, terminal: Terminal) -> Result<Self, CliError> {
+        Self::open(connection, terminal, std::io::stdin().is_terminal()).await
+    }
+
+    /// The same for a program that must not be disturbed: no credential plugin asks or says anything.
+    ///
+    /// # Errors
+    /// As [`Cluster::connect`].
+    pub async fn connect_in_silence(connection: &Connection) -> Result<Self, CliError> {
+        Self::open(connection, Terminal::none(), false).await
+    }
+
+    async fn open(connection: &Connection, terminal: Terminal, somebody_is_there: bool) -> Result<Self, CliError> {
         let options = KubeConfigOptions {
             context: connection.context.clone(),
             cluster: connection.cluster.clone(),
@@ -50,8 +68,10 @@ impl Cluster {
         let names_any = [&options.context, &options.cluster, &options.user].into_iter().any(Option::is_some);
         let config = match &connection.kubeconfig {
             Some(path) => from_file(path.clone(), &options).await,
-            None if !names_any => kube::Config::infer().await.map_err(CliError::NoCluster),
-            None => kube::Config::from_kubeconfig(&options).await.map_err(CliError::Kubeconfig),
+            None if !names_any => kube::Config::infer()
+                .await
+                .map_err(|error| login::unreadable_kubeconfig(&error).unwrap_or(CliError::NoCluster(error))),
+            None => kube::Config::from_kubeconfig(&options).await.map_err(of_kubeconfig),
         };
         let mut config = config?;
         // A request that failed is told at once: whoever asked decides whether to ask again.
@@ -65,14 +85,19 @@ impl Cluster {
         }
         let namespace = connection.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(|error| CliError::Client(Box::new(error)))?;
+        if !somebody_is_there {
+            login::ask_nobody(&mut config);
+        }
+        let request_timeout = connection.request_timeout.unwrap_or(REQUEST_TIMEOUT);
+        let is_endless = connection.request_timeout.is_none() && login::may_ask(&config);
+        let client = login::client(config, if is_endless { Duration::MAX } else { request_timeout }, &terminal).await?;
         Ok(Self {
             client,
             namespace,
             operator_namespace: connection.operator_namespace.clone(),
             lease_name: connection.lease_name.clone(),
             server,
-            request_timeout: connection.request_timeout,
+            request_timeout,
             terminal,
         })
     }
@@ -96,11 +121,30 @@ impl Cluster {
         };
         match answer {
             Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) if let Some(error) = login::failed_login(&source, None) => Err(error),
+            Ok(Err(kube::Error::Api(status))) if is_not_served(&status) => Err(CliError::NotServed { operation }),
             Ok(Err(source @ (kube::Error::Service(_) | kube::Error::HyperError(_)))) => {
                 Err(CliError::Unreachable { operation, server: self.server.clone(), source: Box::new(source) })
             }
             Ok(Err(source)) => Err(CliError::Request { operation, source: Box::new(source) }),
             Err(_) => Err(CliError::TimedOut { operation, seconds: self.request_timeout.as_secs() }),
+        }
+    }
+
+    /// The object of this name; `None` if there is none.
+    ///
+    /// # Errors
+    /// The request was refused, or not answered in time; or the API server does not know the kind.
+    pub async fn find<K>(&self, operation: String, api: &Api<K>, name: &str) -> Result<Option<K>, CliError>
+    where
+        K: Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        match self.ask(operation, api.get(name)).await {
+            Ok(found) => Ok(Some(found)),
+            Err(CliError::Request { source, .. }) if matches!(source.as_ref(), kube::Error::Api(status) if status.is_not_found()) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -142,6 +186,15 @@ impl Cluster {
 }
 
 async fn from_file(path: PathBuf, options: &KubeConfigOptions) -> Result<kube::Config, CliError> {
-    let kubeconfig = Kubeconfig::read_from(path).map_err(CliError::Kubeconfig)?;
-    kube::Config::from_custom_kubeconfig(kubeconfig, options).await.map_err(CliError::Kubeconfig)
+    let kubeconfig = Kubeconfig::read_from(path).map_err(of_kubeconfig)?;
+    kube::Config::from_custom_kubeconfig(kubeconfig, options).await.map_err(of_kubeconfig)
+}
+
+fn of_kubeconfig(error: kube::config::KubeconfigError) -> CliError {
+    login::unreadable_kubeconfig(&error).unwrap_or(CliError::Kubeconfig(error))
+}
+
+/// Whether the API server knows nothing of the path, rather than of the object: its answer is these words, and no `Status`.
+fn is_not_served(status: &kube::core::Status) -> bool {
+    status.code == 404 && status.message == "404 page not found"
 }

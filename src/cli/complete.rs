@@ -16,7 +16,6 @@ use crate::{
     cluster::Cluster,
     exit::CliError,
     table::Cell,
-    terminal::Terminal,
     text::append,
     verbs::print::PROGRAM,
 };
@@ -117,7 +116,7 @@ fn ask(connection: &Connection, names: Names) -> Vec<String> {
 }
 
 async fn list(connection: &Connection, names: Names) -> Result<Vec<String>, CliError> {
-    let cluster = Cluster::connect(connection, Terminal::none()).await?;
+    let cluster = Cluster::connect_in_silence(connection).await?;
     let (client, namespace, most) = (cluster.client.clone(), &cluster.namespace, ListParams::default().limit(MOST));
     let operation = "list names";
     let names = match names {

@@ -2,6 +2,10 @@
 
 use std::path::PathBuf;
 
+use usercert_operator_core::api::names::GROUP;
+
+use crate::text::count;
+
 /// The exit code. Scripts rely on the numbers, which do not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
@@ -56,6 +60,20 @@ pub enum CliError {
     /// No client could be made from the kubeconfig.
     #[error("the kubeconfig cannot be used")]
     Client(#[source] Box<kube::Error>),
+    /// Nobody could log in.
+    #[error("could not log in to the cluster: {0}")]
+    Login(String),
+    /// A credential plugin did not answer in time.
+    #[error(
+        "could not log in to the cluster: the credential plugin {plugin} gave no credentials within {}: run it by itself to see what it waits for, or raise --request-timeout",
+        count(usize::try_from(*seconds).unwrap_or(usize::MAX), "second")
+    )]
+    SlowPlugin {
+        /// Its program.
+        plugin: String,
+        /// The time limit.
+        seconds: u64,
+    },
     /// The API server did not answer in time.
     #[error(
         "could not {operation} within {seconds} seconds: see that the API server can be reached, or raise --request-timeout"
@@ -87,6 +105,14 @@ pub enum CliError {
         /// Why it failed.
         #[source]
         source: Box<kube::Error>,
+    },
+    /// The API server does not know the operator's kinds.
+    #[error(
+        "could not {operation}, for the cluster does not serve {GROUP}: install the operator's chart, which brings the definitions, or see that --context is the cluster that you mean"
+    )]
+    NotServed {
+        /// What was tried.
+        operation: String,
     },
     /// There is no such object.
     #[error("{0}")]
@@ -134,7 +160,7 @@ impl CliError {
     /// Whether the API server knows no such object or no such kind.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 404)
+        matches!(self, Self::NotServed { .. }) || self.status().is_some_and(|status| status.code == 404)
     }
 
     fn status(&self) -> Option<&kube::core::Status> {

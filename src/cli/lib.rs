@@ -5,6 +5,7 @@
 //! | `arguments` | what may be written on the command line |
 //! | `complete` | what may follow on a command line that is not finished |
 //! | `cluster` | how the API server is reached and asked |
+//! | `login` | credential plugins, and what may be told of them |
 //! | `exit` | the exit codes |
 //! | `terminal`, `table`, `text` | how answers look |
 //! | `verbs` | one module for each verb: what it reads, and a pure function from that to the answer |
@@ -19,6 +20,7 @@ pub mod arguments;
 pub mod cluster;
 pub mod complete;
 pub mod exit;
+mod login;
 mod table;
 pub mod terminal;
 mod text;
@@ -33,6 +35,7 @@ use crate::{
     arguments::Arguments,
     complete::{COMPLETE, complete},
     exit::{Answer, CliError, Exit},
+    table::Cell,
     verbs::Session,
 };
 
@@ -60,7 +63,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match answer {
         Ok(answer) => print(&answer),
         Err(error) => {
-            eprintln!("error: {}", chain(&error));
+            complain(&chain(&error));
             error.exit()
         }
     };
@@ -82,8 +85,16 @@ fn print(answer: &Answer) -> Exit {
         Ok(()) => answer.exit,
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => answer.exit,
         Err(error) => {
-            eprintln!("error: could not write the answer: {error}");
+            complain(&format!("could not write the answer: {error}"));
             Exit::CouldNotAsk
         }
     }
+}
+
+/// Writes an error to standard error: on one line, without what a terminal would act on, for anybody may have written what the API server
+/// or a webhook says.
+fn complain(error: &str) {
+    let line = error.split_whitespace().collect::<Vec<_>>().join(" ");
+    // Whoever closed standard error does not want to know.
+    _ = writeln!(std::io::stderr(), "error: {}", Cell::whole(&line).text());
 }

@@ -25,12 +25,13 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// The terminal that standard output leads to. `NO_COLOR` and `CLICOLOR` are heeded (no-color.org), and `COLUMNS`, which `watch` sets for
-    /// what it runs.
+    /// The terminal that standard output leads to. `NO_COLOR` and `CLICOLOR` are heeded (no-color.org), and for a terminal `COLUMNS`. It says
+    /// nothing of a pipe, whose reader wants whole lines.
     #[must_use]
     pub fn of_process() -> Self {
         let out = std::io::stdout();
         let asked = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).filter(|columns| *columns > 0);
+        let asked = asked.filter(|_| out.is_terminal());
         let width = asked.or_else(|| terminal_size::terminal_size_of(&out).map(|(width, _)| usize::from(width.0)));
         let has_colour = anstream::AutoStream::choice(&out) != anstream::ColorChoice::Never;
         Self { width, has_colour, tells_progress: std::io::stderr().is_terminal(), records_changes: true }

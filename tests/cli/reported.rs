@@ -40,7 +40,11 @@ async fn a_report_tells_all_but_what_is_secret() {
     let pod = json!({
         "metadata": { "name": format!("operator-{}", shop.namespace), "labels": { "app.kubernetes.io/name": "usercert-operator" } },
         "spec": { "containers": [{ "name": "operator", "image": "operator", "env": [
-            { "name": "HTTPS_PROXY", "value": "http://proxy:hunter2-of-the-proxy@proxy:3128" }] }] },
+            { "name": "HTTPS_PROXY", "value": "http://proxy:hunter2-of-the-proxy@proxy:3128" }] },
+            { "name": "cache", "image": "cache", "args": ["--requirepass", "hunter2-of-the-cache"],
+                "livenessProbe": { "exec": { "command": ["redis-cli", "-a", "hunter2-of-the-probe", "ping"] } },
+                "readinessProbe": { "httpGet": { "port": 80, "httpHeaders": [{ "name": "X-Key", "value": "hunter2-of-the-header" }] } },
+                "lifecycle": { "preStop": { "exec": { "command": ["stop", "--key=hunter2-of-the-hook"] } } } }] },
     });
     pods.create(&kube::api::PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
 
@@ -52,10 +56,12 @@ async fn a_report_tells_all_but_what_is_secret() {
         .says(Exit::Good, &["look at it before you hand it on"]);
     let bundle = all_files(Path::new(&to));
     evidence::append(Kind::Log, bundle.as_bytes());
-    for expected in [name.as_str(), "refused", "AtlasUserNotFound", "HTTPS_PROXY", "usercert.dev/serial-number"] {
+    for expected in
+        [name.as_str(), "refused", "AtlasUserNotFound", "HTTPS_PROXY", "X-Key", "--requirepass", "usercert.dev/serial-number"]
+    {
         assert!(bundle.contains(expected), "{expected} is missing");
     }
-    let mut secrets = vec![PRIVATE_API_KEY.to_owned(), "hunter2-of-the-proxy".to_owned()];
+    let mut secrets = vec![PRIVATE_API_KEY.to_owned(), "hunter2-of-the".to_owned()];
     for secret in [&name, "atlas-api-key"] {
         for (entry, value) in shop.secret(secret).await.unwrap().data.unwrap() {
             // Certificates are no secrets, and keys of API keys have names that are in Atlas's answers.

@@ -1,7 +1,8 @@
 //! What `status`, `why` and `check` say on a cluster in which something is wrong: the table of docs/cli.md, held to by the program itself.
 //!
-//! The operator is the program with its Lease. Each fault is a real one: a user that Atlas does not have, a CA's Secret with rubbish in it, a
-//! webhook that denies, a right that is taken away, clocks that are an hour off, a process that was killed.
+//! The operator is the program with its Lease. Each fault is a real one: a user that Atlas does not have, credentials and addresses that it
+//! refuses, its limits and its outages, a CA's Secret with rubbish in it, a webhook that denies, a right that is taken away, clocks that are an
+//! hour off, a process that was killed. The first line has no fault, so that an exit code tells the fault from the cluster in which it is.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
 #[path = "../harness/mod.rs"]
@@ -22,6 +23,7 @@ use k8s_openapi::{
     ByteString,
     api::{
         admissionregistration::v1::{ValidatingWebhook, ValidatingWebhookConfiguration},
+        core::v1::Pod,
         rbac::v1::ClusterRole,
     },
 };
@@ -38,7 +40,7 @@ use usercert_cli::{
 };
 use usercert_operator::controller::chain;
 use usercert_test_support::{
-    atlas::DigestAlgorithm,
+    atlas::{DigestAlgorithm, Fault, Refusal, X509Type},
     evidence::{self, Kind},
     webhook::{DENIAL, DenyingWebhook},
 };
@@ -52,13 +54,26 @@ const NAME: &str = "orders";
 /// How long it may take until something is said. That nobody looks at an object is said two minutes after its creation at the earliest.
 const PATIENCE: Duration = Duration::from_secs(150);
 
-/// A line of the table: what is wrong, and the telling parts of what each verb says.
+/// A line of the table: what is wrong, the telling parts of what each verb says, and their exit codes.
 struct Line {
     fault: &'static str,
     status: &'static [&'static str],
     why: &'static [&'static str],
     check: &'static [&'static str],
+    /// Of the three verbs.
+    exits: [Exit; 3],
 }
+
+/// What each verb ends with where all of them see the fault.
+const ATTENTION: [Exit; 3] = [Exit::Attention; 3];
+
+const HEALTHY: Line = Line {
+    fault: "Nothing is wrong",
+    status: &["Good"],
+    why: &["Decision: the certificate is kept until", "In service: yes"],
+    check: &["ok      Operator's Pods: 1 of 1 ready", "ok      CertificateIssuer ca", "0 failed"],
+    exits: [Exit::Good; 3],
+};
 
 const ATLAS: Line = Line {
     fault: "Atlas refuses: it has no such user",
@@ -68,7 +83,40 @@ const ATLAS: Line = Line {
         "new There is a certificate (a new certificate is needed: NoCertificate)",
         "NO  No wait after a failure is under way",
     ],
-    check: &["ok      Atlas by CertificateIssuer atlas", "AtlasUserNotFound, which is about that certificate"],
+    check: &["ok      Atlas by CertificateIssuer atlas", "AtlasUserNotFound, which is about that certificate", "0 failed"],
+    exits: [Exit::Attention, Exit::Attention, Exit::Good],
+};
+
+const CREDENTIALS: Line = Line {
+    fault: "Atlas refuses the issuer's credentials",
+    status: &["Not ready", "AtlasUnauthorized", "Project Owner"],
+    why: &["Reason: AtlasUnauthorized", "Project Owner", "NO  No wait after a failure is under way"],
+    check: &["FAILS   Atlas by CertificateIssuer atlas", "AtlasUnauthorized"],
+    exits: ATTENTION,
+};
+
+const ACCESS_LIST: Line = Line {
+    fault: "Atlas refuses the operator's address: it is not on the access list",
+    status: &["Not ready", "AtlasAccessListDenied", "access list"],
+    why: &["Reason: AtlasAccessListDenied", "access list", "NO  No wait after a failure is under way"],
+    check: &["FAILS   Atlas by CertificateIssuer atlas", "AtlasAccessListDenied"],
+    exits: ATTENTION,
+};
+
+const LIMITED: Line = Line {
+    fault: "Atlas limits the project's requests",
+    status: &["Not ready", "AtlasRateLimited"],
+    why: &["Reason: AtlasRateLimited", "NO  No wait after a failure is under way"],
+    check: &["FAILS   Atlas by CertificateIssuer atlas", "AtlasRateLimited"],
+    exits: ATTENTION,
+};
+
+const OUTAGE: Line = Line {
+    fault: "Atlas is out of order: it answers 503",
+    status: &["Not ready", "AtlasAnswerLost"],
+    why: &["Reason: AtlasAnswerLost", "NO  No wait after a failure is under way"],
+    check: &["FAILS   Atlas by CertificateIssuer atlas", "AtlasAnswerLost"],
+    exits: ATTENTION,
 };
 
 const CA: Line = Line {
@@ -76,6 +124,7 @@ const CA: Line = Line {
     status: &["Renewal fails", "CaInvalid"],
     why: &["Reason: CaInvalid", "In service: yes", "NO  The issuer exists and can be used"],
     check: &["FAILS   CertificateIssuer ca", "CaInvalid", "until then none of its certificates is issued or renewed"],
+    exits: ATTENTION,
 };
 
 const WEBHOOK: Line = Line {
@@ -83,6 +132,7 @@ const WEBHOOK: Line = Line {
     status: &["Not ready", "SecretNotWritable", DENIAL],
     why: &["Reason: SecretNotWritable", DENIAL, "NO  No wait after a failure is under way"],
     check: &["asked about Secrets or certificates: deny.example.test", "FAILS   Write of a Secret", DENIAL],
+    exits: ATTENTION,
 };
 
 const RIGHT: Line = Line {
@@ -90,6 +140,7 @@ const RIGHT: Line = Line {
     status: &["Not ready", "SecretNotWritable", "cannot create resource"],
     why: &["Reason: SecretNotWritable", "cannot create resource", "NO  No wait after a failure is under way"],
     check: &["FAILS   Operator's rights", "usercert-operator may not create secrets"],
+    exits: ATTENTION,
 };
 
 const OWN_CLOCK: Line = Line {
@@ -97,6 +148,7 @@ const OWN_CLOCK: Line = Line {
     status: &["Not ready", "NotYetValid", "the clock of the operator, of the issuer or of this machine is wrong"],
     why: &["In service: no (NotYetValid)", "this machine's clock is 60m behind the API server's"],
     check: &["FAILS   Clock", "this machine's clock is 60m behind the API server's"],
+    exits: ATTENTION,
 };
 
 const OPERATOR_CLOCK: Line = Line {
@@ -104,6 +156,7 @@ const OPERATOR_CLOCK: Line = Line {
     status: &["Not ready", "NotYetValid", "the clock of the operator, of the issuer or of this machine is wrong"],
     why: &["In service: no (NotYetValid)", "the operator's clock is 60m ahead of the API server's"],
     check: &["FAILS   Operator's clock", "the operator's clock is 60m ahead of the API server's"],
+    exits: ATTENTION,
 };
 
 const QUIET: Line = Line {
@@ -111,6 +164,7 @@ const QUIET: Line = Line {
     status: &["Good", "no operator leads", "Until then nothing is issued or renewed"],
     why: &["no operator leads", "Look at the operator's Pods in usercert-system"],
     check: &["FAILS   Operator: no operator leads", "without a leader nothing is issued or renewed"],
+    exits: ATTENTION,
 };
 
 const GONE: Line = Line {
@@ -118,9 +172,24 @@ const GONE: Line = Line {
     status: &["Unattended", "the operator has not looked at the present spec", "no operator leads"],
     why: &["no operator leads", "Look at the operator's Pods in usercert-system"],
     check: &["FAILS   Operator: no operator leads", "without a leader nothing is issued or renewed"],
+    exits: ATTENTION,
 };
 
-const TABLE: [&Line; 8] = [&ATLAS, &CA, &WEBHOOK, &RIGHT, &OWN_CLOCK, &OPERATOR_CLOCK, &QUIET, &GONE];
+const TABLE: [&Line; 13] = [
+    &HEALTHY,
+    &ATLAS,
+    &CREDENTIALS,
+    &ACCESS_LIST,
+    &LIMITED,
+    &OUTAGE,
+    &CA,
+    &WEBHOOK,
+    &RIGHT,
+    &OWN_CLOCK,
+    &OPERATOR_CLOCK,
+    &QUIET,
+    &GONE,
+];
 
 /// What a command says on a clock that is so far ahead.
 async fn say(shop: &Shop, ahead: SignedDuration, verb: &[&str]) -> (String, Exit) {
@@ -144,21 +213,22 @@ fn told(error: &CliError) -> String {
     chain(error)
 }
 
-/// Asks the three verbs until each says its part, and prints what they say.
+/// Asks the three verbs until each says its part and ends as it should, and prints what they say.
 async fn hold(line: &Line, shop: &Shop, ahead: SignedDuration) {
     println!("\n=== {} ===", line.fault);
     let started = Instant::now();
-    for (verb, parts) in [(&["status"][..], line.status), (&["why", NAME], line.why), (&["check"], line.check)] {
-        let (text, exit) = loop {
+    let verbs = [(&["status"][..], line.status), (&["why", NAME], line.why), (&["check"], line.check)];
+    for ((verb, parts), expected) in verbs.into_iter().zip(line.exits) {
+        let text = loop {
             let (text, exit) = say(shop, ahead, verb).await;
-            if parts.iter().all(|part| text.contains(part)) {
-                break (text, exit);
+            if exit == expected && parts.iter().all(|part| text.contains(part)) {
+                break text;
             }
-            assert!(started.elapsed() < PATIENCE, "{}: {verb:?} does not say {parts:?}:\n{text}", line.fault);
+            let said = || format!("{}: {verb:?} does not say {parts:?} and end with {expected:?}:\n{text}{exit:?}", line.fault);
+            assert!(started.elapsed() < PATIENCE, "{}", said());
             tokio::time::sleep(Duration::from_millis(500)).await;
         };
-        println!("\n$ kubectl usercert {}\n{text}", verb.join(" "));
-        assert_eq!(exit, Exit::Attention, "{}: {verb:?}", line.fault);
+        println!("\n$ kubectl usercert {}\n{text}exit code {}", verb.join(" "), expected as u8);
         fits(line, shop, ahead, verb).await;
     }
 }
@@ -181,8 +251,12 @@ async fn fits(line: &Line, shop: &Shop, ahead: SignedDuration, verb: &[&str]) {
 
 /// The line as docs/cli.md has it.
 fn in_docs(line: &Line) -> String {
-    let cell = |parts: &[&str]| parts.iter().map(|part| format!("`{part}`")).collect::<Vec<_>>().join("<br>");
-    format!("| {} | {} | {} | {} |", line.fault, cell(line.status), cell(line.why), cell(line.check))
+    let cell = |parts: &[&str], exit: Exit| {
+        let parts = parts.iter().map(|part| format!("`{part}`")).chain([format!("ends with {}", exit as u8)]);
+        parts.collect::<Vec<_>>().join("<br>")
+    };
+    let [status, why, check] = line.exits;
+    format!("| {} | {} | {} | {} |", line.fault, cell(line.status, status), cell(line.why, why), cell(line.check, check))
 }
 
 /// The program, killed when dropped.
@@ -267,6 +341,31 @@ async fn deny(shop: &Shop, webhook: &DenyingWebhook) {
     }
 }
 
+/// A Pod of the operator that is ready, as a kubelet would report it.
+async fn ready_pod(shop: &Shop) {
+    let api = Api::<Pod>::namespaced(shop.client.clone(), "usercert-system");
+    let pod = json!({
+        "metadata": { "name": "first", "labels": {
+            "app.kubernetes.io/name": "usercert-operator", "app.kubernetes.io/instance": "usercert-operator",
+        } },
+        "spec": { "serviceAccountName": "usercert-operator", "containers": [{ "name": "operator", "image": "operator" }] },
+    });
+    api.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
+    let ready = json!({ "status": { "conditions": [{ "type": "Ready", "status": "True" }] } });
+    api.patch_status("first", &PatchParams::default(), &Patch::Merge(ready)).await.unwrap();
+}
+
+/// A certificate of Atlas in a namespace of its own. Atlas has the user, and answers each request for a certificate like this.
+async fn refused_by_atlas(name: &str, status: u16, code: &'static str) -> Shop {
+    let shop = Shop::open(&CLUSTER, name).await;
+    let user = shop.name(NAME);
+    shop.atlas.add_user(&shop.project, &user, X509Type::Managed);
+    shop.atlas.fault(&user, Fault::Refuse(Refusal::new(status, code)));
+    shop.atlas_issuer().await;
+    shop.certificate(NAME, "atlas", json!({ "username": user })).await;
+    shop
+}
+
 /// The verbs with which the operator may use Secrets.
 async fn allow_secrets(shop: &Shop, verbs: &[&str]) {
     let api = Api::<ClusterRole>::all(shop.client.clone());
@@ -292,12 +391,27 @@ async fn each_fault_is_told_by_status_why_and_check() {
         shop.certificate(NAME, "ca", json!({})).await;
         shop.until_ready(NAME).await;
     }
+    ready_pod(&kept).await;
+    hold(&HEALTHY, &kept, on_time).await;
     hold(&OWN_CLOCK, &kept, SignedDuration::from_secs(-3630)).await;
 
     let refused = Shop::open(&CLUSTER, "refused").await;
     refused.atlas_issuer().await;
     refused.certificate(NAME, "atlas", json!({})).await;
     hold(&ATLAS, &refused, on_time).await;
+
+    let wrong_key = Shop::open(&CLUSTER, "wrong-key").await;
+    wrong_key.atlas_issuer().await;
+    wrong_key.apply_secret("atlas-api-key", &[("publicApiKey", &wrong_key.public_key), ("privateApiKey", "wrong")]).await;
+    wrong_key.certificate(NAME, "atlas", json!({})).await;
+    hold(&CREDENTIALS, &wrong_key, on_time).await;
+    for (line, name, status, code) in [
+        (&ACCESS_LIST, "address", 403, "IP_ADDRESS_NOT_ON_ACCESS_LIST"),
+        (&LIMITED, "limited", 429, "RATE_LIMITED"),
+        (&OUTAGE, "outage", 503, "SERVICE_UNAVAILABLE"),
+    ] {
+        hold(line, &refused_by_atlas(name, status, code).await, on_time).await;
+    }
 
     broken.patch_secret("ca", json!({ "stringData": { "tls.crt": "no certificate" } })).await;
     hold(&CA, &broken, on_time).await;

@@ -60,8 +60,8 @@ pub struct WhyArguments {
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Exit codes:
-  0  the certificate is in date, its key fits, and its chain leads to ca.crt
-  1  one of these does not hold
+  0  the certificate is in date, its key fits, and its chain leads to a ca.crt that is in date
+  1  one of these does not hold, or there is no key in --key or in a Secret of the type kubernetes.io/tls
 
 Examples:
   kubectl usercert inspect orders-mongodb -n shop

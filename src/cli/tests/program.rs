@@ -3,11 +3,12 @@
 
 use std::{
     fs,
-    io::Read,
+    io::{Read, Write},
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 fn run(arguments: &[&str]) -> Output {
@@ -25,10 +26,15 @@ fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
 
 /// A kubeconfig for this server. `more`: further fields of its cluster.
 fn kubeconfig(folder: &Path, server: &str, more: &str) -> PathBuf {
+    kubeconfig_of(folder, server, more, "token: a-token")
+}
+
+/// The same with other fields of its user.
+fn kubeconfig_of(folder: &Path, server: &str, more: &str, user: &str) -> PathBuf {
     let path = folder.join("config");
     let text = format!(
         "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: k, user: u}}}}], \
-         clusters: [{{name: k, cluster: {{server: '{server}'{more}}}}}], users: [{{name: u, user: {{token: a-token}}}}]}}"
+         clusters: [{{name: k, cluster: {{server: '{server}'{more}}}}}], users: [{{name: u, user: {{{user}}}}}]}}"
     );
     fs::write(&path, text).unwrap();
     path
@@ -97,6 +103,10 @@ fn a_terminal_gets_colours_and_short_lines_and_is_told_of_what_takes_long() {
     }
     let narrow = on_terminal(&inspect, &[("COLUMNS", "40"), ("NO_COLOR", "1")]);
     assert!(narrow.lines().all(|line| line.trim_end().chars().count() <= 40 || !line.trim().contains(' ')), "{narrow}");
+
+    // A pipe gets whole lines, whatever width the shell has.
+    let whole = run_with(&inspect.split(' ').collect::<Vec<_>>(), &[("COLUMNS", "40")]);
+    assert_eq!(text(&whole.stdout), text(&run(&inspect.split(' ').collect::<Vec<_>>()).stdout));
 
     // An API server that takes the connection and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -176,4 +186,147 @@ fn a_file_is_inspected_without_a_cluster() {
     let missing = run(&["inspect", "--file", "/nonexistent"]);
     assert_eq!(missing.status.code(), Some(3));
     assert!(text(&missing.stderr).contains("could not read /nonexistent"), "{}", text(&missing.stderr));
+}
+
+/// A kubeconfig whose user has a credential plugin: this script of the shell. `more`: further fields of the plugin.
+fn kubeconfig_with_plugin(folder: &Path, script: &str, more: &str) -> PathBuf {
+    let plugin = folder.join("log-in");
+    fs::write(&plugin, format!("#!/bin/sh\n{script}\n")).unwrap();
+    #[cfg(unix)]
+    fs::set_permissions(&plugin, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let user = format!(
+        "exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: IfAvailable, command: '{}'{more}}}",
+        plugin.display()
+    );
+    kubeconfig_of(folder, "http://127.0.0.1:1", "", &user)
+}
+
+#[test]
+fn a_credential_plugin_that_fails_is_told_without_what_it_was_given_and_what_it_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let given = ", args: ['--password', 'hunter3'], env: [{name: CLIENT_SECRET, value: hunter2}]";
+    for (script, expected) in [
+        (
+            "echo '{\"token\": \"hunter4\"}'; echo 'token=hunter5' >&2; echo 'the session has ended' >&2; exit 3",
+            "the session has ended",
+        ),
+        ("echo '{\"token\": \"hunter4\"}'; echo 'password: hunter5' >&2; exit 3", "exit status: 3"),
+        ("echo 'token: [hunter4'", "log-in"),
+        ("echo '{\"status\": {\"token\": \"hunter4\", \"expirationTimestamp\": \"hunter5\"}}'", "log-in"),
+    ] {
+        let config = kubeconfig_with_plugin(folder.path(), script, given);
+        let said = run(&["--kubeconfig", config.to_str().unwrap(), "status"]);
+        let error = text(&said.stderr);
+        assert_eq!((said.status.code(), text(&said.stdout)), (Some(3), String::new()), "{error}");
+        assert!(!error.contains("hunter"), "{error}");
+        assert!(error.contains("could not log in") && error.contains("log-in") && error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn what_cannot_be_read_of_a_kubeconfig_is_not_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config");
+    for wrong in ["users: [{name: u, user: {token: [hunter2}}]", "users:\n- name: u\n  user:\n    token: {hunter2: 1}\n"] {
+        fs::write(&config, wrong).unwrap();
+        for said in [
+            run(&["--kubeconfig", config.to_str().unwrap(), "status"]),
+            run_with(&["status"], &[("KUBECONFIG", config.to_str().unwrap())]),
+        ] {
+            let error = text(&said.stderr);
+            assert!(said.status.code() == Some(3) && !error.contains("hunter"), "{error}");
+            assert!(error.contains("kubeconfig") && error.contains("line"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_credential_plugin_has_the_time_of_a_request_and_reads_nothing_that_is_not_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = kubeconfig_with_plugin(folder.path(), "echo 'please log in' >&2; exec sleep 60", "");
+    let began = Instant::now();
+    let said = run(&["--kubeconfig", config.to_str().unwrap(), "--request-timeout", "1s", "status"]);
+    assert_eq!(said.status.code(), Some(3));
+    assert!(text(&said.stderr).contains("log-in gave no credentials within 1 second"), "{}", text(&said.stderr));
+    let said = run(&["__complete", "--kubeconfig", config.to_str().unwrap(), "why", ""]);
+    assert_eq!((said.status.code(), text(&said.stderr)), (Some(0), String::new()));
+    assert!(began.elapsed() < Duration::from_secs(30), "they took {:?}", began.elapsed());
+
+    // Somebody at a terminal is told what is waited for, and sees what the plugin asks.
+    let config = kubeconfig_with_plugin(folder.path(), "echo 'please log in' >&2; exec sleep 6", "");
+    let told = on_terminal(&format!("--kubeconfig {} --request-timeout 3s status", config.display()), &[]);
+    assert!(told.contains("please log in") && told.contains("... still waiting for the credential plugin"), "{told}");
+    assert!(told.contains("gave no credentials within 3 seconds"), "{told}");
+
+    // A loop of the shell may read names from standard input: `while read name; do kubectl usercert renew $name; done`.
+    let seen = folder.path().join("seen");
+    let script = format!("cat > {0}; printf %s \"$KUBERNETES_EXEC_INFO\" >> {0}; exit 1", seen.display());
+    let config = kubeconfig_with_plugin(folder.path(), &script, "");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-usercert"));
+    command.args(["--kubeconfig", config.to_str().unwrap(), "status"]).stdin(Stdio::piped()).stderr(Stdio::null());
+    let mut running = command.spawn().unwrap();
+    // The program may end before it is written.
+    _ = running.stdin.take().unwrap().write_all(b"bills\n");
+    assert_eq!(running.wait().unwrap().code(), Some(3));
+    let seen = fs::read_to_string(seen).unwrap();
+    assert!(seen.starts_with('{') && seen.contains("\"interactive\":false"), "{seen}");
+}
+
+/// An API server that answers each request like this, as many as there are.
+fn server(status: &str, kind: &str, body: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let mut request = [0; 4096];
+            // Whoever went away is not answered.
+            _ = connection.read(&mut request).and_then(|_| connection.write_all(answer.as_bytes()));
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn a_cluster_without_the_definitions_is_told_with_what_to_install() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = kubeconfig(folder.path(), &server("404 Not Found", "text/plain", "404 page not found\n"), "");
+    for verb in
+        [&["status"][..], &["why", "orders"], &["renew", "orders"], &["suspend", "orders"], &["plan", "--request-timeout=0"]]
+    {
+        let said = run(&[&["--kubeconfig", config.to_str().unwrap()], verb].concat());
+        let error = text(&said.stderr);
+        assert_eq!(said.status.code(), Some(3), "{verb:?}: {error}");
+        assert!(error.contains("the cluster does not serve usercert.dev: install the operator's chart"), "{verb:?}: {error}");
+    }
+}
+
+#[test]
+fn nothing_that_a_terminal_acts_on_is_in_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let body = r#"{"kind":"Status","status":"Failure","code":500,"reason":"a","message":"a\u001b[31m\u001b]0;title\u0007\nb"}"#;
+    let config = kubeconfig(folder.path(), &server("500 Internal Server Error", "application/json", body), "");
+    let said = run(&["--kubeconfig", config.to_str().unwrap(), "status"]);
+    let error = text(&said.stderr);
+    assert!(error.contains("a[31m]0;title b"), "{error:?}");
+    assert!(!error.contains(['\u{1b}', '\u{7}']) && error.lines().count() == 1, "{error:?}");
+}
+
+#[test]
+fn an_error_that_nobody_reads_changes_no_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = kubeconfig(folder.path(), "https://127.0.0.1:1", "");
+    let program = env!("CARGO_BIN_EXE_kubectl-usercert");
+    for (arguments, expected) in [(format!("--kubeconfig {} status", config.display()), 3), ("--unknown".to_owned(), 2)] {
+        // The reader has ended before anything is written: `|` begins both, and the program waits for the end of the other.
+        let line =
+            format!("{{ sleep 1; {program} {arguments} 2>&1; echo $? >&3; }} 3>{0}/code | true", folder.path().display());
+        assert!(Command::new("sh").args(["-c", &line]).status().unwrap().success());
+        let code = fs::read_to_string(folder.path().join("code")).unwrap();
+        assert_eq!(code.trim(), expected.to_string(), "{arguments}");
+    }
 }

@@ -27,6 +27,9 @@ use crate::{
     text::{append, for_programs, paragraph, relative},
 };
 
+/// The type of Secrets that have a certificate and its key.
+const TLS: &str = "kubernetes.io/tls";
+
 /// All that is told.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,6 +44,9 @@ struct Inspection {
     /// Whether the chain leads to the CA; absent where no CA is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     leads_to_ca: Option<bool>,
+    /// When the chain ends: the first of the certificates above the leaf expires, the CA among them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chain_ends: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<ToldSecret>,
     /// What is wrong, each as a sentence.
@@ -102,6 +108,8 @@ struct Pem {
     certificates: Zeroizing<Vec<u8>>,
     key: Zeroizing<Vec<u8>>,
     ca: Option<Zeroizing<Vec<u8>>>,
+    /// Where a key must be, if there must be one.
+    place_of_key: Option<String>,
 }
 
 /// Inspects files. No cluster is asked.
@@ -113,9 +121,10 @@ pub(super) fn inspect_file(
     form: Form,
 ) -> Result<Answer, CliError> {
     let certificates = read_file(file)?;
+    let place_of_key = key.map(|key| key.display().to_string());
     let key = key.map_or_else(|| Ok(certificates.clone()), read_file)?;
     let ca = ca.map(read_file).transpose()?;
-    let inspection = inspect(file.display().to_string(), &Pem { certificates, key, ca }, session.now())?;
+    let inspection = inspect(file.display().to_string(), &Pem { certificates, key, ca, place_of_key }, session.now())?;
     answer(&inspection, session, form)
 }
 
@@ -164,6 +173,7 @@ fn pem_of(secret: &Secret) -> Pem {
         certificates: filled(entry(TLS_CERTIFICATE)).unwrap_or_else(combined),
         key: filled(entry(TLS_PRIVATE_KEY)).unwrap_or_else(combined),
         ca: filled(entry(CA_CERTIFICATE)),
+        place_of_key: secret.type_.as_deref().filter(|type_| *type_ == TLS).map(|_| TLS_PRIVATE_KEY.to_owned()),
     }
 }
 
@@ -190,7 +200,10 @@ fn inspect(source: String, pem: &Pem, now: Timestamp) -> Result<Inspection, CliE
     let has_key = String::from_utf8_lossy(&pem.key).contains("PRIVATE KEY-----");
     let key = match &pair {
         Ok(_) => KeyFit::Fits,
-        Err(_) if !has_key => KeyFit::Absent,
+        Err(_) if !has_key => {
+            problems.extend(pem.place_of_key.iter().map(|place| format!("there is no private key in {place}")));
+            KeyFit::Absent
+        }
         Err(fault) => {
             problems.push(fault.to_string());
             KeyFit::DoesNotFit
@@ -201,12 +214,24 @@ fn inspect(source: String, pem: &Pem, now: Timestamp) -> Result<Inspection, CliE
         problems.push(PairError::NotForClients.to_string());
     }
     let led = pem.ca.as_ref().map(|ca| check_leads_to(&chain, ca));
-    if let Some(Err(fault)) = &led {
-        problems.push(fault.to_string());
+    match &led {
+        Some(Err(fault)) => problems.push(fault.to_string()),
+        Some(Ok(end)) if *end <= now => {
+            problems.push(format!("the chain ended at {end}: a certificate above the first one has expired, or the CA has"));
+        }
+        Some(Ok(_)) | None => {}
     }
-    let certificates = certificates.into_iter().map(ToldCertificate::from).collect();
-    let leads_to_ca = led.map(|led| led.is_ok());
-    Ok(Inspection { source, certificates, key, for_clients, leads_to_ca, secret: None, problems, notes: Vec::new() })
+    Ok(Inspection {
+        source,
+        certificates: certificates.into_iter().map(ToldCertificate::from).collect(),
+        key,
+        for_clients,
+        leads_to_ca: led.as_ref().map(Result::is_ok),
+        chain_ends: led.and_then(Result::ok),
+        secret: None,
+        problems,
+        notes: Vec::new(),
+    })
 }
 
 impl From<CertificateFacts> for ToldCertificate {
@@ -260,8 +285,9 @@ fn render(inspection: &Inspection, terminal: &Terminal, now: Timestamp) -> Strin
         KeyFit::Absent => "Key: none here",
     };
     text.push_str(&words(key));
+    let end = inspection.chain_ends.map(|end| format!(", until {end} ({})", relative(end, now))).unwrap_or_default();
     match inspection.leads_to_ca {
-        Some(true) => text.push_str(&words("Chain: leads to the CA")),
+        Some(true) => text.push_str(&words(&format!("Chain: leads to the CA{end}"))),
         Some(false) => text.push_str(&words("Chain: does not lead to the CA")),
         None => text.push_str(&words("Chain: no CA given to compare with")),
     }
@@ -307,7 +333,13 @@ mod tests {
 
     /// The PEM of a CA, of a certificate that it signed, and of that one's key.
     fn made() -> (String, String, String) {
+        made_until(2040)
+    }
+
+    /// The same, of a CA that expires with the beginning of this year.
+    fn made_until(year: i32) -> (String, String, String) {
         let mut ca = CertificateParams::default();
+        ca.not_after = rcgen::date_time_ymd(year, 1, 1);
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.distinguished_name.push(rcgen::DnType::CommonName, "CA");
         let ca_key = KeyPair::generate().unwrap();
@@ -324,7 +356,7 @@ mod tests {
 
     fn asked(certificates: &str, key: &str, ca: Option<&str>, now: &str) -> Inspection {
         let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
-        let pem = Pem { certificates: bytes(certificates), key: bytes(key), ca: ca.map(bytes) };
+        let pem = Pem { certificates: bytes(certificates), key: bytes(key), ca: ca.map(bytes), place_of_key: None };
         inspect("client.pem".to_owned(), &pem, now.parse().unwrap()).expect("there is a certificate")
     }
 
@@ -352,6 +384,57 @@ mod tests {
         assert!(problems(&key, &ca, "2026-05-01T00:00:00Z").contains("CN=orders expired at 2026-04-01"));
         assert!(problems(&key, &ca, "2025-05-01T00:00:00Z").contains("is valid from 2026-01-01"));
         assert_eq!(asked(&certificate, "", None, good).key, KeyFit::Absent);
+    }
+
+    #[test]
+    fn a_chain_whose_ca_has_expired_is_a_problem_of_a_file_and_of_a_secret() {
+        let (ca, certificate, key) = made_until(2021);
+        let now: Timestamp = "2026-03-02T00:00:00Z".parse().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, text).unwrap();
+            path
+        };
+        let session = Session { terminal: Terminal::none(), clock: std::sync::Arc::new(move || now) };
+        let (pair, ca_file) = (file("pair.pem", &format!("{certificate}{key}")), file("ca.pem", &ca));
+        let told = inspect_file(&session, &pair, None, Some(&ca_file), Form::Table).unwrap();
+        assert_eq!(told.exit, Exit::Attention);
+        assert!(told.text().contains("Chain: leads to the CA, until 2021-01-01T00:00:00Z"), "{}", told.text());
+        assert!(told.text().contains("the chain ended at 2021-01-01T00:00:00Z"), "{}", told.text());
+        let found = inspect("shop/orders".to_owned(), &pem_of(&secret(&certificate, &key, &ca)), now).unwrap();
+        assert!(found.problems.join("; ").starts_with("the chain ended at 2021-01-01"), "{:?}", found.problems);
+        let json = for_programs(&found, Form::Json).unwrap().unwrap();
+        assert!(json.contains("\"chainEnds\": \"2021-01-01T00:00:00Z\""), "{json}");
+        let (ca, certificate, key) = made();
+        let found = inspect("shop/orders".to_owned(), &pem_of(&secret(&certificate, &key, &ca)), now).unwrap();
+        assert_eq!(found.problems, Vec::<String>::new());
+    }
+
+    fn secret(certificate: &str, key: &str, ca: &str) -> Secret {
+        let entries = [("tls.crt", certificate), ("tls.key", key), ("ca.crt", ca)];
+        let entries = entries.map(|(name, text)| (name.to_owned(), k8s_openapi::ByteString(text.as_bytes().to_vec())));
+        Secret { type_: Some(TLS.to_owned()), data: Some(entries.into()), ..Secret::default() }
+    }
+
+    #[test]
+    fn a_key_that_is_missing_where_one_must_be_is_a_problem() {
+        let (ca, certificate, _) = made();
+        let now: Timestamp = "2026-03-02T00:00:00Z".parse().unwrap();
+        let of = |secret: &Secret| inspect("shop/orders".to_owned(), &pem_of(secret), now).unwrap();
+        let mut secret = secret(&certificate, "", &ca);
+        assert_eq!(of(&secret).problems, ["there is no private key in tls.key"]);
+        secret.type_ = Some("Opaque".to_owned());
+        assert_eq!(of(&secret).problems, Vec::<String>::new());
+        let folder = tempfile::tempdir().unwrap();
+        let (file, empty) = (folder.path().join("a.pem"), folder.path().join("key.pem"));
+        fs::write(&file, &certificate).unwrap();
+        fs::write(&empty, "no key").unwrap();
+        let session = Session { terminal: Terminal::none(), clock: std::sync::Arc::new(move || now) };
+        let told = |key: Option<&Path>| inspect_file(&session, &file, key, None, Form::Table).unwrap();
+        assert_eq!(told(None).exit, Exit::Good);
+        assert_eq!(told(Some(&empty)).exit, Exit::Attention);
+        assert!(told(Some(&empty)).text().contains("there is no private key in"), "{}", told(Some(&empty)).text());
     }
 
     #[test]

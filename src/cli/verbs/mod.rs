@@ -17,6 +17,8 @@ mod status;
 mod suspend;
 mod why;
 
+pub(crate) use self::report::redacted;
+
 /// What the operator may do, for a comparison with the chart.
 pub use self::check::rights;
 

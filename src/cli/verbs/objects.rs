@@ -90,7 +90,7 @@ pub(super) async fn certificate(cluster: &Cluster, name: &str) -> Result<Certifi
 /// The certificate of this name in any namespace.
 pub(super) async fn certificate_of(cluster: &Cluster, namespace: &str, name: &str) -> Result<Certificate, CliError> {
     let api = Api::<Certificate>::namespaced(cluster.client.clone(), namespace);
-    let found = cluster.ask(format!("read the certificate {name}"), api.get_opt(name)).await?;
+    let found = cluster.find(format!("read the certificate {name}"), &api, name).await?;
     found.ok_or_else(|| {
         CliError::NotFound(format!(
             "there is no DatabaseUserCertificate {name} in the namespace {namespace}: kubectl usercert status -n {namespace} lists those that are there"

@@ -33,6 +33,11 @@ const COMPLETER: &str = "kubectl_complete-usercert";
 fn kubectl_completion(folder: &Path) -> Result<Answer, CliError> {
     let path = folder.join(COMPLETER);
     let failed = |source| CliError::File { operation: "write", path: path.clone(), source };
+    fs::create_dir_all(folder).map_err(|source| CliError::File {
+        operation: "create the folder",
+        path: folder.to_owned(),
+        source,
+    })?;
     fs::write(&path, format!("#!/bin/sh\nexec {PROGRAM} {COMPLETE} \"$@\"\n")).map_err(failed)?;
     #[cfg(unix)]
     {
@@ -62,6 +67,16 @@ mod tests {
             let text = print(&Printed::Completion { shell })?.text();
             assert!(text.contains(PROGRAM) && text.contains("status") && text.contains("request-timeout"), "{shell}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn folders_that_do_not_exist_are_made() -> Result<(), Box<dyn std::error::Error>> {
+        let parent = tempfile::tempdir()?;
+        let folder = |name: &str| parent.path().join("new").join(name);
+        print(&Printed::KubectlCompletion { folder: folder("bin") })?;
+        print(&Printed::Man { folder: folder("man") })?;
+        assert!(folder("bin").join(COMPLETER).exists() && folder("man").join(format!("{PROGRAM}.1")).exists());
         Ok(())
     }
 

@@ -27,7 +27,8 @@ use usercert_operator_core::api::{
     names::{CERTIFICATE_UID_LABEL, GROUP},
 };
 
-use self::redact::{redact, redacted};
+use self::redact::redact;
+pub(crate) use self::redact::redacted;
 use super::{
     Session,
     check::{self, installed::installed},
@@ -238,7 +239,7 @@ impl Bundle {
 
 fn readme(bundle: &Bundle, now: Timestamp) -> String {
     let mut text = format!(
-        "Report of kubectl usercert {}, made at {now} by the clock of the machine that made it.\n\nSecrets: only their metadata were read. Private keys, tokens, passwords, values of environment variables, and annotations of others were taken out.\nNames of objects, users and hosts are in it.\n\nFiles:\n",
+        "Report of kubectl usercert {}, made at {now} by the clock of the machine that made it.\n\nSecrets: only their metadata were read. Private keys, tokens, passwords, values of environment variables, arguments and headers of probes, and annotations of others were taken out.\nNames of objects, users and hosts are in it.\n\nFiles:\n",
         env!("CARGO_PKG_VERSION")
     );
     text.extend(bundle.files.iter().map(|(name, _)| format!("  {name}\n")));

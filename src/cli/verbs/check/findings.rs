@@ -181,15 +181,21 @@ fn is_about_atlas(failure: &CertificateFailure) -> bool {
                 | Reason::AtlasRateLimited
                 | Reason::AtlasUnavailable
                 | Reason::AtlasAnswerUnusable
+                | Reason::AtlasAnswerLost
         )
     })
+}
+
+/// Whether Atlas was asked. It was not where the operator waits, or where an object in the cluster is missing.
+fn is_answer_of_atlas(failure: &CertificateFailure) -> bool {
+    let not_asked = [Reason::AtlasQueued, Reason::AtlasMintBudget, Reason::AtlasObjectNotFound, Reason::AtlasObjectNotReady];
+    failure.reason.starts_with("Atlas") && Reason::from_name(&failure.reason).is_none_or(|reason| !not_asked.contains(&reason))
 }
 
 /// What Atlas answered last to the certificates of an issuer. Only the operator has the credentials to ask.
 fn atlas(name: &str, objects: &[&Certificate], now: Timestamp) -> Finding {
     let failures = objects.iter().filter_map(|object| Some((object, object.status.as_ref()?.failure.as_ref()?)));
-    let last =
-        failures.filter(|(_, failure)| failure.reason.starts_with("Atlas")).max_by_key(|(_, failure)| failure.last_time.0);
+    let last = failures.filter(|(_, failure)| is_answer_of_atlas(failure)).max_by_key(|(_, failure)| failure.last_time.0);
     let issued = objects.iter().filter_map(|object| Some(object.status.as_ref()?.history.first()?.recorded_at.0)).max();
     let is_newest = |failure: &CertificateFailure| issued.is_none_or(|issued| issued <= failure.last_time.0);
     let is_old = |time: Timestamp| now.duration_since(time) > OLD;
@@ -276,6 +282,12 @@ mod tests {
         };
         let of_one_user = atlas(&[at("2026-01-01T00:30:00Z", "AtlasUserNotFound")]);
         assert!(of_one_user.starts_with("Holds") && of_one_user.contains("about that certificate"), "{of_one_user}");
+        for about_the_way in ["AtlasAccessListDenied", "AtlasRateLimited", "AtlasUnavailable", "AtlasAnswerLost"] {
+            assert!(atlas(&[at("2026-01-01T00:30:00Z", about_the_way)]).starts_with("Fails"), "{about_the_way}");
+        }
+        for not_asked in ["AtlasQueued", "AtlasMintBudget", "AtlasObjectNotReady"] {
+            assert!(atlas(&[at("2026-01-01T00:30:00Z", not_asked)]).starts_with("Skipped"), "{not_asked}");
+        }
         let before = atlas(&[object(&issued), at("2025-12-31T23:00:00Z", "AtlasUnavailable")]);
         assert!(before.starts_with("Holds") && before.contains("it made a certificate"), "{before}");
         let long_ago = atlas(&[at("2025-12-01T00:00:00Z", "AtlasUnavailable")]);

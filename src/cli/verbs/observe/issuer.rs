@@ -126,9 +126,11 @@ impl Issuer {
         }
     }
 
-    /// Which CA or project it is, as its condition Ready tells.
+    /// Which CA or project it is, as its spec or its condition Ready tells.
     fn identity(&self) -> Option<IssuerIdentity> {
-        IssuerIdentity::in_message(&condition(&self.status.conditions, READY)?.message)
+        let project = self.spec.atlas.as_ref().and_then(|atlas| atlas.project_id.as_deref());
+        let of_condition = || IssuerIdentity::in_message(&condition(&self.status.conditions, READY)?.message);
+        project.map(IssuerIdentity::of_atlas_project).or_else(of_condition)
     }
 
     fn state(
@@ -144,7 +146,8 @@ impl Issuer {
         let Some(ready) = ready else { return IssuerState::Unknown };
         let reason = Reason::from_name(&ready.reason).unwrap_or(Reason::InvalidSpec);
         let unusable = |message: &str| IssuerState::Unusable(reason, format!("{} {name}: {message}", kind.as_str()));
-        if ready.status != "True" {
+        // Refused credentials do not keep the operator from trying.
+        if ready.status != "True" && !reason.is_about_credentials() {
             return unusable(&ready.message);
         }
         let allow = match kind {
@@ -252,4 +255,31 @@ fn user_issuer(object: &Certificate, secret: &SecretState) -> IssuerState {
         identity: presumed_identity(secret.ours(), &status),
         version: String::new(),
     }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_issuer_whose_credentials_are_refused_is_used_all_the_same() {
+        let state = |reason: &str| {
+            let spec = json!({ "atlas": { "projectId": "5efda6aea3f2ed2e7dd6ce05", "credentialsSecretRef": { "name": "k" } } });
+            let ready = json!({ "type": "Ready", "status": "False", "reason": reason, "message": "no", "lastTransitionTime": "2026-01-01T00:00:00Z" });
+            let status = json!({ "observedGeneration": 1, "conditions": [ready] });
+            let (spec, status) = (serde_json::from_value(spec).unwrap(), serde_json::from_value(status).unwrap());
+            let issuer = Issuer { uid: "u".to_owned(), generation: 1, spec, status };
+            issuer.state(IssuerKind::CertificateIssuer, "atlas", None, &DatabaseUserCertificateStatus::default(), String::new())
+        };
+        for refused in ["AtlasUnauthorized", "AtlasAccessListDenied"] {
+            let of_project = IssuerIdentity::of_atlas_project("5efda6aea3f2ed2e7dd6ce05");
+            assert_eq!(state(refused).usable().map(|facts| facts.identity.clone()), Some(of_project), "{refused}");
+        }
+        for unusable in ["CredentialsNotFound", "EndpointNotAllowed", "InvalidSpec"] {
+            assert!(state(unusable).usable().is_none(), "{unusable}");
+        }
+    }
 }

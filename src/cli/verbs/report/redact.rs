@@ -4,7 +4,8 @@
 //!
 //! - An object keeps only labels and annotations of this operator and of Kubernetes' own recommendation (`app.kubernetes.io`). Others may
 //!   hold anything: `last-applied-configuration` of a Secret holds the Secret.
-//! - No value of an environment variable, no argument of a container beside the operator's, no `data` and no `stringData` stays.
+//! - No value of an environment variable or of a probe's header, no argument of a container beside the operator's, of its probes and of its
+//!   hooks, no `data` and no `stringData` stays.
 //! - Private keys in PEM, tokens, and passwords are taken out of every text, logs included, whoever wrote them there ([`text`]).
 
 mod text;
@@ -12,7 +13,7 @@ mod text;
 use serde_json::Value;
 use usercert_operator_core::api::names::GROUP;
 
-pub(super) use self::text::redacted;
+pub(crate) use self::text::redacted;
 
 /// What stands in the place of what was taken out.
 pub(super) const TAKEN_OUT: &str = "[taken out]";
@@ -21,51 +22,73 @@ pub(super) const TAKEN_OUT: &str = "[taken out]";
 const KEPT_PREFIXES: &[&str] = &[GROUP, "app.kubernetes.io", "helm.sh"];
 
 /// Fields that hold what must not be seen, wherever they stand.
-const TAKEN_FIELDS: &[&str] =
-    &["data", "stringData", "binaryData", "password", "token", "clientSecret", "privateApiKey", "caBundle"];
+const TAKEN_FIELDS: &[&str] = &[
+    "data",
+    "stringData",
+    "binaryData",
+    "password",
+    "token",
+    "clientSecret",
+    "privateApiKey",
+    "caBundle",
+    "volumeAttributes",
+    "flexVolume",
+];
 
 /// The operator's container in the chart. None of its arguments is secret.
 const OPERATOR: &str = "operator";
 
 /// Takes everything out of an object that must not be seen.
 pub(super) fn redact(value: &mut Value) {
+    redact_part(value, false);
+}
+
+/// The same for a part. `is_of_operator`: it is in the operator's own container.
+fn redact_part(value: &mut Value, is_of_operator: bool) {
     match value {
         Value::Object(fields) => {
             fields.remove("managedFields");
-            let is_of_another = fields.get("name").is_some_and(|name| name != OPERATOR);
             for (key, value) in fields.iter_mut() {
                 match (key.as_str(), value) {
                     ("labels" | "annotations", Value::Object(marks)) => {
                         marks.retain(|mark, _| mark.split_once('/').is_some_and(|(prefix, _)| KEPT_PREFIXES.contains(&prefix)));
                         marks.values_mut().for_each(redact);
                     }
-                    ("env", Value::Array(variables)) => variables.iter_mut().for_each(redact_variable),
-                    ("args" | "command", Value::Array(words)) if is_of_another => words.iter_mut().for_each(redact_argument),
+                    ("containers", Value::Array(containers)) => {
+                        for container in containers {
+                            let is_of_operator = container["name"] == OPERATOR;
+                            redact_part(container, is_of_operator);
+                        }
+                    }
+                    ("env" | "httpHeaders", Value::Array(variables)) => variables.iter_mut().for_each(redact_variable),
+                    ("args" | "command", Value::Array(words)) if !is_of_operator => words.iter_mut().for_each(redact_argument),
                     (key, value) if TAKEN_FIELDS.contains(&key) && !value.is_null() => *value = TAKEN_OUT.into(),
-                    (_, value) => redact(value),
+                    (_, value) => redact_part(value, is_of_operator),
                 }
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(redact),
+        Value::Array(values) => values.iter_mut().for_each(|value| redact_part(value, is_of_operator)),
         Value::String(text) => *text = redacted(text),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-/// The name of a variable tells enough.
+/// The name of a variable or of a header tells enough.
 fn redact_variable(variable: &mut Value) {
     if let Some(value) = variable.get_mut("value") {
         *value = TAKEN_OUT.into();
     }
 }
 
-/// The name of a flag tells enough.
+/// The name of a flag tells enough. A flag of one letter may have its value behind it: `-psecret`.
 fn redact_argument(word: &mut Value) {
-    let name = word.as_str().filter(|word| word.starts_with('-')).unwrap_or_default();
-    *word = match name.split_once('=') {
-        Some((name, _)) => format!("{name}={TAKEN_OUT}").into(),
-        None if name.is_empty() => TAKEN_OUT.into(),
-        None => name.into(),
+    let flag = word.as_str().filter(|word| word.starts_with('-')).unwrap_or_default();
+    let is_short = !flag.starts_with("--");
+    *word = match (flag.split_once('='), flag.char_indices().nth(2)) {
+        (Some((name, _)), _) if !is_short => format!("{name}={TAKEN_OUT}").into(),
+        (_, Some((end, _))) if is_short => format!("{}{TAKEN_OUT}", &flag[..end]).into(),
+        _ if flag.is_empty() => TAKEN_OUT.into(),
+        _ => flag.into(),
     };
 }
 
@@ -84,11 +107,12 @@ mod tests {
                 "labels": { "app.kubernetes.io/name": "a", "secret": "secret" },
             },
             "data": { "tls.key": "secret" }, "stringData": { "a": "secret" },
-            "spec": { "secretName": "orders", "containers": [{ "name": "sidecar", "args": ["secret", "--password", "secret", "--key=secret"], "env": [{ "name": "A", "value": "secret" }, { "name": "B", "valueFrom": {} }] }] },
+            "spec": { "secretName": "orders", "containers": [{ "name": "sidecar", "args": ["secret", "--password", "secret", "--key=secret"], "env": [{ "name": "A", "value": "secret" }, { "name": "B", "valueFrom": {} }] },
+                { "name": OPERATOR, "args": ["run", "--log-level=debug"] }], "initContainers": [{ "name": OPERATOR, "command": ["secret"] }] },
             "status": { "message": "postgres://a:secret@host" },
         });
         redact(&mut object);
-        object["spec"]["of_the_operator"] = json!({ "name": OPERATOR, "args": ["run", "--log-level=debug"] });
+        // What was taken out stays out.
         redact(&mut object);
         let text = object.to_string();
         assert!(
@@ -108,6 +132,22 @@ mod tests {
             "--key=[taken out]",
             "--log-level=debug",
         ] {
+            assert!(text.contains(kept), "{kept} is missing: {text}");
+        }
+    }
+    #[test]
+    fn probes_and_hooks_keep_neither_arguments_nor_headers() {
+        let probe = json!({ "exec": { "command": ["redis-cli", "-a", "secret", "-psecret", "--pass=secret", "ping"] } });
+        let request = json!({ "httpGet": { "path": "/health?token=secret", "port": 1, "httpHeaders": [{ "name": "X-Key", "value": "secret" }] } });
+        let container = |name: &str| json!({ "name": name, "livenessProbe": probe, "readinessProbe": request, "lifecycle": { "preStop": probe, "postStart": request } });
+        let mut pod = json!({ "spec": {
+            "containers": [container("sidecar")], "initContainers": [container("first")], "ephemeralContainers": [container(OPERATOR)],
+            "volumes": [{ "name": "v", "csi": { "driver": "d", "volumeAttributes": { "key": "secret" } } }, { "name": "f", "flexVolume": { "driver": "d", "options": { "key": "secret" } } }],
+        } });
+        redact(&mut pod);
+        let text = pod.to_string();
+        assert!(!text.contains("secret"), "{text}");
+        for kept in ["\"-a\"", "\"-p[taken out]\"", "--pass=[taken out]", "X-Key", "/health?token=[taken out]"] {
             assert!(text.contains(kept), "{kept} is missing: {text}");
         }
     }

@@ -2,14 +2,30 @@
 
 use super::TAKEN_OUT;
 
-/// The ends of names whose values must not be seen, in small letters. A name is a field in JSON, or stands before `=`.
-const NAMES: &[&str] = &["password", "passwd", "passphrase", "token", "clientsecret", "client_secret", "apikey", "api_key"];
+/// The ends of names whose values must not be seen, in small letters. A name is a field, a flag, or a word before its value.
+const NAMES: &[&str] = &[
+    "password",
+    "passwd",
+    "passphrase",
+    "token",
+    "clientsecret",
+    "client_secret",
+    "client-secret",
+    "apikey",
+    "api_key",
+    "api-key",
+    "secretkey",
+    "secret_key",
+    "secret-key",
+    "secretaccesskey",
+    "secret_access_key",
+];
+
+/// The ends of names of headers, which have several parts: the rest of the line or of the string is taken out.
+const HEADERS: &[&str] = &["authorization", "cookie"];
 
 /// Words before a value that must not be seen.
-const MARKS: &[&str] = &["bearer ", "basic ", "password: "];
-
-/// What the rest of a line is taken out after: a header has several parts.
-const HEADER: &str = "authorization: ";
+const MARKS: &[&str] = &["bearer ", "basic "];
 
 /// How the secrets of Atlas's service accounts begin.
 const SERVICE_ACCOUNT_SECRET: &str = "mdb_sa_sk_";
@@ -21,10 +37,10 @@ const PEM_IN_BASE64: &str = "LS0tLS1CRUdJTi";
 const TOKEN: usize = 20;
 
 /// The text without what must not be seen.
-pub(in crate::verbs::report) fn redacted(text: &str) -> String {
+pub(crate) fn redacted(text: &str) -> String {
     let text = without_rests_of_keys(&without_keys(text));
     let of_line = |line: &str| {
-        let line = without_named_values(&without_passwords(&without_header(line)));
+        let line = without_named_values(&without_passwords(&without_headers(line)));
         let line = without_words(&line, SERVICE_ACCOUNT_SECRET, |character| {
             character.is_ascii_alphanumeric() || matches!(character, '_' | '-')
         });
@@ -77,36 +93,38 @@ fn without_rests_of_keys(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Takes out what stands after `authorization:`, to the end of the line, or of the JSON string in which it stands.
-fn without_header(line: &str) -> String {
-    let Some(at) = line.to_ascii_lowercase().find(HEADER) else { return line.to_owned() };
-    let (before, value) = line.split_at(at + HEADER.len());
-    let first = value.find('"');
-    // A quote inside of the header follows an equals sign, and in JSON a backslash besides.
-    let is_raw = first.is_some_and(|first| value[..first].ends_with('='));
-    let end = if is_raw { value.len() } else { end_of_string(value).unwrap_or(value.len()) };
-    format!("{before}{TAKEN_OUT}{}", &value[end..])
-}
-
-/// Where the first quote stands that no backslash escapes.
-fn end_of_string(text: &str) -> Option<usize> {
-    let mut is_escaped = false;
-    text.char_indices().find_map(|(at, character)| {
-        let ends = character == '"' && !is_escaped;
-        is_escaped = character == '\\' && !is_escaped;
-        ends.then_some(at)
+/// Takes out the values of headers.
+fn without_headers(line: &str) -> String {
+    without_values(line, HEADERS, |_, after| {
+        let (_, rest) = quote(after);
+        let value = rest.trim_start().strip_prefix([':', '='])?.trim_start();
+        let length = match quote(value) {
+            (Some(quoted), content) => return Some((after.len() - content.len(), quoted.end(content))),
+            _ => match value.find('"') {
+                // A quote inside of the header follows an equals sign, and in JSON a backslash besides.
+                Some(first) if !value[..first].ends_with('=') => Quote::PLAIN.end(value),
+                _ => value.len(),
+            },
+        };
+        Some((after.len() - value.len(), length))
     })
 }
 
-/// Takes out the values of fields in JSON, plain or escaped, and what stands after `name=`.
+/// Takes out the values of fields and flags.
 fn without_named_values(line: &str) -> String {
+    without_values(line, NAMES, named_value)
+}
+
+/// Takes out the values behind these names. `value_of`: where the value stands in what follows the name, and its length.
+fn without_values(line: &str, names: &[&str], value_of: impl Fn(&str, &str) -> Option<(usize, usize)>) -> String {
     let (lower, mut result, mut from) = (line.to_ascii_lowercase(), String::new(), 0);
     loop {
-        let ends = NAMES.iter().filter_map(|name| lower[from..].find(name).map(|at| from + at + name.len()));
+        let ends = names.iter().filter_map(|name| lower[from..].find(name).map(|at| from + at + name.len()));
         let Some(end) = ends.min() else { return result + &line[from..] };
         result.push_str(&line[from..end]);
         from = end;
-        if let Some((value, length)) = named_value(&line[from..]) {
+        let value = value_of(&line[..end], &line[end..]).filter(|(_, length)| *length > 0);
+        if let Some((value, length)) = value.filter(|(value, _)| !line[end + value..].starts_with(TAKEN_OUT)) {
             result.push_str(&line[from..from + value]);
             result.push_str(TAKEN_OUT);
             from += value + length;
@@ -114,21 +132,89 @@ fn without_named_values(line: &str) -> String {
     }
 }
 
-/// Where the value begins that belongs to a name before this text, and its length; `None` if there is none.
-fn named_value(text: &str) -> Option<(usize, usize)> {
-    if let Some(value) = text.strip_prefix('=') {
-        let quote = usize::from(value.starts_with('"'));
-        let ends = |character: char| character.is_whitespace() || "\"',&;".contains(character);
-        let length = value[quote..].find(ends).unwrap_or(value.len() - quote);
-        return (length > 0).then_some((1 + quote, length));
+/// Where the value begins in the text that follows a name, and its length; `None` if there is none.
+fn named_value(name: &str, after: &str) -> Option<(usize, usize)> {
+    let (of_name, rest) = quote(after);
+    let spaced = rest.trim_start();
+    let (value, has_mark) = match spaced.strip_prefix([':', '=']) {
+        // A path of Rust.
+        Some(rest) if rest.starts_with(':') => return None,
+        Some(rest) => (rest.trim_start(), true),
+        None if spaced.len() < rest.len() => (spaced, false),
+        None => return None,
+    };
+    let length = match quote(value) {
+        (Some(quoted), content) => return Some((after.len() - content.len(), quoted.end(content))),
+        // A number, a list or an object in JSON.
+        _ if of_name.is_some() || value.starts_with('{') => return None,
+        _ => length_of_word(value),
+    };
+    let is_flag = name.rsplit(|character: char| character.is_whitespace() || "\"'".contains(character)).next();
+    let is_flag = is_flag.is_some_and(|word| word.starts_with('-'));
+    let is_value = match (has_mark, is_flag) {
+        (true, _) => true,
+        (false, true) => !value.starts_with('-'),
+        // Prose goes on with a word: the token has expired.
+        (false, false) => value[..length].contains(|character: char| !character.is_alphabetic()),
+    };
+    is_value.then_some((after.len() - value.len(), length))
+}
+
+/// The length of a value without quotes: to the next space, without the punctuation behind it. A value of Rust's `Debug`, `Some("x")`, is whole.
+fn length_of_word(text: &str) -> usize {
+    let mut at = 0;
+    while let Some(found) = text[at..].find(|character: char| character.is_whitespace() || "\"'&".contains(character)) {
+        let end = at + found;
+        let before = text[..end].trim_end_matches('\\');
+        at = match quote(&text[before.len()..]) {
+            (Some(quoted), content) if before.ends_with(['(', '[']) => {
+                let begin = text.len() - content.len();
+                (begin + quoted.end(content) + quoted.length()).min(text.len())
+            }
+            (Some(_), _) => return without_punctuation(before),
+            (None, _) => return without_punctuation(&text[..end]),
+        };
     }
-    for quote in ["\\\"", "\""] {
-        let Some(rest) = text.strip_prefix(quote) else { continue };
-        let rest = rest.trim_start().strip_prefix(':')?.trim_start().strip_prefix(quote)?;
-        let length = if quote == "\"" { end_of_string(rest) } else { rest.find(quote) };
-        return Some((text.len() - rest.len(), length.unwrap_or(rest.len())));
+    without_punctuation(text)
+}
+
+fn without_punctuation(word: &str) -> usize {
+    word.trim_end_matches([',', ';', '.', ')', ']', '}']).len()
+}
+
+/// A quote, and how many backslashes are before it: none, or one more than twice those of the text in which it stands.
+#[derive(Clone, Copy)]
+struct Quote {
+    character: char,
+    backslashes: usize,
+}
+
+impl Quote {
+    const PLAIN: Self = Self { character: '"', backslashes: 0 };
+
+    const fn length(self) -> usize {
+        self.backslashes + 1
     }
-    None
+
+    /// How long the text is up to the quote that ends it; all of it if there is none. Quotes in it have more backslashes.
+    fn end(self, text: &str) -> usize {
+        let ends = |at: &usize| {
+            let backslashes = text[..*at].len() - text[..*at].trim_end_matches('\\').len();
+            backslashes % (2 * self.length()) == self.backslashes
+        };
+        let end = text.match_indices(self.character).map(|(at, _)| at).find(ends);
+        end.map_or(text.len(), |end| end - self.backslashes)
+    }
+}
+
+/// The quote with which the text begins, and the text behind it.
+fn quote(text: &str) -> (Option<Quote>, &str) {
+    let rest = text.trim_start_matches('\\');
+    let backslashes = text.len() - rest.len();
+    match rest.chars().next().filter(|character| matches!(character, '"' | '\'')) {
+        Some(character) => (Some(Quote { character, backslashes }), &rest[1..]),
+        None => (None, text),
+    }
 }
 
 /// Takes out each word that begins so.
@@ -174,10 +260,11 @@ fn without_value_after(line: &str, mark: &str) -> String {
         let end =
             value.find(|character: char| character.is_whitespace() || "\"',&;".contains(character)).unwrap_or(value.len());
         result.push_str(&line[from..begin]);
-        if end > 0 {
+        from = begin;
+        if end > 0 && !value.starts_with(TAKEN_OUT) {
             result.push_str(TAKEN_OUT);
+            from += end;
         }
-        from = begin + end;
     }
     result + &line[from..]
 }
@@ -220,6 +307,7 @@ mod tests {
         "see mongodb://[taken out]@host/db and https://host/a@b"
     )]
     #[case::a_bearer("Authorization: Bearer abc.def, more", "Authorization: [taken out]")]
+    #[case::a_bearer_without_its_header("sent Bearer abc.def", "sent Bearer [taken out]")]
     #[case::digest("authorization: Digest username=\"key\", response=\"0a\"", "authorization: [taken out]")]
     #[case::digest_in_json(
         r#"{"header":"Authorization: Digest username=\"key\", response=\"0a\"","next":1}"#,
@@ -244,10 +332,46 @@ mod tests {
     #[case::the_name_of_a_secret_stays("secret=orders-tls, secretName: \"a\"", "secret=orders-tls, secretName: \"a\"")]
     #[case::a_password("error password=hunter2; next", "error password=[taken out]; next")]
     #[case::a_token("sa eyJhbGciOi.eyJpc3MiOi.c2lnbmF0dXJl end", "sa [taken out] end")]
+    #[case::a_field_of_yaml("privateApiKey: x-1, token: y", "privateApiKey: [taken out], token: [taken out]")]
+    #[case::a_field_in_single_quotes("{'client_secret': 'x', 'user': 'a'}", "{'client_secret': '[taken out]', 'user': 'a'}")]
+    #[case::an_assignment_with_spaces("password = x", "password = [taken out]")]
+    #[case::a_value_with_commas("password=a,b;c. Next", "password=[taken out]. Next")]
+    #[case::a_flag("run --password x --token -y --api-key=z", "run --password [taken out] --token -y --api-key=[taken out]")]
+    #[case::a_word_in_quotes("the passphrase \"x y\" is wrong", "the passphrase \"[taken out]\" is wrong")]
+    #[case::a_word_that_is_none("the password hunter2 is wrong", "the password [taken out] is wrong")]
+    #[case::prose("the token has expired, a password must be longer", "the token has expired, a password must be longer")]
+    #[case::rust("Key { token: Some(\"x\"), user: \"a\" }", "Key { token: [taken out]), user: \"a\" }")]
+    #[case::rust_in_json(r#"{"m":"token: Some(\"x\"), a"}"#, r#"{"m":"token: [taken out]), a"}"#)]
+    #[case::a_path_of_rust("controller::token::renew failed", "controller::token::renew failed")]
+    #[case::a_quote_in_escaped_json(r#"{\"password\": \"hun\\\"ter2\"}"#, r#"{\"password\": \"[taken out]\"}"#)]
+    #[case::a_value_at_the_end_of_a_string(r#"{"m":"password: x","n":1}"#, r#"{"m":"password: [taken out]","n":1}"#)]
+    #[case::a_header_as_a_field(
+        r#"{"authorization":"Digest username=\"key\", response=\"0a\"","Set-Cookie":"a=b; c"}"#,
+        r#"{"authorization":"[taken out]","Set-Cookie":"[taken out]"}"#
+    )]
+    #[case::a_header_as_an_escaped_field(
+        r#"{\"authorization\": \"Digest username=\\\"key\\\"\", \"a\": 1}"#,
+        r#"{\"authorization\": \"[taken out]\", \"a\": 1}"#
+    )]
+    #[case::numbers_of_json(r#"{"automountServiceAccountToken": true}"#, r#"{"automountServiceAccountToken": true}"#)]
     #[case::no_token("eyJust a word eyJ.x", "eyJust a word eyJ.x")]
     #[case::other_letters("größer://übel:pässe@höst", "größer://[taken out]@höst")]
     #[case::plain("certificate 0A for CN=orders is valid", "certificate 0A for CN=orders is valid")]
     fn what_must_not_be_seen_is_taken_out_of_texts(#[case] text: &str, #[case] expected: &str) {
         assert_eq!(redacted(text), expected);
+        assert_eq!(redacted(expected), expected, "once is enough");
+    }
+    /// Letters, and all that the rules above look at.
+    const ALPHABET: [&str; 11] = ["a", "ß", " ", ":", "=", "\"", "'", "\\", "(", "{", ","];
+
+    #[test]
+    fn every_text_can_be_looked_through_and_once_is_enough() {
+        for number in 0..ALPHABET.len().pow(4) {
+            let after: String = (0..4).map(|place| ALPHABET[number / ALPHABET.len().pow(place) % ALPHABET.len()]).collect();
+            for name in ["token", "\"authorization", "-password"] {
+                let once = redacted(&format!("{name}{after}x1"));
+                assert_eq!(redacted(&once), once, "{name}{after}");
+            }
+        }
     }
 }
