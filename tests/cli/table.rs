@@ -7,12 +7,9 @@
 
 #[path = "../harness/mod.rs"]
 mod harness;
+mod operator;
 
 use std::{
-    fs::File,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    process::{Child, Command},
     sync::{Arc, LazyLock},
     time::{Duration, Instant},
 };
@@ -31,6 +28,7 @@ use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
 };
+use operator::{Operator, an_hour_ahead};
 use serde_json::json;
 use usercert_cli::{
     arguments::Arguments,
@@ -257,66 +255,6 @@ fn in_docs(line: &Line) -> String {
     };
     let [status, why, check] = line.exits;
     format!("| {} | {} | {} | {} |", line.fault, cell(line.status, status), cell(line.why, why), cell(line.check, check))
-}
-
-/// The program, killed when dropped.
-struct Operator(Child);
-
-impl Drop for Operator {
-    fn drop(&mut self) {
-        // It may have ended.
-        _ = self.0.kill();
-        _ = self.0.wait();
-    }
-}
-
-impl Operator {
-    /// Starts it, and waits until it leads. `preload`: a library that is loaded before all others.
-    async fn start(shop: &Shop, name: &str, preload: Option<&Path>) -> Self {
-        let control_plane = &shop.cluster.control_plane;
-        let kubeconfig = control_plane.service_account_kubeconfig("usercert-system", "usercert-operator").await.unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let log = control_plane.directory().join(format!("{name}.log"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_usercert-operator"));
-        command
-            .args(["run", "--pod-name", name, "--debug-address", "off", "--http-address", &format!("127.0.0.1:{port}")])
-            .args(["--allowed-atlas-endpoint", &shop.endpoint])
-            .env("KUBECONFIG", kubeconfig)
-            .stderr(File::create(&log).unwrap());
-        if let Some(library) = preload {
-            command.env("LD_PRELOAD", library);
-        }
-        let operator = Self(command.spawn().unwrap());
-        let (started, url) = (Instant::now(), format!("http://127.0.0.1:{port}/readyz"));
-        loop {
-            let ready = match reqwest::get(&url).await {
-                Ok(answer) => answer.text().await.unwrap_or_default(),
-                Err(_) => String::new(),
-            };
-            if ready.contains("this process leads") {
-                return operator;
-            }
-            let log = || std::fs::read_to_string(&log).unwrap();
-            assert!(started.elapsed() < PATIENCE, "{name} does not lead: {}", log());
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    }
-}
-
-/// A library that has a process see the time of day an hour from now, and half a minute, for the API server tells whole seconds.
-fn an_hour_ahead(folder: &Path) -> PathBuf {
-    let (source, library) = (folder.join("ahead.c"), folder.join("ahead.so"));
-    let text = "#define _GNU_SOURCE\n#include <dlfcn.h>\n#include <time.h>\n\
-        int clock_gettime(clockid_t clock, struct timespec *now) {\n\
-          int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, \"clock_gettime\");\n\
-          int result = real(clock, now);\n\
-          if (clock == CLOCK_REALTIME) now->tv_sec += 3630;\n\
-          return result;\n\
-        }\n";
-    std::fs::write(&source, text).unwrap();
-    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).arg("-ldl").status();
-    assert!(compiled.unwrap().success());
-    library
 }
 
 /// Has the API server ask a webhook that denies before a Secret with the operator's label is written in the namespace.
