@@ -204,9 +204,10 @@ operator: ## Build the operator as one static binary, as the image has it: OPERA
 
 # The program runs on people's machines, and their nsswitch.conf may name modules. A static program of glibc loads them, and each is made for one glibc.
 # So it is static only with musl, which loads nothing, and else uses the C library of its machine.
+CLI_LINK = $(if $(filter %-musl,$(CLI_TARGET)),$(STATIC))
 .PHONY: cli
 cli: ## Build kubectl-usercert for this machine; CLI_TARGET=triple for another one, and one static binary if that is of musl
-	$(CARGO) rustc --locked --release --package usercert-cli --bin kubectl-usercert $(call for_target,$(CLI_TARGET)) $(if $(filter %-musl,$(CLI_TARGET)),$(STATIC))
+	$(CARGO) rustc --locked --release --package usercert-cli --bin kubectl-usercert $(call for_target,$(CLI_TARGET)) $(CLI_LINK)
 	@ls -l $(CLI)
 
 .PHONY: cli-archive
@@ -216,12 +217,12 @@ cli-archive: cli ## The archive of it that krew installs, which needs CLI_TARGET
 	  && tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner --create --directory "$$folder" kubectl-usercert LICENSE | gzip --no-name > $(FILES)/$(CLI_ARCHIVE) \
 	  && echo "$(FILES)/$(CLI_ARCHIVE)"
 
-# A release builds the archive by this line, in the build image. cargo has to find cargo-auditable on the PATH: it sets the variable CARGO anew for it.
+# A release builds the archive by this line, in the build image. `make release-check` has it static with glibc for arm64. cargo has to find cargo-auditable on the PATH: it sets the variable CARGO anew for it.
 MUSL := $(HOST:-gnu=-musl)
 .PHONY: release-cli
 release-cli: $(CARGO_AUDITABLE) ## The same with musl and with the list of the dependencies in the program, as a release has it; needs musl-gcc; CLI_TARGET=triple for another one
 	CC_$(subst -,_,$(MUSL))=musl-gcc PATH="$(abspath $(dir $(CARGO_AUDITABLE))):$$PATH" \
-	  $(MAKE) --no-print-directory cli-archive CARGO="cargo auditable" CLI_TARGET=$(if $(filter command,$(firstword $(origin CLI_TARGET))),$(CLI_TARGET),$(MUSL))
+	  $(MAKE) --no-print-directory cli-archive CARGO="cargo auditable" CLI_LINK="$(STATIC)" CLI_TARGET=$(if $(filter command,$(firstword $(origin CLI_TARGET))),$(CLI_TARGET),$(MUSL))
 
 # All that publishes a release is a program here, so that the job with the rights to publish compiles nothing.
 .PHONY: release-tools

@@ -53,7 +53,7 @@ set -euo pipefail
 case "$1 $2" in
   "api --paginate") awk -v tag="$TAG" '$1 == tag { print $2, $3 }' "$RELEASES" ;;
   "api --method") sed -i "/ ${4##*/}$/d" "$RELEASES" ;;
-  "release create") echo "$3 true 9" >> "$RELEASES"; for argument in "$@"; do [ ! -f "$argument" ] || basename "$argument"; done > "$UPLOADED" ;;
+  "release create") draft=false; case " $* " in *" --draft "*) draft=true ;; esac; echo "$3 $draft 9" >> "$RELEASES"; for argument in "$@"; do [ ! -f "$argument" ] || basename "$argument"; done > "$UPLOADED" ;;
   *) echo "not expected: gh $*" >&2; exit 1 ;;
 esac
 GH

@@ -9,7 +9,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 [[ $archive =~ /kubectl-usercert_${version//./\\.}_linux_(amd64|arm64)\.tar\.gz$ ]] || fail "its name is not .../kubectl-usercert_${version}_linux_ARCHITECTURE.tar.gz"
 architecture=${BASH_REMATCH[1]}
-found=$(tar --list --gzip --file "$archive" | sort | paste -sd' ')
+found=$(tar --list --gzip --file "$archive" | LC_ALL=C sort | paste -sd' ')
 [ "$found" = "LICENSE kubectl-usercert" ] || fail "it holds $found instead of LICENSE kubectl-usercert"
 tar --extract --gzip --file "$archive" --directory "$work"
 cmp "$work/LICENSE" "$(dirname "$0")/../LICENSE"

@@ -15,7 +15,7 @@ layers=$(sed -n 's/.*"Layers":\[\([^]]*\)\].*/\1/p' <<< "$manifest" | tr -d '"' 
 [ -n "$config" ] && [ -n "$layers" ] || fail "its manifest.json names no configuration or no layers"
 for layer in $layers; do tar --extract --file "$work/archive/$layer" --directory "$work/root"; done
 
-found=$(cd "$work/root" && find . ! -type d -printf '%P\n' | sort | paste -sd' ')
+found=$(cd "$work/root" && find . ! -type d -printf '%P\n' | LC_ALL=C sort | paste -sd' ')
 expected="etc/nsswitch.conf etc/ssl/certs/ca-certificates.crt usercert-operator"
 [ "$found" = "$expected" ] || fail "it holds $found instead of $expected"
 settings=$(tr -d ' \n' < "$work/archive/$config")

@@ -130,5 +130,5 @@ gzip --no-name < "$work/bundle.tar" > "$files/usercert-operator-bundle_$version.
 
 say "the manifest for krew, and the sums of all that is offered for download"
 [ "$(wc -w <<< "$architectures")" -ne 2 ] || release/krew.sh "$version" "$files" "$homepage" > "$files/usercert.yaml"
-(cd "$files" && find . -maxdepth 1 -type f ! -name 'image-*.tar' ! -name 'SHA256SUMS*' -printf '%f\n' | sort | xargs sha256sum > SHA256SUMS)
+(cd "$files" && find . -maxdepth 1 -type f ! -name 'image-*.tar' ! -name 'SHA256SUMS*' -printf '%f\n' | LC_ALL=C sort | xargs sha256sum > SHA256SUMS)
 cosign sign-blob --yes "${with_key[@]}" --bundle "$files/SHA256SUMS.sigstore.json" "$files/SHA256SUMS"

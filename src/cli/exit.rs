@@ -163,6 +163,12 @@ impl CliError {
         matches!(self, Self::NotServed { .. }) || self.status().is_some_and(|status| status.code == 404)
     }
 
+    /// Whether a change was refused because the object is gone, or another one has its name now.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.status().is_some_and(|status| matches!(status.code, 404 | 409))
+    }
+
     fn status(&self) -> Option<&kube::core::Status> {
         match self {
             Self::Request { source, .. } => match source.as_ref() {

@@ -10,6 +10,7 @@ use usercert_test_support::{atlas::X509Type, evidence};
 use super::{
     CLUSTER, Shop,
     changed::{expect_untouched, signed_by_ca},
+    harness::eventually,
     usercert, usercert_with,
 };
 
@@ -138,7 +139,13 @@ async fn a_new_certificate_that_is_accepted_stands_beside_the_former_pair() {
     let present = expect_pair(&shop, "orders-tls", "").await;
     assert_ne!(present, former);
     assert_eq!(shop.status("orders-tls").await.serial_number, Some(present));
+    let owners = shop.secret("orders-tls").await.unwrap().metadata.owner_references;
+    assert_eq!(owners, None, "the way back leaves both");
     shop.delete::<DatabaseUserCertificate>("orders-tls").await;
+    eventually("the object is gone", || async {
+        shop.api::<DatabaseUserCertificate>().get_opt("orders-tls").await.unwrap().is_none().then_some(())
+    })
+    .await;
     assert_eq!(expect_pair(&shop, "orders-tls", "previous-").await, former, "the way back leaves both");
 }
 

@@ -108,7 +108,7 @@ pub struct OrphansArguments {
 #[command(after_help = "\
 Exit codes:
   0  every certificate is renewed in time, and no hour has too many renewals
-  1  there is a storm, a limit that is reached, a certificate that expires unrenewed or has no renewal ahead; or no operator leads
+  1  there is a storm, a limit that makes a renewal late, a certificate that expires unrenewed or has no renewal ahead; or no operator leads
 
 Examples:
   kubectl usercert plan -A

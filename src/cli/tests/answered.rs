@@ -175,22 +175,50 @@ fn patched(asked: &Asked) -> Vec<String> {
 
 #[test]
 fn a_run_that_is_continued_and_stopped_by_failures_tells_what_it_has_renewed() {
-    let mut certificates: Vec<Value> = (1..=5).map(|day| failing(&format!("failing-{day}"), day, 0)).collect();
-    certificates[0]["status"]["failure"]["lastTime"] = certificates[0]["metadata"]["managedFields"][0]["time"].clone();
-    certificates.push(certificate("open", 10, &[]));
+    let refuses = |method: &str, _: &str| (method == "PATCH").then_some(403);
+    let mut certificates: Vec<Value> = (1..=6).map(|day| certificate(&format!("open-{day}"), day, &[])).collect();
     certificates.extend((20..=22).map(|day| handled(&format!("renewed-{day}"), day)));
     certificates.push(asked_for("asked-for", 30));
-    let (address, asked) = server(certificates, nothing);
-    let said = run(&address, &["renew", "--all", "--continue", RUN]);
-    assert_eq!(said.code, Some(1), "{said:?}");
+    let (address, asked) = server(certificates, refuses);
+    let said = run(&address, &["renew", "--all", "--continue", RUN, "--at-most", "40/min"]);
+    assert_eq!(said.code, Some(3), "{said:?}");
     for day in 20..=22 {
         assert!(said.text.contains(&format!("renewed-{day}   renewed: certificate 0A{day}")), "{}", said.text);
     }
     assert!(said.text.contains("asked-for    asked for\n"), "{}", said.text);
-    assert!(said.text.contains("open         not: not asked for, because 5 in a row failed"), "{}", said.text);
-    assert!(said.text.contains("failing-1    not: AtlasUnavailable: no"), "{}", said.text);
+    assert!(said.text.contains("open-6       not: not asked for, because 5 in a row failed"), "{}", said.text);
     assert!(said.errors.contains(&format!("--continue {RUN}")), "it can be continued again: {}", said.errors);
-    assert_eq!(patched(&asked), Vec::<String>::new());
+    assert_eq!(patched(&asked).len(), 5);
+}
+
+#[test]
+fn a_run_that_failures_have_stopped_goes_on_when_it_is_continued() {
+    let mut certificates: Vec<Value> = (1..=5).map(|day| failing(&format!("failing-{day}"), day, 0)).collect();
+    // In the second of the request.
+    certificates[0]["status"]["failure"]["lastTime"] = certificates[0]["metadata"]["managedFields"][0]["time"].clone();
+    certificates.push(certificate("open", 10, &[]));
+    let (address, asked) = server(certificates, nothing);
+    let said = run(&address, &["renew", "--all", "--continue", RUN]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.text.contains("failing-1   not: AtlasUnavailable: no"), "{}", said.text);
+    assert!(said.text.contains("open        asked for\n"), "{}", said.text);
+    assert_eq!(patched(&asked), [format!("{CERTIFICATES}/open")]);
+}
+
+#[test]
+fn an_object_that_is_deleted_meanwhile_is_left_out_and_no_refusal() {
+    for status in [404, 409] {
+        let refuses = if status == 404 {
+            |method: &str, path: &str| (method == "PATCH" && path.ends_with("/gone")).then_some(404)
+        } else {
+            |method: &str, path: &str| (method == "PATCH" && path.ends_with("/gone")).then_some(409)
+        };
+        let (address, _) = server(vec![certificate("gone", 10, &[]), certificate("orders", 20, &[])], refuses);
+        let said = run(&address, &["renew", "--all", "--at-most", "40/min"]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.text.contains("gone     not: the object was deleted"), "{}", said.text);
+        assert!(said.text.contains("orders   asked for"), "{}", said.text);
+    }
 }
 
 #[test]

@@ -23,7 +23,8 @@ use kube::{
 use serde_json::Value;
 use usercert_operator_core::{
     api::{
-        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerSource, IssuerSpec, names::CA_CERTIFICATE,
+        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerSource, IssuerSpec, IssuerStatus,
+        names::CA_CERTIFICATE,
     },
     certificate::Link,
     decide::{Observed, SecretState},
@@ -31,7 +32,7 @@ use usercert_operator_core::{
 
 use self::{
     answer::{Plan, is_settled},
-    obstacles::{Obstacle, of_decision, of_metadata},
+    obstacles::{Obstacle, of_credentials, of_decision, of_metadata},
     prepare::{Takeover, Wanted, prepare},
     signer::{chain_of_issuer, links, lost_trust, of_atlas, with_name_constraints},
 };
@@ -57,7 +58,7 @@ pub(super) async fn migrate(cluster: &Cluster, session: &Session, arguments: &Mi
     let secrets = Api::<Secret>::namespaced(cluster.client.clone(), namespace);
     let secret = cluster.ask(format!("read the Secret {name}"), secrets.get_opt(name)).await?;
     let secret = secret.ok_or_else(|| CliError::NotFound(format!("there is no Secret {name} in the namespace {namespace}")))?;
-    let issuer_spec = issuer(cluster, &arguments.issuer).await?;
+    let (issuer_spec, issuer_status) = issuer(cluster, &arguments.issuer).await?;
     let object_name = arguments.name.as_ref().unwrap_or(name);
     let wanted = Wanted {
         namespace,
@@ -67,7 +68,8 @@ pub(super) async fn migrate(cluster: &Cluster, session: &Session, arguments: &Mi
         keep_previous: arguments.acceptance.is_any(),
     };
     let takeover = prepare(&secret, &wanted, session.now()).map_err(CliError::Unusable)?;
-    let obstacles = obstacles(cluster, session, arguments, &secret, &takeover, &issuer_spec).await?;
+    let mut obstacles = obstacles(cluster, session, arguments, &secret, &takeover, &issuer_spec).await?;
+    obstacles.extend(of_credentials(issuer_status.as_ref()));
     // Before the first change: whether each would be let through.
     write(cluster, &takeover.object, true).await?;
     mark(cluster, &secrets, name, &takeover.mark, true).await?;
@@ -180,14 +182,14 @@ async fn still_written_by(cluster: &Cluster, secret: &Secret) -> Result<Option<O
     }
 }
 
-async fn issuer(cluster: &Cluster, name: &IssuerName) -> Result<IssuerSpec, CliError> {
+async fn issuer(cluster: &Cluster, name: &IssuerName) -> Result<(IssuerSpec, Option<IssuerStatus>), CliError> {
     let missing = |kind: &str| CliError::NotFound(format!("there is no {kind} {}: create it first", name.name));
     if name.is_of_cluster {
         let api = Api::<ClusterCertificateIssuer>::all(cluster.client.clone());
         let found = cluster.ask("read the issuer", api.get_opt(&name.name)).await?;
-        return found.map(|issuer| issuer.spec.0).ok_or_else(|| missing("ClusterCertificateIssuer"));
+        return found.map(|issuer| (issuer.spec.0, issuer.status)).ok_or_else(|| missing("ClusterCertificateIssuer"));
     }
     let api = Api::<CertificateIssuer>::namespaced(cluster.client.clone(), &cluster.namespace);
     let found = cluster.ask("read the issuer", api.get_opt(&name.name)).await?;
-    found.map(|issuer| issuer.spec).ok_or_else(|| missing("CertificateIssuer"))
+    found.map(|issuer| (issuer.spec, issuer.status)).ok_or_else(|| missing("CertificateIssuer"))
 }

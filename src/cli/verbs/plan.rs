@@ -46,7 +46,13 @@ pub(super) async fn plan(cluster: &Cluster, session: &Session, arguments: &PlanA
 
 impl Plan {
     fn needs_attention(&self) -> bool {
-        !(self.storms.is_empty() && self.unrenewed.is_empty() && self.without_renewal.is_empty()) || self.reaches_limit()
+        let nothing_is_wrong = self.storms.is_empty()
+            && self.unrenewed.is_empty()
+            && self.without_renewal.is_empty()
+            && self.limited.is_empty()
+            && self.held_users.is_empty();
+        // The operator settles a queue by itself, if it does so in time.
+        !nothing_is_wrong || self.queued_projects.iter().any(|queue| queue.too_late > 0)
     }
 
     fn reaches_limit(&self) -> bool {
@@ -127,11 +133,16 @@ fn limits(plan: &Plan) -> Vec<String> {
     });
     let of_projects = plan.queued_projects.iter().map(|found| {
         format!(
-            "Atlas project {}: {} that are due from {} on wait for their turn, until about {} (AtlasQueued). A renewal takes up to {CALLS_WITH_LIST} requests. Atlas admitted {REQUESTS} of a project, and {REQUESTS_A_MINUTE} more each minute, when its answers were recorded. The operator goes by what Atlas tells at the time. What expires first goes first, so nothing is to be done unless something expires before",
+            "Atlas project {}: {} that are due from {} on wait for their turn, until about {} (AtlasQueued). A renewal takes up to {CALLS_WITH_LIST} requests. Atlas admitted {REQUESTS} of a project, and {REQUESTS_A_MINUTE} more each minute, when its answers were recorded. The operator goes by what Atlas tells at the time. What expires first goes first{}",
             found.project,
             count(found.renewals, "renewal"),
             found.from,
-            found.until
+            found.until,
+            if found.too_late == 0 {
+                ", so nothing is to be done".to_owned()
+            } else {
+                format!(". {} before: make spec.renewBefore of a part of them longer", count(found.too_late, "certificate") + if found.too_late == 1 { " expires" } else { " expire" })
+            }
         )
     });
     let of_users = plan.held_users.iter().map(of_user);
@@ -329,7 +340,10 @@ mod tests {
         let mut plan = foreseen(&[object("a", "2026-01-09T10:00:00Z", &json!({}), &json!({}))]);
         assert!(!plan.needs_attention());
         let (from, until) = ("2026-01-09T10:00:00Z".parse().unwrap(), "2026-01-09T10:00:24Z".parse().unwrap());
-        plan.queued_projects.push(QueuedProject { project: "5f01".into(), from, until, renewals: 96 });
+        plan.queued_projects.push(QueuedProject { project: "5f01".into(), from, until, renewals: 96, too_late: 0 });
+        assert!(!plan.needs_attention(), "the operator settles it in time");
+        plan.queued_projects[0].too_late = 1;
+        assert!(plan.needs_attention());
         let held = HeldUser {
             project: "5f01".into(),
             username: "orders".into(),

@@ -4,7 +4,10 @@
 
 mod outcome;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use kube::{Api, ResourceExt};
 use serde_json::json;
@@ -42,6 +45,8 @@ struct Run<'a> {
     objects: Vec<Certificate>,
     value: String,
     outcomes: Vec<Outcome>,
+    /// The objects that had their answers before this run was continued. Their failures stop nothing: the cause may be mended.
+    answered_before: BTreeSet<usize>,
     awaited: Vec<Awaited>,
     looked: Instant,
 }
@@ -54,7 +59,8 @@ pub(super) async fn renew(cluster: &Cluster, session: &Session, arguments: &Rene
     let objects = targets(cluster, &arguments.targets).await?;
     let value = arguments.continued.clone().unwrap_or_else(|| session.now().to_string());
     let outcomes = objects.iter().map(|_| Outcome::Left("it was not come to".to_owned())).collect();
-    let mut run = Run { cluster, arguments, objects, value, outcomes, awaited: Vec::new(), looked: Instant::now() };
+    let (answered_before, awaited, looked) = (BTreeSet::new(), Vec::new(), Instant::now());
+    let mut run = Run { cluster, arguments, objects, value, outcomes, answered_before, awaited, looked };
     let tells = !arguments.dry_run && run.objects.len() > 1;
     if tells {
         session.terminal.record(&format!(
@@ -92,7 +98,8 @@ impl Run<'_> {
                 turns.tick().await;
                 self.look_now_and_then().await;
             }
-            if failures_in_a_row(&self.outcomes[..index]) >= MOST_FAILURES {
+            let answers = (0..index).filter(|before| !self.answered_before.contains(before));
+            if failures_in_a_row(answers.map(|before| &self.outcomes[before])) >= MOST_FAILURES {
                 return self.leave(index).await;
             }
             let object = &self.objects[index];
@@ -103,6 +110,7 @@ impl Run<'_> {
                     self.expect(index, last_failure(&changed));
                     Outcome::Asked
                 }
+                Err(error) if error.is_gone() => Outcome::Left("the object was deleted".to_owned()),
                 Err(error) => Outcome::Refused(usercert_operator_controller::chain(&error)),
             };
             if tells {
@@ -120,7 +128,10 @@ impl Run<'_> {
         if outcome == Outcome::Asked {
             let failed_before = self.failed_before(index).await;
             match came(&self.objects[index], &self.value, failed_before) {
-                Some(answer) => outcome = answer,
+                Some(answer) => {
+                    outcome = answer;
+                    self.answered_before.insert(index);
+                }
                 None => self.expect(index, failed_before),
             }
         }

@@ -5,7 +5,7 @@ use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::Obje
 use kube::ResourceExt;
 use usercert_operator_controller::secret::{NamedPassword, read};
 use usercert_operator_core::{
-    api::{DatabaseUserCertificate, Reason},
+    api::{DatabaseUserCertificate, IssuerStatus, READY, Reason, condition},
     certificate::CertificateFacts,
     decide::{Decision, Observed, SecretState, decide},
     layout::{FormerPair, former_pair},
@@ -213,6 +213,13 @@ pub(super) fn of_decision(object: &Certificate, secret: &Secret, mut observed: O
     }
 }
 
+/// An issuer whose credentials Atlas refuses. The operator tries them again, and a renewal fails as long as they are refused.
+pub(super) fn of_credentials(issuer: Option<&IssuerStatus>) -> Option<Obstacle> {
+    let ready = condition(&issuer?.conditions, READY).filter(|ready| ready.status != "True")?;
+    let reason = Reason::from_name(&ready.reason).filter(|reason| reason.is_about_credentials())?;
+    Some(Obstacle::change(format!("the certificate would not be renewed, {reason}: {}", ready.message)))
+}
+
 /// Whether the operator keeps the pair that it replaces for this cause, if `keepPrevious` asks for that.
 fn keeps_former_pair(object: &Certificate, cause: Reason, replaced: &CertificateFacts, now: Timestamp) -> bool {
     let mut asked = DatabaseUserCertificate::clone(object);
@@ -309,5 +316,20 @@ mod tests {
         let not_renewed = "the certificate would not be renewed, CredentialsInvalid: correct them";
         assert_eq!(found(unusable), Some(Obstacle::change(not_renewed)));
         assert!(found(IssuerState::Unknown).unwrap().message.contains("has not looked at"));
+    }
+
+    #[rstest]
+    #[case::refused("False", "AtlasUnauthorized", true)]
+    #[case::not_on_the_access_list("False", "AtlasAccessListDenied", true)]
+    #[case::accepted("True", "IssuerReady", false)]
+    #[case::told_by_the_decision("False", "CredentialsInvalid", false)]
+    fn credentials_that_atlas_refuses_are_in_the_way(#[case] status: &str, #[case] reason: &str, #[case] expected: bool) {
+        let issuer: IssuerStatus = serde_json::from_value(json!({ "conditions": [{
+            "type": "Ready", "status": status, "reason": reason, "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }] }))
+        .unwrap();
+        let told = format!("the certificate would not be renewed, {reason}: m");
+        assert_eq!(of_credentials(Some(&issuer)), expected.then(|| Obstacle::change(told)));
+        assert_eq!(of_credentials(None), None);
     }
 }

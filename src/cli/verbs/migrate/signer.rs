@@ -86,12 +86,16 @@ pub(super) fn lost_trust(entry: &[u8], chain: Option<&[Link]>) -> Option<Obstacl
         None => "the operator takes the entry ca.crt out of the Secret at once, for Secrets of Atlas have none".to_owned(),
         Some(chain) => {
             let found = links(entry);
-            let others: Vec<String> = found.iter().filter(|link| !chain.contains(link)).map(Link::name).collect();
-            if others.is_empty() && !found.is_empty() {
+            // The operator writes the topmost certificate that its issuer knows. That of a CA which signs itself can only be the CA.
+            let is_root = |link: &Link| link.is_issued_by(link) == Ok(Proof::Verified);
+            if matches!((found.as_slice(), chain), ([only], [ca]) if only == ca && is_root(ca)) {
                 return None;
             }
-            let others = if found.is_empty() { "what cannot be read".to_owned() } else { others.join(" and ") };
-            format!("the entry ca.crt holds {others}, and the operator writes nothing but its own CA there, at once")
+            let names: Vec<String> = found.iter().map(Link::name).collect();
+            let names = if names.is_empty() { "what cannot be read".to_owned() } else { names.join(" and ") };
+            format!(
+                "the entry ca.crt holds {names}, and the operator writes one certificate there, at once: the topmost one in the file of the issuer's CA"
+            )
         }
     };
     Some(Obstacle::unless(
@@ -206,9 +210,17 @@ mod tests {
             let (consent, message) = found.unwrap();
             assert!(consent == Some(Consent::Loss) && message.contains(expected), "{message}");
         };
-        told(lost(&format!("{pem}{}", server.pem()), Some(&chain[..])), "ca.crt holds CN=servers, and the operator");
+        told(
+            lost(&format!("{pem}{}", server.pem()), Some(&chain[..])),
+            "ca.crt holds CN=users and CN=servers, and the operator",
+        );
         told(lost("-----BEGIN nothing", Some(&chain[..])), "ca.crt holds what cannot be read");
         told(lost(&pem, None), "takes the entry ca.crt out of the Secret");
+        // Which of two CAs above each other the issuer's file has is not known.
+        let above = [chain.clone(), known(&server)].concat();
+        for entry in [&pem, &server.pem(), &format!("{pem}{}", server.pem())] {
+            told(lost(entry, Some(&above[..])), "the operator writes one certificate there");
+        }
         // A CA of the same name that did not sign it proves nothing.
         assert!(refused(&known(&other), Some(&identity(&other))).contains("--ca FILE"));
         assert!(refused(&[], Some(&identity(&right))).contains("--ca FILE"));

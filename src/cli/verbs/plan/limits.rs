@@ -12,9 +12,10 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Serialize;
 use usercert_operator_core::{
-    api::{Reason, truncated_to_second},
+    api::{DatabaseUserCertificateStatus, Reason, truncated_to_second},
     certificate::Subject,
     decide::{ISSUES_IN_AN_HOUR, held_by_budget, pass::CALLS_WITH_LIST},
 };
@@ -49,7 +50,12 @@ pub(super) struct QueuedProject {
     pub(super) until: Timestamp,
     /// How many wait.
     pub(super) renewals: usize,
+    /// How many of these have their turn after their certificates expire.
+    pub(super) too_late: usize,
 }
+
+/// When a renewal is due, and when the certificate expires that it replaces.
+type Due = (Timestamp, Timestamp);
 
 /// A database user of Atlas for whom a renewal waits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -99,10 +105,10 @@ fn username_of(object: &Certificate) -> Option<String> {
 
 /// The times at which renewals of one project wait for each other. `each`: the renewals of each object.
 pub(super) fn queued_projects(objects: &[Certificate], each: &[Vec<Renewal>]) -> Vec<QueuedProject> {
-    let mut times: BTreeMap<&str, Vec<Timestamp>> = BTreeMap::new();
+    let mut times: BTreeMap<&str, Vec<Due>> = BTreeMap::new();
     for (object, renewals) in objects.iter().zip(each) {
         if let Some(project) = project_of(object) {
-            times.entry(project).or_default().extend(renewals.iter().map(|renewal| renewal.time));
+            times.entry(project).or_default().extend(renewals.iter().map(|renewal| (renewal.time, expiry(object, renewal))));
         }
     }
     let mut queued: Vec<QueuedProject> = Vec::new();
@@ -114,12 +120,21 @@ pub(super) fn queued_projects(objects: &[Certificate], each: &[Vec<Renewal>]) ->
     queued
 }
 
+/// When the certificate expires that the renewal replaces, if lifetimes stay.
+fn expiry(object: &Certificate, renewal: &Renewal) -> Timestamp {
+    let status = object.status.as_ref();
+    let time = |of: fn(&DatabaseUserCertificateStatus) -> Option<&Time>| status.and_then(of).map(|time| time.0);
+    let not_after = time(|status| status.not_after.as_ref()).unwrap_or(Timestamp::MAX);
+    let next = time(|status| status.renewal_time.as_ref()).filter(|_| renewal.is_estimate);
+    next.map_or(not_after, |next| renewal.time.saturating_add(not_after.duration_since(next)).unwrap_or(Timestamp::MAX))
+}
+
 /// The queues before the bucket of requests of one project, which is full at first.
-fn queues(project: &str, times: &[Timestamp]) -> Vec<QueuedProject> {
+fn queues(project: &str, times: &[Due]) -> Vec<QueuedProject> {
     let (cost, size, a_second) = (f64::from(CALLS_WITH_LIST), f64::from(REQUESTS), f64::from(REQUESTS_A_MINUTE) / 60.0);
     let mut queues: Vec<QueuedProject> = Vec::new();
     let (mut left, mut at, mut is_queue) = (size, Timestamp::MIN, false);
-    for &due in times {
+    for &(due, expiry) in times {
         let mut turn = due.max(at);
         left = turn.duration_since(at).as_secs_f64().mul_add(a_second, left).min(size);
         if left < cost {
@@ -130,9 +145,14 @@ fn queues(project: &str, times: &[Timestamp]) -> Vec<QueuedProject> {
         // A queue that is shorter than this is none that anybody sees.
         let waits = turn.duration_since(due) >= SignedDuration::from_secs(1);
         let until = truncated_to_second(turn);
+        let too_late = usize::from(turn >= expiry);
         match queues.last_mut().filter(|_| waits && is_queue) {
-            Some(queue) => (queue.until, queue.renewals) = (until, queue.renewals + 1),
-            None if waits => queues.push(QueuedProject { project: project.to_owned(), from: due, until, renewals: 1 }),
+            Some(queue) => {
+                (queue.until, queue.renewals, queue.too_late) = (until, queue.renewals + 1, queue.too_late + too_late);
+            }
+            None if waits => {
+                queues.push(QueuedProject { project: project.to_owned(), from: due, until, renewals: 1, too_late });
+            }
             None => {}
         }
         is_queue = waits;
@@ -247,18 +267,25 @@ mod tests {
             from: now,
             until: at("2026-01-01T00:00:24Z"),
             renewals: 96,
+            too_late: 0,
         };
         assert_eq!(queued, [expected]);
         assert_eq!(foreseen(overdue(600, FIRST)).queued_projects, []);
         let of_two = overdue(500, FIRST).chain(overdue(500, "atlas/5f0000000000000000000002"));
         assert_eq!(foreseen(of_two).queued_projects, [], "each project has its own");
         assert_eq!(foreseen(overdue(700, "ca/0a0b")).queued_projects, [], "a CA is asked for nothing");
+        let expire_soon = overdue(700, FIRST).map(|mut object| {
+            object["status"]["notAfter"] = json!("2026-01-01T00:00:20Z");
+            object
+        });
+        assert_eq!(foreseen(expire_soon).queued_projects[0].too_late, 17, "250 have their turn in a minute");
     }
 
     #[test]
     fn a_queue_that_ends_and_another_one_are_two() {
         let minute = |minute: i64| at("2026-01-01T00:00:00Z") + SignedDuration::from_mins(minute);
-        let times = [vec![minute(0); 700], vec![minute(1); 10], vec![minute(60); 800]].concat();
+        let due = |at: i64, number: usize| vec![(minute(at), Timestamp::MAX); number];
+        let times = [due(0, 700), due(1, 10), due(60, 800)].concat();
         let queued = queues("p", &times);
         let told: Vec<_> = queued.iter().map(|queue| (queue.from, queue.renewals)).collect();
         assert_eq!(told, [(minute(0), 96), (minute(60), 196)]);

@@ -103,8 +103,8 @@ pub(super) fn of_this_run(object: &Certificate, value: &str) -> Option<Outcome> 
 }
 
 /// How many of the last answers are failures, in a row. What was left out, or has no answer yet, is none.
-pub(super) fn failures_in_a_row(outcomes: &[Outcome]) -> usize {
-    let answers = outcomes.iter().rev().filter(|outcome| outcome.is_failure() || matches!(outcome, Outcome::Renewed(_)));
+pub(super) fn failures_in_a_row<'a>(outcomes: impl DoubleEndedIterator<Item = &'a Outcome>) -> usize {
+    let answers = outcomes.rev().filter(|outcome| outcome.is_failure() || matches!(outcome, Outcome::Renewed(_)));
     answers.take_while(|outcome| outcome.is_failure()).count()
 }
 
@@ -280,14 +280,14 @@ mod tests {
     #[test]
     fn failures_in_a_row_end_with_a_success_and_what_was_left_out_is_none() {
         let (failed, left) = (|| Outcome::Failed("no".into()), || Outcome::Left("suspended".into()));
-        assert_eq!(failures_in_a_row(&[]), 0);
+        assert_eq!(failures_in_a_row([].iter()), 0);
         assert_eq!(
-            failures_in_a_row(&[failed(), Outcome::Renewed("0A".into()), failed(), left(), Outcome::Asked, failed()]),
+            failures_in_a_row([failed(), Outcome::Renewed("0A".into()), failed(), left(), Outcome::Asked, failed()].iter()),
             2
         );
         let refused = || Outcome::Refused("no".into());
-        assert_eq!(failures_in_a_row(&[refused(), failed(), refused()]), 3);
-        assert_eq!(failures_in_a_row(&[failed(), Outcome::Renewed("0A".into())]), 0);
+        assert_eq!(failures_in_a_row([refused(), failed(), refused()].iter()), 3);
+        assert_eq!(failures_in_a_row([failed(), Outcome::Renewed("0A".into())].iter()), 0);
     }
 
     #[test]
