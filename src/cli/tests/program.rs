@@ -111,9 +111,9 @@ fn a_terminal_gets_colours_and_short_lines_and_is_told_of_what_takes_long() {
     // An API server that takes the connection and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let kubeconfig = kubeconfig(folder.path(), &format!("http://{}", silent.local_addr().unwrap()), "");
-    let status = format!("--kubeconfig {} --request-timeout 3s status", kubeconfig.display());
+    let status = format!("--kubeconfig {} --request-timeout 10s status", kubeconfig.display());
     let told = on_terminal(&status, &[]);
-    assert!(told.contains("... still trying to list certificates") && told.contains("within 3 seconds"), "{told}");
+    assert!(told.contains("... still trying to list certificates") && told.contains("within 10 seconds"), "{told}");
     let said = run(&status.split(' ').collect::<Vec<_>>());
     assert_eq!(said.status.code(), Some(3));
     assert!(!text(&said.stderr).contains("..."), "nobody sees progress there: {}", text(&said.stderr));
@@ -253,10 +253,10 @@ fn a_credential_plugin_has_the_time_of_a_request_and_reads_nothing_that_is_not_i
     assert!(began.elapsed() < Duration::from_secs(30), "they took {:?}", began.elapsed());
 
     // Somebody at a terminal is told what is waited for, and sees what the plugin asks.
-    let config = kubeconfig_with_plugin(folder.path(), "echo 'please log in' >&2; exec sleep 6", "");
-    let told = on_terminal(&format!("--kubeconfig {} --request-timeout 3s status", config.display()), &[]);
+    let config = kubeconfig_with_plugin(folder.path(), "echo 'please log in' >&2; exec sleep 15", "");
+    let told = on_terminal(&format!("--kubeconfig {} --request-timeout 10s status", config.display()), &[]);
     assert!(told.contains("please log in") && told.contains("... still waiting for the credential plugin"), "{told}");
-    assert!(told.contains("gave no credentials within 3 seconds"), "{told}");
+    assert!(told.contains("gave no credentials within 10 seconds"), "{told}");
 
     // A loop of the shell may read names from standard input: `while read name; do kubectl usercert renew $name; done`.
     let seen = folder.path().join("seen");
@@ -270,6 +270,34 @@ fn a_credential_plugin_has_the_time_of_a_request_and_reads_nothing_that_is_not_i
     assert_eq!(running.wait().unwrap().code(), Some(3));
     let seen = fs::read_to_string(seen).unwrap();
     assert!(seen.starts_with('{') && seen.contains("\"interactive\":false"), "{seen}");
+}
+
+/// kube runs a plugin again for a request if its token expires within a minute.
+#[test]
+fn a_credential_plugin_that_hangs_when_it_is_run_again_has_the_time_of_the_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    let expiry = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(30);
+    let credentials = format!(
+        r#"{{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {{"token": "a-token", "expirationTimestamp": "{expiry}"}}}}"#
+    );
+    // To log in, kube runs it three times: for a token, for a client certificate, and for its expiry.
+    let script = format!("echo >> {0}; [ $(wc -l < {0}) -le 3 ] || exec sleep 60; echo '{credentials}'", runs.display());
+    let config = kubeconfig_with_plugin(folder.path(), &script, "");
+    let unanswered =
+        "could not list certificates within 5 seconds: see that the API server can be reached, and that the credential plugin";
+    for (arguments, code, expected) in [
+        (&["--request-timeout", "5s", "status"][..], 3, unanswered),
+        (&["__complete", "--request-timeout", "5s", "why", ""], 0, ""),
+    ] {
+        fs::write(&runs, "").unwrap();
+        let began = Instant::now();
+        let said = run_with(arguments, &[("KUBECONFIG", config.to_str().unwrap())]);
+        assert!(began.elapsed() < Duration::from_secs(30), "{arguments:?} took {:?}", began.elapsed());
+        let error = text(&said.stderr);
+        assert_eq!(said.status.code(), Some(code), "{error}");
+        assert!(error.contains(expected) && error.contains("log-in") == (code == 3), "{error}");
+    }
 }
 
 /// An API server that answers each request like this, as many as there are.
