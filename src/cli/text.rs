@@ -77,7 +77,7 @@ pub fn for_programs<T: Serialize>(answer: &T, form: Form) -> Result<Option<Strin
 
 /// A count with the right form of the noun, for nouns whose plural ends in `s`.
 #[must_use]
-pub fn count<N: Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+pub fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
     if number == N::from(1) { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
