@@ -69,7 +69,7 @@ pub struct Connection {
     #[arg(long, short, global = true, value_name = "NAME", help_heading = "Cluster")]
     pub namespace: Option<String>,
     /// How long one request to the API server may take, such as 20s, 1m or 30, which are seconds; 0 is no limit. Default: 20s. A
-    /// credential plugin of the kubeconfig has the same limit, or none by default if it may ask you on a terminal.
+    /// credential plugin of the kubeconfig has the same limit. If it may ask you on a terminal, the login has none by default.
     #[arg(long, global = true, value_name = "TIME", value_parser = request_timeout, help_heading = "Cluster")]
     pub request_timeout: Option<Duration>,
     /// The namespace in which the operator runs.

@@ -36,6 +36,8 @@ pub struct Cluster {
     /// The Lease in it by which the operator's replicas say who leads.
     pub lease_name: String,
     server: String,
+    /// The program of the credential plugin.
+    plugin: Option<String>,
     request_timeout: Duration,
     terminal: Terminal,
 }
@@ -90,6 +92,7 @@ impl Cluster {
         }
         let request_timeout = connection.request_timeout.unwrap_or(REQUEST_TIMEOUT);
         let is_endless = connection.request_timeout.is_none() && login::may_ask(&config);
+        let plugin = login::plugin_of(&config);
         let client = login::client(config, if is_endless { Duration::MAX } else { request_timeout }, &terminal).await?;
         Ok(Self {
             client,
@@ -97,6 +100,7 @@ impl Cluster {
             operator_namespace: connection.operator_namespace.clone(),
             lease_name: connection.lease_name.clone(),
             server,
+            plugin,
             request_timeout,
             terminal,
         })
@@ -121,13 +125,16 @@ impl Cluster {
         };
         match answer {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(source)) if let Some(error) = login::failed_login(&source, None) => Err(error),
+            Ok(Err(source)) if let Some(error) = login::failed_login(&source, self.plugin.as_deref()) => Err(error),
             Ok(Err(kube::Error::Api(status))) if is_not_served(&status) => Err(CliError::NotServed { operation }),
             Ok(Err(source @ (kube::Error::Service(_) | kube::Error::HyperError(_)))) => {
                 Err(CliError::Unreachable { operation, server: self.server.clone(), source: Box::new(source) })
             }
             Ok(Err(source)) => Err(CliError::Request { operation, source: Box::new(source) }),
-            Err(_) => Err(CliError::TimedOut { operation, seconds: self.request_timeout.as_secs() }),
+            Err(_) => {
+                let (seconds, plugin) = (self.request_timeout.as_secs(), self.plugin.clone());
+                Err(CliError::TimedOut { operation, seconds, plugin })
+            }
         }
     }
 

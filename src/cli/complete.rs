@@ -13,6 +13,7 @@ use usercert_operator_core::api::{CertificateIssuer, ClusterCertificateIssuer, D
 
 use crate::{
     arguments::{Arguments, Connection},
+    block_on,
     cluster::Cluster,
     exit::CliError,
     table::Cell,
@@ -112,7 +113,7 @@ fn ask(connection: &Connection, names: Names) -> Vec<String> {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return Vec::new() };
     let asked = async { tokio::time::timeout(PATIENCE, list(connection, names)).await };
     // A shell shows no errors between the words.
-    runtime.block_on(asked).ok().and_then(Result::ok).unwrap_or_default()
+    block_on(runtime, asked).ok().and_then(Result::ok).unwrap_or_default()
 }
 
 async fn list(connection: &Connection, names: Names) -> Result<Vec<String>, CliError> {

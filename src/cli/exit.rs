@@ -66,7 +66,7 @@ pub enum CliError {
     /// A credential plugin did not answer in time.
     #[error(
         "could not log in to the cluster: the credential plugin {plugin} gave no credentials within {}: run it by itself to see what it waits for, or raise --request-timeout",
-        count(usize::try_from(*seconds).unwrap_or(usize::MAX), "second")
+        count(*seconds, "second")
     )]
     SlowPlugin {
         /// Its program.
@@ -76,13 +76,17 @@ pub enum CliError {
     },
     /// The API server did not answer in time.
     #[error(
-        "could not {operation} within {seconds} seconds: see that the API server can be reached, or raise --request-timeout"
+        "could not {operation} within {}: see that the API server can be reached{}, or raise --request-timeout",
+        count(*seconds, "second"),
+        plugin.as_ref().map(|plugin| format!(", and that the credential plugin {plugin} answers when it is run by itself")).unwrap_or_default()
     )]
     TimedOut {
         /// What was tried.
         operation: String,
         /// The time limit.
         seconds: u64,
+        /// The credential plugin: it may have been run again for the request.
+        plugin: Option<String>,
     },
     /// The API server cannot be reached.
     #[error(

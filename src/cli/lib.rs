@@ -29,6 +29,7 @@ pub mod verbs;
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::Parser;
+use tokio::runtime::Runtime;
 use usercert_operator_controller::chain;
 
 use crate::{
@@ -59,7 +60,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .enable_all()
         .build()
         .map_err(CliError::Runtime)
-        .and_then(|runtime| runtime.block_on(execute(arguments, Session::of_terminal())));
+        .and_then(|runtime| block_on(runtime, execute(arguments, Session::of_terminal())));
     let exit = match answer {
         Ok(answer) => print(&answer),
         Err(error) => {
@@ -68,6 +69,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// Runs this to its end, and waits for nothing that it has left behind: kube runs a credential plugin again in a thread of the runtime, and the
+/// plugin may take as long as it likes.
+fn block_on<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
 }
 
 /// Does what the arguments ask for.

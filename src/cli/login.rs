@@ -38,7 +38,7 @@ pub(crate) fn may_ask(config: &Config) -> bool {
 }
 
 /// The program that gives the credentials, as the kubeconfig has it.
-fn plugin_of(config: &Config) -> Option<String> {
+pub(crate) fn plugin_of(config: &Config) -> Option<String> {
     let of_provider = || config.auth_info.auth_provider.as_ref()?.config.get("cmd-path");
     let plugin = config.auth_info.exec.as_ref().and_then(|plugin| plugin.command.as_ref());
     plugin.or_else(of_provider).map(|plugin| Cell::plain(plugin).text().to_owned())

@@ -1,6 +1,6 @@
 //! Words for times, paragraphs, and answers for programs.
 
-use std::fmt::{self, Write};
+use std::fmt::{self, Display, Write};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -77,8 +77,8 @@ pub fn for_programs<T: Serialize>(answer: &T, form: Form) -> Result<Option<Strin
 
 /// A count with the right form of the noun, for nouns whose plural ends in `s`.
 #[must_use]
-pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+pub fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
+    if number == N::from(1) { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Where the commands of the pages run: a real API server with the chart, the operator at work, and for each page a namespace with what the
 //! page talks about.
 
+mod shell;
+
 use std::{
     cell::RefCell,
     fs,
@@ -22,7 +24,6 @@ use usercert_operator::{
 use usercert_test_support::{
     atlas::{StandIn, StandInConfig, X509Type},
     control_plane::{ControlPlane, config_of, repository, tool},
-    evidence::{self, Kind},
 };
 
 use crate::{
@@ -39,10 +40,6 @@ const OPERATOR_NAMESPACE: &str = "usercert-system";
 const OWNER: &str = "$(kubectl get secret orders-mongodb -o jsonpath='{.metadata.ownerReferences[0].name}')";
 
 const CLIENT_SECRET: &str = "mdb_sa_sk_4f1c7be2-of-the-pages";
-
-/// Page, a part of a command, and what it has to find: without it `grep` would find nothing in the answer to a wrong question either.
-const FOUND: [(&str, &str, &str); 2] =
-    [("docs/uninstall.md", "grep -A5 '^crds:'", "keep: true"), ("docs/upgrade.md", "| grep =", "CN=named")];
 
 pub struct Stage {
     pub control_plane: ControlPlane,
@@ -345,91 +342,6 @@ impl<'a> Scene<'a> {
         assert!(!text.contains("YOUR_"), "{}: nothing stands for {text}", self.page);
         text
     }
-
-    /// A command as it is run here: names that the reader has to put in are put in, and what would end the others is only tried.
-    fn adapted(&self, command: &str) -> String {
-        let mut text = command.replace("REGISTRY", "registry.example").replace("RELEASE_NAMESPACE", OPERATOR_NAMESPACE);
-        for before in ["-n ", "--namespace ", "create namespace "] {
-            text = text.replace(&format!("{before}{TOLD_NAMESPACE}"), &format!("{before}{}", self.namespace));
-        }
-        text = text.replace("NAMESPACE", &self.namespace);
-        let named = [("certissuer", "atlas"), ("secret", "orders-mongodb")];
-        let name = named.iter().find(|(kind, _)| text.contains(&format!(" {kind} NAME"))).map_or("orders", |(_, name)| name);
-        text = text.replace(" NAME", &format!(" {name}"));
-        // Of this page's certificates, not of those of the pages beside it.
-        text = text.replace("usercert renew -A --all", "usercert renew --all");
-        text = text.replace(" CHART ", " charts/usercert-operator ");
-        // The chart is installed once for all pages.
-        let changes_the_release = text.starts_with("helm upgrade") && self.page != "docs/upgrade.md";
-        if changes_the_release || text.starts_with("helm template") && text.contains("| kubectl apply") {
-            text.push_str(" --dry-run=server");
-        }
-        if text.starts_with("leader=") {
-            text.push_str("; test -n \"$leader\"");
-        }
-        // What the page says to wait for.
-        if self.page == "docs/upgrade.md" && text.starts_with("kubectl get secrets") {
-            text = format!("for _ in $(seq 60); do [ -z \"{OWNER}\" ] || break; sleep 0.5; done; [ -n \"{OWNER}\" ] && {text}");
-        }
-        text
-    }
-
-    fn run(&self, command: &Command) {
-        let text = self.adapted(&command.text);
-        let answer = self.try_bash(&text);
-        let is_as_it_should_be = match answer.status {
-            0 => true,
-            1 => may_need_attention(&text) || text.contains("| grep ") && answer.errors.is_empty(),
-            _ => false,
-        };
-        assert!(is_as_it_should_be, "{}:{}: {text}\n{answer:#?}", self.page, command.line);
-        for (_, _, expected) in FOUND.iter().filter(|(page, part, _)| *page == self.page && text.contains(part)) {
-            assert!(
-                answer.said.contains(expected),
-                "{}:{}: {expected:?} is not found: {text}\n{answer:#?}",
-                self.page,
-                command.line
-            );
-        }
-        if text.starts_with("umask ") {
-            self.shell.borrow_mut().extend([text.as_str(), "\n"]);
-        }
-    }
-
-    fn bash(&self, text: &str) {
-        let answer = self.try_bash(text);
-        assert_eq!(answer.status, 0, "{}: beside the commands: {text}\n{answer:#?}", self.page);
-    }
-
-    fn try_bash(&self, text: &str) -> Answer {
-        let output = Process::new("timeout")
-            .args(["100", "bash", "-c", &format!("{}{text}", self.shell.borrow())])
-            .current_dir(&self.folder)
-            .env("PATH", &self.stage.programs)
-            .env("KUBECONFIG", self.folder.join("kubeconfig"))
-            .env("HOME", &self.folder)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        // No secret may be in it: the check of all evidence looks. kubectl itself shows a Secret to whoever asks for it.
-        if text.starts_with("kubectl usercert") {
-            evidence::append(Kind::Log, &output.stdout);
-            evidence::append(Kind::Log, &output.stderr);
-        }
-        Answer {
-            status: output.status.code().unwrap_or(-1),
-            said: String::from_utf8_lossy(&output.stdout).into_owned(),
-            errors: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
-    }
-}
-
-/// What a command has said.
-#[derive(Debug)]
-struct Answer {
-    status: i32,
-    said: String,
-    errors: String,
 }
 
 /// Early, for the garbage collector, which has to let go of such an object, finds new kinds once in half a minute.
@@ -455,13 +367,6 @@ fn tls_secret(name: &str, certificate: &str, key: &str) -> Value {
 
 fn issuer(name: &str, spec: &Value) -> Value {
     json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": name }, "spec": spec })
-}
-
-/// Whether the exit code 1 may say that the question is answered, and something needs attention.
-fn may_need_attention(command: &str) -> bool {
-    let verbs = ["status", "why", "plan", "check", "orphans"];
-    let is_preview = command.starts_with("kubectl usercert migrate") && !command.contains("--yes");
-    is_preview || verbs.iter().any(|verb| command.starts_with(&format!("kubectl usercert {verb}")))
 }
 
 /// Runs kubectl with this text as its input; what it says, and whether it succeeds.

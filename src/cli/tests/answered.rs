@@ -1,16 +1,14 @@
 //! The program itself with an API server on loopback, which answers as each test says.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::{
-    fs,
-    io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
-    process::Command,
-    sync::{Arc, Mutex},
-};
+mod server;
+
+use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+
+use self::server::{Response, WITH_TOKEN, kubeconfig, program, serve};
 
 const CERTIFICATES: &str = "/apis/usercert.dev/v1alpha1/namespaces/shop/databaseusercertificates";
 const LEASE: &str = "/apis/coordination.k8s.io/v1/namespaces/usercert-system/leases/usercert-operator";
@@ -24,48 +22,20 @@ type Asked = Arc<Mutex<Vec<(String, String)>>>;
 
 /// A server that lists these certificates, and answers `refused` with a status of its own.
 fn server(certificates: Vec<Value>, refused: fn(&str, &str) -> Option<u16>) -> (String, Asked) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
     let asked = Asked::default();
     let told = Arc::clone(&asked);
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            // Whoever has gone away does not wait for an answer.
-            _ = answer(&connection.unwrap(), &certificates, refused, &told);
-        }
+    let address = serve(move |method, path| {
+        told.lock().unwrap().push((method.to_owned(), path.to_owned()));
+        let (status, body) = answer(path, &certificates, refused(method, path));
+        Response { status, content_type: "application/json", body: body.to_string() }
     });
     (address, asked)
 }
 
-/// Answers one request, and ends the connection.
-fn answer(
-    connection: &TcpStream,
-    certificates: &[Value],
-    refused: fn(&str, &str) -> Option<u16>,
-    asked: &Asked,
-) -> std::io::Result<()> {
-    let mut reader = BufReader::new(connection);
-    let (mut first, mut length) = (String::new(), 0);
-    reader.read_line(&mut first)?;
-    loop {
-        let mut header = String::new();
-        reader.read_line(&mut header)?;
-        if header.trim().is_empty() {
-            break;
-        }
-        if let Some(value) = header.to_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap();
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let mut words = first.split(' ');
-    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let path = path.split('?').next().unwrap_or_default();
-    asked.lock().unwrap().push((method.to_owned(), path.to_owned()));
+fn answer(path: &str, certificates: &[Value], refused: Option<u16>) -> (u16, Value) {
     let name = path.strip_prefix(CERTIFICATES).and_then(|rest| rest.strip_prefix('/'));
     let found = name.and_then(|name| certificates.iter().find(|found| found["metadata"]["name"] == name));
-    let (status, answer) = match (refused(method, path), found) {
+    match (refused, found) {
         (Some(status), _) => (status, failure(status)),
         (None, Some(found)) => (200, found.clone()),
         (None, None) if path == CERTIFICATES => (
@@ -73,13 +43,7 @@ fn answer(
             json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificateList", "metadata": {}, "items": certificates }),
         ),
         (None, None) => (404, failure(404)),
-    };
-    let answer = answer.to_string();
-    let head = format!(
-        "HTTP/1.1 {status} x\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-        answer.len()
-    );
-    (&mut &*connection).write_all((head + &answer).as_bytes())
+    }
 }
 
 fn failure(status: u16) -> Value {
@@ -101,17 +65,8 @@ struct Said {
 
 fn run(address: &str, arguments: &[&str]) -> Said {
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("config");
-    let config = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "contexts": [{ "name": "c", "context": { "cluster": "k", "user": "u", "namespace": "shop" } }],
-        "clusters": [{ "name": "k", "cluster": { "server": format!("http://{address}") } }],
-        "users": [{ "name": "u", "user": { "token": "a-token" } }],
-    });
-    fs::write(&path, config.to_string()).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-usercert"));
-    command.args(["--kubeconfig", path.to_str().unwrap()]).args(arguments).env("NO_PROXY", "127.0.0.1").env_remove("COLUMNS");
-    let said = command.output().unwrap();
+    let config = kubeconfig(folder.path(), address, "", WITH_TOKEN);
+    let said = program().args(["--kubeconfig", config.to_str().unwrap()]).args(arguments).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Said { code: said.status.code(), text: text(&said.stdout), errors: text(&said.stderr) }
 }

@@ -1,6 +1,8 @@
 //! The program itself: its exit codes, and what goes to standard output and what to standard error.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod server;
+
 use std::{
     fs,
     io::{Read, Write},
@@ -11,33 +13,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::server::{Response, WITH_TOKEN, program, serve};
+
 fn run(arguments: &[&str]) -> Output {
     run_with(arguments, &[])
 }
 
 fn run_with(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-usercert"));
-    command.args(arguments).env_remove("KUBECONFIG").env("HOME", "/nonexistent");
-    for variable in ["HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
-        command.env_remove(variable);
-    }
-    command.envs(environment.iter().copied()).output().unwrap()
+    program().args(arguments).envs(environment.iter().copied()).output().unwrap()
 }
 
 /// A kubeconfig for this server. `more`: further fields of its cluster.
 fn kubeconfig(folder: &Path, server: &str, more: &str) -> PathBuf {
-    kubeconfig_of(folder, server, more, "token: a-token")
-}
-
-/// The same with other fields of its user.
-fn kubeconfig_of(folder: &Path, server: &str, more: &str, user: &str) -> PathBuf {
-    let path = folder.join("config");
-    let text = format!(
-        "{{apiVersion: v1, kind: Config, current-context: c, contexts: [{{name: c, context: {{cluster: k, user: u}}}}], \
-         clusters: [{{name: k, cluster: {{server: '{server}'{more}}}}}], users: [{{name: u, user: {{{user}}}}}]}}"
-    );
-    fs::write(&path, text).unwrap();
-    path
+    server::kubeconfig(folder, server, more, WITH_TOKEN)
 }
 
 /// Listens on loopback, and ends each connection after its first bytes. The first bytes of the first connection are handed back.
@@ -111,9 +99,9 @@ fn a_terminal_gets_colours_and_short_lines_and_is_told_of_what_takes_long() {
     // An API server that takes the connection and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let kubeconfig = kubeconfig(folder.path(), &format!("http://{}", silent.local_addr().unwrap()), "");
-    let status = format!("--kubeconfig {} --request-timeout 3s status", kubeconfig.display());
+    let status = format!("--kubeconfig {} --request-timeout 10s status", kubeconfig.display());
     let told = on_terminal(&status, &[]);
-    assert!(told.contains("... still trying to list certificates") && told.contains("within 3 seconds"), "{told}");
+    assert!(told.contains("... still trying to list certificates") && told.contains("within 10 seconds"), "{told}");
     let said = run(&status.split(' ').collect::<Vec<_>>());
     assert_eq!(said.status.code(), Some(3));
     assert!(!text(&said.stderr).contains("..."), "nobody sees progress there: {}", text(&said.stderr));
@@ -198,7 +186,7 @@ fn kubeconfig_with_plugin(folder: &Path, script: &str, more: &str) -> PathBuf {
         "exec: {{apiVersion: client.authentication.k8s.io/v1, interactiveMode: IfAvailable, command: '{}'{more}}}",
         plugin.display()
     );
-    kubeconfig_of(folder, "http://127.0.0.1:1", "", &user)
+    server::kubeconfig(folder, "http://127.0.0.1:1", "", &user)
 }
 
 #[test]
@@ -253,16 +241,16 @@ fn a_credential_plugin_has_the_time_of_a_request_and_reads_nothing_that_is_not_i
     assert!(began.elapsed() < Duration::from_secs(30), "they took {:?}", began.elapsed());
 
     // Somebody at a terminal is told what is waited for, and sees what the plugin asks.
-    let config = kubeconfig_with_plugin(folder.path(), "echo 'please log in' >&2; exec sleep 6", "");
-    let told = on_terminal(&format!("--kubeconfig {} --request-timeout 3s status", config.display()), &[]);
+    let config = kubeconfig_with_plugin(folder.path(), "echo 'please log in' >&2; exec sleep 15", "");
+    let told = on_terminal(&format!("--kubeconfig {} --request-timeout 10s status", config.display()), &[]);
     assert!(told.contains("please log in") && told.contains("... still waiting for the credential plugin"), "{told}");
-    assert!(told.contains("gave no credentials within 3 seconds"), "{told}");
+    assert!(told.contains("gave no credentials within 10 seconds"), "{told}");
 
     // A loop of the shell may read names from standard input: `while read name; do kubectl usercert renew $name; done`.
     let seen = folder.path().join("seen");
     let script = format!("cat > {0}; printf %s \"$KUBERNETES_EXEC_INFO\" >> {0}; exit 1", seen.display());
     let config = kubeconfig_with_plugin(folder.path(), &script, "");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-usercert"));
+    let mut command = program();
     command.args(["--kubeconfig", config.to_str().unwrap(), "status"]).stdin(Stdio::piped()).stderr(Stdio::null());
     let mut running = command.spawn().unwrap();
     // The program may end before it is written.
@@ -272,29 +260,44 @@ fn a_credential_plugin_has_the_time_of_a_request_and_reads_nothing_that_is_not_i
     assert!(seen.starts_with('{') && seen.contains("\"interactive\":false"), "{seen}");
 }
 
-/// An API server that answers each request like this, as many as there are.
-fn server(status: &str, kind: &str, body: &str) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let answer = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
+/// kube runs a plugin again for a request if its token expires within a minute.
+#[test]
+fn a_credential_plugin_that_hangs_when_it_is_run_again_has_the_time_of_the_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let runs = folder.path().join("runs");
+    let expiry = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(30);
+    let credentials = format!(
+        r#"{{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {{"token": "a-token", "expirationTimestamp": "{expiry}"}}}}"#
     );
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
-            let mut request = [0; 4096];
-            // Whoever went away is not answered.
-            _ = connection.read(&mut request).and_then(|_| connection.write_all(answer.as_bytes()));
-        }
-    });
-    format!("http://{address}")
+    // To log in, kube runs it three times: for a token, for a client certificate, and for its expiry.
+    let script = format!("echo >> {0}; [ $(wc -l < {0}) -le 3 ] || exec sleep 60; echo '{credentials}'", runs.display());
+    let config = kubeconfig_with_plugin(folder.path(), &script, "");
+    let unanswered =
+        "could not list certificates within 5 seconds: see that the API server can be reached, and that the credential plugin";
+    for (arguments, code, expected) in [
+        (&["--request-timeout", "5s", "status"][..], 3, unanswered),
+        (&["__complete", "--request-timeout", "5s", "why", ""], 0, ""),
+    ] {
+        fs::write(&runs, "").unwrap();
+        let began = Instant::now();
+        let said = run_with(arguments, &[("KUBECONFIG", config.to_str().unwrap())]);
+        assert!(began.elapsed() < Duration::from_secs(30), "{arguments:?} took {:?}", began.elapsed());
+        let error = text(&said.stderr);
+        assert_eq!(said.status.code(), Some(code), "{error}");
+        assert!(error.contains(expected) && error.contains("log-in") == (code == 3), "{error}");
+    }
+}
+
+/// An API server that answers each request like this.
+fn server(status: u16, content_type: &'static str, body: &str) -> String {
+    let response = Response { status, content_type, body: body.to_owned() };
+    serve(move |_, _| response.clone())
 }
 
 #[test]
 fn a_cluster_without_the_definitions_is_told_with_what_to_install() {
     let folder = tempfile::tempdir().unwrap();
-    let config = kubeconfig(folder.path(), &server("404 Not Found", "text/plain", "404 page not found\n"), "");
+    let config = kubeconfig(folder.path(), &server(404, "text/plain", "404 page not found\n"), "");
     for verb in
         [&["status"][..], &["why", "orders"], &["renew", "orders"], &["suspend", "orders"], &["plan", "--request-timeout=0"]]
     {
@@ -309,7 +312,7 @@ fn a_cluster_without_the_definitions_is_told_with_what_to_install() {
 fn nothing_that_a_terminal_acts_on_is_in_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let body = r#"{"kind":"Status","status":"Failure","code":500,"reason":"a","message":"a\u001b[31m\u001b]0;title\u0007\nb"}"#;
-    let config = kubeconfig(folder.path(), &server("500 Internal Server Error", "application/json", body), "");
+    let config = kubeconfig(folder.path(), &server(500, "application/json", body), "");
     let said = run(&["--kubeconfig", config.to_str().unwrap(), "status"]);
     let error = text(&said.stderr);
     assert!(error.contains("a[31m]0;title b"), "{error:?}");

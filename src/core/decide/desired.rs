@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Validity of a CA's certificate when neither the object nor the issuer says: 90 days.
-const DEFAULT_DURATION: SignedDuration = SignedDuration::from_hours(2160);
+pub const DEFAULT_DURATION: SignedDuration = SignedDuration::from_hours(2160);
 
 /// The hours of the shortest calendar month (28 days): what holds of it holds of every month.
 const SHORTEST_MONTH_HOURS: i64 = 28 * 24;

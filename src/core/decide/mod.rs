@@ -36,7 +36,7 @@ pub use backoff::{next_attempt, pass_repeated_after};
 pub use conditions::long_name_warning;
 pub use credentials::refused_credentials;
 pub use decision::Decision;
-pub use desired::{Desired, InvalidSpec, Order, RenewBefore, parse_duration};
+pub use desired::{DEFAULT_DURATION, Desired, InvalidSpec, Order, RenewBefore, parse_duration};
 pub use explain::{Check, Explanation, Verdict, explain};
 pub use forced::next_forced_renewal;
 pub use hold::ISSUES_IN_AN_HOUR;

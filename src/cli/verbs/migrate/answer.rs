@@ -118,13 +118,12 @@ impl Plan<'_> {
         Ok(Answer::new(text, exit))
     }
 
-    /// What to do next.
+    /// What to do next. The flags that were given are among it, needed or not, for the object that was shown is that of these flags.
     fn way(&self) -> String {
         let refused: Vec<_> = self.refused().collect();
-        let mut flags: Vec<&str> = self.obstacles.iter().filter_map(|found| found.consent).map(Consent::flag).collect();
-        flags.sort_unstable();
-        flags.dedup();
-        let flags = flags.iter().fold("--yes".to_owned(), |flags, flag| flags + " " + flag);
+        let is_needed = |consent| self.obstacles.iter().any(|obstacle| obstacle.consent == Some(consent));
+        let flags = Consent::ALL.into_iter().filter(|consent| consent.is_given(self.acceptance) || is_needed(*consent));
+        let flags = flags.fold("--yes".to_owned(), |flags, consent| flags + " " + consent.flag());
         if refused.is_empty() {
             return format!("Nothing was changed; the API server would let it be done. Give {flags} to do it.");
         }
@@ -292,6 +291,8 @@ mod tests {
     #[case::it_may_be_accepted(&[due()], Acceptance::default(), Exit::Attention, "Give --yes --accept-new-certificate to do it all the same")]
     #[case::two_flags(&[due(), Obstacle::unless(Consent::UnknownIssuer, "who knows")], Acceptance { new_certificate: true, ..Acceptance::default() }, Exit::Attention, "Accepted\n  it is due (--accept-new-certificate accepts it)\n\nIn the way\n  who knows (--accept-unknown-issuer accepts it)\n\nNothing was changed. Give --yes --accept-new-certificate --accept-unknown-issuer to")]
     #[case::it_is_accepted(&[due()], Acceptance { new_certificate: true, ..Acceptance::default() }, Exit::Good, "would let it be done. Give --yes --accept-new-certificate to do it")]
+    #[case::a_flag_that_is_not_needed_is_told_too(&[due()], Acceptance { new_certificate: true, loss: true, ..Acceptance::default() }, Exit::Good, "Give --yes --accept-loss --accept-new-certificate to do it")]
+    #[case::nothing_is_in_the_way(&[], Acceptance { unknown_issuer: true, ..Acceptance::default() }, Exit::Good, "Give --yes --accept-unknown-issuer to do it")]
     #[case::another_flag_accepts_nothing(&[due()], Acceptance { loss: true, unknown_issuer: true, ..Acceptance::default() }, Exit::Attention, "In the way\n  it is due")]
     fn what_is_in_the_way_is_told_with_the_flag_that_accepts_it(
         #[case] obstacles: &[Obstacle],

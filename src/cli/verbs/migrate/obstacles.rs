@@ -25,6 +25,9 @@ pub(super) enum Consent {
 }
 
 impl Consent {
+    /// All of them, in the order in which they are told.
+    pub(super) const ALL: [Self; 3] = [Self::Loss, Self::NewCertificate, Self::UnknownIssuer];
+
     /// The flag that gives it.
     pub(super) const fn flag(self) -> &'static str {
         match self {
@@ -34,7 +37,8 @@ impl Consent {
         }
     }
 
-    const fn is_given(self, by: Acceptance) -> bool {
+    /// Whether it is given.
+    pub(super) const fn is_given(self, by: Acceptance) -> bool {
         match self {
             Self::NewCertificate => by.new_certificate,
             Self::UnknownIssuer => by.unknown_issuer,

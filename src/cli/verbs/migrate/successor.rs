@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use usercert_operator_core::{
     api::{IssuerSource, IssuerSpec},
     certificate::{Certificate, CertificateFacts, name_of},
-    decide::parse_duration,
+    decide::{DEFAULT_DURATION, parse_duration},
 };
 use x509_cert::{
     der::oid::{
@@ -17,12 +17,10 @@ use x509_cert::{
 };
 
 use super::obstacles::{Consent, Obstacle};
+use crate::text::count;
 
 /// The extension of MongoDB that gives roles to whoever presents the certificate.
 const MONGODB_ROLES: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.34601.2.1.1");
-
-/// What the operator gives a certificate whose spec and issuer do not say how long it is valid. A test compares it with the operator's own.
-const DEFAULT_DURATION: SignedDuration = SignedDuration::from_hours(2160);
 
 /// Issuers let a certificate begin some minutes before it is made. Lifetimes that differ by less than this are taken to be the same.
 const BACKDATING: SignedDuration = SignedDuration::from_hours(1);
@@ -120,14 +118,14 @@ fn of_ca(found: SignedDuration, default: Option<SignedDuration>, max: Option<Sig
     if (found - own).abs() <= BACKDATING {
         return Lifetime::default();
     }
-    let (hours, own) = (found.as_hours(), in_words(own));
+    let (hours, own) = (found.as_hours(), count(own.as_hours(), "hour"));
     match max {
         Some(max) if found - BACKDATING > max => Lifetime {
             field: None,
             note: Some(format!(
                 "the certificate was made for {}, and the issuer permits {} at most: the next one is valid for {own}",
-                in_words(found),
-                in_words(max)
+                count(hours, "hour"),
+                count(max.as_hours(), "hour")
             )),
         },
         _ if hours < 1 => Lifetime {
@@ -139,7 +137,8 @@ fn of_ca(found: SignedDuration, default: Option<SignedDuration>, max: Option<Sig
             Lifetime {
                 field: Some(("duration", json!(format!("{hours}h")))),
                 note: Some(format!(
-                    "each next certificate is valid for {hours} hours as this one (spec.duration); without that field for {own}"
+                    "each next certificate is valid for {} as this one (spec.duration); without that field for {own}",
+                    count(hours, "hour")
                 )),
             }
         }
@@ -149,13 +148,6 @@ fn of_ca(found: SignedDuration, default: Option<SignedDuration>, max: Option<Sig
 /// What a CA gives a certificate whose spec does not say how long it is valid.
 fn own_duration(default: Option<SignedDuration>, max: Option<SignedDuration>) -> SignedDuration {
     default.unwrap_or_else(|| max.map_or(DEFAULT_DURATION, |max| max.min(DEFAULT_DURATION)))
-}
-
-fn in_words(duration: SignedDuration) -> String {
-    match duration.as_hours() {
-        1 => "1 hour".to_owned(),
-        hours => format!("{hours} hours"),
-    }
 }
 
 fn of_atlas(facts: &CertificateFacts, default: u8) -> Lifetime {
@@ -168,14 +160,16 @@ fn of_atlas(facts: &CertificateFacts, default: u8) -> Lifetime {
         Some(months) => Lifetime {
             field: Some(("monthsUntilExpiration", json!(months))),
             note: Some(format!(
-                "each next certificate is valid for {months} months as this one (spec.monthsUntilExpiration); without that field for {default}"
+                "each next certificate is valid for {} as this one (spec.monthsUntilExpiration); without that field for {default}",
+                count(months, "month")
             )),
         },
         None => Lifetime {
             field: None,
             note: Some(format!(
-                "the certificate was made for {} days, which is no number of months that Atlas gives: the next one is valid for {default} months",
-                facts.not_after.duration_since(facts.not_before).as_hours() / 24
+                "the certificate was made for {}, which is no number of months that Atlas gives: the next one is valid for {}",
+                count(facts.not_after.duration_since(facts.not_before).as_hours() / 24, "day"),
+                count(default, "month")
             )),
         },
     }
@@ -265,6 +259,7 @@ mod tests {
         Some("permits 720 hours at most: the next one is valid for 720 hours")
     )]
     #[case::a_day(24, None, None, Some("24h"), Some("valid for 24 hours"))]
+    #[case::an_hour(1, None, None, Some("1h"), Some("valid for 1 hour as"))]
     #[case::some_minutes(0, None, None, None, Some("less than an hour"))]
     fn the_next_certificate_of_a_ca_is_valid_for_as_long_as_is_permitted(
         #[case] found: i64,
@@ -323,6 +318,7 @@ mod tests {
         let lifetime = of_atlas(&facts, 3);
         assert_eq!(lifetime.field, months.map(|months| ("monthsUntilExpiration", json!(months))));
         assert_eq!(lifetime.note.is_some(), months.is_some());
+        assert!(lifetime.note.is_none_or(|note| months != Some(1) || note.contains("valid for 1 month as")));
         let odd = CertificateFacts {
             not_after: "2026-09-01T00:00:00Z".parse().unwrap(),
             not_before: "2026-08-20T00:00:00Z".parse().unwrap(),

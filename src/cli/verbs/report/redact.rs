@@ -80,16 +80,19 @@ fn redact_variable(variable: &mut Value) {
     }
 }
 
-/// The name of a flag tells enough. A flag of one letter may have its value behind it: `-psecret`.
+/// The name of a flag tells enough. A flag of one letter may have its value behind it: `-psecret`. One word may have both: `--password secret`.
 fn redact_argument(word: &mut Value) {
     let flag = word.as_str().filter(|word| word.starts_with('-')).unwrap_or_default();
-    let is_short = !flag.starts_with("--");
-    *word = match (flag.split_once('='), flag.char_indices().nth(2)) {
-        (Some((name, _)), _) if !is_short => format!("{name}={TAKEN_OUT}").into(),
-        (_, Some((end, _))) if is_short => format!("{}{TAKEN_OUT}", &flag[..end]).into(),
-        _ if flag.is_empty() => TAKEN_OUT.into(),
-        _ => flag.into(),
+    let name = if flag.starts_with("--") {
+        flag.split_inclusive(|character: char| character == '=' || character.is_whitespace()).next()
+    } else {
+        flag.char_indices().nth(2).map(|(end, _)| &flag[..end])
     };
+    match name {
+        Some(name) if name.len() < flag.len() => *word = format!("{name}{TAKEN_OUT}").into(),
+        None if flag.is_empty() => *word = TAKEN_OUT.into(),
+        _ => {}
+    }
 }
 
 #[cfg(test)]
@@ -107,7 +110,7 @@ mod tests {
                 "labels": { "app.kubernetes.io/name": "a", "secret": "secret" },
             },
             "data": { "tls.key": "secret" }, "stringData": { "a": "secret" },
-            "spec": { "secretName": "orders", "containers": [{ "name": "sidecar", "args": ["secret", "--password", "secret", "--key=secret"], "env": [{ "name": "A", "value": "secret" }, { "name": "B", "valueFrom": {} }] },
+            "spec": { "secretName": "orders", "containers": [{ "name": "sidecar", "args": ["secret", "--password", "secret", "--key=secret", "--requirepass secret", "--eval\tsecret=secret", "--user secret --pass=secret"], "env": [{ "name": "A", "value": "secret" }, { "name": "B", "valueFrom": {} }] },
                 { "name": OPERATOR, "args": ["run", "--log-level=debug"] }], "initContainers": [{ "name": OPERATOR, "command": ["secret"] }] },
             "status": { "message": "postgres://a:secret@host" },
         });
@@ -119,6 +122,8 @@ mod tests {
             !text.contains("\"secret\"")
                 && !text.contains("=secret")
                 && !text.contains(":secret@")
+                && !text.contains(" secret")
+                && !text.contains("\\tsecret")
                 && !text.contains("managedFields"),
             "{text}"
         );
@@ -130,6 +135,8 @@ mod tests {
             "valueFrom",
             "--password",
             "--key=[taken out]",
+            "\"--requirepass [taken out]\"",
+            "\"--user [taken out]\"",
             "--log-level=debug",
         ] {
             assert!(text.contains(kept), "{kept} is missing: {text}");

@@ -95,9 +95,11 @@ fn without_rests_of_keys(text: &str) -> String {
 
 /// Takes out the values of headers.
 fn without_headers(line: &str) -> String {
-    without_values(line, HEADERS, |_, after| {
+    without_values(line, HEADERS, |name, after| {
         let (_, rest) = quote(after);
-        let value = rest.trim_start().strip_prefix([':', '='])?.trim_start();
+        let Some(value) = rest.trim_start().strip_prefix([':', '=']).map(str::trim_start) else {
+            return named_value(name, after).filter(|_| is_flag(name));
+        };
         let length = match quote(value) {
             (Some(quoted), content) => return Some((after.len() - content.len(), quoted.end(content))),
             _ => match value.find('"') {
@@ -136,28 +138,36 @@ fn without_values(line: &str, names: &[&str], value_of: impl Fn(&str, &str) -> O
 fn named_value(name: &str, after: &str) -> Option<(usize, usize)> {
     let (of_name, rest) = quote(after);
     let spaced = rest.trim_start();
+    let in_list = spaced.strip_prefix(',').filter(|_| of_name.is_some() && is_flag(name)).map(str::trim_start);
     let (value, has_mark) = match spaced.strip_prefix([':', '=']) {
         // A path of Rust.
         Some(rest) if rest.starts_with(':') => return None,
         Some(rest) => (rest.trim_start(), true),
+        None if let Some(next) = in_list => (next, false),
         None if spaced.len() < rest.len() => (spaced, false),
         None => return None,
     };
     let length = match quote(value) {
+        // The next flag.
+        (Some(_), content) if in_list.is_some() && content.starts_with("--") => return None,
         (Some(quoted), content) => return Some((after.len() - content.len(), quoted.end(content))),
         // A number, a list or an object in JSON.
         _ if of_name.is_some() || value.starts_with('{') => return None,
         _ => length_of_word(value),
     };
-    let is_flag = name.rsplit(|character: char| character.is_whitespace() || "\"'".contains(character)).next();
-    let is_flag = is_flag.is_some_and(|word| word.starts_with('-'));
-    let is_value = match (has_mark, is_flag) {
+    let is_value = match (has_mark, is_flag(name)) {
         (true, _) => true,
         (false, true) => !value.starts_with('-'),
         // Prose goes on with a word: the token has expired.
         (false, false) => value[..length].contains(|character: char| !character.is_alphabetic()),
     };
     is_value.then_some((after.len() - value.len(), length))
+}
+
+/// Whether the text that ends with a name ends with a flag.
+fn is_flag(name: &str) -> bool {
+    let word = name.rsplit(|character: char| character.is_whitespace() || "\"'".contains(character)).next();
+    word.is_some_and(|word| word.starts_with('-'))
 }
 
 /// The length of a value without quotes: to the next space, without the punctuation behind it. A value of Rust's `Debug`, `Some("x")`, is whole.
@@ -337,6 +347,19 @@ mod tests {
     #[case::an_assignment_with_spaces("password = x", "password = [taken out]")]
     #[case::a_value_with_commas("password=a,b;c. Next", "password=[taken out]. Next")]
     #[case::a_flag("run --password x --token -y --api-key=z", "run --password [taken out] --token -y --api-key=[taken out]")]
+    #[case::flags_of_a_json_list(
+        r#"{"args":["--password","hun\"ter2","--token", "x","--api-key=y","-v"]}"#,
+        r#"{"args":["--password","[taken out]","--token", "[taken out]","--api-key=[taken out]","-v"]}"#
+    )]
+    #[case::flags_of_an_escaped_list(
+        r#"{\"args\":[\"--password\",\"hunter2\"]}"#,
+        r#"{\"args\":[\"--password\",\"[taken out]\"]}"#
+    )]
+    #[case::flags_in_single_quotes("['run', '-password', 'x', 'y']", "['run', '-password', '[taken out]', 'y']")]
+    #[case::a_flag_before_another_in_a_list(r#"["--token","--verbose"]"#, r#"["--token","--verbose"]"#)]
+    #[case::a_list_of_names_of_fields(r#"["password","user"]"#, r#"["password","user"]"#)]
+    #[case::a_flag_for_a_header("curl --cookie session=x https://host", "curl --cookie [taken out] https://host")]
+    #[case::a_flag_for_a_header_in_a_list(r#"["--cookie","a=b; c","-v"]"#, r#"["--cookie","[taken out]","-v"]"#)]
     #[case::a_word_in_quotes("the passphrase \"x y\" is wrong", "the passphrase \"[taken out]\" is wrong")]
     #[case::a_word_that_is_none("the password hunter2 is wrong", "the password [taken out] is wrong")]
     #[case::prose("the token has expired, a password must be longer", "the token has expired, a password must be longer")]
