@@ -14,6 +14,9 @@ pub use self::{
     },
 };
 
+/// The name under which kubectl and shells find the program.
+pub(crate) const PROGRAM: &str = "kubectl-usercert";
+
 /// What follows the help of the whole program.
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -31,7 +34,7 @@ Examples:
 
 /// Client certificates of database users: who expires when, why one is or is not renewed, and renewals on demand.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "kubectl-usercert", bin_name = "kubectl usercert", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = PROGRAM, bin_name = "kubectl usercert", version, max_term_width = 100, after_help = AFTER_HELP)]
 pub struct Arguments {
     /// How the cluster is reached.
     #[command(flatten)]

@@ -12,13 +12,12 @@ use kube::{Api, ResourceExt, api::ListParams, config::Kubeconfig};
 use usercert_operator_core::api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate};
 
 use crate::{
-    arguments::{Arguments, Connection},
-    block_on,
+    arguments::{Arguments, Connection, PROGRAM},
     cluster::Cluster,
     exit::CliError,
+    login::block_on,
     table::Cell,
     text::append,
-    verbs::print::PROGRAM,
 };
 
 /// The first argument that asks for completions.

@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use serde::Serialize;
 use usercert_operator_core::api::names::GROUP;
 
-use crate::text::count;
+use crate::{arguments::Form, text::count};
 
 /// The exit code. Scripts rely on the numbers, which do not change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +40,22 @@ impl Answer {
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+/// An answer for programs, in JSON or YAML. `None` if the answer is for people.
+///
+/// # Errors
+/// The answer cannot be written in that form.
+pub fn for_programs<T: Serialize>(answer: &T, form: Form) -> Result<Option<String>, CliError> {
+    let failed = |form, fault: String| CliError::Form { form, fault };
+    match form {
+        Form::Table => Ok(None),
+        Form::Json => {
+            let text = serde_json::to_string_pretty(answer).map_err(|fault| failed("JSON", fault.to_string()))?;
+            Ok(Some(text + "\n"))
+        }
+        Form::Yaml => serde_saphyr::to_string(answer).map(Some).map_err(|fault| failed("YAML", fault.to_string())),
     }
 }
 
@@ -181,5 +198,19 @@ impl CliError {
             },
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_get_json_or_yaml() -> Result<(), CliError> {
+        let answer = serde_json::json!({ "name": "orders" });
+        assert_eq!(for_programs(&answer, Form::Table)?, None);
+        assert_eq!(for_programs(&answer, Form::Json)?.as_deref(), Some("{\n  \"name\": \"orders\"\n}\n"));
+        assert_eq!(for_programs(&answer, Form::Yaml)?.map(|text| text.trim().to_owned()).as_deref(), Some("name: orders"));
+        Ok(())
     }
 }

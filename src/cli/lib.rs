@@ -6,7 +6,9 @@
 //! | `complete` | what may follow on a command line that is not finished |
 //! | `cluster` | how the API server is reached and asked |
 //! | `login` | credential plugins, and what may be told of them |
-//! | `exit` | the exit codes |
+//! | `exit` | how the program ends: answers, also for programs, and exit codes |
+//! | `redact` | what is taken out of what others have written |
+//! | `session` | the terminal and the clock of a verb |
 //! | `terminal`, `table`, `text` | how answers look |
 //! | `verbs` | one module for each verb: what it reads, and a pure function from that to the answer |
 //!
@@ -21,6 +23,8 @@ pub mod cluster;
 pub mod complete;
 pub mod exit;
 mod login;
+mod redact;
+pub mod session;
 mod table;
 pub mod terminal;
 mod text;
@@ -29,15 +33,15 @@ pub mod verbs;
 use std::{ffi::OsString, io::Write, process::ExitCode};
 
 use clap::Parser;
-use tokio::runtime::Runtime;
 use usercert_operator_controller::chain;
 
 use crate::{
     arguments::Arguments,
     complete::{COMPLETE, complete},
     exit::{Answer, CliError, Exit},
+    login::block_on,
+    session::Session,
     table::Cell,
-    verbs::Session,
 };
 
 /// Runs the program with these arguments, the first of which is its own name. Returns its exit code.
@@ -69,14 +73,6 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
-}
-
-/// Runs this to its end, and waits for nothing that it has left behind: kube runs a credential plugin again in a thread of the runtime, and the
-/// plugin may take as long as it likes.
-fn block_on<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
-    let result = runtime.block_on(work);
-    runtime.shutdown_background();
-    result
 }
 
 /// Does what the arguments ask for.

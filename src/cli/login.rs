@@ -12,12 +12,13 @@ use kube::{
     client::AuthError,
     config::{ExecInteractiveMode, KubeconfigError},
 };
+use tokio::runtime::Runtime;
 
 use crate::{
     exit::CliError,
+    redact::redacted,
     table::Cell,
     terminal::{PATIENCE, Terminal},
-    verbs::redacted,
 };
 
 /// The most characters of what a plugin wrote last to standard error.
@@ -115,6 +116,14 @@ pub(crate) fn unreadable_kubeconfig(error: &(dyn Error + 'static)) -> Option<Cli
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
+}
+
+/// Runs this to its end, and waits for nothing that it has left behind: kube runs a credential plugin again in a thread of the runtime, and the
+/// plugin may take as long as it likes.
+pub(crate) fn block_on<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
 }
 
 #[cfg(test)]

@@ -1,12 +1,11 @@
-//! Words for times, paragraphs, and answers for programs.
+//! Words for times, counts and paragraphs.
 
 use std::fmt::{self, Display, Write};
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
 use unicode_width::UnicodeWidthStr;
 
-use crate::{arguments::Form, exit::CliError, terminal::Terminal};
+use crate::terminal::Terminal;
 
 /// A length of time in one unit, as kubectl writes ages: `34d`, `5h`, `12m`, `40s`.
 #[must_use]
@@ -59,22 +58,6 @@ pub fn append(text: &mut String, more: fmt::Arguments<'_>) {
     _ = text.write_fmt(more);
 }
 
-/// An answer for programs, in JSON or YAML. `None` if the answer is for people.
-///
-/// # Errors
-/// The answer cannot be written in that form.
-pub fn for_programs<T: Serialize>(answer: &T, form: Form) -> Result<Option<String>, CliError> {
-    let failed = |form, fault: String| CliError::Form { form, fault };
-    match form {
-        Form::Table => Ok(None),
-        Form::Json => {
-            let text = serde_json::to_string_pretty(answer).map_err(|fault| failed("JSON", fault.to_string()))?;
-            Ok(Some(text + "\n"))
-        }
-        Form::Yaml => serde_saphyr::to_string(answer).map(Some).map_err(|fault| failed("YAML", fault.to_string())),
-    }
-}
-
 /// A count with the right form of the noun, for nouns whose plural ends in `s`.
 #[must_use]
 pub fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
@@ -112,14 +95,5 @@ mod tests {
         let expected = "  correct the user name\n  or create the user in\n  Atlas\n";
         assert_eq!(paragraph(text, 2, &narrow), expected);
         assert_eq!(paragraph(text, 0, &Terminal::none()), format!("{text}\n"));
-    }
-
-    #[test]
-    fn programs_get_json_or_yaml() -> Result<(), CliError> {
-        let answer = serde_json::json!({ "name": "orders" });
-        assert_eq!(for_programs(&answer, Form::Table)?, None);
-        assert_eq!(for_programs(&answer, Form::Json)?.as_deref(), Some("{\n  \"name\": \"orders\"\n}\n"));
-        assert_eq!(for_programs(&answer, Form::Yaml)?.map(|text| text.trim().to_owned()).as_deref(), Some("name: orders"));
-        Ok(())
     }
 }

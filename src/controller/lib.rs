@@ -61,7 +61,7 @@ pub use issuers::{
     IssuerFault, LoadedIssuer,
     atlas_objects::{Project, User, UserProject, read_project, read_user},
     lending::Lending,
-    load,
+    load, secret_of,
 };
 pub use kubernetes::{KubernetesError, REQUEST_LIMIT, chain, request};
 pub use memory::{keys::Keys, turns::Turns, users::DatabaseUsers};

@@ -33,8 +33,8 @@ use serde_json::json;
 use usercert_cli::{
     arguments::Arguments,
     exit::{CliError, Exit},
+    session::Session,
     terminal::Terminal,
-    verbs::Session,
 };
 use usercert_operator::controller::chain;
 use usercert_test_support::{

@@ -3,12 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Value, json};
-use usercert_cli::{
-    arguments::Arguments,
-    exit::Exit,
-    terminal::Terminal,
-    verbs::{Session, rights},
-};
+use usercert_cli::{arguments::Arguments, exit::Exit, session::Session, terminal::Terminal, verbs::rights};
 use usercert_test_support::atlas::X509Type;
 
 use super::{CLUSTER, Said, Shop, apply_to_cluster, harness::eventually, usercert, usercert_with};

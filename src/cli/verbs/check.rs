@@ -15,6 +15,7 @@ use kube::{
     api::{ListParams, PostParams},
 };
 use serde_json::json;
+use usercert_operator_controller::chain;
 use usercert_operator_core::api::names::{CERTIFICATE_UID_LABEL, GROUP};
 
 pub(super) use self::findings::Finding;
@@ -24,16 +25,16 @@ use self::{
     installed::{Installed, installed},
 };
 use super::{
-    Session,
     leader::{Clocks, Leader, leader},
     objects::certificates,
 };
 use crate::{
     arguments::{CheckArguments, Selection},
     cluster::Cluster,
-    exit::{Answer, CliError, Exit},
+    exit::{Answer, CliError, Exit, for_programs},
+    session::Session,
     terminal::Progress,
-    text::{SKEW, difference, for_programs, length},
+    text::{SKEW, difference, length},
 };
 
 /// The name of the Secret that is only tried.
@@ -214,23 +215,19 @@ async fn write(cluster: &Cluster) -> Finding {
         Ok(_) => Finding::holds(NAME, format!("a dry run in the namespace {namespace} is let through")),
         Err(error) if error.is_missing() => Finding::skipped(NAME, format!("there is no namespace {namespace}")),
         // Webhooks refuse with 403 too; the API server's own refusal names the user and the verb.
-        Err(error) if error.is_denied() && told(&error).contains("cannot create resource") => {
+        Err(error) if error.is_denied() && chain(&error).contains("cannot create resource") => {
             Finding::skipped(NAME, format!("you may not create Secrets in the namespace {namespace}"))
         }
         // The API server does not ask a webhook that has side effects about a dry run, and refuses the dry run itself.
-        Err(error) if told(&error).contains("does not support dry run") => {
-            Finding::skipped(NAME, format!("a webhook cannot be asked without effect: {}", told(&error)))
+        Err(error) if chain(&error).contains("does not support dry run") => {
+            Finding::skipped(NAME, format!("a webhook cannot be asked without effect: {}", chain(&error)))
         }
         Err(error) => Finding::fails(
             NAME,
-            format!("a dry run in the namespace {namespace} is refused: {}", told(&error)),
+            format!("a dry run in the namespace {namespace} is refused: {}", chain(&error)),
             "let the operator's Secrets through: change the webhook, the policy or the quota that the message names",
         ),
     }
-}
-
-fn told(error: &CliError) -> String {
-    usercert_operator_controller::chain(error)
 }
 
 /// What the issuers say, and what Atlas answered to their certificates.

@@ -6,17 +6,14 @@ use kube::{Api, ResourceExt, api::PostParams};
 use serde_json::{Value, json};
 use usercert_operator_core::api::{DatabaseUserCertificate, IssuerKind, READY, condition};
 
-use super::{
-    Session,
-    objects::{Certificate, MANAGER, certificate_of},
-};
+use super::objects::{Certificate, MANAGER, certificate_of};
 use crate::{
     arguments::{CreateArguments, Form, IssuerName},
     cluster::Cluster,
-    exit::{Answer, CliError, Exit},
+    exit::{Answer, CliError, Exit, for_programs},
+    session::Session,
     table::Cell,
     terminal::Progress,
-    text::for_programs,
 };
 
 /// How often an object that is waited for is looked at.

@@ -1,5 +1,6 @@
 //! `inspect`: what is in a certificate, its chain and its key, and who uses it.
 
+mod inspection;
 mod render;
 
 use std::{
@@ -11,7 +12,6 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, ResourceExt, api::ListParams};
-use serde::Serialize;
 use usercert_operator_core::{
     api::names::{CA_CERTIFICATE, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY},
     certificate::{CertificateFacts, CertificatePair, PairError, check_leads_to, read_certificates},
@@ -19,89 +19,19 @@ use usercert_operator_core::{
 };
 use zeroize::Zeroizing;
 
-use self::render::render;
-use super::Session;
+use self::{
+    inspection::{Consumer, Inspection, KeyFit, ToldCertificate, ToldSecret},
+    render::render,
+};
 use crate::{
     arguments::Form,
     cluster::Cluster,
-    exit::{Answer, CliError, Exit},
-    text::for_programs,
+    exit::{Answer, CliError, Exit, for_programs},
+    session::Session,
 };
 
 /// The type of Secrets that have a certificate and its key.
 const TLS: &str = "kubernetes.io/tls";
-
-/// All that is told.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Inspection {
-    /// The file, or the Secret.
-    source: String,
-    certificates: Vec<ToldCertificate>,
-    key: KeyFit,
-    /// Whether the first certificate is for client authentication; known only together with its key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    for_clients: Option<bool>,
-    /// Whether the chain leads to the CA; absent where no CA is given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    leads_to_ca: Option<bool>,
-    /// When the chain ends: the first of the certificates above the leaf expires, the CA among them.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    chain_ends: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<ToldSecret>,
-    /// What is wrong, each as a sentence.
-    problems: Vec<String>,
-    /// What was not looked at.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    notes: Vec<String>,
-}
-
-/// A certificate of the chain, the leaf first.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ToldCertificate {
-    subject: String,
-    issuer: String,
-    serial_number: String,
-    private_key: String,
-    not_before: Timestamp,
-    not_after: Timestamp,
-}
-
-/// Whether the key fits the first certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-enum KeyFit {
-    Fits,
-    DoesNotFit,
-    Absent,
-}
-
-/// What is around the certificate in a cluster.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ToldSecret {
-    #[serde(rename = "type")]
-    type_: String,
-    /// The names of its entries.
-    entries: Vec<String>,
-    /// The controller, as kind and name.
-    controller: Option<String>,
-    /// The Pods that use it, and how.
-    consumers: Vec<Consumer>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Consumer {
-    pod: String,
-    /// What made the Pod, as kind and name.
-    made_by: Option<String>,
-    uses: &'static str,
-    /// Whether a running Pod gets a new certificate without a restart.
-    updated_in_place: bool,
-}
 
 /// PEM texts that may hold keys.
 #[derive(Default)]

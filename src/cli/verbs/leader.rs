@@ -7,10 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::Api;
 use serde::Serialize;
+use usercert_operator_controller::chain;
 
 use crate::{
     cluster::Cluster,
-    exit::CliError,
     table::Cell,
     terminal::{Mood, Terminal},
     text::{SKEW, difference, length, paragraph},
@@ -66,7 +66,7 @@ pub(super) async fn leader(cluster: &Cluster, now: Timestamp) -> (Leader, Clocks
         Err(error) if error.is_denied() => {
             (Leader::Denied(format!("you may not get the Lease {name} in the namespace {namespace}")), None)
         }
-        Err(error) => (Leader::Unknown(told(&error)), None),
+        Err(error) => (Leader::Unknown(chain(&error)), None),
     };
     (leader, Clocks { own, operator })
 }
@@ -80,10 +80,6 @@ pub(super) fn missing(operator: &Leader, terminal: &Terminal) -> String {
     };
     let title = terminal.paint(Mood::Title, "The operator");
     format!("\n{title}\n{}", paragraph(Cell::whole(&sentence).text(), 2, terminal))
-}
-
-fn told(error: &CliError) -> String {
-    usercert_operator_controller::chain(error)
 }
 
 fn of_lease(lease: Option<&Lease>, (namespace, name): (&str, &str), now: Timestamp) -> Leader {

@@ -37,7 +37,6 @@ use self::{
     signer::{chain_of_issuer, links, lost_trust, of_atlas, with_name_constraints},
 };
 use super::{
-    Session,
     create::{until, write},
     inspect::read_file,
     objects::{Certificate, MANAGER},
@@ -47,6 +46,7 @@ use crate::{
     arguments::{IssuerName, MigrateArguments},
     cluster::Cluster,
     exit::{Answer, CliError},
+    session::Session,
 };
 
 /// By this annotation cert-manager says for which `Certificate` it writes a Secret.

@@ -9,7 +9,7 @@ mod objects;
 mod observe;
 mod orphans;
 mod plan;
-pub(crate) mod print;
+mod print;
 mod renew;
 mod report;
 mod state;
@@ -17,48 +17,15 @@ mod status;
 mod suspend;
 mod why;
 
-pub(crate) use self::report::redacted;
-
 /// What the operator may do, for a comparison with the chart.
 pub use self::check::rights;
-
-use std::{fmt, sync::Arc};
-
-use jiff::Timestamp;
 
 use crate::{
     arguments::{Arguments, InspectArguments, Verb},
     cluster::Cluster,
     exit::{Answer, CliError},
-    terminal::Terminal,
+    session::Session,
 };
-
-/// Where a verb runs: its terminal and its clock.
-#[derive(Clone)]
-pub struct Session {
-    /// The terminal.
-    pub terminal: Terminal,
-    /// Tells the time.
-    pub clock: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-}
-
-impl fmt::Debug for Session {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Session").field("terminal", &self.terminal).finish_non_exhaustive()
-    }
-}
-
-impl Session {
-    /// That of this process.
-    #[must_use]
-    pub fn of_terminal() -> Self {
-        Self { terminal: Terminal::of_process(), clock: Arc::new(Timestamp::now) }
-    }
-
-    fn now(&self) -> Timestamp {
-        (self.clock)()
-    }
-}
 
 /// Does what the arguments ask for.
 pub(crate) async fn execute(arguments: Arguments, session: Session) -> Result<Answer, CliError> {

@@ -10,8 +10,7 @@
 //! What could not be read is in [`Unseen`], for an answer must not look more certain than it is.
 
 mod issuer;
-
-use std::collections::BTreeMap;
+mod unseen;
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
@@ -19,14 +18,15 @@ use usercert_operator_controller::{
     Received,
     adoption::{Holder, abandoned, holder, holds_certificate_in_status, is_in_status, left_behind},
     secret::{NamedPassword, read, recall},
+    secret_of,
 };
 use usercert_operator_core::{
-    api::{CertificateIssuer, IssuerSource, IssuerSpec},
+    api::CertificateIssuer,
     decide::{Check, ObjectMemory, Observed, SecretState},
     layout::KeystorePassword,
 };
 
-pub(super) use self::issuer::issuer_state;
+pub(super) use self::{issuer::issuer_state, unseen::Unseen};
 use super::objects::Certificate;
 use crate::{cluster::Cluster, exit::CliError};
 
@@ -36,25 +36,6 @@ pub(super) struct Seen {
     pub(super) observed: Option<Observed>,
     /// What was not looked at.
     pub(super) unseen: Unseen,
-}
-
-/// What was not looked at.
-#[derive(Debug, Default)]
-pub(super) struct Unseen {
-    /// What is assumed, or could not be read, each as a sentence.
-    pub(super) notes: Vec<String>,
-    /// The checks whose input is presumed: what they rest on. That one of them is passed says nothing.
-    pub(super) presumed: BTreeMap<Check, &'static str>,
-}
-
-impl Unseen {
-    fn note(&mut self, note: impl Into<String>) {
-        self.notes.push(note.into());
-    }
-
-    fn presume(&mut self, checks: &[Check], why: &'static str) {
-        self.presumed.extend(checks.iter().map(|check| (*check, why)));
-    }
 }
 
 /// Looks at all that belongs to one certificate.
@@ -180,14 +161,6 @@ async fn needed_by(cluster: &Cluster, namespace: &str, secret: &str, unseen: &mu
     };
     let found = issuers.iter().find(|issuer| secret_of(&issuer.spec) == Some(secret));
     Ok(found.map(|issuer| format!("the CertificateIssuer {}", issuer.name_any())))
-}
-
-/// The Secret that the spec of an issuer names.
-pub(super) fn secret_of(spec: &IssuerSpec) -> Option<&str> {
-    match spec.source()? {
-        IssuerSource::Atlas(atlas) => atlas.credentials_secret_ref.as_ref().map(|secret| secret.name.as_str()),
-        IssuerSource::Ca(ca) => Some(&ca.secret_name),
-    }
 }
 
 /// The labels of the namespace; none if they may not be looked at.

@@ -9,17 +9,15 @@ use serde::Serialize;
 use usercert_operator_controller::adoption::{is_controlled, label_of, retained_for};
 use usercert_operator_core::api::names::{CERTIFICATE_UID_LABEL, NOT_AFTER_ANNOTATION};
 
-use super::{
-    Session,
-    objects::{Certificate, certificates},
-};
+use super::objects::{Certificate, certificates};
 use crate::{
     arguments::{OrphansArguments, Selection},
     cluster::Cluster,
-    exit::{Answer, CliError, Exit},
+    exit::{Answer, CliError, Exit, for_programs},
+    session::Session,
     table::{Cell, Table},
     terminal::{Mood, Terminal},
-    text::{append, for_programs, paragraph, relative},
+    text::{append, paragraph, relative},
 };
 
 /// What is left over, and what to do about it.

@@ -3,27 +3,28 @@
 mod chart;
 mod foresee;
 mod limits;
+mod renewal;
 
-use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
+use jiff::SignedDuration;
 use usercert_operator_core::decide::{ISSUES_IN_AN_HOUR, pass::CALLS_WITH_LIST};
 
 use self::{
-    chart::chart,
+    chart::{chart, date},
     foresee::{FORESEEN, Plan, foresee},
     limits::{HeldUser, LimitOfUser, REQUESTS, REQUESTS_A_MINUTE},
 };
 use super::{
-    Session,
     leader::{Leader, leader, missing},
     objects::certificates,
 };
 use crate::{
     arguments::PlanArguments,
     cluster::Cluster,
-    exit::{Answer, CliError, Exit},
+    exit::{Answer, CliError, Exit, for_programs},
+    session::Session,
     table::{Cell, Table},
     terminal::{Mood, Terminal},
-    text::{append, count, for_programs, paragraph, relative},
+    text::{append, count, paragraph, relative},
 };
 
 /// How many renewals stand in the table below the chart.
@@ -58,10 +59,6 @@ impl Plan {
     fn reaches_limit(&self) -> bool {
         !(self.limited.is_empty() && self.queued_projects.is_empty() && self.held_users.is_empty())
     }
-}
-
-fn date(time: Timestamp) -> Date {
-    time.to_zoned(TimeZone::UTC).date()
 }
 
 fn render(plan: &Plan, storm: usize, terminal: &Terminal) -> String {
@@ -182,6 +179,7 @@ fn next(plan: &Plan, terminal: &Terminal) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
+    use jiff::Timestamp;
     use serde_json::{Value, json};
 
     use super::{

@@ -5,13 +5,10 @@ use std::{fs, path::Path};
 use clap::CommandFactory;
 
 use crate::{
-    arguments::{Arguments, Printed},
+    arguments::{Arguments, PROGRAM, Printed},
     complete::COMPLETE,
     exit::{Answer, CliError, Exit},
 };
-
-/// The name under which kubectl and shells find the program.
-pub(crate) const PROGRAM: &str = "kubectl-usercert";
 
 /// Prints the completions, or writes the manual pages.
 pub(super) fn print(printed: &Printed) -> Result<Answer, CliError> {

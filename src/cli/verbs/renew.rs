@@ -16,7 +16,6 @@ use usercert_operator_core::api::{DatabaseUserCertificate, names::RENEW_REQUESTE
 
 use self::outcome::{Outcome, answer, came, failures_in_a_row, last_failure, late, obstacle, of_this_run, requested_at};
 use super::{
-    Session,
     create::LOOK,
     objects::{Certificate, certificate_of, certificates, change, confirmed, targets},
 };
@@ -24,6 +23,7 @@ use crate::{
     arguments::RenewArguments,
     cluster::Cluster,
     exit::{Answer, CliError},
+    session::Session,
     terminal::Progress,
 };
 

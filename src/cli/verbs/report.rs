@@ -1,7 +1,5 @@
 //! `report`: a bundle for a bug report, without what must not be seen.
 
-mod redact;
-
 use std::{
     fs::{self, OpenOptions},
     io::Write,
@@ -27,10 +25,7 @@ use usercert_operator_core::api::{
     names::{CERTIFICATE_UID_LABEL, GROUP},
 };
 
-use self::redact::redact;
-pub(crate) use self::redact::redacted;
 use super::{
-    Session,
     check::{self, installed::installed},
     leader::leader,
     objects::certificates,
@@ -40,9 +35,11 @@ use super::{
 use crate::{
     arguments::{Form, ReportArguments},
     cluster::Cluster,
-    exit::{Answer, CliError, Exit},
+    exit::{Answer, CliError, Exit, for_programs},
+    redact::{redact, redacted},
+    session::Session,
     terminal::Progress,
-    text::{count, for_programs},
+    text::count,
 };
 
 /// How many certificates that need attention are explained.

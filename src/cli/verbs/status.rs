@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    Session,
     leader::{Leader, leader, missing},
     objects::{Certificate, certificates},
     state::{State, Told, told},
@@ -14,10 +13,11 @@ use super::{
 use crate::{
     arguments::StatusArguments,
     cluster::Cluster,
-    exit::{Answer, CliError, Exit},
+    exit::{Answer, CliError, Exit, for_programs},
+    session::Session,
     table::{Cell, Table},
     terminal::{Mood, Terminal},
-    text::{append, count, for_programs, paragraph, relative},
+    text::{append, count, paragraph, relative},
 };
 
 /// How long an operator has to look at a spec that seems unattended.

@@ -4,17 +4,15 @@ use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{
-    Session,
-    objects::{Certificate, change, confirmed, targets},
-};
+use super::objects::{Certificate, change, confirmed, targets};
 use crate::{
     arguments::ChangeArguments,
     cluster::Cluster,
-    exit::{Answer, CliError, Exit},
+    exit::{Answer, CliError, Exit, for_programs},
+    session::Session,
     table::Cell,
     terminal::Progress,
-    text::{append, for_programs},
+    text::append,
 };
 
 /// What became of one certificate.

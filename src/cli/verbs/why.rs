@@ -1,19 +1,21 @@
 //! `why`: what is decided about one certificate, and every check behind it.
 
 mod render;
+mod told;
 
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use serde::Serialize;
 use usercert_operator_core::{
     api::{DatabaseUserCertificate, ISSUING, READY, Reason, Severity, condition},
     decide::{Check, Decision, Explanation, Observed, Verdict, explain, next_status, ready_certificate},
 };
 
-use self::render::render;
+use self::{
+    render::render,
+    told::{Outcome, ToldCheck, Why},
+};
 use super::{
-    Session,
     leader::{Clocks, Leader, leader},
     objects::{Certificate, certificate},
     observe::{Unseen, observe},
@@ -22,56 +24,11 @@ use super::{
 use crate::{
     arguments::WhyArguments,
     cluster::Cluster,
-    exit::{Answer, CliError, Exit},
+    exit::{Answer, CliError, Exit, for_programs},
+    session::Session,
     terminal::Terminal,
-    text::{for_programs, relative},
+    text::relative,
 };
-
-/// All that is told.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Why {
-    namespace: String,
-    name: String,
-    /// In a few words; `None` if too little could be read.
-    decision: Option<String>,
-    reason: Option<String>,
-    message: Option<String>,
-    /// Whether the certificate in the Secret works, and until when.
-    in_service: Option<String>,
-    checks: Vec<ToldCheck>,
-    /// What the operator itself says, as its conditions have it.
-    operator_says: Vec<String>,
-    /// Where the two differ.
-    differs: Option<String>,
-    leader: Leader,
-    /// Clocks that are wrong. What is told of times is off then.
-    clocks: Vec<String>,
-    notes: Vec<String>,
-    needs_attention: bool,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ToldCheck {
-    statement: &'static str,
-    result: Outcome,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<String>,
-}
-
-/// How a check came out, as it is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-enum Outcome {
-    Passed,
-    NeedsCertificate,
-    Settles,
-    NotReached,
-    OnlyTheOperatorKnows,
-    /// It rests on what was not read.
-    NotLookedAt,
-}
 
 /// Answers `why`.
 pub(super) async fn why(cluster: &Cluster, session: &Session, arguments: &WhyArguments) -> Result<Answer, CliError> {

@@ -8,7 +8,7 @@ use kube::{Api, ResourceExt};
 use serde_json::Value;
 use usercert_operator_core::api::{custom_resource_definitions, names::GROUP};
 
-use super::Finding;
+use super::findings::Finding;
 use crate::cluster::Cluster;
 
 /// Compares the definitions in the cluster with those that this program knows.

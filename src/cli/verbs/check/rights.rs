@@ -8,7 +8,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::{Api, api::PostParams};
 use usercert_operator_core::api::names::GROUP;
 
-use super::{Finding, installed::Installed};
+use super::{findings::Finding, installed::Installed};
 use crate::{cluster::Cluster, exit::CliError};
 
 /// How many questions are asked at once.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Inspection, KeyFit, ToldCertificate, ToldSecret};
+use super::inspection::{Inspection, KeyFit, ToldCertificate, ToldSecret};
 use crate::{
     table::{Cell, Table},
     terminal::{Mood, Terminal},

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     arguments::{Acceptance, Form},
-    exit::{Answer, CliError, Exit},
+    exit::{Answer, CliError, Exit, for_programs},
     table::Cell,
     terminal::{Mood, Terminal},
-    text::{append, for_programs, paragraph, relative},
+    text::{append, paragraph, relative},
     verbs::{
         create::{is_ready, said},
         objects::Certificate,

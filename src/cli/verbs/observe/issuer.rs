@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Resource, ResourceExt};
+use usercert_operator_controller::secret_of;
 use usercert_operator_core::{
     api::{
         CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificateStatus, ISSUING, IssuerIdentity, IssuerKind,
@@ -11,7 +12,7 @@ use usercert_operator_core::{
     decide::{Allow, CaFacts, Check, IssuerFacts, IssuerState, IssuingMethod, SecretState, SecretView, parse_duration},
 };
 
-use super::{Unseen, secret_of};
+use super::unseen::Unseen;
 use crate::{cluster::Cluster, exit::CliError, verbs::objects::Certificate};
 
 /// The checks that rest on the issuer's spec and condition.

@@ -1,8 +1,8 @@
 //! The chart: how many renewals each week has.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, civil::Date, tz::TimeZone};
 
-use super::{Plan, date};
+use super::foresee::Plan;
 use crate::{
     terminal::{Mood, Terminal},
     text::{append, paragraph},
@@ -10,6 +10,11 @@ use crate::{
 
 /// The columns of the longest bar, if the terminal does not say how many it has.
 const BAR: usize = 50;
+
+/// The day of a time, in UTC.
+pub(super) fn date(time: Timestamp) -> Date {
+    time.to_zoned(TimeZone::UTC).date()
+}
 
 /// A line for each week: its first day, a bar, the number. `!` marks a storm, `l` a limit, `w` workloads that wait for a window.
 pub(super) fn chart(plan: &Plan, terminal: &Terminal) -> String {

@@ -10,7 +10,10 @@ use usercert_operator_core::{
     rollout::Windows,
 };
 
-use super::limits::{HeldUser, Limited, QueuedProject, held_users, limited, queued_projects};
+use super::{
+    limits::{HeldUser, Limited, QueuedProject, held_users, limited, queued_projects},
+    renewal::Renewal,
+};
 use crate::verbs::{
     leader::Leader,
     objects::Certificate,
@@ -42,21 +45,6 @@ pub(super) struct Plan {
     pub(super) cut_off: Vec<CutOff>,
     /// Who carries it out.
     pub(super) operator: Option<Leader>,
-}
-
-/// One renewal: the next one of a certificate at the time that the operator has set, later ones where they will be if lifetimes stay.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Renewal {
-    pub(super) time: Timestamp,
-    pub(super) namespace: String,
-    pub(super) name: String,
-    pub(super) issuer: String,
-    /// Whether it is estimated: the time depends on a certificate that is not there yet.
-    pub(super) is_estimate: bool,
-    /// When the workloads follow, if a rollout window has to be waited for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) workloads_from: Option<Timestamp>,
 }
 
 /// An hour in which one issuer is asked for many certificates.

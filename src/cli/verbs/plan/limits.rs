@@ -20,7 +20,7 @@ use usercert_operator_core::{
     decide::{ISSUES_IN_AN_HOUR, held_by_budget, pass::CALLS_WITH_LIST},
 };
 
-use super::foresee::Renewal;
+use super::renewal::Renewal;
 use crate::verbs::objects::Certificate;
 
 /// How many requests of a project Atlas admitted at once when its answers were recorded. It is no part of its contract.

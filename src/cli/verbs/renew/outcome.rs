@@ -12,11 +12,12 @@ use usercert_operator_core::{
 
 use crate::{
     arguments::Form,
-    exit::{Answer, CliError, Exit},
+    exit::{Answer, CliError, Exit, for_programs},
+    session::Session,
     table::{Cell, Table},
     terminal::Mood,
-    text::{count, for_programs},
-    verbs::{Session, objects::Certificate},
+    text::count,
+    verbs::objects::Certificate,
 };
 
 /// What became of one certificate.

@@ -1,6 +1,6 @@
 //! The answer for people.
 
-use super::{Outcome, Why};
+use super::told::{Outcome, Why};
 use crate::{
     table::Cell,
     terminal::{Mood, Terminal},

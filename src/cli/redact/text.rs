@@ -1,6 +1,7 @@
 //! What is taken out of texts: logs, messages, and objects once they are written.
 
-use super::TAKEN_OUT;
+/// What stands in the place of what was taken out.
+pub(super) const TAKEN_OUT: &str = "[taken out]";
 
 /// The ends of names whose values must not be seen, in small letters. A name is a field, a flag, or a word before its value.
 const NAMES: &[&str] = &[

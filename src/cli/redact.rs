@@ -1,4 +1,4 @@
-//! What is taken out of a report.
+//! What is taken out of objects and texts before they are told: of a report, and of what a credential plugin says.
 //!
 //! # Guarantees
 //!
@@ -13,10 +13,8 @@ mod text;
 use serde_json::Value;
 use usercert_operator_core::api::names::GROUP;
 
+use self::text::TAKEN_OUT;
 pub(crate) use self::text::redacted;
-
-/// What stands in the place of what was taken out.
-pub(super) const TAKEN_OUT: &str = "[taken out]";
 
 /// The prefixes of labels and annotations that stay.
 const KEPT_PREFIXES: &[&str] = &[GROUP, "app.kubernetes.io", "helm.sh"];
@@ -39,7 +37,7 @@ const TAKEN_FIELDS: &[&str] = &[
 const OPERATOR: &str = "operator";
 
 /// Takes everything out of an object that must not be seen.
-pub(super) fn redact(value: &mut Value) {
+pub(crate) fn redact(value: &mut Value) {
     redact_part(value, false);
 }
 
