@@ -8,15 +8,13 @@ mod harness;
 mod upgrade;
 mod value_sets;
 
-use std::{
-    process::{Command, Stdio},
-    sync::LazyLock,
-};
+use std::{process::Command, sync::LazyLock};
 
 use harness::{Cluster, Options};
 use tokio::sync::Mutex;
 use usercert_test_support::{
     atlas::DigestAlgorithm,
+    command::output_with_input,
     control_plane::{repository, tool},
 };
 
@@ -34,16 +32,9 @@ fn run(cluster: &Cluster, program: &str, arguments: &[&str], input: &str) -> Str
 
 /// The same; what it says if it fails.
 fn try_to_run(cluster: &Cluster, program: &str, arguments: &[&str], input: &str) -> Result<String, String> {
-    let mut child = Command::new(tool(program).unwrap())
-        .args(arguments)
-        .env("KUBECONFIG", cluster.control_plane.kubeconfig())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let mut command = Command::new(tool(program).unwrap());
+    command.args(arguments).env("KUBECONFIG", cluster.control_plane.kubeconfig());
+    let output = output_with_input(&mut command, input).unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }

@@ -8,7 +8,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
-    process::{Command as Process, Stdio},
+    process::Command as Process,
     sync::Mutex,
 };
 
@@ -23,6 +23,7 @@ use usercert_operator::{
 };
 use usercert_test_support::{
     atlas::{StandIn, StandInConfig, X509Type},
+    command::output_with_input,
     control_plane::{ControlPlane, config_of, repository, tool},
 };
 
@@ -371,15 +372,7 @@ fn issuer(name: &str, spec: &Value) -> Value {
 
 /// Runs kubectl with this text as its input; what it says, and whether it succeeds.
 pub fn kubectl(kubeconfig: &Path, arguments: &[&str], input: &str) -> (bool, String) {
-    let mut child = Process::new(tool("kubectl").unwrap())
-        .args(arguments)
-        .env("KUBECONFIG", kubeconfig)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let mut command = Process::new(tool("kubectl").unwrap());
+    let output = output_with_input(command.args(arguments).env("KUBECONFIG", kubeconfig), input).unwrap();
     (output.status.success(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
 }

@@ -13,9 +13,8 @@
 )]
 
 use std::{
-    io::Write,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicI64, Ordering},
@@ -41,6 +40,8 @@ use usercert_test_support::{
     control_plane::{ControlPlane, config_of, repository, tool},
     evidence::{self, Kind},
 };
+
+pub use usercert_test_support::openssl::openssl;
 
 use tokio::task::AbortHandle;
 
@@ -397,19 +398,4 @@ pub fn new_ca(days: u32) -> (String, String) {
         "keyUsage=critical,keyCertSign",
     ];
     (openssl(&arguments, &key), key)
-}
-
-/// Runs `openssl` with this text as its input.
-pub fn openssl(arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new("openssl")
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }

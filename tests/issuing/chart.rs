@@ -14,7 +14,10 @@ use kube::{
     api::{Patch, PatchParams, PostParams},
 };
 use serde_json::json;
-use usercert_test_support::control_plane::{repository, tool};
+use usercert_test_support::{
+    command::output_with_input,
+    control_plane::{repository, tool},
+};
 
 use crate::{harness::Shop, open};
 
@@ -92,16 +95,11 @@ async fn what_the_user_sets_takes_the_place_of_what_the_chart_sets() {
     ];
     let manifests = rendered(&shop, &values);
     let documents = manifests.split("\n---\n").find(|document| document.contains("kind: Deployment")).unwrap();
-    let kubectl = Command::new(tool("kubectl").unwrap())
+    let mut kubectl = Command::new(tool("kubectl").unwrap());
+    kubectl
         .args(["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--output=json", "--filename=-"])
-        .env("KUBECONFIG", shop.cluster.control_plane.kubeconfig())
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    std::io::Write::write_all(&mut kubectl.stdin.as_ref().unwrap(), documents.as_bytes()).unwrap();
-    let output = kubectl.wait_with_output().unwrap();
+        .env("KUBECONFIG", shop.cluster.control_plane.kubeconfig());
+    let output = output_with_input(&mut kubectl, documents).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let deployment: Deployment = serde_json::from_slice(&output.stdout).unwrap();
     let template = deployment.spec.unwrap().template;

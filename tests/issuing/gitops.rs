@@ -1,9 +1,6 @@
 //! What kstatus, Flux and Argo CD make of our objects, by the pieces of YAML in docs/gitops.md.
 
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-};
+use std::process::Command;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{
@@ -15,6 +12,7 @@ use kube::{
 use serde_json::{Value, json};
 use usercert_test_support::{
     atlas::{Fault, Refusal, X509Type},
+    command::output_with_input,
     control_plane::tool,
 };
 
@@ -51,10 +49,8 @@ fn verdict(object: &DynamicObject) -> Value {
         "discoveryLua": actions["discovery.lua"],
         "actionLua": actions["definitions"][0]["action.lua"],
     });
-    let mut child = Command::new(tool("gitops").unwrap()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(question.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "the tool failed about {question:#}");
+    let output = output_with_input(&mut Command::new(tool("gitops").unwrap()), &question.to_string()).unwrap();
+    assert!(output.status.success(), "{} about {question:#}", String::from_utf8_lossy(&output.stderr));
     let mut answers: Value = serde_json::from_slice(&output.stdout).unwrap();
     answers[0].take()
 }
@@ -208,16 +204,10 @@ async fn the_action_of_argo_cd_renews() {
 
 /// Applies an object as Flux does in each round. Returns what that did.
 fn applied_by_flux(shop: &Shop, object: &Value) -> String {
-    let mut child = Command::new(tool("gitops").unwrap())
-        .arg("apply")
-        .env("KUBECONFIG", shop.cluster.control_plane.kubeconfig())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(object.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
+    let mut command = Command::new(tool("gitops").unwrap());
+    command.arg("apply").env("KUBECONFIG", shop.cluster.control_plane.kubeconfig());
+    let output = output_with_input(&mut command, &object.to_string()).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 

@@ -1,13 +1,10 @@
 //! Readiness beside kstatus itself, in Flux's own library: both say the same of objects of all kinds.
 
-use std::{
-    io::Write,
-    process::{Command, Stdio},
-};
+use std::process::Command;
 
 use serde_json::{Value, json};
 use usercert_operator_core::rollout::{Readiness, readiness};
-use usercert_test_support::control_plane::tool;
+use usercert_test_support::{command::output_with_input, control_plane::tool};
 
 /// So many objects of each kind.
 const OBJECTS: usize = 3000;
@@ -123,10 +120,8 @@ fn kstatus(objects: &[Value]) -> Vec<String> {
     let script = "return {}";
     let question =
         json!({ "objects": objects, "healthChecks": checks, "healthLua": script, "discoveryLua": script, "actionLua": script });
-    let mut child = Command::new(tool("gitops").unwrap()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(question.to_string().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
+    let output = output_with_input(&mut Command::new(tool("gitops").unwrap()), &question.to_string()).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let answers: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
     answers.iter().map(|answer| answer["kstatus"].as_str().unwrap().to_owned()).collect()
 }

@@ -2,8 +2,10 @@
 
 use std::{
     env,
+    io::{self, Write as _},
     path::PathBuf,
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -24,6 +26,20 @@ pub fn run(command: &mut Command) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().with_context(|| format!("could not run {command:?}"))?;
     ensure!(output.status.success(), "{command:?} failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Runs a command with this text as its input to its end. The input may be left unread.
+///
+/// # Errors
+/// It cannot be started, or its output cannot be read.
+pub fn output_with_input(command: &mut Command, input: &str) -> io::Result<Output> {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let stdin = child.stdin.take();
+    thread::scope(|scope| {
+        // Beside the reading, for a program may print more than a pipe holds before it has read everything.
+        scope.spawn(move || stdin.map(|mut stdin| stdin.write_all(input.as_bytes())));
+        child.wait_with_output()
+    })
 }
 
 /// Asks again, five times a second, until there is an answer.

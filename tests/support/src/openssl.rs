@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
-    io::Write as _,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Command,
     sync::atomic::{AtomicU32, Ordering},
 };
+
+use crate::command::output_with_input;
 
 /// What `openssl` prints with these arguments and this text as its input.
 ///
@@ -14,11 +15,7 @@ use std::{
 /// It cannot be run, or fails.
 #[allow(clippy::must_use_candidate, reason = "what it verifies is the answer")]
 pub fn openssl(arguments: &[&str], input: &str) -> String {
-    let mut command = Command::new("openssl");
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = output_with_input(Command::new("openssl").args(arguments), input).unwrap();
     assert!(output.status.success(), "openssl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }

@@ -1,12 +1,13 @@
 //! Statements about the stand-in, made with a real digest client.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use diqwest::{Credentials, WithDigestAuth};
 use reqwest::{Client, Response};
 
 use super::*;
+use crate::openssl::openssl;
 
 const PROJECT: &str = "5efda6aea3f2ed2e7dd6ce05";
 const V2: &str = "application/vnd.atlas.2023-01-01+json";
@@ -146,13 +147,5 @@ async fn certificates_are_listed_and_outlive_their_user() {
 }
 
 fn openssl_text(pem: &str) -> String {
-    use std::io::Write;
-    let mut child = Command::new("openssl")
-        .args(["x509", "-noout", "-text", "-nameopt", "oneline,utf8,-esc_msb"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(pem.as_bytes()).unwrap();
-    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    openssl(&["x509", "-noout", "-text", "-nameopt", "oneline,utf8,-esc_msb"], pem)
 }
