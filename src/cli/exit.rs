@@ -178,6 +178,12 @@ impl CliError {
         self.status().is_some_and(|status| matches!(status.code, 401 | 403))
     }
 
+    /// Whether the API server knows who asks, and refused because a right is missing.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 403)
+    }
+
     /// Whether the API server knows no such object or no such kind.
     #[must_use]
     pub fn is_missing(&self) -> bool {
@@ -188,6 +194,19 @@ impl CliError {
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.status().is_some_and(|status| matches!(status.code, 404 | 409))
+    }
+
+    /// Whether a change was refused because the object is another one now, or was changed meanwhile.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 409)
+    }
+
+    /// Whether a change may have been made all the same, for its answer is missing.
+    #[must_use]
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::TimedOut { .. } | Self::Unreachable { .. })
+            || self.status().is_some_and(|status| status.code >= 500)
     }
 
     fn status(&self) -> Option<&kube::core::Status> {

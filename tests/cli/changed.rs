@@ -46,7 +46,7 @@ async fn renewals_are_asked_for_and_waited_for_within_the_brake() {
     for _ in 0..3 {
         usercert(&shop, &["renew", "orders", "--wait"]).await.says(Exit::Good, &["renewed: certificate"]);
     }
-    usercert(&shop, &["renew", "orders", "--wait"]).await.says(Exit::Attention, &["five renewals were forced within an hour"]);
+    usercert(&shop, &["renew", "orders", "--wait"]).await.says(Exit::Attention, &["5 renewals were forced within an hour"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -143,15 +143,23 @@ const RIGHT: Line = Line {
 
 const OWN_CLOCK: Line = Line {
     fault: "The clock of the machine that asks is an hour behind",
-    status: &["Not ready", "NotYetValid", "the clock of the operator, of the issuer or of this machine is wrong"],
+    status: &["Not ready", "NotYetValid", "this machine's clock is 60m behind the API server's"],
     why: &["In service: no (NotYetValid)", "this machine's clock is 60m behind the API server's"],
     check: &["FAILS   Clock", "this machine's clock is 60m behind the API server's"],
     exits: ATTENTION,
 };
 
+const OWN_CLOCK_AHEAD: Line = Line {
+    fault: "The clock of the machine that asks is an hour ahead",
+    status: &["Good", "this machine's clock is 60m ahead of the API server's"],
+    why: &["In service: yes", "this machine's clock is 60m ahead of the API server's"],
+    check: &["FAILS   Clock", "this machine's clock is 60m ahead of the API server's"],
+    exits: ATTENTION,
+};
+
 const OPERATOR_CLOCK: Line = Line {
     fault: "The operator's clock is an hour ahead",
-    status: &["Not ready", "NotYetValid", "the clock of the operator, of the issuer or of this machine is wrong"],
+    status: &["Not ready", "NotYetValid", "the operator's clock is 60m ahead of the API server's"],
     why: &["In service: no (NotYetValid)", "the operator's clock is 60m ahead of the API server's"],
     check: &["FAILS   Operator's clock", "the operator's clock is 60m ahead of the API server's"],
     exits: ATTENTION,
@@ -173,7 +181,7 @@ const GONE: Line = Line {
     exits: ATTENTION,
 };
 
-const TABLE: [&Line; 13] = [
+const TABLE: [&Line; 14] = [
     &HEALTHY,
     &ATLAS,
     &CREDENTIALS,
@@ -184,6 +192,7 @@ const TABLE: [&Line; 13] = [
     &WEBHOOK,
     &RIGHT,
     &OWN_CLOCK,
+    &OWN_CLOCK_AHEAD,
     &OPERATOR_CLOCK,
     &QUIET,
     &GONE,
@@ -332,6 +341,7 @@ async fn each_fault_is_told_by_status_why_and_check() {
     ready_pod(&kept).await;
     hold(&HEALTHY, &kept, on_time).await;
     hold(&OWN_CLOCK, &kept, SignedDuration::from_secs(-3630)).await;
+    hold(&OWN_CLOCK_AHEAD, &kept, SignedDuration::from_secs(3630)).await;
 
     let refused = Shop::open(&CLUSTER, "refused").await;
     refused.atlas_issuer().await;

@@ -3,7 +3,10 @@
 
 mod server;
 
-use std::sync::{Arc, Mutex};
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -22,27 +25,33 @@ type Asked = Arc<Mutex<Vec<(String, String)>>>;
 
 /// A server that lists these certificates, and answers `refused` with a status of its own.
 fn server(certificates: Vec<Value>, refused: fn(&str, &str) -> Option<u16>) -> (String, Asked) {
+    changing_server(certificates, move |method, path| refused(method, path).map(|status| (status, failure(status))))
+}
+
+/// The same, where each request may have an answer of its own: a status and a body.
+fn changing_server(
+    certificates: Vec<Value>,
+    own: impl Fn(&str, &str) -> Option<(u16, Value)> + Send + 'static,
+) -> (String, Asked) {
     let asked = Asked::default();
     let told = Arc::clone(&asked);
     let address = serve(move |method, path| {
         told.lock().unwrap().push((method.to_owned(), path.to_owned()));
-        let (status, body) = answer(path, &certificates, refused(method, path));
+        let (status, body) = own(method, path).unwrap_or_else(|| answer(path, &certificates));
         Response { status, content_type: "application/json", body: body.to_string() }
     });
     (address, asked)
 }
 
-fn answer(path: &str, certificates: &[Value], refused: Option<u16>) -> (u16, Value) {
+fn answer(path: &str, certificates: &[Value]) -> (u16, Value) {
     let name = path.strip_prefix(CERTIFICATES).and_then(|rest| rest.strip_prefix('/'));
-    let found = name.and_then(|name| certificates.iter().find(|found| found["metadata"]["name"] == name));
-    match (refused, found) {
-        (Some(status), _) => (status, failure(status)),
-        (None, Some(found)) => (200, found.clone()),
-        (None, None) if path == CERTIFICATES => (
+    match name.and_then(|name| certificates.iter().find(|found| found["metadata"]["name"] == name)) {
+        Some(found) => (200, found.clone()),
+        None if path == CERTIFICATES => (
             200,
             json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificateList", "metadata": {}, "items": certificates }),
         ),
-        (None, None) => (404, failure(404)),
+        None => (404, failure(404)),
     }
 }
 
@@ -162,17 +171,107 @@ fn a_run_that_failures_have_stopped_goes_on_when_it_is_continued() {
 
 #[test]
 fn an_object_that_is_deleted_meanwhile_is_left_out_and_no_refusal() {
-    for status in [404, 409] {
-        let refuses = if status == 404 {
-            |method: &str, path: &str| (method == "PATCH" && path.ends_with("/gone")).then_some(404)
-        } else {
-            |method: &str, path: &str| (method == "PATCH" && path.ends_with("/gone")).then_some(409)
-        };
-        let (address, _) = server(vec![certificate("gone", 10, &[]), certificate("orders", 20, &[])], refuses);
+    let another = certificate("gone", 10, &[("/metadata/uid", json!("another"))]);
+    for (method, found) in [("GET", (404, failure(404))), ("PATCH", (404, failure(404))), ("GET", (200, another))] {
+        let gone = format!("{CERTIFICATES}/gone");
+        let answer = move |asked: &str, path: &str| (asked == method && path == gone).then(|| found.clone());
+        let (address, _) = changing_server(vec![certificate("gone", 10, &[]), certificate("orders", 20, &[])], answer);
         let said = run(&address, &["renew", "--all", "--at-most", "40/min"]);
         assert_eq!(said.code, Some(1), "{said:?}");
         assert!(said.text.contains("gone     not: the object was deleted"), "{}", said.text);
         assert!(said.text.contains("orders   asked for"), "{}", said.text);
+    }
+    let (address, asked) = server(vec![certificate("gone", 10, &[]), certificate("orders", 20, &[])], |method, path| {
+        (method == "PATCH" && path.ends_with("/gone")).then_some(404)
+    });
+    let said = run(&address, &["suspend", "--all"]);
+    assert_eq!((said.code, patched(&asked).len()), (Some(0), 2), "{said:?}");
+    assert!(said.text.contains("shop/gone was deleted, and is not suspended\nshop/orders is now suspended"), "{}", said.text);
+}
+
+#[test]
+fn what_was_renewed_asked_for_or_suspended_since_the_list_is_not_asked_for_once_more() {
+    let renewed = certificate("orders", 10, &[("/status/serialNumber", json!("0B"))]);
+    let mut suspended = certificate("orders", 10, &[]);
+    suspended["spec"]["suspend"] = json!(true);
+    let cases = [
+        (renewed, "orders   renewed: certificate 0B"),
+        (asked_for("orders", 10), "orders   not: a renewal was asked for at 2026-01-01T00:00:00Z and is not carried out yet"),
+        (suspended, "orders   not: the object is suspended"),
+    ];
+    for (now, expected) in cases {
+        let path = format!("{CERTIFICATES}/orders");
+        let answer = move |_: &str, asked: &str| (asked == path).then(|| (200, now.clone()));
+        let (address, asked) = changing_server(vec![certificate("orders", 10, &[])], answer);
+        let said = run(&address, &["renew", "--all"]);
+        assert!(said.text.contains(expected), "{said:?}");
+        assert_eq!(patched(&asked), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_request_that_meets_another_change_or_loses_its_answer_is_made_again_only_if_it_was_not_stored() {
+    for (status, is_stored, patches) in [(409, false, 2), (504, false, 2), (504, true, 1)] {
+        let (path, before) = (format!("{CERTIFICATES}/orders"), AtomicUsize::new(0));
+        let answer = move |method: &str, asked: &str| match method {
+            "PATCH" if before.fetch_add(1, Ordering::SeqCst) == 0 => Some((status, failure(status))),
+            "GET" if asked == path && is_stored && before.load(Ordering::SeqCst) > 0 => Some((200, asked_for("orders", 10))),
+            _ => None,
+        };
+        let (address, asked) = changing_server(vec![certificate("orders", 10, &[])], answer);
+        let said = run(&address, &["renew", "--all", "--continue", RUN]);
+        assert_eq!(said.code, Some(0), "{status}: {said:?}");
+        assert!(said.text.contains("orders   asked for"), "{}", said.text);
+        assert_eq!(patched(&asked).len(), patches, "{status}, stored: {is_stored}");
+    }
+}
+
+#[test]
+fn a_request_of_which_nobody_knows_whether_it_was_stored_can_be_repeated() {
+    let is_asked = AtomicUsize::new(0);
+    let answer = move |method: &str, path: &str| match method {
+        "PATCH" => {
+            is_asked.fetch_add(1, Ordering::SeqCst);
+            Some((504, failure(504)))
+        }
+        "GET" if path.ends_with("/orders") && is_asked.load(Ordering::SeqCst) > 0 => Some((500, failure(500))),
+        _ => None,
+    };
+    let (address, asked) = changing_server(vec![certificate("orders", 10, &[])], answer);
+    let said = run(&address, &["renew", "orders", "-o", "json"]);
+    let told: Value = serde_json::from_str(&said.text).unwrap();
+    let value = told["value"].as_str().unwrap();
+    let message = told["certificates"][0]["message"].as_str().unwrap();
+    assert_eq!((said.code, &told["certificates"][0]["result"]), (Some(3), &json!("Unknown")));
+    assert!(message.starts_with("not known: ") && message.ends_with(&format!("--continue {value}")), "{message}");
+    assert_eq!(patched(&asked).len(), 1);
+}
+
+#[test]
+fn an_api_server_that_does_not_tell_its_version_is_checked_all_the_same() {
+    let (address, asked) = server(Vec::new(), |_, path| (path == "/version").then_some(403));
+    let said = run(&address, &["check"]);
+    assert!(said.text.contains("ok      API server: answers, and does not tell you its version"), "{said:?}");
+    assert!(asked.lock().unwrap().len() > 5, "the other checks are made");
+}
+
+#[test]
+fn a_clock_that_is_wrong_is_told_below_certificates() {
+    let renewed = json!({
+        "metadata": { "managedFields": [{
+            "manager": "usercert-operator", "operation": "Update", "time": in_hours(0), "fieldsType": "FieldsV1",
+            "fieldsV1": { "f:spec": { "f:renewTime": {} } },
+        }] },
+        "spec": { "holderIdentity": "pod_1", "renewTime": in_hours(2).replace('Z', ".000000Z") },
+    });
+    let answer = move |_: &str, path: &str| (path == LEASE).then(|| (200, renewed.clone()));
+    let (address, _) = changing_server(vec![certificate("orders", 80, &[])], answer);
+    for verb in ["status", "plan"] {
+        let said = run(&address, &[verb]);
+        assert_eq!(said.code, Some(1), "{said:?}");
+        assert!(said.text.contains("\nClocks\n  the operator's clock is 2h ahead of the API server's"), "{}", said.text);
+        let told: Value = serde_json::from_str(&run(&address, &[verb, "-o", "json"]).text).unwrap();
+        assert_eq!(told["clocks"][0], "the operator's clock is 2h ahead of the API server's");
     }
 }
 

@@ -82,6 +82,16 @@ pub(super) fn missing(operator: &Leader, terminal: &Terminal) -> String {
     format!("\n{title}\n{}", paragraph(Cell::whole(&sentence).text(), 2, terminal))
 }
 
+/// Which clocks are wrong: what is told of times may be wrong then.
+pub(super) fn wrong_clocks(clocks: &[String], terminal: &Terminal) -> String {
+    if clocks.is_empty() {
+        return String::new();
+    }
+    let title = terminal.paint(Mood::Title, "Clocks");
+    let told = clocks.iter().map(|clock| format!("{clock}: what is said here of times may be wrong"));
+    told.fold(format!("\n{title}\n"), |text, sentence| text + &paragraph(Cell::whole(&sentence).text(), 2, terminal))
+}
+
 fn of_lease(lease: Option<&Lease>, (namespace, name): (&str, &str), now: Timestamp) -> Leader {
     let Some((lease, spec)) = lease.and_then(|lease| Some((lease, lease.spec.as_ref()?))) else {
         return Leader::Unknown(format!(

@@ -14,7 +14,7 @@ use self::{
     limits::{HeldUser, LimitOfUser, REQUESTS, REQUESTS_A_MINUTE},
 };
 use super::{
-    leader::{Leader, leader, missing},
+    leader::{Leader, leader, missing, wrong_clocks},
     objects::certificates,
 };
 use crate::{
@@ -36,9 +36,10 @@ pub(super) async fn plan(cluster: &Cluster, session: &Session, arguments: &PlanA
     let days = SignedDuration::from_hours(24 * i64::from(arguments.days));
     let mut plan = foresee(&objects, session.now(), days, usize::from(arguments.storm));
     // Without an operator none of these renewals comes.
-    let (operator, _) = leader(cluster, session.now()).await;
+    let (operator, clocks) = leader(cluster, session.now()).await;
+    plan.clocks = clocks.faults();
     let exit = if plan.needs_attention() || matches!(operator, Leader::Gone(_)) { Exit::Attention } else { Exit::Good };
-    let below = missing(&operator, &session.terminal);
+    let below = missing(&operator, &session.terminal) + &wrong_clocks(&plan.clocks, &session.terminal);
     plan.operator = Some(operator);
     let text = for_programs(&plan, arguments.output)?
         .unwrap_or_else(|| render(&plan, usize::from(arguments.storm), &session.terminal) + &below);
@@ -51,7 +52,8 @@ impl Plan {
             && self.unrenewed.is_empty()
             && self.without_renewal.is_empty()
             && self.limited.is_empty()
-            && self.held_users.is_empty();
+            && self.held_users.is_empty()
+            && self.clocks.is_empty();
         // The operator settles a queue by itself, if it does so in time.
         !nothing_is_wrong || self.queued_projects.iter().any(|queue| queue.too_late > 0)
     }

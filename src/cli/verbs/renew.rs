@@ -1,6 +1,9 @@
 //! `renew`: asks for new certificates, at a rate, and waits for them.
 //!
 //! All requests of a run have one value. So a run that was interrupted can be continued: what has this value already is not asked again.
+//!
+//! A run may last for hours. So each object is read again when its turn comes, and is asked only if it is still as it was read: a certificate
+//! that somebody else has renewed meanwhile is not renewed once more.
 
 mod outcome;
 
@@ -9,12 +12,15 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use kube::{Api, ResourceExt};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 use usercert_operator_core::api::{DatabaseUserCertificate, names::RENEW_REQUESTED_ANNOTATION};
 
-use self::outcome::{Outcome, answer, came, failures_in_a_row, last_failure, late, obstacle, of_this_run, requested_at};
+use self::outcome::{
+    Outcome, answer, came, failures_in_a_row, last_failure, late, obstacle, of_this_run, renewed_since, requested_at,
+};
 use super::{
     create::LOOK,
     objects::{Certificate, certificate_of, certificates, change, confirmed, targets},
@@ -30,11 +36,14 @@ use crate::{
 /// After so many failures in a row, the others are not asked for: they would fail too, or make it worse.
 const MOST_FAILURES: usize = 5;
 
+/// How often an object is asked that others change at the same time, or of which the answer is lost.
+const MOST_ATTEMPTS: usize = 3;
+
 /// A renewal that was asked for.
 struct Awaited {
     index: usize,
     /// When the last attempt from before the request failed.
-    failed_before: Option<jiff::Timestamp>,
+    failed_before: Option<Timestamp>,
     until: Instant,
 }
 
@@ -44,6 +53,8 @@ struct Run<'a> {
     arguments: &'a RenewArguments,
     objects: Vec<Certificate>,
     value: String,
+    /// When the run began, if this continues it.
+    began: Option<Timestamp>,
     outcomes: Vec<Outcome>,
     /// The objects that had their answers before this run was continued. Their failures stop nothing: the cause may be mended.
     answered_before: BTreeSet<usize>,
@@ -57,10 +68,15 @@ pub(super) async fn renew(cluster: &Cluster, session: &Session, arguments: &Rene
         confirmed(&arguments.targets)?;
     }
     let objects = targets(cluster, &arguments.targets).await?;
-    let value = arguments.continued.clone().unwrap_or_else(|| session.now().to_string());
+    let value = match &arguments.continued {
+        Some(value) => value.clone(),
+        // A continued run compares it with times that the operator recorded. This machine's clock may be wrong.
+        None => cluster.time().await.ok().flatten().unwrap_or_else(|| session.now()).to_string(),
+    };
     let outcomes = objects.iter().map(|_| Outcome::Left("it was not come to".to_owned())).collect();
+    let began = arguments.continued.as_ref().and_then(|value| value.parse().ok());
     let (answered_before, awaited, looked) = (BTreeSet::new(), Vec::new(), Instant::now());
-    let mut run = Run { cluster, arguments, objects, value, outcomes, answered_before, awaited, looked };
+    let mut run = Run { cluster, arguments, objects, value, began, outcomes, answered_before, awaited, looked };
     let tells = !arguments.dry_run && run.objects.len() > 1;
     if tells {
         session.terminal.record(&format!(
@@ -102,17 +118,7 @@ impl Run<'_> {
             if failures_in_a_row(answers.map(|before| &self.outcomes[before])) >= MOST_FAILURES {
                 return self.leave(index).await;
             }
-            let object = &self.objects[index];
-            let patch = json!({ "metadata": { "annotations": { RENEW_REQUESTED_ANNOTATION: self.value } } });
-            let outcome = match change(self.cluster, object, patch, self.arguments.dry_run).await {
-                Ok(_) if self.arguments.dry_run => Outcome::WouldAsk,
-                Ok(changed) => {
-                    self.expect(index, last_failure(&changed));
-                    Outcome::Asked
-                }
-                Err(error) if error.is_gone() => Outcome::Left("the object was deleted".to_owned()),
-                Err(error) => Outcome::Refused(usercert_operator_controller::chain(&error)),
-            };
+            let outcome = if self.arguments.dry_run { self.try_out(index).await } else { self.ask_for(index, session).await };
             if tells {
                 let object = &self.objects[index];
                 let name = format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
@@ -122,9 +128,65 @@ impl Run<'_> {
         }
     }
 
+    /// Has the API server check the request.
+    async fn try_out(&self, index: usize) -> Outcome {
+        match change(self.cluster, &self.objects[index], self.request(), true).await {
+            Ok(_) => Outcome::WouldAsk,
+            Err(error) if error.is_gone() => Outcome::deleted(),
+            Err(error) => Outcome::Refused(usercert_operator_controller::chain(&error)),
+        }
+    }
+
+    /// Asks for one renewal, of the object as it is now. All attempts have one value, so the operator answers them with one certificate.
+    async fn ask_for(&mut self, index: usize, session: &Session) -> Outcome {
+        let listed = &self.objects[index];
+        let (namespace, name) = (listed.namespace().unwrap_or_default(), listed.name_any());
+        let (mut unanswered, mut last) = (false, None);
+        for _ in 0..MOST_ATTEMPTS {
+            let object = match certificate_of(self.cluster, &namespace, &name).await {
+                Ok(object) if object.uid() == self.objects[index].uid() => object,
+                Ok(_) | Err(CliError::NotFound(_)) => return Outcome::deleted(),
+                Err(error) => {
+                    last = Some(error);
+                    break;
+                }
+            };
+            match of_this_run(&object, &self.value, self.began).or_else(|| renewed_since(&self.objects[index], &object)) {
+                Some(Outcome::Asked) => return self.asked(index, &object),
+                Some(outcome) => return outcome,
+                None => {}
+            }
+            if let Some(obstacle) = obstacle(&object, session.now()) {
+                return Outcome::Left(obstacle);
+            }
+            let mut request = self.request();
+            request["metadata"]["resourceVersion"] = json!(object.resource_version());
+            match change(self.cluster, &object, request, false).await {
+                Ok(changed) => return self.asked(index, &changed),
+                Err(error) if error.is_missing() => return Outcome::deleted(),
+                Err(error) if error.is_conflict() || error.is_unanswered() => {
+                    unanswered |= error.is_unanswered();
+                    last = Some(error);
+                }
+                Err(error) => return Outcome::Refused(usercert_operator_controller::chain(&error)),
+            }
+        }
+        let why = last.map(|error| usercert_operator_controller::chain(&error)).unwrap_or_default();
+        if unanswered { Outcome::Unknown(self.value.clone(), why) } else { Outcome::Refused(why) }
+    }
+
+    fn request(&self) -> Value {
+        json!({ "metadata": { "annotations": { RENEW_REQUESTED_ANNOTATION: self.value } } })
+    }
+
+    fn asked(&mut self, index: usize, object: &Certificate) -> Outcome {
+        self.expect(index, last_failure(object));
+        Outcome::Asked
+    }
+
     /// Takes over what this run has done for the object before it was interrupted. `false` if it has not come to it.
     async fn take_up(&mut self, index: usize) -> bool {
-        let Some(mut outcome) = of_this_run(&self.objects[index], &self.value) else { return false };
+        let Some(mut outcome) = of_this_run(&self.objects[index], &self.value, self.began) else { return false };
         if outcome == Outcome::Asked {
             let failed_before = self.failed_before(index).await;
             match came(&self.objects[index], &self.value, failed_before) {
@@ -151,7 +213,7 @@ impl Run<'_> {
 
     /// The last failure of an object that was asked for before this run was interrupted, if it is no answer to the request: it is older than
     /// that, or how old the request is cannot be known.
-    async fn failed_before(&self, index: usize) -> Option<jiff::Timestamp> {
+    async fn failed_before(&self, index: usize) -> Option<Timestamp> {
         let object = &self.objects[index];
         let failed = last_failure(object)?;
         let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
@@ -163,7 +225,7 @@ impl Run<'_> {
         Some(failed).filter(|failed| requested.is_none_or(|requested| *failed < requested))
     }
 
-    fn expect(&mut self, index: usize, failed_before: Option<jiff::Timestamp>) {
+    fn expect(&mut self, index: usize, failed_before: Option<Timestamp>) {
         self.awaited.push(Awaited { index, failed_before, until: Instant::now() + self.arguments.timeout });
     }
 
@@ -215,7 +277,8 @@ impl Run<'_> {
         let targets = &self.arguments.targets;
         let mut listed = BTreeMap::new();
         if targets.names.is_empty() {
-            let list = certificates(self.cluster, &[], &targets.selection).await.unwrap_or_default();
+            // An API server that gives no list is not asked for each object instead.
+            let Ok(list) = certificates(self.cluster, &[], &targets.selection).await else { return BTreeMap::new() };
             listed.extend(list.into_iter().map(|object| (key(&object), object)));
         }
         let mut found = BTreeMap::new();

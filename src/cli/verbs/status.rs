@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    leader::{Leader, leader, missing},
+    leader::{Leader, leader, missing, wrong_clocks},
     objects::{Certificate, certificates},
     state::{State, Told, told},
 };
@@ -28,6 +28,8 @@ const SECOND_LOOK: Duration = Duration::from_secs(3);
 struct Status {
     certificates: Vec<Told>,
     operator: Leader,
+    /// A sentence for each clock that is wrong.
+    clocks: Vec<String>,
 }
 
 /// Answers `status`.
@@ -44,12 +46,13 @@ pub(super) async fn status(cluster: &Cluster, session: &Session, arguments: &Sta
     let now = session.now();
     told.retain(|certificate| !arguments.failing || certificate.state.needs_attention());
     // Certificates that work go on without an operator, until nobody renews them.
-    let (operator, _) = leader(cluster, now).await;
-    let exit = if matches!(operator, Leader::Gone(_)) { Exit::Attention } else { exit(&told) };
-    let status = Status { certificates: told, operator };
+    let (operator, clocks) = leader(cluster, now).await;
+    let clocks = clocks.faults();
+    let exit = if matches!(operator, Leader::Gone(_)) || !clocks.is_empty() { Exit::Attention } else { exit(&told) };
+    let status = Status { certificates: told, operator, clocks };
     let in_words = || {
         let text = render(&status.certificates, found.len(), arguments.selection.all_namespaces, &session.terminal, now);
-        text + &missing(&status.operator, &session.terminal)
+        text + &missing(&status.operator, &session.terminal) + &wrong_clocks(&status.clocks, &session.terminal)
     };
     let text = for_programs(&status, arguments.output)?.unwrap_or_else(in_words);
     Ok(Answer::new(text, exit))

@@ -29,11 +29,12 @@ enum Outcome {
     Already,
     WouldChange,
     Changed,
+    Gone,
     Failed,
     NotTried,
 }
 
-/// Sets `spec.suspend`. It stops at the first change that is refused, and says what was changed before.
+/// Sets `spec.suspend`. It stops at the first change that is refused, and says what was changed before. An object that was deleted meanwhile stops nothing.
 pub(super) async fn suspend(
     cluster: &Cluster,
     session: &Session,
@@ -57,6 +58,7 @@ pub(super) async fn suspend(
             match change(cluster, object, json!({ "spec": { "suspend": suspend } }), arguments.dry_run).await {
                 Ok(_) if arguments.dry_run => (Outcome::WouldChange, "would be".to_owned()),
                 Ok(_) => (Outcome::Changed, "is now".to_owned()),
+                Err(error) if error.is_gone() => (Outcome::Gone, "was deleted, and is not".to_owned()),
                 Err(error) => {
                     refusal = Some(usercert_operator_controller::chain(&error));
                     (Outcome::Failed, "could not be".to_owned())

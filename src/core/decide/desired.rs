@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Validity of a CA's certificate when neither the object nor the issuer says: 90 days.
-pub const DEFAULT_DURATION: SignedDuration = SignedDuration::from_hours(2160);
+const DEFAULT_DURATION: SignedDuration = SignedDuration::from_hours(2160);
 
 /// The hours of the shortest calendar month (28 days): what holds of it holds of every month.
 const SHORTEST_MONTH_HOURS: i64 = 28 * 24;
@@ -208,8 +208,14 @@ fn duration(object: &DatabaseUserCertificate, ca: &CaFacts) -> Result<SignedDura
             Err(InvalidSpec(format!("spec.duration ({wanted:#}) exceeds the issuer's maxDuration ({max:#})")))
         }
         (Some(wanted), _) => Ok(wanted),
-        (None, max) => Ok(max.map_or(DEFAULT_DURATION, |max| max.min(DEFAULT_DURATION))),
+        (None, max) => Ok(default_duration(max)),
     }
+}
+
+/// How long a certificate of a CA is valid for which neither the object nor its issuer says it. `max`: the issuer's `maxDuration`.
+#[must_use]
+pub fn default_duration(max: Option<SignedDuration>) -> SignedDuration {
+    max.map_or(DEFAULT_DURATION, |max| max.min(DEFAULT_DURATION))
 }
 
 fn private_key(object: &DatabaseUserCertificate) -> PrivateKeySpec {
@@ -235,7 +241,10 @@ pub(super) fn renew_before(object: &DatabaseUserCertificate) -> Result<RenewBefo
     }
 }
 
-fn renew_request(object: &DatabaseUserCertificate) -> Option<String> {
+/// What the annotation `usercert.dev/renew-requested-at` asks for, as `status.renewRequestHandled` has it once it is carried out; `None` if it
+/// asks for nothing.
+#[must_use]
+pub fn renew_request(object: &DatabaseUserCertificate) -> Option<String> {
     let value = object.metadata.annotations.as_ref()?.get(RENEW_REQUESTED_ANNOTATION)?;
     let value: String = value.chars().take(RENEW_REQUEST_CHARACTERS).collect();
     Some(value).filter(|value| !value.is_empty())

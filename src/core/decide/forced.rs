@@ -19,8 +19,8 @@ use super::{
 use crate::api::{DatabaseUserCertificateStatus, Reason, names::RENEW_REQUESTED_ANNOTATION, truncated_to_second};
 
 /// The most forced renewals of one object in an hour. The status has as many times.
-const FORCED: usize = 5;
-const BRAKE: Brake = Brake { allowed: FORCED, window: SignedDuration::from_hours(1) };
+pub const FORCED_IN_AN_HOUR: usize = 5;
+const BRAKE: Brake = Brake { allowed: FORCED_IN_AN_HOUR, window: SignedDuration::from_hours(1) };
 
 /// Why a renewal is forced; `None` if it is not.
 pub(super) fn forced(desired: &Desired, observed: &Observed) -> Option<Reason> {
@@ -51,9 +51,11 @@ pub(super) fn after_too_many_forced(desired: &Desired, observed: &Observed, now:
 /// What the annotation does now for a certificate that something else holds up, as the end of a sentence.
 pub(super) fn way_out(observed: &Observed, now: Timestamp) -> String {
     match held(&observed.status, now) {
-        None => format!("the annotation {RENEW_REQUESTED_ANNOTATION} has one made all the same, up to {FORCED} times an hour"),
+        None => format!(
+            "the annotation {RENEW_REQUESTED_ANNOTATION} has one made all the same, up to {FORCED_IN_AN_HOUR} times an hour"
+        ),
         Some((_, until)) => format!(
-            "the annotation {RENEW_REQUESTED_ANNOTATION} has one made all the same from {until} on, for it did so {FORCED} times within an hour"
+            "the annotation {RENEW_REQUESTED_ANNOTATION} has one made all the same from {until} on, for it did so {FORCED_IN_AN_HOUR} times within an hour"
         ),
     }
 }
@@ -61,14 +63,14 @@ pub(super) fn way_out(observed: &Observed, now: Timestamp) -> String {
 /// The same after answers of Atlas that were of no use. A new value of the annotation ends the block, and the wait of the last failure remains.
 pub(super) fn way_out_of_unusable(next_attempt: Timestamp) -> String {
     format!(
-        "a new value of the annotation {RENEW_REQUESTED_ANNOTATION} has one more asked for, not before {next_attempt} and up to {FORCED} times an hour"
+        "a new value of the annotation {RENEW_REQUESTED_ANNOTATION} has one more asked for, not before {next_attempt} and up to {FORCED_IN_AN_HOUR} times an hour"
     )
 }
 
 /// Counts a forced renewal that was carried out.
 pub(super) fn count(status: &mut DatabaseUserCertificateStatus, now: Timestamp) {
     status.forced_renewals.insert(0, Time(truncated_to_second(now)));
-    status.forced_renewals.truncate(FORCED);
+    status.forced_renewals.truncate(FORCED_IN_AN_HOUR);
 }
 
 /// When one more forced renewal of the object is carried out; `None` if one is carried out now.

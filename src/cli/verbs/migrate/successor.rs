@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use usercert_operator_core::{
     api::{IssuerSource, IssuerSpec},
     certificate::{Certificate, CertificateFacts, name_of},
-    decide::{DEFAULT_DURATION, parse_duration},
+    decide::{default_duration, parse_duration},
 };
 use x509_cert::{
     der::oid::{
@@ -114,7 +114,7 @@ pub(super) fn lifetime(facts: &CertificateFacts, issuer: &IssuerSpec) -> Lifetim
 }
 
 fn of_ca(found: SignedDuration, default: Option<SignedDuration>, max: Option<SignedDuration>) -> Lifetime {
-    let own = own_duration(default, max);
+    let own = default.unwrap_or_else(|| default_duration(max));
     if (found - own).abs() <= BACKDATING {
         return Lifetime::default();
     }
@@ -143,11 +143,6 @@ fn of_ca(found: SignedDuration, default: Option<SignedDuration>, max: Option<Sig
             }
         }
     }
-}
-
-/// What a CA gives a certificate whose spec does not say how long it is valid.
-fn own_duration(default: Option<SignedDuration>, max: Option<SignedDuration>) -> SignedDuration {
-    default.unwrap_or_else(|| max.map_or(DEFAULT_DURATION, |max| max.min(DEFAULT_DURATION)))
 }
 
 fn of_atlas(facts: &CertificateFacts, default: u8) -> Lifetime {
@@ -300,7 +295,7 @@ mod tests {
         let takeover = prepared(&secret(None, |_| {}), true).unwrap_or_else(|fault| unreachable!("{fault}"));
         let object = serde_json::from_value(takeover.object).unwrap();
         let desired = Desired::new(&object, &facts).unwrap();
-        assert_eq!(own_duration(duration, max_duration), desired.shortest_lifetime());
+        assert_eq!(duration.unwrap_or_else(|| default_duration(max_duration)), desired.shortest_lifetime());
     }
 
     #[rstest]

@@ -45,6 +45,8 @@ pub(super) struct Plan {
     pub(super) cut_off: Vec<CutOff>,
     /// Who carries it out.
     pub(super) operator: Option<Leader>,
+    /// A sentence for each clock that is wrong.
+    pub(super) clocks: Vec<String>,
 }
 
 /// An hour in which one issuer is asked for many certificates.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use usercert_operator_core::{
     api::{ISSUING, Reason, Severity, condition, names::RENEW_REQUESTED_ANNOTATION},
-    decide::next_forced_renewal,
+    decide::{FORCED_IN_AN_HOUR, next_forced_renewal, renew_request},
 };
 
 use crate::{
@@ -33,11 +33,18 @@ pub(super) enum Outcome {
     Left(String),
     /// The API server did not let it be asked for, or could not be asked: why.
     Refused(String),
+    /// Whether it was asked for is not known: the value that asks once more without a second certificate, and why.
+    Unknown(String, String),
     /// It was asked for, and refused by the issuer or did not come: why.
     Failed(String),
 }
 
 impl Outcome {
+    /// There is no object any more.
+    pub(super) fn deleted() -> Self {
+        Self::Left("the object was deleted".to_owned())
+    }
+
     /// For people.
     pub(super) fn words(&self) -> String {
         match self {
@@ -45,6 +52,9 @@ impl Outcome {
             Self::Asked => "asked for".to_owned(),
             Self::Renewed(serial_number) => format!("renewed: certificate {serial_number}"),
             Self::Left(why) | Self::Refused(why) | Self::Failed(why) => format!("not: {why}"),
+            Self::Unknown(value, why) => {
+                format!("not known: {why}. To ask without a second certificate, repeat the command with --continue {value}")
+            }
         }
     }
 
@@ -52,7 +62,7 @@ impl Outcome {
         match self {
             Self::WouldAsk => Mood::Plain,
             Self::Asked | Self::Renewed(_) => Mood::Good,
-            Self::Left(_) | Self::Refused(_) | Self::Failed(_) => Mood::Bad,
+            Self::Left(_) | Self::Refused(_) | Self::Unknown(..) | Self::Failed(_) => Mood::Bad,
         }
     }
 
@@ -64,6 +74,7 @@ impl Outcome {
             Self::Renewed(_) => "Renewed",
             Self::Left(_) => "Left",
             Self::Refused(_) => "Refused",
+            Self::Unknown(..) => "Unknown",
             Self::Failed(_) => "Failed",
         }
     }
@@ -73,7 +84,7 @@ impl Outcome {
     }
 
     const fn is_failure(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Failed(_))
+        matches!(self, Self::Refused(_) | Self::Unknown(..) | Self::Failed(_))
     }
 }
 
@@ -94,13 +105,26 @@ struct ToldRun<'a> {
     certificates: Vec<Told>,
 }
 
-/// What this run has done for the object before it was interrupted; `None` if it has not come to it.
-pub(super) fn of_this_run(object: &Certificate, value: &str) -> Option<Outcome> {
+/// What has become of the object since this run began; `None` if the run has not come to it. `began`: when, if this continues the run. A
+/// certificate that is younger is what the run asks for, whoever asked for it.
+pub(super) fn of_this_run(object: &Certificate, value: &str, began: Option<Timestamp>) -> Option<Outcome> {
     let status = object.status.as_ref();
-    if status.and_then(|status| status.renew_request_handled.as_deref()) == Some(value) {
-        return Some(Outcome::Renewed(status.and_then(|status| status.serial_number.clone()).unwrap_or_default()));
+    let is_handled = status.and_then(|status| status.renew_request_handled.as_deref()) == Some(value);
+    let issued = status.and_then(|status| status.history.first()).map(|issued| issued.recorded_at.0);
+    if is_handled || issued.zip(began).is_some_and(|(issued, began)| issued > began) {
+        return Some(renewed(object));
     }
-    (object.annotations().get(RENEW_REQUESTED_ANNOTATION).map(String::as_str) == Some(value)).then_some(Outcome::Asked)
+    (renew_request(object).as_deref() == Some(value)).then_some(Outcome::Asked)
+}
+
+/// A certificate that came after the object was listed, whoever asked for it: a further one would be one too many.
+pub(super) fn renewed_since(listed: &Certificate, object: &Certificate) -> Option<Outcome> {
+    let serial_number = |object: &Certificate| object.status.as_ref()?.serial_number.clone();
+    (serial_number(object).is_some() && serial_number(object) != serial_number(listed)).then(|| renewed(object))
+}
+
+fn renewed(object: &Certificate) -> Outcome {
+    Outcome::Renewed(object.status.as_ref().and_then(|status| status.serial_number.clone()).unwrap_or_default())
 }
 
 /// How many of the last answers are failures, in a row. What was left out, or has no answer yet, is none.
@@ -121,12 +145,10 @@ pub(super) fn obstacle(object: &Certificate, now: Timestamp) -> Option<String> {
     if object.spec.suspend {
         return Some("the object is suspended: resume it first (kubectl usercert resume)".to_owned());
     }
-    let asked = object.metadata.annotations.as_ref().and_then(|annotations| annotations.get(RENEW_REQUESTED_ANNOTATION));
     if let Some(until) = next_forced_renewal(&status, now) {
-        return Some(format!("five renewals were forced within an hour: ask again after {until}"));
+        return Some(format!("{FORCED_IN_AN_HOUR} renewals were forced within an hour: ask again after {until}"));
     }
-    let is_asked = asked.filter(|asked| !asked.is_empty() && Some(*asked) != status.renew_request_handled.as_ref());
-    is_asked.map(|asked| {
+    renew_request(object).filter(|asked| Some(asked) != status.renew_request_handled.as_ref()).map(|asked| {
         format!(
             "a renewal was asked for at {asked} and is not carried out yet: kubectl usercert why {} tells",
             object.name_any()
@@ -151,7 +173,7 @@ pub(super) fn requested_at(owners: &[ManagedFieldsEntry]) -> Option<Timestamp> {
 pub(super) fn came(object: &Certificate, value: &str, failed_before: Option<Timestamp>) -> Option<Outcome> {
     let status = object.status.as_ref()?;
     if status.renew_request_handled.as_deref() == Some(value) {
-        return Some(Outcome::Renewed(status.serial_number.clone().unwrap_or_default()));
+        return Some(renewed(object));
     }
     let failure = status.failure.as_ref().filter(|failure| Some(failure.last_time.0) != failed_before)?;
     Some(Outcome::Failed(format!("{}: {}", failure.reason, failure.message)))
@@ -179,7 +201,7 @@ pub(super) fn answer(
 ) -> Result<Answer, CliError> {
     let all = || objects.iter().zip(outcomes);
     let left_out = outcomes.iter().filter(|outcome| outcome.is_not_renewed()).count();
-    let exit = if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_))) {
+    let exit = if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_) | Outcome::Unknown(..))) {
         Exit::CouldNotAsk
     } else if left_out > 0 {
         Exit::Attention
@@ -239,7 +261,8 @@ mod tests {
     #[case::being_deleted(json!({ "deletionTimestamp": "2026-01-01T00:00:00Z" }), false, json!({}), Some("being deleted"))]
     #[case::asked_for_already(asked("1"), false, json!({}), Some("was asked for at 1"))]
     #[case::answered_before(asked("1"), false, json!({ "renewRequestHandled": "1" }), None)]
-    #[case::five_within_the_hour(json!({}), false, json!({ "forcedRenewals": vec!["2025-12-31T23:30:00Z"; 5] }), Some("ask again after 2026-01-01T00:30:00Z"))]
+    #[case::answered_before_by_its_beginning(asked(&"1".repeat(200)), false, json!({ "renewRequestHandled": "1".repeat(128) }), None)]
+    #[case::five_within_the_hour(json!({}), false, json!({ "forcedRenewals": vec!["2025-12-31T23:30:00Z"; 5] }), Some("5 renewals were forced within an hour: ask again after 2026-01-01T00:30:00Z"))]
     fn what_would_not_be_carried_out_is_not_asked_for(
         #[case] metadata: Value,
         #[case] suspend: bool,
@@ -270,12 +293,30 @@ mod tests {
 
     #[test]
     fn a_run_that_is_continued_asks_for_nothing_twice() {
-        let of = |metadata: &Value, status: &Value| of_this_run(&object(metadata, false, status), "run");
+        let of = |metadata: &Value, status: &Value| of_this_run(&object(metadata, false, status), "run", None);
         assert_eq!(of(&json!({}), &json!({})), None);
         assert_eq!(of(&asked("other"), &json!({ "renewRequestHandled": "other" })), None);
         assert_eq!(of(&asked("run"), &json!({})), Some(Outcome::Asked));
         let done = json!({ "renewRequestHandled": "run", "serialNumber": "0A" });
         assert_eq!(of(&asked("run"), &done), Some(Outcome::Renewed("0A".into())));
+        // Another renewal came after this run had asked, or before its turn.
+        let issued = |second: i64| {
+            let issued =
+                json!([{ "serialNumber": "0B", "reason": "RenewalRequested", "recordedAt": at(second), "notAfter": at(9999) }]);
+            let status = json!({ "renewRequestHandled": "other", "serialNumber": "0B", "history": issued });
+            of_this_run(&object(&asked("other"), false, &status), "run", Some(at(5)))
+        };
+        assert_eq!((issued(5), issued(6)), (None, Some(Outcome::Renewed("0B".into()))));
+    }
+
+    #[test]
+    fn a_certificate_that_came_since_the_list_is_not_renewed_once_more() {
+        let of = |serial_number: Option<&str>| object(&json!({}), false, &json!({ "serialNumber": serial_number }));
+        assert_eq!(renewed_since(&of(Some("0A")), &of(Some("0A"))), None);
+        assert_eq!(renewed_since(&of(Some("0A")), &of(None)), None, "its Secret was deleted");
+        for listed in [Some("0A"), None] {
+            assert_eq!(renewed_since(&of(listed), &of(Some("0B"))), Some(Outcome::Renewed("0B".into())), "{listed:?}");
+        }
     }
 
     #[test]
@@ -326,6 +367,7 @@ shop        bills    not: the object is suspended
             ([Outcome::Asked, Outcome::Failed("no".into())], Exit::Attention),
             ([Outcome::Refused("no".into()), Outcome::Failed("no".into())], Exit::CouldNotAsk),
             ([Outcome::Refused("no".into()), Outcome::Renewed("0A".into())], Exit::CouldNotAsk),
+            ([Outcome::Unknown("run".into(), "no".into()), Outcome::Renewed("0A".into())], Exit::CouldNotAsk),
         ] {
             assert_eq!(answer(&objects, &outcomes, "run", &session, Form::Table)?.exit, exit, "{outcomes:?}");
         }

@@ -36,6 +36,14 @@ fn a_certificate_that_is_kept_has_passed_every_check_about_it_and_none_about_a_n
 }
 
 #[test]
+fn the_words_of_the_limits_tell_their_numbers() {
+    assert_eq!((FORCED_IN_AN_HOUR, ISSUES_IN_AN_HOUR), (5, 5));
+    for check in [Check::FewForced, Check::FewIssued] {
+        assert!(check.statement().starts_with("Fewer than five"), "{}", check.statement());
+    }
+}
+
+#[test]
 fn what_is_issued_now_has_passed_every_check_about_a_new_one() {
     let absent = Observed { secret: SecretState::Absent, ..observed() };
     let explanation = explain(&object(), &absent, at(DAY));
