@@ -102,12 +102,12 @@ impl From<String> for Token {
 /// What can be asked or done.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
-    /// Who expires when, who fails, and what to change.
+    /// Show which certificates expire when, which fail, and what to change.
     Status(StatusArguments),
-    /// What is decided about one certificate, and every check behind it, in the operator's order.
+    /// Explain what the operator decides about one certificate: every check, in the operator's order.
     ///
-    /// The checks are the operator's own code, run on what you may read. What only the operator knows, from its memory or by the
-    /// credentials of the issuer, is marked with a question mark.
+    /// The checks are the operator's own code, run on what you may read. A question mark stands beside what only the operator
+    /// knows: from its memory, or by the credentials of the issuer.
     Why(WhyArguments),
     /// Ask for new certificates now, whatever their renewal times.
     ///
@@ -116,19 +116,19 @@ pub enum Verb {
     Renew(RenewArguments),
     /// Leave certificates as they are: nothing is issued, renewed or repaired until they are resumed.
     ///
-    /// It sets spec.suspend. Where Flux or Argo CD writes the object, set it in their source instead, for they take the change back.
+    /// It sets spec.suspend. Flux and Argo CD take such a change back: if one of them writes the object, set the field in its source instead.
     Suspend(ChangeArguments),
     /// End a suspension. What is due is done at once.
     Resume(ChangeArguments),
-    /// What is in a certificate, its chain and its key, and who uses it: of a Secret, or of a PEM file.
+    /// Show a certificate, its chain and its key, and who uses it: from a Secret, or from a PEM file.
     ///
     /// It reads the whole Secret, to see whether the key fits. The key is neither printed nor kept.
     Inspect(InspectArguments),
-    /// What nobody looks after: Secrets of the operator without their object, and certificates whose keys nobody here holds.
+    /// List Secrets of the operator without their object, and certificates whose keys nobody here holds.
     Orphans(OrphansArguments),
-    /// The renewals of the next 90 days as a chart, with storms, limits, rollout windows, and what expires unrenewed.
+    /// Draw the renewals of the next 90 days, with storms, limits, rollout windows, and what expires unrenewed.
     Plan(PlanArguments),
-    /// Whether the operator can do its work here: API server, definitions, rights, clock, webhooks, issuers, Atlas.
+    /// Check whether the operator can work here: API server, definitions, rights, clock, webhooks, issuers, Atlas.
     Check(CheckArguments),
     /// Write a bundle for a bug report: objects, events, the operator's log, checks. No Secret's content is in it.
     ///

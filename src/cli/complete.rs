@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn verbs_flags_and_values_are_completed_with_their_help() {
         let verbs = completed(&["s"]);
-        assert!(verbs.starts_with("status\tWho expires when") && verbs.contains("suspend\t"), "{verbs}");
+        assert!(verbs.starts_with("status\tShow which certificates expire when") && verbs.contains("suspend\t"), "{verbs}");
         assert!(verbs.ends_with("\n:4\n") && !verbs.contains("why"), "{verbs}");
         assert!(completed(&[]).contains("migrate\t") && completed(&[""]).contains("migrate\t"));
         assert!(completed(&["renew", "--dr"]).starts_with("--dry-run\t"));

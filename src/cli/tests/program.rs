@@ -121,7 +121,7 @@ fn kubectl_completes_the_verbs_of_the_plugin() {
             command.args(["__complete", "usercert"]).args(words).env("PATH", &path).env("KUBECONFIG", "/dev/null").output();
         text(&said.unwrap().stdout)
     };
-    assert!(completed(&["st"]).starts_with("status\tWho expires when"), "{}", completed(&["st"]));
+    assert!(completed(&["st"]).starts_with("status\tShow which certificates expire when"), "{}", completed(&["st"]));
     assert!(completed(&["renew", "--dr"]).starts_with("--dry-run\t"));
     assert!(completed(&["status", "-o", "y"]).starts_with("yaml\t") && completed(&["status", "-o", "y"]).contains("\n:4"));
     // Without a cluster there are no names, and nothing is said between the words of a shell.

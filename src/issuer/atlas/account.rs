@@ -2,8 +2,8 @@
 
 /// Whose answers are believed, and for whom.
 ///
-/// The id of a project is known to many, and an endpoint may be anybody's. So what an endpoint tells counts for the Secret with whose
-/// credentials it was asked, and for nobody else.
+/// The id of a project is known to many, and an endpoint may be anybody's. So an answer counts only for the Secret whose
+/// credentials were used.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Account {
     /// The API's base URL.
