@@ -141,23 +141,39 @@ pub(super) fn issuer_of(object: &DatabaseUserCertificate) -> String {
 
 type Verdict = (State, Option<String>, Option<String>);
 
+/// The worst that is to be said: first of a certificate that does not work, then of its renewal, then of what depends on it.
 fn state_of(object: &Certificate, status: &DatabaseUserCertificateStatus, now: Timestamp) -> Verdict {
-    let said = |state, reason: &str, message: String| (state, Some(reason.to_owned()), Some(message));
+    out_of_service(object, status, now)
+        .or_else(|| not_renewed(object, status, now))
+        .or_else(|| warning(status))
+        .unwrap_or_else(|| (State::Good, condition(&status.conditions, ISSUING).map(|found| found.reason.clone()), None))
+}
+
+fn said(state: State, reason: &str, message: String) -> Verdict {
+    (state, Some(reason.to_owned()), Some(message))
+}
+
+/// What the condition of this type says.
+fn quoted(status: &DatabaseUserCertificateStatus, state: State, type_: &str) -> Verdict {
+    let found = condition(&status.conditions, type_);
+    (state, found.map(|found| found.reason.clone()), found.map(|found| found.message.clone()))
+}
+
+fn is(status: &DatabaseUserCertificateStatus, type_: &str, value: &str) -> bool {
+    condition(&status.conditions, type_).is_some_and(|found| found.status == value)
+}
+
+/// Why the certificate does not work, or nobody knows whether it does.
+fn out_of_service(object: &Certificate, status: &DatabaseUserCertificateStatus, now: Timestamp) -> Option<Verdict> {
     if let Some(unreadable) = object.unreadable() {
         let message = format!("{unreadable}: correct what stands there");
-        return said(State::NotReady, Reason::ObjectUnreadable.as_str(), message);
+        return Some(said(State::NotReady, Reason::ObjectUnreadable.as_str(), message));
     }
-    let of = |type_: &str| condition(&status.conditions, type_);
-    let is = |type_: &str, value: &str| of(type_).filter(|found| found.status == value);
-    let quoted = |state, type_: &str| {
-        let found = of(type_);
-        (state, found.map(|found| found.reason.clone()), found.map(|found| found.message.clone()))
-    };
     if let Some(not_after) = status.not_after.as_ref().filter(|not_after| not_after.0 <= now) {
-        let (_, reason, message) = quoted(State::Expired, ISSUING);
+        let (_, reason, message) = quoted(status, State::Expired, ISSUING);
         let cause = message.map(|message| format!("; {message}")).unwrap_or_default();
         let message = format!("the certificate expired at {}{cause}", not_after.0);
-        return (State::Expired, reason.or_else(|| Some(Reason::Expired.to_string())), Some(message));
+        return Some((State::Expired, reason.or_else(|| Some(Reason::Expired.to_string())), Some(message)));
     }
     // The operator says so by its own clock, which may be the one that is wrong.
     if let Some(not_before) = status.not_before.as_ref().filter(|not_before| not_before.0.duration_since(now) > SKEW) {
@@ -165,51 +181,58 @@ fn state_of(object: &Certificate, status: &DatabaseUserCertificateStatus, now: T
             "the certificate is valid from {} on: the clock of the operator, of the issuer or of this machine is wrong (kubectl usercert check)",
             not_before.0
         );
-        return said(State::NotReady, Reason::NotYetValid.as_str(), message);
+        return Some(said(State::NotReady, Reason::NotYetValid.as_str(), message));
     }
     if let Some(unattended) = unattended(object, status, now) {
-        return (State::Unattended, None, Some(unattended));
+        return Some((State::Unattended, None, Some(unattended)));
     }
-    let is_being_issued = is(ISSUING, "True").is_some();
-    if of(READY).is_none_or(|ready| ready.status != "True") {
-        let reason = of(READY).and_then(|ready| Reason::from_name(&ready.reason));
-        let is_new = of(READY).is_none() || is_being_issued;
-        let is_pending = is_new && reason.is_none_or(|reason| reason.severity() == Severity::Normal);
-        return quoted(if is_pending { State::Pending } else { State::NotReady }, READY);
+    if is(status, READY, "True") {
+        return None;
     }
-    if is(RENEWAL_FAILED, "True").is_some() {
-        return quoted(State::RenewalFailed, RENEWAL_FAILED);
+    let ready = condition(&status.conditions, READY);
+    let reason = ready.and_then(|ready| Reason::from_name(&ready.reason));
+    let is_new = ready.is_none() || is(status, ISSUING, "True");
+    let is_pending = is_new && reason.is_none_or(|reason| reason.severity() == Severity::Normal);
+    Some(quoted(status, if is_pending { State::Pending } else { State::NotReady }, READY))
+}
+
+/// Why a certificate that works is not renewed.
+fn not_renewed(object: &Certificate, status: &DatabaseUserCertificateStatus, now: Timestamp) -> Option<Verdict> {
+    if is(status, RENEWAL_FAILED, "True") {
+        return Some(quoted(status, State::RenewalFailed, RENEWAL_FAILED));
     }
     let is_late = |time: &Timestamp| now.duration_since(*time) > LATE;
     if object.spec.suspend {
         let due = status.renewal_time.as_ref().map(|time| time.0).or_else(|| renewal_time_without_suspension(object));
-        let Some(due) = due.filter(is_late) else { return quoted(State::Suspended, ISSUING) };
+        let Some(due) = due.filter(is_late) else { return Some(quoted(status, State::Suspended, ISSUING)) };
         let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
         let message = format!(
             "it is suspended, and its renewal was due at {due}. It expires unless you resume it: kubectl usercert resume {name} -n {namespace}"
         );
-        return said(State::RenewalLate, Reason::Suspended.as_str(), message);
+        return Some(said(State::RenewalLate, Reason::Suspended.as_str(), message));
     }
-    if let Some(due) = status.renewal_time.as_ref().map(|time| time.0).filter(is_late).filter(|_| !is_being_issued) {
-        let message =
-            format!("the renewal was due at {due} and has not begun: see that the operator runs (kubectl usercert check)");
-        return (State::RenewalLate, None, Some(message));
-    }
+    let due = status.renewal_time.as_ref().map(|time| time.0).filter(is_late).filter(|_| !is(status, ISSUING, "True"))?;
+    let message =
+        format!("the renewal was due at {due} and has not begun: see that the operator runs (kubectl usercert check)");
+    Some((State::RenewalLate, None, Some(message)))
+}
+
+/// What else needs attention.
+fn warning(status: &DatabaseUserCertificateStatus) -> Option<Verdict> {
+    let of = |type_: &str| condition(&status.conditions, type_);
     let is_warning = |name: &str| Reason::from_name(name).is_some_and(|reason| reason.severity() == Severity::Warning);
-    if is(ROLLED_OUT, "False").is_some_and(|found| is_warning(&found.reason)) {
-        return quoted(State::RolloutStopped, ROLLED_OUT);
+    if of(ROLLED_OUT).is_some_and(|found| found.status == "False" && is_warning(&found.reason)) {
+        return Some(quoted(status, State::RolloutStopped, ROLLED_OUT));
     }
     if let Some(type_) = [ISSUING, READY].into_iter().find(|type_| of(type_).is_some_and(|found| is_warning(&found.reason))) {
-        return quoted(State::Warning, type_);
+        return Some(quoted(status, State::Warning, type_));
     }
-    if let Some(unaccounted) = &status.unaccounted_certificates {
-        let message = format!(
-            "{} of this database user can be used by whoever has their keys, which no Secret here holds: kubectl usercert orphans names them",
-            crate::text::count(usize::try_from(unaccounted.count).unwrap_or_default(), "certificate")
-        );
-        return said(State::Warning, "UnaccountedCertificates", message);
-    }
-    (State::Good, of(ISSUING).map(|found| found.reason.clone()), None)
+    let unaccounted = status.unaccounted_certificates.as_ref()?;
+    let message = format!(
+        "{} of this database user can be used by whoever has their keys, which no Secret here holds: kubectl usercert orphans names them",
+        crate::text::count(usize::try_from(unaccounted.count).unwrap_or_default(), "certificate")
+    );
+    Some(said(State::Warning, "UnaccountedCertificates", message))
 }
 
 /// Why it seems that no operator looks at the object.

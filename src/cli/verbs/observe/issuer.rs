@@ -6,7 +6,7 @@ use usercert_operator_controller::secret_of;
 use usercert_operator_core::{
     api::{
         CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificateStatus, ISSUING, IssuerIdentity, IssuerKind,
-        IssuerSource, IssuerSpec, IssuerStatus, READY, Reason, condition,
+        IssuerReference, IssuerSource, IssuerSpec, IssuerStatus, READY, Reason, condition,
     },
     certificate::NameConstraints,
     decide::{Allow, CaFacts, Check, IssuerFacts, IssuerState, IssuingMethod, SecretState, SecretView, parse_duration},
@@ -39,39 +39,15 @@ pub(in crate::verbs) async fn issuer_state(
         }
         return Ok(Some(state));
     };
-    let operation = format!("read the {} {}", reference.kind.as_str(), reference.name);
-    let (found, secrets_in) = match reference.kind {
-        IssuerKind::CertificateIssuer => {
-            let api = Api::<CertificateIssuer>::namespaced(cluster.client.clone(), namespace);
-            let found = cluster.ask(operation, api.get_opt(&reference.name)).await;
-            (found.map(|found| found.map(|issuer| Issuer::new(&issuer, issuer.spec.clone(), issuer.status.clone()))), namespace)
-        }
-        IssuerKind::ClusterCertificateIssuer => {
-            let api = Api::<ClusterCertificateIssuer>::all(cluster.client.clone());
-            let found = cluster.ask(operation, api.get_opt(&reference.name)).await;
-            let found =
-                found.map(|found| found.map(|issuer| Issuer::new(&issuer, issuer.spec.0.clone(), issuer.status.clone())));
-            (found, cluster.operator_namespace.as_str())
-        }
-    };
-    let issuer = match found {
+    let issuer = match read(cluster, reference, namespace).await {
         Ok(Some(issuer)) => issuer,
         Ok(None) => return Ok(Some(IssuerState::Missing)),
-        Err(error) if error.is_denied() => {
-            unseen.note(format!(
-                "the issuer could not be looked at: you may not get the {} {}",
-                reference.kind.as_str(),
-                reference.name
-            ));
-            let state = issuer_of_conditions(object, secret);
-            if state.as_ref().is_some_and(|state| state.usable().is_some()) {
-                unseen.presume(OF_ISSUER, "you may not get the issuer");
-                unseen.presume(OF_CA, "you may not get the issuer");
-                unseen.presume(&[Check::IssuerFits], "you may not get the issuer");
-            }
-            return Ok(state);
-        }
+        Err(error) if error.is_denied() => return Ok(denied(reference, object, secret, unseen)),
         Err(error) => return Err(error),
+    };
+    let secrets_in = match reference.kind {
+        IssuerKind::CertificateIssuer => namespace,
+        IssuerKind::ClusterCertificateIssuer => &cluster.operator_namespace,
     };
     let version = version(cluster, &issuer, secrets_in, unseen).await;
     unseen.note(match issuer.spec.source() {
@@ -89,6 +65,35 @@ pub(in crate::verbs) async fn issuer_state(
     }
     let status = object.status.clone().unwrap_or_default();
     Ok(Some(issuer.state(reference.kind, &reference.name, secret.ours(), &status, version)))
+}
+
+async fn read(cluster: &Cluster, reference: &IssuerReference, namespace: &str) -> Result<Option<Issuer>, CliError> {
+    let operation = format!("read the {} {}", reference.kind.as_str(), reference.name);
+    match reference.kind {
+        IssuerKind::CertificateIssuer => {
+            let api = Api::<CertificateIssuer>::namespaced(cluster.client.clone(), namespace);
+            let found = cluster.ask(operation, api.get_opt(&reference.name)).await?;
+            Ok(found.map(|issuer| Issuer::new(&issuer, issuer.spec.clone(), issuer.status.clone())))
+        }
+        IssuerKind::ClusterCertificateIssuer => {
+            let api = Api::<ClusterCertificateIssuer>::all(cluster.client.clone());
+            let found = cluster.ask(operation, api.get_opt(&reference.name)).await?;
+            Ok(found.map(|issuer| Issuer::new(&issuer, issuer.spec.0.clone(), issuer.status.clone())))
+        }
+    }
+}
+
+/// An issuer that may not be looked at, as the object's conditions tell.
+fn denied(reference: &IssuerReference, object: &Certificate, secret: &SecretState, unseen: &mut Unseen) -> Option<IssuerState> {
+    let name = format!("{} {}", reference.kind.as_str(), reference.name);
+    unseen.note(format!("the issuer could not be looked at: you may not get the {name}"));
+    let state = issuer_of_conditions(object, secret);
+    if state.as_ref().is_some_and(|state| state.usable().is_some()) {
+        for checks in [OF_ISSUER, OF_CA, &[Check::IssuerFits]] {
+            unseen.presume(checks, "you may not get the issuer");
+        }
+    }
+    state
 }
 
 /// What changes with the issuer and its Secret, as the operator puts it together; empty if that cannot be known.

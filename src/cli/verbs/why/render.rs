@@ -1,6 +1,6 @@
 //! The answer for people.
 
-use super::told::{Outcome, Why};
+use super::told::{Outcome, ToldCheck, Why};
 use crate::{
     table::Cell,
     terminal::{Mood, Terminal},
@@ -25,19 +25,7 @@ pub(super) fn render(why: &Why, terminal: &Terminal) -> String {
     }
     if !why.checks.is_empty() {
         append(&mut text, format_args!("\n{}\n", title("Checks")));
-        for check in &why.checks {
-            let (mark, mood) = match check.result {
-                Outcome::Passed => ("ok ", Mood::Good),
-                Outcome::NeedsCertificate => ("new", Mood::Warning),
-                Outcome::Settles => ("NO ", Mood::Bad),
-                Outcome::NotReached => ("-  ", Mood::Plain),
-                Outcome::OnlyTheOperatorKnows | Outcome::NotLookedAt => ("?  ", Mood::Plain),
-            };
-            let note = check.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
-            // The first line begins after the mark.
-            let statement = words(&format!("{}{note}", check.statement), 6);
-            append(&mut text, format_args!("  {} {}", terminal.paint(mood, mark), statement.trim_start()));
-        }
+        why.checks.iter().for_each(|check| text.push_str(&line(check, terminal)));
         text.push_str(&words("ok: passed; new: asks for a new certificate; NO: not passed, and settles what is done; -: not come to; ?: not looked at, or only the operator knows", 2));
     }
     append(&mut text, format_args!("\n{}\n", title("The operator says")));
@@ -70,4 +58,20 @@ pub(super) fn render(why: &Why, terminal: &Terminal) -> String {
         }
     }
     text
+}
+
+/// One check, with a mark for what became of it.
+fn line(check: &ToldCheck, terminal: &Terminal) -> String {
+    let (mark, mood) = match check.result {
+        Outcome::Passed => ("ok ", Mood::Good),
+        Outcome::NeedsCertificate => ("new", Mood::Warning),
+        Outcome::Settles => ("NO ", Mood::Bad),
+        Outcome::NotReached => ("-  ", Mood::Plain),
+        Outcome::OnlyTheOperatorKnows | Outcome::NotLookedAt => ("?  ", Mood::Plain),
+    };
+    let note = check.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
+    let statement = format!("{}{note}", check.statement);
+    // The first line begins after the mark.
+    let statement = paragraph(Cell::whole(&statement).text(), 6, terminal);
+    format!("  {} {}", terminal.paint(mood, mark), statement.trim_start())
 }
