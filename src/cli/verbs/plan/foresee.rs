@@ -114,6 +114,7 @@ pub(super) fn foresee(objects: &[Certificate], now: Timestamp, length: SignedDur
         without_renewal,
         cut_off,
         operator: None,
+        clocks: Vec::new(),
     }
 }
 
