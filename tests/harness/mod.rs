@@ -13,6 +13,7 @@
 )]
 
 use std::{
+    io::Write,
     path::PathBuf,
     process::Command,
     sync::{
