@@ -71,6 +71,9 @@ pub use wiring::run;
 /// What a watch of Secrets shows.
 type SecretMetadata = Received<PartialObjectMeta<Secret>>;
 
+/// The metadata of a namespace.
+type NamespaceMetadata = Received<PartialObjectMeta<Namespace>>;
+
 /// Which namespaces one set of controllers serves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -159,7 +162,7 @@ struct Context {
     atlas_projects: NameWatches<DynamicObject>,
     atlas_users: NameWatches<DynamicObject>,
     secrets: Store<SecretMetadata>,
-    namespaces: Option<Store<Received<PartialObjectMeta<Namespace>>>>,
+    namespaces: Option<Store<NamespaceMetadata>>,
     issuer_store: Store<Received<CertificateIssuer>>,
     cluster_issuer_store: Option<Store<Received<ClusterCertificateIssuer>>>,
     certificate_store: Store<Received<DatabaseUserCertificate>>,

@@ -1,19 +1,14 @@
 //! The watches, what they wake, and the controllers: how everything is put together.
 
 use std::{
-    pin::pin,
     sync::{Arc, Weak},
     time::Instant,
 };
 
-use futures::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
-use k8s_openapi::{
-    NamespaceResourceScope,
-    api::core::v1::{Namespace, Secret},
-};
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt, future::BoxFuture, stream};
+use k8s_openapi::NamespaceResourceScope;
 use kube::{
-    Api, Client, Resource, ResourceExt,
-    core::PartialObjectMeta,
+    Api, Client, Resource,
     runtime::{
         Controller, WatchStreamExt,
         controller::{Config, Error as ControllerError},
@@ -24,8 +19,7 @@ use kube::{
 use tracing::{info, warn};
 
 use super::{
-    Context, FromMetadata, Received, Scope, SecretMetadata, Settings,
-    adoption::retained_for,
+    Context, FromMetadata, NamespaceMetadata, Received, Scope, SecretMetadata, Settings,
     deletions::Deletions,
     dispatch::{self, Dispatch},
     events::Events,
@@ -42,14 +36,15 @@ use super::{
     watches::{
         by_name::NameWatches,
         gone::Gone,
-        lists::{Filling, Lists},
+        lists::Lists,
+        metadata::{metadata_events, watch_namespaces, watch_secrets},
         relists::Relists,
     },
 };
 use crate::{
     api::{
-        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKey, NamespacedName, ObjectKey,
-        SecretLocation, names::CERTIFICATE_UID_LABEL,
+        CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerKey, ObjectKey,
+        names::CERTIFICATE_UID_LABEL,
     },
     runtime::{CLOCK_LIMIT, Inventory, Readiness, clock_jumps},
 };
@@ -92,16 +87,7 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         watched.controller("watch/cluster-issuers", Api::all(client.clone()), |_| {}, issuer::<ClusterCertificateIssuer>)
     });
     let (namespace_store, namespace_writer) = reflector::store();
-    let namespace_events = match scope {
-        Scope::Cluster { .. } => {
-            let name = named("watch/namespaces");
-            let filling = lists.expect(&name);
-            let events =
-                metadata_events(relists.watch(&name, Api::all(client.clone()), watcher::Config::default()), "namespaces");
-            watch_namespaces(events, namespace_writer, certificate_store.clone(), Arc::clone(&triggers), filling).boxed()
-        }
-        Scope::Namespace(_) => futures::future::pending().boxed(),
-    };
+    let namespace_events = watched.namespaces(&client, namespace_writer, certificate_store.clone());
 
     let atlas_watches =
         |api| NameWatches::new(client.clone(), scope, api, atlas_objects::reduce, relists.clone(), Arc::clone(&triggers));
@@ -129,25 +115,9 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
     });
     introduce(&context);
 
-    let Triggered { certificates: wake_certificates, issuers: wake_issuers, cluster_issuers: wake_cluster_issuers } = triggered;
-    let (certificates, dispatch) = woken(&context, "certificates", certificates, wake_certificates, stop.clone());
-    let certificate_controller = run_certificates(certificates, dispatch, Arc::clone(&context));
-    let (issuers, dispatch) = woken(&context, "issuers", issuers, wake_issuers, stop.clone());
-    let issuer_controller = issuer_controller::run(issuers, dispatch, Arc::clone(&context));
-    let cluster_issuer_controller = match cluster_issuers {
-        Some(controller) => {
-            let (controller, dispatch) = woken(&context, "cluster-issuers", controller, wake_cluster_issuers, stop.clone());
-            issuer_controller::run(controller, dispatch, Arc::clone(&context)).boxed()
-        }
-        None => stop.clone().boxed(),
-    };
-    let work = async {
-        let stopped = stop.clone().map(|()| Instant::now());
-        let ((), (), (), stopped) = tokio::join!(certificate_controller, issuer_controller, cluster_issuer_controller, stopped);
-        drain(&context, stopped, settings.stop_limit).await;
-    };
+    let controllers = Controllers { certificates, issuers, cluster_issuers };
     tokio::select! {
-        () = work => {}
+        () = controllers.work(&context, triggered, stop.clone()) => {}
         () = deleted.tell(&context, settings.liveness.expect(named("deletions"), dispatch::LIMIT)) => {}
         () = let_stand(stop.clone(), &settings) => {}
         () = stopped_before_filled(stop.clone(), &context) => {}
@@ -155,6 +125,39 @@ pub async fn run(client: Client, settings: Settings, readiness: Readiness) {
         () = namespace_events => {}
         () = relists.run(named("clock/lists"), Arc::clone(&settings.clock)) => {}
         () = tell_filled(&context, &readiness) => {}
+    }
+}
+
+/// The controllers of one scope.
+struct Controllers {
+    certificates: Controller<Received<DatabaseUserCertificate>>,
+    issuers: Controller<Received<CertificateIssuer>>,
+    cluster_issuers: Option<Controller<Received<ClusterCertificateIssuer>>>,
+}
+
+impl Controllers {
+    /// Makes passes until the process stops. Then it lets passes end, and saves what is only in memory.
+    async fn work(
+        self,
+        context: &Arc<Context>,
+        triggered: Triggered,
+        stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+    ) {
+        let (certificates, dispatch) = woken(context, "certificates", self.certificates, triggered.certificates, stop.clone());
+        let certificates = run_certificates(certificates, dispatch, Arc::clone(context));
+        let (issuers, dispatch) = woken(context, "issuers", self.issuers, triggered.issuers, stop.clone());
+        let issuers = issuer_controller::run(issuers, dispatch, Arc::clone(context));
+        let cluster_issuers = match self.cluster_issuers {
+            Some(controller) => {
+                let (controller, dispatch) =
+                    woken(context, "cluster-issuers", controller, triggered.cluster_issuers, stop.clone());
+                issuer_controller::run(controller, dispatch, Arc::clone(context)).boxed()
+            }
+            None => stop.clone().boxed(),
+        };
+        let stopped = stop.map(|()| Instant::now());
+        let ((), (), (), stopped) = tokio::join!(certificates, issuers, cluster_issuers, stopped);
+        drain(context, stopped, context.settings.stop_limit).await;
     }
 }
 
@@ -253,6 +256,22 @@ struct Watched<'a> {
 }
 
 impl Watched<'_> {
+    /// Keeps the labels of namespaces in the cache, where all namespaces are served. Their list is expected from the beginning.
+    fn namespaces(
+        &self,
+        client: &Client,
+        writer: Writer<NamespaceMetadata>,
+        certificates: Store<Received<DatabaseUserCertificate>>,
+    ) -> BoxFuture<'static, ()> {
+        if matches!(self.settings.scope, Scope::Namespace(_)) {
+            return std::future::pending().boxed();
+        }
+        let name = name_in(&self.settings.scope, "watch/namespaces");
+        let watch = self.relists.watch(&name, Api::all(client.clone()), watcher::Config::default());
+        let events = metadata_events(watch, "namespaces");
+        watch_namespaces(events, writer, certificates, Arc::clone(self.triggers), self.lists.expect(&name)).boxed()
+    }
+
     /// A controller that deletions wake too, unlike that of `Controller::new`: whoever used what is gone must be told. Each deletion that the
     /// watch shows is handed to `deleted`. An object whose deletion fell into an interruption of the watch, so that only its absence from the
     /// next list shows it, is woken as `waiting`, and its controller forgets it. The watch has this name.
@@ -318,103 +337,4 @@ async fn run_certificates(
             futures::future::ready(())
         })
         .await;
-}
-
-/// The events of a watch of metadata. A watch that fails goes on by itself, and the log tells.
-fn metadata_events<K>(
-    events: impl Stream<Item = watcher::Result<watcher::Event<K>>> + Send,
-    what: &'static str,
-) -> impl Stream<Item = watcher::Event<K>> + Send
-where
-    K: Send + 'static,
-{
-    events.filter_map(move |event| {
-        let event = event.inspect_err(|error| warn!(error = chain(error), "the watch of {what} failed and goes on"));
-        futures::future::ready(event.ok())
-    })
-}
-
-/// Keeps the metadata of our Secrets in the cache, and wakes whoever a change concerns.
-async fn watch_secrets(
-    events: impl Stream<Item = watcher::Event<SecretMetadata>> + Send,
-    mut writer: Writer<SecretMetadata>,
-    memory: Arc<Memory>,
-    triggers: Arc<Triggers>,
-    secret_watches: Arc<NameWatches<PartialObjectMeta<Secret>>>,
-    filling: Filling,
-) {
-    let store = writer.as_reader();
-    let mut events = pin!(events);
-    let mut list_began = Instant::now();
-    while let Some(event) = events.next().await {
-        if let watcher::Event::Apply(secret) = &event
-            && let Some(before) = store.get(&ObjectRef::from_obj(secret))
-        {
-            // A Secret that has lost its owner concerns whoever owned it before.
-            wake_owner(&triggers, &before);
-        }
-        writer.apply_watcher_event(&event);
-        match &event {
-            watcher::Event::Init => list_began = Instant::now(),
-            watcher::Event::InitDone => {
-                memory.saw_everything_since(list_began, |secret| {
-                    store.get(&ObjectRef::new(&secret.name).within(&secret.namespace)).is_some()
-                });
-                filling.done();
-            }
-            watcher::Event::Apply(secret) | watcher::Event::InitApply(secret) => {
-                memory.saw(&location_of(secret), &secret.resource_version().unwrap_or_default());
-                wake_owner(&triggers, secret);
-            }
-            watcher::Event::Delete(secret) => {
-                memory.saw_deleted(&location_of(secret), &secret.uid().unwrap_or_default());
-                wake_owner(&triggers, secret);
-                secret_watches.wake_waiting(&location_of(secret));
-            }
-        }
-    }
-}
-
-fn location_of(secret: &SecretMetadata) -> SecretLocation {
-    SecretLocation::from(NamespacedName::of(secret))
-}
-
-/// Wakes the object that controls the Secret, or for which it is retained.
-fn wake_owner(triggers: &Triggers, secret: &SecretMetadata) {
-    let owners = secret.owner_references().iter().filter(|owner| owner.controller == Some(true));
-    let of_kind = owners.filter(|owner| owner.kind == DatabaseUserCertificate::kind(&()));
-    for owner in of_kind.map(|owner| owner.name.as_str()).chain(retained_for(&secret.metadata)) {
-        triggers.wake(&Waiting::Certificate(ObjectKey::new(secret.namespace().unwrap_or_default(), owner)));
-    }
-}
-
-/// Keeps the labels of namespaces in the cache, for `allow.namespaces.selector`. Wakes the certificates of a namespace whose
-/// labels change.
-async fn watch_namespaces(
-    events: impl Stream<Item = watcher::Event<Received<PartialObjectMeta<Namespace>>>> + Send,
-    mut writer: Writer<Received<PartialObjectMeta<Namespace>>>,
-    certificates: Store<Received<DatabaseUserCertificate>>,
-    triggers: Arc<Triggers>,
-    filling: Filling,
-) {
-    let store = writer.as_reader();
-    let mut events = pin!(events);
-    while let Some(event) = events.next().await {
-        let relabelled = match &event {
-            // A namespace that is new here may have come after its first certificate.
-            watcher::Event::Apply(namespace) => store
-                .get(&ObjectRef::from_obj(namespace))
-                .is_none_or(|old| old.labels() != namespace.labels())
-                .then(|| namespace.name_any()),
-            _ => None,
-        };
-        writer.apply_watcher_event(&event);
-        if matches!(event, watcher::Event::InitDone) {
-            filling.done();
-        }
-        let Some(namespace) = relabelled else { continue };
-        for certificate in certificates.state_filter(|certificate| certificate.namespace().as_ref() == Some(&namespace)) {
-            triggers.wake(&Waiting::Certificate(ObjectKey::of(&certificate)));
-        }
-    }
 }

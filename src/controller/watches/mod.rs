@@ -3,4 +3,5 @@
 pub mod by_name;
 pub mod gone;
 pub mod lists;
+pub mod metadata;
 pub mod relists;
