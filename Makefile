@@ -26,8 +26,13 @@ BUILD_OPERATOR := $(CARGO) rustc --locked --release --package usercert-operator 
 STATIC := -- -C target-feature=+crt-static
 
 CARGO_AUDITABLE := target/tools/cargo-auditable/bin/cargo-auditable
-# With the export of spans, which is tested too. `make test` builds its tests with the same packages and features, so that none is built twice.
-TEST := cargo test --workspace --exclude usercert-fuzz --features usercert-operator/otlp-test
+# With the export of spans, which is tested too. Tests, lints and the programs that the tests need are built of the same packages and features: with
+# others, cargo would build the dependencies once more.
+PACKAGES := --workspace --exclude usercert-fuzz --features usercert-operator/otlp-test
+TEST := cargo test $(PACKAGES)
+# All programs. An example is among them, for only with one does cargo give the dependencies the features that they have in tests.
+BUILD_PROGRAMS := cargo build --quiet $(PACKAGES) --bins --example reference
+BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 
 CARGO_FUZZ := target/tools/cargo-fuzz/bin/cargo-fuzz
 # Without sanitizers it runs on the stable toolchain, and there is no unsafe code here for them to find fault with. The release profile
@@ -59,13 +64,14 @@ endef
 define on_node
 	@echo "building the operator in release mode (minutes the first time)"
 	$(BUILD_OPERATOR) $(STATIC)
-	cargo build --package usercert-test-support --bin secret-reader
+	$(BUILD_PROGRAMS)
 	$(TEST) --test e2e -- $(1)
 endef
 
 # olm_bundle FOLDER: the bundle for the Operator Lifecycle Manager, made from what the chart installs.
 define olm_bundle
-	$(HELM) template usercert-operator $(CHART) --namespace usercert-system | cargo run --quiet --package usercert-test-support --bin olm-bundle -- --chart $(CHART) --bundle $(1)
+	$(BUILD_PROGRAMS)
+	$(HELM) template usercert-operator $(CHART) --namespace usercert-system | $(BUILT)/olm-bundle --chart $(CHART) --bundle $(1)
 endef
 
 # link PROGRAM: the one on the PATH, if it works.
@@ -100,7 +106,7 @@ check: ## Format, lints, generated files, chart, docs
 unit: ## Unit and property tests, and a short run of every fuzz target; SEED=N takes other mutations
 	$(TEST) --lib --bins
 	cargo test --package usercert-fuzz --test corpus
-	cargo test --workspace --doc --quiet
+	$(TEST) --doc --quiet
 
 # All targets of tests but the fuzz corpus, which `make unit` runs. Those that mostly wait run beside the others.
 TESTS := $(sort $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' Cargo.toml src/*/Cargo.toml) $(notdir $(basename $(wildcard tests/support/tests/*.rs src/*/tests/*.rs))))
@@ -253,7 +259,7 @@ check-krew: $(TOOLS)/krew $(TOOLS)/validate-krew-manifest $(TOOLS)/kubectl ## Ha
 
 .PHONY: cli-table
 cli-table: tools ## What the command line says of each fault, on a real API server: the table of docs/cli.md, and the answers in full
-	@cargo test --quiet --test cli_table -- --nocapture
+	@$(TEST) --quiet --test cli_table -- --nocapture
 
 .PHONY: fuzz
 fuzz: $(CARGO_FUZZ) ## Fuzz each target by coverage; SECONDS_EACH=60, TARGET=name for one alone; needs a C++ compiler
@@ -306,13 +312,15 @@ model: ## Check the decisions in a model of two replicas, an API server and Atla
 
 # reference_pages FOLDER: every field, every reason, and the chart's README with links as the docs need them.
 define reference_pages
-	cargo run --quiet --package usercert-operator-core --example reference -- $(1)
+	$(BUILD_PROGRAMS)
+	$(BUILT)/examples/reference $(1)
 	@sed -e 's,^# usercert-operator$$,# Helm values,' -e 's,](../../docs/,](,g' -e 's,](\(ci\|files\)/,](../$(CHART)/\1/,g' $(CHART)/README.md > $(1)/helm-values.md
 endef
 
 .PHONY: generate
 generate: $(TOOLS)/helm-docs $(HELM) ## Write the definitions of the custom resources to crds/ and into the chart, the chart's README, and the pages of the docs and the OLM bundle that follow from these
-	cargo run --quiet -- crds > crds/crds.yaml
+	$(BUILD_PROGRAMS)
+	$(BUILT)/usercert-operator crds > crds/crds.yaml
 	cp crds/crds.yaml $(CHART)/files/crds.yaml
 	$(TOOLS)/helm-docs --chart-search-root $(CHART) --sort-values-order file --log-level warning
 	$(call reference_pages,docs)
@@ -320,9 +328,10 @@ generate: $(TOOLS)/helm-docs $(HELM) ## Write the definitions of the custom reso
 
 .PHONY: check-generated
 check-generated: $(HELM) ## Compare them with what is checked in
-	@cargo run --quiet -- crds | diff -u crds/crds.yaml - || { echo "run: make generate"; exit 1; }
+	$(BUILD_PROGRAMS)
+	@$(BUILT)/usercert-operator crds | diff -u crds/crds.yaml - || { echo "run: make generate"; exit 1; }
 	@diff -u crds/crds.yaml $(CHART)/files/crds.yaml || { echo "run: make generate"; exit 1; }
-	@$(call olm_bundle,target/bundle)
+	$(call olm_bundle,target/bundle)
 	@diff -ru bundle target/bundle || { echo "run: make generate"; exit 1; }
 	$(call reference_pages,target/reference)
 	@for page in target/reference/*.md; do diff -u "docs/$${page##*/}" "$$page" || { echo "run: make generate"; exit 1; }; done
@@ -336,7 +345,8 @@ check-chart: $(CHART_TOOLS) $(SCHEMAS) ## The chart's value sets against the API
 DEFINITIONS := crds/crds.yaml $(wildcard tests/chart/prometheus-operator/*.json)
 $(SCHEMAS): $(DEFINITIONS) $(TOOL_SOURCES)/control-plane/go.mod tests/support/src/bin/openapi-schemas.rs | $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl
 	@rm -rf $(@D)
-	cargo run --quiet --package usercert-test-support --bin openapi-schemas -- $(DEFINITIONS:%=--definitions %) $(@D)
+	$(BUILD_PROGRAMS)
+	$(BUILT)/openapi-schemas $(DEFINITIONS:%=--definitions %) $(@D)
 	@touch $@
 
 .PHONY: tools
