@@ -161,7 +161,6 @@ async fn an_answer_that_cannot_be_used_is_counted_and_never_written() {
         ("wrong-key", Fault::WrongKey, "does not fit"),
         ("expired", Fault::ExpiredCertificate, "expired"),
         ("other-user", Fault::OtherUser, "is for CN=other-user-other, not for CN=other-user"),
-        ("two", Fault::TwoCertificates, "2 certificates"),
         ("large", Fault::FiveMegabytes, "too long"),
         ("endless", Fault::NeverEnds, "did not end in time"),
     ];
@@ -186,6 +185,20 @@ async fn an_answer_that_cannot_be_used_is_counted_and_never_written() {
         1,
         "each attempt may cost a certificate, so a changed spec does not hurry"
     );
+}
+
+#[tokio::test]
+async fn an_answer_with_a_certificate_too_many_costs_no_key() {
+    let shop = open("twice").await;
+    shop.atlas_issuer().await;
+    let name = shop.name("twice");
+    shop.cluster.atlas.add_user(&shop.project, &name, X509Type::Managed);
+    shop.cluster.atlas.fault(&name, Fault::TwoCertificates);
+    shop.certificate(&name, "atlas", json!({})).await;
+    shop.until_ready(&name).await;
+    assert_eq!((shop.cluster.atlas.mints_of(&name).len(), shop.unaccounted(&name).await), (1, 0));
+    assert_eq!(shop.value(&name, "tls.crt").await.matches("BEGIN CERTIFICATE").count(), 1);
+    shop.assert_quiet().await;
 }
 
 #[tokio::test]

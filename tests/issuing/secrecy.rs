@@ -47,7 +47,8 @@ async fn nothing_secret_is_logged_reported_or_counted() {
     let former = shop.until_ready("signed").await.serial_number.unwrap();
     shop.annotate("signed", "usercert.dev/renew-requested-at", "1").await;
     shop.until_new_serial("signed", &former).await;
-    for name in ["bad", "cut", "double"] {
+    shop.until_ready("double").await;
+    for name in ["bad", "cut"] {
         shop.until(name, "Ready", "False AtlasAnswerUnusable").await;
     }
     shop.patch_secret("ca", json!({ "stringData": { "tls.crt": "garbage" } })).await;

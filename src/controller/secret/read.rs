@@ -191,7 +191,7 @@ pub fn chain_digest(intermediates: &[CertificateDer<'_>], ca_certificate: &[u8])
     sha256(&each.collect::<Vec<_>>().join(" "))
 }
 
-/// Certificates of Atlas have nothing above them in their Secret, whatever `ca.crt` others put there.
+/// Certificates of Atlas come without a root, so there is nothing that they have to lead to, whatever `ca.crt` others put there.
 pub(super) fn is_from_ca(view: &SecretView) -> bool {
     view.issuer.as_ref().map_or(view.ca_digest.is_some(), IssuerIdentity::is_ca)
 }

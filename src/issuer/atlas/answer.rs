@@ -1,5 +1,6 @@
 //! The answer to a request that minted. It is verified before anything is done with it.
 
+use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
@@ -8,11 +9,14 @@ use crate::{
     IssueError, Issued, Minted, Retry,
     api::{Reason, printable},
     atlas::MintRequest,
-    certificate::{CertificatePair, Kind, PairError, PemError, read_blocks},
+    certificate::{CertificatePair, Kind, Link, PairError, PemError, PrivateKey, Reached, read_blocks, read_certificates},
 };
 
 /// The most characters that a message says about an answer that cannot be used. What it quotes may be longer.
 const FAULT_CHARACTERS: usize = 500;
+
+/// The most certificates above the one that was asked for: more than any chain has.
+const MOST_ABOVE: usize = 10;
 
 /// Takes the pair out of the body of a 201.
 ///
@@ -61,8 +65,8 @@ fn read(body: &str, request: &MintRequest) -> Result<CertificatePair, String> {
     if !pem.starts_with("-----BEGIN") {
         return Err("it is not PEM".to_owned());
     }
-    expect_one_of_each(pem)?;
-    let pair = CertificatePair::parse_combined(pem.as_bytes()).map_err(|error| error.to_string())?;
+    expect_certificate_and_key(pem)?;
+    let pair = leaf_first(pem.as_bytes()).map_err(|error| error.to_string())?;
     match pair.verify(&request.subject, request.now) {
         // Atlas dates its certificates back by an hour. If one is not valid yet, our clock is late, and the key must not be lost
         // because of that.
@@ -71,7 +75,7 @@ fn read(body: &str, request: &MintRequest) -> Result<CertificatePair, String> {
     }
 }
 
-fn expect_one_of_each(pem: &str) -> Result<(), String> {
+fn expect_certificate_and_key(pem: &str) -> Result<(), String> {
     let (mut certificates, mut keys) = (0, 0);
     let blocks = read_blocks(pem.as_bytes()).map_err(|error| match error {
         PemError::WithoutEnd { label, .. } => format!("it is cut off within the {label}"),
@@ -81,14 +85,33 @@ fn expect_one_of_each(pem: &str) -> Result<(), String> {
         match block.kind {
             Kind::Certificate => certificates += 1,
             Kind::Pkcs8Key | Kind::Pkcs1Key | Kind::Sec1Key => keys += 1,
-            Kind::EncryptedKey | Kind::OtherKey | Kind::Harmless => {
-                return Err("it holds something else than a certificate and a key".to_owned());
+            Kind::Harmless => {}
+            Kind::EncryptedKey | Kind::OtherKey => {
+                return Err("it holds a private key that cannot be read here".to_owned());
             }
         }
     }
-    if (certificates, keys) == (1, 1) {
+    if certificates > 0 && keys == 1 {
         Ok(())
     } else {
-        Err(format!("it holds {certificates} certificates and {keys} private keys instead of one of each"))
+        Err(format!("it holds {certificates} certificates and {keys} private keys instead of a certificate and its key"))
     }
+}
+
+/// The certificate that the key fits, and after it those above it without the root, as a Secret of the type `kubernetes.io/tls` has them. Further
+/// certificates are left out: a program that reads the Secret may refuse what is no chain.
+///
+/// Today Atlas answers with one certificate. If it adds others one day, the key must not be lost for that.
+fn leaf_first(pem: &[u8]) -> Result<CertificatePair, PairError> {
+    let (certificates, key) = (read_certificates(pem)?, PrivateKey::from_pem(pem)?);
+    let pair_of = |leaf: &CertificateDer<'static>| CertificatePair::new(vec![leaf.clone()], key.clone());
+    let Some((leaf, pair)) = certificates.iter().enumerate().find_map(|(leaf, one)| Some((leaf, pair_of(one).ok()?))) else {
+        return CertificatePair::new(certificates, key);
+    };
+    let links: Result<Vec<Link>, _> = certificates.into_iter().map(Link::new).collect();
+    let links = links.map_err(|_| PairError::UnreadableCertificate)?;
+    let is_handed_on = |index: usize| index == leaf || !links[index].is_self_signed();
+    let above = Reached::from(&[leaf], &links, is_handed_on).order.into_iter().skip(1);
+    let above: Vec<CertificateDer<'static>> = above.take(MOST_ABOVE).map(|index| links[index].encoded.clone()).collect();
+    Ok(pair.with_chain(&above))
 }

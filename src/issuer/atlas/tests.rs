@@ -246,6 +246,10 @@ fn a_pair_is_taken_from_pem_and_from_a_json_string_and_from_nothing_else() {
         ("\"unterminated", "neither PEM nor a JSON string"),
         (&pem[..pem.len() / 2], "cut off within the CERTIFICATE"),
         (&(pem.clone() + &key.serialize_pem()), "2 private keys"),
+        (
+            &(pem.clone() + "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"),
+            "cannot be read here",
+        ),
     ] {
         let error = body(text).unwrap_err();
         assert_eq!((error.reason, error.minted), (Reason::AtlasAnswerUnusable, Minted::Possibly));
@@ -254,6 +258,58 @@ fn a_pair_is_taken_from_pem_and_from_a_json_string_and_from_nothing_else() {
         assert_eq!((withheld.reason, withheld.minted), (error.reason, error.minted));
         assert!(!withheld.message.contains(words), "what is wrong tells what was answered: {}", withheld.message);
     }
+}
+
+fn common_name(name: &str) -> rcgen::CertificateParams {
+    let mut parameters = rcgen::CertificateParams::default();
+    parameters.distinguished_name = rcgen::DistinguishedName::new();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+    parameters.not_after = rcgen::date_time_ymd(2999, 1, 1);
+    parameters
+}
+
+/// A CA of this name, below another one.
+fn ca_below(
+    name: &str,
+    above: Option<&rcgen::CertifiedIssuer<'static, rcgen::KeyPair>>,
+) -> rcgen::CertifiedIssuer<'static, rcgen::KeyPair> {
+    let (mut parameters, key) = (common_name(name), rcgen::KeyPair::generate().unwrap());
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    match above {
+        Some(above) => rcgen::CertifiedIssuer::signed_by(parameters, key, above).unwrap(),
+        None => rcgen::CertifiedIssuer::self_signed(parameters, key).unwrap(),
+    }
+}
+
+/// A certificate too many costs no key.
+#[test]
+fn of_several_certificates_the_one_that_the_key_fits_is_first_and_those_above_it_follow() {
+    let root = ca_below("root", None);
+    let intermediate = ca_below("intermediate", Some(&root));
+    let stranger = ca_below("stranger", None);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = common_name("orders");
+    parameters.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let (leaf, key) = (parameters.signed_by(&key, &intermediate).unwrap().pem(), key.serialize_pem());
+    let (intermediate, root, stranger) = (intermediate.pem(), root.pem(), stranger.pem());
+    let harmless = "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".to_owned();
+    for (answer, expected) in [
+        (vec![&leaf, &intermediate, &key], vec![&leaf, &intermediate]),
+        (vec![&key, &root, &intermediate, &leaf], vec![&leaf, &intermediate]),
+        (vec![&stranger, &leaf, &intermediate, &key], vec![&leaf, &intermediate]),
+        (vec![&leaf, &root, &key], vec![&leaf]),
+        (vec![&leaf, &key, &harmless], vec![&leaf]),
+    ] {
+        let answer: String = answer.into_iter().cloned().collect();
+        let expected: String = expected.into_iter().cloned().collect();
+        let pair = body(&answer).unwrap().pair;
+        assert_eq!(pair.facts().subject.to_string(), "CN=orders");
+        let expected = crate::certificate::read_certificates(expected.as_bytes()).unwrap();
+        assert_eq!(pair.certificates(), expected);
+    }
+    let of_others: String = [&stranger, &root, &key].into_iter().cloned().collect();
+    let error = body(&of_others).unwrap_err();
+    assert!(error.message.contains("does not fit the certificate"), "{}", error.message);
 }
 
 #[test]
