@@ -3,44 +3,43 @@
 use super::{End, PassError};
 use crate::decide::Decision;
 
-/// How a pass ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PassOutcome {
+macro_rules! outcomes {
+    ($( $(#[doc = $doc:literal])+ $name:ident = $label:literal; )+) => {
+        /// How a pass ended.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum PassOutcome { $( $(#[doc = $doc])+ $name, )+ }
+
+        impl PassOutcome {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[ $( Self::$name, )+ ];
+
+            /// The label of metrics.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $( Self::$name => $label, )+ }
+            }
+        }
+    };
+}
+
+outcomes! {
     /// The certificate is as the spec asks, or the object is suspended.
-    Done,
+    Done = "done";
     /// Something is under way that ends by itself: a turn, a key, an issuer that is not loaded yet.
-    Pending,
+    Pending = "pending";
     /// An attempt failed or is held back, and there is a time for the next one.
-    Waiting,
+    Waiting = "waiting";
     /// Nothing is done until something is changed.
-    Blocked,
+    Blocked = "blocked";
     /// The object was changed meanwhile: the pass is repeated.
-    Superseded,
+    Superseded = "superseded";
     /// The process does not lead any more, or is stopping.
-    NotLeading,
+    NotLeading = "not_leading";
     /// Requests to the API server failed, or the pass took too long: it is repeated.
-    Failed,
+    Failed = "failed";
 }
 
 impl PassOutcome {
-    /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Done, Self::Pending, Self::Waiting, Self::Blocked, Self::Superseded, Self::NotLeading, Self::Failed];
-
-    /// The label of metrics.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Pending => "pending",
-            Self::Waiting => "waiting",
-            Self::Blocked => "blocked",
-            Self::Superseded => "superseded",
-            Self::NotLeading => "not_leading",
-            Self::Failed => "failed",
-        }
-    }
-
     /// Of a pass that failed so.
     #[must_use]
     pub const fn of_error(error: &PassError) -> Self {
@@ -112,7 +111,7 @@ mod tests {
 
     #[test]
     fn each_outcome_has_a_label_of_its_own() {
-        let labels: BTreeSet<_> = PassOutcome::ALL.into_iter().map(PassOutcome::as_str).collect();
+        let labels: BTreeSet<_> = PassOutcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
         assert_eq!(labels.len(), PassOutcome::ALL.len());
     }
 }
