@@ -297,6 +297,10 @@ async fn a_leader_that_is_cut_off_asks_for_nothing_and_saves_what_it_has() {
     assert!(!first.until_ended(Duration::from_secs(40)).await.success(), "it ends, to be started anew");
     shop.until_ready(&made).await;
     assert_eq!(shop.cluster.atlas.mints_of(&made).len(), 1, "the only one was saved by who had it");
+    eventually("what is in the Secret is counted no more", || async { (shop.unaccounted(&made).await == 0).then_some(()) })
+        .await;
+    let in_question = shop.status(&made).await.failure.and_then(|failure| failure.unlisted);
+    assert_eq!(in_question, None, "Atlas is asked no more");
 }
 
 /// Longer than the lease time and two looks at the lease, and than what a new leader takes to look at a rollout.

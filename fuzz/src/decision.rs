@@ -132,6 +132,7 @@ impl Case {
                 objects: 1,
                 ..UserCertificates::default()
             }),
+            held: std::collections::BTreeSet::new(),
             namespace: "shop".to_owned(),
             process: None,
             released_by: None,
@@ -219,12 +220,27 @@ fn assert_gives_up_for_a_good_one_alone(
         _ => false,
     };
     let unsaved = observed.memory.unsaved.as_ref().filter(|_| !is_kept);
+    if let Some(unsaved) = unsaved.filter(|unsaved| is_undecided(object, observed, unsaved, now)) {
+        let stays =
+            matches!(decision, Decision::Await | Decision::Block { .. } | Decision::Repair { .. } | Decision::Wait { .. });
+        assert!(stays, "nobody knows whether {:?} is wanted: {decision:?}", unsaved.certificate);
+        return;
+    }
     let Some(unsaved) = unsaved.map(|unsaved| &unsaved.certificate) else { return };
     let ready = ready_certificate(object, observed, now).expect("an unsaved certificate is given up for one that works");
     assert!(
         ready.subject != unsaved.subject || ready.not_before >= unsaved.not_before,
         "the newer one is given up: {decision:?}"
     );
+}
+
+/// Whether the user of a `userRef` is not known, and the Secret holds the certificate of another than the one in memory.
+fn is_undecided(object: &DatabaseUserCertificate, observed: &Observed, unsaved: &UnsavedCertificate, now: Timestamp) -> bool {
+    let is_known = observed.is_spec_unreadable
+        || object.spec.username.is_some()
+        || observed.issuer.usable().is_some_and(|issuer| issuer.username.is_some());
+    let present = observed.secret.certificate().filter(|present| present.not_after > now);
+    !is_known && present.is_some_and(|present| present.subject != unsaved.certificate.subject)
 }
 
 /// Conditions are for people, and what is written is read again as the same. The status as it is read.

@@ -1,6 +1,7 @@
 //! The database user and its account: checked before anything is minted, and every certificate accounted for.
 
 use jiff::{SignedDuration, Timestamp};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use usercert_test_support::atlas::{Fault, Refusal, X509Type};
 
@@ -92,6 +93,31 @@ async fn certificates_that_nobody_holds_are_counted_in_status_metric_and_event_w
     assert_eq!(shop.unaccounted(&user).await, 2);
     shop.delete::<usercert_operator::api::DatabaseUserCertificate>(&user).await;
     eventually("the series is gone", || async { shop.metric("certificate_unaccounted", &user).is_none().then_some(()) }).await;
+}
+
+/// Another object of the user counted it, while it was in the memory of a process that was cut off.
+#[tokio::test]
+async fn what_the_secret_of_another_object_holds_is_not_counted_any_more() {
+    let shop = shop_with_issuer("held").await;
+    let user = shop.name("held");
+    shop.cluster.atlas.add_user(&shop.project, &user, X509Type::Managed);
+    let mut serial_numbers = Vec::new();
+    for name in ["one", "two"] {
+        shop.apply(Shop::manifest(name, "atlas", &json!({ "username": user }))).await;
+        serial_numbers.extend(shop.until_ready(name).await.serial_number);
+    }
+    let not_after = shop.status("one").await.not_after;
+    let counted = |serial: &str| json!({ "serialNumber": serial, "notAfter": not_after });
+    let counted = json!({
+        "count": 2, "presumed": 0, "latestExpiry": not_after,
+        "certificates": [counted(&serial_numbers[0]), counted("0123456789ABCDEF")],
+    });
+    let patch = Patch::Merge(json!({ "status": { "unaccountedCertificates": counted } }));
+    let objects = shop.api::<usercert_operator::api::DatabaseUserCertificate>();
+    objects.patch_status("two", &PatchParams::default(), &patch).await.unwrap();
+    eventually("one of them is left", || async { (shop.unaccounted("two").await == 1).then_some(()) }).await;
+    let left = shop.status("two").await.unaccounted_certificates.unwrap();
+    assert_eq!(left.certificates[0].serial_number, "0123456789ABCDEF");
 }
 
 #[tokio::test]

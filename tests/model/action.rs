@@ -41,6 +41,10 @@ pub enum Action {
     Replaced(usize),
     /// The issuer is changed to another account.
     Move,
+    /// The user that the object refers to is not known any more.
+    Forget,
+    /// It is known again.
+    Know,
     /// Time passes until the next attempt.
     Wait,
     /// Time passes until the certificate in the Secret is to be renewed.
@@ -154,6 +158,13 @@ fn environment_actions(world: &World, actions: &mut Vec<Action>) {
     if world.left.moves > 0 {
         actions.push(Action::Move);
     }
+    // Of a user that is not known nothing is asked, so that matters only for what is in memory by then.
+    let has_unsaved = (0..world.replicas.len()).any(|who| holds_unsaved(world, who));
+    if world.is_unknown {
+        actions.push(Action::Know);
+    } else if world.left.unknowns > 0 && has_unsaved {
+        actions.push(Action::Forget);
+    }
     if may_time_pass(world) {
         if next_retry(world).is_some_and(|time| is_nobody_busy(world, time)) {
             actions.push(Action::Wait);
@@ -186,10 +197,10 @@ fn is_at_rest(world: &World) -> bool {
 }
 
 /// A request that was permitted takes effect or not within the five minutes for which a successor waits. A watch that lags through a wait
-/// is a fault.
+/// is a fault. A user is not known for a moment alone.
 fn may_time_pass(world: &World) -> bool {
     let is_asking = world.replicas.iter().any(|replica| replica.step() == Some(&Step::Post) && replica.busy_until.is_none());
-    !is_asking && (!lags(world) || world.left.faults > 0)
+    !is_asking && !world.is_unknown && (!lags(world) || world.left.faults > 0)
 }
 
 /// A process that goes on without a pause has done by then what it does.

@@ -2,11 +2,11 @@
 //!
 //! The world has one object, its Secret, Atlas's ledger, two replicas and a clock. One action is one step of a pass, one event of a watch,
 //! or something that befalls the operator: a crash, a lost answer, a refused write, a leader that is paused while another takes over, or that
-//! goes on while another does, a list of Atlas that lags behind, an issuer that is changed to another account of Atlas, a
-//! watch that lags, the clock, a user who asks for a renewal or says that a certificate is compromised, somebody who deletes the Secret. Every state is looked at that can be
-//! reached within a bound, which says how often each of these may happen. The order of the steps, every decision and every status are the
-//! operator's own: this world answers the steps that `decide::pass` names. What is written down here is the world: what a request meets, and
-//! how watches, memory and time go on.
+//! goes on while another does, a list of Atlas that lags behind, an issuer that is changed to another account of Atlas, a `userRef` that leads
+//! to another user or to none that is known, a watch that lags, the clock, a user who asks for a renewal or says that a certificate is
+//! compromised, somebody who deletes the Secret. Every state is looked at that can be reached within a bound, which says how often each of
+//! these may happen. The order of the steps, every decision and every status are the operator's own: this world answers the steps that
+//! `decide::pass` names. What is written down here is the world: what a request meets, and how watches, memory and time go on.
 //!
 //! What is left out: other objects and their turns, CA issuers, changes of the spec, foreign, spoilt and repaired Secrets, writes of the
 //! status that change only a message or a transition time. The lease is given by its outcome: whoever takes over does so after the one
@@ -45,7 +45,8 @@ use rstest::rstest;
 use stateright::{Checker, HasDiscoveries, Model};
 use world::Budget;
 
-const NONE: Budget = Budget { faults: 0, requests: 0, deletions: 0, renewals: 0, expiries: 0, compromises: 0, moves: 0 };
+const NONE: Budget =
+    Budget { faults: 0, requests: 0, deletions: 0, renewals: 0, expiries: 0, compromises: 0, moves: 0, unknowns: 0 };
 
 /// The bound of `make test`: seconds without optimisation.
 const SMALL: &[Operator] = &[
@@ -54,6 +55,7 @@ const SMALL: &[Operator] = &[
     operator(Budget { faults: 1, deletions: 1, ..NONE }, false),
     operator(Budget { faults: 1, requests: 1, ..NONE }, true),
     operator(Budget { faults: 1, moves: 1, ..NONE }, true),
+    operator(Budget { faults: 1, moves: 1, unknowns: 1, ..NONE }, false),
     operator(Budget { faults: 1, compromises: 1, ..NONE }, false),
     // More renewals than may be forced within an hour.
     operator(Budget { requests: 6, ..NONE }, true),
@@ -68,6 +70,7 @@ const FULL: &[Operator] = &[
     operator(Budget { faults: 2, compromises: 1, ..NONE }, true),
     operator(Budget { faults: 2, moves: 1, ..NONE }, true),
     operator(Budget { faults: 1, requests: 1, moves: 1, ..NONE }, true),
+    operator(Budget { faults: 1, moves: 1, unknowns: 2, ..NONE }, true),
     operator(Budget { faults: 1, renewals: 1, expiries: 1, ..NONE }, false),
     operator(Budget { faults: 1, requests: 1, deletions: 1, renewals: 1, ..NONE }, false),
     operator(Budget { requests: 7, ..NONE }, true),

@@ -93,7 +93,16 @@ impl Operator {
             Action::Move => {
                 world.left.moves -= 1;
                 world.account = 1;
-                world.replicas.iter_mut().for_each(|replica| replica.is_woken |= replica.role == Role::Leading);
+                world.wake_leaders();
+            }
+            Action::Forget => {
+                world.left.unknowns -= 1;
+                world.is_unknown = true;
+                world.wake_leaders();
+            }
+            Action::Know => {
+                world.is_unknown = false;
+                world.wake_leaders();
             }
             Action::Wait | Action::RenewalDue | Action::Expire => pass_time(world, action),
             Action::Request => {

@@ -84,13 +84,16 @@ pub struct List {
     pub accounted: Vec<Serial>,
 }
 
+/// Whom the issuer asks, who wrote the claim in question, and whether the user is not known.
+pub type Knows = (Account, Claimant, bool);
+
 /// A pass since its last look.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Log {
     /// The object as the pass began.
     pub object: Object,
-    /// Whom the issuer asked when the pass looked, and who wrote the claim in question.
-    pub knows: (Account, Claimant),
+    /// What was known when the pass looked.
+    pub knows: Knows,
     /// Whether the process stops, and does nothing but save.
     pub saves_only: bool,
     /// How many looks there were before.
@@ -275,8 +278,9 @@ fn rest(end: &pass::Step, pass: &pass::Pass, now: Time) -> Rest {
     let next = next_look(pass.observed(), pass.decision(), at(now)).map(time);
     let until = next.map_or(LONGEST_SLEEP, |next| (next - now + 1).min(LONGEST_SLEEP));
     assert!(sleep == until || sleep == SOON && sleep < until, "{sleep} s, and the next look is due in {until} s");
-    let is_good = matches!(pass.decision(), Decision::Keep { .. });
-    Rest { wake: next.map(if is_good { Wake::Renewal } else { Wake::Retry }), soon: sleep < until }
+    // While the user is not known nothing is tried again: the object is looked at when the certificate expires.
+    let retries = !matches!(pass.decision(), Decision::Keep { .. } | Decision::Block { .. });
+    Rest { wake: next.map(if retries { Wake::Retry } else { Wake::Renewal }), soon: sleep < until }
 }
 
 fn ended(end: &End) -> Ended {
@@ -303,7 +307,7 @@ fn request_error(problem: Problem) -> RequestError {
     RequestError { operation: "write", kind, message: String::new() }
 }
 
-fn real_found(found: &Found, knows: (Account, Claimant), ledger: &[Time]) -> pass::Found {
+fn real_found(found: &Found, knows: Knows, ledger: &[Time]) -> pass::Found {
     use pass::Found as Real;
     match found {
         Found::Observed { secret, memory } => {

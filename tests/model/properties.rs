@@ -9,7 +9,7 @@ use crate::{
     model::Operator,
     pass::Step,
     translation::{not_after, renewal_due},
-    world::{Failed, Role, Serial, Time, Violation, World},
+    world::{Content, Failed, Role, Serial, Time, Unaccounted, Violation, World, made},
 };
 
 pub const NEVER_OVERWRITTEN: &str = "a working certificate in the Secret is never replaced by one that ends sooner";
@@ -19,8 +19,7 @@ pub const CLAIMED: &str = "no certificate is asked for without a claim in the st
 pub const ONCE: &str = "under one claim one certificate is asked for";
 pub const OWN_LIST: &str = "a claim remembers what Atlas listed to its own account";
 pub const ACCOUNTED: &str = "every certificate is in the Secret, or was, or is in a memory, or is counted, or its claim stands";
-pub const SETTLED: &str =
-    "where nothing happens without another fault or request, the newest certificate is in the Secret and the object is Ready";
+pub const SETTLED: &str = "where nothing happens without another fault or request, the newest certificate is in the Secret and not counted, and the object is Ready";
 
 pub fn all() -> Vec<Property<Operator>> {
     vec![
@@ -41,6 +40,7 @@ pub fn all() -> Vec<Property<Operator>> {
         Property::sometimes("a list shows later what became of a claim that was counted", |_, world| asks_again(world)),
         Property::sometimes("a process that was replaced saves what its successor waits for", |_, world| is_waited_for(world)),
         Property::sometimes("an account is changed while a claim stands", |_, world| is_of_another_account(world)),
+        Property::sometimes("a certificate waits in memory until the user is known", |_, world| waits_for_the_user(world)),
         Property::sometimes("a watch is behind while a pass decides", |_, world| decides_on_the_past(world)),
         Property::sometimes("a forced renewal has to wait", |_, world| waits_for_the_brake(world)),
         Property::sometimes("a certificate was renewed", |_, world| was_renewed(world)),
@@ -57,7 +57,8 @@ fn is_bounded(model: Operator, world: &World) -> bool {
     let (bound, left) = (model.bound, world.left);
     let asked = (bound.requests - left.requests) + (bound.deletions - left.deletions) + (bound.compromises - left.compromises);
     let due = (bound.renewals - left.renewals) + (bound.expiries - left.expiries);
-    world.ledger.len() <= usize::from(1 + asked + due + world.costs + strangers(model))
+    let other_user = if world.object.refers { bound.moves - left.moves } else { 0 };
+    world.ledger.len() <= usize::from(1 + asked + due + other_user + world.costs + strangers(model))
 }
 
 /// Certificates that were there before.
@@ -69,8 +70,9 @@ const fn strangers(model: Operator) -> u8 {
 fn is_braked(model: Operator, world: &World) -> bool {
     let (bound, left) = (model.bound, world.left);
     let needed = 1 + (bound.deletions - left.deletions) + (bound.renewals - left.renewals) + (bound.expiries - left.expiries);
-    let within_an_hour = |since: &Time| world.ledger.iter().filter(|made| (*since..since + 3600).contains(*made)).count();
-    world.ledger.iter().all(|since| within_an_hour(since) <= usize::from(5 + needed + world.costs + strangers(model)))
+    let times: Vec<Time> = world.ledger.iter().copied().map(made).collect();
+    let within_an_hour = |since: &Time| times.iter().filter(|made| (*since..since + 3600).contains(*made)).count();
+    times.iter().all(|since| within_an_hour(since) <= usize::from(5 + needed + world.costs + strangers(model)))
 }
 
 /// The other account has listed the stranger's certificate from the beginning, and this one never.
@@ -115,7 +117,14 @@ fn is_settled(model: Operator, world: &World) -> bool {
         && renewal_due(&world.ledger, serial) > world.now
         && !world.object.compromised.contains(&serial)
         && (is_newest(world, serial) || world.left.deletions < model.bound.deletions)
+        && (!world.object.refers || world.account_of(serial) == world.account)
+        && status.unaccounted.as_ref().is_none_or(|counted| !is_counted(counted, &secret.content))
         && world.replicas.iter().all(|replica| replica.memory.object.unsaved.is_none())
+}
+
+/// A certificate that was saved after its claim had been counted as lost is counted no more.
+fn is_counted(counted: &Unaccounted, content: &Content) -> bool {
+    counted.listed.contains(&content.serial) || content.claim.is_some_and(|claim| counted.claims.contains(&claim))
 }
 
 /// Of those that came to be in the Secret.
@@ -179,6 +188,17 @@ fn is_waited_for(world: &World) -> bool {
 
 fn is_of_another_account(world: &World) -> bool {
     world.object.status.claim.as_ref().is_some_and(|claim| claim.account != world.account)
+}
+
+fn waits_for_the_user(world: &World) -> bool {
+    let is_for_other = |serial| {
+        world.secret.as_ref().is_some_and(|secret| world.account_of(secret.content.serial) != world.account_of(serial))
+    };
+    let waits = |replica: &crate::world::Replica| {
+        let unsaved = replica.memory.object.unsaved.as_ref();
+        replica.pass.is_none() && !replica.is_woken && unsaved.is_some_and(|unsaved| is_for_other(unsaved.content.serial))
+    };
+    world.is_unknown && world.replicas.iter().any(waits)
 }
 
 fn decides_on_the_past(world: &World) -> bool {

@@ -16,9 +16,9 @@ pub const VARIABLE: &str = "MODEL_REPLAY";
 
 impl fmt::Display for Operator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Budget { faults, requests, deletions, renewals, expiries, compromises, moves } = self.bound;
+        let Budget { faults, requests, deletions, renewals, expiries, compromises, moves, unknowns } = self.bound;
         write!(f, "faults={faults} requests={requests} deletions={deletions} renewals={renewals} expiries={expiries}")?;
-        write!(f, " compromises={compromises} moves={moves} list={}", self.may_list)?;
+        write!(f, " compromises={compromises} moves={moves} unknowns={unknowns} list={}", self.may_list)?;
         self.mutation.map_or(Ok(()), |mutation| write!(f, " mutation={mutation:?}"))
     }
 }
@@ -71,6 +71,7 @@ fn parse(text: &str) -> Operator {
         expiries: number("expiries"),
         compromises: number("compromises"),
         moves: number("moves"),
+        unknowns: number("unknowns"),
     };
     let mutation = Mutation::ALL.into_iter().find(|mutation| value("mutation") == Some(&format!("{mutation:?}")));
     Operator { bound, may_list: value("list") == Some("true"), mutation }

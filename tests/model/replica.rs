@@ -8,8 +8,8 @@ use crate::{
     pass::{self, Ended, Entry, Followed, Found, Log, Pass, Problem, Rest, Step},
     translation::{abstract_memory, not_after},
     world::{
-        Claimant, Content, Failed, Failure, Object, Role, Secret, SecretEvent, Status, Time, Unsaved, User, Violation, Wake,
-        World,
+        Claimant, Content, Failed, Failure, OTHER_USER, Object, Role, Secret, SecretEvent, Status, Time, Unsaved, User,
+        Violation, Wake, World,
     },
 };
 
@@ -136,7 +136,8 @@ impl<'a> Turn<'a> {
         self.log.found.clear();
         let claimant = self.world.replicas[self.who].claimant(&self.log.object.status);
         let is_taken = self.mutation == Some(Mutation::TakenForRestarted) && claimant == Claimant::Another;
-        self.log.knows = (self.world.account, if is_taken { Claimant::OneBefore } else { claimant });
+        let claimant = if is_taken { Claimant::OneBefore } else { claimant };
+        self.log.knows = (self.world.account, claimant, self.world.is_unknown);
         let status = self.log.object.status.clone();
         let secret = if live { read(self.world, self.who) } else { observe(self.world, self.who, &status) };
         Found::Observed { secret, memory: self.world.replicas[self.who].memory.object.clone() }
@@ -227,7 +228,8 @@ impl<'a> Turn<'a> {
 
     fn make(&mut self) {
         self.world.elsewhere |= u16::from(self.log.knows.0) << self.world.ledger.len();
-        self.world.ledger.push(self.world.now);
+        let is_other_user = self.world.object.refers && self.log.knows.0 == 1;
+        self.world.ledger.push(self.world.now | if is_other_user { OTHER_USER } else { 0 });
         self.world.unlisted_until = self.world.replicas[self.who].busy_until.unwrap_or(self.world.now + HAD_EFFECT_BY_THEN);
     }
 

@@ -8,7 +8,7 @@ use kube::api::ObjectMeta;
 use usercert_operator::{
     api::{
         CertificateFailure, ClaimedUser, DatabaseUserCertificate, DatabaseUserCertificateSpec, DatabaseUserCertificateStatus,
-        DeletionPolicy, Issuance, IssuedCertificate, IssuerKind, IssuerReference, ListedBefore, READY, Reason,
+        DeletionPolicy, Issuance, IssuedCertificate, IssuerKind, IssuerReference, ListedBefore, ObjectName, READY, Reason,
         UnaccountedCertificate, UnaccountedCertificates, UnlistedClaim, VerifiedSecret, condition,
         names::{COMPROMISED_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
         set_condition,
@@ -22,9 +22,12 @@ use usercert_operator::{
     layout::LayoutRecord,
 };
 
-use crate::world::{
-    Account, Claim, Claimant, Content, Failed, Failure, Object, ObjectMemory, Secret, Serial, Status, Time, Unaccounted,
-    Unsaved,
+use crate::{
+    pass::Knows,
+    world::{
+        Account, Claim, Claimant, Content, Failed, Failure, OTHER_USER, Object, ObjectMemory, Secret, Serial, Status, Time,
+        Unaccounted, Unsaved, made,
+    },
 };
 
 const START: i64 = 1_800_000_000;
@@ -41,8 +44,9 @@ const AUTHORITY: &str = "CN=Atlas";
 /// Three calendar months.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(90 * 24);
 
-static SUBJECT: LazyLock<Subject> = LazyLock::new(|| Subject::for_user("orders").unwrap());
-static SUBJECT_NAME: LazyLock<String> = LazyLock::new(|| SUBJECT.mongodb_user_name());
+/// The user of each account.
+const USERS: [&str; 2] = ["orders", "billing"];
+static SUBJECTS: LazyLock<[Subject; 2]> = LazyLock::new(|| USERS.map(|user| Subject::for_user(user).unwrap()));
 
 pub static FACTS: LazyLock<IssuerFacts> = LazyLock::new(|| IssuerFacts {
     method: IssuingMethod::Mint { months_until_expiration: 3 },
@@ -79,10 +83,11 @@ const KEY: PrivateKeySpec = PrivateKeySpec { algorithm: KeyAlgorithm::Rsa, size:
 
 /// A certificate of the ledger.
 pub fn certificate(ledger: &[Time], serial: Serial) -> CertificateFacts {
-    let made_at = at(ledger[usize::from(serial)]);
+    let entry = ledger[usize::from(serial)];
+    let made_at = at(made(entry));
     CertificateFacts {
         serial_number: serial_number(serial).into(),
-        subject: SUBJECT.clone(),
+        subject: SUBJECTS[usize::from(entry & OTHER_USER != 0)].clone(),
         issuer: AUTHORITY.to_owned(),
         not_before: made_at,
         not_after: made_at + LIFETIME,
@@ -91,18 +96,18 @@ pub fn certificate(ledger: &[Time], serial: Serial) -> CertificateFacts {
 }
 
 pub fn not_after(ledger: &[Time], serial: Serial) -> Time {
-    ledger[usize::from(serial)] + Time::try_from(LIFETIME.as_secs()).unwrap()
+    made(ledger[usize::from(serial)]) + Time::try_from(LIFETIME.as_secs()).unwrap()
 }
 
 /// A serial number, and when Atlas made the certificate.
 pub fn made_at(serial: Serial, ledger: &[Time]) -> (SerialNumber, Timestamp) {
-    (serial_number(serial).into(), at(ledger[usize::from(serial)]))
+    (serial_number(serial).into(), at(made(ledger[usize::from(serial)])))
 }
 
 /// The operator's renewal time, which is as long after the beginning of validity for each certificate.
 pub fn renewal_due(ledger: &[Time], serial: Serial) -> Time {
     static AFTER: LazyLock<Time> = LazyLock::new(|| time(renewal_time(&certificate(&[0], 0), RenewBefore::Default, UID)));
-    ledger[usize::from(serial)] + *AFTER
+    made(ledger[usize::from(serial)]) + *AFTER
 }
 
 pub fn listed(ledger: &[Time], serials: &[Serial]) -> Vec<ListedCertificate> {
@@ -138,8 +143,10 @@ pub fn real_object(object: &Object, ledger: &[Time]) -> DatabaseUserCertificate 
             ..ObjectMeta::default()
         },
         spec: DatabaseUserCertificateSpec {
-            username: Some("orders".to_owned()),
-            issuer_ref: Some(IssuerReference { kind: IssuerKind::CertificateIssuer, name: "atlas".to_owned() }),
+            username: (!object.refers).then(|| USERS[0].to_owned()),
+            issuer_ref: (!object.refers)
+                .then(|| IssuerReference { kind: IssuerKind::CertificateIssuer, name: "atlas".to_owned() }),
+            user_ref: object.refers.then(|| ObjectName { name: "user".to_owned() }),
             ..DatabaseUserCertificateSpec::default()
         },
         status: Some(real_status(&object.status, ledger)),
@@ -176,7 +183,7 @@ pub fn real_view(secret: &Secret, ledger: &[Time]) -> SecretView {
 pub fn real_observed(
     secret: Option<&Secret>,
     memory: &ObjectMemory,
-    (account, claimant): (Account, Claimant),
+    (account, claimant, is_unknown): Knows,
     ledger: &[Time],
 ) -> Observed {
     let process = match claimant {
@@ -184,9 +191,15 @@ pub fn real_observed(
         Claimant::OneBefore => PROCESSES[1],
         Claimant::Another => PROCESSES[2],
     };
+    let username = Some(USERS[usize::from(account)].to_owned());
+    let facts = IssuerFacts { version: account.to_string(), username, ..FACTS.clone() };
     Observed {
         process: Some(process.to_owned()),
-        issuer: IssuerState::Usable(Box::new(IssuerFacts { version: account.to_string(), ..FACTS.clone() })),
+        issuer: if is_unknown {
+            IssuerState::Unusable(Reason::AtlasObjectNotReady, String::new())
+        } else {
+            IssuerState::Usable(Box::new(facts))
+        },
         secret: secret.map_or(SecretState::Absent, |secret| SecretState::Ours(Box::new(real_view(secret, ledger)))),
         memory: real_memory(memory, ledger),
         namespace: "shop".to_owned(),
@@ -244,7 +257,7 @@ pub fn real_status(status: &Status, ledger: &[Time]) -> DatabaseUserCertificateS
         secret_name: Some("orders".to_owned()),
         binding: None,
         serial_number: facts.as_ref().map(|facts| facts.serial_number.to_string()),
-        subject: facts.as_ref().map(|_| SUBJECT_NAME.clone()),
+        subject: facts.as_ref().map(|facts| facts.subject.mongodb_user_name()),
         not_before: facts.as_ref().map(|facts| KubernetesTime(facts.not_before)),
         not_after: facts.as_ref().map(|facts| KubernetesTime(facts.not_after)),
         renewal_time: None,
@@ -337,6 +350,7 @@ fn real_unaccounted(unaccounted: &Unaccounted, ledger: &[Time]) -> UnaccountedCe
     UnaccountedCertificates {
         count: i64::from(unaccounted.count),
         presumed: i64::from(unaccounted.presumed),
+        presumed_claims: unaccounted.claims.iter().map(u8::to_string).collect(),
         latest_expiry: certificates.iter().map(|certificate| certificate.not_after.clone()).max(),
         certificates,
         listed_at: unaccounted.listed_at.map(|listed_at| KubernetesTime(at(listed_at))),
@@ -382,6 +396,7 @@ pub fn abstract_status(status: &DatabaseUserCertificateStatus) -> Status {
         unaccounted: status.unaccounted_certificates.as_ref().map(|unaccounted| Unaccounted {
             count: u8::try_from(unaccounted.count).unwrap(),
             presumed: u8::try_from(unaccounted.presumed).unwrap(),
+            claims: unaccounted.presumed_claims.iter().map(|claim| number(claim)).collect(),
             listed: unaccounted.certificates.iter().map(|certificate| serial(&certificate.serial_number)).collect(),
             listed_at: unaccounted.listed_at.as_ref().map(|listed_at| time(listed_at.0)),
         }),

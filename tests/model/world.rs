@@ -13,8 +13,16 @@ pub type Time = u32;
 /// A certificate: its place in Atlas's ledger.
 pub type Serial = u8;
 
-/// Whom the issuer of the object asks, and with which credentials.
+/// Whom the issuer of the object asks, and with which credentials. Where the object refers to a user, each account has a user of its own.
 pub type Account = u8;
+
+/// The mark in the ledger of a certificate for the user of the second account. The rest of the entry is the time.
+pub const OTHER_USER: Time = 1 << 31;
+
+/// When Atlas made the certificate of this entry.
+pub const fn made(entry: Time) -> Time {
+    entry & !OTHER_USER
+}
 
 /// A version of the object or of the Secret.
 pub type Version = u8;
@@ -50,6 +58,8 @@ pub struct Failure {
 pub struct Unaccounted {
     pub count: u8,
     pub presumed: u8,
+    /// The claims of those that are presumed and may be saved yet.
+    pub claims: Vec<u8>,
     pub listed: Vec<Serial>,
     pub listed_at: Option<Time>,
 }
@@ -82,6 +92,8 @@ impl Status {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Object {
     pub version: Version,
+    /// Whether it has a `userRef` instead of a user name.
+    pub refers: bool,
     /// The renewal that the user asked for.
     pub renewal: Option<u8>,
     /// The certificates that the user says are compromised.
@@ -264,8 +276,11 @@ pub struct Budget {
     pub expiries: u8,
     /// Certificates in the Secret that turn out to be compromised.
     pub compromises: u8,
-    /// Changes of the issuer to another account, at which a stranger has a certificate for a user of this name.
+    /// Changes of the issuer to another account, at which a stranger has a certificate for a user of this name. Where the object refers to a
+    /// user, that is another user, and so a certificate more is needed.
     pub moves: u8,
+    /// Times at which the user is not known for a while. If there are any, the object refers to a user.
+    pub unknowns: u8,
 }
 
 /// What must never happen, as it happens.
@@ -287,7 +302,7 @@ pub struct World {
     pub secret: Option<Secret>,
     /// The last version that a Secret had.
     pub secret_version: Version,
-    /// When Atlas made each certificate.
+    /// When Atlas made each certificate, and for which user.
     pub ledger: Vec<Time>,
     /// Until when a list may lack the newest one; 0 if every list has it.
     pub unlisted_until: Time,
@@ -295,6 +310,8 @@ pub struct World {
     pub elsewhere: u16,
     /// Whom the issuer asks.
     pub account: Account,
+    /// Whether the object refers to a user that is not known now.
+    pub is_unknown: bool,
     pub replicas: [Replica; 2],
     pub left: Budget,
     /// How many claims were persisted.
@@ -312,13 +329,14 @@ impl World {
     pub fn new(left: Budget) -> Self {
         Self {
             now: 0,
-            object: Object { version: 1, ..Object::default() },
+            object: Object { version: 1, refers: left.unknowns > 0, ..Object::default() },
             secret: None,
             secret_version: 0,
-            ledger: vec![0; usize::from(left.moves > 0)],
+            ledger: vec![if left.unknowns > 0 { OTHER_USER } else { 0 }; usize::from(left.moves > 0)],
             unlisted_until: 0,
             elsewhere: u16::from(left.moves > 0),
             account: 0,
+            is_unknown: false,
             replicas: Default::default(),
             left,
             claims: 0,
@@ -340,6 +358,11 @@ impl World {
 
     pub fn was_saved(&self, serial: Serial) -> bool {
         self.saved & (1 << serial) != 0
+    }
+
+    /// Something else is known of the issuer, and whoever leads looks again.
+    pub fn wake_leaders(&mut self) {
+        self.replicas.iter_mut().for_each(|replica| replica.is_woken |= replica.role == Role::Leading);
     }
 
     /// Writes a status, if the object is still of this version; every watch shows it some time later.

@@ -59,6 +59,7 @@ pub(super) async fn observe(cluster: &Cluster, object: &Certificate, read_secret
         is_spec_unreadable: object.unreadable_object().is_some(),
         memory: ObjectMemory::default(),
         user: None,
+        held: std::collections::BTreeSet::new(),
         namespace_labels: namespace_labels(cluster, &namespace, &mut unseen).await?,
         namespace,
     };

@@ -187,6 +187,21 @@ pub fn recall(context: &Context, user: &UserKey, now: Timestamp) -> Option<Recal
     Some(record.recalled(user.digest(), &statuses, holdings))
 }
 
+/// Which of the certificates that the object counts as unaccounted a Secret of ours holds. A process that was cut off may have saved one after
+/// all, to the Secret of another object of the same user. `issuer` is that of the object.
+pub fn held(context: &Context, object: &DatabaseUserCertificate, issuer: &IssuerIdentity) -> BTreeSet<SerialNumber> {
+    let counted = object.status.as_ref().and_then(|status| status.unaccounted_certificates.as_ref());
+    let counted = counted.map(|counted| counted.certificates.as_slice()).unwrap_or_default();
+    let counted: BTreeSet<&str> = counted.iter().map(|listed| listed.serial_number.as_str()).collect();
+    let mut holdings = Holdings::default();
+    if !counted.is_empty() {
+        for scope in context.settings.users.scopes() {
+            add_held(&scope, issuer, &counted, &BTreeSet::new(), &mut holdings);
+        }
+    }
+    holdings.accounted
+}
+
 /// The listed serial numbers of this issuer that the status of an object remembers.
 fn remembered<'a>(
     status: &'a DatabaseUserCertificateStatus,

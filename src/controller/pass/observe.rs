@@ -22,7 +22,7 @@ use crate::{
     issuers::{LoadedIssuer, atlas_objects::user_issuer, secret_of},
     keystore_password,
     kubernetes::{KubernetesError, chain, request},
-    memory::ECHO_LIMIT,
+    memory::{ECHO_LIMIT, users},
     secret,
     triggers::Waiting,
     watches::by_name::Presence,
@@ -50,7 +50,9 @@ pub(super) async fn observe(
         }
         found => found,
     };
+    let held = issuer.as_ref().map(|loaded| users::held(context, object, &loaded.facts.identity)).unwrap_or_default();
     let observed = Observed {
+        held,
         issuer: state,
         secret,
         // The pass knows the newest one.

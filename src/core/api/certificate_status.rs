@@ -155,7 +155,7 @@ pub struct CertificateFailure {
     #[serde(default)]
     pub asked_by_issuer: bool,
     /// Digest of what the attempt depended on: the spec, the issuer, its credentials and the renewal request. It is empty
-    /// if the operator stopped between the request and the write of the Secret.
+    /// after a request whose certificate did not come into the Secret.
     pub inputs: String,
     /// Why a certificate was needed.
     #[serde(default)]
@@ -192,11 +192,18 @@ pub struct UnlistedClaim {
 #[serde(rename_all = "camelCase")]
 pub struct UnaccountedCertificates {
     /// The number of these certificates, presumed ones included.
+    #[schemars(range(min = 0))]
     pub count: i64,
     /// How many of them are presumed. Since Atlas was last asked for its list, this many answers were lost, and each may have
     /// held a certificate.
     #[serde(default)]
+    #[schemars(range(min = 0))]
     pub presumed: i64,
+    /// The claims of presumed certificates that may be saved yet, by a process that was cut off or paused. A certificate that comes into
+    /// the Secret with such a claim is not counted any more. At most 20, the newest last.
+    #[serde(default)]
+    #[schemars(length(max = 20))]
+    pub presumed_claims: Vec<String>,
     /// When the last of the listed certificates expires.
     #[serde(default)]
     pub latest_expiry: Option<Time>,

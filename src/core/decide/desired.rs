@@ -21,6 +21,9 @@ const SHORTEST_MONTH_HOURS: i64 = 28 * 24;
 /// A renewal request longer than this counts by its beginning only: it is copied to the Secret and to the status.
 const RENEW_REQUEST_CHARACTERS: usize = 128;
 
+/// What to change in a spec that names no user.
+pub(super) const NO_USERNAME: &str = "give spec.username and spec.issuerRef, or spec.userRef";
+
 /// How long before expiry to renew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RenewBefore {
@@ -81,8 +84,7 @@ impl Desired {
     /// # Errors
     /// [`InvalidSpec`] names the field to change.
     pub fn new(object: &DatabaseUserCertificate, facts: &IssuerFacts) -> Result<Self, InvalidSpec> {
-        let username = username(object, Some(facts))
-            .ok_or_else(|| InvalidSpec("give spec.username and spec.issuerRef, or spec.userRef".to_owned()))?;
+        let username = username(object, Some(facts)).ok_or_else(|| InvalidSpec(NO_USERNAME.to_owned()))?;
         let desired = Self {
             uid: object.metadata.uid.clone().unwrap_or_default(),
             generation: object.metadata.generation.unwrap_or_default(),

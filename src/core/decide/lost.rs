@@ -16,30 +16,69 @@ use super::{
     Minted, Retry,
     backoff::{awaits_lost_answer, next_attempt},
 };
-use crate::api::{CertificateFailure, DatabaseUserCertificateStatus, Issuance, Reason, UnlistedClaim, truncated_to_second};
+use crate::{
+    api::{CertificateFailure, DatabaseUserCertificateStatus, Issuance, Reason, UnlistedClaim, truncated_to_second},
+    certificate::SerialNumber,
+};
 
 /// A process that has lost the lead, and reaches the API server, has saved what it made by then: it tries every two seconds, and a request
 /// may take twenty (`controller::pass::drain`, `controller::kubernetes`).
 const SAVED_BY_THEN: SignedDuration = SignedDuration::from_mins(1);
 
+/// How many claims the status remembers of those whose certificates are presumed: as many as the schema admits.
+const PRESUMED_CLAIMS: usize = 20;
+
 /// When Atlas is asked again for the first time. Each further wait is twice as long as the one before it.
 const FIRST_QUESTION: SignedDuration = SignedDuration::from_secs(15);
 
-/// Counts a certificate that may have been made and whose key is lost.
-pub(super) fn count_lost(status: &mut DatabaseUserCertificateStatus) {
+/// Counts a certificate that may have been made and that no Secret holds. `claim`: the claim under which a process that is cut off or paused may
+/// save it yet; none if the answer was lost.
+pub(super) fn count_lost(status: &mut DatabaseUserCertificateStatus, claim: Option<&str>) {
     let unaccounted = status.unaccounted_certificates.get_or_insert_default();
     unaccounted.presumed = unaccounted.presumed.saturating_add(1);
     unaccounted.count = unaccounted.count.saturating_add(1);
+    unaccounted.presumed_claims.extend(claim.map(ToOwned::to_owned));
+    keep_newest(&mut unaccounted.presumed_claims, PRESUMED_CLAIMS);
+}
+
+/// Drops the oldest of these claims, so that no more than so many are left.
+pub(super) fn keep_newest(claims: &mut Vec<String>, most: usize) {
+    let surplus = claims.len().saturating_sub(most);
+    claims.drain(..surplus);
+}
+
+/// Takes the certificate in the Secret out of the count. It was counted as lost, and saved after all by the process that had it.
+///
+/// Either its serial number is counted, if Atlas has listed it meanwhile, or its claim. The questions to Atlas about the claim end too.
+pub(super) fn uncount_saved(status: &mut DatabaseUserCertificateStatus, serial_number: &SerialNumber, claim: Option<&str>) {
+    if let Some(failure) = &mut status.failure {
+        failure.unlisted.take_if(|unlisted| Some(unlisted.claim.id.as_str()) == claim);
+    }
+    let Some(unaccounted) = &mut status.unaccounted_certificates else { return };
+    let before = (unaccounted.certificates.len(), unaccounted.presumed_claims.len());
+    unaccounted.certificates.retain(|listed| listed.serial_number != serial_number.as_str());
+    unaccounted.presumed_claims.retain(|presumed| Some(presumed.as_str()) != claim);
+    if unaccounted.certificates.len() < before.0 {
+        unaccounted.latest_expiry = unaccounted.certificates.iter().map(|listed| listed.not_after.clone()).max();
+    } else if unaccounted.presumed_claims.len() < before.1 && unaccounted.presumed > 0 {
+        unaccounted.presumed -= 1;
+    } else {
+        return;
+    }
+    unaccounted.count = unaccounted.count.saturating_sub(1);
+    if unaccounted.count <= 0 {
+        status.unaccounted_certificates = None;
+    }
 }
 
 /// Records a claim whose certificate never reached the Secret, and which Atlas does not list, as far as it is known.
 pub fn record_lost_claim(status: &mut DatabaseUserCertificateStatus, uid: &str, now: Timestamp) {
     let Some(claim) = status.issuance.take() else { return };
     let message = format!(
-        "the operator stopped between the request of {} and the write of the Secret: Atlas may have made a certificate whose key is lost",
+        "a certificate was asked for at {} and is not in the Secret: Atlas may have made it, and its key counts as lost",
         claim.since.0
     );
-    count_lost(status);
+    count_lost(status, Some(&claim.id));
     let losses = losses_before(status) + 1;
     let failure = failure(&claim, message, (Retry::Backoff, Minted::Possibly), losses, uid, now);
     let can_be_told = losses == 1 && claim.user.as_ref().is_some_and(|user| user.listed.is_some());
@@ -69,7 +108,7 @@ pub fn record_known_loss(
         _ => (Retry::Backoff, Minted::Possibly),
     };
     let message = format!(
-        "the operator stopped between the request of {} and the write of the Secret: Atlas lists the certificate, and its key is lost",
+        "a certificate was asked for at {} and is not in the Secret: Atlas lists it, and its key counts as lost",
         claim.since.0
     );
     let mut failure = failure(&claim, message, wait, losses, uid, now);
@@ -152,10 +191,15 @@ pub fn ended(former: &str, own: Option<&str>, released_by: Option<&str>) -> bool
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 mod tests {
+    use std::collections::BTreeSet;
+
     use serde_json::Value;
 
     use super::*;
-    use crate::api::{ClaimedUser, ListedBefore};
+    use crate::{
+        api::{ClaimedUser, ListedBefore},
+        decide::{ListedCertificate, record_list},
+    };
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + seconds).unwrap()
@@ -183,6 +227,66 @@ mod tests {
         let failure = serde_json::to_value(&status).unwrap()["failure"].clone();
         assert_eq!(failure.get("unlisted"), Some(&Value::Null), "what is left out stays");
         assert_eq!(status.failure.unwrap().next_attempt.0, at(16));
+    }
+
+    #[test]
+    fn what_is_counted_by_its_claim_is_not_counted_once_it_is_saved() {
+        let mut status = claimed();
+        record_lost_claim(&mut status, "uid", at(0));
+        uncount_saved(&mut status, &"0A".into(), Some("2"));
+        assert_eq!(counted(&status), Some((1, 1)), "another certificate says nothing");
+        uncount_saved(&mut status, &"0A".into(), Some("1"));
+        assert_eq!(counted(&status), None);
+        assert!(!looks_for_lost(&status, at(60)), "Atlas is asked no more");
+        assert!(status.failure.is_some(), "the wait stays");
+    }
+
+    #[test]
+    fn what_is_counted_by_its_serial_number_is_not_counted_once_it_is_saved() {
+        let listed =
+            |serial: &str, seconds| ListedCertificate { serial_number: serial.into(), made_at: at(0), not_after: at(seconds) };
+        let mut status = claimed();
+        record_lost_claim(&mut status, "uid", at(0));
+        count_lost(&mut status, None);
+        record_list(&mut status, &[listed("0A", 900), listed("0B", 800)], &BTreeSet::new(), at(16));
+        record_known_loss(&mut status, "uid", |_| false, at(16));
+        count_lost(&mut status, Some("3"));
+        assert_eq!(counted(&status), Some((3, 1)));
+        uncount_saved(&mut status, &"0A".into(), Some("1"));
+        assert_eq!(counted(&status), Some((2, 1)), "once, though its claim was counted too");
+        let latest = status.unaccounted_certificates.as_ref().and_then(|found| found.latest_expiry.clone());
+        assert_eq!(latest, Some(Time(at(800))));
+        uncount_saved(&mut status, &"0A".into(), Some("1"));
+        assert_eq!(counted(&status), Some((2, 1)));
+        uncount_saved(&mut status, &"0C".into(), Some("3"));
+        assert_eq!(counted(&status), Some((1, 0)));
+    }
+
+    /// The list has one of another cluster. What is presumed after that is another certificate.
+    #[test]
+    fn a_claim_whose_place_a_listed_certificate_took_takes_nothing_from_the_others() {
+        let mut status = claimed();
+        record_lost_claim(&mut status, "uid", at(0));
+        let foreign = ListedCertificate { serial_number: "0F".into(), made_at: at(0), not_after: at(900) };
+        record_list(&mut status, &[foreign], &BTreeSet::new(), at(16));
+        assert_eq!(counted(&status), Some((1, 0)));
+        count_lost(&mut status, None);
+        uncount_saved(&mut status, &"0A".into(), Some("1"));
+        assert_eq!(counted(&status), Some((2, 1)));
+    }
+
+    #[test]
+    fn the_status_remembers_the_newest_twenty_claims() {
+        let mut status = claimed();
+        (0..25).for_each(|claim| count_lost(&mut status, Some(&claim.to_string())));
+        let found = status.unaccounted_certificates.unwrap();
+        assert_eq!((found.count, found.presumed_claims.len()), (25, 20));
+        assert_eq!(found.presumed_claims.last().map(String::as_str), Some("24"));
+    }
+
+    /// How many are counted, and how many of them are presumed.
+    fn counted(status: &DatabaseUserCertificateStatus) -> Option<(i64, i64)> {
+        status.unaccounted_certificates.as_ref().map(|found| (found.count, found.presumed))
     }
 
     fn after(reason: Reason, count: i64, count_of_reason: i64) -> DatabaseUserCertificateStatus {

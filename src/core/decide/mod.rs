@@ -27,6 +27,7 @@ mod rules;
 mod status;
 #[cfg(test)]
 mod tests;
+mod unsaved;
 mod user;
 mod warnings;
 

@@ -1,5 +1,7 @@
 //! What was found: the issuer, the Secret, the status, and what this process remembers.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
@@ -138,10 +140,12 @@ pub struct Observed {
     pub memory: ObjectMemory,
     /// The certificates of the database user. Looked up only when a certificate is to be minted; `None` before.
     pub user: Option<UserCertificates>,
+    /// Which of the serial numbers that the status counts as unaccounted a Secret of ours holds, that of another object included.
+    pub held: BTreeSet<SerialNumber>,
     /// The object's namespace and that namespace's labels, for the issuer's `allow`.
     pub namespace: String,
     /// The labels of the namespace; none while they are not known.
-    pub namespace_labels: std::collections::BTreeMap<String, String>,
+    pub namespace_labels: BTreeMap<String, String>,
 }
 
 impl SecretView {

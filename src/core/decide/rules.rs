@@ -3,12 +3,13 @@
 use jiff::Timestamp;
 
 use super::{
-    Decision, Desired, Inputs, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView, UnsavedCertificate,
+    Decision, Desired, Inputs, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView,
     compromised::is_compromised,
     desired::{username, wanted_subject},
     forced::{forced, heeded},
     hold::{after_refused_write, contested, hold, repair_held, write_was_refused},
     renewal_time,
+    unsaved::{is_superseded, keep_both, save},
 };
 use crate::{
     api::{CertificateFailure, DatabaseUserCertificate, Issuance, IssuerIdentity, Reason, names::ADOPT_SECRET_ANNOTATION},
@@ -47,9 +48,9 @@ pub fn decide(object: &DatabaseUserCertificate, observed: &Observed, now: Timest
         if let Some(going) = secret_going(object, observed) {
             return going;
         }
-        let saved = save(unsaved, now);
-        let applied = if saved == Decision::Save { None } else { deletion_policy(object, observed, now) };
-        return applied.unwrap_or(saved);
+        let next = keep_both(object, observed, unsaved, now).unwrap_or_else(|| save(unsaved, now));
+        let applied = if next == Decision::Save { None } else { deletion_policy(object, observed, now) };
+        return applied.unwrap_or(next);
     }
     if let Some(unreadable) = &observed.unreadable {
         let message = format!("{unreadable}: correct what stands there; until then no certificate is issued");
@@ -112,7 +113,12 @@ fn wanted(object: &DatabaseUserCertificate, issuer: &IssuerFacts, observed: &Obs
 }
 
 /// Repairs a damaged Secret from its own content while no new certificate can be had; otherwise returns `decision`.
-fn repaired_first(object: &DatabaseUserCertificate, decision: Decision, observed: &Observed, now: Timestamp) -> Decision {
+pub(super) fn repaired_first(
+    object: &DatabaseUserCertificate,
+    decision: Decision,
+    observed: &Observed,
+    now: Timestamp,
+) -> Decision {
     let damaged = observed.secret.ours().filter(|view| {
         view.held_by.is_none()
             && view.certificate.is_ok()
@@ -151,60 +157,6 @@ fn owner_held(view: Option<&SecretView>, observed: &Observed, now: Timestamp) ->
         let message = format!("the Secret's controller could not be changed: {message}");
         Some(Decision::Wait { until: *until, reason: *reason, message })
     })
-}
-
-/// A certificate that is in memory alone is written now, or after the wait that follows a failed write.
-fn save(unsaved: &UnsavedCertificate, now: Timestamp) -> Decision {
-    match &unsaved.failure {
-        Some(failure @ SaveFailure { until, reason, message }) if failure.holds(now) => {
-            let serial_number = &unsaved.certificate.serial_number;
-            Decision::Wait {
-                until: *until,
-                reason: *reason,
-                message: format!("certificate {serial_number} was issued, but the Secret could not be written: {message}"),
-            }
-        }
-        _ => Decision::Save,
-    }
-}
-
-/// Whether the certificate in memory is given up for the one in the Secret. If so, the one in memory is counted as unaccounted.
-///
-/// The certificate in the Secret must work for what the spec asks for. The first line that fits decides:
-///
-/// | The certificate in the Secret | The one in memory |
-/// | --- | --- |
-/// | has another subject: the spec was changed back meanwhile | is given up |
-/// | has another subject, and the spec cannot be read | is kept, for nobody knows which one is wanted |
-/// | stood in the Secret when the one in memory was claimed, and the claim still stands | is kept, even if it begins earlier (the issuer's clock was set back) |
-/// | begins later: another process made it while this one was paused | is given up |
-/// | begins in the same second (RFC 5280 section 4.1.2.5 knows no less), and nothing asks for a new one | is given up |
-/// | begins earlier | is kept |
-///
-/// The end of validity tells nothing, for the spec may ask for shorter lifetimes now.
-pub(super) fn is_superseded(
-    object: &DatabaseUserCertificate,
-    observed: &Observed,
-    unsaved: &UnsavedCertificate,
-    now: Timestamp,
-) -> bool {
-    let Ok(ready) = ready_certificate(object, observed, now) else { return false };
-    let (status, certificate) = (&observed.status, &unsaved.certificate);
-    if ready.subject != certificate.subject {
-        return !observed.is_spec_unreadable;
-    }
-    let is_claimed = status.issuance.as_ref().is_some_and(|claim| unsaved.claim.as_ref() == Some(&claim.id));
-    if is_claimed && status.serial_number.as_deref() == Some(ready.serial_number.as_str()) {
-        return false;
-    }
-    let begins_together = ready.not_before == certificate.not_before && ready.serial_number != certificate.serial_number;
-    ready.not_before > certificate.not_before || begins_together && serves_as_it_is(object, observed, now)
-}
-
-/// Whether the certificate in the Secret serves and nothing asks for a new one.
-pub(super) fn serves_as_it_is(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> bool {
-    let Some(issuer) = observed.issuer.usable() else { return false };
-    Desired::new(object, issuer).is_ok_and(|desired| certificate_in_service(&desired, issuer, observed, now).is_ok())
 }
 
 fn decide_certificate(
@@ -390,7 +342,7 @@ fn asks_to_adopt(object: &DatabaseUserCertificate) -> bool {
         .is_some_and(|asked| asked == "true")
 }
 
-fn missing_issuer(object: &DatabaseUserCertificate) -> String {
+pub(super) fn missing_issuer(object: &DatabaseUserCertificate) -> String {
     let Some(issuer) = &object.spec.issuer_ref else { return "give spec.issuerRef or spec.userRef".to_owned() };
     format!("create the {} {}, or correct spec.issuerRef", issuer.kind.as_str(), issuer.name)
 }

@@ -8,7 +8,7 @@ use super::{
     backoff::awaits_lost_answer,
     conditions::set_conditions,
     forced,
-    lost::{count_lost, next_question},
+    lost::{count_lost, next_question, uncount_saved},
     next_attempt,
     user::drop_expired,
 };
@@ -44,6 +44,9 @@ pub fn next_status(
     // Of an object that is being deleted the rest of the status tells later what went with it.
     if object.metadata.deletion_timestamp.is_none() {
         record_certificate(&mut status, observed, now);
+        for serial_number in &observed.held {
+            uncount_saved(&mut status, serial_number, None);
+        }
         status.retained_secret_uid = retained_secret_uid(object, observed);
     }
     status.binding = binding(object, observed);
@@ -146,7 +149,7 @@ pub fn record_failure(
     let count_of_reason = old.map_or(0, |old| old.in_a_row(error.reason)).saturating_add(1);
     status.issuance = None;
     if error.minted == Minted::Possibly {
-        count_lost(status);
+        count_lost(status, None);
     }
     status.failure = Some(CertificateFailure {
         count,
@@ -185,13 +188,21 @@ fn record_certificate(status: &mut DatabaseUserCertificateStatus, observed: &Obs
     if certificate.is_none() {
         status.renewal_time = None;
     }
-    let Some((view, certificate)) = view.zip(certificate) else { return };
+    if let Some(view) = view {
+        record_held(status, view, now);
+    }
+}
+
+/// Records what the certificate in the Secret answers, and that a Secret holds or has held it.
+pub(super) fn record_held(status: &mut DatabaseUserCertificateStatus, view: &SecretView, now: Timestamp) {
+    let Ok(certificate) = &view.certificate else { return };
     if view.renew_request.is_some() {
         status.renew_request_handled.clone_from(&view.renew_request);
     }
     if status.issuance.as_ref().is_some_and(|claim| view.issuance.as_ref() == Some(&claim.id)) {
         status.issuance = None;
     }
+    uncount_saved(status, &certificate.serial_number, view.issuance.as_deref());
     let newest = status.history.first().map(|newest| newest.serial_number.as_str());
     if newest != Some(certificate.serial_number.as_str()) {
         let reason = view.issue_reason.clone().unwrap_or_else(|| Reason::Issued.as_str().to_owned());

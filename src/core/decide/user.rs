@@ -11,7 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::{Decision, brake::Brake, lost::is_unlisted};
+use super::{
+    Decision,
+    brake::Brake,
+    lost::{is_unlisted, keep_newest},
+};
 use crate::{
     api::{
         DatabaseUserCertificateStatus, Issuance, ListedBefore, Reason, UnaccountedCertificate, UnaccountedCertificates,
@@ -23,6 +27,9 @@ use crate::{
 /// A day allows one certificate for each object that names the user, and this many more: answers get lost, Secrets get deleted.
 const SPARE_MINTS: usize = 4;
 const BUDGET_WINDOW: SignedDuration = SignedDuration::from_hours(24);
+
+/// The most lost answers of one object that count against the budget.
+const MOST_PRESUMED: usize = 1_000;
 
 /// How many the status names. Its count covers all.
 const NAMED: usize = 20;
@@ -188,11 +195,11 @@ impl RecalledUser {
     }
 }
 
-/// One time for each lost answer: that of the last failure.
+/// One time for each lost answer: that of the last failure. No more than a budget can need, because others may write the number.
 fn presumed(status: &DatabaseUserCertificateStatus) -> impl Iterator<Item = Timestamp> + use<> {
     let count = status.unaccounted_certificates.as_ref().map_or(0, |found| found.presumed);
     let when = status.failure.as_ref().map(|failure| failure.last_time.0);
-    when.into_iter().cycle().take(usize::try_from(count).unwrap_or_default())
+    when.into_iter().cycle().take(usize::try_from(count).unwrap_or_default().min(MOST_PRESUMED))
 }
 
 /// The wait until one more certificate is within the user's budget; `None` if it is. `way_out` says what has one made all the same.
@@ -244,12 +251,15 @@ pub fn record_list(
     let (named_count, mut certificates) = (named.len(), named);
     certificates.extend(listed);
     let presumed = before.presumed.saturating_sub(count(certificates.len() - named_count)).max(0);
+    let mut presumed_claims = before.presumed_claims;
+    keep_newest(&mut presumed_claims, usize::try_from(presumed).unwrap_or_default());
     let mut certificates: Vec<(SerialNumber, Timestamp)> = certificates.into_iter().collect();
     certificates.sort_by_key(|(_, not_after)| std::cmp::Reverse(*not_after));
     let counted = count(certificates.len()).saturating_add(presumed).max(at_least);
     status.unaccounted_certificates = (counted > 0).then(|| UnaccountedCertificates {
         count: counted,
         presumed,
+        presumed_claims,
         latest_expiry: certificates.first().map(|(_, not_after)| Time(*not_after)),
         certificates: certificates
             .into_iter()

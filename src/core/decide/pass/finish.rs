@@ -14,6 +14,7 @@ use crate::{
         decide,
         hold::{is_refused_write, waits_for_issuer},
         long_name_warning, new_warnings, next_look, next_status, record_failure, record_lost_claim,
+        status::record_held,
     },
     layout,
 };
@@ -122,20 +123,21 @@ impl Pass {
 
     fn conclude_written(&mut self, view: Box<SecretView>, reason: Reason, report: &mut Report, now: Timestamp) -> Decision {
         report.events.push(written(&view.certificate, reason));
-        self.observed.secret = SecretState::Ours(view);
+        // What is replaced may have come into the Secret a moment ago, from a process that was cut off.
+        if let SecretState::Ours(replaced) = std::mem::replace(&mut self.observed.secret, SecretState::Ours(view)) {
+            record_held(&mut self.observed.status, &replaced, now);
+        }
         self.observed.memory.owner_failure = None;
         self.observed.memory.repair_failure = None;
         if !matches!(reason, Reason::SecretAdopted | Reason::DeletionPolicyApplied) {
             self.observed.memory.written_layout = Some(layout::digest(&self.object.spec));
         }
         match reason {
-            // The next pass goes on with what waits to be saved or issued.
+            // An owner that is put right again and again is braked as any other repair. What a new spec asks for is not.
             Reason::SecretAdopted | Reason::DeletionPolicyApplied => {
-                // An owner that is put right again and again is braked as any other repair. What a new spec asks for is not.
                 if self.object.metadata.generation == self.observed.status.observed_generation {
                     self.observed.memory.repaired(now);
                 }
-                return decide(&self.object, &self.observed, now);
             }
             Reason::SecretRepaired => self.observed.memory.repaired(now),
             Reason::SecretUpdated => {}
@@ -144,12 +146,7 @@ impl Pass {
                 report.events.extend(warning.map(|warning| (Reason::CommonNameTooLong, warning)));
             }
         }
-        // If the Secret's certificate is newer than the one in memory, the latter must not decide what is next; it stays in
-        // memory.
-        let unsaved = self.observed.memory.unsaved.take();
-        let decision = decide(&self.object, &self.observed, now);
-        self.observed.memory.unsaved = unsaved;
-        decision
+        decide(&self.object, &self.observed, now)
     }
 
     fn conclude_failed(

@@ -28,7 +28,8 @@
 //!   twice under one claim.
 //! - Before each write of the Secret the object is read live. Before each but that of an unsaved certificate the process leads.
 //! - A certificate that was minted is forgotten only when its Secret was written, when the Secret holds a better one, when the
-//!   Secret holds one that works for another subject that is wanted now, or when the object is gone.
+//!   Secret holds one that works for another subject that is wanted now, or when the object is gone. While nobody knows which subject
+//!   is wanted, both certificates stay. A process that stops then saves the one in memory, unless the one in the Secret was asked for later.
 //! - [`Pass::next`] never panics; an answer that a step cannot have gives [`PassError::OutOfOrder`].
 //!
 //! # Assumptions
@@ -52,7 +53,7 @@ pub use self::step::{
     ClaimedObject, End, Found, Look, PassError, Report, RequestError, RequestErrorKind, Step, TurnFound, WatchByName, Write,
 };
 use self::{finish::Outcome, step::Found as F};
-use super::{Decision, Desired, IssueError, ObjectMemory, Observed, SecretState, decide};
+use super::{Decision, Desired, IssueError, ObjectMemory, Observed, decide};
 use crate::{
     api::{DatabaseUserCertificate, Reason},
     certificate::SerialNumber,
@@ -339,29 +340,6 @@ impl Pass {
                 self.act(now)
             }
             Purpose::SaveOnly => self.save_only(now),
-        }
-    }
-
-    /// A process that stops does nothing but save. The Secret may hold a better certificate by now: then the one in memory is given up. The
-    /// leader counts it by its claim, or has done so.
-    fn save_only(&mut self, now: Now) -> Next {
-        if let Some(unsaved) = &mut self.observed.memory.unsaved {
-            unsaved.failure = None;
-        }
-        self.decision = decide(&self.object, &self.observed, now.time);
-        match &self.decision {
-            // To adopt takes the lead, which a process that stops may have no more: then it is tried again until the grace period ends.
-            Decision::Save | Decision::Adopt => self.act(now),
-            Decision::Block {
-                reason: Reason::SecretNotOwned | Reason::SecretBeingDeleted | Reason::ObjectBeingDeleted,
-                ..
-            } => Step::End(End::AwaitChange).into(),
-            // The adoption has to wait.
-            _ if matches!(self.observed.secret, SecretState::Abandoned(_)) => Step::End(End::AwaitChange).into(),
-            _ => {
-                self.observed.memory.unsaved = None;
-                Step::End(End::AwaitChange).into()
-            }
         }
     }
 

@@ -12,6 +12,7 @@ mod lost;
 mod order;
 mod properties;
 mod situations;
+mod unknown_user;
 mod world;
 
 use jiff::SignedDuration;

@@ -1,14 +1,54 @@
 //! The steps on the way to the Secret.
 
-use super::{Next, Now, Pass, PassError, RequestError, RequestErrorKind, State, Step, Write, finish::Outcome};
+use jiff::Timestamp;
+
+use super::{End, Next, Now, Pass, PassError, RequestError, RequestErrorKind, State, Step, Write, finish::Outcome};
 use crate::{
     api::Reason,
     certificate::SerialNumber,
-    decide::{IssueError, Minted, Retry, SecretView},
+    decide::{
+        Decision, IssueError, Minted, Retry, SecretState, SecretView, decide,
+        unsaved::{is_undecided, was_asked_for_last},
+    },
     layout,
 };
 
 impl Pass {
+    /// A process that stops does nothing but save. The Secret may hold a better certificate by now: then the one in memory is given up. The
+    /// leader counts it by its claim, or has done so.
+    pub(super) fn save_only(&mut self, now: Now) -> Next {
+        if let Some(unsaved) = &mut self.observed.memory.unsaved {
+            unsaved.failure = None;
+        }
+        self.decision = decide(&self.object, &self.observed, now.time);
+        match &self.decision {
+            // To adopt takes the lead, which a process that stops may have no more: then it is tried again until the grace period ends.
+            Decision::Save | Decision::Adopt => self.act(now),
+            Decision::Block {
+                reason: Reason::SecretNotOwned | Reason::SecretBeingDeleted | Reason::ObjectBeingDeleted,
+                ..
+            } => Step::End(End::AwaitChange).into(),
+            // It cannot wait until it is known which user is wanted.
+            _ if self.saves_undecided(now.time) => {
+                self.decision = Decision::Save;
+                self.act(now)
+            }
+            // The adoption has to wait.
+            _ if matches!(self.observed.secret, SecretState::Abandoned(_)) => Step::End(End::AwaitChange).into(),
+            _ => {
+                self.observed.memory.unsaved = None;
+                Step::End(End::AwaitChange).into()
+            }
+        }
+    }
+
+    /// Whether nobody knows which of two certificates is wanted, and the one in memory was asked for last.
+    fn saves_undecided(&self, now: Timestamp) -> bool {
+        let (object, observed) = (&self.object, &self.observed);
+        let asked_last = |unsaved| is_undecided(object, observed, unsaved, now) && was_asked_for_last(observed, unsaved);
+        observed.memory.unsaved.as_ref().is_some_and(asked_last)
+    }
+
     pub(super) fn secret_read(
         &mut self,
         with_issuer: bool,

@@ -129,6 +129,7 @@ fn observed() -> Observed {
     Observed {
         memory: ObjectMemory::default(),
         user: None,
+        held: BTreeSet::new(),
         issuer: IssuerState::Usable(Box::new(issuer(IssuerType::Ca))),
         secret: SecretState::Ours(Box::new(view())),
         status: DatabaseUserCertificateStatus::default(),

@@ -35,15 +35,15 @@ fn a_user_s_budget_is_one_for_each_object_and_four_to_spare_a_day() {
 #[test]
 fn what_was_presumed_is_replaced_by_what_is_listed() {
     let mut status = DatabaseUserCertificateStatus::default();
-    count_lost(&mut status);
-    count_lost(&mut status);
+    count_lost(&mut status, None);
+    count_lost(&mut status, None);
     assert_eq!(status.unaccounted_certificates.as_ref().map(|found| (found.count, found.presumed)), Some((2, 2)));
     let accounted = BTreeSet::from(["0A".into()]);
     record_list(&mut status, &[listed("0A", 9), listed("0B", 5), listed("0C", 7), listed("0D", -1)], &accounted, at(1));
     let found = status.unaccounted_certificates.clone().unwrap();
     assert_eq!((found.count, found.presumed, found.latest_expiry.unwrap().0), (2, 0, at(7)));
     assert_eq!(found.certificates.iter().map(|one| one.serial_number.as_str()).collect::<Vec<_>>(), ["0C", "0B"]);
-    count_lost(&mut status);
+    count_lost(&mut status, None);
     drop_expired(&mut status, at(6));
     assert_eq!(status.unaccounted_certificates.as_ref().unwrap().count, 2, "one listed and one presumed");
     drop_expired(&mut status, at(7));
@@ -56,7 +56,7 @@ fn what_was_presumed_is_replaced_by_what_is_listed() {
 fn a_list_that_may_lag_takes_nothing_from_what_is_counted() {
     let lost_at = |hours| {
         let mut status = issued(&[("0A", hours)]);
-        count_lost(&mut status);
+        count_lost(&mut status, None);
         status
     };
     let minutes = |minutes: i64| at(1) + SignedDuration::from_mins(minutes);
@@ -101,6 +101,19 @@ fn a_list_that_may_lag_leaves_what_is_counted_and_not_named() {
     assert_eq!(list(&[], &[], 13), None, "by then all would be listed");
 }
 
+/// Whoever may write the status may write any number.
+#[test]
+fn a_number_in_a_status_costs_no_more_memory_than_a_budget_needs() {
+    for presumed in [i64::MAX, i64::MIN, -1] {
+        let mut status = lost(1, 0);
+        let counted = UnaccountedCertificates { count: presumed, presumed, ..UnaccountedCertificates::default() };
+        status.unaccounted_certificates = Some(counted);
+        let recalled = UserRecord::new(at(1), None).recalled(String::new(), &[Some(&status)], Holdings::default());
+        let made = recalled.certificates.made.len();
+        assert!(made <= MOST_PRESUMED && (made > 0) == (presumed > 0), "{presumed}: {made}");
+    }
+}
+
 fn made_at(hours: &[i64]) -> Vec<Timestamp> {
     hours.iter().copied().map(at).collect()
 }
@@ -132,7 +145,7 @@ fn lost(count: i64, hours: i64) -> DatabaseUserCertificateStatus {
         unlisted: None,
     };
     let mut status = DatabaseUserCertificateStatus { failure: Some(failure), ..Default::default() };
-    (0..count).for_each(|_| count_lost(&mut status));
+    (0..count).for_each(|_| count_lost(&mut status, None));
     status
 }
 

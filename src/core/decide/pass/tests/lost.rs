@@ -1,9 +1,13 @@
 //! What becomes of a claim whose certificate is not in the Secret: it may be lost, or was never asked for.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use rstest::rstest;
 
 use super::{situations::*, world::refusal, *};
-use crate::decide::{Holdings, UserRecord};
+use crate::{
+    api::{UnaccountedCertificate, UnaccountedCertificates},
+    decide::{Holdings, UserRecord},
+};
 
 /// The process ends between the request and the write of the Secret, and this one begins.
 fn killed_before_it_saved(process: &'static str) -> World {
@@ -100,14 +104,71 @@ fn while_the_list_shows_nothing_it_is_asked_for_less_and_less_often_and_the_wait
     assert!(presumed.iter().all(|presumed| *presumed == 1), "an empty list does not take back the loss: {presumed:?}");
 }
 
-/// The request of a process that was paused takes effect late, and is saved.
-#[test]
-fn what_is_saved_after_all_ends_the_questions() {
-    let mut world = killed_before_it_asked();
-    world.run();
-    let mut world = world.with(put_newer_certificate).after(SignedDuration::from_secs(16));
-    let rows = steps(&world.run(), &world).join(" > ");
+/// Another leader counts the claim of a process that is cut off. Then that process saves what it has.
+#[rstest]
+#[case::by_its_claim_before_atlas_lists_it(1)]
+#[case::by_its_serial_number(0)]
+fn what_is_saved_after_all_ends_the_questions_and_is_not_counted_any_more(#[case] list_lacks: usize) {
+    let mut cut_off = World::new(Atlas);
+    cut_off.meet("write unsaved", &Fault::Answer(RequestErrorKind::Failed));
+    let mut leader = cut_off.clone().restarted().with(|world| (world.process, world.list_lacks) = ("pod-2_a", list_lacks));
+    leader.run();
+    let counted = |world: &World| {
+        let status = world.object.status.clone().unwrap();
+        status.unaccounted_certificates.map(|found| (found.count, found.presumed, found.certificates.len()))
+    };
+    let expected = if list_lacks == 1 { (1, 1, 0) } else { (1, 0, 1) };
+    assert_eq!(counted(&leader), Some(expected));
+
+    cut_off.object = leader.object.clone();
+    stopping(&mut cut_off);
+    cut_off.run();
+    leader.secret = cut_off.secret.clone();
+    leader.now += SignedDuration::from_secs(16);
+    let rows = steps(&leader.run(), &leader).join(" > ");
     assert!(!rows.contains("list certificates") && rows.contains("Ready"), "{rows}");
+    assert_eq!(counted(&leader), None);
+    assert_eq!(leader.object.status.clone().unwrap().failure.and_then(|failure| failure.unlisted), None);
+    let mut later = leader.after(HALF_AN_HOUR);
+    later.run();
+    assert_eq!((counted(&later), later.secret.certificate().unwrap().serial_number.as_str()), (None, "01"));
+}
+
+/// The list named it while another object's certificate of the same user was in the memory of a process that was cut off.
+#[test]
+fn a_counted_certificate_that_came_into_the_secret_of_another_object_is_not_counted_any_more() {
+    let mut world = World::settled(Atlas);
+    let named = |serial: &str| UnaccountedCertificate { serial_number: serial.into(), not_after: Time(world.now + TWO_MONTHS) };
+    let certificates = vec![named("0E"), named("0F")];
+    let counted = UnaccountedCertificates { count: 2, certificates, ..UnaccountedCertificates::default() };
+    world.object.status.as_mut().unwrap().unaccounted_certificates = Some(counted);
+    world.held_elsewhere = vec!["0E"];
+    world.run();
+    let left = world.object.status.unwrap().unaccounted_certificates.unwrap();
+    assert_eq!((left.count, left.certificates[0].serial_number.as_str()), (1, "0F"));
+}
+
+/// A process that was cut off saves what it has, and before a pass has looked, a newer one takes its place.
+#[test]
+fn a_certificate_that_was_in_the_secret_for_a_moment_is_accounted_for() {
+    let mut other = World::new(Atlas);
+    other.run();
+    let mut world = unsaved().after(HALF_AN_HOUR);
+    world.object.status.as_mut().unwrap().unaccounted_certificates = Some(UnaccountedCertificates {
+        count: 1,
+        certificates: vec![UnaccountedCertificate { serial_number: "0F".into(), not_after: Time(world.now + TWO_MONTHS) }],
+        ..UnaccountedCertificates::default()
+    });
+    world.secret = other.secret;
+    world.edit_secret(|view| {
+        let certificate = view.certificate.as_mut().unwrap();
+        (certificate.serial_number, view.issuance) = ("0F".into(), None);
+        certificate.not_before -= HALF_AN_HOUR;
+    });
+    world.run();
+    let status = world.object.status.unwrap();
+    let history: Vec<&str> = status.history.iter().map(|issued| issued.serial_number.as_str()).collect();
+    assert_eq!((history, status.unaccounted_certificates), (vec!["01", "0F"], None));
 }
 
 #[rstest]

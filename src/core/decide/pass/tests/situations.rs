@@ -2,16 +2,16 @@
 
 pub use super::world::{Atlas, Ca};
 use super::{
-    world::{Fault, OTHER_USER, refusal},
+    world::{Fault, OTHER_USER, USER, facts, refusal},
     *,
 };
 use crate::{
     api::{
-        DeletionPolicy, SecretTemplate,
+        DeletionPolicy, ObjectName, SecretTemplate,
         names::{ADOPT_SECRET_ANNOTATION, COMPROMISED_ANNOTATION, RENEW_REQUESTED_ANNOTATION},
     },
     certificate::Subject,
-    decide::{IssuingMethod, SecretState},
+    decide::{IssuerFacts, IssuerState, IssuingMethod, SecretState},
     layout::LayoutRecord,
 };
 
@@ -47,6 +47,31 @@ pub fn renew_ca(world: &mut World) {
 
 pub fn change_spec(world: &mut World) {
     world.edit(|object| object.spec.username = Some(OTHER_USER.into()));
+}
+
+/// The user is named by an `AtlasDatabaseUser`, which names this one.
+pub fn refer_to_user(world: &mut World) {
+    refer_to(world, USER);
+}
+
+/// The same, or the `AtlasDatabaseUser` is changed to another user.
+pub fn refer_to_other_user(world: &mut World) {
+    refer_to(world, OTHER_USER);
+}
+
+fn refer_to(world: &mut World, user: &str) {
+    if world.object.spec.user_ref.is_none() {
+        world.edit(|object| {
+            (object.spec.username, object.spec.issuer_ref) = (None, None);
+            object.spec.user_ref = Some(ObjectName { name: "user".into() });
+        });
+    }
+    world.issuer = IssuerState::Usable(Box::new(IssuerFacts { username: Some(user.to_owned()), ..facts(Atlas) }));
+}
+
+/// The `AtlasDatabaseUser`, or what it needs, cannot be used.
+pub fn forget_user(world: &mut World) {
+    world.issuer = IssuerState::Unusable(Reason::AtlasObjectNotReady, "the AtlasDatabaseUser is not Ready".into());
 }
 
 pub fn change_issuer(world: &mut World) {
@@ -100,6 +125,14 @@ pub fn have_former_pair_expire(world: &mut World) {
 /// A certificate was made, and its Secret could not be written.
 pub fn unsaved() -> World {
     World::new(Atlas).with(|world| world.meet("write unsaved", &Fault::Answer(RequestErrorKind::Refused)))
+}
+
+/// The Secret has the certificate of one user. That of another one, to whom the `AtlasDatabaseUser` was changed, is in memory alone.
+pub fn unsaved_of_other_user() -> World {
+    World::settled(Atlas).with(refer_to_user).with(|world| _ = world.run()).with(refer_to_other_user).with(|world| {
+        world.meet("write unsaved", &Fault::Answer(RequestErrorKind::Failed));
+        world.now += HALF_AN_HOUR;
+    })
 }
 
 /// Another process has meanwhile made and saved a certificate.

@@ -110,6 +110,8 @@ pub struct World {
     pub released_by: Option<&'static str>,
     /// How many of the newest certificates Atlas does not list yet.
     pub list_lacks: usize,
+    /// The counted certificates that the Secrets of other objects hold.
+    pub held_elsewhere: Vec<&'static str>,
     pub purpose: Purpose,
     /// Whether the API server lets the operator change the owners of a Secret that is there.
     pub may_change_owners: bool,
@@ -172,6 +174,7 @@ impl World {
             process: "pod-1_a",
             released_by: None,
             list_lacks: 0,
+            held_elsewhere: Vec::new(),
             purpose: Purpose::Certificate,
             may_change_owners: true,
             ledger: BTreeMap::new(),

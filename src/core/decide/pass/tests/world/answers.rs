@@ -76,6 +76,7 @@ impl World {
                 process: Some(self.process.to_owned()),
                 released_by: self.released_by.map(ToOwned::to_owned),
                 namespace: "shop".into(),
+                held: self.held_elsewhere.iter().map(|serial_number| (*serial_number).into()).collect(),
                 ..Observed::default()
             }))),
             Step::RecallUser { username } => Found::Recalled(self.recall(username).map(Box::new)),
