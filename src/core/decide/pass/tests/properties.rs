@@ -260,9 +260,17 @@ fn assert_no_certificate_is_forgotten(moves: &[Move], begun_with: Option<Unsaved
 }
 
 /// Whether the Secret holds a certificate that works, and is newer than the one in memory or for another subject that is known to be wanted.
-/// While the user is not known, only a process that stops gives up one of another subject, and for a newer one alone.
+/// While the user is not known, only a process that stops gives up one of another subject, and for a newer one alone. Of two for a subject that
+/// is not wanted any more the newer one stays.
 fn is_better_than(unsaved: &UnsavedCertificate, decided: &Move, now: Timestamp, world: &World) -> bool {
-    let Ok(ready) = ready_certificate(&world.object, &decided.observed, now) else { return false };
+    let ready = match ready_certificate(&world.object, &decided.observed, now) {
+        Ok(ready) => Some(ready),
+        Err((reason, _)) => {
+            let is_like = |present: &&CertificateFacts| present.subject == unsaved.certificate.subject;
+            decided.observed.secret.certificate().filter(is_like).filter(|_| reason == Reason::SubjectChanged)
+        }
+    };
+    let Some(ready) = ready else { return false };
     let is_newer = ready.not_before >= unsaved.certificate.not_before;
     if ready.subject == unsaved.certificate.subject {
         return is_newer;
