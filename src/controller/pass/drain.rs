@@ -110,7 +110,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_namespace_whose_writes_hang_holds_up_no_other() {
         let (hanging, saved) = (Duration::from_secs(20), Mutex::new(Vec::new()));
-        let mut names: Vec<ObjectKey> = (0..40).map(|number| ObjectKey::new("slow", &number.to_string())).collect();
+        let mut names: Vec<ObjectKey> = (0..40).map(|number| ObjectKey::new("slow", number.to_string())).collect();
         names.push(ObjectKey::new("shop", "orders"));
         let begun = tokio::time::Instant::now();
         round(names, |name| {
