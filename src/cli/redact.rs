@@ -6,20 +6,23 @@
 //!   hold anything: `last-applied-configuration` of a Secret holds the Secret.
 //! - No value of an environment variable or of a probe's header, no argument of a container beside the operator's, of its probes and of its
 //!   hooks, no `data` and no `stringData` stays.
-//! - Private keys in PEM, tokens, and passwords are taken out of every text, logs included, whoever wrote them there ([`text`]).
+//! - A field with the name of a secret loses its texts and numbers. An object in it stays, and is looked through like any other: `privateKey`
+//!   of a spec has one.
+//! - Private keys, tokens, and passwords are taken out of every text, logs included, whoever wrote them there ([`text`]).
 
+mod rules;
 mod text;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use usercert_operator_core::api::names::GROUP;
 
-use self::text::TAKEN_OUT;
 pub(crate) use self::text::redacted;
+use self::text::{TAKEN_OUT, is_secret};
 
 /// The prefixes of labels and annotations that stay.
 const KEPT_PREFIXES: &[&str] = &[GROUP, "app.kubernetes.io", "helm.sh"];
 
-/// Fields that hold what must not be seen, wherever they stand.
+/// Fields that hold what must not be seen, wherever they stand and whatever they are.
 const TAKEN_FIELDS: &[&str] = &[
     "data",
     "stringData",
@@ -34,7 +37,7 @@ const TAKEN_FIELDS: &[&str] = &[
 ];
 
 /// The operator's container in the chart. None of its arguments is secret.
-const OPERATOR: &str = "operator";
+pub(crate) const OPERATOR: &str = "operator";
 
 /// Takes everything out of an object that must not be seen.
 pub(crate) fn redact(value: &mut Value) {
@@ -46,6 +49,9 @@ fn redact_part(value: &mut Value, is_of_operator: bool) {
     match value {
         Value::Object(fields) => {
             fields.remove("managedFields");
+            if ["name", "key"].iter().any(|field| fields.get(*field).and_then(Value::as_str).is_some_and(is_secret)) {
+                redact_variable(fields);
+            }
             for (key, value) in fields.iter_mut() {
                 match (key.as_str(), value) {
                     ("labels" | "annotations", Value::Object(marks)) => {
@@ -58,9 +64,16 @@ fn redact_part(value: &mut Value, is_of_operator: bool) {
                             redact_part(container, is_of_operator);
                         }
                     }
-                    ("env" | "httpHeaders", Value::Array(variables)) => variables.iter_mut().for_each(redact_variable),
+                    // `status.verified` has the version of a password and the algorithm of a key.
+                    ("verified", Value::Object(fields)) => {
+                        fields.values_mut().for_each(|value| redact_part(value, is_of_operator));
+                    }
+                    ("env" | "httpHeaders", Value::Array(variables)) => {
+                        variables.iter_mut().filter_map(Value::as_object_mut).for_each(redact_variable);
+                    }
                     ("args" | "command", Value::Array(words)) if !is_of_operator => words.iter_mut().for_each(redact_argument),
                     (key, value) if TAKEN_FIELDS.contains(&key) && !value.is_null() => *value = TAKEN_OUT.into(),
+                    (key, value) if is_secret(key) => redact_value(value),
                     (_, value) => redact_part(value, is_of_operator),
                 }
             }
@@ -71,8 +84,18 @@ fn redact_part(value: &mut Value, is_of_operator: bool) {
     }
 }
 
+/// The value of a field with the name of a secret. An object tells something about it: `privateKey: {algorithm: ECDSA}`.
+fn redact_value(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(redact_value),
+        Value::String(_) | Value::Number(_) => *value = TAKEN_OUT.into(),
+        Value::Object(_) => redact(value),
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
 /// The name of a variable or of a header tells enough.
-fn redact_variable(variable: &mut Value) {
+fn redact_variable(variable: &mut Map<String, Value>) {
     if let Some(value) = variable.get_mut("value") {
         *value = TAKEN_OUT.into();
     }
@@ -136,6 +159,45 @@ mod tests {
             "\"--requirepass [taken out]\"",
             "\"--user [taken out]\"",
             "--log-level=debug",
+        ] {
+            assert!(text.contains(kept), "{kept} is missing: {text}");
+        }
+    }
+    #[test]
+    fn fields_with_the_names_of_secrets_keep_objects_alone() {
+        let mut object = json!({
+            "metadata": { "name": "atlas-token", "uid": "3f2b1c00", "annotations": { "usercert.dev/adopt-secret": "true" } },
+            "spec": {
+                "privateKey": { "algorithm": "ECDSA", "size": 256 }, "secretName": "orders-token", "passwordSecretRef": { "name": "b", "key": "password" },
+                "volumes": [{ "secret": { "secretName": "c-secret" } }], "imagePullSecrets": [{ "name": "d" }],
+                "automountServiceAccountToken": true, "token": null,
+            },
+            "status": { "serialNumber": "0A", "verified": { "keystorePassword": "uid/42", "privateKey": "ECDSA 256", "message": "token=hunter2" } },
+            "answer": {
+                "privateApiKey": "hunter2", "password": { "value": "hunter2" }, "tokens": ["hunter2", { "expires": "soon", "password": 4_242_424 }], "pwd": 4_242_424,
+                "parameters": [{ "name": "MONGO_PASSWORD", "value": "hunter2" }, { "key": "client-secret", "value": { "a": "hunter2" } }],
+            },
+        });
+        redact(&mut object);
+        let text = object.to_string();
+        assert!(!text.contains("hunter2") && !text.contains("4242424"), "{text}");
+        for kept in [
+            "atlas-token",
+            "3f2b1c00",
+            r#"adopt-secret":"true"#,
+            "ECDSA\"",
+            "orders-token",
+            r#""key":"password"#,
+            "c-secret",
+            r#""name":"d"#,
+            r#"Token":true"#,
+            r#""token":null"#,
+            "0A",
+            "uid/42",
+            "ECDSA 256",
+            r#""expires":"soon"#,
+            "MONGO_PASSWORD",
+            "client-secret",
         ] {
             assert!(text.contains(kept), "{kept} is missing: {text}");
         }

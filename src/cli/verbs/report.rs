@@ -160,7 +160,8 @@ impl Bundle {
             value
         });
         match redacted.map(|value| for_programs(&value, Form::Json)) {
-            Ok(Ok(Some(text))) => self.add(name, &text),
+            // It is redacted part by part. As a text it would lose its form.
+            Ok(Ok(Some(text))) => self.files.push((name.to_owned(), text.into_bytes())),
             Ok(Ok(None)) => {}
             Ok(Err(error)) => self.miss(name, &error),
             Err(error) => self.missing.push(format!("{name}: {error}")),
