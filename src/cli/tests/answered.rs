@@ -35,7 +35,7 @@ fn changing_server(
 ) -> (String, Asked) {
     let asked = Asked::default();
     let told = Arc::clone(&asked);
-    let address = serve(move |method, path| {
+    let address = serve(move |method, path, _| {
         told.lock().unwrap().push((method.to_owned(), path.to_owned()));
         let (status, body) = own(method, path).unwrap_or_else(|| answer(path, &certificates));
         Response { status, content_type: "application/json", body: body.to_string() }

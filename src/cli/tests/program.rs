@@ -291,7 +291,7 @@ fn a_credential_plugin_that_hangs_when_it_is_run_again_has_the_time_of_the_reque
 /// An API server that answers each request like this.
 fn server(status: u16, content_type: &'static str, body: &str) -> String {
     let response = Response { status, content_type, body: body.to_owned() };
-    serve(move |_, _| response.clone())
+    serve(move |_, _, _| response.clone())
 }
 
 #[test]

@@ -36,7 +36,7 @@ use crate::{
     arguments::{Form, ReportArguments},
     cluster::Cluster,
     exit::{Answer, CliError, Exit, for_programs},
-    redact::{redact, redacted},
+    redact::{OPERATOR, redact, redacted},
     session::Session,
     terminal::Progress,
     text::count,
@@ -212,32 +212,48 @@ impl Bundle {
             Err(error) => return self.miss("operator/pods.json", &error),
         };
         self.add_json("operator/pods.json", &found);
-        for pod in &found {
-            let name = pod.name_any();
-            for previous in [false, true] {
-                let restarted = pod
-                    .status
-                    .iter()
-                    .flat_map(|status| status.container_statuses.iter().flatten())
-                    .any(|container| container.restart_count > 0);
-                if previous && !restarted {
-                    continue;
-                }
-                let file = format!("operator/{name}{}.log", if previous { "-before" } else { "" });
-                let parameters = LogParams { tail_lines: Some(i64::from(log_lines)), previous, ..LogParams::default() };
-                match cluster.ask(format!("read the log of {name}"), pods.logs(&name, &parameters)).await {
-                    Ok(text) => self.add(file, &text),
-                    Err(error) => self.miss(&file, &error),
-                }
-                progress.tell(|| format!("the log of {name} is read"));
+        for Log { pod, container, is_before_restart, file } in found.iter().flat_map(logs) {
+            let (container, tail_lines) = (Some(container), Some(i64::from(log_lines)));
+            let parameters = LogParams { container, tail_lines, previous: is_before_restart, ..LogParams::default() };
+            match cluster.ask(format!("read the log of {pod}"), pods.logs(&pod, &parameters)).await {
+                Ok(text) => self.add(file, &text),
+                Err(error) => self.miss(&file, &error),
             }
+            progress.tell(|| format!("the log of {pod} is read"));
         }
     }
 }
 
+/// A log of a Pod, and the file for it.
+struct Log {
+    pod: String,
+    container: String,
+    is_before_restart: bool,
+    file: String,
+}
+
+/// The logs of the operator's container, or of each container if none has its name. A mesh adds a container of its own, and then the API
+/// server wants to know which one is meant.
+fn logs(pod: &Pod) -> Vec<Log> {
+    let containers: Vec<&str> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| &*container.name).collect();
+    let has_operator = containers.contains(&OPERATOR);
+    let is_restarted = |name: &str| {
+        let mut statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+        statuses.any(|status| status.name == name && status.restart_count > 0)
+    };
+    let log = |name: &str, is_before_restart: bool| {
+        let of_container = if has_operator { String::new() } else { format!("/{name}") };
+        let before = if is_before_restart { "-before" } else { "" };
+        let file = format!("operator/{}{of_container}{before}.log", pod.name_any());
+        Log { pod: pod.name_any(), container: name.to_owned(), is_before_restart, file }
+    };
+    let wanted = containers.into_iter().filter(|name| !has_operator || *name == OPERATOR);
+    wanted.flat_map(|name| [Some(log(name, false)), is_restarted(name).then(|| log(name, true))]).flatten().collect()
+}
+
 fn readme(bundle: &Bundle, now: Timestamp) -> String {
     let mut text = format!(
-        "Report of kubectl usercert {}, made at {now} by the clock of the machine that made it.\n\nSecrets: only their metadata were read. Private keys, tokens, passwords, values of environment variables, arguments and headers of probes, and annotations of others were taken out.\nNames of objects, users and hosts are in it.\n\nFiles:\n",
+        "Report of kubectl usercert {}, made at {now} by the clock of the machine that made it.\n\nSecrets: only their metadata were read. Private keys, tokens, passwords, values of environment variables, arguments and headers of probes, and annotations of others were taken out. In logs and messages, what follows the name of a secret was taken out up to the end of its line.\nNames of objects, users and hosts are in it.\n\nFiles:\n",
         env!("CARGO_PKG_VERSION")
     );
     text.extend(bundle.files.iter().map(|(name, _)| format!("  {name}\n")));

@@ -16,8 +16,8 @@ pub struct Response {
     pub body: String,
 }
 
-/// Answers each request by its method and its path, which has no query. Returns the server's address.
-pub fn serve(answer: impl Fn(&str, &str) -> Response + Send + 'static) -> String {
+/// Answers each request by its method, its path and its query. Returns the server's address.
+pub fn serve(answer: impl Fn(&str, &str, &str) -> Response + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -30,7 +30,7 @@ pub fn serve(answer: impl Fn(&str, &str) -> Response + Send + 'static) -> String
 }
 
 /// Answers one request, and ends the connection.
-fn answer_one(mut connection: &TcpStream, answer: impl Fn(&str, &str) -> Response) -> std::io::Result<()> {
+fn answer_one(mut connection: &TcpStream, answer: impl Fn(&str, &str, &str) -> Response) -> std::io::Result<()> {
     let mut reader = BufReader::new(connection);
     let (mut first, mut length) = (String::new(), 0);
     reader.read_line(&mut first)?;
@@ -46,8 +46,9 @@ fn answer_one(mut connection: &TcpStream, answer: impl Fn(&str, &str) -> Respons
     }
     reader.read_exact(&mut vec![0; length])?;
     let mut words = first.split(' ');
-    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let Response { status, content_type, body } = answer(method, path.split('?').next().unwrap_or_default());
+    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let Response { status, content_type, body } = answer(method, path, query);
     let head = format!(
         "HTTP/1.1 {status} x\r\ncontent-type: {content_type}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
         body.len()
