@@ -1,5 +1,7 @@
 //! Renewals, suspensions, new objects, and Secrets that are taken over.
 
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PostParams;
 use serde_json::json;
 use usercert_cli::exit::Exit;
 use usercert_operator::api::DatabaseUserCertificate;
@@ -128,7 +130,7 @@ async fn a_secret_of_cert_manager_is_taken_over_with_its_certificate() {
     done.says(Exit::Good, &["/orders-tls has taken over the Secret orders-tls, with certificate"]);
     shop.until("orders-tls", "Issuing", "False Issued").await;
     let after = shop.secret("orders-tls").await.unwrap();
-    let value = |secret: &k8s_openapi::api::core::v1::Secret, key: &str| secret.data.as_ref().unwrap().get(key).cloned();
+    let value = |secret: &Secret, key: &str| secret.data.as_ref().unwrap().get(key).cloned();
     let as_pkcs8 = |key: &str| openssl(&["pkey"], key);
     assert!(key.starts_with("-----BEGIN RSA PRIVATE KEY-----"));
     assert_eq!(as_pkcs8(&shop.value("orders-tls", "tls.key").await), as_pkcs8(&key), "the key is the same");
@@ -190,6 +192,32 @@ async fn a_secret_is_not_taken_over_where_its_pair_would_be_replaced_or_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_with_an_owner_is_taken_over_once_it_has_none() {
+    let shop = Shop::open(&CLUSTER, "owned").await;
+    let ca = shop.ca_issuer(3650).await;
+    shop.until_issuer("ca", "True IssuerReady").await;
+    let (certificate, key) = signed_by_ca(&shop, "/CN=orders").await;
+    let owner = shop.apply(json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "script" } })).await;
+    let owners = json!([{ "apiVersion": "v1", "kind": "ConfigMap", "name": "script", "uid": owner.metadata.uid }]);
+    shop.apply(json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": { "name": "orders-tls", "ownerReferences": owners },
+        "stringData": { "tls.crt": certificate, "tls.key": key, "ca.crt": ca },
+    }))
+    .await;
+    let before = shop.secret("orders-tls").await.unwrap().metadata.resource_version;
+    let migrate = ["migrate", "orders-tls", "--issuer", "ca"];
+    let expected = "is owned by ConfigMap script, and the garbage collector deletes it with the last of its owners";
+    usercert(&shop, &migrate).await.says(Exit::Attention, &["In the way", expected, "Change what is in the way"]);
+    let refused = usercert(&shop, &[&migrate[..], &["--yes", "--accept-former-writer", "--accept-loss"]].concat()).await;
+    refused.says(Exit::CouldNotAsk, &["nothing was changed", expected]);
+    expect_untouched(&shop, "orders-tls", before.as_deref()).await;
+    shop.patch_secret("orders-tls", json!({ "metadata": { "ownerReferences": null } })).await;
+    let done = usercert(&shop, &[&migrate[..], &["--yes"]].concat()).await;
+    done.says(Exit::Good, &["has taken over the Secret orders-tls, with certificate"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_terraform_filled_from_atlas_is_taken_over_without_a_mint() {
     let shop = Shop::open(&CLUSTER, "terraformed").await;
     shop.atlas_issuer().await;
@@ -200,15 +228,24 @@ async fn a_secret_that_terraform_filled_from_atlas_is_taken_over_without_a_mint(
     shop.until_ready(&name).await;
     let (certificate, key) = (shop.value(&name, "tls.crt").await, shop.value(&name, "tls.key").await);
     shop.delete::<DatabaseUserCertificate>(&name).await;
-    shop.apply(json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": { "name": "from-terraform" },
-        "stringData": { "tls.crt": certificate, "tls.key": key },
-    }))
-    .await;
+    let secret = json!({
+        "type": "kubernetes.io/tls", "metadata": { "name": "from-terraform" }, "stringData": { "tls.crt": certificate, "tls.key": key },
+    });
+    let by_terraform = PostParams { field_manager: Some("HashiCorp".to_owned()), ..PostParams::default() };
+    shop.api::<Secret>().create(&by_terraform, &serde_json::from_value(secret).unwrap()).await.unwrap();
+    let before = shop.secret("from-terraform").await.unwrap().metadata.resource_version;
     let mints = shop.atlas.mints_of(&name).len();
-    let done = usercert(&shop, &["migrate", "from-terraform", "--issuer", "atlas", "--yes"]).await;
+    let migrate = ["migrate", "from-terraform", "--issuer", "atlas"];
+    let expected = "take the resource out of the state without destroying it";
+    let shown = usercert(&shop, &migrate).await;
+    shown.says(Exit::Attention, &["In the way", expected, "Give --yes --accept-former-writer to do it all the same"]);
+    let refused = usercert(&shop, &[&migrate[..], &["--yes", "--accept-loss"]].concat()).await;
+    refused.says(Exit::CouldNotAsk, &["nothing was changed", expected]);
+    assert_eq!(shop.secret("from-terraform").await.unwrap().metadata.resource_version, before);
+    let done = usercert(&shop, &[&migrate[..], &["--yes", "--accept-former-writer"]].concat()).await;
     done.says(Exit::Good, &["has taken over the Secret from-terraform, with certificate"]);
     shop.until("from-terraform", "Issuing", "False Issued").await;
     assert_eq!(shop.atlas.mints_of(&name).len(), mints, "nothing was minted");
     assert_eq!(shop.value("from-terraform", "tls.key").await, key);
+    assert!(!shop.get("from-terraform").await.spec.keep_previous, "the flag says nothing of the certificate");
 }

@@ -13,6 +13,7 @@ mod wrong;
 use std::sync::{Arc, LazyLock};
 
 use harness::{Cluster, Options, PRIVATE_API_KEY, Shop};
+use jiff::SignedDuration;
 use serde_json::Value;
 use usercert_cli::{
     arguments::Arguments,
@@ -38,15 +39,24 @@ struct Said {
 
 /// Runs a command in the shop's namespace, as an administrator.
 async fn usercert(shop: &Shop, arguments: &[&str]) -> Said {
+    usercert_ahead(shop, SignedDuration::ZERO, arguments).await
+}
+
+/// The same on a machine whose clock is so far ahead.
+async fn usercert_ahead(shop: &Shop, ahead: SignedDuration, arguments: &[&str]) -> Said {
     let kubeconfig = shop.cluster.control_plane.kubeconfig();
     let connection = ["kubectl-usercert", "--kubeconfig", kubeconfig.to_str().unwrap(), "--namespace", &shop.namespace];
-    usercert_with(shop, &connection, arguments).await
+    run(shop, ahead, &connection, arguments).await
 }
 
 async fn usercert_with(shop: &Shop, connection: &[&str], arguments: &[&str]) -> Said {
+    run(shop, SignedDuration::ZERO, connection, arguments).await
+}
+
+async fn run(shop: &Shop, ahead: SignedDuration, connection: &[&str], arguments: &[&str]) -> Said {
     let parsed = <Arguments as clap::Parser>::try_parse_from(connection.iter().chain(arguments)).expect("the command line");
     let cluster = shop.cluster;
-    let session = Session { terminal: Terminal::none(), clock: Arc::new(move || cluster.now()) };
+    let session = Session { terminal: Terminal::none(), clock: Arc::new(move || cluster.now() + ahead) };
     let said = match usercert_cli::execute(parsed, session).await {
         Ok(answer) => Said { text: answer.text(), exit: answer.exit },
         Err(error) => said_of(&error),

@@ -11,7 +11,7 @@ use super::{
     CLUSTER, Shop,
     changed::{expect_untouched, signed_by_ca},
     harness::eventually,
-    usercert, usercert_with,
+    usercert, usercert_ahead, usercert_with,
 };
 
 /// A Secret of another tool.
@@ -127,6 +127,20 @@ async fn a_new_certificate_that_is_accepted_stands_beside_the_former_pair() {
     let shown = usercert(&shop, &migrate).await;
     shown.says(Exit::Attention, &expected);
     shown.says(Exit::Attention, &["Give --yes --accept-loss --accept-new-certificate to do it all the same"]);
+    // A clock that is wrong hides nothing: the API server's tells what is due.
+    let sixty_days = SignedDuration::from_hours(24 * 60) + SignedDuration::from_mins(1);
+    let behind = usercert_ahead(&shop, -sixty_days, &migrate).await;
+    behind.says(Exit::Attention, &[expected[2], "this machine's clock is 60d behind the API server's"]);
+    let renewed = shop.cluster.now() - SignedDuration::from_hours(2);
+    shop.apply(json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "late" },
+        "spec": { "holderIdentity": "pod_1", "renewTime": renewed.strftime("%Y-%m-%dT%H:%M:%S.000000Z").to_string() },
+    }))
+    .await;
+    let late =
+        ["--operator-namespace", shop.namespace.as_str(), "--lease-name", "late", "--accept-new-certificate", "--accept-loss"];
+    let late = usercert(&shop, &[&migrate[..], &late, &["--yes"]].concat()).await;
+    late.says(Exit::CouldNotAsk, &["nothing was changed: the operator's clock is 2h behind the API server's"]);
     let one = [&migrate[..], &["--yes", "--accept-new-certificate"]].concat();
     usercert(&shop, &one).await.says(Exit::CouldNotAsk, &["nothing was changed", "is for servers too"]);
     expect_untouched(&shop, "orders-tls", before.as_deref()).await;

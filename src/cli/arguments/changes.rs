@@ -97,10 +97,10 @@ pub struct MigrateArguments {
     pub output: Form,
 }
 
-/// What is in the way of a takeover, and is accepted. With each of these the former certificate and its key stay in the Secret beside the new one
-/// after a renewal, until they expire.
+/// What is in the way of a takeover, and is accepted.
 #[derive(Clone, Copy, Debug, Default, Args)]
 #[group(skip)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Acceptance {
     /// Do it although the certificate is due for renewal, so that the operator issues a new one at once. The former one and its key stay in
     /// the Secret beside it until they expire (spec.keepPrevious).
@@ -114,12 +114,16 @@ pub struct Acceptance {
     /// the entry ca.crt changes. The former certificate and its key stay beside the new one (spec.keepPrevious).
     #[arg(long = "accept-loss")]
     pub loss: bool,
+    /// Do it although Terraform, Pulumi or another tool has written the Secret, which would delete it or write its former content back. You
+    /// have seen to it that the tool has let go of the Secret.
+    #[arg(long = "accept-former-writer")]
+    pub former_writer: bool,
 }
 
 impl Acceptance {
-    /// Whether anything is accepted that makes the former pair worth keeping.
+    /// Whether anything is accepted that makes the former pair worth keeping beside the new one after a renewal, until it expires.
     #[must_use]
-    pub const fn is_any(self) -> bool {
+    pub const fn keeps_former_pair(self) -> bool {
         self.new_certificate || self.unknown_issuer || self.loss
     }
 }
@@ -264,6 +268,13 @@ mod tests {
         for refused in ["", "20", "0/min", "-1/min", "1/day", "1001/s", "/min"] {
             assert!(rate(refused).is_err(), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_former_pair_is_kept_where_a_renewal_may_bring_what_does_not_work() {
+        assert!(!Acceptance::default().keeps_former_pair());
+        assert!(!Acceptance { former_writer: true, ..Acceptance::default() }.keeps_former_pair());
+        assert!(Acceptance { former_writer: true, loss: true, ..Acceptance::default() }.keeps_former_pair());
     }
 
     #[test]

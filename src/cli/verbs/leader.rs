@@ -45,11 +45,22 @@ pub(super) struct Clocks {
 impl Clocks {
     /// A sentence for each clock that is wrong.
     pub(super) fn faults(self) -> Vec<String> {
-        let of = |whose: &str, ahead: Option<SignedDuration>| {
-            ahead.filter(|ahead| ahead.abs() > SKEW).map(|ahead| format!("{whose} clock is {}", difference(ahead)))
-        };
-        [of("this machine's", self.own), of("the operator's", self.operator)].into_iter().flatten().collect()
+        [self.fault_of_own(), self.fault_of_operator()].into_iter().flatten().collect()
     }
+
+    /// A sentence, if this machine's clock is wrong.
+    pub(super) fn fault_of_own(self) -> Option<String> {
+        fault("this machine's", self.own)
+    }
+
+    /// A sentence, if the operator's clock is wrong.
+    pub(super) fn fault_of_operator(self) -> Option<String> {
+        fault("the operator's", self.operator)
+    }
+}
+
+fn fault(whose: &str, ahead: Option<SignedDuration>) -> Option<String> {
+    ahead.filter(|ahead| ahead.abs() > SKEW).map(|ahead| format!("{whose} clock is {}", difference(ahead)))
 }
 
 /// Looks at the Lease and at the clocks.

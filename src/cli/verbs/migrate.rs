@@ -2,17 +2,20 @@
 //!
 //! The operator takes over only what carries one of its marks and holds nothing but what it could have written. So the Secret gets the mark,
 //! which is the annotation with the serial number of its certificate, and the object gets the annotation that asks for the adoption. The
-//! operator takes the Secret over then, and completes it from its own content. No object owns it, for the object has the policy Retain.
+//! operator takes the Secret over then, and completes it from its own content. The object does not own it, for it has the policy Retain.
 //!
 //! The Secret may hold the only copy of a key that works. So nothing is done while the operator would replace the pair, while somebody else
-//! may delete the Secret, or while nobody would renew it.
+//! may delete the Secret or write another pair into it, or while nobody would renew it.
 
 mod answer;
+mod clock;
 mod obstacles;
+mod others;
 mod prepare;
 mod signer;
 mod successor;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, ResourceExt,
@@ -32,7 +35,9 @@ use usercert_operator_core::{
 
 use self::{
     answer::{Plan, is_settled},
-    obstacles::{Obstacle, of_credentials, of_decision, of_metadata},
+    clock::clock,
+    obstacles::{Obstacle, of_credentials, of_decision},
+    others::of_metadata,
     prepare::{Takeover, Wanted, prepare},
     signer::{chain_of_issuer, links, lost_trust, of_atlas, with_name_constraints},
 };
@@ -65,11 +70,14 @@ pub(super) async fn migrate(cluster: &Cluster, session: &Session, arguments: &Mi
         name: object_name,
         issuer: &arguments.issuer,
         issuer_spec: &issuer_spec,
-        keep_previous: arguments.acceptance.is_any(),
+        keep_previous: arguments.acceptance.keeps_former_pair(),
     };
-    let takeover = prepare(&secret, &wanted, session.now()).map_err(CliError::Unusable)?;
-    let mut obstacles = obstacles(cluster, session, arguments, &secret, &takeover, &issuer_spec).await?;
+    let clock = clock(cluster, session).await;
+    let mut takeover = prepare(&secret, &wanted, clock.now).map_err(CliError::Unusable)?;
+    takeover.notes.extend(clock.notes);
+    let mut obstacles = obstacles(cluster, clock.now, arguments, &secret, &takeover, &issuer_spec).await?;
     obstacles.extend(of_credentials(issuer_status.as_ref()));
+    obstacles.extend(clock.obstacle);
     // Before the first change: whether each would be let through.
     write(cluster, &takeover.object, true).await?;
     mark(cluster, &secrets, name, &takeover.mark, true).await?;
@@ -82,7 +90,7 @@ pub(super) async fn migrate(cluster: &Cluster, session: &Session, arguments: &Mi
         acceptance: arguments.acceptance,
     };
     if !arguments.yes {
-        return plan.preview(&session.terminal, session.now(), arguments.output);
+        return plan.preview(&session.terminal, clock.now, arguments.output);
     }
     plan.check()?;
     mark(cluster, &secrets, name, &takeover.mark, false).await?;
@@ -94,7 +102,7 @@ pub(super) async fn migrate(cluster: &Cluster, session: &Session, arguments: &Mi
 /// Looks at all that may be in the way.
 async fn obstacles(
     cluster: &Cluster,
-    session: &Session,
+    now: Timestamp,
     arguments: &MigrateArguments,
     secret: &Secret,
     takeover: &Takeover,
@@ -134,7 +142,7 @@ async fn obstacles(
         namespace_labels: namespace_labels(cluster, &cluster.namespace, &mut unseen).await?,
         ..Observed::default()
     };
-    found.extend(of_decision(&object, secret, observed, session.now()));
+    found.extend(of_decision(&object, secret, observed, now));
     found.extend(takeover.obstacles.iter().cloned());
     Ok(found)
 }

@@ -293,6 +293,7 @@ mod tests {
     #[case::it_is_accepted(&[due()], Acceptance { new_certificate: true, ..Acceptance::default() }, Exit::Good, "would let it be done. Give --yes --accept-new-certificate to do it")]
     #[case::a_flag_that_is_not_needed_is_told_too(&[due()], Acceptance { new_certificate: true, loss: true, ..Acceptance::default() }, Exit::Good, "Give --yes --accept-loss --accept-new-certificate to do it")]
     #[case::nothing_is_in_the_way(&[], Acceptance { unknown_issuer: true, ..Acceptance::default() }, Exit::Good, "Give --yes --accept-unknown-issuer to do it")]
+    #[case::a_tool_has_let_go(&[Obstacle::unless(Consent::FormerWriter, "Terraform has written it")], Acceptance { former_writer: true, ..Acceptance::default() }, Exit::Good, "Accepted\n  Terraform has written it (--accept-former-writer accepts it)\n\nNothing was changed; the API server would let it be done. Give --yes --accept-former-writer to do it")]
     #[case::another_flag_accepts_nothing(&[due()], Acceptance { loss: true, unknown_issuer: true, ..Acceptance::default() }, Exit::Attention, "In the way\n  it is due")]
     fn what_is_in_the_way_is_told_with_the_flag_that_accepts_it(
         #[case] obstacles: &[Obstacle],

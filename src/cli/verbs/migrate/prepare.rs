@@ -20,7 +20,8 @@ use usercert_operator_core::{
 };
 
 use super::{
-    obstacles::{Obstacle, note_of_metadata},
+    obstacles::Obstacle,
+    others::{note_of_metadata, unknown_managers},
     successor::{lifetime, lost_with},
 };
 use crate::{
@@ -149,11 +150,10 @@ fn notes(secret: &Secret, facts: &CertificateFacts, is_ca: bool, now: Timestamp)
     if renewal > now {
         notes.push(format!("it is renewed {} at the latest", relative(renewal, now)));
     }
-    let managers = secret.managed_fields().iter().filter_map(|entry| entry.manager.as_deref());
-    let managers: BTreeSet<&str> = managers.filter(|manager| *manager != MANAGER).collect();
+    let managers: BTreeSet<&str> = unknown_managers(&secret.metadata).filter(|manager| *manager != MANAGER).collect();
     if !managers.is_empty() {
         notes.push(format!(
-            "{} wrote the Secret: stop what would write it again, for the operator puts it right, five times in ten minutes",
+            "{} wrote the Secret: see that none of them writes it again, or deletes it when it is no longer in a source. The operator puts it right, five times in ten minutes",
             managers.into_iter().collect::<Vec<_>>().join(", ")
         ));
     }
@@ -246,10 +246,11 @@ pub(super) mod tests {
 
     #[test]
     fn whoever_wrote_the_secret_is_named_once_and_the_way_back_is_told() {
-        let owners = ["helm", "controller", "helm"].map(|manager| json!({ "manager": manager, "operation": "Update" }));
+        let owners =
+            ["helm", "controller", "helm", "Terraform"].map(|manager| json!({ "manager": manager, "operation": "Update" }));
         let found = secret(None, |secret| secret.metadata.managed_fields = serde_json::from_value(json!(owners)).unwrap());
         let notes = prepared(&found, true).expect("it can be taken over").notes.join("\n");
-        assert!(notes.contains("controller, helm wrote the Secret"), "{notes}");
+        assert!(notes.contains("controller, helm wrote the Secret"), "what is in the way is not told twice: {notes}");
         assert!(notes.contains("to go back, delete the object: with deletionPolicy: Retain the Secret old stays"), "{notes}");
     }
 
