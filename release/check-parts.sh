@@ -278,6 +278,11 @@ chart() {
   helm lint --quiet --strict "$pulled/usercert-operator-$version.tgz"
   helm template usercert-operator "$pulled/usercert-operator-$version.tgz" > "$pulled/objects.yaml"
   grep -q "image: \"$registry/usercert-operator:$version\"" "$pulled/objects.yaml" || fail "the chart does not install the image that was pushed"
+  local mirror
+  for mirror in global.imageRegistry image.registry; do
+    helm template usercert-operator "$pulled/usercert-operator-$version.tgz" --set "$mirror=mirror.example.com" > "$pulled/mirrored.yaml"
+    grep -q "image: \"mirror.example.com/${registry#*/}/usercert-operator:$version\"" "$pulled/mirrored.yaml" || fail "$mirror does not take the place of the registry"
+  done
   helm show chart "$pulled/usercert-operator-$version.tgz" > "$pulled/Chart.yaml"
   local key
   for key in images crds crdsExamples license links operator; do grep -q "artifacthub.io/$key:" "$pulled/Chart.yaml" || fail "no artifacthub.io/$key"; done

@@ -79,7 +79,8 @@ done
 say "the chart, which installs that image"
 cp -r charts/usercert-operator "$work/chart"
 files_of=$homepage/blob/v$version
-sed -i "s|^  repository: usercert-operator$|  repository: $image|" "$work/chart/values.yaml"
+# The registry is a value of its own, so that another one can take its place.
+sed -i "s|^  registry: \"\"$|  registry: \"${image%%/*}\"|; s|^  repository: usercert-operator$|  repository: ${image#*/}|" "$work/chart/values.yaml"
 # Some texts are true in the sources alone: where the chart comes from, and links to files beside the chart.
 sed -i "s| install usercert-operator charts/usercert-operator | install usercert-operator oci://$chart --version $version |
         s|--set image.registry=REGISTRY --wait|--wait|
@@ -87,7 +88,8 @@ sed -i "s| install usercert-operator charts/usercert-operator | install usercert
         s|](\(ci\|files\)/|]($files_of/charts/usercert-operator/\1/|g" "$work/chart/README.md.gotmpl"
 sed -i 's|^# There are no home and no sources yet:.*|# The icon is icon.svg.|' "$work/chart/Chart.yaml"
 helm-docs --chart-search-root "$work/chart" --sort-values-order file --log-level warning
-grep -q "^  repository: $image$" "$work/chart/values.yaml" || { echo "values.yaml has no image.repository to replace" >&2; exit 1; }
+grep -q "^  registry: \"${image%%/*}\"$" "$work/chart/values.yaml" || { echo "values.yaml has no image.registry to replace" >&2; exit 1; }
+grep -q "^  repository: ${image#*/}$" "$work/chart/values.yaml" || { echo "values.yaml has no image.repository to replace" >&2; exit 1; }
 if grep -rnE 'no published image|no sources yet|\]\(\.\./' "$work/chart"; then echo "the published chart would say what is true of the sources alone" >&2; exit 1; fi
 cat >> "$work/chart/Chart.yaml" <<METADATA
   artifacthub.io/images: |
