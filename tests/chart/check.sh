@@ -30,6 +30,24 @@ while IFS= read -r pattern; do
 done <<< "$argued"
 echo "kube-score: $(wc -l < "$findings") findings in $(ls "$chart"/ci | wc -l) value sets, all argued"
 
+# A chart that has it among its dependencies, with the condition that Helm's guide names.
+parent=$rendered/parent
+rm -rf "$parent"
+mkdir -p "$parent/charts"
+cp -r "$chart" "$parent/charts/"
+version=$(sed -n 's/^version: //p' "$chart/Chart.yaml")
+cat > "$parent/Chart.yaml" <<CHART
+apiVersion: v2
+name: platform
+version: 1.0.0
+dependencies: [{name: usercert-operator, version: $version, condition: usercert-operator.enabled}]
+CHART
+for enabled in true false; do
+  "$tools/helm" template platform "$parent" --set "usercert-operator.enabled=$enabled,global.imageRegistry=mirror.example.com,tags.platform=true" > "$rendered/parent-$enabled.yaml"
+done
+grep -q '^kind: Deployment$' "$rendered/parent-true.yaml" || fail "a parent chart does not install the chart that its condition enables"
+if grep -q '^kind: ' "$rendered/parent-false.yaml"; then fail "a parent chart installs the chart that its condition disables"; fi
+
 "$tools/helm-unittest" --strict --file 'tests/*_test.yaml' "$chart"
 
 "$tools/helm-docs" --chart-search-root "$chart" --sort-values-order file --log-level warning --dry-run | diff -u "$chart/README.md" - || fail "run: make generate"

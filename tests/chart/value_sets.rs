@@ -1,9 +1,10 @@
 //! What the chart makes of each file in its folder `ci` is taken by the API server, field by field, and its Pods are admitted.
 
-use std::fs;
+use std::{collections::BTreeMap, fs, path::PathBuf};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::{Api, ResourceExt};
+use serde_json::Value;
 use usercert_test_support::control_plane::repository;
 
 use crate::{
@@ -11,6 +12,54 @@ use crate::{
     harness::{Cluster, create_namespace, eventually},
     run,
 };
+
+/// The files of the folder `ci`.
+fn sets() -> Vec<PathBuf> {
+    let folder = fs::read_dir(repository().join("charts/usercert-operator/ci")).unwrap();
+    let mut sets: Vec<_> = folder.map(|entry| entry.unwrap().path()).collect();
+    sets.sort();
+    assert!(sets.len() > 4, "{sets:?}");
+    sets
+}
+
+/// Values that stay as they are in every set, and why.
+const UNCHANGED: [(&str, &str); 5] = [
+    ("podSecurityContext.runAsNonRoot", "root is nobody's choice"),
+    ("podSecurityContext.seccompProfile.type", "Unconfined is refused by the restricted standard"),
+    ("securityContext.allowPrivilegeEscalation", "the same"),
+    ("securityContext.capabilities.drop", "it needs no capability"),
+    ("securityContext.readOnlyRootFilesystem", "the program writes no file"),
+];
+
+/// What has no further names below it, by its path.
+fn leaves(path: &str, value: &Value, found: &mut BTreeMap<String, Value>) {
+    match value.as_object() {
+        Some(fields) if !fields.is_empty() => {
+            let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+            fields.iter().for_each(|(name, value)| leaves(&below(name), value, found));
+        }
+        _ => drop(found.insert(path.to_owned(), value.clone())),
+    }
+}
+
+#[test]
+fn each_value_is_in_some_set_and_not_as_it_is_by_default() {
+    let read = |path: PathBuf| serde_saphyr::from_str::<Value>(&fs::read_to_string(path).unwrap()).unwrap();
+    let mut defaults = BTreeMap::new();
+    leaves("", &read(repository().join("charts/usercert-operator/values.yaml")), &mut defaults);
+    assert!(defaults.len() > 90, "{defaults:?}");
+    let sets: Vec<Value> = sets().into_iter().map(read).collect();
+    let is_changed = |path: &str, default: &Value| {
+        let at = |set: &Value| set.pointer(&format!("/{}", path.replace('.', "/"))).cloned();
+        sets.iter().filter_map(at).any(|value| value != *default)
+    };
+    let unchanged = defaults.iter().filter(|(path, default)| !is_changed(path, default)).map(|(path, _)| path.as_str());
+    assert_eq!(
+        unchanged.collect::<Vec<_>>(),
+        UNCHANGED.map(|(path, _)| path),
+        "set them in a file of the folder ci, or say why not"
+    );
+}
 
 #[tokio::test]
 async fn the_api_server_takes_every_value_set_and_admits_its_pods() {
@@ -27,12 +76,8 @@ async fn the_api_server_takes_every_value_set_and_admits_its_pods() {
     for namespace in ["shop", "shop-eu", "monitoring"] {
         create_namespace(&client, namespace).await;
     }
-    let mut sets: Vec<_> =
-        fs::read_dir(repository().join("charts/usercert-operator/ci")).unwrap().map(Result::unwrap).collect();
-    sets.sort_by_key(fs::DirEntry::path);
-    assert!(sets.len() > 4, "{sets:?}");
-    for set in sets {
-        let (file, name) = (set.path().display().to_string(), set.file_name().into_string().unwrap());
+    for set in sets() {
+        let (file, name) = (set.display().to_string(), set.file_name().unwrap().to_str().unwrap());
         let name = &format!("set-{}", name.strip_suffix("-values.yaml").unwrap());
         create_namespace(&client, name).await;
         let manifests = run(cluster, "helm", &["template", name, &chart(), "--namespace", name, "--values", &file], "");

@@ -205,6 +205,19 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
 - [rollout-kind, ROLLOUT_KINDS, rollout.kinds]
 {{- end }}
 
+{{- /* Fails if the process could be killed before it has saved the answer of Atlas. A failed probe with a grace period of its own would have the kubelet
+go by that one in place of the Pod's. */}}
+{{- define "usercert-operator.refuseShortStop" -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (add .Values.atlas.timeoutSeconds 30 | int) }}
+{{- fail "terminationGracePeriodSeconds must be at least atlas.timeoutSeconds and 30: Atlas's answer to a request for a certificate would be cut off, and its key lost" }}
+{{- end }}
+{{- range $name, $probe := .Values.probes }}
+{{- if hasKey (default dict $probe) "terminationGracePeriodSeconds" }}
+{{- fail (printf "probes.%s.terminationGracePeriodSeconds would take the place of that of the Pod, which the operator's own limits go by: Atlas's answer to a request for a certificate could be cut off, and its key lost. Leave it out, and set terminationGracePeriodSeconds" $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* Fails if extraArgs or extraEnv sets one of these. */}}
 {{- define "usercert-operator.refuseGuarded" -}}
 {{- range $guarded := include "usercert-operator.guarded" . | fromYamlArray }}
