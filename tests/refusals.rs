@@ -46,6 +46,12 @@ fn warnings(bench: &Bench, reason: &str) -> String {
     line.unwrap_or_default().to_owned()
 }
 
+fn watch_failures(bench: &Bench) -> u64 {
+    let metrics = bench.metrics().encode().unwrap();
+    let count = metrics.lines().find_map(|line| line.strip_prefix("usercert_watch_failures_total "));
+    count.unwrap().parse().unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_that_is_refused_is_told_in_an_event_and_written_less_and_less_often() {
     futures::future::join_all(CODES.map(|code| async move {
@@ -148,11 +154,31 @@ async fn an_issuer_whose_secret_cannot_be_watched_says_so_and_its_certificates_t
     bench.shop.until("orders", "Ready", "False CaNotFound").await;
     let message = bench.shop.message("orders", "Issuing").await;
     assert!(message.contains("cannot be read"), "{message}");
-    let metrics = bench.metrics().encode().unwrap();
-    let failures = metrics.lines().find_map(|line| line.strip_prefix("usercert_watch_failures_total "));
-    assert!(failures.unwrap().parse::<u64>().unwrap() >= 3, "{failures:?}");
+    assert!(watch_failures(&bench) >= 3);
     bench.proxy.clear();
     bench.shop.until_ready("orders").await;
+}
+
+/// A tenant names such objects, and could have the alert about watches fire.
+#[rstest]
+#[case::without_permission(403)]
+#[case::not_served(404)]
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_by_name_that_may_not_be_listed_is_told_by_its_user_and_not_counted(#[case] code: u16) {
+    let bench = Bench::open(&CLUSTER, &format!("uncounted-{code}")).await;
+    // All lists have come then. The rights of a new namespace may be refused for a moment.
+    bench.shop.certificate("orders", "missing", json!({})).await;
+    bench.shop.until("orders", "Ready", "False IssuerNotFound").await;
+    let before = watch_failures(&bench);
+    let is_of_issuer =
+        |asked: &Asked| asked.method == "GET" && asked.target.contains("/secrets?") && !asked.target.contains("labelSelector");
+    bench.proxy.plan(move |asked| is_of_issuer(asked).then_some(Fault::Refuse(Moment::Before, code)));
+    bench.shop.ca_issuer(30).await;
+    bench.shop.until_issuer("ca", "False CaNotFound").await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(watch_failures(&bench), before);
+    bench.proxy.clear();
+    bench.shop.until_issuer("ca", "True IssuerReady").await;
 }
 
 /// Some authorizers answer like that for a moment.

@@ -82,7 +82,7 @@ where
             Scope::Namespace(served) => Box::new(move |namespace| namespace == served),
         };
         let entries = Entries { by_place: HashMap::new(), by_waiting: HashMap::new(), is_served };
-        let reads = Arc::new(Semaphore::new(READS_AT_ONCE));
+        let (reads, relists) = (Arc::new(Semaphore::new(READS_AT_ONCE)), relists.seen_in_conditions());
         Self { client, api, reduce, relists, triggers, reads, entries: Arc::new(Mutex::new(entries)) }
     }
 

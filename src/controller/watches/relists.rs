@@ -4,7 +4,8 @@
 //!
 //! - An event that was missed for any reason is made up for within an hour.
 //! - A permission that a watch lacked, or a kind, is noticed within a minute after it is there again.
-//! - Each failure of a watch is counted, whatever the answer was. The watch goes on by itself, less and less often.
+//! - Each failure of a watch is counted, but for what a condition tells of single objects ([`Seen`]). The watch goes on by itself, less and less
+//!   often.
 //! - A watch shows that somebody takes its events, though none may come for hours.
 
 use std::{sync::Arc, time::Duration};
@@ -32,10 +33,34 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// A watch may stand still for so long. Whoever takes its events does nothing that waits.
 const WATCH_LIMIT: Duration = Duration::from_mins(2);
 
+/// Who sees the failures of a watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Whoever looks at the metrics alone.
+    InMetrics,
+    /// Whoever waits for an object by its name sees in a condition that its kind is not served, or that it may not be read. Tenants name such
+    /// objects, so a counter of these would let a tenant have an alert fire.
+    InConditions,
+}
+
+impl Seen {
+    /// Whether metrics count this failure.
+    fn counts(self, error: &watcher::Error) -> bool {
+        self == Self::InMetrics || list_refused(error).is_none()
+    }
+}
+
+/// The answer to a list that was refused: a permission or the kind is missing.
+pub(crate) fn list_refused(error: &watcher::Error) -> Option<&kube::core::Status> {
+    let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return None };
+    matches!(status.code, 403 | 404).then_some(&**status)
+}
+
 /// The signal to all watches to begin anew.
 #[derive(Clone)]
 pub(crate) struct Relists {
     signal: Arc<watch::Sender<u64>>,
+    seen: Seen,
     metrics: Arc<Metrics>,
     liveness: Liveness,
     readiness: Readiness,
@@ -44,7 +69,12 @@ pub(crate) struct Relists {
 impl Relists {
     /// No watches yet. Their failures are counted in `metrics`.
     pub(crate) fn new(metrics: Arc<Metrics>, liveness: Liveness, readiness: Readiness) -> Self {
-        Self { signal: Arc::default(), metrics, liveness, readiness }
+        Self { signal: Arc::default(), seen: Seen::InMetrics, metrics, liveness, readiness }
+    }
+
+    /// For watches of single objects, for which somebody waits with a condition.
+    pub(crate) fn seen_in_conditions(self) -> Self {
+        Self { seen: Seen::InConditions, ..self }
     }
 
     /// Gives the signal every hour of this clock, for ever. The loop has this name.
@@ -65,10 +95,12 @@ impl Relists {
     {
         let config = config.page_size(PAGE_SIZE);
         let begin = move || watcher(api.clone(), config.clone()).default_backoff().boxed();
-        let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
+        let (seen, metrics, readiness) = (self.seen, Arc::clone(&self.metrics), self.readiness.clone());
         let (heartbeat, name) = (self.liveness.expect(name, WATCH_LIMIT), name.to_owned());
         begun_anew(begin, self.signal.subscribe(), heartbeat).inspect_err(move |error| {
-            metrics.watch_failed();
+            if seen.counts(error) {
+                metrics.watch_failed();
+            }
             readiness.failed(&name, &in_few_words(error));
         })
     }
@@ -145,9 +177,23 @@ mod tests {
 
     use super::*;
 
-    fn refused(code: u16) -> Error {
+    fn answer(code: u16) -> kube::Error {
         let status = json!({ "status": "Failure", "code": code, "message": "no", "reason": "" });
-        Error::WatchStartFailed(kube::Error::Api(Box::new(serde_json::from_value(status).unwrap())))
+        kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))
+    }
+
+    fn refused(code: u16) -> Error {
+        Error::WatchStartFailed(answer(code))
+    }
+
+    #[test]
+    fn what_a_condition_tells_is_not_counted_too() {
+        let by_name = |error: Error| Seen::InConditions.counts(&error);
+        assert!(!by_name(Error::InitialListFailed(answer(404))), "the kind is not served");
+        assert!(!by_name(Error::InitialListFailed(answer(403))), "a right is missing");
+        assert!(by_name(Error::InitialListFailed(answer(429))) && by_name(Error::InitialListFailed(answer(500))));
+        assert!(by_name(refused(403)), "the list was answered, so no condition tells it");
+        assert!([403, 404, 500].iter().all(|code| Seen::InMetrics.counts(&Error::InitialListFailed(answer(*code)))));
     }
 
     /// How often the watch begins within a minute, if each list is answered and each watch is answered so. kube's watch waits by itself.

@@ -12,6 +12,7 @@ use kube::{Resource, ResourceExt, runtime::watcher};
 use tokio::task::AbortHandle;
 use tracing::warn;
 
+use super::super::relists::list_refused;
 use crate::{Received, api::NamespacedName, kubernetes::chain, triggers::Waiting};
 
 /// So many errors in a row are shown, though what was seen before may stand. The watch repeats its list after 0.8 s first, and after more each time.
@@ -255,10 +256,6 @@ pub(super) fn present<K>(mut found: Received<K>, reduce: Reduce<K>) -> Presence<
 ///
 /// [`Relists`]: super::super::relists::Relists
 fn refusal<K>(error: &watcher::Error) -> Option<Presence<K>> {
-    let watcher::Error::InitialListFailed(kube::Error::Api(status)) = error else { return None };
-    match status.code {
-        403 => Some(Presence::Denied(status.message.clone())),
-        404 => Some(Presence::NotServed),
-        _ => None,
-    }
+    let status = list_refused(error)?;
+    Some(if status.code == 403 { Presence::Denied(status.message.clone()) } else { Presence::NotServed })
 }
