@@ -205,7 +205,8 @@ fn ready(loaded: &Loaded, key: &IssuerKey, context: &Context) -> (bool, Reason, 
 pub(crate) fn tell_issuer(context: &Context, object: &DatabaseUserCertificate) {
     let Some(key) = IssuerKey::of(object) else { return };
     let about_credentials = |reason: &str| Reason::from_name(reason).filter(|reason| reason.is_about_credentials());
-    let met = object.status.as_ref().and_then(|status| about_credentials(&status.failure.as_ref()?.reason));
+    let status = object.status.as_ref().filter(|_| !object.spec.suspend);
+    let met = status.and_then(|status| about_credentials(&status.failure.as_ref()?.reason));
     let told = context.with_issuer(&key, |status| about_credentials(&condition(&status?.conditions, READY)?.reason)).flatten();
     if met != told {
         context.triggers.wake(&Waiting::Issuer(key));

@@ -10,7 +10,8 @@ use crate::api::{CertificateFailure, DatabaseUserCertificate, IssuedCertificate,
 /// Why Atlas refuses the credentials of an issuer, according to the certificates that use it.
 ///
 /// This is the last refusal, unless a certificate was issued since, or the issuer or its Secret has changed. It is read from the
-/// statuses of the certificates, so a new process knows it too.
+/// statuses of the certificates, so a new process knows it too. A suspended certificate is not tried, so its refusal would stand for as long as
+/// it is suspended.
 #[must_use]
 pub fn refused_credentials<'a>(
     issuer: &IssuerFacts,
@@ -33,9 +34,9 @@ fn order(user: &DatabaseUserCertificate, time: &Time) -> (Timestamp, u64) {
     (time.0, version.unwrap_or_default())
 }
 
-/// The failure of a certificate, if it is about the credentials of its issuer as they are now.
+/// The failure of a certificate that is tried again, if it is about the credentials of its issuer as they are now.
 fn refusal<'a>(issuer: &IssuerFacts, user: &'a DatabaseUserCertificate) -> Option<(&'a CertificateFailure, Reason)> {
-    let failure = user.status.as_ref()?.failure.as_ref()?;
+    let failure = user.status.as_ref().filter(|_| !user.spec.suspend)?.failure.as_ref()?;
     let reason = Reason::from_name(&failure.reason).filter(|reason| reason.is_about_credentials())?;
     let desired = Desired::new(user, issuer).ok()?;
     (Inputs::of(failure)? == Inputs::new(&desired, issuer)).then_some((failure, reason))

@@ -41,6 +41,17 @@ fn an_issuer_tells_the_last_refusal_of_its_credentials_until_a_certificate_is_is
 }
 
 #[test]
+fn a_suspended_certificate_tells_no_refusal_and_still_tells_that_it_was_issued() {
+    let suspended = |mut object: DatabaseUserCertificate| {
+        object.spec.suspend = true;
+        object
+    };
+    let refused = refused_at(100, Reason::AtlasUnauthorized);
+    assert_eq!(refused_credentials(&atlas(), [&suspended(refused.clone())]), None, "it is not tried");
+    assert_eq!(refused_credentials(&atlas(), [&refused, &suspended(issued_at(101))]), None);
+}
+
+#[test]
 fn within_a_second_the_later_write_counts() {
     let version = |mut object: DatabaseUserCertificate, version: &str| {
         object.metadata.resource_version = Some(version.to_owned());
