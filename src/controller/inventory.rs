@@ -13,18 +13,15 @@ use crate::{
 };
 
 impl Inventory for Context {
-    fn certificates(&self, series: CertificateSeries) -> Option<Vec<CertificateFigures>> {
+    fn certificates(&self, series: CertificateSeries) -> Vec<CertificateFigures> {
         let for_totals = series == CertificateSeries::Totals;
-        if for_totals && !self.lists.are_filled() {
-            return None;
-        }
         let figures = self.certificate_store.state().into_iter().map(|object| {
             let figures = CertificateFigures::of(&object);
             let serial_number = figures.rollout.as_ref().map(|rollout| rollout.serial_number.as_str());
             let pods_behind = serial_number.and_then(|serial| self.rollouts.pods_behind(&ObjectKey::of(&object), serial));
             CertificateFigures { pods_behind, issuer_exists: !for_totals || self.issuer_exists(&object), ..figures }
         });
-        Some(figures.collect())
+        figures.collect()
     }
 
     fn issuers(&self) -> Vec<IssuerFigures> {

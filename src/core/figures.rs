@@ -1,6 +1,6 @@
 //! What metrics tell of one object. All of it is in the object, so it costs no request, and no memory of its own.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     api::{DatabaseUserCertificate, IssuerKey, IssuerStatus, ObjectKey, READY, Reason, condition},
@@ -62,6 +62,8 @@ pub struct CertificateFigures {
     pub unaccounted_latest_expiry: Option<Timestamp>,
     /// Whether it is suspended.
     pub is_suspended: bool,
+    /// Whether it has ever had a certificate.
+    pub had_certificate: bool,
     /// How far its rollout is, if it has one that was looked at.
     pub rollout: Option<Figures>,
     /// How many pods do not have the certificate, if somebody has looked. The object does not say.
@@ -88,11 +90,18 @@ impl CertificateFigures {
             unaccounted: unaccounted.map_or(0, |found| found.count),
             unaccounted_latest_expiry: unaccounted.and_then(|found| found.latest_expiry.as_ref()).map(|time| time.0),
             is_suspended: object.spec.suspend,
+            had_certificate: status.is_some_and(|status| !status.history.is_empty()),
             rollout: RolledCertificate::of(object).and_then(|certificate| Figures::of(object, &certificate)),
             pods_behind: None,
             issuer_exists: true,
             credentials_refused: credentials_refused(object),
         }
+    }
+
+    /// Whether the Secret should hold a working certificate: not where the object was suspended before it had one.
+    #[must_use]
+    pub const fn is_expected(&self) -> bool {
+        self.had_certificate || !self.is_suspended
     }
 
     /// Whether the certificate in the Secret has expired.
@@ -107,6 +116,15 @@ impl CertificateFigures {
         !self.is_suspended && !self.is_expired(now) && self.renewal_time.is_some_and(|renewal| renewal <= now)
     }
 
+    /// When the certificate expires, if its renewal has been due for an hour, or for half of the time until then. The alert has the same numbers
+    /// for series of each certificate.
+    #[must_use]
+    pub fn late_not_after(&self, now: Timestamp) -> Option<Timestamp> {
+        let (not_after, renewal) = self.not_after.zip(self.renewal_time).filter(|_| self.is_overdue(now))?;
+        let (left, overdue) = (not_after.duration_since(now), now.duration_since(renewal));
+        (overdue > left.min(LATE)).then_some(not_after)
+    }
+
     /// Whether workloads may use the old certificate still, with less than a twentieth of the time left that the new one has. What is late for a
     /// certificate of months is not so for one of hours, so this is no number of days.
     #[must_use]
@@ -116,6 +134,9 @@ impl CertificateFigures {
         old.zip(self.not_after).is_some_and(|(old, new)| left(old).saturating_mul(LATE_FRACTION) < left(new))
     }
 }
+
+/// A renewal is late when it has been due for so long.
+const LATE: SignedDuration = SignedDuration::from_hours(1);
 
 /// A rollout is late when the old certificate has less than this part of the time left that the new one has: one twentieth. The alert has the same
 /// number for series of each certificate.
@@ -193,6 +214,7 @@ mod tests {
             unaccounted: 0,
             unaccounted_latest_expiry: None,
             is_suspended: false,
+            had_certificate: false,
             rollout: None,
             pods_behind: None,
             issuer_exists: true,
@@ -209,6 +231,7 @@ mod tests {
             "notAfter": time(3), "renewalTime": time(1), "conditions": ready("True"),
             "failure": { "count": 4, "reason": "AtlasUnavailable", "message": "", "lastTime": time(0), "nextAttempt": time(2), "inputs": "" },
             "unaccountedCertificates": { "count": 2, "latestExpiry": time(5) },
+            "history": [{ "serialNumber": "4AF3", "reason": "NoCertificate", "recordedAt": time(0), "notAfter": time(3) }],
         });
         let spec =
             json!({ "username": "orders", "suspend": true, "issuerRef": { "kind": "ClusterCertificateIssuer", "name": "ca" } });
@@ -216,7 +239,7 @@ mod tests {
         let at = |hour: u8| Some(time(hour).parse().unwrap());
         assert_eq!(found.issuer, "ClusterCertificateIssuer/ca");
         assert_eq!((found.ready, found.not_after, found.renewal_time), (Readiness::True, at(3), at(1)));
-        assert_eq!((found.consecutive_failures, found.is_suspended), (4, true));
+        assert_eq!((found.consecutive_failures, found.is_suspended, found.had_certificate), (4, true, true));
         assert_eq!((found.unaccounted, found.unaccounted_latest_expiry), (2, at(5)));
         assert_eq!(figures(&spec, &json!({ "conditions": ready("False") })).ready, Readiness::False);
     }
@@ -264,6 +287,39 @@ mod tests {
         assert_eq!(seen(&of(200, Some(100), true)), (false, false), "suspended");
         assert_eq!(seen(&of(200, None, false)), (false, false));
         assert_eq!(seen(&of(100, Some(50), false)), (true, false), "expired");
+    }
+
+    #[test]
+    fn a_renewal_is_late_after_an_hour_or_half_of_the_time_that_is_left_for_it() {
+        let at = |second: i64| Timestamp::from_second(second).unwrap();
+        let is_late = |not_after: i64, renewal: i64, now: i64, is_suspended: bool| {
+            let certificate = CertificateFigures {
+                not_after: Some(at(not_after)),
+                renewal_time: Some(at(renewal)),
+                is_suspended,
+                ..figures(&json!({ "userRef": { "name": "orders" } }), &json!({}))
+            };
+            certificate.late_not_after(at(now)).is_some()
+        };
+        let (minute, hour, day) = (60, 3600, 86_400);
+        assert!(
+            !is_late(90 * day, 60 * day, 60 * day + hour, false) && is_late(90 * day, 60 * day, 60 * day + hour + 1, false)
+        );
+        assert!(!is_late(hour, 40 * minute, 50 * minute, false) && is_late(hour, 40 * minute, 50 * minute + 1, false));
+        assert!(!is_late(hour, 40 * minute, 39 * minute, false), "its renewal is to come");
+        assert!(!is_late(hour, 40 * minute, 55 * minute, true), "suspended");
+        assert!(!is_late(hour, 40 * minute, hour, false), "expired");
+    }
+
+    #[test]
+    fn who_was_suspended_before_the_first_certificate_is_not_expected_to_have_one() {
+        let of = |is_suspended: bool, had_certificate: bool| CertificateFigures {
+            is_suspended,
+            had_certificate,
+            ..figures(&json!({ "userRef": { "name": "orders" } }), &json!({}))
+        };
+        let expected = |is_suspended, had_certificate| of(is_suspended, had_certificate).is_expected();
+        assert!(expected(false, false) && expected(true, true) && !expected(true, false));
     }
 
     #[test]

@@ -143,7 +143,8 @@ async fn operate(arguments: &RunArguments, log_level: LogLevel) -> Result<(), Op
     let readiness = Readiness::awaiting(scopes.len());
     let liveness = Liveness::default();
     liveness.watch_clocks().map_err(OperatorError::Thread)?;
-    let metrics = Arc::new(Metrics::new(leadership.clone(), liveness.clone(), arguments.certificate_metrics.into()));
+    let metrics =
+        Arc::new(Metrics::new(leadership.clone(), liveness.clone(), readiness.clone(), arguments.certificate_metrics.into()));
     info!(version = env!("CARGO_PKG_VERSION"), scopes = ?scopes, address = %arguments.http_address, "usercert-operator starts");
     let atlas = atlas_client(arguments)?;
     let turns = Turns::new(atlas.clone(), arguments.max_concurrent, liveness.clone());

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use usercert_operator::{
     api::{CertificateIssuer, DatabaseUserCertificate},
     controller::Scope,
-    runtime::{CertificateSeries, Leadership, Liveness, Metrics},
+    runtime::{CertificateSeries, Leadership, Liveness, Metrics, Readiness},
 };
 use usercert_test_support::atlas::{Fault, Refusal, X509Type};
 
@@ -183,7 +183,7 @@ async fn with_totals_no_certificate_has_series_of_its_own() {
     shop.until("missing", "Ready", "False IssuerNotFound").await;
 
     let scope = Scope::Namespace(shop.namespace.clone());
-    let metrics = Metrics::new(Leadership::alone(None), Liveness::default(), CertificateSeries::Totals);
+    let metrics = Metrics::new(Leadership::alone(None), Liveness::default(), Readiness::awaiting(0), CertificateSeries::Totals);
     let operator = Operator::new(shop.cluster.operator_config(), vec![scope], shop.endpoint.clone()).with_metrics(metrics);
     let readiness = operator.start(&tokio::runtime::Handle::current());
     eventually("the operator is ready", || async { readiness.is_ready().then_some(()) }).await;

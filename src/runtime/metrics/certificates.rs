@@ -22,8 +22,8 @@ const EACH: [GaugeOf<CertificateFigures>; 7] = [
     },
     GaugeOf {
         name: "usercert_certificate_ready",
-        help: "1 if the condition Ready is True, else 0",
-        value: |figures| Some(i64::from(figures.ready == Readiness::True)),
+        help: "1 if the condition Ready is True, else 0; none for an object that was suspended before its first certificate",
+        value: |figures| figures.is_expected().then_some(i64::from(figures.ready == Readiness::True)),
     },
     GaugeOf {
         name: "usercert_certificate_consecutive_failures",
@@ -128,7 +128,7 @@ const TOTALS: [GaugeOf<Total>; 9] = [
     },
     GaugeOf {
         name: "usercert_certificates_not_ready",
-        help: "Objects whose condition Ready is not True, without the suspended ones",
+        help: "Objects whose condition Ready is not True, without those that were suspended before their first certificate",
         value: |total| Some(total.not_ready),
     },
     GaugeOf {
@@ -143,7 +143,7 @@ const TOTALS: [GaugeOf<Total>; 9] = [
     },
     GaugeOf {
         name: "usercert_certificates_earliest_overdue_not_after_timestamp_seconds",
-        help: "When the first of those expires; none if there are none",
+        help: "When the first of those expires whose renewal has been due for an hour, or for half of the time until then; none if there are none",
         value: |total| total.earliest_overdue_not_after.map(Timestamp::as_second),
     },
     GaugeOf {
@@ -224,8 +224,8 @@ impl Total {
         *self.of_readiness.entry(figures.ready).or_default() += 1;
         self.earliest_not_after = earlier(self.earliest_not_after, figures.not_after);
         self.earliest_renewal = earlier(self.earliest_renewal, to_be_renewed);
-        self.earliest_overdue_not_after = earlier(self.earliest_overdue_not_after, figures.not_after.filter(|_| is_overdue));
-        self.not_ready += i64::from(is_active && figures.ready != Readiness::True);
+        self.earliest_overdue_not_after = earlier(self.earliest_overdue_not_after, figures.late_not_after(now));
+        self.not_ready += i64::from(figures.is_expected() && figures.ready != Readiness::True);
         self.expired += i64::from(is_expired);
         self.overdue += i64::from(is_overdue);
         self.failing += i64::from(is_active && figures.consecutive_failures > 0);

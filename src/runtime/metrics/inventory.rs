@@ -21,8 +21,8 @@ pub struct RateLimit {
 
 /// What the controllers of one scope know of their objects. Nothing here may wait or send a request.
 pub trait Inventory: Send + Sync {
-    /// The certificates, with what these series need. `None` while totals would be wrong, because not all objects are known yet.
-    fn certificates(&self, series: CertificateSeries) -> Option<Vec<CertificateFigures>>;
+    /// The certificates that are known, with what these series need.
+    fn certificates(&self, series: CertificateSeries) -> Vec<CertificateFigures>;
     /// The issuers.
     fn issuers(&self) -> Vec<IssuerFigures>;
     /// The rate limits that Atlas has told. Several scopes may know of the same.

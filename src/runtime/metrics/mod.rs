@@ -37,7 +37,7 @@ use prometheus_client::{
 
 pub use self::inventory::{Inventory, RateLimit};
 use self::{family::register, inventory::Inventories, liveness::LivenessSeries, objects::ObjectSeries, process::ProcessSeries};
-use super::{Leadership, Liveness};
+use super::{Leadership, Liveness, Readiness};
 use crate::{
     api::{IssuerKind, IssuerType, Reason, Severity},
     atlas_request::{AtlasOperation, AtlasOutcome},
@@ -133,20 +133,20 @@ pub struct Metrics {
 }
 
 impl Default for Metrics {
-    /// Of a process that always leads.
+    /// Of a process that always leads and waits for no lists.
     fn default() -> Self {
-        Self::new(Leadership::alone(None), Liveness::default(), CertificateSeries::default())
+        Self::new(Leadership::alone(None), Liveness::default(), Readiness::awaiting(0), CertificateSeries::default())
     }
 }
 
 impl Metrics {
-    /// Of a process with this part in the election and these loops.
+    /// Of a process with this part in the election, these loops and these lists to wait for.
     #[must_use]
-    pub fn new(leadership: Leadership, liveness: Liveness, certificates: CertificateSeries) -> Self {
+    pub fn new(leadership: Leadership, liveness: Liveness, readiness: Readiness, certificates: CertificateSeries) -> Self {
         let new_histogram: fn() -> Histogram = || histogram(REQUEST_BUCKETS);
         let metrics = Self {
             registry: Registry::default(),
-            objects: Arc::new(ObjectSeries { leadership, certificates, inventories: Inventories::default() }),
+            objects: Arc::new(ObjectSeries { leadership, readiness, certificates, inventories: Inventories::default() }),
             issued: Family::default(),
             failed: Family::default(),
             warned: Family::default(),
@@ -204,7 +204,7 @@ impl Metrics {
         register(registry, "usercert_atlas_requests_total", help, self.requests.clone());
         let help = "How long Atlas took to answer; with HTTP digest both answers";
         register(registry, "usercert_atlas_request_duration_seconds", help, self.request_durations.clone());
-        let help = "Lists and watches that the API server refused, or that failed";
+        let help = "Lists and watches that the API server refused, or that failed, but for single objects whose absence a condition tells";
         register(registry, "usercert_watch_failures_total", help, self.watches_failed.clone());
         registry.register_collector(Box::new(Arc::clone(&self.objects)));
         registry.register_collector(Box::new(LivenessSeries(liveness)));

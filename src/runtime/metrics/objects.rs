@@ -15,15 +15,15 @@ use super::{
     inventory::Inventories,
 };
 use crate::{
-    Leadership,
-    figures::{CertificateFigures, IssuerFigures, Readiness},
+    Leadership, Readiness,
+    figures::{self, CertificateFigures, IssuerFigures},
 };
 
 const ISSUER: [GaugeOf<IssuerFigures>; 3] = [
     GaugeOf {
         name: "usercert_issuer_ready",
         help: "1 if the condition Ready of the issuer is True, else 0",
-        value: |figures| Some(i64::from(figures.ready == Readiness::True)),
+        value: |figures| Some(i64::from(figures.ready == figures::Readiness::True)),
     },
     GaugeOf {
         name: "usercert_issuer_ca_not_after_timestamp_seconds",
@@ -74,6 +74,7 @@ fn refused(issuers: &[IssuerFigures], certificates: &[CertificateFigures]) -> Ve
 #[derive(Debug)]
 pub(super) struct ObjectSeries {
     pub(super) leadership: Leadership,
+    pub(super) readiness: Readiness,
     pub(super) certificates: CertificateSeries,
     pub(super) inventories: Inventories,
 }
@@ -83,6 +84,9 @@ impl Collector for ObjectSeries {
         let encoder = &mut encoder;
         let leads = self.leadership.leads();
         gauge(encoder, "usercert_leading", "1 if this process leads, else 0", i64::from(leads))?;
+        let works = leads && self.readiness.is_ready();
+        let help = "1 if this process leads and the first lists of all its watches have come, else 0";
+        gauge(encoder, "usercert_working", help, i64::from(works))?;
         let inventories = self.inventories.all();
         let sum = |count: fn(&dyn super::Inventory) -> usize| {
             i64::try_from(inventories.iter().map(|inventory| count(inventory.as_ref())).sum::<usize>()).unwrap_or(i64::MAX)
@@ -94,17 +98,15 @@ impl Collector for ObjectSeries {
 
         // Another process may lead by now and tell the same.
         let inventories = if leads { inventories } else { Vec::new() };
-        let known: Vec<_> = inventories.iter().filter_map(|inventory| inventory.certificates(self.certificates)).collect();
-        let knows_any = !known.is_empty();
-        let certificates: Vec<_> = known.into_iter().flatten().collect();
+        let certificates: Vec<_> = inventories.iter().flat_map(|inventory| inventory.certificates(self.certificates)).collect();
         let issuers: Vec<_> = inventories.iter().flat_map(|inventory| inventory.issuers()).collect();
         gauges(encoder, &REFUSED, &refused(&issuers, &certificates), |Refused { kind, namespace, name, reason }| {
             [("kind", *kind), ("namespace", namespace), ("name", name), ("reason", reason)]
         })?;
         match self.certificates {
             CertificateSeries::Each => encode_each(encoder, &certificates)?,
-            CertificateSeries::Totals if knows_any => encode_totals(encoder, certificates, Timestamp::now())?,
-            // Who knows of no objects has no totals: a zero would be taken for the number of them.
+            CertificateSeries::Totals if works => encode_totals(encoder, certificates, Timestamp::now())?,
+            // Who does not know all objects has no totals: what is missing would be taken for mended.
             CertificateSeries::Totals => {}
         }
         gauges(encoder, &ISSUER, &issuers, |IssuerFigures { issuer, .. }| {

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod lead;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::Instant,
@@ -16,11 +18,11 @@ use crate::{
 
 const EXPIRY: Timestamp = Timestamp::constant(1_800_000_000, 0);
 
-/// A scope with these certificates, with one of whatever else can be told. `None`: its lists have not come.
-struct Scope(Option<Vec<CertificateFigures>>);
+/// A scope with these certificates, with one of whatever else can be told.
+struct Scope(Vec<CertificateFigures>);
 
 impl Inventory for Scope {
-    fn certificates(&self, _: CertificateSeries) -> Option<Vec<CertificateFigures>> {
+    fn certificates(&self, _: CertificateSeries) -> Vec<CertificateFigures> {
         self.0.clone()
     }
 
@@ -61,6 +63,7 @@ fn good(name: &str) -> CertificateFigures {
         unaccounted: 0,
         unaccounted_latest_expiry: None,
         is_suspended: false,
+        had_certificate: true,
         rollout: None,
         pods_behind: None,
         issuer_exists: true,
@@ -96,8 +99,14 @@ fn series(metrics: &Metrics, prefix: &str) -> Vec<String> {
     text.lines().filter(|line| line.starts_with(prefix)).map(ToOwned::to_owned).collect()
 }
 
+/// The metrics of a process that waits for so many scopes.
+fn waiting_for(scopes: usize, leadership: Leadership, series: CertificateSeries) -> (Metrics, super::Readiness) {
+    let readiness = super::Readiness::awaiting(scopes);
+    (Metrics::new(leadership, Liveness::default(), readiness.clone(), series), readiness)
+}
+
 fn telling(series: CertificateSeries, leadership: Leadership, certificates: Vec<CertificateFigures>) -> (Metrics, Arc<Scope>) {
-    let (metrics, scope) = (Metrics::new(leadership, Liveness::default(), series), Arc::new(Scope(Some(certificates))));
+    let (metrics, scope) = (waiting_for(0, leadership, series).0, Arc::new(Scope(certificates)));
     let inventory: Weak<dyn Inventory> = Arc::<Scope>::downgrade(&scope);
     metrics.tell_of(inventory);
     (metrics, scope)
@@ -167,7 +176,10 @@ fn totals_take_the_place_of_the_series_of_each_certificate() {
     let of_ca =
         |name: &str| series(&metrics, &format!("usercert_certificates_{name}{{issuer=\"CertificateIssuer/ca\"}} "))[0].clone();
     assert!(of_ca("earliest_not_after_timestamp_seconds").ends_with(" 1800000000"));
-    assert!(of_ca("failing").ends_with(" 0") && of_ca("not_ready").ends_with(" 0"), "the troubled one is suspended");
+    assert!(
+        of_ca("failing").ends_with(" 0") && of_ca("not_ready").ends_with(" 1"),
+        "the troubled one is suspended, and had a certificate"
+    );
     assert!(of_ca("suspended").ends_with(" 1") && of_ca("unaccounted").ends_with(" 5"));
     assert!(series(&metrics, "usercert_rollouts_incomplete")[0].ends_with(" 1"));
     assert!(series(&metrics, "usercert_rollouts_earliest_deadline_timestamp_seconds")[0].ends_with(" 1800000000"));
@@ -185,7 +197,15 @@ fn in_totals_an_expired_certificate_and_a_suspended_one_hide_no_other_that_is_ov
     let all = vec![
         CertificateFigures { ready: Readiness::False, ..of("expired", -2, -9) },
         CertificateFigures { is_suspended: true, ready: Readiness::False, consecutive_failures: 3, ..of("suspended", 1, -8) },
-        of("overdue", 5, -1),
+        CertificateFigures {
+            is_suspended: true,
+            had_certificate: false,
+            ready: Readiness::False,
+            not_after: None,
+            ..good("new")
+        },
+        of("overdue", 5, -2),
+        of("renewed-now", 3, 0),
         CertificateFigures { consecutive_failures: 1, ..of("overdue-too", 7, -2) },
         of("good", 90, 60),
     ];
@@ -195,7 +215,7 @@ fn in_totals_an_expired_certificate_and_a_suspended_one_hide_no_other_that_is_ov
         line.rsplit_once(' ').unwrap().1.parse::<i64>().unwrap()
     };
     let counts = ["expired", "overdue", "not_ready", "failing", "suspended"].map(value);
-    assert_eq!(counts, [1, 2, 1, 1, 1]);
+    assert_eq!(counts, [1, 3, 2, 1, 2]);
     assert_eq!(Some(value("earliest_not_after_timestamp_seconds")), at(-2).map(Timestamp::as_second));
     assert_eq!(Some(value("earliest_overdue_not_after_timestamp_seconds")), at(5).map(Timestamp::as_second));
     assert_eq!(Some(value("earliest_renewal_timestamp_seconds")), at(-2).map(Timestamp::as_second));
@@ -230,51 +250,19 @@ fn refused_credentials_are_told_once_for_an_issuer_and_once_for_a_namespace_with
 }
 
 #[test]
-fn of_two_replicas_only_the_one_that_leads_tells_of_objects() {
-    let (leadership, teller) = Leadership::standing_by();
-    let (metrics, scope) = telling(CertificateSeries::Each, leadership, vec![troubled("orders")]);
-    let told = || {
-        let text = metrics.encode().unwrap();
-        let of_objects = [
-            "usercert_certificate_ready{",
-            "usercert_issuer_ready{",
-            "usercert_rollout_workloads{",
-            "usercert_atlas_rate_limit_remaining{",
-        ];
-        (series(&metrics, "usercert_leading ")[0].clone(), of_objects.map(|series| text.contains(series)))
+fn who_was_suspended_before_the_first_certificate_is_not_told_as_not_ready() {
+    let ready = |had_certificate: bool| {
+        let certificate = CertificateFigures { had_certificate, ..troubled("orders") };
+        let (metrics, _scope) = telling(CertificateSeries::Each, Leadership::alone(None), vec![certificate]);
+        series(&metrics, "usercert_certificate_ready").len()
     };
-    assert_eq!(told(), ("usercert_leading 0".to_owned(), [false; 4]));
-    teller.renewed("a", Instant::now(), Timestamp::now());
-    assert_eq!(told(), ("usercert_leading 1".to_owned(), [true; 4]));
-    teller.is_with("b");
-    assert_eq!(told(), ("usercert_leading 0".to_owned(), [false; 4]));
-    assert_eq!(series(&metrics, "usercert_certificates_unsaved"), ["usercert_certificates_unsaved 1"], "no other has it");
-    drop(scope);
-    assert_eq!(
-        series(&metrics, "usercert_certificates_unsaved"),
-        ["usercert_certificates_unsaved 0"],
-        "its controllers have ended"
-    );
-}
-
-#[test]
-fn who_stands_by_or_has_no_lists_yet_tells_no_totals_not_even_zero() {
-    let totals = |leadership, scope: Scope| {
-        let metrics = Metrics::new(leadership, Liveness::default(), CertificateSeries::Totals);
-        let scope: Arc<dyn Inventory> = Arc::new(scope);
-        metrics.tell_of(Arc::downgrade(&scope));
-        [series(&metrics, "usercert_certificates{"), series(&metrics, "usercert_rollouts_")].map(|told| told.len())
-    };
-    assert_eq!(totals(Leadership::standing_by().0, Scope(Some(vec![good("a")]))), [0, 0]);
-    assert_eq!(totals(Leadership::alone(None), Scope(None)), [0, 0]);
-    assert_eq!(totals(Leadership::alone(None), Scope(Some(vec![good("a")]))), [3, 2], "no deadline");
-    assert_eq!(totals(Leadership::alone(None), Scope(Some(Vec::new()))), [0, 2], "none is known to be there");
+    assert_eq!((ready(true), ready(false)), (1, 0));
 }
 
 #[test]
 fn scopes_are_told_of_together_and_a_limit_that_they_share_once() {
     let (metrics, _first) = telling(CertificateSeries::Each, Leadership::alone(None), vec![good("a")]);
-    let second: Arc<dyn Inventory> = Arc::new(Scope(Some(vec![good("b")])));
+    let second: Arc<dyn Inventory> = Arc::new(Scope(vec![good("b")]));
     metrics.tell_of(Arc::downgrade(&second));
     assert_eq!(series(&metrics, "usercert_certificate_ready{").len(), 2);
     assert_eq!(series(&metrics, "usercert_atlas_rate_limit_remaining{").len(), 1);
@@ -370,7 +358,7 @@ fn the_documentation_has_a_row_for_each_metric_and_no_other() {
     let mut expected = BTreeMap::new();
     for certificates in [CertificateSeries::Each, CertificateSeries::Totals] {
         let in_hours = |hours: i64| Timestamp::now().checked_add(jiff::SignedDuration::from_hours(hours)).ok();
-        let overdue = CertificateFigures { not_after: in_hours(1), renewal_time: in_hours(-1), ..good("overdue") };
+        let overdue = CertificateFigures { not_after: in_hours(1), renewal_time: in_hours(-2), ..good("overdue") };
         let (metrics, _scope) = telling(certificates, Leadership::alone(None), vec![troubled("orders"), overdue]);
         expected.extend(rows(&metrics.encode().unwrap()));
     }
