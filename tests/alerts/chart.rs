@@ -113,7 +113,7 @@ fn values_that_would_change_nothing_are_refused() {
     let refusal = |alerts: Value| prometheus_rule(&json!({ "alerts": alerts })).unwrap_err();
     assert!(refusal(json!({ "UsercertMisspelt": { "for": "1h" } })).contains("there is no alert UsercertMisspelt"));
     assert!(refusal(json!({ "UsercertNoLeader": { "threshold": 1 } })).contains("it has no threshold"));
-    assert!(refusal(json!({ "UsercertNoLeader": { "window": "1h" } })).contains("it has no window"));
+    assert!(refusal(json!({ "UsercertLoopsStalled": { "window": "1h" } })).contains("it has no window"));
     assert!(refusal(json!({ "UsercertNoLeader": { "treshold": 1 } })).contains("treshold"));
     assert!(refusal(json!({ "UsercertNoLeader": { "for": "soon" } })).contains("for"));
 }

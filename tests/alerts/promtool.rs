@@ -139,7 +139,7 @@ fn without_a_range_that_spans_restarts_the_tests_of_each_alert_that_has_one_fail
 
 #[test]
 fn if_what_is_not_told_any_more_counts_while_a_process_leads_the_tests_of_each_alert_that_bridges_gaps_fail() {
-    let differing = differing_with(|rules| rules.replace("usercert_leading == 1 and", "usercert_leading == 2 and"));
+    let differing = differing_with(|rules| rules.replace("usercert_working == 1 and", "usercert_working == 2 and"));
     assert_eq!(bridging_without(&differing), []);
 }
 

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule, Role};
 use kube::{Api, Client, ResourceExt, api::PostParams};
 use serde_json::json;
+use tokio::task::JoinHandle;
 use usercert_operator::{
     operator::{Health, serve},
     runtime::{CertificateSeries, Leadership, Liveness, Metrics, Readiness},
@@ -107,20 +108,26 @@ pub async fn all(prometheus: &Prometheus, shop: &Shop, operator: &mut Operator, 
     let mut rows = loop_stalled(prometheus).await;
     rows.extend(reconciles_failing(prometheus, shop).await);
     rows.extend(no_leader(prometheus, shop).await);
+    rows.extend(leader_not_scraped(prometheus, shop, operator, folder).await);
     rows.extend(absent_and_watches_failing(prometheus, shop, operator, folder).await);
     rows
 }
 
-/// Nothing outside of a process holds up one of its loops alone. So this is no process of the operator: the test itself serves the metrics, by the
-/// operator's code for liveness and metrics, and holds up a loop of its own.
+/// No process of the operator: the test itself serves the metrics of one that stands by, by the operator's code.
+fn serve_standby(prometheus: &Prometheus, liveness: Liveness) -> JoinHandle<()> {
+    let (readiness, (leadership, _)) = (Readiness::awaiting(0), Leadership::standing_by());
+    let metrics = Metrics::new(leadership.clone(), liveness.clone(), readiness.clone(), CertificateSeries::Each);
+    let health = Health { liveness, readiness, leadership };
+    let address = ([127, 0, 0, 1], prometheus.port_of_another()).into();
+    tokio::spawn(async move { serve(address, health, Some(Arc::new(metrics))).await.unwrap() })
+}
+
+/// Nothing outside of a process holds up one of its loops alone. So the test holds up a loop of its own.
 async fn loop_stalled(prometheus: &Prometheus) -> Vec<Row> {
-    let (liveness, (leadership, _teller)) = (Liveness::default(), Leadership::standing_by());
+    let liveness = Liveness::default();
     liveness.watch_clocks().unwrap();
     let heartbeat = liveness.expect("passes/certificates", Duration::from_secs(3));
-    let metrics = Arc::new(Metrics::new(leadership.clone(), liveness.clone(), CertificateSeries::Each));
-    let health = Health { liveness, readiness: Readiness::awaiting(0), leadership };
-    let address = ([127, 0, 0, 1], prometheus.port_of_another()).into();
-    let server = tokio::spawn(serve(address, health, Some(metrics)));
+    let server = serve_standby(prometheus, liveness);
     heartbeat.beat();
     let broken = Break::now("a loop stands still (of the test: not shown on the operator)");
     let fired = broken.fires(prometheus, &[alert("UsercertLoopsStalled", &[("namespace", "usercert-system")])]).await;
@@ -169,6 +176,22 @@ async fn no_leader(prometheus: &Prometheus, shop: &Shop) -> Vec<Row> {
     resolves(prometheus, "it is given back", fired).await
 }
 
+/// The leader is killed, and nobody takes its place: what Prometheus sees of one that it does not reach.
+async fn leader_not_scraped(prometheus: &Prometheus, shop: &Shop, operator: &mut Operator, folder: &Path) -> Vec<Row> {
+    let standby = serve_standby(prometheus, Liveness::default());
+    eventually("the one that stands by is scraped", || async {
+        (!prometheus.query("usercert_leading == 0").await.is_empty()).then_some(())
+    })
+    .await;
+    operator.stop();
+    let broken = Break::now("the leader is not scraped, and one that stands by is");
+    let fired = broken.fires(prometheus, &[alert("UsercertLeaderNotScraped", &[("namespace", "usercert-system")])]).await;
+    *operator = Operator::start(shop, folder, prometheus.port_of_operator(), &[]).await;
+    let rows = resolves(prometheus, "it is scraped", fired).await;
+    standby.abort();
+    rows
+}
+
 async fn absent_and_watches_failing(prometheus: &Prometheus, shop: &Shop, operator: &mut Operator, folder: &Path) -> Vec<Row> {
     let port = prometheus.port_of_operator();
     operator.stop();
@@ -177,7 +200,8 @@ async fn absent_and_watches_failing(prometheus: &Prometheus, shop: &Shop, operat
     let watches = Break::now("the right to watch issuers is taken away before a start");
     *operator = Operator::start_unready(shop, folder, port, &[]).await;
     let mut rows = resolves(prometheus, "it is started", absent).await;
-    let fired = watches.fires(prometheus, &[alert("UsercertWatchesFailing", &[("namespace", "usercert-system")])]).await;
+    let of = |name| alert(name, &[("namespace", "usercert-system")]);
+    let fired = watches.fires(prometheus, &[of("UsercertWatchesFailing"), of("UsercertLeaderNotWorking")]).await;
     give_back(&shop.client, before).await;
     rows.extend(resolves(prometheus, "it is given back", fired).await);
     rows
