@@ -33,6 +33,32 @@ fn each_alert_says_how_grave_it_is_what_happened_what_to_change_and_where_its_ru
     }
 }
 
+/// The first block of the runbook of an alert: how the objects are found that the alert does not name.
+pub fn command_of(alert: &str) -> String {
+    let page = page("alerts.md");
+    let (_, section) = page.split_once(&format!("\n## {alert}\n")).unwrap();
+    let (_, block) = section.split_once("```sh\n").unwrap();
+    block.lines().next().unwrap().trim().to_owned()
+}
+
+#[test]
+fn the_alert_about_the_memory_of_a_process_has_the_command_of_its_runbook() {
+    let name = "UsercertUnsavedCertificates";
+    let rule = rules().into_iter().find(|rule| rule.alert == name).unwrap();
+    let (description, command) = (&rule.annotations["description"], command_of(name));
+    assert!(description.contains(&command), "{command} is not in {description}");
+}
+
+#[test]
+fn the_runbook_of_an_alert_about_a_certificate_names_the_verb_that_tells_what_is_wrong() {
+    let page = page("alerts.md");
+    for rule in rules().iter().filter(|rule| rule.expr.contains("name, issuer)")) {
+        let (_, section) = page.split_once(&format!("\n## {}\n", rule.alert)).unwrap();
+        let section = section.split("\n## ").next().unwrap();
+        assert!(section.contains("`kubectl usercert ") || section.contains("(#usercert"), "{}", rule.alert);
+    }
+}
+
 /// What stands in a text as the name of a metric of the operator.
 fn metrics_in(text: &str) -> BTreeSet<&str> {
     let words = text.split(|character: char| !(character.is_ascii_alphanumeric() || character == '_'));

@@ -9,6 +9,7 @@
 mod harness;
 
 mod examples;
+mod filters;
 mod page;
 mod prose;
 mod scene;
@@ -45,7 +46,7 @@ async fn tests() -> ExitCode {
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part));
     let pages: Vec<Page> = Page::all();
     let mut results = Results::default();
-    for (name, test) in prose::TESTS.iter().chain(unrun::TESTS).filter(|(name, _)| is_wanted(name)) {
+    for (name, test) in prose::TESTS.iter().chain(unrun::TESTS).chain(filters::TESTS).filter(|(name, _)| is_wanted(name)) {
         let pages = pages.clone();
         results.record(name, spawn_blocking(move || test(&pages)).await.is_ok());
     }

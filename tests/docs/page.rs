@@ -49,7 +49,7 @@ impl Page {
         files.into_iter().map(|name| Self::read(&name)).collect()
     }
 
-    fn read(name: &str) -> Self {
+    pub fn read(name: &str) -> Self {
         let text = fs::read_to_string(repository().join(name)).unwrap();
         Self::parse(name, text)
     }
@@ -130,7 +130,7 @@ pub fn has_extension(name: &str, extension: &str) -> bool {
 
 impl Block {
     /// A command may go over several lines: by a backslash, or by a quoted text.
-    fn commands(&self) -> Vec<Command> {
+    pub fn commands(&self) -> Vec<Command> {
         let mut commands = Vec::new();
         let mut open: Option<Command> = None;
         for (index, line) in self.code.lines().enumerate() {

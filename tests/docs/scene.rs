@@ -1,6 +1,8 @@
 //! Where the commands of the pages run: a real API server with the chart, the operator at work, and for each page a namespace with what the
 //! page talks about.
 
+mod between;
+mod prepared;
 mod shell;
 
 use std::{
@@ -29,8 +31,8 @@ use usercert_test_support::{
 
 use crate::{
     examples,
-    harness::{Operator, PRIVATE_API_KEY, atlas_objects, eventually, new_ca, openssl},
-    page::{Command, Page, has_extension},
+    harness::{Operator, PRIVATE_API_KEY, atlas_objects, eventually, openssl},
+    page::Page,
 };
 
 /// The namespace that the pages talk about.
@@ -117,10 +119,9 @@ impl Stage {
         let scene = Scene::of(self, page);
         scene.prepare(page);
         for command in page.commands_to_run() {
-            if page.name() == "docs/backup.md" {
-                scene.between_backup_and_restore(&command);
-            }
+            scene.before(&command);
             scene.run(&command);
+            scene.after(&command);
         }
     }
 }
@@ -151,157 +152,6 @@ impl<'a> Scene<'a> {
         Self { stage, page: name, namespace, folder, project, public_key, client_id, shell }
     }
 
-    /// What is there before the first command.
-    fn prepare(&self, page: &Page) {
-        self.bash(&format!("kubectl config set-context --current --namespace={}", self.namespace));
-        for block in &page.blocks {
-            if let Some(file) = &block.save_as {
-                let content = if has_extension(file, "yaml") { self.here(&block.code) } else { self.filled_in(&block.code) };
-                self.write(file, &content);
-            }
-        }
-        match self.page {
-            "docs/install.md" => self.bash(&format!("kubectl create namespace {}", self.namespace)),
-            "docs/start-ca.md" => self.write("server-ca.crt", &new_ca(3650).0),
-            "docs/uninstall.md" | "docs/start-atlas.md" => {}
-            _ => self.open_shop(),
-        }
-        match self.page {
-            "docs/from-cert-manager.md" => self.as_cert_manager_left_it(),
-            "docs/from-a-cron-job.md" => self.as_a_cron_job_left_it(),
-            "docs/from-terraform.md" => self.as_terraform_left_it(),
-            "docs/cli.md" => self.with_a_cluster_issuer(),
-            "docs/backup.md" => self.with_a_certificate_of_the_ca(),
-            "docs/upgrade.md" => {
-                self.with_a_retained_secret();
-                self.with_a_user_name_that_is_a_distinguished_name();
-            }
-            _ => {}
-        }
-    }
-
-    /// A namespace with an issuer at Atlas and the certificate `orders`, and a CA in a Secret and in files.
-    fn open_shop(&self) {
-        let (certificate, key) = new_ca(3650);
-        self.write("ca.pem", &certificate);
-        self.write("ca.key", &key);
-        let (client, client_key) = self.signed("/CN=orders");
-        self.write("client.pem", &format!("{client}{client_key}"));
-        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": self.namespace } });
-        let credentials = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "atlas-credentials" },
-            "stringData": { "publicApiKey": self.public_key, "privateApiKey": PRIVATE_API_KEY } });
-        let of_atlas = json!({ "atlas": {
-            "projectId": self.project, "endpoint": self.stage.atlas.url(), "credentialsSecretRef": { "name": "atlas-credentials" },
-        } });
-        let orders = json!({
-            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate",
-            "metadata": { "name": "orders", "labels": { "team": "orders" } },
-            "spec": { "username": "orders", "issuerRef": { "name": "atlas" }, "secretName": "orders-mongodb" },
-        });
-        let ca = tls_secret("database-users-ca", &certificate, &key);
-        self.apply(&[namespace, credentials, ca, issuer("atlas", &of_atlas), orders]);
-        self.bash("kubectl wait --for=condition=Ready databaseusercertificate/orders --timeout=60s");
-    }
-
-    fn as_cert_manager_left_it(&self) {
-        let (certificate, key) = self.signed("/O=Acme/CN=orders");
-        let issued = json!({ "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": { "name": "orders" },
-            "spec": { "secretName": "orders-tls" } });
-        let mut secret = tls_secret("orders-tls", &certificate, &key);
-        secret["metadata"]["annotations"] = json!({ "cert-manager.io/certificate-name": "orders" });
-        secret["stringData"]["ca.crt"] = json!(fs::read_to_string(self.folder.join("ca.pem")).unwrap());
-        self.apply(&[issued, secret]);
-    }
-
-    fn as_a_cron_job_left_it(&self) {
-        let (certificate, key) = self.signed("/CN=orders");
-        let pod = json!({ "containers": [{ "name": "script", "image": "script" }], "restartPolicy": "Never" });
-        let job = json!({
-            "apiVersion": "batch/v1", "kind": "CronJob", "metadata": { "name": "orders-certificate" },
-            "spec": { "schedule": "0 0 1 * *", "jobTemplate": { "spec": { "template": { "spec": pod } } } },
-        });
-        let secret = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "orders-script" },
-            "stringData": { "client.pem": format!("{certificate}{key}") } });
-        self.apply(&[job, secret, issuer("database-ca", &json!({ "ca": { "secretName": "database-users-ca" } }))]);
-    }
-
-    /// The certificate is one that the operator made for an object that is gone.
-    fn as_terraform_left_it(&self) {
-        let entry = |name: &str| {
-            format!("kubectl get secret orders-mongodb -o jsonpath='{{.data.tls\\.{name}}}' | base64 -d >> answer.pem")
-        };
-        self.bash(&format!("{}; {}", entry("crt"), entry("key")));
-        self.bash("kubectl create secret generic orders-terraform --from-file=client.pem=answer.pem");
-        self.bash("kubectl get certificateissuer atlas -o yaml > atlas.yaml");
-        self.bash("kubectl delete databaseusercertificate orders --wait=true");
-    }
-
-    fn with_a_cluster_issuer(&self) {
-        let (certificate, key) = self.signed("/CN=orders");
-        let issuer = json!({
-            "apiVersion": "usercert.dev/v1alpha1", "kind": "ClusterCertificateIssuer", "metadata": { "name": "ca" },
-            "spec": { "ca": { "secretName": "database-users-ca" }, "allow": { "namespaces": { "names": [self.namespace] } } },
-        });
-        self.apply(&[tls_secret("orders-tls", &certificate, &key), issuer]);
-    }
-
-    fn with_a_retained_secret(&self) {
-        self.bash(
-            r#"kubectl patch databaseusercertificate orders --type=merge --patch '{"spec": {"deletionPolicy": "Retain"}}'"#,
-        );
-        self.bash(&format!("for _ in $(seq 60); do [ -n \"{OWNER}\" ] || exit 0; sleep 0.5; done; exit 1"));
-    }
-
-    /// One of those that the page asks for.
-    fn with_a_user_name_that_is_a_distinguished_name(&self) {
-        let named = json!({
-            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": "named" },
-            "spec": { "username": "CN=named", "issuerRef": { "name": "missing" }, "secretName": "named" },
-        });
-        self.apply(&[named]);
-    }
-
-    fn with_a_certificate_of_the_ca(&self) {
-        let reports = json!({
-            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "metadata": { "name": "reports" },
-            "spec": { "username": "reports", "issuerRef": { "name": "database-ca" }, "secretName": "reports-database" },
-        });
-        // That of the cluster issuer of another page, for each Secret that is missing is an error.
-        let file = |name: &str| fs::read_to_string(self.folder.join(name)).unwrap();
-        let mut of_cluster = tls_secret("database-users-ca", &file("ca.pem"), &file("ca.key"));
-        of_cluster["metadata"]["namespace"] = json!(OPERATOR_NAMESPACE);
-        self.apply(&[issuer("database-ca", &json!({ "ca": { "secretName": "database-users-ca" } })), reports, of_cluster]);
-        self.bash("kubectl wait --for=condition=Ready databaseusercertificate/reports --timeout=60s");
-    }
-
-    /// All that was saved is lost while the operator is paused. What is restored is in service as before, and nothing new was made.
-    fn between_backup_and_restore(&self, command: &Command) {
-        let kept = "kubectl get secrets orders-mongodb reports-database database-users-ca atlas-credentials \
-            -o jsonpath='{range .items[*]}{.metadata.name}{.data}{end}'";
-        if command.text.ends_with("replicaCount=0") {
-            self.bash(&format!("{kept} > before"));
-            // They hold private keys.
-            self.bash("modes=$(stat -c %a usercert-*) && test \"$(sort -u <<< \"$modes\")\" = 600 && test $(wc -l <<< \"$modes\") -eq 5");
-            self.stage.stop_operator();
-            self.bash("kubectl delete -f usercert-objects.json -f usercert-secrets.json -f usercert-credentials.json --ignore-not-found");
-            self.bash("! kubectl get secret database-users-ca && ! kubectl get secret orders-mongodb");
-        } else if command.text.contains("replicaCount=1") {
-            tokio::runtime::Handle::current().block_on(self.stage.start_operator());
-        } else if command.text.ends_with("adopt-secret-") {
-            self.bash("kubectl wait --for=condition=Ready databaseusercertificate/orders databaseusercertificate/reports --timeout=60s");
-            self.bash(&format!("{kept} | diff before - > changed"));
-            self.bash(
-                "kubectl get secret atlas-credentials -o jsonpath='{.metadata.annotations}' | grep credentials-not-after",
-            );
-            let owners = "{range .items[*]}{.metadata.ownerReferences[0].uid}{end}";
-            let uids = "{range .items[*]}{.metadata.uid}{end}";
-            self.bash(&format!(
-                "diff <(kubectl get secrets orders-mongodb reports-database -o jsonpath='{owners}') \
-                <(kubectl get databaseusercertificates orders reports -o jsonpath='{uids}')"
-            ));
-        }
-    }
-
     /// Certificate and key of a client, from the CA of this folder.
     fn signed(&self, subject: &str) -> (String, String) {
         let file = |name: &str| self.folder.join(name).display().to_string();
@@ -324,7 +174,12 @@ impl<'a> Scene<'a> {
 
     /// A manifest of the page, for this namespace and for the stand-in.
     fn here(&self, manifest: &str) -> String {
-        let objects = examples::documents(manifest).into_iter().map(|mut object| {
+        examples::list(&self.objects_here(manifest))
+    }
+
+    fn objects_here(&self, manifest: &str) -> Vec<Value> {
+        let mut objects = examples::documents(manifest);
+        for object in &mut objects {
             if object["metadata"]["namespace"] == TOLD_NAMESPACE {
                 object["metadata"]["namespace"] = json!(self.namespace);
             }
@@ -332,9 +187,8 @@ impl<'a> Scene<'a> {
                 atlas["projectId"] = json!(self.project);
                 atlas["endpoint"] = json!(self.stage.atlas.url());
             }
-            object
-        });
-        examples::list(&objects.collect::<Vec<_>>())
+        }
+        objects
     }
 
     /// The credentials of a page, with those of the stand-in in place of the reader's.

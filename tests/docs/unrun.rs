@@ -24,11 +24,14 @@ pub const UNRUN: &[(&str, &str, &str)] = &[
     ("docs/install.md", "docker", "needs docker and a registry; make e2e runs the same image, built without docker"),
     ("docs/install.md", "helm test", "needs a node: make e2e runs it"),
     ("docs/install.md", "helm install usercert-operator oci:", "needs a release; make release-check pulls such a chart"),
+    ("docs/install.md", "gh release download", "needs a release"),
+    ("docs/install.md", "sha256sum", "needs a release; make release-check runs it on its own files"),
     ("docs/install.md", "tar", "needs a release; make release-check unpacks such an archive by its krew manifest"),
     ("docs/install.md", "kubectl krew", "needs a release; make release-check has krew install from such a manifest"),
     ("docs/release.md", "cargo build", "make cli builds the same program"),
     ("docs/release.md", "cosign", "needs a release; make release-check verifies one with a key of its own"),
     ("docs/release.md", "gh attestation", "needs a release"),
+    ("docs/release.md", "crane config", "needs a release; release/look-at-image.sh compares the label"),
     ("docs/release.md", "sha256sum", "needs a release; make release-check runs it on its own files"),
     ("docs/release.md", "DOCKER_CONFIG", "needs a release"),
     ("docs/release.md", "make release-check", "takes minutes, and is no part of CI's .ci/run"),
@@ -43,7 +46,25 @@ pub fn reason(page: &str, command: &str) -> Option<&'static str> {
     found.map(|(_, _, reason)| *reason)
 }
 
-pub const TESTS: &[crate::prose::Test] = &[("each_command_that_is_not_run_is_in_a_page", every_entry_is_of_use)];
+pub const TESTS: &[crate::prose::Test] = &[
+    ("each_command_that_is_not_run_is_in_a_page", every_entry_is_of_use),
+    ("what_stays_in_the_foreground_ends_its_block", nothing_follows_what_does_not_end),
+];
+
+/// Whoever pastes a block would wait for ever before the next line.
+fn nothing_follows_what_does_not_end(pages: &[Page]) {
+    let stays = |text: &str| [" port-forward ", " --watch", " --follow"].iter().any(|part| text.contains(part));
+    let mut count = 0;
+    for page in pages {
+        for block in page.blocks.iter().filter(|block| block.info == "sh") {
+            let commands = block.commands();
+            let found = commands.iter().position(|command| stays(&command.text));
+            assert!(found.is_none_or(|index| index + 1 == commands.len()), "{}:{}: something follows", page.name(), block.line);
+            count += usize::from(found.is_some());
+        }
+    }
+    assert!(count > 0, "no such command");
+}
 
 fn every_entry_is_of_use(pages: &[Page]) {
     for (page, beginning, reason) in UNRUN {

@@ -6,13 +6,17 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, KeyPair, KeyUsagePurpose};
 use serde_json::{Value, json};
-use usercert_test_support::atlas::{Fault, X509Type};
+use usercert_test_support::{
+    atlas::{Fault, X509Type},
+    control_plane::tool,
+};
 
 use super::{Break, CLUSTER, Row, about, alert, resolves};
 use crate::{
     harness::{Shop, eventually},
     kubelet::Kubelet,
     prometheus::{Prometheus, Wanted},
+    runbooks::command_of,
 };
 
 pub async fn all(prometheus: &Prometheus) -> Vec<Row> {
@@ -124,19 +128,50 @@ async fn unaccounted(prometheus: &Prometheus) -> Vec<Row> {
     resolves(prometheus, "it has expired", fired).await
 }
 
+/// Of a first certificate, and of a renewal: there the old certificate works, and `Ready` stays True.
 async fn unsaved(prometheus: &Prometheus) -> Vec<Row> {
     let shop = Shop::open(&CLUSTER, "unsaved").await;
     shop.atlas_issuer().await;
-    let user = shop.name("orders");
-    shop.cluster.atlas.add_user(&shop.project, &user, X509Type::Managed);
-    shop.cluster.atlas.fault_once(&user, Fault::Delay(Duration::from_secs(3)));
-    shop.certificate(&user, "atlas", json!({})).await;
-    eventually("Atlas works on it", || async { (!shop.cluster.atlas.mints_of(&user).is_empty()).then_some(()) }).await;
-    shop.apply_secret(&user, &[("of", "somebody else")]).await;
-    let broken = Break::now("a Secret of somebody else takes the name while Atlas works");
+    let [first, renewed, healthy] = ["first", "renewed", "healthy"].map(|name| shop.name(name));
+    for user in [&first, &renewed, &healthy] {
+        shop.cluster.atlas.add_user(&shop.project, user, X509Type::Managed);
+    }
+    for user in [&renewed, &healthy] {
+        shop.certificate(user, "atlas", json!({})).await;
+        shop.until_ready(user).await;
+    }
+    let old = shop.status(&renewed).await.serial_number.unwrap();
+    for user in [&first, &renewed] {
+        shop.cluster.atlas.fault_once(user, Fault::Delay(Duration::from_secs(5)));
+    }
+    shop.certificate(&first, "atlas", json!({})).await;
+    shop.annotate(&renewed, "usercert.dev/renew-requested-at", "now").await;
+    let mints = |user: &str| shop.cluster.atlas.mints_of(user).len();
+    eventually("Atlas works on both", || async { (mints(&first) == 1 && mints(&renewed) == 2).then_some(()) }).await;
+    shop.apply_secret(&first, &[("of", "somebody else")]).await;
+    shop.patch_secret(&renewed, json!({ "immutable": true })).await;
+    let broken = Break::now("Secrets refuse two certificates while Atlas works");
     let fired = broken.fires(prometheus, &[alert("UsercertUnsavedCertificates", &[("namespace", "usercert-system")])]).await;
-    shop.delete::<Secret>(&user).await;
-    resolves(prometheus, "that Secret is deleted", fired).await
+    shop.until(&renewed, "Issuing", "False SecretNotWritable").await;
+    assert_eq!(shop.condition(&renewed, "Ready").await, "True Issued");
+    let found = printed_by(&command_of("UsercertUnsavedCertificates")).await;
+    assert!(found.contains(&first) && found.contains(&renewed) && !found.contains(&healthy), "{found}");
+    for secret in [&first, &renewed] {
+        shop.delete::<Secret>(secret).await;
+    }
+    let rows = resolves(prometheus, "these Secrets are deleted", fired).await;
+    shop.until_new_serial(&renewed, &old).await;
+    assert_eq!((mints(&first), mints(&renewed)), (1, 2), "what was in memory is saved");
+    rows
+}
+
+/// What a command of a runbook prints.
+async fn printed_by(command: &str) -> String {
+    let kubectl = tool("kubectl").unwrap();
+    let path = format!("{}:{}", kubectl.parent().unwrap().display(), std::env::var("PATH").unwrap_or_default());
+    let mut bash = tokio::process::Command::new("bash");
+    let output = bash.args(["-c", command]).env("KUBECONFIG", CLUSTER.control_plane.kubeconfig()).env("PATH", path).output();
+    String::from_utf8(output.await.unwrap().stdout).unwrap()
 }
 
 async fn rollout_late(prometheus: &Prometheus) -> Vec<Row> {

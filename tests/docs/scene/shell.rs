@@ -1,15 +1,17 @@
 //! The shell in which the commands of a page run.
 
-use std::process::{Command as Process, Stdio};
+use std::{
+    fmt,
+    process::{Command as Process, Stdio},
+};
 
 use usercert_test_support::evidence::{self, Kind};
 
 use super::{OPERATOR_NAMESPACE, OWNER, Scene, TOLD_NAMESPACE};
-use crate::page::Command;
-
-/// Page, a part of a command, and what it has to find: without it `grep` would find nothing in the answer to a wrong question either.
-const FOUND: [(&str, &str, &str); 2] =
-    [("docs/uninstall.md", "grep -A5 '^crds:'", "keep: true"), ("docs/upgrade.md", "| grep =", "CN=named")];
+use crate::{
+    filters::{self, Filter, has_line},
+    page::Command,
+};
 
 impl Scene<'_> {
     /// A command as it is run here: names that the reader has to put in are put in, and what would end the others is only tried.
@@ -24,7 +26,7 @@ impl Scene<'_> {
         text = text.replace(" NAME", &format!(" {name}"));
         // Of this page's certificates, not of those of the pages beside it.
         text = text.replace("usercert renew -A --all", "usercert renew --all");
-        text = text.replace(" CHART ", " charts/usercert-operator ");
+        text = text.replace(" CHART ", " charts/usercert-operator ").replace("replicaCount=REPLICAS", "replicaCount=1");
         // The chart is installed once for all pages.
         let changes_the_release = text.starts_with("helm upgrade") && self.page != "docs/upgrade.md";
         if changes_the_release || text.starts_with("helm template") && text.contains("| kubectl apply") {
@@ -46,27 +48,33 @@ impl Scene<'_> {
         let answer = self.try_bash(&text);
         let is_as_it_should_be = match answer.status {
             0 => true,
-            1 => may_need_attention(&text) || text.contains("| grep ") && answer.errors.is_empty(),
+            1 => may_need_attention(&text),
             _ => false,
         };
-        assert!(is_as_it_should_be, "{}:{}: {text}\n{answer:#?}", self.page, command.line);
-        for (_, _, expected) in FOUND.iter().filter(|(page, part, _)| *page == self.page && text.contains(part)) {
-            assert!(
-                answer.said.contains(expected),
-                "{}:{}: {expected:?} is not found: {text}\n{answer:#?}",
-                self.page,
-                command.line
-            );
+        assert!(is_as_it_should_be, "{}:{}: {text}\n{answer}", self.page, command.line);
+        if let Some(filter) = filters::of(self.page, &command.text) {
+            self.judge(filter, &text, &answer.said);
         }
         if text.starts_with("umask ") {
             self.shell.borrow_mut().extend([text.as_str(), "\n"]);
         }
     }
 
+    /// Sees that a command with `grep` prints what it has to, and leaves out what it must, both of which are in what it looks through.
+    fn judge(&self, filter: &Filter, text: &str, printed: &str) {
+        let (before, _) = text.split_once("| grep").expect("a filter");
+        let all = self.try_bash(before).said;
+        let [wanted, unwanted] = [filter.printed, filter.left_out].map(|words| words.replace("NAMESPACE", &self.namespace));
+        let is_there = has_line(&all, &wanted) && has_line(&all, &unwanted);
+        assert!(is_there, "{}: {wanted:?} or {unwanted:?} is not in what is looked through: {before}\n{all}", self.page);
+        assert!(has_line(printed, &wanted), "{}: {wanted:?} is not found: {text}\n{printed}", self.page);
+        assert!(!has_line(printed, &unwanted), "{}: {unwanted:?} is found: {text}\n{printed}", self.page);
+    }
+
     /// Runs what the page does not tell, and needs.
     pub(super) fn bash(&self, text: &str) {
         let answer = self.try_bash(text);
-        assert_eq!(answer.status, 0, "{}: beside the commands: {text}\n{answer:#?}", self.page);
+        assert_eq!(answer.status, 0, "{}: beside the commands: {text}\n{answer}", self.page);
     }
 
     fn try_bash(&self, text: &str) -> Answer {
@@ -93,11 +101,17 @@ impl Scene<'_> {
 }
 
 /// What a command has said.
-#[derive(Debug)]
 struct Answer {
     status: i32,
     said: String,
     errors: String,
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        let Self { status, said, errors } = self;
+        write!(formatter, "it ended with {status} and said\n{said}{errors}")
+    }
 }
 
 /// Whether the exit code 1 may say that the question is answered, and something needs attention.
