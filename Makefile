@@ -15,8 +15,8 @@ EVIDENCE := $(abspath target/test-evidence)
 # What the chart asks for where nothing else is set.
 IMAGE ?= usercert-operator:$(shell sed -n 's/^appVersion: "\{0,1\}\([^"]*\)"\{0,1\}$$/\1/p' $(CHART)/Chart.yaml)
 ARCHIVE ?= target/image.tar
-# What the image says of itself: SOURCE=address of the repository.
-LABELS = $(shell release/labels.sh $(SOURCE) | sed 's/^/--label /')
+# What the image says of itself: SOURCE=address of the repository. $(call LABELS,IMAGE): the program is built in IMAGE.
+LABELS = $(shell release/labels.sh "$(SOURCE)" "$(1)" | sed 's/^/--label /')
 
 # A release builds with CARGO="cargo auditable", which puts the list of the dependencies into the program, for scanners.
 CARGO ?= cargo
@@ -83,8 +83,14 @@ endef
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' Makefile | expand -t 20
 
+# Looked for before minutes of building, which would end with a message of the linker.
+.PHONY: static-libc
+static-libc:
+	@[ "$$(uname -s)" = Linux ] || { echo "needs Linux: the operator is built for it"; exit 1; }
+	@libc=$$(cc -print-file-name=libc.a) && [ -f "$$libc" ] || { echo "needs a C compiler and the static C library, libc.a: install gcc and libc6-dev (Debian, Ubuntu), or gcc and glibc-static (Fedora)"; exit 1; }
+
 .PHONY: demo
-demo: tools ## From nothing to two certificates on a real API server; KEEP=1 leaves everything up; NODE=no leaves the node out
+demo: static-libc tools ## From nothing to two certificates on a real API server; KEEP=1 leaves everything up; NODE=no leaves the node out
 	@echo "building the operator and the stand-in for Atlas in release mode (minutes the first time)"
 	@$(BUILD_OPERATOR) $(STATIC)
 	@cargo build --release --package usercert-test-support --bin demo --bin atlas-stand-in
@@ -133,7 +139,7 @@ chaos: model tools ## Everything that can go wrong, at every point: the model, r
 	$(TEST) --test chaos -- --full --lanes 16
 
 .PHONY: e2e
-e2e: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## Make databases (DATABASES=no leaves them out), then the chart with the operator's own image on a real node and Pods that mount the Secrets; needs root and containerd
+e2e: static-libc tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## Make databases (DATABASES=no leaves them out), then the chart with the operator's own image on a real node and Pods that mount the Secrets; needs root and containerd
 	@if [ "$(DATABASES)" = no ]; then echo "DATABASES=no: clients and databases are left out"; else $(MAKE) --no-print-directory databases; fi
 	$(call on_node,--run)
 
@@ -146,7 +152,7 @@ otlp: tools ## The export of spans by OTLP, which `make test` runs too, to a col
 	$(TEST) --test health -- otlp
 
 .PHONY: wave
-wave: tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The part of it that shows how workloads follow a renewal
+wave: static-libc tools $(TOOLS)/kubelet $(TOOLS)/kube-scheduler ## The part of it that shows how workloads follow a renewal
 	$(call on_node,--run --wave)
 
 .PHONY: tenancy
@@ -179,12 +185,12 @@ databases: tools ## Databases and drivers log in with what the operator wrote, b
 .PHONY: image
 image: ## Build the image for a release: IMAGE=name:tag BUILD_IMAGE=rust@sha256:... SOURCE=address of the repository, for its label; needs docker
 	@case "$(BUILD_IMAGE)" in *@sha256:*) ;; *) echo "give BUILD_IMAGE as NAME@sha256:DIGEST: a release is built on a known image"; exit 1;; esac
-	docker build --build-arg BUILD_IMAGE="$(BUILD_IMAGE)" --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" $(LABELS) --tag "$(IMAGE)" .
+	docker build --build-arg BUILD_IMAGE="$(BUILD_IMAGE)" --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null)" $(call LABELS,$(BUILD_IMAGE)) --tag "$(IMAGE)" .
 
 .PHONY: image-tar
-image-tar: ## Build the same image without docker, as an archive: IMAGE=name:tag ARCHIVE=target/image.tar
+image-tar: static-libc ## Build the same image without docker, as an archive: IMAGE=name:tag ARCHIVE=target/image.tar
 	$(BUILD_OPERATOR) $(STATIC)
-	@cargo run --quiet --package usercert-test-support --bin image-tar -- $(LABELS) --name "$(IMAGE)" --archive "$(ARCHIVE)"
+	@cargo run --quiet --package usercert-test-support --bin image-tar -- $(call LABELS) --name "$(IMAGE)" --archive "$(ARCHIVE)"
 
 # A machine of another kind to build for, with its linker in CARGO_TARGET_..._LINKER, as `release/check-parts.sh` does it for arm64.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
