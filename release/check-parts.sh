@@ -37,8 +37,12 @@ versions() {
   # A tag is taken where no page says so, and refused where one does.
   { grep -rlE 'no published image|has run yet' "$copy"/README.md "$copy"/docs "$copy"/charts || true; } | xargs --no-run-if-empty sed -i -E '/no published image|has run yet/d'
   "$copy/release/versions.sh" "$version"
-  echo 'There is no published image yet.' >> "$copy/docs/install.md"
-  refused "$copy/release/versions.sh" "$version"
+  local page=$copy/docs/install.md line
+  cp "$page" "$copy/install.md"
+  for line in 'There is no published image yet.' '- **Not yet**: a release.' 'The Dockerfile was not built.'; do
+    { cat "$copy/install.md"; echo "$line"; } > "$page"
+    refused "$copy/release/versions.sh" "$version"
+  done
   release/versions.sh "$version" > "$out/refused" 2>&1 || tag="a tag is refused, for pages say that nothing is published"
   echo "Cargo.toml, the chart, CHANGELOG.md and docs/upgrade.md say $version, and all pages name one Go; $tag"
 }
@@ -53,17 +57,19 @@ set -euo pipefail
 case "$1 $2" in
   "api --paginate") awk -v tag="$TAG" '$1 == tag { print $2, $3 }' "$RELEASES" ;;
   "api --method") sed -i "/ ${4##*/}$/d" "$RELEASES" ;;
-  "release create") draft=false; case " $* " in *" --draft "*) draft=true ;; esac; echo "$3 $draft 9" >> "$RELEASES"; for argument in "$@"; do [ ! -f "$argument" ] || basename "$argument"; done > "$UPLOADED" ;;
+  "release create") draft=false; case " $* " in *" --draft "*) draft=true ;; esac; echo "$3 $draft 9" >> "$RELEASES"; for argument in "$@"; do [ ! -f "$argument" ] || basename "$argument"; done | LC_ALL=C sort > "$UPLOADED"; for argument in "$@"; do case $argument in */notes.md) cp "$argument" "$NOTES" ;; esac; done ;;
   *) echo "not expected: gh $*" >&2; exit 1 ;;
 esac
 GH
   chmod +x "$gh/gh"
   touch "$out/offered/SHA256SUMS" "$out/offered/image-amd64.tar"
-  local run=(env "PATH=$gh:$PATH" "TAG=v$version" "RELEASES=$out/releases" "UPLOADED=$out/uploaded" release/draft.sh "v$version" "$repository" "$out/offered")
+  echo "amd64: built here" > "$out/offered/built-with_${version}_linux_amd64.txt"
+  local run=(env "PATH=$gh:$PATH" "TAG=v$version" "RELEASES=$out/releases" "UPLOADED=$out/uploaded" "NOTES=$out/draft.md" release/draft.sh "v$version" "$repository" "$out/offered")
   printf 'v0.0.1 false 1\nv%s true 2\nv%s true 3\n' "$version" "$version" > "$out/releases"
   "${run[@]}"
   [ "$(paste -sd, "$out/releases")" = "v0.0.1 false 1,v$version true 9" ] || fail "not one draft in place of two: $(< "$out/releases")"
-  [ "$(paste -sd, "$out/uploaded")" = notes.md,SHA256SUMS ] || fail "these were uploaded: $(< "$out/uploaded")"
+  [ "$(paste -sd, "$out/uploaded")" = "SHA256SUMS,built-with_${version}_linux_amd64.txt,notes.md" ] || fail "these were uploaded: $(< "$out/uploaded")"
+  grep -qx -- '- amd64: built here' "$out/draft.md" || fail "the text of the release does not say what it was built with"
   echo "v$version false 9" > "$out/releases"
   refused "${run[@]}"
   grep -q 'published already' "$out/refused" || fail "refused for another reason: $(tail -n 3 "$out/refused")"
@@ -112,6 +118,7 @@ binaries() {
   make --no-print-directory release-cli CLI_TARGET="$(cli_triple "$arch")" FILES="$files" "${quick[@]}"
   release/look-at-program.sh "$(programs "$arch")/usercert-operator" "$arch" "usercert-operator $version"
   release/look-at-archive.sh "$files/kubectl-usercert_${version}_linux_$arch.tar.gz" "$version" "$libc"
+  release/built-with.sh "$arch" "" "$libc" > "$files/built-with_${version}_linux_$arch.txt"
 }
 
 binaries_own() {
@@ -163,7 +170,7 @@ dockerfile() {
   [ -n "${BUILD_IMAGE:-}" ] || skip "BUILD_IMAGE=NAME@sha256:DIGEST"
   make --no-print-directory image IMAGE="usercert-operator:$version" BUILD_IMAGE="$BUILD_IMAGE" SOURCE="$homepage"
   docker save --output "$out/docker.tar" "usercert-operator:$version"
-  release/look-at-image.sh "$out/docker.tar" "$version" "$homepage"
+  release/look-at-image.sh "$out/docker.tar" "$version" "$homepage" "$BUILD_IMAGE"
   docker run --rm --network none --read-only "usercert-operator:$version" --version
   echo "built on $BUILD_IMAGE"
 }
@@ -186,7 +193,7 @@ push() {
 # What the jobs before leave to the job that publishes: handed_over FOLDER.
 handed_over() {
   mkdir "$1"
-  cp "$files"/image-*.tar "$files"/kubectl-usercert_*.tar.gz "$1"
+  cp "$files"/image-*.tar "$files"/kubectl-usercert_*.tar.gz "$files"/built-with_*.txt "$1"
 }
 
 publish() {
@@ -219,6 +226,12 @@ publish() {
   sed "s/@sha256:[0-9a-f]*/@$(crane digest "$image:other")/" "$out/half.tags" > "$out/other.tags"
   refused release/tag.sh "$out/other.tags"
   grep 'is published already' "$out/refused" > /dev/null || fail "the other tag was refused for another reason: $(tail -n 3 "$out/refused")"
+  # The tag that is of no version goes with its file.
+  for name in other "$version"; do
+    echo "$image@$(crane digest "$image:$name") artifacthub.io" > "$out/owners.tags"
+    release/tag.sh "$out/owners.tags"
+    [ "$(crane digest "$image:artifacthub.io")" = "$(crane digest "$image:$name")" ] || fail "the tag artifacthub.io has not moved"
+  done
   refused crane copy --no-clobber "$image:other" "$image:$version"
   [ "$(crane digest "$image:$version")" = "$before" ] || fail "the tag $version has moved"
   echo "images, chart, bundle and signatures to a registry on loopback, the tags last; a second run gives the same digests and goes on; another image is refused; $(ls "$files" | wc -l) files"
@@ -244,14 +257,14 @@ pulled() {
 signatures() {
   published
   local image=$registry/usercert-operator chart=$registry/charts/usercert-operator name
-  for name in "$image@$(digest_of image)" "$chart@$(digest_of chart)" "$image-bundle:$version"; do
+  for name in "$image@$(digest_of image)" "$chart@$(digest_of chart)" "$image-bundle:$version" "$chart:artifacthub.io"; do
     cosign verify $(key_of release) "$name"
     refused cosign verify $(key_of another) "$name"
   done
   # The same image with one more label is another one.
   crane mutate "$image:$version-$(architectures | head -n 1)" --label changed=yes --tag "$image:changed"
   refused cosign verify $(key_of release) "$image:changed"
-  echo "image, chart and bundle verify with the key; another key and a changed image are refused"
+  echo "image, chart, bundle and the chart's owners verify with the key; another key and a changed image are refused"
 }
 
 sbom() {
@@ -284,6 +297,13 @@ chart() {
     grep -q "image: \"mirror.example.com/${registry#*/}/usercert-operator:$version\"" "$pulled/mirrored.yaml" || fail "$mirror does not take the place of the registry"
   done
   helm show chart "$pulled/usercert-operator-$version.tgz" > "$pulled/Chart.yaml"
+  # Whoever clicks on an alert comes to its runbook, with the rules of the chart and with the file itself.
+  local rules
+  helm template usercert-operator "$pulled/usercert-operator-$version.tgz" --set prometheusRule.enabled=true --show-only templates/prometheus-rule.yaml > "$pulled/rule.yaml"
+  tar --extract --gzip --to-stdout --file "$pulled/usercert-operator-$version.tgz" usercert-operator/files/alerts.yaml > "$pulled/alerts.yaml"
+  for rules in rule alerts; do
+    [ "$(grep -c "runbook_url: $homepage/blob/v$version/docs/alerts.md#usercert" "$pulled/$rules.yaml")" = "$(grep -c 'alert: ' "$pulled/$rules.yaml")" ] || fail "an alert of $rules.yaml has no address of its runbook"
+  done
   local key
   for key in images crds crdsExamples license links operator; do grep -q "artifacthub.io/$key:" "$pulled/Chart.yaml" || fail "no artifacthub.io/$key"; done
   oras pull --plain-http "$registry/charts/usercert-operator:artifacthub.io" --output "$pulled"
@@ -312,6 +332,8 @@ olm() {
   [ "$(bundle_errors "$out/bundle/manifests")" -eq 0 ] || fail "$(cat "$out/operator-verify")"
   grep -q "image: $registry/usercert-operator@$(digest_of image)" "$out"/bundle/manifests/*.clusterserviceversion.yaml || fail "the bundle does not install the image by its digest"
   crane config "$registry/usercert-operator-bundle:$version" | grep operators.operatorframework.io.bundle.package.v1 > /dev/null || fail "the bundle has no labels"
+  # OpenShift chooses the user, and refuses a Pod that asks for one.
+  refused grep -nE 'runAs(User|Group)|fsGroup' "$out"/bundle/manifests/*.clusterserviceversion.yaml
   # One that it has to refuse, or it did not look.
   cp -r "$out/bundle/manifests" "$out/bundle/wrong"
   rm "$out"/bundle/wrong/usercert.dev_certificateissuers.yaml

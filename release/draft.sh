@@ -6,7 +6,7 @@ tag=$1 repository=$2 files=$(realpath "$3")
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-release/notes.sh "${tag#v}" "https://github.com/$repository" > "$work/notes.md"
+release/notes.sh "${tag#v}" "https://github.com/$repository" "$files" > "$work/notes.md"
 # Drafts are in this list, for whoever may write.
 gh api --paginate "repos/$repository/releases?per_page=100" --jq ".[] | select(.tag_name == \"$tag\") | \"\(.draft) \(.id)\"" > "$work/there"
 if grep -q '^false ' "$work/there"; then echo "the release $tag is published already, and stays as it is" >&2; exit 1; fi

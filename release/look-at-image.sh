@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# look-at-image.sh ARCHIVE VERSION SOURCE: what is in the archive of an image, before it is pushed. It holds three files, runs as 65532, says where it
-# comes from in its labels, and its program is what look-at-program.sh asks for.
+# look-at-image.sh ARCHIVE VERSION SOURCE [BUILD_IMAGE]: what is in the archive of an image, before it is pushed. It holds three files, runs as 65532, says
+# where it comes from in its labels, and in which image it was built if there is one, and its program is what look-at-program.sh asks for.
 set -euo pipefail
-archive=$1 version=$2 source=$3
+archive=$1 version=$2 source=$3 build_image=${4:-}
 here=$(dirname "$0")
 fail() { echo "$archive: $*" >&2; exit 1; }
 work=$(mktemp -d)
@@ -21,9 +21,11 @@ expected="etc/nsswitch.conf etc/ssl/certs/ca-certificates.crt usercert-operator"
 settings=$(tr -d ' \n' < "$work/archive/$config")
 [[ $settings == *'"User":"65532:65532"'* ]] || fail "it does not run as 65532:65532"
 [[ $settings == *'"Entrypoint":["/usercert-operator"]'* ]] || fail "it does not start /usercert-operator"
-labels=$("$here/labels.sh" "$source")
-for key in title licenses version revision source; do
-  label=$(grep "^org\.opencontainers\.image\.$key=" <<< "$labels") || fail "labels.sh knows no $key"
+labels=$("$here/labels.sh" "$source" "$build_image")
+keys=(org.opencontainers.image.{title,licenses,version,revision,source})
+if [ -n "$build_image" ]; then keys+=(dev.usercert.build-image); fi
+for key in "${keys[@]}"; do
+  label=$(grep --fixed-strings "$key=" <<< "$labels") || fail "labels.sh knows no $key"
   [[ $settings == *"\"${label%%=*}\":\"${label#*=}\""* ]] || fail "it has no label $label"
 done
 

@@ -9,7 +9,7 @@
 #   COSIGN_KEY  the private key to sign with. Without it, cosign signs with a certificate that Sigstore gives to the workflow, and writes to its log.
 #   PLAIN_HTTP  not empty: the registry has no TLS.
 #   ARCHITECTURES  for a machine that cannot build both; a release has both.
-# FOLDER holds image-ARCH.tar and kubectl-usercert_VERSION_linux_ARCH.tar.gz of each.
+# FOLDER holds image-ARCH.tar, kubectl-usercert_VERSION_linux_ARCH.tar.gz and built-with_VERSION_linux_ARCH.txt of each.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 registry=$1 files=$(realpath "$2") homepage=$3 tags=$(realpath "$4")
@@ -58,7 +58,9 @@ tar_of() { tar --sort=name --mtime="$commit_time" --owner=0 --group=0 --numeric-
 say "the image for each architecture, and an index of them"
 manifests=()
 for arch in $architectures; do
-  [ -f "$files/image-$arch.tar" ] || { echo "$files/image-$arch.tar is missing" >&2; exit 1; }
+  for file in "image-$arch.tar" "built-with_${version}_linux_$arch.txt"; do
+    [ -f "$files/$file" ] || { echo "$files/$file is missing" >&2; exit 1; }
+  done
   crane push "$files/image-$arch.tar" "$staged/image:$arch"
   manifests+=(--manifest "$staged/image:$arch")
 done
@@ -86,11 +88,16 @@ sed -i "s| install usercert-operator charts/usercert-operator | install usercert
         s|--set image.registry=REGISTRY --wait|--wait|
         s|](\.\./\.\./docs/|]($files_of/docs/|g
         s|](\(ci\|files\)/|]($files_of/charts/usercert-operator/\1/|g" "$work/chart/README.md.gotmpl"
+# The address of the runbooks, and that of each page that a comment names.
+sed -i "s|\bdocs/\([a-z-]*\.md\)|$files_of/docs/\1|g
+        s|^  runbookBaseUrl: \"\"$|  runbookBaseUrl: $files_of/docs/alerts.md|" "$work/chart/values.yaml" "$work/chart/files/alerts.yaml" "$work/chart/templates/NOTES.txt"
 sed -i 's|^# There are no home and no sources yet:.*|# The icon is icon.svg.|' "$work/chart/Chart.yaml"
 helm-docs --chart-search-root "$work/chart" --sort-values-order file --log-level warning
 grep -q "^  registry: \"${image%%/*}\"$" "$work/chart/values.yaml" || { echo "values.yaml has no image.registry to replace" >&2; exit 1; }
 grep -q "^  repository: ${image#*/}$" "$work/chart/values.yaml" || { echo "values.yaml has no image.repository to replace" >&2; exit 1; }
 if grep -rnE 'no published image|no sources yet|\]\(\.\./' "$work/chart"; then echo "the published chart would say what is true of the sources alone" >&2; exit 1; fi
+if grep -rnE '(^|[^/[:alnum:]])docs/[a-z-]+\.md' "$work/chart"; then echo "the published chart would name pages without their address" >&2; exit 1; fi
+grep -q "^  runbookBaseUrl: $files_of/" "$work/chart/values.yaml" || { echo "values.yaml has no prometheusRule.runbookBaseUrl to replace" >&2; exit 1; }
 cat >> "$work/chart/Chart.yaml" <<METADATA
   artifacthub.io/images: |
     - name: usercert-operator
@@ -113,9 +120,12 @@ chart_digest=$(send "$staged/charts/usercert-operator:$version" "$chart" "$versi
 sign "$chart@$chart_digest"
 output chart-name "$chart"
 output chart-digest "$chart_digest"
-# By this artifact Artifact Hub knows whose the chart is. It is of no version, and the same for all.
-oras push "${plain[@]}" "$chart:artifacthub.io" --config /dev/null:application/vnd.cncf.artifacthub.config.v1+yaml \
-  artifacthub-repo.yml:application/vnd.cncf.artifacthub.repository-metadata.layer.v1.yaml
+# By this artifact Artifact Hub knows whose the chart is. It is of no version: its tag moves when its file changes. Without a time given, oras takes that of
+# the day.
+owners_digest=$(oras push "${plain[@]}" "$chart" --format go-template='{{.digest}}' --annotation org.opencontainers.image.created=1970-01-01T00:00:00Z \
+  --config /dev/null:application/vnd.cncf.artifacthub.config.v1+yaml artifacthub-repo.yml:application/vnd.cncf.artifacthub.repository-metadata.layer.v1.yaml)
+sign "$chart@$owners_digest"
+echo "$chart@$owners_digest artifacthub.io" >> "$tags"
 
 say "the bundle for the Operator Lifecycle Manager, with the image by its digest"
 helm template usercert-operator "$files/usercert-operator-$version.tgz" --namespace usercert-system --set "image.digest=$image_digest" \

@@ -147,13 +147,19 @@ fn annotations() -> Value {
     }})
 }
 
-/// Without what is Helm's, and without the namespace, which OLM gives.
+/// Without what is Helm's, without the namespace, which OLM gives, and without a user: `OpenShift` chooses one itself and refuses a Pod that asks for
+/// another. Elsewhere the image has its own.
 fn for_olm(object: &Value) -> Value {
     let mut object = object.clone();
     for labels in ["/metadata/labels", "/spec/template/metadata/labels"] {
         if let Some(labels) = object.pointer_mut(labels).and_then(Value::as_object_mut) {
             labels.remove("helm.sh/chart");
             labels.remove("app.kubernetes.io/managed-by");
+        }
+    }
+    if let Some(context) = object.pointer_mut("/spec/template/spec/securityContext").and_then(Value::as_object_mut) {
+        for field in ["runAsUser", "runAsGroup", "fsGroup"] {
+            context.remove(field);
         }
     }
     if let Some(metadata) = object["metadata"].as_object_mut() {
@@ -217,6 +223,14 @@ mod tests {
         for wrong in [vec![a.clone()], vec![a.clone(), definition("cs", "C")], vec![b, definition("as", "Z")]] {
             assert!(owned(&chart, &wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn no_user_is_asked_for() {
+        let context = json!({ "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532 });
+        let object = json!({ "spec": { "template": { "spec": { "securityContext": context } } } });
+        let left = json!({ "runAsNonRoot": true });
+        assert_eq!(for_olm(&object)["spec"]["template"]["spec"]["securityContext"], left);
     }
 
     #[test]
