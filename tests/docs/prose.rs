@@ -12,6 +12,7 @@ pub type Test = (&'static str, fn(&[Page]));
 pub const TESTS: &[Test] = &[
     ("the_readme_has_less_than_700_words", readme_is_short),
     ("sentences_are_short", sentences_are_short),
+    ("cells_of_tables_are_short", cells_are_short),
     ("targets_and_tests_that_a_page_names_are_there", names_are_there),
     ("links_of_the_readme_lead_somewhere", links_lead_somewhere),
     ("every_page_is_in_the_summary", every_page_is_listed),
@@ -31,6 +32,9 @@ const FIRST_PAGES: [&str; 7] = [
 const MOST_ON_AVERAGE: [usize; 2] = [13, 19];
 /// The most words of one sentence, for an average hides a single long one.
 const MOST_AT_ALL: usize = 50;
+
+/// The most words of one sentence in a cell of a table, whose lines are short, and of all that a cell has.
+const MOST_IN_A_CELL: [usize; 2] = [30, 100];
 
 fn readme_is_short(pages: &[Page]) {
     let words = find(pages, "README.md").text.split_whitespace().count();
@@ -54,6 +58,23 @@ fn sentences_are_short(pages: &[Page]) {
         println!("{}: {} sentences of {average} words on average", page.name(), lengths.len());
         assert!(average <= most, "{}: {average} words on average, and {most} are the most", page.name());
     }
+}
+
+fn cells_are_short(pages: &[Page]) {
+    let [most_of_a_sentence, most] = MOST_IN_A_CELL;
+    let mut long = Vec::new();
+    for page in pages {
+        // A bar with a backslash before it is text.
+        let prose = page.prose().replace("\\|", "/");
+        for cell in prose.lines().filter(|line| line.starts_with('|')).flat_map(|row| row.split('|')) {
+            let longest = sentences(cell).iter().map(Vec::len).max().unwrap_or_default();
+            if longest > most_of_a_sentence || cell.split_whitespace().count() > most {
+                long.push(format!("{}:{cell}", page.name()));
+            }
+        }
+    }
+    let long = long.join("\n");
+    assert!(long.is_empty(), "cells with more than {most} words, or {most_of_a_sentence} in a sentence:\n{long}");
 }
 
 /// The sentences of running text: neither headings nor tables nor fragments. A colon ends none; an item of a list begins one.

@@ -70,7 +70,7 @@ pub struct DatabaseUserCertificateStatus {
     #[serde(default)]
     pub binding: Option<SecretBinding>,
     /// With `deletionPolicy: Retain`: the UID of the Secret that holds the certificate. Labels and annotations of a Secret without
-    /// a controller can be forged, so the operator takes another Secret for its own only if the content is what it could have
+    /// a controller can be forged. So the operator takes another Secret for its own only if the content is what it could have
     /// written.
     #[serde(default)]
     pub retained_secret_uid: Option<String>,

@@ -199,7 +199,7 @@ pub struct CaIssuerSpec {
     #[x_kube(validation = duration_rule!("maxDuration", "1h"))]
     pub max_duration: Option<String>,
     /// Subjects that are signed for nobody. Give the O, OU and DC of the member certificates of the database, such as
-    /// `OU=members,O=Acme`: MongoDB takes a client whose subject has all of them for a member, with every right. A subject
+    /// `OU=members,O=Acme`. MongoDB takes a client whose subject has all of them for a member, with every right. A subject
     /// is refused if it has all attributes of one entry, in any order and beside any others.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 3, max = 256), regex(pattern = MEMBER_PATTERN)))]

@@ -191,7 +191,7 @@ reasons! {
     /// The Secret is ours but not of type kubernetes.io/tls, which cannot be changed; its content is kept up to date all the same.
     SecretTypeWrong, Warning, Person,
         "Nothing has to be done. To have the right type, delete the Secret when the issuer can issue: a new certificate follows, and pods that start meanwhile wait for it.";
-    /// The password for the keystore cannot be had, so the keystore stays as it is, with the former certificate, or goes if that one is of no use; the certificate is issued and renewed all the same.
+    /// The password for the keystore cannot be had. So the keystore stays as it is, with the former certificate, or goes if that one is of no use. The certificate is issued and renewed all the same.
     KeystorePasswordUnusable, Warning, Person,
         "Create the Secret that `passwordSecretRef` names, with a password in the entry that it names.";
     /// The API server refused the write of the Secret (permission, quota, admission).
@@ -267,7 +267,7 @@ reasons! {
     /// The request waits for its turn: Atlas limits the requests of a project, and the certificate that expires soonest goes first.
     AtlasQueued, Normal, Time,
         "Nothing: the certificate that expires soonest goes first.";
-    /// More certificates were made for the database user in a day than the objects that name it can need; a forced renewal is still carried out, up to five times an hour.
+    /// More certificates were made for the database user in a day than the objects that name it can need. A forced renewal is still carried out, up to five times an hour.
     AtlasMintBudget, Warning, Time,
         "Find out what made so many certificates: `status.history`, the Events, other clusters that name the same user. Then wait, or request a renewal.";
     /// Atlas has certificates for the database user that no Secret of this operator holds; their number and expiry are in the status.

@@ -123,7 +123,7 @@ const TOTALS: [GaugeOf<Total>; 9] = [
     },
     GaugeOf {
         name: "usercert_certificates_earliest_renewal_timestamp_seconds",
-        help: "When the first of the certificates is or was to be renewed that have not expired, without the suspended ones",
+        help: "The earliest renewal time of the certificates that have not expired; suspended ones do not count",
         value: |total| total.earliest_renewal.map(Timestamp::as_second),
     },
     GaugeOf {

@@ -32,7 +32,7 @@ const ISSUER: [GaugeOf<IssuerFigures>; 3] = [
     },
     GaugeOf {
         name: "usercert_issuer_credentials_not_after_timestamp_seconds",
-        help: "When the client secret of the service account expires at the latest: a year after its Secret got its data; Atlas does not tell the true date, which the annotation usercert.dev/credentials-not-after of the Secret may",
+        help: "When the client secret of the service account expires at the latest: a year after its Secret got its data, or when the annotation usercert.dev/credentials-not-after of the Secret says",
         value: |figures| figures.credentials_not_after.map(Timestamp::as_second),
     },
 ];
