@@ -134,7 +134,7 @@ mod tests {
             assert!(makefile.contains(&format!("\n{line}\n")), "{line}");
         }
         for command in ["docker build ", "--bin image-tar -- "] {
-            assert!(makefile.lines().any(|line| line.contains(command) && line.contains("$(LABELS)")), "{command}");
+            assert!(makefile.lines().any(|line| line.contains(command) && line.contains("$(call LABELS")), "{command}");
         }
         let auditable = "--locked --version 0.7.7";
         assert!(
