@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, process::Command};
 
+use der::{Decode, Reader, SliceReader, Tagged, asn1::AnyRef};
 use secrecy::SecretString;
 
 use super::*;
@@ -129,20 +130,24 @@ fn the_same_content_gives_the_same_bytes_and_any_other_shares_no_salt() {
         encode(&leaf_alone, "certificate", "changeit"),
         encode(&other.pair, "certificate", "changeit"),
     ] {
-        let (first, different) = (salts(&first), salts(&different));
+        let (first, different) = (salts(&first).unwrap(), salts(&different).unwrap());
         assert_eq!(first.len(), 5, "{first:?}");
         assert!(first.iter().all(|salt| !different.contains(salt)), "{first:?} {different:?}");
     }
     assert_ne!(first, encode(&made.pair, "certificate", "changed"), "another password");
 }
 
-/// The octet strings of 16 bytes: three salts and two initialization vectors.
-fn salts(keystore: &[u8]) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut rest = keystore;
-    while let Some(start) = rest.windows(2).position(|window| window == [0x04, 0x10]) {
-        found.push(hex::encode(&rest[start + 2..start + 18]));
-        rest = &rest[start + 18..];
+/// The octet strings of 16 bytes: three salts and two initialization vectors. `None` if this is no DER: what is encrypted is none.
+fn salts(der: &[u8]) -> Option<Vec<String>> {
+    let (mut reader, mut found) = (SliceReader::new(der).ok()?, Vec::new());
+    while !reader.is_finished() {
+        let element = AnyRef::decode(&mut reader).ok()?;
+        match element.tag() {
+            der::Tag::OctetString if element.value().len() == 16 => found.push(hex::encode(element.value())),
+            der::Tag::OctetString => found.extend(salts(element.value()).unwrap_or_default()),
+            tag if tag.is_constructed() => found.extend(salts(element.value())?),
+            _ => {}
+        }
     }
-    found
+    Some(found)
 }
