@@ -63,7 +63,7 @@ impl Secret {
 }
 
 fn secrets() -> impl Strategy<Value = Secret> {
-    let text = format!(r##"{LETTERS}([!/?#@:&%+=$^*~,;'"\\({{<| -]{{1,2}}{LETTERS}){{0,4}}"##);
+    let text = format!(r#"{LETTERS}([!/?#@:&%+=$^*~,;'"\\({{<| -]{{1,2}}{LETTERS}){{0,4}}"#);
     let word = format!("{LETTERS}([$._~-]{LETTERS}){{0,2}}");
     let regex = |pattern: &str| prop::string::string_regex(pattern).unwrap();
     (regex(&text), regex(&word)).prop_map(|(text, word)| Secret { text, word })
