@@ -128,7 +128,7 @@ cluster: tools $(PROMETHEUS) ## Tests against a real API server, and the alerts 
 	@echo "what mostly waits runs beside the rest, and is shown after it: alerts $(WAITING)"
 	@export TEST_EVIDENCE=$(EVIDENCE); set -m; \
 	  { $(TEST) $(WAITING:%=--test %) && $(LIVE_ALERTS); } > $(BESIDE) 2>&1 & beside=$$!; trap 'kill -- -$$beside 2> /dev/null || true' EXIT; \
-	  failed=0; $(TEST) $(addprefix --test ,$(filter-out alerts $(WAITING),$(TESTS))) || failed=$$?; \
+	  failed=0; $(TEST) --no-fail-fast $(addprefix --test ,$(filter-out alerts $(WAITING),$(TESTS))) || failed=$$?; \
 	  wait $$beside || failed=$$?; cat $(BESIDE); exit $$failed
 	@cargo run --quiet --release --package usercert-test-support --bin secrecy-check $(EVIDENCE)
 

@@ -206,7 +206,8 @@ async fn objects_alone(stage: &Stage, nothing: Taken) -> Taken {
     let each = row(&format!("{OBJECTS} certificates, a start"), plain, nothing, OBJECTS, None);
     assert!(each <= MOST_FOR_AN_OBJECT, "{each} bytes for each object");
     for _ in 0..5 {
-        assert!(program.scrape().await.matches("usercert_certificate_ready{").count() >= OBJECTS);
+        // All are suspended, and have no certificate.
+        assert!(program.scrape().await.matches("usercert_certificate_suspended{").count() >= OBJECTS);
     }
     let each = row("the same, after five scrapes of their metrics", program.taken(), plain, OBJECTS, None);
     assert!(each <= MOST_FOR_METRICS_OF_AN_OBJECT, "{each} bytes more for each object");
