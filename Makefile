@@ -116,7 +116,7 @@ unit: ## Unit and property tests, and a short run of every fuzz target; SEED=N t
 
 # All targets of tests but the fuzz corpus, which `make unit` runs. Those that mostly wait run beside the others.
 TESTS := $(sort $(shell sed -n '/^\[\[test\]\]/{n;s/^name = "\(.*\)"/\1/p}' Cargo.toml src/*/Cargo.toml) $(notdir $(basename $(wildcard tests/support/tests/*.rs src/*/tests/*.rs))))
-WAITING := cli_table clocks health interruptions limits quiet
+WAITING := cli_table clocks health interruptions limits quiet refusals renewal
 BESIDE := target/beside.log
 # One after the other, for each runs an operator that would take the lead from the other one, and with it the objects.
 LIVE_ALERTS := $(TEST) --quiet --test alerts -- --include-ignored --nocapture --test-threads=1
