@@ -13,7 +13,7 @@ use crate::cluster::{CONSUMER_IMAGE, Cluster, SHOP};
 
 /// The Secret of the certificate from Atlas, and the one of the certificate from the CA: those of the examples.
 pub const ATLAS_SECRET: &str = "orders-mongodb";
-pub const CA_SECRET: &str = "reports-mongodb";
+pub const CA_SECRET: &str = "reports-database";
 
 /// A workload that mounts Secrets.
 pub struct Workload {

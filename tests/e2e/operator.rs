@@ -148,7 +148,7 @@ pub async fn apply_examples(cluster: &Cluster) -> Result<()> {
     let (key, certificate) = (cluster.directory.join("ca.key"), cluster.directory.join("ca.crt"));
     make_ca(&key, &certificate)?;
     let (key, certificate) = (key.display().to_string(), certificate.display().to_string());
-    cluster.kubectl(&["create", "secret", "tls", "mongodb-users-ca", "--cert", &certificate, "--key", &key]).await?;
+    cluster.kubectl(&["create", "secret", "tls", "database-users-ca", "--cert", &certificate, "--key", &key]).await?;
     let atlas = example("atlas.yaml")?;
     ensure!(atlas.contains("https://cloud.mongodb.com"), "examples/atlas.yaml names another endpoint than the real Atlas");
     cluster.apply("atlas.yaml", &atlas.replace("https://cloud.mongodb.com", &cluster.atlas_url())).await?;

@@ -147,7 +147,7 @@ impl Demo {
             self.kubectl(&["wait", "--for=condition=Ready", &resource, "--timeout=60s"])?;
         }
         self.kubectl(&["get", "databaseusercertificates"])?;
-        for secret in ["orders-mongodb", "reports-mongodb"] {
+        for secret in ["orders-mongodb", "reports-database"] {
             say(&format!("the Secret {secret}: its keys, and what openssl says of its certificate"));
             let keys =
                 self.quiet(&["get", "secret", secret, "-o", "go-template={{range $key, $_ := .data}}{{$key}} {{end}}"])?;
@@ -156,8 +156,8 @@ impl Demo {
             let certificate = self.file(secret, "tls.crt");
             self.run("openssl", &["x509", "-noout", "-subject", "-issuer", "-dates", "-serial", "-in", &certificate])?;
         }
-        self.save("reports-mongodb", "ca.crt")?;
-        let (ca, leaf) = (self.file("reports-mongodb", "ca.crt"), self.file("reports-mongodb", "tls.crt"));
+        self.save("reports-database", "ca.crt")?;
+        let (ca, leaf) = (self.file("reports-database", "ca.crt"), self.file("reports-database", "tls.crt"));
         self.run("openssl", &["verify", "-purpose", "sslclient", "-CAfile", &ca, &leaf])?;
         self.renew("orders").await
     }
@@ -187,7 +187,7 @@ impl Demo {
                 &certificate,
             ],
         )?;
-        self.kubectl(&["create", "secret", "tls", "mongodb-users-ca", "--cert", &certificate, "--key", &key])?;
+        self.kubectl(&["create", "secret", "tls", "database-users-ca", "--cert", &certificate, "--key", &key])?;
         let url = fs::read_to_string(self.directory.join("atlas.url"))?;
         let atlas = fs::read_to_string(repository().join("examples/atlas.yaml"))?;
         ensure!(atlas.contains("https://cloud.mongodb.com"), "examples/atlas.yaml names another endpoint than the real Atlas");
