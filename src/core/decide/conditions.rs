@@ -3,8 +3,11 @@
 use jiff::Timestamp;
 
 use super::{
-    Decision, Observed, compromised::compromised_notes, desired, renewal::unheeded_renew_before, rules::ready_certificate,
-    unsaved::serves_as_it_is,
+    Decision, Observed,
+    compromised::compromised_notes,
+    desired,
+    in_service::{ready_certificate, serves_as_it_is},
+    renewal::unheeded_renew_before,
 };
 use crate::{
     api::{

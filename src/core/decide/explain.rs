@@ -8,7 +8,8 @@ use jiff::Timestamp;
 use super::{
     Decision, Desired, IssuerFacts, IssuerState, Observed,
     hold::hold,
-    rules::{certificate_in_service, decide, deletion_policy, not_owned, secret_going, unanswered_claim},
+    in_service::{certificate_in_service, not_owned},
+    rules::{decide, deletion_policy, secret_going, unanswered_claim},
     unsaved::is_superseded,
 };
 use crate::api::{DatabaseUserCertificate, Reason};

@@ -10,7 +10,7 @@ use super::{
     lost::looks_for_lost,
     user::over_budget,
 };
-use crate::api::{CertificateFailure, Reason};
+use crate::api::{CertificateFailure, DatabaseUserCertificate, Reason};
 
 /// The most certificates for one object in an hour.
 pub const ISSUES_IN_AN_HOUR: usize = 5;
@@ -181,4 +181,23 @@ fn without_gain(issuer: &IssuerFacts, observed: &Observed, cause: Reason) -> Opt
         Reason::CaExpiresFirst,
         format!("renew the CA: it expires at {ca_not_after}, so a new certificate would not outlast the present one"),
     ))
+}
+
+/// Repairs a damaged Secret from its own content while no new certificate can be had; otherwise returns `decision`.
+pub(super) fn repaired_first(
+    object: &DatabaseUserCertificate,
+    decision: Decision,
+    observed: &Observed,
+    now: Timestamp,
+) -> Decision {
+    let damaged = observed.secret.ours().filter(|view| {
+        view.held_by.is_none()
+            && view.certificate.is_ok()
+            && !view.is_settled(object, &observed.status, now)
+            && (view.spoilt.is_some() || view.issuer.is_some())
+    });
+    let Some(view) = damaged else { return decision };
+    repair_held(view, observed, now)
+        .or_else(|| write_was_refused(observed, now))
+        .unwrap_or(Decision::Repair { renewal_time: None })
 }

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Allow;
 use crate::{
-    api::{IssuerIdentity, Reason},
+    api::{DatabaseUserCertificate, IssuerIdentity, Reason},
     certificate::NameConstraints,
 };
 
@@ -91,4 +91,10 @@ impl IssuerState {
             Self::Unknown | Self::Missing | Self::Unusable(..) => None,
         }
     }
+}
+
+/// What to do about an issuer that is not there.
+pub(super) fn missing_issuer(object: &DatabaseUserCertificate) -> String {
+    let Some(issuer) = &object.spec.issuer_ref else { return "give spec.issuerRef or spec.userRef".to_owned() };
+    format!("create the {} {}, or correct spec.issuerRef", issuer.kind.as_str(), issuer.name)
 }

@@ -14,6 +14,7 @@ mod desired;
 mod explain;
 mod forced;
 mod hold;
+mod in_service;
 mod inputs;
 mod issue_error;
 mod issuer;
@@ -41,6 +42,7 @@ pub use desired::{Desired, InvalidSpec, Order, RenewBefore, default_duration, pa
 pub use explain::{Check, Explanation, Verdict, explain};
 pub use forced::{FORCED_IN_AN_HOUR, next_forced_renewal};
 pub use hold::ISSUES_IN_AN_HOUR;
+pub use in_service::ready_certificate;
 pub use inputs::Inputs;
 pub use issue_error::{IssueError, Minted, Retry};
 pub use issuer::{CaFacts, IssuerFacts, IssuerState, IssuingMethod};
@@ -53,7 +55,7 @@ pub use observed::{AbandonedSecret, ChainView, KeystoreView, Observed, SecretSta
 pub use pattern::PatternError;
 pub(crate) use renewal::share;
 pub use renewal::{renew_before, renewal_time, renewal_time_without_suspension};
-pub use rules::{decide, ready_certificate};
+pub use rules::decide;
 pub use status::{NewClaim, claimed, next_look, next_status, record_failure};
 pub use user::{
     Holdings, ListedCertificate, RecalledList, RecalledUser, UserCertificates, UserRecord, held_by_budget, record_list,

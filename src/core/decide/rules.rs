@@ -3,18 +3,13 @@
 use jiff::Timestamp;
 
 use super::{
-    Decision, Desired, Inputs, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView,
-    compromised::is_compromised,
-    desired::{username, wanted_subject},
-    forced::{forced, heeded},
-    hold::{after_refused_write, contested, hold, repair_held, write_was_refused},
-    renewal_time,
+    Decision, Desired, IssuerFacts, IssuerState, Observed, SaveFailure, SecretState, SecretView,
+    hold::{after_refused_write, contested, hold, repair_held, repaired_first},
+    in_service::{certificate_in_service, not_owned},
+    issuer::missing_issuer,
     unsaved::{is_superseded, keep_both, save},
 };
-use crate::{
-    api::{CertificateFailure, DatabaseUserCertificate, Issuance, IssuerIdentity, Reason, names::ADOPT_SECRET_ANNOTATION},
-    certificate::CertificateFacts,
-};
+use crate::api::{DatabaseUserCertificate, Issuance, Reason, names::ADOPT_SECRET_ANNOTATION};
 
 /// Decides about one object.
 ///
@@ -112,25 +107,6 @@ fn wanted(object: &DatabaseUserCertificate, issuer: &IssuerFacts, observed: &Obs
     Ok(desired)
 }
 
-/// Repairs a damaged Secret from its own content while no new certificate can be had; otherwise returns `decision`.
-pub(super) fn repaired_first(
-    object: &DatabaseUserCertificate,
-    decision: Decision,
-    observed: &Observed,
-    now: Timestamp,
-) -> Decision {
-    let damaged = observed.secret.ours().filter(|view| {
-        view.held_by.is_none()
-            && view.certificate.is_ok()
-            && !view.is_settled(object, &observed.status, now)
-            && (view.spoilt.is_some() || view.issuer.is_some())
-    });
-    let Some(view) = damaged else { return decision };
-    repair_held(view, observed, now)
-        .or_else(|| write_was_refused(observed, now))
-        .unwrap_or(Decision::Repair { renewal_time: None })
-}
-
 /// Has the Secret follow `deletionPolicy`. This goes before all that may take long, because the object may be deleted at any moment
 /// and no finalizer holds the deletion up. It holds nothing up itself: while it has to wait, the other rules go on.
 pub(super) fn deletion_policy(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> Option<Decision> {
@@ -183,154 +159,10 @@ fn decide_certificate(
     }
 }
 
-/// The Secret with a certificate that serves as it is, and its renewal time; else the cause for a new one.
-pub(super) fn certificate_in_service<'a>(
-    desired: &Desired,
-    issuer: &IssuerFacts,
-    observed: &'a Observed,
-    now: Timestamp,
-) -> Result<(&'a SecretView, Timestamp), Reason> {
-    let view = observed.secret.ours().ok_or(Reason::NoCertificate)?;
-    let certificate = view.certificate.as_ref().map_err(|_| Reason::PairUnusable)?;
-    if certificate.subject != desired.subject {
-        return Err(Reason::SubjectChanged);
-    }
-    if from_other_issuer(view, issuer) {
-        return Err(Reason::IssuerChanged);
-    }
-    if is_compromised(desired, observed) {
-        return Err(Reason::Compromised);
-    }
-    if desired.private_key().is_some_and(|wanted| wanted != certificate.private_key) {
-        return Err(Reason::PrivateKeyChanged);
-    }
-    if certificate.not_after <= now {
-        return Err(Reason::Expired);
-    }
-    if cannot_be_rebuilt(view, desired, issuer, observed) {
-        return Err(Reason::ChainBroken);
-    }
-    let renewal_time = renewal_time(certificate, desired.renew_before, &desired.uid);
-    let is_due = renewal_time <= now;
-    let has_old_chain = !view.has_current_chain(issuer, &observed.status);
-    // One that has to wait holds up nothing that is due, and no repair of the chain.
-    let forced = if is_due || has_old_chain { heeded(desired, observed, now) } else { forced(desired, observed) };
-    match forced {
-        Some(forced) => Err(forced),
-        None if is_due => Err(Reason::RenewalDue),
-        None => Ok((view, renewal_time)),
-    }
-}
-
-/// Whether a repair has shown that this certificate does not verify with the issuer's chain: the CA's key identifier changed, or
-/// another CA made it and the annotation is lost. The failure or its cause tells, so it holds after a failed attempt too.
-fn cannot_be_rebuilt(view: &SecretView, desired: &Desired, issuer: &IssuerFacts, observed: &Observed) -> bool {
-    let is_about_it = |failure: &CertificateFailure| {
-        let is_chain_broken = |reason: &str| reason == Reason::ChainBroken.as_str();
-        (is_chain_broken(&failure.reason) || failure.cause.as_deref().is_some_and(is_chain_broken))
-            && Inputs::of(failure) == Some(Inputs::new(desired, issuer))
-    };
-    observed.status.failure.as_ref().is_some_and(is_about_it) && !view.has_current_chain(issuer, &observed.status)
-}
-
-/// The annotation is compared only where it is present: one that was removed is put back, and costs no certificate.
-fn from_other_issuer(view: &SecretView, issuer: &IssuerFacts) -> bool {
-    view.issuer.as_ref().is_some_and(|identity| *identity != issuer.identity)
-}
-
 /// The claim that stands in the status, if the Secret does not hold its certificate.
 pub(super) fn unanswered_claim(observed: &Observed) -> Option<&Issuance> {
     let answered = observed.secret.ours().and_then(|view| view.issuance.as_deref());
     observed.status.issuance.as_ref().filter(|claim| answered != Some(claim.id.as_str()))
-}
-
-/// The certificate that makes the object Ready: it parses, fits its key, is for this user and issuer, and is in date.
-///
-/// If the issuer is not usable, the certificate counts as from the right one: Ready becomes False only when Pods would fail.
-///
-/// # Errors
-/// The reason why there is none, and a sentence.
-pub fn ready_certificate<'a>(
-    object: &DatabaseUserCertificate,
-    observed: &'a Observed,
-    now: Timestamp,
-) -> Result<&'a CertificateFacts, (Reason, String)> {
-    if let Some(message) = not_owned(object, &observed.secret) {
-        return Err((Reason::SecretNotOwned, message));
-    }
-    let Some(view) = observed.secret.ours() else {
-        return Err((Reason::NoCertificate, "there is no certificate yet".to_owned()));
-    };
-    let certificate = view.certificate.as_ref().map_err(|fault| (Reason::PairUnusable, fault.clone()))?;
-    if let Some(fault) = &view.spoilt {
-        return Err((Reason::PairUnusable, fault.clone()));
-    }
-    if let Some(fault) = &view.chain.fault {
-        return Err((Reason::ChainBroken, format!("the Secret does not verify: {fault}")));
-    }
-    if certificate.not_after <= now {
-        return Err((Reason::Expired, format!("the certificate expired at {}", certificate.not_after)));
-    }
-    if let Some(not_after) = view.chain.not_after.filter(|not_after| *not_after <= now) {
-        return Err((
-            Reason::ChainBroken,
-            format!("a certificate of the CA in the Secret expired at {not_after}: renew the CA"),
-        ));
-    }
-    if certificate.not_before > now {
-        let message = format!(
-            "the certificate is valid from {} on: compare this machine's clock with the issuer's",
-            certificate.not_before
-        );
-        return Err((Reason::NotYetValid, message));
-    }
-    let issuer = observed.issuer.usable();
-    // Without the AtlasDatabaseUser that names it, the user of the certificate is taken to be the right one too.
-    let wanted = username(object, issuer).map(|user| wanted_subject(object, user)).transpose();
-    let wanted = wanted.map_err(|invalid| (Reason::InvalidSpec, invalid.0))?;
-    if let Some(wanted) = wanted.filter(|wanted| certificate.subject != *wanted) {
-        return Err((Reason::SubjectChanged, format!("the certificate is for {}, not for {wanted}", certificate.subject)));
-    }
-    match issuer {
-        Some(issuer) if from_other_issuer(view, issuer) => Err((
-            Reason::IssuerChanged,
-            format!(
-                "the certificate is from {}, not from {}",
-                view.issuer.as_ref().map_or("an unknown issuer", IssuerIdentity::as_str),
-                issuer.identity
-            ),
-        )),
-        _ => Ok(certificate),
-    }
-}
-
-/// What to do about a Secret that this object does not control.
-pub(super) fn not_owned(object: &DatabaseUserCertificate, secret: &SecretState) -> Option<String> {
-    let name = object.secret_name();
-    let other_name = "choose another secretName in a new DatabaseUserCertificate";
-    Some(match secret {
-        SecretState::Absent | SecretState::Ours(_) => return None,
-        SecretState::NotOurs(owner) => {
-            format!(
-                "the Secret {name} exists and {owner}; it was not touched: {other_name}, or delete that Secret if nothing uses it"
-            )
-        }
-        SecretState::NeededByIssuer(issuer) => {
-            format!("the Secret {name} is what {issuer} needs; it was not touched: {other_name}")
-        }
-        SecretState::Abandoned(found) => match &found.fault {
-            Some(fault) => {
-                format!(
-                    "the Secret {name} exists and {}; it was not touched, and it cannot be adopted, for {fault}: {other_name}",
-                    found.whose
-                )
-            }
-            None => format!(
-                "the Secret {name} exists and {}; it was not touched: the annotation {ADOPT_SECRET_ANNOTATION}=true on the DatabaseUserCertificate has it taken over",
-                found.whose
-            ),
-        },
-    })
 }
 
 fn asks_to_adopt(object: &DatabaseUserCertificate) -> bool {
@@ -340,9 +172,4 @@ fn asks_to_adopt(object: &DatabaseUserCertificate) -> bool {
         .as_ref()
         .and_then(|annotations| annotations.get(ADOPT_SECRET_ANNOTATION))
         .is_some_and(|asked| asked == "true")
-}
-
-pub(super) fn missing_issuer(object: &DatabaseUserCertificate) -> String {
-    let Some(issuer) = &object.spec.issuer_ref else { return "give spec.issuerRef or spec.userRef".to_owned() };
-    format!("create the {} {}, or correct spec.issuerRef", issuer.kind.as_str(), issuer.name)
 }

@@ -3,9 +3,11 @@
 use jiff::Timestamp;
 
 use super::{
-    Decision, Desired, IssuerState, Observed, SaveFailure, UnsavedCertificate,
+    Decision, IssuerState, Observed, SaveFailure, UnsavedCertificate,
     desired::{NO_USERNAME, username},
-    rules::{certificate_in_service, missing_issuer, ready_certificate, repaired_first},
+    hold::repaired_first,
+    in_service::{ready_certificate, serves_as_it_is},
+    issuer::missing_issuer,
 };
 use crate::{
     api::{DatabaseUserCertificate, Reason},
@@ -121,10 +123,4 @@ pub(super) fn is_superseded(
     }
     let begins_together = ready.not_before == certificate.not_before && ready.serial_number != certificate.serial_number;
     ready.not_before > certificate.not_before || begins_together && serves_as_it_is(object, observed, now)
-}
-
-/// Whether the certificate in the Secret serves and nothing asks for a new one.
-pub(super) fn serves_as_it_is(object: &DatabaseUserCertificate, observed: &Observed, now: Timestamp) -> bool {
-    let Some(issuer) = observed.issuer.usable() else { return false };
-    Desired::new(object, issuer).is_ok_and(|desired| certificate_in_service(&desired, issuer, observed, now).is_ok())
 }
