@@ -40,6 +40,18 @@ fn every_rule_can_be_read() {
     "sa eyJhbGciOi..AxY8DCtDaGlsbGljb3RoZQ.KDlTtXchhZTGufMYmOYGS4HffxPSUrfmqCHXaI9wOGY.a",
     "sa [taken out]"
 )]
+#[case::a_certificate_that_ends_like_a_name(
+    "-----BEGIN CERTIFICATE-----\nMIIB/sig==\n-----END CERTIFICATE-----\n",
+    "-----BEGIN CERTIFICATE-----\nMIIB/sig==\n-----END CERTIFICATE-----\n"
+)]
+#[case::a_certificate_in_json_that_ends_like_a_name(
+    r#"{"m":"-----BEGIN CERTIFICATE-----\nMIIB\npwd=\n-----END CERTIFICATE-----\n"}"#,
+    r#"{"m":"-----BEGIN CERTIFICATE-----\nMIIB\npwd=\n-----END CERTIFICATE-----\n"}"#
+)]
+#[case::a_password_in_a_certificate(
+    "-----BEGIN CERTIFICATE-----\npassword=hunter2\n-----END CERTIFICATE-----",
+    "-----BEGIN CERTIFICATE-----\npassword=[taken out]\n-----END CERTIFICATE-----"
+)]
 #[case::no_token("eyJust a word eyJ.x", "eyJust a word eyJ.x")]
 #[case::a_field_takes_its_line("a, password=x, more\nnext", "a, password=[taken out]\nnext")]
 #[case::a_field_of_json(r#"{"user":"a","password":"hun\"ter2"}"#, r#"{"user":"a","password":[taken out]"#)]
