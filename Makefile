@@ -70,7 +70,6 @@ endef
 
 # olm_bundle FOLDER: the bundle for the Operator Lifecycle Manager, made from what the chart installs.
 define olm_bundle
-	$(BUILD_PROGRAMS)
 	$(HELM) template usercert-operator $(CHART) --namespace usercert-system | $(BUILT)/olm-bundle --chart $(CHART) --bundle $(1)
 endef
 
@@ -316,16 +315,18 @@ check-docs: docs $(HYPERLINK) ## Build the site, and check its links and anchors
 model: ## Check the decisions in a model of two replicas, an API server and Atlas, within the wide bound
 	MODEL=full cargo test --release --test model -- --nocapture
 
+.PHONY: programs
+programs:
+	$(BUILD_PROGRAMS)
+
 # reference_pages FOLDER: every field, every reason, and the chart's README with links as the docs need them.
 define reference_pages
-	$(BUILD_PROGRAMS)
 	$(BUILT)/examples/reference $(1)
 	@sed -e 's,^# usercert-operator$$,# Helm values,' -e 's,](../../docs/,](,g' -e 's,](\(ci\|files\)/,](../$(CHART)/\1/,g' $(CHART)/README.md > $(1)/helm-values.md
 endef
 
 .PHONY: generate
-generate: $(TOOLS)/helm-docs $(HELM) ## Write the definitions of the custom resources to crds/ and into the chart, the chart's README, and the pages of the docs and the OLM bundle that follow from these
-	$(BUILD_PROGRAMS)
+generate: programs $(TOOLS)/helm-docs $(HELM) ## Write the definitions of the custom resources to crds/ and into the chart, the chart's README, and the pages of the docs and the OLM bundle that follow from these
 	$(BUILT)/usercert-operator crds > crds/crds.yaml
 	cp crds/crds.yaml $(CHART)/files/crds.yaml
 	$(TOOLS)/helm-docs --chart-search-root $(CHART) --sort-values-order file --log-level warning
@@ -333,8 +334,7 @@ generate: $(TOOLS)/helm-docs $(HELM) ## Write the definitions of the custom reso
 	$(call olm_bundle,bundle)
 
 .PHONY: check-generated
-check-generated: $(HELM) ## Compare them with what is checked in
-	$(BUILD_PROGRAMS)
+check-generated: programs $(HELM) ## Compare them with what is checked in
 	@$(BUILT)/usercert-operator crds | diff -u crds/crds.yaml - || { echo "run: make generate"; exit 1; }
 	@diff -u crds/crds.yaml $(CHART)/files/crds.yaml || { echo "run: make generate"; exit 1; }
 	$(call olm_bundle,target/bundle)

@@ -175,44 +175,44 @@ impl CliError {
     /// Whether the API server refused because a right is missing.
     #[must_use]
     pub fn is_denied(&self) -> bool {
-        self.status().is_some_and(|status| matches!(status.code, 401 | 403))
+        matches!(self.code(), Some(401 | 403))
     }
 
     /// Whether the API server knows who asks, and refused because a right is missing.
     #[must_use]
     pub fn is_forbidden(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 403)
+        self.code() == Some(403)
     }
 
     /// Whether the API server knows no such object or no such kind.
     #[must_use]
     pub fn is_missing(&self) -> bool {
-        matches!(self, Self::NotServed { .. }) || self.status().is_some_and(|status| status.code == 404)
+        matches!(self, Self::NotServed { .. }) || self.code() == Some(404)
     }
 
     /// Whether a change was refused because the object is gone, or another one has its name now.
     #[must_use]
     pub fn is_gone(&self) -> bool {
-        self.status().is_some_and(|status| matches!(status.code, 404 | 409))
+        matches!(self.code(), Some(404 | 409))
     }
 
     /// Whether a change was refused because the object is another one now, or was changed meanwhile.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
-        self.status().is_some_and(|status| status.code == 409)
+        self.code() == Some(409)
     }
 
     /// Whether a change may have been made all the same, for its answer is missing.
     #[must_use]
     pub fn is_unanswered(&self) -> bool {
-        matches!(self, Self::TimedOut { .. } | Self::Unreachable { .. })
-            || self.status().is_some_and(|status| status.code >= 500)
+        matches!(self, Self::TimedOut { .. } | Self::Unreachable { .. }) || self.code() >= Some(500)
     }
 
-    fn status(&self) -> Option<&kube::core::Status> {
+    /// The HTTP status with which the API server refused.
+    fn code(&self) -> Option<u16> {
         match self {
             Self::Request { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) => Some(status),
+                kube::Error::Api(status) => Some(status.code),
                 _ => None,
             },
             _ => None,

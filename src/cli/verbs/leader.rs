@@ -82,8 +82,13 @@ pub(super) async fn leader(cluster: &Cluster, now: Timestamp) -> (Leader, Clocks
     (leader, Clocks { own, operator })
 }
 
+/// What is told of the operator and of clocks, below certificates that may be well.
+pub(super) fn below(operator: &Leader, clocks: &[String], terminal: &Terminal) -> String {
+    missing(operator, terminal) + &wrong_clocks(clocks, terminal)
+}
+
 /// That no operator leads, or that this is not known. Whoever may not look at the Lease is told nothing.
-pub(super) fn missing(operator: &Leader, terminal: &Terminal) -> String {
+fn missing(operator: &Leader, terminal: &Terminal) -> String {
     let sentence = match operator {
         Leader::Gone(sentence) => format!("{sentence}. Until then nothing is issued or renewed"),
         Leader::Unknown(sentence) => format!("whether an operator leads is not known: {sentence}"),
@@ -94,7 +99,7 @@ pub(super) fn missing(operator: &Leader, terminal: &Terminal) -> String {
 }
 
 /// Which clocks are wrong: what is told of times may be wrong then.
-pub(super) fn wrong_clocks(clocks: &[String], terminal: &Terminal) -> String {
+fn wrong_clocks(clocks: &[String], terminal: &Terminal) -> String {
     if clocks.is_empty() {
         return String::new();
     }

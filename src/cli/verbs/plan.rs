@@ -14,7 +14,7 @@ use self::{
     limits::{HeldUser, LimitOfUser, REQUESTS, REQUESTS_A_MINUTE},
 };
 use super::{
-    leader::{Leader, leader, missing, wrong_clocks},
+    leader::{Leader, below, leader},
     objects::certificates,
 };
 use crate::{
@@ -39,7 +39,7 @@ pub(super) async fn plan(cluster: &Cluster, session: &Session, arguments: &PlanA
     let (operator, clocks) = leader(cluster, session.now()).await;
     plan.clocks = clocks.faults();
     let exit = if plan.needs_attention() || matches!(operator, Leader::Gone(_)) { Exit::Attention } else { Exit::Good };
-    let below = missing(&operator, &session.terminal) + &wrong_clocks(&plan.clocks, &session.terminal);
+    let below = below(&operator, &plan.clocks, &session.terminal);
     plan.operator = Some(operator);
     let text = for_programs(&plan, arguments.output)?
         .unwrap_or_else(|| render(&plan, usize::from(arguments.storm), &session.terminal) + &below);

@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
+use usercert_operator_controller::chain;
 use usercert_operator_core::api::{DatabaseUserCertificate, names::RENEW_REQUESTED_ANNOTATION};
 
 use self::outcome::{
@@ -133,7 +134,7 @@ impl Run<'_> {
         match change(self.cluster, &self.objects[index], self.request(), true).await {
             Ok(_) => Outcome::WouldAsk,
             Err(error) if error.is_gone() => Outcome::deleted(),
-            Err(error) => Outcome::Refused(usercert_operator_controller::chain(&error)),
+            Err(error) => Outcome::Refused(chain(&error)),
         }
     }
 
@@ -168,11 +169,15 @@ impl Run<'_> {
                     unanswered |= error.is_unanswered();
                     last = Some(error);
                 }
-                Err(error) => return Outcome::Refused(usercert_operator_controller::chain(&error)),
+                Err(error) => return Outcome::Refused(chain(&error)),
             }
         }
-        let why = last.map(|error| usercert_operator_controller::chain(&error)).unwrap_or_default();
-        if unanswered { Outcome::Unknown(self.value.clone(), why) } else { Outcome::Refused(why) }
+        let why = last.map(|error| chain(&error)).unwrap_or_default();
+        if !unanswered {
+            return Outcome::Refused(why);
+        }
+        let value = &self.value;
+        Outcome::Unknown(format!("{why}. To ask without a second certificate, repeat the command with --continue {value}"))
     }
 
     fn request(&self) -> Value {

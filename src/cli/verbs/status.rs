@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
-    leader::{Leader, leader, missing, wrong_clocks},
+    leader::{Leader, below, leader},
     objects::{Certificate, certificates},
     state::{State, Told, told},
 };
@@ -52,7 +52,7 @@ pub(super) async fn status(cluster: &Cluster, session: &Session, arguments: &Sta
     let status = Status { certificates: told, operator, clocks };
     let in_words = || {
         let text = render(&status.certificates, found.len(), arguments.selection.all_namespaces, &session.terminal, now);
-        text + &missing(&status.operator, &session.terminal) + &wrong_clocks(&status.clocks, &session.terminal)
+        text + &below(&status.operator, &status.clocks, &session.terminal)
     };
     let text = for_programs(&status, arguments.output)?.unwrap_or_else(in_words);
     Ok(Answer::new(text, exit))

@@ -33,8 +33,8 @@ pub(super) enum Outcome {
     Left(String),
     /// The API server did not let it be asked for, or could not be asked: why.
     Refused(String),
-    /// Whether it was asked for is not known: the value that asks once more without a second certificate, and why.
-    Unknown(String, String),
+    /// Whether it was asked for is not known: why, and what asks once more without a second certificate.
+    Unknown(String),
     /// It was asked for, and refused by the issuer or did not come: why.
     Failed(String),
 }
@@ -52,9 +52,7 @@ impl Outcome {
             Self::Asked => "asked for".to_owned(),
             Self::Renewed(serial_number) => format!("renewed: certificate {serial_number}"),
             Self::Left(why) | Self::Refused(why) | Self::Failed(why) => format!("not: {why}"),
-            Self::Unknown(value, why) => {
-                format!("not known: {why}. To ask without a second certificate, repeat the command with --continue {value}")
-            }
+            Self::Unknown(why) => format!("not known: {why}"),
         }
     }
 
@@ -62,7 +60,7 @@ impl Outcome {
         match self {
             Self::WouldAsk => Mood::Plain,
             Self::Asked | Self::Renewed(_) => Mood::Good,
-            Self::Left(_) | Self::Refused(_) | Self::Unknown(..) | Self::Failed(_) => Mood::Bad,
+            Self::Left(_) | Self::Refused(_) | Self::Unknown(_) | Self::Failed(_) => Mood::Bad,
         }
     }
 
@@ -74,7 +72,7 @@ impl Outcome {
             Self::Renewed(_) => "Renewed",
             Self::Left(_) => "Left",
             Self::Refused(_) => "Refused",
-            Self::Unknown(..) => "Unknown",
+            Self::Unknown(_) => "Unknown",
             Self::Failed(_) => "Failed",
         }
     }
@@ -84,7 +82,7 @@ impl Outcome {
     }
 
     const fn is_failure(&self) -> bool {
-        matches!(self, Self::Refused(_) | Self::Unknown(..) | Self::Failed(_))
+        matches!(self, Self::Refused(_) | Self::Unknown(_) | Self::Failed(_))
     }
 }
 
@@ -201,7 +199,7 @@ pub(super) fn answer(
 ) -> Result<Answer, CliError> {
     let all = || objects.iter().zip(outcomes);
     let left_out = outcomes.iter().filter(|outcome| outcome.is_not_renewed()).count();
-    let exit = if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_) | Outcome::Unknown(..))) {
+    let exit = if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Refused(_) | Outcome::Unknown(_))) {
         Exit::CouldNotAsk
     } else if left_out > 0 {
         Exit::Attention
@@ -367,7 +365,7 @@ shop        bills    not: the object is suspended
             ([Outcome::Asked, Outcome::Failed("no".into())], Exit::Attention),
             ([Outcome::Refused("no".into()), Outcome::Failed("no".into())], Exit::CouldNotAsk),
             ([Outcome::Refused("no".into()), Outcome::Renewed("0A".into())], Exit::CouldNotAsk),
-            ([Outcome::Unknown("run".into(), "no".into()), Outcome::Renewed("0A".into())], Exit::CouldNotAsk),
+            ([Outcome::Unknown("no".into()), Outcome::Renewed("0A".into())], Exit::CouldNotAsk),
         ] {
             assert_eq!(answer(&objects, &outcomes, "run", &session, Form::Table)?.exit, exit, "{outcomes:?}");
         }
