@@ -47,6 +47,7 @@ use crate::{
 /// Runs the program with these arguments, the first of which is its own name. Returns its exit code.
 #[must_use]
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    terminal::leave_out_colours_of_dumb_terminals();
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     if let Some((_, words)) = arguments.split_first().filter(|(_, words)| words.first().is_some_and(|word| word == COMPLETE)) {
         return ExitCode::from(print(&Answer::new(complete(&words[1..]), Exit::Good)) as u8);

@@ -11,6 +11,17 @@ use usercert_operator_core::api::printable;
 /// Nothing is said of what takes less time than this.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 
+/// Leaves colours out on a terminal that says it knows none (`TERM=dumb`), unless `CLICOLOR_FORCE` asks for them. On a build server, where `CI`
+/// is set, the library would colour every terminal. Help and errors of the command line are written before a [`Terminal`] is known, so this is
+/// for the whole process.
+pub fn leave_out_colours_of_dumb_terminals() {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|kind| kind == "dumb");
+    let is_forced = std::env::var_os("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");
+    if is_dumb && !is_forced {
+        anstream::ColorChoice::Never.write_global();
+    }
+}
+
 /// How an answer may look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terminal {
@@ -25,7 +36,8 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// The terminal that standard output leads to. `NO_COLOR` and `CLICOLOR` are heeded (no-color.org), and for a terminal `COLUMNS`. It says
+    /// The terminal that standard output leads to. `NO_COLOR` (no-color.org), `CLICOLOR` and `CLICOLOR_FORCE` (bixense.com/clicolors)
+    /// are heeded, and for a terminal `COLUMNS`. It says
     /// nothing of a pipe, whose reader wants whole lines.
     #[must_use]
     pub fn of_process() -> Self {

@@ -71,7 +71,10 @@ fn a_proxy_of_the_kubeconfig_or_of_the_environment_is_used_and_no_proxy_is_heede
 fn on_terminal(line: &str, environment: &[(&str, &str)]) -> String {
     let mut command = Command::new("script");
     command.args(["-qec", &format!("{} {line}", env!("CARGO_BIN_EXE_kubectl-usercert")), "/dev/null"]);
-    command.env_remove("NO_COLOR").env_remove("COLUMNS").env("TERM", "xterm").envs(environment.iter().copied());
+    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI", "COLUMNS"] {
+        command.env_remove(name);
+    }
+    command.env("TERM", "xterm").envs(environment.iter().copied());
     let said = command.output().unwrap_or_else(|error| unreachable!("this test needs `script` of util-linux: {error}"));
     text(&said.stdout)
 }
@@ -83,11 +86,21 @@ fn a_terminal_gets_colours_and_short_lines_and_is_told_of_what_takes_long() {
     let key = rcgen::KeyPair::generate().unwrap();
     fs::write(&file, rcgen::CertificateParams::default().self_signed(&key).unwrap().pem()).unwrap();
     let inspect = format!("inspect --file {}", file.display());
-    let coloured = on_terminal(&inspect, &[]);
-    assert!(coloured.contains('\u{1b}'), "{coloured:?}");
-    for plain in [[("NO_COLOR", "1")], [("TERM", "dumb")]] {
-        let said = on_terminal(&inspect, &plain);
-        assert!(said.contains("Certificate: ") && !said.contains('\u{1b}'), "{said:?}");
+    for coloured in [&[][..], &[("CI", "true")], &[("TERM", "dumb"), ("CLICOLOR_FORCE", "1")]] {
+        let said = on_terminal(&inspect, coloured);
+        assert!(said.contains('\u{1b}'), "{coloured:?}: {said:?}");
+    }
+    // A build server sets `CI`, and a profile of a shell may set `CLICOLOR`, whatever the terminal is.
+    for plain in [
+        &[("NO_COLOR", "1")][..],
+        &[("TERM", "dumb")],
+        &[("TERM", "dumb"), ("CI", "true")],
+        &[("TERM", "dumb"), ("CLICOLOR", "1")],
+    ] {
+        for (line, answer) in [(inspect.as_str(), "Certificate: "), ("--help", "Usage: "), ("status --unknown", "Usage: ")] {
+            let said = on_terminal(line, plain);
+            assert!(said.contains(answer) && !said.contains('\u{1b}'), "{plain:?}: {said:?}");
+        }
     }
     let narrow = on_terminal(&inspect, &[("COLUMNS", "40"), ("NO_COLOR", "1")]);
     assert!(narrow.lines().all(|line| line.trim_end().chars().count() <= 40 || !line.trim().contains(' ')), "{narrow}");
