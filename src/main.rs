@@ -1,6 +1,6 @@
 //! The `usercert-operator` program.
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::Parser;
 use usercert_operator::{
@@ -12,7 +12,8 @@ fn main() -> ExitCode {
     match execute(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("usercert-operator: {}", chain(&error));
+            // Nobody is left to be told if standard error is closed.
+            _ = writeln!(std::io::stderr(), "usercert-operator: {}", chain(&error));
             ExitCode::FAILURE
         }
     }

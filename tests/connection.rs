@@ -1,4 +1,4 @@
-//! The program itself on its way to Atlas: through a proxy, past it, and with a CA that the system does not know.
+//! The program itself on its way to Atlas: through a proxy, past it, and with a CA that the system does not know. And what it writes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 #![allow(clippy::default_trait_access, reason = "the parameters of requests are of no interest here")]
 
@@ -95,4 +95,28 @@ async fn a_bundle_without_certificates_stops_the_program_with_a_reason() {
         .unwrap();
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && message.contains("CA bundle"), "{message}");
+}
+
+#[test]
+fn a_reader_that_has_closed_the_pipe_is_no_error() {
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_usercert-operator"))
+        .arg("crds")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(program.stdout.take());
+    let output = program.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
+}
+
+#[test]
+fn a_full_disk_is_told() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_usercert-operator")).arg("crds").stdout(full).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        !output.status.success() && message.contains("could not write the answer: see whether the disk is full"),
+        "{message}"
+    );
 }

@@ -17,7 +17,11 @@
 //!
 //! - [`OperatorError`] says what to change before the next start.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    io::{ErrorKind, Write},
+    pin::pin,
+    sync::Arc,
+};
 
 use futures::{FutureExt, future::join_all};
 use kube::Client;
@@ -81,6 +85,9 @@ pub enum OperatorError {
     /// The definitions cannot be written as YAML.
     #[error("could not write the custom resource definitions as YAML: {0}")]
     Yaml(String),
+    /// Standard output takes no answer.
+    #[error("could not write the answer: see whether the disk is full")]
+    Answer(#[source] std::io::Error),
 }
 
 /// Does what the arguments say.
@@ -100,17 +107,27 @@ pub fn execute(arguments: Arguments) -> Result<(), OperatorError> {
 }
 
 fn print_definitions() -> Result<(), OperatorError> {
+    let mut definitions = String::new();
     for definition in custom_resource_definitions() {
         let yaml = serde_saphyr::to_string(&definition).map_err(|error| OperatorError::Yaml(error.to_string()))?;
-        print!("---\n{yaml}");
+        definitions += &format!("---\n{yaml}");
     }
-    Ok(())
+    print(&definitions)
 }
 
 #[tokio::main]
 async fn print_check(arguments: &CheckArguments) -> Result<(), OperatorError> {
-    println!("{}", check(arguments).await.map_err(OperatorError::Check)?);
-    Ok(())
+    let answer = check(arguments).await.map_err(OperatorError::Check)?;
+    print(&format!("{answer}\n"))
+}
+
+/// Writes an answer to standard output. A pipe that its reader has closed, as `head` does, is no error.
+fn print(answer: &str) -> Result<(), OperatorError> {
+    let mut out = std::io::stdout();
+    match out.write_all(answer.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(OperatorError::Answer(error)),
+        _ => Ok(()),
+    }
 }
 
 #[tokio::main]
@@ -122,22 +139,10 @@ async fn run(arguments: &RunArguments) -> Result<(), OperatorError> {
 }
 
 async fn operate(arguments: &RunArguments, log_level: LogLevel) -> Result<(), OperatorError> {
-    // Only one TLS provider is compiled in. Installing it explicitly keeps rustls working if a dependency ever brings another.
-    rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| OperatorError::Provider)?;
-    let mut config = kube::Config::infer().await.map_err(OperatorError::Configuration)?;
-    // kube must not repeat a request, because the first try may have taken effect. Each pass looks anew instead.
-    config.default_retry = false;
-    // HTTPS_PROXY is for Atlas. The API server is reached directly.
-    config.proxy_url = None;
-    let client = Client::try_from(config).map_err(OperatorError::Client)?;
+    let client = kubernetes_client().await?;
     let host = host_name().unwrap_or_else(|| "usercert-operator".to_owned());
     let process = process_name(arguments.pod_name.as_deref(), &host);
-    let (leadership, teller) = if arguments.leader_elect {
-        let (leadership, teller) = Leadership::standing_by();
-        (leadership, Some(teller))
-    } else {
-        (Leadership::alone(Some(process.clone())), None)
-    };
+    let (leadership, teller) = leadership(arguments, &process);
     tokio::spawn(stop_on_signal(leadership.clone()).map_err(OperatorError::Signal)?);
     let scopes = scopes(arguments);
     let readiness = Readiness::awaiting(scopes.len());
@@ -146,36 +151,16 @@ async fn operate(arguments: &RunArguments, log_level: LogLevel) -> Result<(), Op
     let metrics =
         Arc::new(Metrics::new(leadership.clone(), liveness.clone(), readiness.clone(), arguments.certificate_metrics.into()));
     info!(version = env!("CARGO_PKG_VERSION"), scopes = ?scopes, address = %arguments.http_address, "usercert-operator starts");
-    let atlas = atlas_client(arguments)?;
-    let turns = Turns::new(atlas.clone(), arguments.max_concurrent, liveness.clone());
-    let (users, keys) = (Arc::<DatabaseUsers>::default(), Keys::default());
-    let atlas_defaults = AtlasDefaults {
-        endpoint: arguments.atlas_endpoint.clone(),
-        credentials: arguments.atlas_operator_secret.clone(),
-        lending: arguments.lend_credentials_to.iter().cloned().collect(),
+    let shared = Shared {
+        atlas: atlas_client(arguments)?,
+        metrics: Arc::clone(&metrics),
+        leadership: leadership.clone(),
+        liveness: liveness.clone(),
     };
-    let endpoint_rule = arguments.allowed_atlas_endpoints.iter().cloned().collect::<AllowedEndpoints>().into_rule();
-    let controllers = join_all(scopes.into_iter().map(|scope| {
-        let settings = Settings {
-            scope,
-            max_concurrent: arguments.max_concurrent,
-            clock: system_clock(),
-            atlas: atlas.clone(),
-            atlas_defaults: atlas_defaults.clone(),
-            endpoint_rule: Arc::clone(&endpoint_rule),
-            turns: turns.clone(),
-            keys: keys.clone(),
-            users: Arc::clone(&users),
-            metrics: Arc::clone(&metrics),
-            leadership: leadership.clone(),
-            liveness: liveness.clone(),
-            rollout_kinds: arguments.rollout.then(|| arguments.rollout_kinds.clone()),
-            stop_limit: arguments.stop_limit,
-        };
-        controller::run(client.clone(), settings, readiness.clone())
-    }));
+    let settings = settings(arguments, scopes, shared);
+    let controllers = join_all(settings.map(|settings| controller::run(client.clone(), settings, readiness.clone())));
     let work = controllers.map(|_| ());
-    let health = Health { liveness: liveness.clone(), readiness: readiness.clone(), leadership: leadership.clone() };
+    let health = Health { liveness: liveness.clone(), readiness, leadership: leadership.clone() };
     let (secure, open) = if arguments.metrics_secure { (Some(metrics), None) } else { (None, Some(metrics)) };
     let server = serve(arguments.http_address, health, open);
     let secure_server = serve_metrics(arguments, client.clone(), secure);
@@ -189,6 +174,65 @@ async fn operate(arguments: &RunArguments, log_level: LogLevel) -> Result<(), Op
     }
     info!("usercert-operator has stopped");
     Ok(())
+}
+
+async fn kubernetes_client() -> Result<Client, OperatorError> {
+    // Only one TLS provider is compiled in. Installing it explicitly keeps rustls working if a dependency ever brings another.
+    rustls::crypto::aws_lc_rs::default_provider().install_default().map_err(|_| OperatorError::Provider)?;
+    let mut config = kube::Config::infer().await.map_err(OperatorError::Configuration)?;
+    // kube must not repeat a request, because the first try may have taken effect. Each pass looks anew instead.
+    config.default_retry = false;
+    // HTTPS_PROXY is for Atlas. The API server is reached directly.
+    config.proxy_url = None;
+    Client::try_from(config).map_err(OperatorError::Client)
+}
+
+/// Whether this process leads, and who tells. Without an election it leads alone, and nobody tells.
+fn leadership(arguments: &RunArguments, process: &str) -> (Leadership, Option<LeadershipTeller>) {
+    if arguments.leader_elect {
+        let (leadership, teller) = Leadership::standing_by();
+        (leadership, Some(teller))
+    } else {
+        (Leadership::alone(Some(process.to_owned())), None)
+    }
+}
+
+/// What the controllers of all scopes share, besides what the arguments say.
+struct Shared {
+    atlas: AtlasClient,
+    metrics: Arc<Metrics>,
+    leadership: Leadership,
+    liveness: Liveness,
+}
+
+/// What the controllers of each scope are given.
+fn settings(arguments: &RunArguments, scopes: Vec<Scope>, shared: Shared) -> impl Iterator<Item = Settings> {
+    let Shared { atlas, metrics, leadership, liveness } = shared;
+    let atlas_defaults = AtlasDefaults {
+        endpoint: arguments.atlas_endpoint.clone(),
+        credentials: arguments.atlas_operator_secret.clone(),
+        lending: arguments.lend_credentials_to.iter().cloned().collect(),
+    };
+    let endpoint_rule = arguments.allowed_atlas_endpoints.iter().cloned().collect::<AllowedEndpoints>().into_rule();
+    let rollout_kinds = arguments.rollout.then(|| arguments.rollout_kinds.clone());
+    let turns = Turns::new(atlas.clone(), arguments.max_concurrent, liveness.clone());
+    let (users, keys) = (Arc::<DatabaseUsers>::default(), Keys::default());
+    scopes.into_iter().map(move |scope| Settings {
+        scope,
+        max_concurrent: arguments.max_concurrent,
+        clock: system_clock(),
+        atlas: atlas.clone(),
+        atlas_defaults: atlas_defaults.clone(),
+        endpoint_rule: Arc::clone(&endpoint_rule),
+        turns: turns.clone(),
+        keys: keys.clone(),
+        users: Arc::clone(&users),
+        metrics: Arc::clone(&metrics),
+        leadership: leadership.clone(),
+        liveness: liveness.clone(),
+        rollout_kinds: rollout_kinds.clone(),
+        stop_limit: arguments.stop_limit,
+    })
 }
 
 /// Serves the metrics by HTTPS for ever, if they are given.
