@@ -54,6 +54,7 @@ impl AtlasOutcome {
     pub fn label(self) -> Cow<'static, str> {
         match self {
             Self::Answered(status) if STATUSES.contains(&status) => status.to_string().into(),
+            Self::Answered(500..=599) => "5xx".into(),
             Self::Answered(_) => "other".into(),
             Self::TimedOut => "timeout".into(),
             Self::NotConnected => "connection".into(),
@@ -63,7 +64,7 @@ impl AtlasOutcome {
 
     /// One outcome for each label.
     pub fn all() -> impl Iterator<Item = Self> {
-        let others = [Self::Answered(0), Self::TimedOut, Self::NotConnected, Self::Lost];
+        let others = [Self::Answered(0), Self::Answered(599), Self::TimedOut, Self::NotConnected, Self::Lost];
         STATUSES.into_iter().map(Self::Answered).chain(others)
     }
 }
@@ -82,5 +83,14 @@ mod tests {
         let known: BTreeSet<_> = AtlasOutcome::all().map(AtlasOutcome::label).collect();
         assert!((0..=u16::MAX).all(|status| known.contains(&AtlasOutcome::Answered(status).label())));
         assert_eq!(known.len(), AtlasOutcome::all().count(), "each label once");
+    }
+
+    /// The alert of an outage counts `5..`. Gateways send 507, 511, and 520 to 530.
+    #[test]
+    fn every_status_of_an_outage_has_a_label_that_begins_with_5() {
+        for status in 0..=u16::MAX {
+            let begins = AtlasOutcome::Answered(status).label().starts_with('5');
+            assert_eq!(begins, (500..600).contains(&status), "{status}");
+        }
     }
 }

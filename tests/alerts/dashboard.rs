@@ -25,8 +25,15 @@ pub fn queries() -> Vec<Query> {
         .collect()
 }
 
+fn unfilled() -> Vec<String> {
+    let dashboard: Value = serde_json::from_str(&file("dashboard.json")).unwrap();
+    let targets =
+        dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
+}
+
 fn filled_in(expression: &str) -> String {
-    expression.replace("$namespace", ".*").replace("$issuer", ".*").replace("$__rate_interval", "20s")
+    expression.replace("$cluster", ".*").replace("$namespace", ".*").replace("$issuer", ".*").replace("$__rate_interval", "20s")
 }
 
 #[test]
@@ -54,5 +61,19 @@ fn no_variable_is_left_in_a_query_and_each_panel_says_what_it_shows() {
     let panels = dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] != "row");
     for panel in panels {
         assert!(!panel["description"].as_str().unwrap().is_empty(), "{}", panel["title"]);
+    }
+}
+
+/// Certificates of one name in two clusters are two certificates, and a leader of each cluster is no second one.
+#[test]
+fn clusters_are_told_apart() {
+    for query in unfilled() {
+        let selectors =
+            query.matches("usercert_").count() + query.matches("process_").count() + query.matches("ALERTS").count();
+        assert_eq!(query.matches("{cluster=~\"$cluster\"").count(), selectors, "{query}");
+        let lists = query.match_indices(" by (").map(|(at, _)| query[at..].split_once(')').unwrap().0);
+        for list in lists.filter(|list| list.contains("name") || list.contains("namespace")) {
+            assert!(list.starts_with(" by (cluster, "), "{query}");
+        }
     }
 }

@@ -12,6 +12,9 @@ use usercert_test_support::control_plane::{Supervised, tool};
 /// Longer than a certificate of a rollout takes to reach the pods.
 const PATIENCE: Duration = Duration::from_mins(3);
 
+/// What a scrape that was missed changes is as it was after so long.
+const MOMENT: Duration = Duration::from_secs(15);
+
 pub struct Prometheus {
     url: String,
     port_of_operator: u16,
@@ -97,6 +100,16 @@ impl Prometheus {
         })
     }
 
+    /// Whether the alert fires now. A scrape that a slow machine misses may have it resolve for a moment.
+    pub async fn fires_still(&self, wanted: &Wanted) -> bool {
+        within(MOMENT, async || self.find(wanted).await.is_some()).await
+    }
+
+    /// Whether no alert fires now. A scrape that a slow machine misses may have one fire for a moment.
+    pub async fn is_calm(&self) -> bool {
+        within(MOMENT, async || self.firing().await.is_empty()).await
+    }
+
     /// Waits until an alert fires (or does not); the alert, and how many seconds after `since` that was.
     pub async fn until(&self, wanted: &Wanted, fires: bool, since: Instant) -> (Option<Value>, f64) {
         loop {
@@ -136,6 +149,18 @@ impl Prometheus {
             Err(answer["error"].to_string())
         }
     }
+}
+
+/// Whether this holds at some time within the limit.
+async fn within(limit: Duration, question: impl AsyncFn() -> bool) -> bool {
+    let started = Instant::now();
+    while started.elapsed() < limit {
+        if question().await {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    false
 }
 
 fn encoded(expression: &str) -> String {

@@ -142,7 +142,7 @@ async fn unsaved(prometheus: &Prometheus) -> Vec<Row> {
     }
     let old = shop.status(&renewed).await.serial_number.unwrap();
     for user in [&first, &renewed] {
-        shop.cluster.atlas.fault_once(user, Fault::Delay(Duration::from_secs(5)));
+        shop.cluster.atlas.fault_once(user, Fault::Delay(Duration::from_secs(15)));
     }
     shop.certificate(&first, "atlas", json!({})).await;
     shop.annotate(&renewed, "usercert.dev/renew-requested-at", "now").await;
