@@ -1,33 +1,33 @@
 {{- define "usercert-operator.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimAll "-_." }}
 {{- end }}
 
 {{- define "usercert-operator.fullname" -}}
 {{- $name := include "usercert-operator.name" . }}
 {{- if .Values.fullnameOverride }}
-{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- .Values.fullnameOverride | trunc 63 | trimAll "-_." }}
 {{- else if contains $name .Release.Name }}
-{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- .Release.Name | trunc 63 | trimAll "-_." }}
 {{- else }}
-{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimAll "-_." }}
 {{- end }}
 {{- end }}
 
 {{- define "usercert-operator.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "usercert-operator.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "usercert-operator.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- /* Of the Pod of helm test: Service, policies and budgets of the operator must not select it. */}}
 {{- define "usercert-operator.testLabels" -}}
-app.kubernetes.io/name: {{ include "usercert-operator.name" . | trunc 58 | trimSuffix "-" }}-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "usercert-operator.name" . | trunc 58 | trimAll "-_." }}-test
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- /* Of every object. The chart's own win over commonLabels. */}}
 {{- define "usercert-operator.labels" -}}
 {{- $own := include "usercert-operator.selectorLabels" . | fromYaml }}
-{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-") }}
+{{- $_ := set $own "helm.sh/chart" (printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimAll "-_.") }}
 {{- $_ := set $own "app.kubernetes.io/version" (.Chart.AppVersion | toString) }}
 {{- $_ := set $own "app.kubernetes.io/managed-by" .Release.Service }}
 {{- merge $own (default dict .Values.commonLabels) | toYaml }}
@@ -41,6 +41,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
 {{- define "usercert-operator.image" -}}
+{{- if not .Values.image.repository }}
+{{- fail "image.repository is null: it names the operator's image" }}
+{{- end }}
 {{- $registry := default .Values.image.registry (default dict .Values.global).imageRegistry }}
 {{- with $registry }}{{ trimSuffix "/" . }}/{{ end }}
 {{- if .Values.image.digest -}}
@@ -48,6 +51,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- else -}}
 {{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
 {{- end }}
+{{- end }}
+
+{{- /* With an election the new Pod stands by until the old one has given up the lease. Without one there are never two at once. */}}
+{{- define "usercert-operator.updateStrategy" -}}
+{{- $ours := dict "type" "RollingUpdate" "rollingUpdate" (dict "maxUnavailable" 0 "maxSurge" 1) }}
+{{- if not .Values.leaderElection.enabled }}{{ $ours = dict "type" "Recreate" }}{{ end }}
+{{- if eq (toString .Values.updateStrategy.type) "Recreate" }}{{ $ours = dict "type" "Recreate" }}{{ end }}
+{{- mergeOverwrite $ours .Values.updateStrategy | toYaml }}
 {{- end }}
 
 {{- define "usercert-operator.imagePullSecrets" -}}
@@ -59,6 +70,10 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- with uniq $all }}
 imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- end }}
+{{- end }}
+
+{{- define "usercert-operator.priorityClassName" -}}
+{{- default (default dict .Values.global).priorityClassName .Values.priorityClassName | default "" }}
 {{- end }}
 
 {{- /* The rules in each namespace that is served. */}}
@@ -134,7 +149,7 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
 
 {{- /* The Secret with the certificate for metrics, if there is one. */}}
 {{- define "usercert-operator.metricsSecret" -}}
-{{- if .Values.metrics.secure.enabled }}{{ .Values.metrics.secure.certificateSecret }}{{ end }}
+{{- if .Values.metrics.secure.enabled }}{{ default "" .Values.metrics.secure.certificateSecret }}{{ end }}
 {{- end }}
 
 {{- /* What the chart itself sets. */}}
@@ -146,10 +161,10 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
 - {name: LEADER_ELECT, value: {{ .Values.leaderElection.enabled | quote }}}
 - {name: LEASE_NAME, value: {{ include "usercert-operator.fullname" . | quote }}}
 # The rest is for the lease to be given up in.
-- {name: STOP_LIMIT_SECONDS, value: {{ sub .Values.terminationGracePeriodSeconds 20 | quote }}}
+- {name: STOP_LIMIT_SECONDS, value: {{ sub (int64 .Values.terminationGracePeriodSeconds) 20 | quote }}}
 - {name: HTTP_ADDRESS, value: "[::]:8080"}
-- {name: MAX_CONCURRENT, value: {{ .Values.maxConcurrent | quote }}}
-- {name: ATLAS_TIMEOUT_SECONDS, value: {{ .Values.atlas.timeoutSeconds | quote }}}
+- {name: MAX_CONCURRENT, value: {{ int64 .Values.maxConcurrent | quote }}}
+- {name: ATLAS_TIMEOUT_SECONDS, value: {{ int64 .Values.atlas.timeoutSeconds | quote }}}
 - {name: ATLAS_ENDPOINT, value: {{ .Values.atlas.endpoint | quote }}}
 - {name: ALLOWED_ATLAS_ENDPOINTS, value: {{ join "," .Values.atlas.allowedEndpoints | quote }}}
 {{- with .Values.atlas.lendCredentialsTo }}
@@ -187,55 +202,7 @@ imagePullSecrets: {{- toYaml . | nindent 0 }}
 {{- end }}
 {{- end }}
 
-{{- /* What would get round the checks of this chart: an argument, its variable, and the value that is to be set instead. */}}
-{{- define "usercert-operator.guarded" -}}
-- [leader-elect, LEADER_ELECT, leaderElection.enabled]
-- [lease-name, LEASE_NAME, fullnameOverride]
-- [pod-name, POD_NAME, ""]
-- [operator-namespace, POD_NAMESPACE, ""]
-- [watch-namespace, WATCH_NAMESPACES, watchNamespaces]
-- [stop-limit, STOP_LIMIT_SECONDS, terminationGracePeriodSeconds]
-- [http-address, HTTP_ADDRESS, ""]
-- [metrics-secure, METRICS_SECURE, metrics.secure.enabled]
-- [metrics-secure-address, METRICS_SECURE_ADDRESS, ""]
-- [metrics-cert-file, METRICS_CERT_FILE, metrics.secure.certificateSecret]
-- [metrics-key-file, METRICS_KEY_FILE, metrics.secure.certificateSecret]
-- [atlas-timeout, ATLAS_TIMEOUT_SECONDS, atlas.timeoutSeconds]
-- [rollout, ROLLOUT, rollout.enabled]
-- [rollout-kind, ROLLOUT_KINDS, rollout.kinds]
-{{- end }}
-
-{{- /* Fails if the process could be killed before it has saved the answer of Atlas. A failed probe with a grace period of its own would have the kubelet
-go by that one in place of the Pod's. */}}
-{{- define "usercert-operator.refuseShortStop" -}}
-{{- if lt (int .Values.terminationGracePeriodSeconds) (add .Values.atlas.timeoutSeconds 30 | int) }}
-{{- fail "terminationGracePeriodSeconds must be at least atlas.timeoutSeconds and 30: Atlas's answer to a request for a certificate would be cut off, and its key lost" }}
-{{- end }}
-{{- range $name, $probe := .Values.probes }}
-{{- if hasKey (default dict $probe) "terminationGracePeriodSeconds" }}
-{{- fail (printf "probes.%s.terminationGracePeriodSeconds would take the place of that of the Pod, which the operator's own limits go by: Atlas's answer to a request for a certificate could be cut off, and its key lost. Leave it out, and set terminationGracePeriodSeconds" $name) }}
-{{- end }}
-{{- end }}
-{{- end }}
-
-{{- /* Fails if extraArgs or extraEnv sets one of these. */}}
-{{- define "usercert-operator.refuseGuarded" -}}
-{{- range $guarded := include "usercert-operator.guarded" . | fromYamlArray }}
-{{- $instead := index $guarded 2 | empty | ternary "leave it out" (printf "set %s" (index $guarded 2)) }}
-{{- range $.Values.extraArgs }}
-{{- if eq (splitList "=" . | first) (printf "--%s" (index $guarded 0)) }}
-{{- fail (printf "extraArgs has --%s, which the rest of the chart goes by: %s" (index $guarded 0) $instead) }}
-{{- end }}
-{{- end }}
-{{- range $.Values.extraEnv }}
-{{- if eq .name (index $guarded 1) }}
-{{- fail (printf "extraEnv has %s, which the rest of the chart goes by: %s" .name $instead) }}
-{{- end }}
-{{- end }}
-{{- end }}
-{{- end }}
-
-{{- /* The same with extraEnv. Of a name that stands twice the last counts: server-side apply refuses a list that has both. */}}
+{{- /* What the chart sets, with extraEnv. Of a name that stands twice the last counts: server-side apply refuses a list that has both. */}}
 {{- define "usercert-operator.env" -}}
 {{- $all := list }}
 {{- range $entry := concat (fromYamlArray (include "usercert-operator.ownEnv" .)) (default list .Values.extraEnv) }}
@@ -270,6 +237,8 @@ a certificate, which must not become that of the Pod. */}}
 {{- $_ := set $endpoint "scheme" "https" }}
 {{- if include "usercert-operator.metricsSecret" $root }}
 {{- $_ := set $endpoint "tlsConfig" (dict "serverName" (printf "%s.%s.svc" (include "usercert-operator.fullname" $root) $root.Release.Namespace)) }}
+{{- else if pick (default dict (default dict $values.endpoint).tlsConfig) "ca" "caFile" }}
+{{- fail (printf "%s.endpoint.tlsConfig names a CA, and the certificate that the operator makes at start is of none: set metrics.secure.certificateSecret, or leave the CA out" (untitle $kind)) }}
 {{- else }}
 {{- $_ := set $endpoint "tlsConfig" (dict "insecureSkipVerify" true) }}
 {{- end }}
@@ -285,7 +254,9 @@ a certificate, which must not become that of the Pod. */}}
 {{- range $key := list "interval" "scrapeTimeout" "relabelings" "metricRelabelings" }}
 {{- with index $values $key }}{{ $_ := set $endpoint $key . }}{{ end }}
 {{- end }}
-{{- mergeOverwrite $endpoint (default dict $values.endpoint) | toYaml }}
+{{- $all := mergeOverwrite $endpoint (default dict $values.endpoint) }}
+{{- include "usercert-operator.refuseSlowScrape" (list (untitle $kind) $all) }}
+{{- toYaml $all }}
 {{- end }}
 
 {{- /* What the series of this release have in common where Prometheus finds it by a monitor of this chart: the namespace and the job, as the Prometheus
