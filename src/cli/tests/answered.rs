@@ -170,6 +170,26 @@ fn a_run_that_failures_have_stopped_goes_on_when_it_is_continued() {
 }
 
 #[test]
+fn an_empty_namespace_or_selector_never_changes_the_whole_cluster() {
+    for verb in ["renew", "suspend", "resume"] {
+        let (address, asked) = server(vec![certificate("orders", 10, &[])], nothing);
+        let said = run(&address, &[verb, "--all", "-n", ""]);
+        assert_eq!(said.code, Some(0), "the namespace of the context is meant: {said:?}");
+        let is_of_context = |(_, path): &(String, String)| path == "/version" || path.starts_with(CERTIFICATES);
+        assert!(asked.lock().unwrap().iter().all(is_of_context), "{asked:?}");
+
+        let (address, asked) = server(vec![certificate("orders", 10, &[])], nothing);
+        for wrong in [&["-l", ""][..], &["-l", "", "-A"], &["orders/status"], &[""], &["--all", "-n", "a/b"]] {
+            let said = run(&address, &[&[verb], wrong].concat());
+            assert_eq!((said.code, asked.lock().unwrap().len()), (Some(2), 0), "{verb} {wrong:?}: {said:?}");
+        }
+        let said = run(&address, &["-n", "shop", verb, "-A", "--all", "--yes"]);
+        assert_eq!((said.code, asked.lock().unwrap().len()), (Some(2), 0), "{said:?}");
+        assert!(said.errors.starts_with("error: -A is all namespaces and -n is one"), "{said:?}");
+    }
+}
+
+#[test]
 fn an_object_that_is_deleted_meanwhile_is_left_out_and_no_refusal() {
     let another = certificate("gone", 10, &[("/metadata/uid", json!("another"))]);
     for (method, found) in [("GET", (404, failure(404))), ("PATCH", (404, failure(404))), ("GET", (200, another))] {
