@@ -15,6 +15,7 @@ use crate::{
     arguments::{Connection, given, is_namespace},
     exit::CliError,
     login,
+    patient::patient,
     terminal::{PATIENCE, Progress, Terminal},
 };
 
@@ -97,7 +98,7 @@ impl Cluster {
         let plugin = login::plugin_of(&config);
         let client = login::client(config, if is_endless { Duration::MAX } else { request_timeout }, &terminal).await?;
         Ok(Self {
-            client,
+            client: patient(client, request_timeout),
             namespace,
             operator_namespace: connection.operator_namespace.clone(),
             lease_name: connection.lease_name.clone(),
@@ -172,7 +173,8 @@ impl Cluster {
         Ok(date.and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()))
     }
 
-    /// All objects that the parameters select, page by page. After two seconds it tells how many there are so far.
+    /// All objects that the parameters select, page by page. Where a page comes so late that the API server has forgotten the list, all come
+    /// at once. After two seconds it tells how many there are so far.
     ///
     /// # Errors
     /// A page was refused, or not answered in time.
@@ -183,7 +185,13 @@ impl Cluster {
         let mut progress = Progress::new(&self.terminal);
         let (mut found, mut page) = (Vec::new(), parameters.clone().limit(PAGE));
         loop {
-            let list = self.ask(format!("list {what}"), api.list(&page)).await?;
+            let list = match self.ask(format!("list {what}"), api.list(&page)).await {
+                Err(error) if page.continue_token.is_some() && error.is_expired() => {
+                    // As client-go's pager does: a list in one piece cannot expire.
+                    return Ok(self.ask(format!("list {what}"), api.list(parameters)).await?.items);
+                }
+                list => list?,
+            };
             found.extend(list.items);
             match list.metadata.continue_.filter(|next| !next.is_empty()) {
                 Some(next) => page = page.continue_token(&next),

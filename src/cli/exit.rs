@@ -202,6 +202,12 @@ impl CliError {
         self.code() == Some(409)
     }
 
+    /// Whether the API server has forgotten the list of which a further page was asked for.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.code() == Some(410)
+    }
+
     /// Whether a change may have been made all the same, for its answer is missing.
     #[must_use]
     pub fn is_unanswered(&self) -> bool {

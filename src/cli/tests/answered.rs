@@ -190,6 +190,61 @@ fn an_empty_namespace_or_selector_never_changes_the_whole_cluster() {
 }
 
 #[test]
+fn a_list_that_expires_between_two_pages_is_read_once_more_in_one_piece() {
+    for is_whole_refused in [false, true] {
+        let names = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::clone(&names);
+        let address = serve(move |_, path, query| {
+            let list = |items: &[Value], next: &str| json!({ "metadata": { "continue": next }, "items": items });
+            let one = |name: &str| certificate(name, 80, &[]);
+            let (status, body) = match path == CERTIFICATES {
+                false => (404, failure(404)),
+                true => {
+                    asked.lock().unwrap().push(query.to_owned());
+                    match (query.contains("continue="), query.contains("limit=")) {
+                        (true, _) => (410, failure(410)),
+                        (false, true) => (200, list(&[one("orders")], "next")),
+                        (false, false) if is_whole_refused => (410, failure(410)),
+                        (false, false) => (200, list(&[one("orders"), one("bills")], "")),
+                    }
+                }
+            };
+            Response { status, content_type: "application/json", body: body.to_string() }
+        });
+        let said = run(&address, &["status", "-o", "json"]);
+        assert_eq!(names.lock().unwrap().len(), 3, "{names:?}");
+        if is_whole_refused {
+            assert_eq!(said.code, Some(3), "{said:?}");
+        } else {
+            let told: Value = serde_json::from_str(&said.text).unwrap();
+            let named = told["certificates"].as_array().unwrap().iter().map(|found| found["name"].as_str().unwrap());
+            assert_eq!(named.collect::<Vec<_>>(), ["bills", "orders"], "each of them once");
+        }
+    }
+}
+
+/// The API server answers so when it has too many requests: nothing was done.
+#[test]
+fn a_request_that_is_put_off_is_sent_again_within_its_time_and_no_refusal() {
+    for (method, later, code) in [
+        ("GET", "application/json\r\nretry-after: 1", 0),
+        ("PATCH", "application/json\r\nretry-after: 1", 0),
+        ("PATCH", "application/json\r\nretry-after: 60", 3),
+    ] {
+        let (before, certificates) = (AtomicUsize::new(0), [certificate("orders", 10, &[])]);
+        let address = serve(move |asked, path, _| {
+            let is_first = asked == method && before.fetch_add(1, Ordering::SeqCst) == 0;
+            let (status, body) = if is_first { (429, failure(429)) } else { answer(path, &certificates) };
+            Response { status, content_type: if is_first { later } else { "application/json" }, body: body.to_string() }
+        });
+        let said = run(&address, &["renew", "orders"]);
+        assert_eq!(said.code, Some(code), "{method} {later}: {said:?}");
+        let expected = if code == 0 { "orders   asked for" } else { "orders   not: could not change" };
+        assert!(said.text.contains(expected), "what was put off was not done: {said:?}");
+    }
+}
+
+#[test]
 fn an_object_that_is_deleted_meanwhile_is_left_out_and_no_refusal() {
     let another = certificate("gone", 10, &[("/metadata/uid", json!("another"))]);
     for (method, found) in [("GET", (404, failure(404))), ("PATCH", (404, failure(404))), ("GET", (200, another))] {
