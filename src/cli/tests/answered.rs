@@ -1,6 +1,8 @@
 //! The program itself with an API server on loopback, which answers as each test says.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "answered/odd.rs"]
+mod odd;
 mod server;
 
 use std::sync::{
@@ -170,81 +172,6 @@ fn a_run_that_failures_have_stopped_goes_on_when_it_is_continued() {
 }
 
 #[test]
-fn an_empty_namespace_or_selector_never_changes_the_whole_cluster() {
-    for verb in ["renew", "suspend", "resume"] {
-        let (address, asked) = server(vec![certificate("orders", 10, &[])], nothing);
-        let said = run(&address, &[verb, "--all", "-n", ""]);
-        assert_eq!(said.code, Some(0), "the namespace of the context is meant: {said:?}");
-        let is_of_context = |(_, path): &(String, String)| path == "/version" || path.starts_with(CERTIFICATES);
-        assert!(asked.lock().unwrap().iter().all(is_of_context), "{asked:?}");
-
-        let (address, asked) = server(vec![certificate("orders", 10, &[])], nothing);
-        for wrong in [&["-l", ""][..], &["-l", "", "-A"], &["orders/status"], &[""], &["--all", "-n", "a/b"]] {
-            let said = run(&address, &[&[verb], wrong].concat());
-            assert_eq!((said.code, asked.lock().unwrap().len()), (Some(2), 0), "{verb} {wrong:?}: {said:?}");
-        }
-        let said = run(&address, &["-n", "shop", verb, "-A", "--all", "--yes"]);
-        assert_eq!((said.code, asked.lock().unwrap().len()), (Some(2), 0), "{said:?}");
-        assert!(said.errors.starts_with("error: -A is all namespaces and -n is one"), "{said:?}");
-    }
-}
-
-#[test]
-fn a_list_that_expires_between_two_pages_is_read_once_more_in_one_piece() {
-    for is_whole_refused in [false, true] {
-        let names = Arc::new(Mutex::new(Vec::new()));
-        let asked = Arc::clone(&names);
-        let address = serve(move |_, path, query| {
-            let list = |items: &[Value], next: &str| json!({ "metadata": { "continue": next }, "items": items });
-            let one = |name: &str| certificate(name, 80, &[]);
-            let (status, body) = match path == CERTIFICATES {
-                false => (404, failure(404)),
-                true => {
-                    asked.lock().unwrap().push(query.to_owned());
-                    match (query.contains("continue="), query.contains("limit=")) {
-                        (true, _) => (410, failure(410)),
-                        (false, true) => (200, list(&[one("orders")], "next")),
-                        (false, false) if is_whole_refused => (410, failure(410)),
-                        (false, false) => (200, list(&[one("orders"), one("bills")], "")),
-                    }
-                }
-            };
-            Response { status, content_type: "application/json", body: body.to_string() }
-        });
-        let said = run(&address, &["status", "-o", "json"]);
-        assert_eq!(names.lock().unwrap().len(), 3, "{names:?}");
-        if is_whole_refused {
-            assert_eq!(said.code, Some(3), "{said:?}");
-        } else {
-            let told: Value = serde_json::from_str(&said.text).unwrap();
-            let named = told["certificates"].as_array().unwrap().iter().map(|found| found["name"].as_str().unwrap());
-            assert_eq!(named.collect::<Vec<_>>(), ["bills", "orders"], "each of them once");
-        }
-    }
-}
-
-/// The API server answers so when it has too many requests: nothing was done.
-#[test]
-fn a_request_that_is_put_off_is_sent_again_within_its_time_and_no_refusal() {
-    for (method, later, code) in [
-        ("GET", "application/json\r\nretry-after: 1", 0),
-        ("PATCH", "application/json\r\nretry-after: 1", 0),
-        ("PATCH", "application/json\r\nretry-after: 60", 3),
-    ] {
-        let (before, certificates) = (AtomicUsize::new(0), [certificate("orders", 10, &[])]);
-        let address = serve(move |asked, path, _| {
-            let is_first = asked == method && before.fetch_add(1, Ordering::SeqCst) == 0;
-            let (status, body) = if is_first { (429, failure(429)) } else { answer(path, &certificates) };
-            Response { status, content_type: if is_first { later } else { "application/json" }, body: body.to_string() }
-        });
-        let said = run(&address, &["renew", "orders"]);
-        assert_eq!(said.code, Some(code), "{method} {later}: {said:?}");
-        let expected = if code == 0 { "orders   asked for" } else { "orders   not: could not change" };
-        assert!(said.text.contains(expected), "what was put off was not done: {said:?}");
-    }
-}
-
-#[test]
 fn an_object_that_is_deleted_meanwhile_is_left_out_and_no_refusal() {
     let another = certificate("gone", 10, &[("/metadata/uid", json!("another"))]);
     for (method, found) in [("GET", (404, failure(404))), ("PATCH", (404, failure(404))), ("GET", (200, another))] {
@@ -318,7 +245,7 @@ fn a_request_of_which_nobody_knows_whether_it_was_stored_can_be_repeated() {
     let value = told["value"].as_str().unwrap();
     let message = told["certificates"][0]["message"].as_str().unwrap();
     assert_eq!((said.code, &told["certificates"][0]["result"]), (Some(3), &json!("Unknown")));
-    assert!(message.starts_with("not known: ") && message.ends_with(&format!("--continue {value}")), "{message}");
+    assert!(message.starts_with(&format!("not known: repeat the command with --continue {value},")), "{message}");
     assert_eq!(patched(&asked).len(), 1);
 }
 
