@@ -24,7 +24,7 @@ pub(crate) const PROGRAM: &str = "kubectl-usercert";
 const AFTER_HELP: &str = "\
 Exit codes:
   0  what was asked is in order, or was done
-  1  the question was answered, and something needs attention
+  1  the question was answered, and something needs attention: a certificate, a check, or a clock that is wrong
   2  the command line cannot be understood
   3  the question could not be answered, or the change could not be made
 
@@ -273,6 +273,23 @@ mod tests {
     fn what_contradicts_itself_is_refused() {
         for refused in [&["status", "orders", "-A"][..], &["status", "orders", "-l", "a=b"], &[]] {
             assert!(parse(refused).is_err_and(|error| error.exit_code() == 2), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn the_exit_codes_of_the_help_are_those_of_the_docs() {
+        let docs = include_str!("../../docs/cli.md");
+        let codes = AFTER_HELP.lines().skip(1).take_while(|line| !line.is_empty());
+        let codes: Vec<(&str, &str)> = codes.map(|line| line.trim().split_once("  ").unwrap()).collect();
+        assert_eq!(codes.len(), 4);
+        for (code, meaning) in codes {
+            assert!(docs.lines().any(|line| line == format!("| {code} | {meaning} |")), "{code}: {meaning}");
+        }
+        // The docs say so of these verbs.
+        assert!(docs.contains("`status`, `plan`, `why` and `check` name a clock that is off"));
+        for verb in ["status", "plan", "why"] {
+            let help = Arguments::command().find_subcommand(verb).unwrap().get_after_help().unwrap().to_string();
+            assert!(help.contains("or a clock is wrong"), "{help}");
         }
     }
 

@@ -10,8 +10,9 @@ use super::{Form, Selection, names::name, time};
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Exit codes:
-  0  it was created, and with --wait it is ready
+  0  it was created, and with --wait it is ready; with --dry-run: the API server would take it
   1  with --wait: it was created, and is not ready in time
+  3  the API server refused it, or could not be asked; the message says what was done
 
 Examples:
   kubectl usercert create orders -n shop --username orders --issuer atlas --months 3 --wait
@@ -65,7 +66,8 @@ pub struct CreateArguments {
 Exit codes:
   0  shown what would be done; with --yes: done, with the certificate as before, or with the new one that was accepted
   1  shown what is in the way and not accepted; with --yes: the Secret was not taken over in time, or a new certificate was issued
-  3  the Secret cannot be taken over, or with --yes something is in the way; the message says what
+  3  the Secret cannot be taken over, with --yes something is in the way, or the API server could not be asked; the message says what, and
+     what was done
 
 Examples:
   kubectl usercert migrate orders-tls -n shop --issuer ca
@@ -206,7 +208,7 @@ pub struct RenewArguments {
 #[command(after_help = "\
 Exit codes:
   0  it was done, or was so already
-  3  a change was refused; those after it were not tried
+  3  a change was refused, or it is not known whether it was made; those after it were not tried
 
 Examples:
   kubectl usercert suspend orders -n shop

@@ -11,7 +11,7 @@ use super::{Form, Selection, names::name};
 #[command(after_help = "\
 Exit codes:
   0  every certificate works, and nothing keeps its renewal away
-  1  a certificate needs attention, or no operator leads
+  1  a certificate needs attention, no operator leads, or a clock is wrong
 
 Examples:
   kubectl usercert status                    the certificates of this namespace
@@ -38,7 +38,7 @@ pub struct StatusArguments {
 #[command(after_help = "\
 Exit codes:
   0  the certificate is kept, or a new one is on its way
-  1  a person should look: a check that is not passed holds something up
+  1  a person should look: a check that is not passed holds something up, no operator leads, or a clock is wrong
 
 Examples:
   kubectl usercert why orders -n shop
@@ -108,7 +108,7 @@ pub struct OrphansArguments {
 #[command(after_help = "\
 Exit codes:
   0  every certificate is renewed in time, and no hour has too many renewals
-  1  there is a storm, a limit that makes a renewal late, a certificate that expires unrenewed or has no renewal ahead; or no operator leads
+  1  there is a storm, a limit that makes a renewal late, a certificate that expires unrenewed or has no renewal ahead; no operator leads, or a clock is wrong
 
 Examples:
   kubectl usercert plan -A

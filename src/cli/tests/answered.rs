@@ -1,6 +1,8 @@
 //! The program itself with an API server on loopback, which answers as each test says.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "answered/fields.rs"]
+mod fields;
 #[path = "answered/odd.rs"]
 mod odd;
 mod server;

@@ -221,3 +221,20 @@ async fn issuer(cluster: &Cluster, name: &IssuerName) -> Result<(IssuerSpec, Opt
     let found = cluster.ask("read the issuer", api.get_opt(&name.name)).await?;
     found.map(|issuer| (issuer.spec, issuer.status)).ok_or_else(|| missing("CertificateIssuer"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_there_if_the_same_secret_has_all_of_it() {
+        let patch = json!({ "metadata": { "uid": "u", "resourceVersion": "1", "annotations": { "a": "1", "b": "2" } } });
+        let of = |uid: &str, annotations: Value| {
+            let found = serde_json::from_value(json!({ "uid": uid, "annotations": annotations }));
+            found.is_ok_and(|found| has_mark(&found, &patch))
+        };
+        assert!(of("u", json!({ "a": "1", "b": "2", "c": "3" })));
+        assert!(!of("another", json!({ "a": "1", "b": "2" })));
+        assert!(!of("u", json!({ "a": "1", "b": "3" })) && !of("u", json!({ "a": "1" })) && !of("u", Value::Null));
+    }
+}
