@@ -1,7 +1,9 @@
 //! The command line.
 
 mod changes;
+mod names;
 mod questions;
+mod together;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -13,6 +15,7 @@ pub use self::{
         CheckArguments, InspectArguments, OrphansArguments, PlanArguments, ReportArguments, StatusArguments, WhyArguments,
     },
 };
+pub(crate) use self::{names::is_namespace, together::given};
 
 /// The name under which kubectl and shells find the program.
 pub(crate) const PROGRAM: &str = "kubectl-usercert";
@@ -21,7 +24,7 @@ pub(crate) const PROGRAM: &str = "kubectl-usercert";
 const AFTER_HELP: &str = "\
 Exit codes:
   0  what was asked is in order, or was done
-  1  the question was answered, and something needs attention
+  1  the question was answered, and something needs attention: a certificate, a check, or a clock that is wrong
   2  the command line cannot be understood
   3  the question could not be answered, or the change could not be made
 
@@ -66,20 +69,20 @@ pub struct Connection {
     #[arg(long = "as", global = true, value_name = "USER", help_heading = "Cluster")]
     pub as_user: Option<String>,
     /// A group to act for; it may be repeated.
-    #[arg(long, global = true, value_name = "GROUP", requires = "as_user", help_heading = "Cluster")]
+    #[arg(long, global = true, value_name = "GROUP", help_heading = "Cluster")]
     pub as_group: Vec<String>,
     /// The namespace. Default: that of the context.
-    #[arg(long, short, global = true, value_name = "NAME", help_heading = "Cluster")]
+    #[arg(long, short, global = true, value_name = "NAME", value_parser = names::namespace_or_none, help_heading = "Cluster")]
     pub namespace: Option<String>,
     /// How long one request to the API server may take, such as 20s, 1m or 30, which are seconds; 0 is no limit. Default: 20s. A
     /// credential plugin of the kubeconfig has the same limit. If it may ask you on a terminal, the login has none by default.
     #[arg(long, global = true, value_name = "TIME", value_parser = request_timeout, help_heading = "Cluster")]
     pub request_timeout: Option<Duration>,
     /// The namespace in which the operator runs.
-    #[arg(long, global = true, value_name = "NAME", default_value = "usercert-system", help_heading = "Cluster")]
+    #[arg(long, global = true, value_name = "NAME", value_parser = names::namespace, default_value = "usercert-system", help_heading = "Cluster")]
     pub operator_namespace: String,
     /// The Lease of the operator there: the name of its Deployment.
-    #[arg(long, global = true, value_name = "NAME", default_value = "usercert-operator", help_heading = "Cluster")]
+    #[arg(long, global = true, value_name = "NAME", value_parser = names::name, default_value = "usercert-operator", help_heading = "Cluster")]
     pub lease_name: String,
 }
 
@@ -151,7 +154,7 @@ pub enum Verb {
 #[derive(Clone, Debug, Default, Args)]
 pub struct Selection {
     /// The certificates of all namespaces.
-    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    #[arg(long, short = 'A')]
     pub all_namespaces: bool,
     /// Only the certificates with these labels, such as team=orders,tier!=test.
     #[arg(long, short = 'l', value_name = "SELECTOR")]
@@ -215,11 +218,14 @@ fn request_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Reads a time such as `30s`, `5m`, `1h30m`; `0` is not one.
+/// The longest wait. No clock of a machine can tell a time that is as far ahead as a time can be long.
+const LONGEST_WAIT: Duration = Duration::from_hours(8760);
+
+/// Reads a time such as `30s`, `5m`, `1h30m`; neither `0` nor what is more than a year is one.
 fn time(text: &str) -> Result<Duration, String> {
-    let invalid = || "give a time such as 20s, 5m or 1h".to_owned();
+    let invalid = || "give a time such as 20s, 5m or 1h, of 8760h at most".to_owned();
     let duration = text.parse::<jiff::SignedDuration>().map_err(|_| invalid())?;
-    Duration::try_from(duration).ok().filter(|duration| !duration.is_zero()).ok_or_else(invalid)
+    Duration::try_from(duration).ok().filter(|time| !time.is_zero() && *time <= LONGEST_WAIT).ok_or_else(invalid)
 }
 
 #[cfg(test)]
@@ -247,7 +253,6 @@ mod tests {
             parse(&["status", "--as", "a", "--as-group", "b", "--as-group", "c", "--user", "u", "--token", "hunter2"]).unwrap();
         assert_eq!((asked.connection.as_user.as_deref(), asked.connection.as_group.len()), (Some("a"), 2));
         assert!(!format!("{asked:?}").contains("hunter2"));
-        assert!(parse(&["status", "--as-group", "b"]).is_err(), "kubectl wants a user besides");
         let timeout = |text: &str| parse(&["status", "--request-timeout", text]).map(|found| found.connection.request_timeout);
         for (text, expected) in [
             ("1m", Duration::from_mins(1)),
@@ -266,10 +271,25 @@ mod tests {
 
     #[test]
     fn what_contradicts_itself_is_refused() {
-        for refused in
-            [&["status", "orders", "-A"][..], &["status", "-A", "-n", "shop"], &["status", "orders", "-l", "a=b"], &[]]
-        {
+        for refused in [&["status", "orders", "-A"][..], &["status", "orders", "-l", "a=b"], &[]] {
             assert!(parse(refused).is_err_and(|error| error.exit_code() == 2), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn the_exit_codes_of_the_help_are_those_of_the_docs() {
+        let docs = include_str!("../../docs/cli.md");
+        let codes = AFTER_HELP.lines().skip(1).take_while(|line| !line.is_empty());
+        let codes: Vec<(&str, &str)> = codes.map(|line| line.trim().split_once("  ").unwrap()).collect();
+        assert_eq!(codes.len(), 4);
+        for (code, meaning) in codes {
+            assert!(docs.lines().any(|line| line == format!("| {code} | {meaning} |")), "{code}: {meaning}");
+        }
+        // The docs say so of these verbs.
+        assert!(docs.contains("`status`, `plan`, `why` and `check` name a clock that is off"));
+        for verb in ["status", "plan", "why"] {
+            let help = Arguments::command().find_subcommand(verb).unwrap().get_after_help().unwrap().to_string();
+            assert!(help.contains("or a clock is wrong"), "{help}");
         }
     }
 

@@ -12,9 +12,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    arguments::Connection,
+    arguments::{Connection, given, is_namespace},
     exit::CliError,
     login,
+    patient::patient,
     terminal::{PATIENCE, Progress, Terminal},
 };
 
@@ -62,13 +63,15 @@ impl Cluster {
     }
 
     async fn open(connection: &Connection, terminal: Terminal, somebody_is_there: bool) -> Result<Self, CliError> {
+        let text = |value: &Option<String>| given(value.as_deref()).map(str::to_owned);
         let options = KubeConfigOptions {
-            context: connection.context.clone(),
-            cluster: connection.cluster.clone(),
-            user: connection.user.clone(),
+            context: text(&connection.context),
+            cluster: text(&connection.cluster),
+            user: text(&connection.user),
         };
         let names_any = [&options.context, &options.cluster, &options.user].into_iter().any(Option::is_some);
-        let config = match &connection.kubeconfig {
+        let kubeconfig = connection.kubeconfig.as_ref().filter(|path| !path.as_os_str().is_empty());
+        let config = match kubeconfig {
             Some(path) => from_file(path.clone(), &options).await,
             None if !names_any => kube::Config::infer()
                 .await
@@ -78,14 +81,14 @@ impl Cluster {
         let mut config = config?;
         // A request that failed is told at once: whoever asked decides whether to ask again.
         config.default_retry = false;
-        if let Some(token) = &connection.token {
+        if let Some(token) = connection.token.as_ref().filter(|token| !token.0.is_empty()) {
             config.auth_info = AuthInfo { token: Some(token.0.clone().into()), ..AuthInfo::default() };
         }
-        if connection.as_user.is_some() {
+        if connection.given_user().is_some() {
             config.auth_info.impersonate.clone_from(&connection.as_user);
             config.auth_info.impersonate_groups = Some(connection.as_group.clone()).filter(|groups| !groups.is_empty());
         }
-        let namespace = connection.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = namespace(connection.given_namespace(), &config.default_namespace)?;
         let server = config.cluster_url.to_string();
         if !somebody_is_there {
             login::ask_nobody(&mut config);
@@ -95,7 +98,7 @@ impl Cluster {
         let plugin = login::plugin_of(&config);
         let client = login::client(config, if is_endless { Duration::MAX } else { request_timeout }, &terminal).await?;
         Ok(Self {
-            client,
+            client: patient(client, request_timeout),
             namespace,
             operator_namespace: connection.operator_namespace.clone(),
             lease_name: connection.lease_name.clone(),
@@ -170,7 +173,8 @@ impl Cluster {
         Ok(date.and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()))
     }
 
-    /// All objects that the parameters select, page by page. After two seconds it tells how many there are so far.
+    /// All objects that the parameters select, page by page. Where a page comes so late that the API server has forgotten the list, all come
+    /// at once. After two seconds it tells how many there are so far.
     ///
     /// # Errors
     /// A page was refused, or not answered in time.
@@ -181,7 +185,13 @@ impl Cluster {
         let mut progress = Progress::new(&self.terminal);
         let (mut found, mut page) = (Vec::new(), parameters.clone().limit(PAGE));
         loop {
-            let list = self.ask(format!("list {what}"), api.list(&page)).await?;
+            let list = match self.ask(format!("list {what}"), api.list(&page)).await {
+                Err(error) if page.continue_token.is_some() && error.is_expired() => {
+                    // As client-go's pager does: a list in one piece cannot expire.
+                    return Ok(self.ask(format!("list {what}"), api.list(parameters)).await?.items);
+                }
+                list => list?,
+            };
             found.extend(list.items);
             match list.metadata.continue_.filter(|next| !next.is_empty()) {
                 Some(next) => page = page.continue_token(&next),
@@ -190,6 +200,18 @@ impl Cluster {
             progress.tell(|| format!("{} {what} so far", found.len()));
         }
     }
+}
+
+/// The namespace that was given, else that of the context, else `default`, as for kubectl. An empty one is none: in a path it would be all
+/// namespaces.
+fn namespace(flag: Option<&str>, of_context: &str) -> Result<String, CliError> {
+    let namespace = flag.or_else(|| given(Some(of_context))).unwrap_or("default");
+    if is_namespace(namespace) {
+        return Ok(namespace.to_owned());
+    }
+    Err(CliError::Unusable(
+        "the context of the kubeconfig has a namespace that cannot be one: correct it, or give -n".to_owned(),
+    ))
 }
 
 async fn from_file(path: PathBuf, options: &KubeConfigOptions) -> Result<kube::Config, CliError> {
@@ -204,4 +226,20 @@ fn of_kubeconfig(error: kube::config::KubeconfigError) -> CliError {
 /// Whether the API server knows nothing of the path, rather than of the object: its answer is these words, and no `Status`.
 fn is_not_served(status: &kube::core::Status) -> bool {
     status.code == 404 && status.message == "404 page not found"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_namespace_is_none_and_what_cannot_be_one_is_refused() {
+        let of = |flag, context| namespace(flag, context).ok();
+        assert_eq!(of(Some("shop"), "other").as_deref(), Some("shop"));
+        assert_eq!(of(None, "other").as_deref(), Some("other"));
+        assert_eq!(of(None, "").as_deref(), Some("default"));
+        for refused in ["shop/x", "..", " "] {
+            assert_eq!(of(None, refused), None, "{refused:?}");
+        }
+    }
 }

@@ -135,6 +135,24 @@ pub enum CliError {
         /// What was tried.
         operation: String,
     },
+    /// Whether a change was made is not known, for its answer is missing.
+    #[error("whether {change} is not known: repeat the command, which does nothing twice")]
+    Unknown {
+        /// What may have been done.
+        change: String,
+        /// Why there is no answer.
+        #[source]
+        source: Box<CliError>,
+    },
+    /// A change was made, and what was to come after it was not.
+    #[error("{done}; but after that")]
+    After {
+        /// What was done.
+        done: String,
+        /// What could not be done.
+        #[source]
+        source: Box<CliError>,
+    },
     /// There is no such object.
     #[error("{0}")]
     NotFound(String),
@@ -172,6 +190,12 @@ impl CliError {
         }
     }
 
+    /// This error, with what was done before it.
+    #[must_use]
+    pub fn after(self, done: impl Into<String>) -> Self {
+        Self::After { done: done.into(), source: Box::new(self) }
+    }
+
     /// Whether the API server refused because a right is missing.
     #[must_use]
     pub fn is_denied(&self) -> bool {
@@ -200,6 +224,12 @@ impl CliError {
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         self.code() == Some(409)
+    }
+
+    /// Whether the API server has forgotten the list of which a further page was asked for.
+    #[must_use]
+    pub fn is_expired(&self) -> bool {
+        self.code() == Some(410)
     }
 
     /// Whether a change may have been made all the same, for its answer is missing.

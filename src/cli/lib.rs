@@ -7,6 +7,7 @@
 //! | `cluster` | how the API server is reached and asked |
 //! | `login` | credential plugins, and what may be told of them |
 //! | `exit` | how the program ends: answers, also for programs, and exit codes |
+//! | `patient` | requests that the API server puts off |
 //! | `redact` | what is taken out of what others have written |
 //! | `session` | the terminal and the clock of a verb |
 //! | `terminal`, `table`, `text` | how answers look |
@@ -23,6 +24,7 @@ pub mod cluster;
 pub mod complete;
 pub mod exit;
 mod login;
+mod patient;
 mod redact;
 pub mod session;
 mod table;

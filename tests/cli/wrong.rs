@@ -84,7 +84,7 @@ async fn a_check_names_what_is_missing() {
     shop.until_ready(&name).await;
     let of = |said: &Said, check: &str| {
         let found = said.json();
-        let found = found.as_array().unwrap().iter().find(|finding| finding["check"] == check).cloned();
+        let found = found["checks"].as_array().unwrap().iter().find(|finding| finding["check"] == check).cloned();
         let found = found.unwrap_or_else(|| panic!("{check} is missing: {}", said.text));
         (found["result"].as_str().unwrap().to_owned(), found["message"].as_str().unwrap().to_owned())
     };

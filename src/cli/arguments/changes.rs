@@ -4,14 +4,15 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, ValueHint};
 
-use super::{Form, Selection, time};
+use super::{Form, Selection, names::name, time};
 
 /// `create`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Exit codes:
-  0  it was created, and with --wait it is ready
+  0  it was created, and with --wait it is ready; with --dry-run: the API server would take it
   1  with --wait: it was created, and is not ready in time
+  3  the API server refused it, or could not be asked; the message says what was done
 
 Examples:
   kubectl usercert create orders -n shop --username orders --issuer atlas --months 3 --wait
@@ -19,7 +20,7 @@ Examples:
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct CreateArguments {
     /// The name of the object.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = name)]
     pub name: String,
     /// The database user.
     #[arg(long, value_name = "USER")]
@@ -28,7 +29,7 @@ pub struct CreateArguments {
     #[arg(long, value_name = "NAME", value_parser = IssuerName::parse)]
     pub issuer: IssuerName,
     /// The Secret. Default: the name of the object.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name)]
     pub secret_name: Option<String>,
     /// For Atlas: how many months the certificate is valid.
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["duration", "subject"], value_parser = clap::value_parser!(u8).range(1..=24))]
@@ -65,20 +66,21 @@ pub struct CreateArguments {
 Exit codes:
   0  shown what would be done; with --yes: done, with the certificate as before, or with the new one that was accepted
   1  shown what is in the way and not accepted; with --yes: the Secret was not taken over in time, or a new certificate was issued
-  3  the Secret cannot be taken over, or with --yes something is in the way; the message says what
+  3  the Secret cannot be taken over, with --yes something is in the way, or the API server could not be asked; the message says what, and
+     what was done
 
 Examples:
   kubectl usercert migrate orders-tls -n shop --issuer ca
   kubectl usercert migrate orders-tls -n shop --issuer ca --yes")]
 pub struct MigrateArguments {
     /// The Secret.
-    #[arg(value_name = "SECRET")]
+    #[arg(value_name = "SECRET", value_parser = name)]
     pub secret: String,
     /// The issuer that renews the certificate: the name of a CertificateIssuer, or cluster/NAME for a ClusterCertificateIssuer.
     #[arg(long, value_name = "NAME", value_parser = IssuerName::parse)]
     pub issuer: IssuerName,
     /// The name of the new object. Default: the name of the Secret.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name)]
     pub name: Option<String>,
     /// The PEM file with the CA that signed the certificate, if the Secret does not hold it.
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -140,11 +142,9 @@ pub struct IssuerName {
 impl IssuerName {
     /// Reads `NAME` and `cluster/NAME`.
     fn parse(text: &str) -> Result<Self, String> {
-        let (is_of_cluster, name) = text.strip_prefix("cluster/").map_or((false, text), |name| (true, name));
-        if name.is_empty() || name.contains('/') {
-            return Err("give the name of a CertificateIssuer, or cluster/NAME".to_owned());
-        }
-        Ok(Self { is_of_cluster, name: name.to_owned() })
+        let (is_of_cluster, issuer) = text.strip_prefix("cluster/").map_or((false, text), |issuer| (true, issuer));
+        let issuer = name(issuer).map_err(|_| "give the name of a CertificateIssuer, or cluster/NAME".to_owned())?;
+        Ok(Self { is_of_cluster, name: issuer })
     }
 }
 
@@ -153,7 +153,7 @@ impl IssuerName {
 #[group(skip)]
 pub struct Targets {
     /// The certificates.
-    #[arg(value_name = "NAME", required_unless_present_any = ["selector", "all"], conflicts_with_all = ["selector", "all", "all_namespaces"])]
+    #[arg(value_name = "NAME", value_parser = name, required_unless_present_any = ["selector", "all"], conflicts_with_all = ["selector", "all", "all_namespaces"])]
     pub names: Vec<String>,
     /// All certificates of the namespace, or with -A of all namespaces.
     #[arg(long, conflicts_with = "selector")]
@@ -208,7 +208,7 @@ pub struct RenewArguments {
 #[command(after_help = "\
 Exit codes:
   0  it was done, or was so already
-  3  a change was refused; those after it were not tried
+  3  a change was refused, or it is not known whether it was made; those after it were not tried
 
 Examples:
   kubectl usercert suspend orders -n shop

@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueHint};
 
-use super::{Form, Selection};
+use super::{Form, Selection, names::name};
 
 /// `status`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
 Exit codes:
   0  every certificate works, and nothing keeps its renewal away
-  1  a certificate needs attention, or no operator leads
+  1  a certificate needs attention, no operator leads, or a clock is wrong
 
 Examples:
   kubectl usercert status                    the certificates of this namespace
@@ -20,7 +20,7 @@ Examples:
   kubectl usercert status -A -o json | jq -r '.certificates[] | select(.state != \"Good\") | .name'")]
 pub struct StatusArguments {
     /// Only the certificates with these names.
-    #[arg(value_name = "NAME", conflicts_with_all = ["all_namespaces", "selector"])]
+    #[arg(value_name = "NAME", value_parser = name, conflicts_with_all = ["all_namespaces", "selector"])]
     pub names: Vec<String>,
     /// Which certificates.
     #[command(flatten)]
@@ -38,14 +38,14 @@ pub struct StatusArguments {
 #[command(after_help = "\
 Exit codes:
   0  the certificate is kept, or a new one is on its way
-  1  a person should look: a check that is not passed holds something up
+  1  a person should look: a check that is not passed holds something up, no operator leads, or a clock is wrong
 
 Examples:
   kubectl usercert why orders -n shop
   kubectl usercert why orders --read-secret  check the content of the Secret too, with its key")]
 pub struct WhyArguments {
     /// The certificate.
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = name)]
     pub name: String,
     /// Read the Secret with its content, and check it as the operator does. Without this, only its metadata are read, and the
     /// content counts as the operator found it last.
@@ -69,7 +69,7 @@ Examples:
   kubectl get secret old -o jsonpath='{.data.tls\\.crt}' | base64 -d | kubectl usercert inspect --file -")]
 pub struct InspectArguments {
     /// The Secret.
-    #[arg(value_name = "SECRET", required_unless_present = "file", conflicts_with = "file")]
+    #[arg(value_name = "SECRET", value_parser = name, required_unless_present = "file", conflicts_with = "file")]
     pub secret: Option<String>,
     /// A PEM file instead, with certificates, and the key or none; - is standard input. No cluster is asked.
     #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -96,7 +96,7 @@ Examples:
   kubectl usercert orphans -A")]
 pub struct OrphansArguments {
     /// Those of all namespaces.
-    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    #[arg(long, short = 'A')]
     pub all_namespaces: bool,
     /// How the answer is written.
     #[arg(long, short, value_enum, default_value_t = Form::Table)]
@@ -108,7 +108,7 @@ pub struct OrphansArguments {
 #[command(after_help = "\
 Exit codes:
   0  every certificate is renewed in time, and no hour has too many renewals
-  1  there is a storm, a limit that makes a renewal late, a certificate that expires unrenewed or has no renewal ahead; or no operator leads
+  1  there is a storm, a limit that makes a renewal late, a certificate that expires unrenewed or has no renewal ahead; no operator leads, or a clock is wrong
 
 Examples:
   kubectl usercert plan -A
@@ -145,7 +145,7 @@ pub struct CheckArguments {
     #[arg(long, short = 'A')]
     pub all_namespaces: bool,
     /// The operator's service account. Default: that of its Deployment, which has the name of its Lease.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name)]
     pub service_account: Option<String>,
     /// How the answer is written.
     #[arg(long, short, value_enum, default_value_t = Form::Table)]
@@ -173,6 +173,6 @@ pub struct ReportArguments {
     #[arg(long, default_value_t = 5000, value_name = "NUMBER")]
     pub log_lines: u32,
     /// The operator's service account. Default: that of its Deployment, which has the name of its Lease.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = name)]
     pub service_account: Option<String>,
 }

@@ -1,6 +1,10 @@
 //! The program itself with an API server on loopback, which answers as each test says.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "answered/fields.rs"]
+mod fields;
+#[path = "answered/odd.rs"]
+mod odd;
 mod server;
 
 use std::sync::{
@@ -243,7 +247,7 @@ fn a_request_of_which_nobody_knows_whether_it_was_stored_can_be_repeated() {
     let value = told["value"].as_str().unwrap();
     let message = told["certificates"][0]["message"].as_str().unwrap();
     assert_eq!((said.code, &told["certificates"][0]["result"]), (Some(3), &json!("Unknown")));
-    assert!(message.starts_with("not known: ") && message.ends_with(&format!("--continue {value}")), "{message}");
+    assert!(message.starts_with(&format!("not known: repeat the command with --continue {value},")), "{message}");
     assert_eq!(patched(&asked).len(), 1);
 }
 

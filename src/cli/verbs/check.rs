@@ -14,6 +14,7 @@ use kube::{
     Api,
     api::{ListParams, PostParams},
 };
+use serde::Serialize;
 use serde_json::json;
 use usercert_operator_controller::chain;
 use usercert_operator_core::api::names::{CERTIFICATE_UID_LABEL, GROUP};
@@ -40,11 +41,18 @@ use crate::{
 /// The name of the Secret that is only tried.
 const TRIED_SECRET: &str = "usercert-check";
 
+/// The answer for programs.
+#[derive(Debug, Serialize)]
+struct Checks {
+    checks: Vec<Finding>,
+}
+
 /// Answers `check`. Only the first check may end it: without the API server none of the others can be made.
 pub(super) async fn check(cluster: &Cluster, session: &Session, arguments: &CheckArguments) -> Result<Answer, CliError> {
     let found = findings(cluster, session, arguments.service_account.as_deref(), arguments.all_namespaces).await?;
     let exit = if found.iter().any(Finding::is_fault) { Exit::Attention } else { Exit::Good };
-    let text = for_programs(&found, arguments.output)?.unwrap_or_else(|| render(&found, &session.terminal));
+    let answer = Checks { checks: found };
+    let text = for_programs(&answer, arguments.output)?.unwrap_or_else(|| render(&answer.checks, &session.terminal));
     Ok(Answer::new(text, exit))
 }
 

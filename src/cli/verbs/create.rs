@@ -32,18 +32,51 @@ pub(super) async fn create(cluster: &Cluster, session: &Session, arguments: &Cre
         let text = format!("{namespace}/{name} created: kubectl usercert why {name} -n {namespace} tells what becomes of it\n");
         return Ok(Answer::new(text, Exit::Good));
     }
-    let found = until(cluster, session, name, arguments.timeout, is_ready).await?;
+    let found = until(cluster, session, name, arguments.timeout, is_ready).await;
+    let found = found.map_err(|error| error.after(format!("{namespace}/{name} is created")))?;
     Ok(answer(&found, namespace, name))
 }
 
-/// Creates the object; with `dry_run` the API server only checks it.
+/// Creates the object; with `dry_run` the API server only checks it. If the answer is lost, it looks whether the object is there.
 pub(super) async fn write(cluster: &Cluster, manifest: &Value, dry_run: bool) -> Result<Certificate, CliError> {
     let object: DatabaseUserCertificate = serde_json::from_value(manifest.clone())
         .map_err(|fault| CliError::Usage(format!("this makes no DatabaseUserCertificate: {fault}")))?;
     let api = Api::<Certificate>::namespaced(cluster.client.clone(), &cluster.namespace);
     let parameters = PostParams { dry_run, field_manager: Some(MANAGER.to_owned()) };
-    let operation = format!("create the DatabaseUserCertificate {}", object.name_any());
-    cluster.ask(operation, api.create(&parameters, &object.into())).await
+    let (name, spec) = (object.name_any(), serde_json::to_value(&object.spec).unwrap_or_default());
+    let operation = format!("create the DatabaseUserCertificate {name}");
+    match cluster.ask(operation, api.create(&parameters, &object.into())).await {
+        Err(lost) if lost.is_unanswered() && !dry_run => {
+            let found = cluster.find(format!("look for the DatabaseUserCertificate {name}"), &api, &name).await;
+            without_answer(found.ok().flatten(), &name, &spec, lost)
+        }
+        answer => answer,
+    }
+}
+
+/// What is known of an object whose creation had no answer, by the one of its name that is found after it. `spec`: what was asked for.
+fn without_answer(found: Option<Certificate>, name: &str, spec: &Value, lost: CliError) -> Result<Certificate, CliError> {
+    let Some(found) = found else {
+        return Err(CliError::Unknown {
+            change: format!("the DatabaseUserCertificate {name} was created"),
+            source: Box::new(lost),
+        });
+    };
+    if is_part(spec, &serde_json::to_value(&found.spec).unwrap_or_default()) {
+        return Ok(found);
+    }
+    Err(CliError::Unusable(format!(
+        "nothing was created, for there is another DatabaseUserCertificate {name}: choose another name"
+    )))
+}
+
+/// Whether all that is wanted is there. The API server may have added defaults.
+fn is_part(wanted: &Value, found: &Value) -> bool {
+    match wanted {
+        Value::Null => true,
+        Value::Object(fields) => fields.iter().all(|(field, wanted)| is_part(wanted, &found[field])),
+        wanted => wanted == found,
+    }
 }
 
 fn manifest(namespace: &str, arguments: &CreateArguments) -> Value {

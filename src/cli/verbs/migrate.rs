@@ -16,14 +16,14 @@ mod signer;
 mod successor;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::{api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use kube::{
     Api, ResourceExt,
     api::{DynamicObject, Patch, PatchParams},
     core::GroupVersionKind,
     discovery::ApiResource,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use usercert_operator_core::{
     api::{
         CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerSource, IssuerSpec, IssuerStatus,
@@ -94,8 +94,11 @@ pub(super) async fn migrate(cluster: &Cluster, session: &Session, arguments: &Mi
     }
     plan.check()?;
     mark(cluster, &secrets, name, &takeover.mark, false).await?;
-    write(cluster, &takeover.object, false).await?;
-    let found = until(cluster, session, object_name, arguments.timeout, is_settled).await?;
+    let marked = format!("the Secret {name} has its mark, which alone changes nothing");
+    write(cluster, &takeover.object, false).await.map_err(|error| error.after(marked))?;
+    let created = format!("the Secret {name} has its mark, and the DatabaseUserCertificate {object_name} is created");
+    let found = until(cluster, session, object_name, arguments.timeout, is_settled).await;
+    let found = found.map_err(|error| error.after(created))?;
     plan.outcome(&found, arguments.output)
 }
 
@@ -160,12 +163,29 @@ fn ca_entry(secret: &Secret) -> &[u8] {
     secret.data.as_ref().and_then(|data| data.get(CA_CERTIFICATE)).map_or(&[], |entry| &entry.0)
 }
 
+/// Marks the Secret. If the answer is lost, it looks whether the mark is there.
 async fn mark(cluster: &Cluster, secrets: &Api<Secret>, name: &str, patch: &Value, dry_run: bool) -> Result<(), CliError> {
     let parameters = PatchParams { dry_run, field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    cluster
-        .ask(format!("mark the Secret {name}"), secrets.patch_metadata(name, &parameters, &Patch::Merge(patch)))
-        .await
-        .map(|_| ())
+    let merge = Patch::Merge(patch);
+    let lost = match cluster.ask(format!("mark the Secret {name}"), secrets.patch_metadata(name, &parameters, &merge)).await {
+        Ok(_) => return Ok(()),
+        Err(lost) if lost.is_unanswered() && !dry_run => lost,
+        Err(error) => return Err(error),
+    };
+    let found = cluster.ask(format!("look for the mark of the Secret {name}"), secrets.get_metadata(name)).await;
+    if found.is_ok_and(|found| has_mark(&found.metadata, patch)) {
+        return Ok(());
+    }
+    Err(CliError::Unknown { change: format!("the Secret {name} was marked"), source: Box::new(lost) })
+}
+
+/// Whether the Secret is the one of the patch, and has its annotations.
+fn has_mark(metadata: &ObjectMeta, patch: &Value) -> bool {
+    let has = |(annotation, value): (&String, &Value)| {
+        metadata.annotations.iter().flatten().any(|(key, found)| key == annotation && value == found)
+    };
+    let annotations = patch["metadata"]["annotations"].as_object();
+    patch["metadata"]["uid"] == json!(metadata.uid) && annotations.is_some_and(|annotations| annotations.iter().all(has))
 }
 
 /// A Secret that cert-manager would go on writing.
@@ -200,4 +220,21 @@ async fn issuer(cluster: &Cluster, name: &IssuerName) -> Result<(IssuerSpec, Opt
     let api = Api::<CertificateIssuer>::namespaced(cluster.client.clone(), &cluster.namespace);
     let found = cluster.ask("read the issuer", api.get_opt(&name.name)).await?;
     found.map(|issuer| (issuer.spec, issuer.status)).ok_or_else(|| missing("CertificateIssuer"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_there_if_the_same_secret_has_all_of_it() {
+        let patch = json!({ "metadata": { "uid": "u", "resourceVersion": "1", "annotations": { "a": "1", "b": "2" } } });
+        let of = |uid: &str, annotations: Value| {
+            let found = serde_json::from_value(json!({ "uid": uid, "annotations": annotations }));
+            found.is_ok_and(|found| has_mark(&found, &patch))
+        };
+        assert!(of("u", json!({ "a": "1", "b": "2", "c": "3" })));
+        assert!(!of("another", json!({ "a": "1", "b": "2" })));
+        assert!(!of("u", json!({ "a": "1", "b": "3" })) && !of("u", json!({ "a": "1" })) && !of("u", Value::Null));
+    }
 }

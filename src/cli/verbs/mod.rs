@@ -29,6 +29,7 @@ use crate::{
 
 /// Does what the arguments ask for.
 pub(crate) async fn execute(arguments: Arguments, session: Session) -> Result<Answer, CliError> {
+    arguments.check().map_err(CliError::Usage)?;
     if let Verb::Print(printed) = &arguments.verb {
         return print::print(printed);
     }

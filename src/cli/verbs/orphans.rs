@@ -20,6 +20,12 @@ use crate::{
     text::{append, paragraph, relative},
 };
 
+/// The answer for programs.
+#[derive(Debug, Serialize)]
+struct Orphans {
+    orphans: Vec<Orphan>,
+}
+
 /// What is left over, and what to do about it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -61,7 +67,9 @@ pub(super) async fn orphans(cluster: &Cluster, session: &Session, arguments: &Or
     let objects = certificates(cluster, &[], &selection).await?;
     let found = left_over(&secrets, &objects, session.now());
     let is_wrong = found.iter().any(|orphan| orphan.kind != Kind::RetainedSecret);
-    let text = for_programs(&found, arguments.output)?.unwrap_or_else(|| render(&found, &session.terminal, session.now()));
+    let answer = Orphans { orphans: found };
+    let in_words = || render(&answer.orphans, &session.terminal, session.now());
+    let text = for_programs(&answer, arguments.output)?.unwrap_or_else(in_words);
     Ok(Answer::new(text, if is_wrong { Exit::Attention } else { Exit::Good }))
 }
 

@@ -177,7 +177,8 @@ impl Run<'_> {
             return Outcome::Refused(why);
         }
         let value = &self.value;
-        Outcome::Unknown(format!("{why}. To ask without a second certificate, repeat the command with --continue {value}"))
+        // The value stands first: a message of a webhook may be longer than a cell of a table.
+        Outcome::Unknown(format!("repeat the command with --continue {value}, which makes no second certificate: {why}"))
     }
 
     fn request(&self) -> Value {
