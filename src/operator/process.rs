@@ -110,7 +110,8 @@ fn print_definitions() -> Result<(), OperatorError> {
     let mut definitions = String::new();
     for definition in custom_resource_definitions() {
         let yaml = serde_saphyr::to_string(&definition).map_err(|error| OperatorError::Yaml(error.to_string()))?;
-        definitions += &format!("---\n{yaml}");
+        definitions.push_str("---\n");
+        definitions.push_str(&yaml);
     }
     print(&definitions)
 }
