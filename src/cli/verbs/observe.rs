@@ -27,7 +27,7 @@ use usercert_operator_core::{
 };
 
 pub(super) use self::{issuer::issuer_state, unseen::Unseen};
-use super::objects::Certificate;
+use super::{objects::Certificate, state::not_understood};
 use crate::{cluster::Cluster, exit::CliError};
 
 /// What was found, and what was not looked at.
@@ -42,6 +42,11 @@ pub(super) struct Seen {
 pub(super) async fn observe(cluster: &Cluster, object: &Certificate, read_secret: bool) -> Result<Seen, CliError> {
     let namespace = object.namespace().unwrap_or_default();
     let mut unseen = Unseen::default();
+    // What this program does not understand may be what decides.
+    if let Some(note) = not_understood(object) {
+        unseen.note(format!("nothing could be checked: {note}"));
+        return Ok(Seen { observed: None, unseen });
+    }
     let Some(secret) = secret_state(cluster, object, &namespace, read_secret, &mut unseen).await? else {
         return Ok(Seen { observed: None, unseen });
     };

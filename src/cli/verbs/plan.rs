@@ -287,7 +287,7 @@ mod tests {
     fn what_has_no_renewal_ahead_is_told() {
         let none = json!({ "notBefore": null, "notAfter": null, "renewalTime": null, "observedGeneration": 1 });
         let with = |reason: &str, issuing: &str, mut status: Value| {
-            let condition = |type_: &str, value: &str| json!({ "type": type_, "status": value, "reason": reason, "message": "m", "lastTransitionTime": "2025-12-01T00:00:00Z" });
+            let condition = |type_: &str, value: &str| json!({ "type": type_, "status": value, "reason": reason, "message": "m", "lastTransitionTime": "2025-12-31T23:55:00Z" });
             status["conditions"] = json!([condition("Ready", "False"), condition("Issuing", issuing)]);
             status
         };
