@@ -10,7 +10,7 @@ use usercert_operator_core::decide::{ISSUES_IN_AN_HOUR, pass::CALLS_WITH_LIST};
 
 use self::{
     chart::{chart, date},
-    foresee::{FORESEEN, Plan, foresee},
+    foresee::{FORESEEN, FORESEEN_IN_ALL, Plan, foresee},
     limits::{HeldUser, LimitOfUser, REQUESTS, REQUESTS_A_MINUTE},
 };
 use super::{
@@ -93,8 +93,13 @@ fn render(plan: &Plan, storm: usize, terminal: &Terminal) -> String {
             text.push_str(&words(&sentence));
         }
     }
-    if !plan.cut_off.is_empty() {
+    if !plan.cut_off.is_empty() || plan.foreseen_until.is_some() {
         append(&mut text, format_args!("\n{}", title("Foreseen in part")));
+        if let Some(until) = plan.foreseen_until {
+            text.push_str(&words(&format!(
+                "there are more than {FORESEEN_IN_ALL} renewals in this time: those after {until} are missing here. Ask for less: --days, -l, or one namespace"
+            )));
+        }
         for found in &plan.cut_off {
             text.push_str(&words(&format!(
                 "{}/{} has more than {FORESEEN} renewals in this time: those after {} are missing here",
@@ -269,6 +274,37 @@ mod tests {
             text.contains("shop/hourly has more than 1000 renewals in this time: those after 2026-02-11T16:00:00Z"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn renewals_of_very_many_short_lives_are_foreseen_in_part_up_to_one_time() {
+        let hourly = |name: usize| {
+            object(&name.to_string(), "2026-01-01T01:00:00Z", &json!({}), &json!({ "notBefore": "2026-01-01T00:00:00Z" }))
+        };
+        let mut objects: Vec<Certificate> = (0..300).map(hourly).collect();
+        assert_eq!(foreseen(&objects[..100]).foreseen_until, None);
+        objects.push(object("long", "2026-01-10T00:00:00Z", &json!({}), &json!({})));
+        let plan = foreseen(&objects);
+        assert!((99_700..=FORESEEN_IN_ALL).contains(&plan.renewals.len()), "{}", plan.renewals.len());
+        assert!(plan.renewals.iter().any(|renewal| renewal.name == "long"), "each is foreseen up to the same time");
+        let text = render(&plan, 10_000, &Terminal::none());
+        assert!(text.contains("more than 100000 renewals in this time: those after 2026-01-14T"), "{text}");
+    }
+
+    #[test]
+    fn nothing_is_renewed_after_the_end_of_its_ca() {
+        let verified = json!({ "uid": "s", "resourceVersion": "1", "issuer": "CN=CA", "privateKey": "ECDSA 256", "chainNotAfter": "2026-01-04T12:00:00Z" });
+        let mut status =
+            json!({ "notBefore": "2025-12-31T12:00:00Z", "notAfter": "2026-01-02T12:00:00Z", "verified": verified });
+        let daily = |status: &Value| object("daily", "2026-01-01T12:00:00Z", &json!({}), status);
+        let plan = foreseen(&[daily(&status)]);
+        assert_eq!(plan.renewals.len(), 3);
+        let [found] = plan.unrenewed.as_slice() else { unreachable!("{:?}", plan.unrenewed) };
+        assert_eq!(found.not_after.to_string(), "2026-01-04T12:00:00Z");
+        assert!(found.why.starts_with("its CA ends then") && plan.needs_attention(), "{found:?}");
+        status["verified"]["chainNotAfter"] = json!("2027-01-04T12:00:00Z");
+        let plan = foreseen(&[daily(&status)]);
+        assert!(plan.renewals.len() > 80 && !plan.needs_attention());
     }
 
     #[test]
