@@ -12,6 +12,8 @@ use std::{
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, ResourceExt, api::ListParams};
+use serde_json::Value;
+use usercert_operator_controller::{Received, chain};
 use usercert_operator_core::{
     api::names::{CA_CERTIFICATE, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY},
     certificate::{CertificateFacts, CertificatePair, PairError, check_leads_to, read_certificates},
@@ -23,6 +25,7 @@ use self::{
     inspection::{Consumer, Inspection, KeyFit, ToldCertificate, ToldSecret},
     render::render,
 };
+use super::whole::Whole;
 use crate::{
     arguments::Form,
     cluster::Cluster,
@@ -62,19 +65,19 @@ pub(super) fn inspect_file(
 /// Inspects a Secret and the Pods that use it.
 pub(super) async fn inspect_secret(cluster: &Cluster, session: &Session, name: &str, form: Form) -> Result<Answer, CliError> {
     let namespace = &cluster.namespace;
-    let api = Api::<Secret>::namespaced(cluster.client.clone(), namespace);
+    let api = Api::<Received<Secret>>::namespaced(cluster.client.clone(), namespace);
     let found = cluster.ask(format!("read the Secret {name}"), api.get_opt(name)).await?;
     let secret = found.ok_or_else(|| CliError::NotFound(format!("there is no Secret {name} in the namespace {namespace}")))?;
     let mut inspection = inspect(format!("{namespace}/{name}"), &pem_of(&secret), session.now())?;
-    let pods = Api::<Pod>::namespaced(cluster.client.clone(), namespace);
-    let consumers = match cluster.list("Pods", &pods, &ListParams::default()).await {
-        Ok(pods) => pods.iter().filter_map(|pod| consumer(pod, name)).collect(),
-        Err(error) if error.is_denied() => {
-            inspection.notes.push("who uses the Secret: you may not list Pods".to_owned());
-            Vec::new()
-        }
-        Err(error) => return Err(error),
-    };
+    inspection.notes.extend(secret.unreadable().map(|unreadable| format!("a part of the Secret was left out: {unreadable}")));
+    let pods = Api::<Whole<Pod>>::namespaced(cluster.client.clone(), namespace);
+    // What the certificate is, the answer tells without them.
+    let consumers = cluster.list("Pods", &pods, &ListParams::default()).await.unwrap_or_else(|error| {
+        let why = if error.is_denied() { "you may not list Pods".to_owned() } else { chain(&error) };
+        inspection.notes.push(format!("who uses the Secret: {why}"));
+        Vec::new()
+    });
+    let consumers = consumers.iter().filter_map(|pod| consumer(pod, name)).collect();
     let owner = secret.owner_references().iter().find(|owner| owner.controller == Some(true));
     inspection.secret = Some(ToldSecret {
         type_: secret.type_.clone().unwrap_or_default(),
@@ -179,16 +182,16 @@ impl From<CertificateFacts> for ToldCertificate {
 }
 
 /// How a Pod uses the Secret; `None` if it does not, or has ended.
-fn consumer(pod: &Pod, secret: &str) -> Option<Consumer> {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
-    if matches!(phase, "Succeeded" | "Failed") {
+fn consumer(pod: &Whole<Pod>, secret: &str) -> Option<Consumer> {
+    if matches!(pod.text("/status/phase"), "Succeeded" | "Failed") {
         return None;
     }
-    let uses = Uses::of(&serde_json::to_value(pod.spec.as_ref()?).ok()?, secret);
-    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let uses = Uses::of(pod.value.get("spec")?, secret);
+    let owner = pod.list("/metadata/ownerReferences").iter().find(|owner| owner["controller"] == true);
+    let text = |owner: &Value, field: &str| owner[field].as_str().unwrap_or_default().to_owned();
     uses.any().then(|| Consumer {
-        pod: pod.name_any(),
-        made_by: owner.map(|owner| format!("{}/{}", owner.kind, owner.name)),
+        pod: pod.name().to_owned(),
+        made_by: owner.map(|owner| format!("{}/{}", text(owner, "kind"), text(owner, "name"))),
         uses: uses.updated_by_restart_alone().unwrap_or("files"),
         updated_in_place: uses.updated_by_restart_alone().is_none(),
     })
@@ -317,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_pod_uses_a_secret_in_a_way_that_follows_or_not() {
-        let pod = |spec: serde_json::Value, phase: &str| -> Pod {
+        let pod = |spec: serde_json::Value, phase: &str| -> Whole<Pod> {
             serde_json::from_value(json!({ "metadata": { "name": "a" }, "spec": spec, "status": { "phase": phase } })).unwrap()
         };
         let files = json!({ "containers": [], "volumes": [{ "name": "v", "secret": { "secretName": "orders" } }] });

@@ -15,6 +15,7 @@ use self::{
 };
 use super::{
     leader::{Leader, below, leader},
+    namespace::must_exist,
     objects::certificates,
 };
 use crate::{
@@ -33,6 +34,9 @@ const LISTED: usize = 10;
 /// Answers `plan`.
 pub(super) async fn plan(cluster: &Cluster, session: &Session, arguments: &PlanArguments) -> Result<Answer, CliError> {
     let objects = certificates(cluster, &[], &arguments.selection).await?;
+    if objects.is_empty() && !arguments.selection.all_namespaces {
+        must_exist(cluster).await?;
+    }
     let days = SignedDuration::from_hours(24 * i64::from(arguments.days));
     let mut plan = foresee(&objects, session.now(), days, usize::from(arguments.storm));
     // Without an operator none of these renewals comes.
