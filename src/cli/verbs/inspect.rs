@@ -1,11 +1,12 @@
 //! `inspect`: what is in a certificate, its chain and its key, and who uses it.
 
+mod chain;
 mod inspection;
 mod render;
 
 use std::{
     fs,
-    io::Read,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -13,16 +14,17 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, ResourceExt, api::ListParams};
 use serde_json::Value;
-use usercert_operator_controller::{Received, chain};
+use usercert_operator_controller::Received;
 use usercert_operator_core::{
     api::names::{CA_CERTIFICATE, TLS_CERTIFICATE, TLS_COMBINED, TLS_PRIVATE_KEY},
-    certificate::{CertificateFacts, CertificatePair, PairError, check_leads_to, read_certificates},
+    certificate::{CertificateFacts, CertificatePair, Link, PairError, check_leads_to, read_certificates},
     rollout::Uses,
 };
 use zeroize::Zeroizing;
 
 use self::{
-    inspection::{Consumer, Inspection, KeyFit, ToldCertificate, ToldSecret},
+    chain::{Places, places_of, unknown},
+    inspection::{Consumer, Inspection, KeyFit, Place, ToldCertificate, ToldSecret},
     render::render,
 };
 use super::whole::Whole;
@@ -36,6 +38,9 @@ use crate::{
 /// The type of Secrets that have a certificate and its key.
 const TLS: &str = "kubernetes.io/tls";
 
+/// The most bytes of a file that are read: 16 MiB. Some files, such as `/dev/zero`, have no end.
+const MOST_OF_FILE: u64 = 16 << 20;
+
 /// PEM texts that may hold keys.
 #[derive(Default)]
 struct Pem {
@@ -44,6 +49,8 @@ struct Pem {
     ca: Option<Zeroizing<Vec<u8>>>,
     /// Where a key must be, if there must be one.
     place_of_key: Option<String>,
+    /// What the certificates and the CA stand in, as people call it.
+    places: Places,
 }
 
 /// Inspects files. No cluster is asked.
@@ -54,11 +61,18 @@ pub(super) fn inspect_file(
     ca: Option<&Path>,
     form: Form,
 ) -> Result<Answer, CliError> {
+    if [Some(file), key, ca].into_iter().flatten().filter(|path| *path == Path::new("-")).count() > 1 {
+        return Err(CliError::Usage(
+            "standard input can be one file alone: give another name for --file, --key or --ca".to_owned(),
+        ));
+    }
     let certificates = read_file(file)?;
+    let of_ca = ca.map_or_else(|| CA_CERTIFICATE.to_owned(), |ca| ca.display().to_string());
+    let places = Places { certificates: file.display().to_string(), ca: of_ca };
     let place_of_key = key.map(|key| key.display().to_string());
     let key = key.map_or_else(|| Ok(certificates.clone()), read_file)?;
     let ca = ca.map(read_file).transpose()?;
-    let inspection = inspect(file.display().to_string(), &Pem { certificates, key, ca, place_of_key }, session.now())?;
+    let inspection = inspect(file.display().to_string(), &Pem { certificates, key, ca, place_of_key, places }, session.now())?;
     answer(&inspection, session, form)
 }
 
@@ -73,7 +87,8 @@ pub(super) async fn inspect_secret(cluster: &Cluster, session: &Session, name: &
     let pods = Api::<Whole<Pod>>::namespaced(cluster.client.clone(), namespace);
     // What the certificate is, the answer tells without them.
     let consumers = cluster.list("Pods", &pods, &ListParams::default()).await.unwrap_or_else(|error| {
-        let why = if error.is_denied() { "you may not list Pods".to_owned() } else { chain(&error) };
+        let why =
+            if error.is_denied() { "you may not list Pods".to_owned() } else { usercert_operator_controller::chain(&error) };
         inspection.notes.push(format!("who uses the Secret: {why}"));
         Vec::new()
     });
@@ -88,13 +103,20 @@ pub(super) async fn inspect_secret(cluster: &Cluster, session: &Session, name: &
     answer(&inspection, session, form)
 }
 
-/// The content of a file, or of standard input for `-`.
+/// The content of a file, or of standard input for `-`: at most [`MOST_OF_FILE`].
 pub(super) fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let mut bytes = Zeroizing::new(Vec::new());
     let read = if path == Path::new("-") {
-        std::io::stdin().lock().read_to_end(&mut bytes)
+        std::io::stdin().lock().take(MOST_OF_FILE + 1).read_to_end(&mut bytes)
     } else {
-        fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
+        fs::File::open(path).and_then(|file| file.take(MOST_OF_FILE + 1).read_to_end(&mut bytes))
+    };
+    let is_too_long = |length: usize| u64::try_from(length).is_ok_and(|length| length > MOST_OF_FILE);
+    let read = match read {
+        Ok(length) if is_too_long(length) => {
+            Err(io::Error::other("it has more than 16 MiB, and no certificates are that long"))
+        }
+        other => other,
     };
     read.map(|_| bytes).map_err(|source| CliError::File { operation: "read", path: PathBuf::from(path), source })
 }
@@ -107,6 +129,7 @@ fn pem_of(secret: &Secret) -> Pem {
         certificates: filled(entry(TLS_CERTIFICATE)).unwrap_or_else(combined),
         key: filled(entry(TLS_PRIVATE_KEY)).unwrap_or_else(combined),
         ca: filled(entry(CA_CERTIFICATE)),
+        places: Places::default(),
         place_of_key: secret.type_.as_deref().filter(|type_| *type_ == TLS).map(|_| TLS_PRIVATE_KEY.to_owned()),
     }
 }
@@ -117,13 +140,16 @@ fn inspect(source: String, pem: &Pem, now: Timestamp) -> Result<Inspection, CliE
         .map_err(|fault| CliError::Unusable(format!("{source}: the certificate cannot be read: {fault}")))?;
     let mut problems = Vec::new();
     let mut certificates = Vec::new();
-    for certificate in &chain {
+    let links: Result<Vec<Link>, _> = chain.iter().cloned().map(Link::new).collect();
+    let (places, faults) = links.map_or_else(|_| (unknown(chain.len()), Vec::new()), |links| places_of(&links, &pem.key));
+    for (index, (certificate, place)) in chain.iter().zip(places).enumerate() {
         match CertificateFacts::of(certificate) {
-            Ok(facts) => certificates.push(facts),
-            Err(fault) => problems.push(format!("certificate {} of the chain: {fault}", certificates.len() + 1)),
+            Ok(facts) => certificates.push((facts, place)),
+            Err(fault) => problems.push(format!("certificate {} of the chain: {fault}", index + 1)),
         }
     }
-    for facts in &certificates {
+    problems.extend(faults);
+    for (facts, _) in &certificates {
         if facts.not_after <= now {
             problems.push(format!("{} expired at {}", facts.subject, facts.not_after));
         } else if facts.not_before > now {
@@ -139,7 +165,10 @@ fn inspect(source: String, pem: &Pem, now: Timestamp) -> Result<Inspection, CliE
             KeyFit::Absent
         }
         Err(fault) => {
-            problems.push(fault.to_string());
+            // The certificates could be read before.
+            let is_of_key = matches!(fault, PairError::Key(_) | PairError::Pem(_) | PairError::KeyMismatch);
+            let place = pem.place_of_key.iter().filter(|_| is_of_key).map(|place| format!("{place}: ")).collect::<String>();
+            problems.push(format!("{place}{fault}"));
             KeyFit::DoesNotFit
         }
     };
@@ -149,7 +178,7 @@ fn inspect(source: String, pem: &Pem, now: Timestamp) -> Result<Inspection, CliE
     }
     let led = pem.ca.as_ref().map(|ca| check_leads_to(&chain, ca));
     match &led {
-        Some(Err(fault)) => problems.push(fault.to_string()),
+        Some(Err(fault)) => problems.push(pem.places.told(fault)),
         Some(Ok(end)) if *end <= now => {
             problems.push(format!("the chain ended at {end}: a certificate above the first one has expired, or the CA has"));
         }
@@ -157,7 +186,7 @@ fn inspect(source: String, pem: &Pem, now: Timestamp) -> Result<Inspection, CliE
     }
     Ok(Inspection {
         source,
-        certificates: certificates.into_iter().map(ToldCertificate::from).collect(),
+        certificates: certificates.into_iter().map(|(facts, place)| ToldCertificate::of(facts, place)).collect(),
         key,
         for_clients,
         leads_to_ca: led.as_ref().map(Result::is_ok),
@@ -168,8 +197,8 @@ fn inspect(source: String, pem: &Pem, now: Timestamp) -> Result<Inspection, CliE
     })
 }
 
-impl From<CertificateFacts> for ToldCertificate {
-    fn from(facts: CertificateFacts) -> Self {
+impl ToldCertificate {
+    fn of(facts: CertificateFacts, place: Place) -> Self {
         Self {
             subject: facts.subject.to_string(),
             issuer: facts.issuer,
@@ -177,6 +206,7 @@ impl From<CertificateFacts> for ToldCertificate {
             private_key: facts.private_key.to_string(),
             not_before: facts.not_before,
             not_after: facts.not_after,
+            place,
         }
     }
 }
@@ -204,130 +234,4 @@ fn answer(inspection: &Inspection, session: &Session, form: Form) -> Result<Answ
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on has failed")]
-mod tests {
-    use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-    use serde_json::json;
-
-    use super::*;
-    use crate::terminal::Terminal;
-
-    /// The PEM of a CA, of a certificate that it signed, and of that one's key.
-    fn made() -> (String, String, String) {
-        made_until(2040)
-    }
-
-    /// The same, of a CA that expires with the beginning of this year.
-    fn made_until(year: i32) -> (String, String, String) {
-        let mut ca = CertificateParams::default();
-        ca.not_after = rcgen::date_time_ymd(year, 1, 1);
-        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        ca.distinguished_name.push(rcgen::DnType::CommonName, "CA");
-        let ca_key = KeyPair::generate().unwrap();
-        let ca_certificate = ca.self_signed(&ca_key).unwrap();
-        let mut leaf = CertificateParams::default();
-        leaf.distinguished_name = rcgen::DistinguishedName::new();
-        leaf.distinguished_name.push(rcgen::DnType::CommonName, "orders");
-        leaf.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        (leaf.not_before, leaf.not_after) = (rcgen::date_time_ymd(2026, 1, 1), rcgen::date_time_ymd(2026, 4, 1));
-        let key = KeyPair::generate().unwrap();
-        let certificate = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
-        (ca_certificate.pem(), certificate.pem(), key.serialize_pem())
-    }
-
-    fn asked(certificates: &str, key: &str, ca: Option<&str>, now: &str) -> Inspection {
-        let bytes = |text: &str| Zeroizing::new(text.as_bytes().to_vec());
-        let pem = Pem { certificates: bytes(certificates), key: bytes(key), ca: ca.map(bytes), place_of_key: None };
-        inspect("client.pem".to_owned(), &pem, now.parse().unwrap()).expect("there is a certificate")
-    }
-
-    #[test]
-    fn a_good_pair_is_told_without_its_key() {
-        let (ca, certificate, key) = made();
-        let now = "2026-03-02T00:00:00Z";
-        let found = asked(&certificate, &key, Some(&ca), now);
-        assert_eq!((found.key, found.leads_to_ca, found.for_clients), (KeyFit::Fits, Some(true), Some(true)));
-        assert_eq!(found.problems, Vec::<String>::new());
-        let text = render(&found, &Terminal::none(), now.parse().unwrap());
-        assert!(text.contains("Certificate: CN=orders, serial number") && text.contains("(in 30d)"), "{text}");
-        let json = for_programs(&found, Form::Json).unwrap().unwrap();
-        assert!(!text.contains("PRIVATE") && !json.contains("PRIVATE"), "{text}{json}");
-    }
-
-    #[test]
-    fn each_fault_is_a_problem() {
-        let (ca, certificate, key) = made();
-        let (other_ca, _, other_key) = made();
-        let good = "2026-03-02T00:00:00Z";
-        let problems = |key: &str, ca: &str, now: &str| asked(&certificate, key, Some(ca), now).problems.join("; ");
-        assert_eq!(problems(&other_key, &ca, good), "the private key does not fit the certificate");
-        assert!(problems(&key, &other_ca, good).contains("does not lead to ca.crt"));
-        assert!(problems(&key, &ca, "2026-05-01T00:00:00Z").contains("CN=orders expired at 2026-04-01"));
-        assert!(problems(&key, &ca, "2025-05-01T00:00:00Z").contains("is valid from 2026-01-01"));
-        assert_eq!(asked(&certificate, "", None, good).key, KeyFit::Absent);
-    }
-
-    #[test]
-    fn a_chain_whose_ca_has_expired_is_a_problem_of_a_file_and_of_a_secret() {
-        let (ca, certificate, key) = made_until(2021);
-        let now: Timestamp = "2026-03-02T00:00:00Z".parse().unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let file = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            fs::write(&path, text).unwrap();
-            path
-        };
-        let session = Session { terminal: Terminal::none(), clock: std::sync::Arc::new(move || now) };
-        let (pair, ca_file) = (file("pair.pem", &format!("{certificate}{key}")), file("ca.pem", &ca));
-        let told = inspect_file(&session, &pair, None, Some(&ca_file), Form::Table).unwrap();
-        assert_eq!(told.exit, Exit::Attention);
-        assert!(told.text().contains("Chain: leads to the CA, until 2021-01-01T00:00:00Z"), "{}", told.text());
-        assert!(told.text().contains("the chain ended at 2021-01-01T00:00:00Z"), "{}", told.text());
-        let found = inspect("shop/orders".to_owned(), &pem_of(&secret(&certificate, &key, &ca)), now).unwrap();
-        assert!(found.problems.join("; ").starts_with("the chain ended at 2021-01-01"), "{:?}", found.problems);
-        let json = for_programs(&found, Form::Json).unwrap().unwrap();
-        assert!(json.contains("\"chainEnds\": \"2021-01-01T00:00:00Z\""), "{json}");
-        let (ca, certificate, key) = made();
-        let found = inspect("shop/orders".to_owned(), &pem_of(&secret(&certificate, &key, &ca)), now).unwrap();
-        assert_eq!(found.problems, Vec::<String>::new());
-    }
-
-    fn secret(certificate: &str, key: &str, ca: &str) -> Secret {
-        let entries = [("tls.crt", certificate), ("tls.key", key), ("ca.crt", ca)];
-        let entries = entries.map(|(name, text)| (name.to_owned(), k8s_openapi::ByteString(text.as_bytes().to_vec())));
-        Secret { type_: Some(TLS.to_owned()), data: Some(entries.into()), ..Secret::default() }
-    }
-
-    #[test]
-    fn a_key_that_is_missing_where_one_must_be_is_a_problem() {
-        let (ca, certificate, _) = made();
-        let now: Timestamp = "2026-03-02T00:00:00Z".parse().unwrap();
-        let of = |secret: &Secret| inspect("shop/orders".to_owned(), &pem_of(secret), now).unwrap();
-        let mut secret = secret(&certificate, "", &ca);
-        assert_eq!(of(&secret).problems, ["there is no private key in tls.key"]);
-        secret.type_ = Some("Opaque".to_owned());
-        assert_eq!(of(&secret).problems, Vec::<String>::new());
-        let folder = tempfile::tempdir().unwrap();
-        let (file, empty) = (folder.path().join("a.pem"), folder.path().join("key.pem"));
-        fs::write(&file, &certificate).unwrap();
-        fs::write(&empty, "no key").unwrap();
-        let session = Session { terminal: Terminal::none(), clock: std::sync::Arc::new(move || now) };
-        let told = |key: Option<&Path>| inspect_file(&session, &file, key, None, Form::Table).unwrap();
-        assert_eq!(told(None).exit, Exit::Good);
-        assert_eq!(told(Some(&empty)).exit, Exit::Attention);
-        assert!(told(Some(&empty)).text().contains("there is no private key in"), "{}", told(Some(&empty)).text());
-    }
-
-    #[test]
-    fn a_pod_uses_a_secret_in_a_way_that_follows_or_not() {
-        let pod = |spec: serde_json::Value, phase: &str| -> Whole<Pod> {
-            serde_json::from_value(json!({ "metadata": { "name": "a" }, "spec": spec, "status": { "phase": phase } })).unwrap()
-        };
-        let files = json!({ "containers": [], "volumes": [{ "name": "v", "secret": { "secretName": "orders" } }] });
-        let env = json!({ "containers": [{ "name": "c", "envFrom": [{ "secretRef": { "name": "orders" } }] }] });
-        assert!(consumer(&pod(files.clone(), "Running"), "orders").is_some_and(|found| found.updated_in_place));
-        assert!(consumer(&pod(env, "Running"), "orders").is_some_and(|found| !found.updated_in_place && found.uses == "env"));
-        assert!(consumer(&pod(files.clone(), "Succeeded"), "orders").is_none());
-        assert!(consumer(&pod(files, "Running"), "bills").is_none());
-    }
-}
+mod tests;
