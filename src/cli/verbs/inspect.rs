@@ -5,7 +5,7 @@ mod inspection;
 mod render;
 
 use std::{
-    fs,
+    fmt, fs,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -23,7 +23,7 @@ use usercert_operator_core::{
 use zeroize::Zeroizing;
 
 use self::{
-    chain::{Places, places_of, unknown},
+    chain::{Places, places_of},
     inspection::{Consumer, Inspection, KeyFit, Place, ToldCertificate, ToldSecret},
     render::render,
 };
@@ -136,42 +136,13 @@ fn pem_of(secret: &Secret) -> Pem {
 
 /// What PEM texts hold.
 fn inspect(source: String, pem: &Pem, now: Timestamp) -> Result<Inspection, CliError> {
-    let chain = read_certificates(&pem.certificates)
-        .map_err(|fault| CliError::Unusable(format!("{source}: the certificate cannot be read: {fault}")))?;
-    let mut problems = Vec::new();
-    let mut certificates = Vec::new();
-    let links: Result<Vec<Link>, _> = chain.iter().cloned().map(Link::new).collect();
-    let (places, faults) = links.map_or_else(|_| (unknown(chain.len()), Vec::new()), |links| places_of(&links, &pem.key));
-    for (index, (certificate, place)) in chain.iter().zip(places).enumerate() {
-        match CertificateFacts::of(certificate) {
-            Ok(facts) => certificates.push((facts, place)),
-            Err(fault) => problems.push(format!("certificate {} of the chain: {fault}", index + 1)),
-        }
-    }
-    problems.extend(faults);
-    for (facts, _) in &certificates {
-        if facts.not_after <= now {
-            problems.push(format!("{} expired at {}", facts.subject, facts.not_after));
-        } else if facts.not_before > now {
-            problems.push(format!("{} is valid from {} on: compare the clocks", facts.subject, facts.not_before));
-        }
-    }
+    let unusable = |fault: &dyn fmt::Display| CliError::Unusable(format!("{source}: the certificate cannot be read: {fault}"));
+    let chain = read_certificates(&pem.certificates).map_err(|fault| unusable(&fault))?;
+    let links: Vec<Link> = chain.iter().cloned().map(Link::new).collect::<Result<_, _>>().map_err(|fault| unusable(&fault))?;
+    let (certificates, mut problems) = told_certificates(&links, &pem.key, now);
     let pair = CertificatePair::parse(&pem.certificates, &pem.key);
-    let has_key = String::from_utf8_lossy(&pem.key).contains("PRIVATE KEY-----");
-    let key = match &pair {
-        Ok(_) => KeyFit::Fits,
-        Err(_) if !has_key => {
-            problems.extend(pem.place_of_key.iter().map(|place| format!("there is no private key in {place}")));
-            KeyFit::Absent
-        }
-        Err(fault) => {
-            // The certificates could be read before.
-            let is_of_key = matches!(fault, PairError::Key(_) | PairError::Pem(_) | PairError::KeyMismatch);
-            let place = pem.place_of_key.iter().filter(|_| is_of_key).map(|place| format!("{place}: ")).collect::<String>();
-            problems.push(format!("{place}{fault}"));
-            KeyFit::DoesNotFit
-        }
-    };
+    let (key, fault) = key_fit(pair.as_ref().err(), pem);
+    problems.extend(fault);
     let for_clients = pair.as_ref().ok().map(CertificatePair::is_for_clients);
     if for_clients == Some(false) {
         problems.push(PairError::NotForClients.to_string());
@@ -186,7 +157,7 @@ fn inspect(source: String, pem: &Pem, now: Timestamp) -> Result<Inspection, CliE
     }
     Ok(Inspection {
         source,
-        certificates: certificates.into_iter().map(|(facts, place)| ToldCertificate::of(facts, place)).collect(),
+        certificates,
         key,
         for_clients,
         leads_to_ca: led.as_ref().map(Result::is_ok),
@@ -195,6 +166,46 @@ fn inspect(source: String, pem: &Pem, now: Timestamp) -> Result<Inspection, CliE
         problems,
         notes: Vec::new(),
     })
+}
+
+/// The certificates, and what is wrong with each and with its place.
+fn told_certificates(links: &[Link], key: &[u8], now: Timestamp) -> (Vec<ToldCertificate>, Vec<String>) {
+    let (places, faults) = places_of(links, key);
+    let (mut told, mut problems, mut of_time) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, (link, place)) in links.iter().zip(places).enumerate() {
+        match CertificateFacts::of(&link.encoded) {
+            Ok(facts) => {
+                of_time.extend(fault_of_time(&facts, now));
+                told.push(ToldCertificate::of(facts, place));
+            }
+            Err(fault) => problems.push(format!("certificate {} of the chain: {fault}", index + 1)),
+        }
+    }
+    problems.extend(faults.into_iter().chain(of_time));
+    (told, problems)
+}
+
+fn fault_of_time(facts: &CertificateFacts, now: Timestamp) -> Option<String> {
+    let CertificateFacts { subject, not_before, not_after, .. } = facts;
+    if *not_after <= now {
+        return Some(format!("{subject} expired at {not_after}"));
+    }
+    (*not_before > now).then(|| format!("{subject} is valid from {not_before} on: compare the clocks"))
+}
+
+/// Whether the key fits the first certificate, and what is wrong with that. `fault`: why the two are no pair.
+fn key_fit(fault: Option<&PairError>, pem: &Pem) -> (KeyFit, Option<String>) {
+    let Some(fault) = fault else { return (KeyFit::Fits, None) };
+    if !String::from_utf8_lossy(&pem.key).contains("PRIVATE KEY-----") {
+        return (KeyFit::Absent, pem.place_of_key.as_ref().map(|place| format!("there is no private key in {place}")));
+    }
+    // The certificates could be read before.
+    let is_of_key = matches!(fault, PairError::Key(_) | PairError::Pem(_) | PairError::KeyMismatch);
+    let told = match pem.place_of_key.as_ref().filter(|_| is_of_key) {
+        Some(place) => format!("{place}: {fault}"),
+        None => fault.to_string(),
+    };
+    (KeyFit::DoesNotFit, Some(told))
 }
 
 impl ToldCertificate {

@@ -46,7 +46,8 @@ impl Places {
 pub(super) fn places_of(links: &[Link], key: &[u8]) -> (Vec<Place>, Vec<String>) {
     let count = links.len();
     if count > LONGEST {
-        return (unknown(count), vec![format!("there are {count} certificates: {LONGEST} at most are a chain")]);
+        let places = (0..count).map(|index| if index == 0 { Place::Leaf } else { Place::Above });
+        return (places.collect(), vec![format!("there are {count} certificates: {LONGEST} at most are a chain")]);
     }
     let leaf = links.iter().position(|link| fits(link, key)).unwrap_or_default();
     let mut places = vec![Place::Beside; count];
@@ -64,11 +65,6 @@ pub(super) fn places_of(links: &[Link], key: &[u8]) -> (Vec<Place>, Vec<String>)
     let beside = beside.map(|index| format!("{} has signed none of the others that are needed: take it out", name(index)));
     let faults = order.into_iter().chain(beside).collect();
     (places, faults)
-}
-
-/// Where certificates stand that were not compared.
-pub(super) fn unknown(count: usize) -> Vec<Place> {
-    (0..count).map(|index| if index == 0 { Place::Leaf } else { Place::Above }).collect()
 }
 
 fn fits(link: &Link, key: &[u8]) -> bool {
