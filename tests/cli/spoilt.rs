@@ -4,6 +4,7 @@ use axum::http::Request;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use usercert_cli::exit::Exit;
+use usercert_operator::{api::DatabaseUserCertificate, controller::Received};
 
 use super::{
     CLUSTER, Shop,
@@ -146,4 +147,22 @@ async fn a_copy_of_a_secret_of_another_namespace_is_no_orphan() {
     let kubeconfig = shop.cluster.control_plane.kubeconfig();
     let connection = ["kubectl-usercert", "--kubeconfig", kubeconfig.to_str().unwrap(), "--namespace", &copies];
     usercert_with(&shop, &connection, &["orphans"]).await.says(Exit::Good, &["there are none"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_status_that_is_not_understood_is_nothing_to_correct() {
+    let shop = Shop::open(&CLUSTER, "newer").await;
+    shop.ca_issuer(3650).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until_ready("orders").await;
+    let newer = kube::api::Patch::Merge(json!({ "status": { "notAfter": LAST_DAY } }));
+    let objects = shop.api::<Received<DatabaseUserCertificate>>();
+    objects.patch_status("orders", &kube::api::PatchParams::default(), &newer).await.unwrap();
+    for verb in [&["status"][..], &["why", "orders"]] {
+        let said = usercert(&shop, verb).await;
+        said.says(Exit::Attention, &["this program does not understand the status (status.notAfter"]);
+        assert!(!said.text.contains("correct what stands there"), "{}", said.text);
+    }
+    let renewed = usercert(&shop, &["renew", "orders", "--dry-run"]).await;
+    renewed.says(Exit::Attention, &["use the program of the operator's release"]);
 }
