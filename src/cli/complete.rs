@@ -3,12 +3,14 @@
 //! kubectl runs `kubectl_complete-usercert` with the words so far, the last of which is to be completed and may be empty. It reads lines of
 //! `VALUE<tab>HELP`, and at the end `:DIRECTIVE`, as the completions of cobra have it.
 
-use std::{ffi::OsString, time::Duration};
+use std::{ffi::OsString, fmt::Debug, time::Duration};
 
 use clap::{Command, CommandFactory, FromArgMatches};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, complete as candidates};
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::{Api, ResourceExt, api::ListParams, config::Kubeconfig};
+use kube::{Api, Resource, ResourceExt, api::ListParams, config::Kubeconfig, core::PartialObjectMeta};
+use serde::de::DeserializeOwned;
+use usercert_operator_controller::Received;
 use usercert_operator_core::api::{CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate};
 
 use crate::{
@@ -118,33 +120,34 @@ fn ask(connection: &Connection, names: Names) -> Vec<String> {
 async fn list(connection: &Connection, names: Names) -> Result<Vec<String>, CliError> {
     let cluster = Cluster::connect_in_silence(connection).await?;
     let (client, namespace, most) = (cluster.client.clone(), &cluster.namespace, ListParams::default().limit(MOST));
-    let operation = "list names";
-    let names = match names {
+    match names {
         Names::Certificates => {
-            let api = Api::<DatabaseUserCertificate>::namespaced(client, namespace);
-            let found = cluster.ask(operation, api.list_metadata(&most)).await?;
-            found.iter().map(ResourceExt::name_any).collect()
+            names_of(&cluster, &Metadata::<DatabaseUserCertificate>::namespaced(client, namespace), &most).await
         }
         Names::Secrets => {
-            let api = Api::<Secret>::namespaced(client, namespace);
             let tls = most.fields("type=kubernetes.io/tls");
-            cluster.ask(operation, api.list_metadata(&tls)).await?.iter().map(ResourceExt::name_any).collect()
+            names_of(&cluster, &Metadata::<Secret>::namespaced(client, namespace), &tls).await
         }
         Names::Issuers => {
-            let api = Api::<CertificateIssuer>::namespaced(client.clone(), namespace);
-            let found = cluster.ask(operation, api.list_metadata(&most)).await?;
-            let of_cluster = Api::<ClusterCertificateIssuer>::all(client);
-            let of_cluster = cluster.ask(operation, of_cluster.list_metadata(&most)).await.map(|found| found.items);
-            let of_cluster = of_cluster.unwrap_or_default();
-            let of_cluster = of_cluster.iter().map(|issuer| format!("cluster/{}", issuer.name_any()));
-            found.iter().map(ResourceExt::name_any).chain(of_cluster).collect()
+            let api = Metadata::<CertificateIssuer>::namespaced(client.clone(), namespace);
+            let mut found = names_of(&cluster, &api, &most).await?;
+            let of_cluster = names_of(&cluster, &Metadata::<ClusterCertificateIssuer>::all(client), &most).await;
+            found.extend(of_cluster.unwrap_or_default().iter().map(|name| format!("cluster/{name}")));
+            Ok(found)
         }
-        Names::Namespaces => {
-            let api = Api::<Namespace>::all(client);
-            cluster.ask(operation, api.list_metadata(&most)).await?.iter().map(ResourceExt::name_any).collect()
-        }
-    };
-    Ok(names)
+        Names::Namespaces => names_of(&cluster, &Metadata::<Namespace>::all(client), &most).await,
+    }
+}
+
+/// An object that cannot be read hides no other name.
+type Metadata<K> = Api<Received<PartialObjectMeta<K>>>;
+
+async fn names_of<K>(cluster: &Cluster, api: &Api<K>, parameters: &ListParams) -> Result<Vec<String>, CliError>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let found = cluster.ask("list names", api.list(parameters)).await?;
+    Ok(found.iter().map(ResourceExt::name_any).collect())
 }
 
 #[cfg(test)]

@@ -80,6 +80,14 @@ impl KeptMetadata for DatabaseUserCertificate {
     const KEPT: Kept = Kept::OfCertificate;
 }
 
+impl KeptMetadata for CertificateIssuer {
+    const KEPT: Kept = Kept::Name;
+}
+
+impl KeptMetadata for ClusterCertificateIssuer {
+    const KEPT: Kept = Kept::Name;
+}
+
 /// An object that the API server sent, as far as it can be read. `managedFields` are read only for kinds that keep them.
 ///
 /// Only `serde_json` can read it. It takes the text of the object first: reading the text into values would fail for an object

@@ -8,6 +8,7 @@ mod asked;
 mod changed;
 mod migrated;
 mod reported;
+mod spoilt;
 mod wrong;
 
 use std::sync::{Arc, LazyLock};

@@ -11,8 +11,8 @@ const PARTS: &[(&str, &str)] = &[
     (
         "<NAME>",
         concat!(
-            r"[A-Za-z0-9_.-]*(?:pass[ _-]?(?:word|wd|phrase|code)|pass|pwd|token|secret|cred(?:ential)?s?|cookie|authorization|sig(?:nature)?",
-            r"|(?:access|account|api|auth|master|private|secret|session|shared|signing|storage)[ _-]?key|key[ _-]?data|session[ _-]?id|priv)",
+            r"[A-Za-z0-9_.-]*(?:pass[ _-]?(?:word|wd|phrase|code)|pass|pwd?|token|secret|cred(?:ential)?s?|cookie|authorization|sig(?:nature)?",
+            r"|(?:access|account|api|auth|(?:en|de)cryption|licen[cs]e|master|private|secret|session|shared|signing|storage)[ _-]?key|key[ _-]?data|session[ _-]?id|priv)",
             r"s?(?:[_-]?(?:\d+|value|hash|base64))?",
         ),
     ),
@@ -26,13 +26,21 @@ const PARTS: &[(&str, &str)] = &[
     ("<NO_PORT>", r#"(?:[^\s\d]|\d+[^\s\d/,;:)\]}>"'\\])"#),
     // The name of an object that is no name of a secret alone.
     ("<OBJECT>", r"(?-i:[a-z0-9]+[./-][a-z0-9./-]*)"),
-    ("<HOST>", r"(?i:localhost\b|[\w-]+(?:\.[\w-]+)+|[\w-]+:\d{2,5}\b)"),
+    ("<HOST>", r"(?i:localhost\b|(?:tcp[46]?|udp[46]?|unix|cloudsql)\(|[\w-]+(?:\.[\w-]+)+|[\w-]+:\d{2,5}\b)"),
 ];
 
 /// What is known by its form.
 const FORMS: &[&str] = &[
     // Secrets of Atlas's service accounts.
     r"mdb_sa_sk_\w(?:-?\w)*",
+    // Tokens of GitHub, GitLab, Slack and Vault.
+    r"\b(?:gh[pousr]_|github_pat_)\w{8,}|\b(?:gl[a-z]{2,4}-|xox[a-z]-|xapp-|hv[sbr]\.)\w(?:-?\w){7,}",
+    // The secret beside the id of a key of AWS.
+    r#"(?P<before>\bA[KS]IA[A-Z0-9]{16}(?:\\*["'])?[\s:;,|]+(?:\\*["'])?)[A-Za-z0-9/+=]{30,}"#,
+    // Webhooks: whoever knows the path may post.
+    r#"(?P<before>\b(?:hooks\.slack(?:-gov)?\.com/\w+|discord(?:app)?\.com/api/webhooks|\w+\.webhook\.office\.com/\w+)/)[^\s"'<>\\\[][^\s"'<>\\]*"#,
+    // HTTP Digest (RFC 7616), without the name of its header.
+    r#"(?P<before>(?i:\bresponse)=(?:\\*["'])?)[0-9A-Fa-f]{32,}"#,
     // JSON Web Tokens (RFC 7519). Some of the parts of an encrypted one may be empty.
     r"\beyJ\w(?:-?\w){5,}(?:\.(?:-?\w)*)+",
     // Private keys: in PEM; from PEM whose beginning was cut off; in hexadecimal and as numbers; in base64, over several lines, the last of
@@ -63,8 +71,8 @@ const NO_NAMES: &[&str] = &[
     r"(?-i:no token: (?:its|check) |on the API key: add |credentials: (?:(?:give|name one in) )?spec\.|a user and a password: credentials)",
     // Paths of Rust.
     r"<NAME>::",
-    // The end of a certificate, whose base64 may end like a name.
-    r"[A-Za-z0-9+/]+={1,2}<BREAK>-----END CERTIFICATE-----",
+    // The end of a certificate or of a public key, whose base64 may end like a name.
+    r"[A-Za-z0-9+/]+={1,2}<BREAK>-----END (?:CERTIFICATE(?: REQUEST)?|PUBLIC KEY)-----",
 ];
 
 /// What stands before a value that must not be seen.
@@ -83,7 +91,7 @@ const BEFORE_VALUES: &[&str] = &[
 
 /// A sentence. What follows is a value if it is quoted, or no word: `the token x1`, but not `the token has expired`.
 const SENTENCE: &str = concat!(
-    r"(?P<sentence>(?:^|[ \t(])(?:pass(?:word|wd|phrase|code)|pwd|token|(?:access|api|private|secret)[ _-]?key|client[ _-]?secret)[ \t]+(?:(?:is|was)[ \t]+)?)",
+    r"(?P<sentence>(?:^|[ \t(])(?:pass(?:word|wd|[ _-]?phrase|code)|pwd|token|(?:access|api|private|secret)[ _-]?key|client[ _-]?secret)[ \t]+(?:(?:is|was)[ \t]+)?)",
     r#"(?:\\*["'`]|[\p{L}.,;:!?()\[\]{}'/-]*[^\p{L}.,;:!?()\[\]{}'/\s=-])"#,
 );
 

@@ -27,6 +27,7 @@ use self::{
 };
 use super::{
     leader::{Clocks, Leader, leader},
+    namespace::must_exist,
     objects::certificates,
 };
 use crate::{
@@ -70,6 +71,9 @@ pub(super) async fn findings(
     let mut found = vec![api_server(cluster).await?];
     let (leader, found_clocks) = leader(cluster, session.now()).await;
     found.extend(clocks(found_clocks));
+    if !everywhere && let Err(error) = must_exist(cluster).await {
+        found.push(Finding::fails("Namespace", error.to_string(), "what follows about it says nothing"));
+    }
     found.push(definitions(cluster).await);
     let installed = installed(cluster, &leader, service_account).await;
     found.push(operator(leader));

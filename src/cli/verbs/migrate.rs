@@ -24,6 +24,7 @@ use kube::{
     discovery::ApiResource,
 };
 use serde_json::{Value, json};
+use usercert_operator_controller::{Received, Unreadable};
 use usercert_operator_core::{
     api::{
         CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificate, IssuerSource, IssuerSpec, IssuerStatus,
@@ -213,13 +214,27 @@ async fn still_written_by(cluster: &Cluster, secret: &Secret) -> Result<Option<O
 async fn issuer(cluster: &Cluster, name: &IssuerName) -> Result<(IssuerSpec, Option<IssuerStatus>), CliError> {
     let missing = |kind: &str| CliError::NotFound(format!("there is no {kind} {}: create it first", name.name));
     if name.is_of_cluster {
-        let api = Api::<ClusterCertificateIssuer>::all(cluster.client.clone());
+        let api = Api::<Received<ClusterCertificateIssuer>>::all(cluster.client.clone());
         let found = cluster.ask("read the issuer", api.get_opt(&name.name)).await?;
-        return found.map(|issuer| (issuer.spec.0, issuer.status)).ok_or_else(|| missing("ClusterCertificateIssuer"));
+        let issuer = found.ok_or_else(|| missing("ClusterCertificateIssuer"))?;
+        understood(issuer.unreadable_object())?;
+        return Ok((issuer.spec.0.clone(), issuer.status.clone()));
     }
-    let api = Api::<CertificateIssuer>::namespaced(cluster.client.clone(), &cluster.namespace);
+    let api = Api::<Received<CertificateIssuer>>::namespaced(cluster.client.clone(), &cluster.namespace);
     let found = cluster.ask("read the issuer", api.get_opt(&name.name)).await?;
-    found.map(|issuer| (issuer.spec, issuer.status)).ok_or_else(|| missing("CertificateIssuer"))
+    let issuer = found.ok_or_else(|| missing("CertificateIssuer"))?;
+    understood(issuer.unreadable_object())?;
+    Ok((issuer.spec.clone(), issuer.status.clone()))
+}
+
+/// What is left of a spec that is not understood may mean something else.
+fn understood(unreadable: Option<&Unreadable>) -> Result<(), CliError> {
+    unreadable.map_or(Ok(()), |unreadable| {
+        let fault = unreadable.fault();
+        Err(CliError::Unusable(format!(
+            "this program does not understand the issuer ({fault}): use the program of the operator's release"
+        )))
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod create;
 mod inspect;
 mod leader;
 mod migrate;
+mod namespace;
 mod objects;
 mod observe;
 mod orphans;
@@ -15,6 +16,7 @@ mod report;
 mod state;
 mod status;
 mod suspend;
+mod whole;
 mod why;
 
 /// What the operator may do, for a comparison with the chart.

@@ -27,7 +27,7 @@ use usercert_operator_core::{
 };
 
 pub(super) use self::{issuer::issuer_state, unseen::Unseen};
-use super::objects::Certificate;
+use super::{objects::Certificate, state::not_understood};
 use crate::{cluster::Cluster, exit::CliError};
 
 /// What was found, and what was not looked at.
@@ -42,6 +42,11 @@ pub(super) struct Seen {
 pub(super) async fn observe(cluster: &Cluster, object: &Certificate, read_secret: bool) -> Result<Seen, CliError> {
     let namespace = object.namespace().unwrap_or_default();
     let mut unseen = Unseen::default();
+    // What this program does not understand may be what decides.
+    if let Some(note) = not_understood(object) {
+        unseen.note(format!("nothing could be checked: {note}"));
+        return Ok(Seen { observed: None, unseen });
+    }
     let Some(secret) = secret_state(cluster, object, &namespace, read_secret, &mut unseen).await? else {
         return Ok(Seen { observed: None, unseen });
     };
@@ -75,8 +80,8 @@ async fn secret_state(
     unseen: &mut Unseen,
 ) -> Result<Option<SecretState>, CliError> {
     let name = object.secret_name();
-    let api = Api::<Secret>::namespaced(cluster.client.clone(), namespace);
-    let metadata = match cluster.ask(format!("look at the Secret {name}"), api.get_metadata_opt(&name)).await {
+    let api = Api::<Received<PartialObjectMeta<Secret>>>::namespaced(cluster.client.clone(), namespace);
+    let metadata = match cluster.ask(format!("look at the Secret {name}"), api.get_opt(&name)).await {
         Ok(Some(found)) => found,
         Ok(None) => {
             let needed = needed_by(cluster, namespace, &name, unseen).await?;
@@ -88,15 +93,14 @@ async fn secret_state(
         }
         Err(error) => return Err(error),
     };
-    let received: Received<PartialObjectMeta<Secret>> = metadata.clone().into();
-    if let Holder::Another(owner) = holder(object, &received) {
+    if let Holder::Another(owner) = holder(object, &metadata) {
         let needed = needed_by(cluster, namespace, &name, unseen).await?;
         return Ok(Some(needed.map_or(SecretState::NotOurs(owner), SecretState::NeededByIssuer)));
     }
     if read_secret {
         return content(cluster, object, namespace, &name, unseen).await.map(Some);
     }
-    match holder(object, &received) {
+    match holder(object, &metadata) {
         Holder::ThisObject => {}
         Holder::LeftToThisObject(whose) => return Ok(Some(left(&metadata, whose, true, unseen))),
         Holder::Nobody(whose) => return Ok(Some(left(&metadata, whose, false, unseen))),
@@ -170,9 +174,9 @@ pub(super) async fn namespace_labels(
     namespace: &str,
     unseen: &mut Unseen,
 ) -> Result<std::collections::BTreeMap<String, String>, CliError> {
-    let api = Api::<Namespace>::all(cluster.client.clone());
-    match cluster.ask(format!("look at the namespace {namespace}"), api.get_metadata_opt(namespace)).await {
-        Ok(found) => Ok(found.and_then(|found| found.metadata.labels).unwrap_or_default()),
+    let api = Api::<Received<PartialObjectMeta<Namespace>>>::all(cluster.client.clone());
+    match cluster.ask(format!("look at the namespace {namespace}"), api.get_opt(namespace)).await {
+        Ok(found) => Ok(found.and_then(|found| found.metadata.labels.clone()).unwrap_or_default()),
         Err(error) if error.is_denied() => {
             unseen.note(format!("the labels of the namespace are taken to be none: you may not get the namespace {namespace}"));
             unseen.presume(&[Check::NamespaceAllowed], "you may not get the namespace, whose labels may count");

@@ -6,10 +6,19 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, ResourceExt, api::ListParams, core::PartialObjectMeta};
 use serde::Serialize;
-use usercert_operator_controller::adoption::{is_controlled, label_of, retained_for};
-use usercert_operator_core::api::names::{CERTIFICATE_UID_LABEL, NOT_AFTER_ANNOTATION};
+use usercert_operator_controller::{
+    Received,
+    adoption::{is_controlled, label_of, retained_for},
+};
+use usercert_operator_core::api::{
+    DatabaseUserCertificate,
+    names::{CERTIFICATE_UID_LABEL, NOT_AFTER_ANNOTATION},
+};
 
-use super::objects::{Certificate, certificates};
+use super::{
+    namespace::must_exist,
+    objects::{Certificate, certificates},
+};
 use crate::{
     arguments::{OrphansArguments, Selection},
     cluster::Cluster,
@@ -25,6 +34,9 @@ use crate::{
 struct Orphans {
     orphans: Vec<Orphan>,
 }
+
+/// The metadata of a Secret, as far as they can be read.
+type SecretMetadata = Received<PartialObjectMeta<Secret>>;
 
 /// What is left over, and what to do about it.
 #[derive(Debug, Serialize)]
@@ -55,17 +67,26 @@ enum Kind {
 
 /// Answers `orphans`.
 pub(super) async fn orphans(cluster: &Cluster, session: &Session, arguments: &OrphansArguments) -> Result<Answer, CliError> {
-    let ours = ListParams::default().labels(CERTIFICATE_UID_LABEL);
-    let api: Api<PartialObjectMeta<Secret>> = if arguments.all_namespaces {
+    let api: Api<Received<PartialObjectMeta<Secret>>> = if arguments.all_namespaces {
         Api::all(cluster.client.clone())
     } else {
         Api::namespaced(cluster.client.clone(), &cluster.namespace)
     };
-    // The Secrets first: an object that is deleted between the two lists takes its Secret along, and one that is created has none here.
-    let secrets = cluster.list("Secrets", &api, &ours).await?;
+    // The Secrets first: an object that is created between the two lists has no Secret in the first one.
+    let mut secrets = list_ours(cluster, &api).await?;
     let selection = Selection { all_namespaces: arguments.all_namespaces, selector: None };
     let objects = certificates(cluster, &[], &selection).await?;
-    let found = left_over(&secrets, &objects, session.now());
+    if secrets.is_empty() && objects.is_empty() && !arguments.all_namespaces {
+        must_exist(cluster).await?;
+    }
+    let mut known: BTreeSet<String> = objects.iter().filter_map(ResourceExt::uid).collect();
+    let mut knows_all = true;
+    if secrets.iter().any(|secret| !is_held(secret, &known)) {
+        // An object that was deleted since the first list takes its Secret along.
+        secrets = still_there(&secrets, list_ours(cluster, &api).await?);
+        knows_all = arguments.all_namespaces || add_others(cluster, &mut known).await;
+    }
+    let found = left_over(&secrets, &objects, &Known { objects: known, is_all: knows_all }, session.now());
     let is_wrong = found.iter().any(|orphan| orphan.kind != Kind::RetainedSecret);
     let answer = Orphans { orphans: found };
     let in_words = || render(&answer.orphans, &session.terminal, session.now());
@@ -73,18 +94,47 @@ pub(super) async fn orphans(cluster: &Cluster, session: &Session, arguments: &Or
     Ok(Answer::new(text, if is_wrong { Exit::Attention } else { Exit::Good }))
 }
 
-fn left_over(secrets: &[PartialObjectMeta<Secret>], objects: &[Certificate], now: Timestamp) -> Vec<Orphan> {
-    let known: BTreeSet<String> = objects.iter().filter_map(ResourceExt::uid).collect();
-    let mut found: Vec<Orphan> = secrets.iter().filter_map(|secret| without_object(secret, &known)).collect();
+/// The Secrets with the operator's label.
+async fn list_ours(cluster: &Cluster, api: &Api<SecretMetadata>) -> Result<Vec<SecretMetadata>, CliError> {
+    cluster.list("Secrets", api, &ListParams::default().labels(CERTIFICATE_UID_LABEL)).await
+}
+
+/// Adds the objects of all other namespaces: a replicator copies a Secret with its label. Whether they may be listed.
+async fn add_others(cluster: &Cluster, known: &mut BTreeSet<String>) -> bool {
+    let api = Api::<Received<PartialObjectMeta<DatabaseUserCertificate>>>::all(cluster.client.clone());
+    let Ok(all) = cluster.list("certificates of all namespaces", &api, &ListParams::default()).await else { return false };
+    known.extend(all.iter().filter_map(ResourceExt::uid));
+    true
+}
+
+/// The Secrets that were there before and are there now, for the same object, and are not being deleted.
+fn still_there(before: &[SecretMetadata], now: Vec<SecretMetadata>) -> Vec<SecretMetadata> {
+    let of = |secret: &SecretMetadata| (secret.uid(), label_of(&secret.metadata).map(ToOwned::to_owned));
+    let before: BTreeSet<_> = before.iter().map(of).collect();
+    now.into_iter().filter(|secret| secret.metadata.deletion_timestamp.is_none() && before.contains(&of(secret))).collect()
+}
+
+/// The objects that are there, by their UIDs.
+struct Known {
+    objects: BTreeSet<String>,
+    /// Whether those of all namespaces are among them.
+    is_all: bool,
+}
+
+fn left_over(secrets: &[SecretMetadata], objects: &[Certificate], known: &Known, now: Timestamp) -> Vec<Orphan> {
+    let mut found: Vec<Orphan> = secrets.iter().filter_map(|secret| without_object(secret, known)).collect();
     found.extend(objects.iter().flat_map(|object| unaccounted(object, now)));
     found.sort_by(|one, other| (one.kind, &one.namespace, &one.name).cmp(&(other.kind, &other.namespace, &other.name)));
     found
 }
 
-fn without_object(secret: &PartialObjectMeta<Secret>, known: &BTreeSet<String>) -> Option<Orphan> {
-    // One that another controls is looked after, whatever its label says.
-    let is_held = label_of(&secret.metadata).is_some_and(|uid| known.contains(uid)) || is_controlled_by_known(secret, known);
-    if is_held {
+/// Whether one of these objects looks after the Secret. One that another controls is looked after, whatever its label says.
+fn is_held(secret: &SecretMetadata, known: &BTreeSet<String>) -> bool {
+    label_of(&secret.metadata).is_some_and(|uid| known.contains(uid)) || is_controlled_by_known(secret, known)
+}
+
+fn without_object(secret: &SecretMetadata, known: &Known) -> Option<Orphan> {
+    if is_held(secret, &known.objects) {
         return None;
     }
     let not_after = secret.annotations().get(NOT_AFTER_ANNOTATION).and_then(|text| text.parse().ok());
@@ -97,6 +147,10 @@ fn without_object(secret: &PartialObjectMeta<Secret>, known: &BTreeSet<String>) 
             Kind::SecretWithoutObject,
             "its controller is no DatabaseUserCertificate that is there: if it is not removed with it, see who uses it, and delete it".to_owned(),
         ),
+        None if !known.is_all => (
+            Kind::SecretWithoutObject,
+            "no DatabaseUserCertificate of this namespace renews it, and you may not list those of others: ask for orphans -A before you change it. If a replicator made it as a copy, leave it".to_owned(),
+        ),
         None => (
             Kind::SecretWithoutObject,
             "nobody renews it: a DatabaseUserCertificate with this secretName and the annotation usercert.dev/adopt-secret=true takes it over; else delete it when nothing uses it".to_owned(),
@@ -106,7 +160,7 @@ fn without_object(secret: &PartialObjectMeta<Secret>, known: &BTreeSet<String>) 
     Some(Orphan { kind, namespace, name, serial_number: None, not_after, advice })
 }
 
-fn is_controlled_by_known(secret: &PartialObjectMeta<Secret>, known: &BTreeSet<String>) -> bool {
+fn is_controlled_by_known(secret: &SecretMetadata, known: &BTreeSet<String>) -> bool {
     secret.owner_references().iter().any(|owner| owner.controller == Some(true) && known.contains(&owner.uid))
 }
 
@@ -179,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    fn secret(name: &str, uid: &str, annotations: &Value, owner: Option<&str>) -> PartialObjectMeta<Secret> {
+    fn secret(name: &str, uid: &str, annotations: &Value, owner: Option<&str>) -> SecretMetadata {
         let owner = owner.map(|uid| json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate", "name": name, "uid": uid, "controller": true }));
         serde_json::from_value(json!({
             "apiVersion": "meta.k8s.io/v1", "kind": "PartialObjectMetadata",
@@ -208,7 +262,8 @@ mod tests {
         ];
         let unaccounted = json!({ "unaccountedCertificates": { "count": 4, "presumed": 1, "latestExpiry": "2026-02-01T00:00:00Z",
             "certificates": [{ "serialNumber": "0B", "notAfter": "2026-02-01T00:00:00Z" }, { "serialNumber": "0C", "notAfter": "2025-02-01T00:00:00Z" }] } });
-        let found = left_over(&secrets, &[object("u1", &unaccounted)], now);
+        let known = |is_all| Known { objects: ["u1".to_owned()].into(), is_all };
+        let found = left_over(&secrets, &[object("u1", &unaccounted)], &known(true), now);
         let told: Vec<_> =
             found.iter().map(|orphan| (orphan.kind, orphan.name.as_str(), orphan.serial_number.as_deref())).collect();
         let expected = [
@@ -222,6 +277,23 @@ mod tests {
         let text = render(&found, &Terminal::none(), now);
         assert!(text.contains("SecretWithoutObject      shop        restored                   in 10d\n"), "{text}");
         assert!(text.contains("usercert.dev/adopt-secret=true") && text.contains("1 more; Atlas cannot revoke it"), "{text}");
+        let found = left_over(&secrets[2..3], &[], &known(false), now);
+        assert!(found[0].advice.contains("ask for orphans -A") && !found[0].advice.contains("delete"), "{}", found[0].advice);
+    }
+
+    #[test]
+    fn only_a_secret_that_stays_as_it_was_is_left_over() {
+        let of = |uid: &str, label: &str| {
+            let mut secret = secret("orders", label, &json!({}), None);
+            secret.metadata.uid = Some(uid.to_owned());
+            secret
+        };
+        let mut being_deleted = of("s2", "gone");
+        being_deleted.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        let before = [of("s1", "gone"), of("s2", "gone"), of("s3", "gone"), of("s4", "gone")];
+        let now = vec![of("s1", "gone"), being_deleted, of("s3", "taken-up"), of("new", "gone")];
+        let found = still_there(&before, now);
+        assert_eq!(found.iter().filter_map(|secret| secret.metadata.uid.as_deref()).collect::<Vec<_>>(), ["s1"]);
     }
 
     #[test]

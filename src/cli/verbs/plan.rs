@@ -10,11 +10,12 @@ use usercert_operator_core::decide::{ISSUES_IN_AN_HOUR, pass::CALLS_WITH_LIST};
 
 use self::{
     chart::{chart, date},
-    foresee::{FORESEEN, Plan, foresee},
+    foresee::{FORESEEN, FORESEEN_IN_ALL, Plan, foresee},
     limits::{HeldUser, LimitOfUser, REQUESTS, REQUESTS_A_MINUTE},
 };
 use super::{
     leader::{Leader, below, leader},
+    namespace::must_exist,
     objects::certificates,
 };
 use crate::{
@@ -33,6 +34,9 @@ const LISTED: usize = 10;
 /// Answers `plan`.
 pub(super) async fn plan(cluster: &Cluster, session: &Session, arguments: &PlanArguments) -> Result<Answer, CliError> {
     let objects = certificates(cluster, &[], &arguments.selection).await?;
+    if objects.is_empty() && !arguments.selection.all_namespaces {
+        must_exist(cluster).await?;
+    }
     let days = SignedDuration::from_hours(24 * i64::from(arguments.days));
     let mut plan = foresee(&objects, session.now(), days, usize::from(arguments.storm));
     // Without an operator none of these renewals comes.
@@ -93,8 +97,13 @@ fn render(plan: &Plan, storm: usize, terminal: &Terminal) -> String {
             text.push_str(&words(&sentence));
         }
     }
-    if !plan.cut_off.is_empty() {
+    if !plan.cut_off.is_empty() || plan.foreseen_until.is_some() {
         append(&mut text, format_args!("\n{}", title("Foreseen in part")));
+        if let Some(until) = plan.foreseen_until {
+            text.push_str(&words(&format!(
+                "there are more than {FORESEEN_IN_ALL} renewals in this time: those after {until} are missing here. Ask for less: --days, -l, or one namespace"
+            )));
+        }
         for found in &plan.cut_off {
             text.push_str(&words(&format!(
                 "{}/{} has more than {FORESEEN} renewals in this time: those after {} are missing here",
@@ -179,229 +188,4 @@ fn next(plan: &Plan, terminal: &Terminal) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-mod tests {
-    use jiff::Timestamp;
-    use serde_json::{Value, json};
-
-    use super::{
-        foresee::{Storm, WithoutRenewal},
-        limits::{Limited, QueuedProject},
-        *,
-    };
-    use crate::verbs::objects::Certificate;
-
-    fn now() -> Timestamp {
-        "2026-01-01T00:00:00Z".parse().unwrap()
-    }
-
-    fn object(name: &str, renewal_time: &str, spec: &Value, status: &Value) -> Certificate {
-        let mut object = json!({
-            "apiVersion": "usercert.dev/v1alpha1", "kind": "DatabaseUserCertificate",
-            "metadata": { "namespace": "shop", "name": name, "uid": name },
-            "spec": { "username": name, "issuerRef": { "kind": "ClusterCertificateIssuer", "name": "atlas" } },
-            "status": { "notBefore": "2025-11-10T00:00:00Z", "notAfter": "2026-02-10T00:00:00Z", "renewalTime": renewal_time },
-        });
-        for (part, changes) in [("spec", spec), ("status", status)] {
-            for (key, value) in changes.as_object().unwrap() {
-                object[part][key] = value.clone();
-            }
-        }
-        serde_json::from_value(object).map_or_else(|_| unreachable!(), std::convert::identity)
-    }
-
-    fn foreseen(objects: &[Certificate]) -> Plan {
-        foresee(objects, now(), SignedDuration::from_hours(24 * 90), 3)
-    }
-
-    #[test]
-    fn short_lived_certificates_are_renewed_again_and_overdue_ones_now() {
-        let daily = object("daily", "2026-01-01T12:00:00Z", &json!({}), &json!({ "notBefore": "2025-12-31T12:00:00Z" }));
-        let overdue = object("overdue", "2025-12-30T00:00:00Z", &json!({}), &json!({}));
-        let plan = foreseen(&[daily, overdue]);
-        assert_eq!(plan.renewals.iter().filter(|renewal| renewal.name == "daily").count(), 90);
-        let overdue: Vec<_> = plan.renewals.iter().filter(|renewal| renewal.name == "overdue").collect();
-        assert_eq!((overdue[0].time, overdue[0].is_estimate), (now(), false));
-        assert_eq!((overdue.len(), overdue[1].is_estimate), (2, true));
-    }
-
-    #[test]
-    fn a_certificate_that_is_renewed_again_and_again_reaches_the_limit_of_an_hour() {
-        let hasty = |minutes: &str| {
-            let begun = json!({ "notBefore": "2026-01-01T00:00:00Z" });
-            object("hasty", &format!("2026-01-01T00:{minutes}:00Z"), &json!({}), &begun)
-        };
-        let plan = foreseen(&[hasty("10")]);
-        let from = "2026-01-01T01:00:00Z".parse().unwrap();
-        assert_eq!(plan.limited, [Limited { namespace: "shop".into(), name: "hasty".into(), from }]);
-        let text = render(&plan, 10_000, &Terminal::none());
-        assert!(text.contains("l reaches a limit") && text.contains("shop/hasty waits from 2026-01-01T01:00:00Z on"), "{text}");
-        let plan = foreseen(&[hasty("12")]);
-        assert!(plan.limited.is_empty() && !render(&plan, 10_000, &Terminal::none()).contains("Limits"));
-    }
-
-    #[test]
-    fn many_renewals_of_one_issuer_within_an_hour_are_a_storm() {
-        let together: Vec<Certificate> = (0..3)
-            .map(|minute| object(&format!("c{minute}"), &format!("2026-01-20T10:{minute}0:00Z"), &json!({}), &json!({})))
-            .collect();
-        let storm = Storm {
-            hour: "2026-01-20T10:00:00Z".parse().unwrap(),
-            issuer: "ClusterCertificateIssuer/atlas".into(),
-            renewals: 3,
-        };
-        assert_eq!(foreseen(&together).storms, [storm]);
-        assert_eq!(foreseen(&together[..2]).storms, []);
-        // No clock divides it.
-        let across = ["10:50", "11:05", "11:20"]
-            .map(|time| object(&time.replace(':', "-"), &format!("2026-01-20T{time}:00Z"), &json!({}), &json!({})));
-        let storms = foreseen(&across).storms;
-        assert_eq!((storms.len(), storms[0].renewals, storms[0].hour.to_string().as_str()), (1, 3, "2026-01-20T10:50:00Z"));
-    }
-
-    #[test]
-    fn what_is_foreseen_in_part_is_told() {
-        let hourly = object("hourly", "2026-01-01T01:00:00Z", &json!({}), &json!({ "notBefore": "2026-01-01T00:00:00Z" }));
-        let plan = foreseen(&[hourly]);
-        assert_eq!((plan.renewals.len(), plan.cut_off[0].after.to_string().as_str()), (FORESEEN, "2026-02-11T16:00:00Z"));
-        let text = render(&plan, 10_000, &Terminal::none());
-        assert!(
-            text.contains("shop/hourly has more than 1000 renewals in this time: those after 2026-02-11T16:00:00Z"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn what_expires_unrenewed_is_told() {
-        let suspended = object("suspended", "2026-01-20T00:00:00Z", &json!({ "suspend": true }), &json!({}));
-        let verified = json!({ "uid": "s", "resourceVersion": "1", "issuer": "CN=CA", "privateKey": "ECDSA 256", "chainNotAfter": "2026-01-15T00:00:00Z" });
-        let ca = object("ca", "2026-01-20T00:00:00Z", &json!({}), &json!({ "verified": verified }));
-        let good = object("good", "2026-01-20T00:00:00Z", &json!({}), &json!({}));
-        let plan = foreseen(&[suspended, ca, good]);
-        let told: Vec<_> = plan.unrenewed.iter().map(|found| (found.name.as_str(), found.not_after.to_string())).collect();
-        assert_eq!(told, [("ca", "2026-01-15T00:00:00Z".to_owned()), ("suspended", "2026-02-10T00:00:00Z".to_owned())]);
-        assert!(plan.renewals.iter().all(|renewal| renewal.name != "suspended"));
-    }
-
-    #[test]
-    fn what_has_no_renewal_ahead_is_told() {
-        let none = json!({ "notBefore": null, "notAfter": null, "renewalTime": null, "observedGeneration": 1 });
-        let with = |reason: &str, issuing: &str, mut status: Value| {
-            let condition = |type_: &str, value: &str| json!({ "type": type_, "status": value, "reason": reason, "message": "m", "lastTransitionTime": "2025-12-01T00:00:00Z" });
-            status["conditions"] = json!([condition("Ready", "False"), condition("Issuing", issuing)]);
-            status
-        };
-        let object = |name: &str, spec: &Value, status: &Value| {
-            let mut found = object(name, "2026-01-20T00:00:00Z", spec, status);
-            found.metadata.generation = Some(1);
-            found
-        };
-        let spec = json!({});
-        let resumed = json!({ "renewalTime": null, "notAfter": "2026-12-01T00:00:00Z" });
-        let plan = foreseen(&[
-            object("fails", &spec, &with("AtlasUserNotFound", "False", none.clone())),
-            object("on-its-way", &spec, &with("NoCertificate", "True", none.clone())),
-            object("never-issued-and-suspended", &json!({ "suspend": true }), &with("Suspended", "False", none)),
-            object("resumed-without-its-issuer", &spec, &with("IssuerNotFound", "False", resumed.clone())),
-            object("suspended-for-long", &json!({ "suspend": true }), &resumed),
-            object("good", &spec, &json!({})),
-        ]);
-        let told = |name: &str, why| WithoutRenewal { namespace: "shop".into(), name: name.into(), why };
-        let expected = [
-            told("fails", "it has no certificate"),
-            told("never-issued-and-suspended", "it has no certificate"),
-            told("resumed-without-its-issuer", "its renewal time is not known"),
-        ];
-        assert_eq!(plan.without_renewal, expected);
-        assert!(plan.needs_attention() && plan.unrenewed.is_empty());
-        let text = render(&plan, 10_000, &Terminal::none());
-        assert!(
-            text.contains("Without a renewal\n  shop/fails: it has no certificate: kubectl usercert why fails -n shop\n"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn the_advice_against_a_storm_makes_none() {
-        let together: Vec<Certificate> =
-            (0..40).map(|name| object(&name.to_string(), "2026-01-20T10:00:00Z", &json!({}), &json!({}))).collect();
-        for storm in [2, 3, 20] {
-            let plan = foresee(&together, now(), SignedDuration::from_hours(24 * 90), storm);
-            let text = render(&plan, storm, &Terminal::none());
-            let (_, command) = text.split_once("kubectl usercert renew -l ... --at-most ").unwrap();
-            let rate = command.split_once("/h").unwrap().0.parse::<usize>().unwrap();
-            assert!((1..storm).contains(&rate), "{rate} an hour, and {storm} are a storm");
-            assert!(text.contains("usually nothing is to be done"), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_limit_that_is_reached_is_told_and_marked_in_its_week() {
-        let mut plan = foreseen(&[object("a", "2026-01-09T10:00:00Z", &json!({}), &json!({}))]);
-        assert!(!plan.needs_attention());
-        let (from, until) = ("2026-01-09T10:00:00Z".parse().unwrap(), "2026-01-09T10:00:24Z".parse().unwrap());
-        plan.queued_projects.push(QueuedProject { project: "5f01".into(), from, until, renewals: 96, too_late: 0 });
-        assert!(!plan.needs_attention(), "the operator settles it in time");
-        plan.queued_projects[0].too_late = 1;
-        assert!(plan.needs_attention());
-        let held = HeldUser {
-            project: "5f01".into(),
-            username: "orders".into(),
-            from: "2026-01-22T10:00:00Z".parse().unwrap(),
-            namespace: "shop".into(),
-            name: "a".into(),
-            objects: 1,
-            limit: LimitOfUser::Budget { made: 5, until },
-        };
-        plan.held_users.push(held.clone());
-        plan.held_users.push(HeldUser { limit: LimitOfUser::Certificates, ..held });
-        assert!(plan.needs_attention());
-        let text = render(&plan, 10_000, &Terminal::none());
-        let marked: Vec<&str> = text.lines().filter(|line| line.ends_with(" l")).map(|line| &line[..10]).collect();
-        assert_eq!(marked, ["2026-01-08", "2026-01-22"], "{text}");
-        for expected in [
-            "l reaches a limit of the operator or of Atlas",
-            "Limits\n  Atlas project 5f01: 96 renewals that are due from 2026-01-09T10:00:00Z on wait for their turn, until about 2026-01-09T10:00:24Z (AtlasQueued)",
-            "database user \"orders\" of the Atlas project 5f01: the renewal of shop/a at 2026-01-22T10:00:00Z waits until 2026-01-09T10:00:24Z (AtlasMintBudget). 5 certificates are made for the user within a day, and 1 object names it here",
-            "Atlas makes no more certificates for it until one of them expires (AtlasCertificateLimit)",
-        ] {
-            assert!(text.contains(expected), "{expected:?} is missing: {text}");
-        }
-    }
-
-    #[test]
-    fn the_chart_has_a_bar_for_each_week_with_marks() {
-        let windows = json!({ "rollout": { "auto": true, "windows": [{ "days": ["Sat"], "from": "10:00", "to": "12:00" }] } });
-        let objects = [
-            object("a", "2026-01-09T10:00:00Z", &windows, &json!({})),
-            object("b", "2026-01-09T10:10:00Z", &json!({}), &json!({})),
-            object("c", "2026-01-09T10:20:00Z", &json!({}), &json!({})),
-            object("d", "2026-01-24T10:20:00Z", &json!({}), &json!({})),
-        ];
-        let text = render(&foresee(&objects, now(), SignedDuration::from_hours(24 * 27), 3), 3, &Terminal::none());
-        let expected = "\
-4 renewals from 2026-01-01 to 2026-01-28 (UTC)
-2026-01-01
-2026-01-08  ### 3 ! w
-2026-01-15
-2026-01-22  # 1
-each line is a week; ! has a storm; w workloads wait for a window of their rollout
-
-RENEWS   NAMESPACE   NAME   WORKLOADS FOLLOW FROM
-in 8d    shop        a      2026-01-10T10:00:00Z
-in 8d    shop        b
-in 8d    shop        c
-in 23d   shop        d
-";
-        assert!(text.starts_with(expected), "{text}");
-        assert!(
-            text.contains("Storms\n  2026-01-09T10:00:00Z: 3 renewals of ClusterCertificateIssuer/atlas within the hour\n"),
-            "{text}"
-        );
-        let narrow = Terminal { width: Some(40), ..Terminal::none() };
-        let many: Vec<Certificate> =
-            (0..40).map(|day| object(&day.to_string(), "2026-01-09T10:00:00Z", &json!({}), &json!({}))).collect();
-        let text = render(&foreseen(&many), 50, &narrow);
-        assert!(text.lines().filter(|line| line.contains('#')).all(|line| line.len() <= 40), "{text}");
-    }
-}
+mod tests;

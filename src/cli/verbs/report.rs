@@ -14,9 +14,8 @@ use k8s_openapi::api::{
 };
 use kube::{
     Api, Resource, ResourceExt,
-    api::{DynamicObject, ListParams, LogParams},
+    api::{ListParams, LogParams},
     core::PartialObjectMeta,
-    discovery::ApiResource,
 };
 use serde::{Serialize, de::DeserializeOwned};
 use usercert_operator_controller::chain;
@@ -28,8 +27,10 @@ use usercert_operator_core::api::{
 use super::{
     check::{self, installed::installed},
     leader::leader,
+    namespace::must_exist,
     objects::certificates,
     status::all_told,
+    whole::Whole,
     why::told_in_words,
 };
 use crate::{
@@ -94,6 +95,12 @@ async fn collect(cluster: &Cluster, session: &Session, arguments: &ReportArgumen
             Vec::new()
         }
     };
+    if objects.is_empty()
+        && !selection.all_namespaces
+        && let Err(error) = must_exist(cluster).await
+    {
+        bundle.miss("status.json", &error);
+    }
     let told = all_told(&objects, session.now());
     bundle.add_json("status.json", &told);
     progress.tell(|| "certificates are read".to_owned());
@@ -116,11 +123,10 @@ async fn collect(cluster: &Cluster, session: &Session, arguments: &ReportArgumen
     let labelled = ListParams::default().labels(selection.selector.as_deref().unwrap_or_default());
     let everything = ListParams::default();
     bundle
-        .list(cluster, "certificates", &dynamic::<DatabaseUserCertificate>(cluster, selection.all_namespaces), &labelled)
+        .list(cluster, "certificates", &scoped::<DatabaseUserCertificate>(cluster, selection.all_namespaces), &labelled)
         .await;
-    bundle.list(cluster, "issuers", &dynamic::<CertificateIssuer>(cluster, selection.all_namespaces), &everything).await;
-    let cluster_issuers =
-        Api::<DynamicObject>::all_with(cluster.client.clone(), &ApiResource::erase::<ClusterCertificateIssuer>(&()));
+    bundle.list(cluster, "issuers", &scoped::<CertificateIssuer>(cluster, selection.all_namespaces), &everything).await;
+    let cluster_issuers = Api::<Whole<ClusterCertificateIssuer>>::all(cluster.client.clone());
     bundle.list(cluster, "cluster-issuers", &cluster_issuers, &everything).await;
     let ours = ListParams::default().labels(CERTIFICATE_UID_LABEL);
     bundle
@@ -132,17 +138,7 @@ async fn collect(cluster: &Cluster, session: &Session, arguments: &ReportArgumen
     Ok(bundle)
 }
 
-/// Objects as the API server has them, fields that this program does not know among them.
-fn dynamic<K: Resource<DynamicType = ()>>(cluster: &Cluster, all_namespaces: bool) -> Api<DynamicObject> {
-    let resource = ApiResource::erase::<K>(&());
-    if all_namespaces {
-        Api::all_with(cluster.client.clone(), &resource)
-    } else {
-        Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource)
-    }
-}
-
-fn scoped<K>(cluster: &Cluster, all_namespaces: bool) -> Api<K>
+fn scoped<K>(cluster: &Cluster, all_namespaces: bool) -> Api<Whole<K>>
 where
     K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
 {
@@ -186,10 +182,7 @@ impl Bundle {
     async fn events(&mut self, cluster: &Cluster, all_namespaces: bool) {
         match cluster.list("events", &scoped::<Event>(cluster, all_namespaces), &ListParams::default()).await {
             Ok(mut found) => {
-                let is_ours = |event: &Event| {
-                    event.involved_object.api_version.as_deref().is_some_and(|version| version.starts_with(GROUP))
-                };
-                found.retain(is_ours);
+                found.retain(|event| event.text("/involvedObject/apiVersion").starts_with(GROUP));
                 self.add_json("events.json", &found);
             }
             Err(error) => self.miss("events.json", &error),
@@ -204,8 +197,9 @@ impl Bundle {
             Ok(lease) => self.add_json("operator/lease.json", &lease),
             Err(error) => self.miss("operator/lease.json", &error),
         }
-        let pods = Api::<Pod>::namespaced(cluster.client.clone(), namespace);
+        let pods = Api::<Whole<Pod>>::namespaced(cluster.client.clone(), namespace);
         let (leader, _) = leader(cluster, now).await;
+        let with_logs = Api::<Pod>::namespaced(cluster.client.clone(), namespace);
         let ours = ListParams::default().labels(&installed(cluster, &leader, None).await.selector);
         let found = match cluster.list("Pods", &pods, &ours).await {
             Ok(found) => found,
@@ -215,7 +209,7 @@ impl Bundle {
         for Log { pod, container, is_before_restart, file } in found.iter().flat_map(logs) {
             let (container, tail_lines) = (Some(container), Some(i64::from(log_lines)));
             let parameters = LogParams { container, tail_lines, previous: is_before_restart, ..LogParams::default() };
-            match cluster.ask(format!("read the log of {pod}"), pods.logs(&pod, &parameters)).await {
+            match cluster.ask(format!("read the log of {pod}"), with_logs.logs(&pod, &parameters)).await {
                 Ok(text) => self.add(file, &text),
                 Err(error) => self.miss(&file, &error),
             }
@@ -234,18 +228,19 @@ struct Log {
 
 /// The logs of the operator's container, or of each container if none has its name. A mesh adds a container of its own, and then the API
 /// server wants to know which one is meant.
-fn logs(pod: &Pod) -> Vec<Log> {
-    let containers: Vec<&str> = pod.spec.iter().flat_map(|spec| &spec.containers).map(|container| &*container.name).collect();
+fn logs(pod: &Whole<Pod>) -> Vec<Log> {
+    let containers = pod.list("/spec/containers").iter().filter_map(|container| container["name"].as_str());
+    let containers: Vec<&str> = containers.collect();
     let has_operator = containers.contains(&OPERATOR);
     let is_restarted = |name: &str| {
-        let mut statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-        statuses.any(|status| status.name == name && status.restart_count > 0)
+        let mut statuses = pod.list("/status/containerStatuses").iter();
+        statuses.any(|status| status["name"] == name && status["restartCount"].as_u64() > Some(0))
     };
     let log = |name: &str, is_before_restart: bool| {
         let of_container = if has_operator { String::new() } else { format!("/{name}") };
         let before = if is_before_restart { "-before" } else { "" };
-        let file = format!("operator/{}{of_container}{before}.log", pod.name_any());
-        Log { pod: pod.name_any(), container: name.to_owned(), is_before_restart, file }
+        let file = format!("operator/{}{of_container}{before}.log", pod.name());
+        Log { pod: pod.name().to_owned(), container: name.to_owned(), is_before_restart, file }
     };
     let wanted = containers.into_iter().filter(|name| !has_operator || *name == OPERATOR);
     wanted.flat_map(|name| [Some(log(name, false)), is_restarted(name).then(|| log(name, true))]).flatten().collect()

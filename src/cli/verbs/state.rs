@@ -5,6 +5,7 @@
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde::Serialize;
+use usercert_operator_controller::Unreadable;
 use usercert_operator_core::{
     api::{
         DatabaseUserCertificate, DatabaseUserCertificateStatus, ISSUING, READY, RENEWAL_FAILED, ROLLED_OUT, Reason, Severity,
@@ -16,8 +17,14 @@ use usercert_operator_core::{
 use super::objects::Certificate;
 use crate::{terminal::Mood, text::SKEW};
 
-/// A renewal begins at its time, and a queue or a busy operator delays it by less than this.
+/// A renewal begins at its time, and a busy operator delays it by less than this.
 const LATE: SignedDuration = SignedDuration::from_hours(1);
+
+/// A renewal that has begun, or waits in a queue, is done within this time. The alert `UsercertRenewalOverdue` waits as long.
+const LATE_UNDER_WAY: SignedDuration = SignedDuration::from_hours(6);
+
+/// A first certificate is there within this time. The alert `UsercertCertificateNotReady` waits as long.
+const FIRST_CERTIFICATE: SignedDuration = SignedDuration::from_mins(15);
 
 /// A new object, or a new spec, is looked at within this time.
 const FIRST_LOOK: SignedDuration = SignedDuration::from_mins(2);
@@ -141,8 +148,41 @@ pub(super) fn issuer_of(object: &DatabaseUserCertificate) -> String {
 
 type Verdict = (State, Option<String>, Option<String>);
 
-/// The worst that is to be said: first of a certificate that does not work, then of its renewal, then of what depends on it.
+/// What this program does not understand of an object that the operator understands, or of a status; `None` if there is nothing of that kind.
+///
+/// The operator does not say that it has seen a spec that it cannot read. So if it says that, it is of a newer release than this program.
+pub(super) fn not_understood(object: &Certificate) -> Option<String> {
+    let unreadable = object.unreadable()?;
+    let fault = unreadable.fault();
+    let use_other = "use the program of the operator's release";
+    if matches!(unreadable, Unreadable::Status(_)) {
+        return Some(format!(
+            "this program does not understand the status ({fault}): {use_other}. An operator of the same release as this program does not understand it either, and does nothing about the object"
+        ));
+    }
+    let observed = object.status.as_ref().and_then(|status| status.observed_generation);
+    let is_observed = observed.is_some() && observed == object.metadata.generation;
+    is_observed.then(|| format!("this program does not understand the object ({fault}), and the operator does: {use_other}"))
+}
+
+/// What the conditions and the times say, and what of the object this program does not understand.
 fn state_of(object: &Certificate, status: &DatabaseUserCertificateStatus, now: Timestamp) -> Verdict {
+    let Some(unreadable) = object.unreadable() else { return as_told(object, status, now) };
+    let reason = Reason::ObjectUnreadable.as_str();
+    let Some(note) = not_understood(object) else {
+        return said(State::NotReady, reason, format!("{unreadable}: correct what stands there"));
+    };
+    let has_conditions = condition(&status.conditions, READY).is_some() && !unreadable.fault().starts_with("status.conditions");
+    match as_told(object, status, now) {
+        _ if !has_conditions => said(State::NotReady, reason, note),
+        (State::Good | State::Suspended, ..) => said(State::Warning, reason, note),
+        (state, reason, None) => (state, reason, Some(note)),
+        (state, reason, Some(message)) => (state, reason, Some(format!("{message}; {note}"))),
+    }
+}
+
+/// The worst that is to be said: first of a certificate that does not work, then of its renewal, then of what depends on it.
+fn as_told(object: &Certificate, status: &DatabaseUserCertificateStatus, now: Timestamp) -> Verdict {
     out_of_service(object, status, now)
         .or_else(|| not_renewed(object, status, now))
         .or_else(|| warning(status))
@@ -165,10 +205,6 @@ fn is(status: &DatabaseUserCertificateStatus, type_: &str, value: &str) -> bool 
 
 /// Why the certificate does not work, or nobody knows whether it does.
 fn out_of_service(object: &Certificate, status: &DatabaseUserCertificateStatus, now: Timestamp) -> Option<Verdict> {
-    if let Some(unreadable) = object.unreadable() {
-        let message = format!("{unreadable}: correct what stands there");
-        return Some(said(State::NotReady, Reason::ObjectUnreadable.as_str(), message));
-    }
     if let Some(not_after) = status.not_after.as_ref().filter(|not_after| not_after.0 <= now) {
         let (_, reason, message) = quoted(status, State::Expired, ISSUING);
         let cause = message.map(|message| format!("; {message}")).unwrap_or_default();
@@ -193,7 +229,29 @@ fn out_of_service(object: &Certificate, status: &DatabaseUserCertificateStatus, 
     let reason = ready.and_then(|ready| Reason::from_name(&ready.reason));
     let is_new = ready.is_none() || is(status, ISSUING, "True");
     let is_pending = is_new && reason.is_none_or(|reason| reason.severity() == Severity::Normal);
-    Some(quoted(status, if is_pending { State::Pending } else { State::NotReady }, READY))
+    if !is_pending {
+        return Some(quoted(status, State::NotReady, READY));
+    }
+    let (_, reason, message) = quoted(status, State::Pending, READY);
+    let since = pending_since(object, status).filter(|since| now.duration_since(*since) > FIRST_CERTIFICATE);
+    let Some(since) = since else { return Some((State::Pending, reason, message)) };
+    let before = message.map(|message| format!("{message}; ")).unwrap_or_default();
+    let message = format!("{before}there is no certificate since {since}: see that the operator runs (kubectl usercert check)");
+    Some((State::NotReady, reason, Some(message)))
+}
+
+/// Since when a certificate is on its way: since it is wanted or asked for, whichever came last.
+fn pending_since(object: &Certificate, status: &DatabaseUserCertificateStatus) -> Option<Timestamp> {
+    let changed = [READY, ISSUING].into_iter().filter_map(|type_| condition(&status.conditions, type_));
+    let changed = changed.map(|found| found.last_transition_time.0).max();
+    changed.or_else(|| object.creation_timestamp().map(|time| time.0))
+}
+
+/// Whether a renewal that was due at this time is late. A certificate that lives for hours has no more than half of the time that was left, as
+/// the alert `UsercertRenewalOverdue` has it.
+fn is_late(due: Timestamp, most: SignedDuration, status: &DatabaseUserCertificateStatus, now: Timestamp) -> bool {
+    let half = status.not_after.as_ref().map(|not_after| not_after.0.duration_since(due) / 2);
+    now.duration_since(due) > half.map_or(most, |half| most.min(half)).max(SignedDuration::ZERO)
 }
 
 /// Why a certificate that works is not renewed.
@@ -201,20 +259,27 @@ fn not_renewed(object: &Certificate, status: &DatabaseUserCertificateStatus, now
     if is(status, RENEWAL_FAILED, "True") {
         return Some(quoted(status, State::RenewalFailed, RENEWAL_FAILED));
     }
-    let is_late = |time: &Timestamp| now.duration_since(*time) > LATE;
     if object.spec.suspend {
         let due = status.renewal_time.as_ref().map(|time| time.0).or_else(|| renewal_time_without_suspension(object));
-        let Some(due) = due.filter(is_late) else { return Some(quoted(status, State::Suspended, ISSUING)) };
+        let due = due.filter(|due| is_late(*due, LATE, status, now));
+        let Some(due) = due else { return Some(quoted(status, State::Suspended, ISSUING)) };
         let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
         let message = format!(
             "it is suspended, and its renewal was due at {due}. It expires unless you resume it: kubectl usercert resume {name} -n {namespace}"
         );
         return Some(said(State::RenewalLate, Reason::Suspended.as_str(), message));
     }
-    let due = status.renewal_time.as_ref().map(|time| time.0).filter(is_late).filter(|_| !is(status, ISSUING, "True"))?;
-    let message =
-        format!("the renewal was due at {due} and has not begun: see that the operator runs (kubectl usercert check)");
-    Some((State::RenewalLate, None, Some(message)))
+    let due = status.renewal_time.as_ref()?.0;
+    let hint = "see that the operator runs (kubectl usercert check)";
+    if !is(status, ISSUING, "True") {
+        let message = || format!("the renewal was due at {due} and has not begun: {hint}");
+        return is_late(due, LATE, status, now).then(|| (State::RenewalLate, None, Some(message())));
+    }
+    // The operator may have ended in the middle.
+    let (state, reason, message) = quoted(status, State::RenewalLate, ISSUING);
+    let message = message.map(|message| format!(" ({message})")).unwrap_or_default();
+    let message = format!("the renewal was due at {due} and is not done{message}: {hint}");
+    is_late(due, LATE_UNDER_WAY, status, now).then_some((state, reason, Some(message)))
 }
 
 /// What else needs attention.

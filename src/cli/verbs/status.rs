@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{
     leader::{Leader, below, leader},
+    namespace::must_exist,
     objects::{Certificate, certificates},
     state::{State, Told, told},
 };
@@ -35,6 +36,9 @@ struct Status {
 /// Answers `status`.
 pub(super) async fn status(cluster: &Cluster, session: &Session, arguments: &StatusArguments) -> Result<Answer, CliError> {
     let mut found = certificates(cluster, &arguments.names, &arguments.selection).await?;
+    if found.is_empty() && !arguments.selection.all_namespaces {
+        must_exist(cluster).await?;
+    }
     let mut told = all_told(&found, session.now());
     if told.iter().any(|certificate| certificate.state == State::Unattended) {
         // A spec that was changed a moment ago is looked at within seconds, and when it was changed is nowhere.
@@ -150,9 +154,23 @@ mod tests {
     }
 
     fn conditions(all: &[(&str, &str, &str)]) -> Value {
-        let all: Vec<Value> =
-            all.iter().map(|(type_, status, reason)| condition(type_, status, reason, "change this")).collect();
-        json!({ "conditions": all })
+        changed_at("2025-12-01T00:00:00Z", all)
+    }
+
+    fn changed_at(time: &str, all: &[(&str, &str, &str)]) -> Value {
+        let condition = |(type_, status, reason): &(&str, &str, &str)| {
+            let mut condition = condition(type_, status, reason, "change this");
+            condition["lastTransitionTime"] = json!(time);
+            condition
+        };
+        json!({ "conditions": all.iter().map(condition).collect::<Vec<_>>() })
+    }
+
+    /// A renewal that was due at this time and has begun.
+    fn under_way(due: &str, not_after: &str) -> Value {
+        let mut status = conditions(&[("Ready", "True", "Issued"), ("Issuing", "True", "RenewalDue")]);
+        (status["renewalTime"], status["notAfter"]) = (json!(due), json!(not_after));
+        status
     }
 
     #[rstest]
@@ -160,7 +178,22 @@ mod tests {
     #[case::expired_whatever_the_conditions_say(json!({}), json!({ "notAfter": "2025-12-31T00:00:00Z" }), State::Expired)]
     #[case::not_valid_yet_whatever_the_conditions_say(json!({}), json!({ "notBefore": "2026-01-01T00:55:00Z" }), State::NotReady)]
     #[case::not_ready(json!({}), conditions(&[("Ready", "False", "AtlasUserNotFound"), ("Issuing", "False", "AtlasUserNotFound")]), State::NotReady)]
-    #[case::on_its_way(json!({}), conditions(&[("Ready", "False", "NoCertificate"), ("Issuing", "True", "NoCertificate")]), State::Pending)]
+    #[case::on_its_way(json!({}), changed_at("2025-12-31T23:50:00Z", &[("Ready", "False", "NoCertificate"), ("Issuing", "True", "NoCertificate")]), State::Pending)]
+    #[case::asked_for_again_a_moment_ago(json!({}), json!({ "conditions": [condition("Ready", "False", "NoCertificate", "m"), { "type": "Issuing", "status": "True", "reason": "NoCertificate", "message": "m", "lastTransitionTime": "2025-12-31T23:59:00Z" }] }), State::Pending)]
+    #[case::on_its_way_for_too_long(json!({}), changed_at("2025-12-31T23:40:00Z", &[("Ready", "False", "NoCertificate"), ("Issuing", "True", "NoCertificate")]), State::NotReady)]
+    #[case::without_a_condition_for_too_long(json!({}), json!({ "conditions": [], "notAfter": null, "renewalTime": null }), State::NotReady)]
+    #[case::nobody_goes_on_with_a_renewal_that_had_begun(json!({}), under_way("2025-12-31T17:00:00Z", "2026-01-20T00:00:00Z"), State::RenewalLate)]
+    #[case::a_renewal_is_under_way(json!({}), under_way("2025-12-31T19:00:00Z", "2026-01-20T00:00:00Z"), State::Good)]
+    #[case::a_renewal_is_under_way_and_half_of_what_was_left_is_over(json!({}), under_way("2025-12-31T23:30:00Z", "2026-01-01T00:20:00Z"), State::RenewalLate)]
+    #[case::a_short_life_has_a_late_renewal_before_it_is_over(json!({}), json!({ "renewalTime": "2025-12-31T23:48:00Z", "notAfter": "2026-01-01T00:08:00Z" }), State::RenewalLate)]
+    #[case::a_short_life_is_renewed_in_a_moment(json!({}), json!({ "renewalTime": "2025-12-31T23:52:00Z", "notAfter": "2026-01-01T00:12:00Z" }), State::Good)]
+    #[case::a_short_life_is_suspended_past_its_renewal(json!({ "suspend": true }), json!({ "renewalTime": "2025-12-31T23:48:00Z", "notAfter": "2026-01-01T00:08:00Z" }), State::RenewalLate)]
+    #[case::a_renewal_time_after_the_end_is_not_late_before_it(json!({}), json!({ "renewalTime": "2026-01-03T00:00:00Z", "notAfter": "2026-01-02T00:00:00Z" }), State::Good)]
+    #[case::a_newer_operator_has_understood_the_spec(json!({ "deletionPolicy": "Archive" }), json!({}), State::Warning)]
+    #[case::a_newer_operator_says_what_is_wrong(json!({ "deletionPolicy": "Archive" }), conditions(&[("Ready", "False", "AtlasUserNotFound"), ("Issuing", "False", "AtlasUserNotFound")]), State::NotReady)]
+    #[case::nobody_has_understood_the_spec(json!({ "deletionPolicy": "Archive" }), json!({ "observedGeneration": 0 }), State::NotReady)]
+    #[case::a_part_of_the_status_is_not_understood(json!({}), json!({ "notAfter": "9999-12-31T23:59:59Z" }), State::Warning)]
+    #[case::a_condition_is_not_understood(json!({}), json!({ "conditions": [{ "type": "Ready", "lastTransitionTime": "9999-12-31T23:59:59Z" }, condition("Issuing", "False", "Issued", "m")] }), State::NotReady)]
     #[case::renewal_fails(json!({}), conditions(&[("Ready", "True", "Issued"), ("Issuing", "False", "AtlasUnauthorized"), ("RenewalFailed", "True", "AtlasUnauthorized")]), State::RenewalFailed)]
     #[case::nobody_renews_it(json!({}), json!({ "renewalTime": "2025-12-31T22:00:00Z" }), State::RenewalLate)]
     #[case::the_renewal_has_just_come_due(json!({}), json!({ "renewalTime": "2025-12-31T23:30:00Z" }), State::Good)]
@@ -180,6 +213,22 @@ mod tests {
         let told = told(&object("orders", &spec, &status), now());
         assert_eq!(told.state, expected, "{told:?}");
         assert_eq!(exit(&[told]), if expected.needs_attention() { Exit::Attention } else { Exit::Good });
+    }
+
+    #[test]
+    fn only_an_object_that_the_operator_does_not_understand_either_is_to_be_corrected() {
+        let message = |spec: Value, status: Value| told(&object("orders", &spec, &status), now()).message.unwrap();
+        let newer = json!({ "deletionPolicy": "Archive" });
+        let unseen = message(newer.clone(), json!({ "observedGeneration": 0 }));
+        assert!(unseen.ends_with(": correct what stands there"), "{unseen}");
+        let refused = conditions(&[("Ready", "False", "AtlasUserNotFound"), ("Issuing", "False", "AtlasUserNotFound")]);
+        let refused = message(newer.clone(), refused);
+        assert!(refused.starts_with("change this; this program does not understand the object"), "{refused}");
+        let in_status = json!({ "notAfter": "9999-12-31T23:59:59Z" });
+        let old = json!({ "notAfter": "9999-12-31T23:59:59Z", "observedGeneration": 0 });
+        for told in [message(newer, json!({})), message(json!({}), in_status), message(json!({}), old), refused] {
+            assert!(told.contains("use the program of the operator's release") && !told.contains("correct"), "{told}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::{
 };
 
 /// The most certificates that are compared: more than any chain has, and few enough to take no time.
-const LONGEST: usize = 20;
+pub const LONGEST: usize = 20;
 
 /// Why the certificates of a Secret are not a chain.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -22,7 +22,7 @@ pub use pem::PemError;
 pub use serial_number::SerialNumber;
 pub use subject::{Subject, SubjectError};
 
-pub use chain::{Reached, check_leads_to};
+pub use chain::{LONGEST, Reached, check_leads_to};
 pub use pair::{read_certificates, time_of};
 pub use pem::{Kind, pem_text, read_blocks};
 pub use signature::{Link, Proof, SignatureError, check_signature, key_id, kind_of, name_of};

@@ -35,6 +35,36 @@ fn every_rule_can_be_read() {
 #[case::basic("sent Basic YTpi", "sent Basic [taken out]")]
 #[case::curl("curl -u app:x y https://host", "curl -u [taken out]")]
 #[case::a_secret_of_a_service_account("sent mdb_sa_sk_aB-c_9. Next", "sent [taken out]. Next")]
+#[case::a_short_name("pw=hunter2 db_pw: hunter2", "pw=[taken out]")]
+#[case::a_name_of_two_words("pass phrase hunter2 is wrong", "pass phrase [taken out]")]
+#[case::a_key_of_a_database("encryptionKey: x", "encryptionKey: [taken out]")]
+#[case::a_key_with_an_equals_sign("run encryption_key=x", "run encryption_key=[taken out]")]
+#[case::a_license("license_key=x", "license_key=[taken out]")]
+#[case::a_database_of_go("dsn=app:hunter2@tcp(db:3306)/x failed", "dsn=[taken out]@tcp(db:3306)/x failed")]
+#[case::a_socket_of_go("open app:hun/ter2@unix(/tmp/my.sock)/x", "open [taken out]@unix(/tmp/my.sock)/x")]
+#[case::a_webhook(
+    "POST https://hooks.slack.com/services/T00/B00/X9 failed",
+    "POST https://hooks.slack.com/services/[taken out] failed"
+)]
+#[case::another_webhook("\"https://discord.com/api/webhooks/1/a-b\"", "\"https://discord.com/api/webhooks/[taken out]\"")]
+#[case::github("with ghp_16C7e42F292c6912E7710c838347Ae178B4a.", "with [taken out].")]
+#[case::github_of_one_repository("with github_pat_11ABCDEFG0_abc, more", "with [taken out], more")]
+#[case::gitlab("with glpat-a1B2-c3D4_e5F6g7H8, more", "with [taken out], more")]
+#[case::slack("with xoxb-1234567890-aBcDeF, xoxp-1234567890-a", "with [taken out], [taken out]")]
+#[case::vault("with hvs.CAESIJ1zr-a_b more", "with [taken out] more")]
+#[case::aws(
+    "AKIAIOSFODNN7EXAMPLE:wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY and AKIAIOSFODNN7EXAMPLE alone",
+    "AKIAIOSFODNN7EXAMPLE:[taken out] and AKIAIOSFODNN7EXAMPLE alone"
+)]
+#[case::digest(
+    "sent username=\"a\", response=\"6629fae49393a05397450978507c4ef1\", qop=auth",
+    "sent username=\"a\", response=\"[taken out]\", qop=auth"
+)]
+#[case::digest_in_json(r#"{"m":"response=\"6629fae49393a05397450978507c4ef1\""}"#, r#"{"m":"response=\"[taken out]\""}"#)]
+#[case::what_begins_like_a_token(
+    "ghp_ and glpat-x, hvs.x, xoxb, response=\"no\"",
+    "ghp_ and glpat-x, hvs.x, xoxb, response=\"no\""
+)]
 #[case::a_token("sa eyJhbGciOi.eyJpc3MiOi.c2lnbmF0dXJl. End", "sa [taken out] End")]
 #[case::an_encrypted_token(
     "sa eyJhbGciOi..AxY8DCtDaGlsbGljb3RoZQ.KDlTtXchhZTGufMYmOYGS4HffxPSUrfmqCHXaI9wOGY.a",

@@ -39,6 +39,20 @@ pub(super) struct ToldCertificate {
     pub(super) private_key: String,
     pub(super) not_before: Timestamp,
     pub(super) not_after: Timestamp,
+    /// Whether it is the certificate of the key, or one that signed a certificate below it.
+    #[serde(skip)]
+    pub(super) place: Place,
+}
+
+/// Where a certificate stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The one whose key it is.
+    Leaf,
+    /// It signed the leaf, or a certificate that did.
+    Above,
+    /// It signed none of them.
+    Beside,
 }
 
 /// Whether the key fits the first certificate.

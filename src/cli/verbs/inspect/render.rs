@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::inspection::{Inspection, KeyFit, ToldCertificate, ToldSecret};
+use super::inspection::{Inspection, KeyFit, Place, ToldCertificate, ToldSecret};
 use crate::{
     table::{Cell, Table},
     terminal::{Mood, Terminal},
@@ -14,9 +14,13 @@ pub(super) fn render(inspection: &Inspection, terminal: &Terminal, now: Timestam
     let words = |text: &str| paragraph(Cell::whole(text).text(), 2, terminal);
     let title = |text: &str| format!("{}\n", terminal.paint(Mood::Title, Cell::whole(text).text()));
     let mut text = title(&inspection.source);
-    for (index, certificate) in inspection.certificates.iter().enumerate() {
-        let ToldCertificate { subject, issuer, serial_number, private_key, not_before, not_after } = certificate;
-        let place = if index == 0 { "Certificate" } else { "Above it" };
+    for certificate in &inspection.certificates {
+        let ToldCertificate { subject, issuer, serial_number, private_key, not_before, not_after, place } = certificate;
+        let place = match place {
+            Place::Leaf => "Certificate",
+            Place::Above => "Above it",
+            Place::Beside => "Beside it",
+        };
         text.push_str(&words(&format!("{place}: {subject}, serial number {serial_number}, key {private_key}")));
         text.push_str(&words(&format!("issued by {issuer}; from {not_before} to {not_after} ({})", relative(*not_after, now))));
     }

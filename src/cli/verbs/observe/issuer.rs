@@ -1,8 +1,8 @@
 //! The issuer, as a person may see it.
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Resource, ResourceExt};
-use usercert_operator_controller::secret_of;
+use kube::{Api, Resource, ResourceExt, core::PartialObjectMeta};
+use usercert_operator_controller::{Received, secret_of};
 use usercert_operator_core::{
     api::{
         CertificateIssuer, ClusterCertificateIssuer, DatabaseUserCertificateStatus, ISSUING, IssuerIdentity, IssuerKind,
@@ -42,9 +42,15 @@ pub(in crate::verbs) async fn issuer_state(
     let issuer = match read(cluster, reference, namespace).await {
         Ok(Some(issuer)) => issuer,
         Ok(None) => return Ok(Some(IssuerState::Missing)),
-        Err(error) if error.is_denied() => return Ok(denied(reference, object, secret, unseen)),
+        Err(error) if error.is_denied() => {
+            return Ok(unknown(reference, object, secret, unseen, "you may not get", "you may not get the issuer"));
+        }
         Err(error) => return Err(error),
     };
+    if let Some(fault) = &issuer.unreadable {
+        let cause = format!("this program does not understand it ({fault}):");
+        return Ok(unknown(reference, object, secret, unseen, &cause, "this program does not understand the issuer"));
+    }
     let secrets_in = match reference.kind {
         IssuerKind::CertificateIssuer => namespace,
         IssuerKind::ClusterCertificateIssuer => &cluster.operator_namespace,
@@ -71,26 +77,34 @@ async fn read(cluster: &Cluster, reference: &IssuerReference, namespace: &str) -
     let operation = format!("read the {} {}", reference.kind.as_str(), reference.name);
     match reference.kind {
         IssuerKind::CertificateIssuer => {
-            let api = Api::<CertificateIssuer>::namespaced(cluster.client.clone(), namespace);
+            let api = Api::<Received<CertificateIssuer>>::namespaced(cluster.client.clone(), namespace);
             let found = cluster.ask(operation, api.get_opt(&reference.name)).await?;
             Ok(found.map(|issuer| Issuer::new(&issuer, issuer.spec.clone(), issuer.status.clone())))
         }
         IssuerKind::ClusterCertificateIssuer => {
-            let api = Api::<ClusterCertificateIssuer>::all(cluster.client.clone());
+            let api = Api::<Received<ClusterCertificateIssuer>>::all(cluster.client.clone());
             let found = cluster.ask(operation, api.get_opt(&reference.name)).await?;
             Ok(found.map(|issuer| Issuer::new(&issuer, issuer.spec.0.clone(), issuer.status.clone())))
         }
     }
 }
 
-/// An issuer that may not be looked at, as the object's conditions tell.
-fn denied(reference: &IssuerReference, object: &Certificate, secret: &SecretState, unseen: &mut Unseen) -> Option<IssuerState> {
+/// An issuer that may not be looked at, or that this program does not understand, as the object's conditions tell. `cause`: the beginning of a
+/// sentence that goes on with the issuer's name.
+fn unknown(
+    reference: &IssuerReference,
+    object: &Certificate,
+    secret: &SecretState,
+    unseen: &mut Unseen,
+    cause: &str,
+    why: &'static str,
+) -> Option<IssuerState> {
     let name = format!("{} {}", reference.kind.as_str(), reference.name);
-    unseen.note(format!("the issuer could not be looked at: you may not get the {name}"));
+    unseen.note(format!("the issuer could not be looked at: {cause} the {name}"));
     let state = issuer_of_conditions(object, secret);
     if state.as_ref().is_some_and(|state| state.usable().is_some()) {
         for checks in [OF_ISSUER, OF_CA, &[Check::IssuerFits]] {
-            unseen.presume(checks, "you may not get the issuer");
+            unseen.presume(checks, why);
         }
     }
     state
@@ -100,8 +114,8 @@ fn denied(reference: &IssuerReference, object: &Certificate, secret: &SecretStat
 async fn version(cluster: &Cluster, issuer: &Issuer, secrets_in: &str, unseen: &mut Unseen) -> String {
     let by_project = issuer.spec.atlas.as_ref().is_some_and(|atlas| atlas.project_ref.is_some());
     if let Some(name) = secret_of(&issuer.spec).filter(|_| !by_project) {
-        let api = Api::<Secret>::namespaced(cluster.client.clone(), secrets_in);
-        let found = cluster.ask(format!("look at the Secret {name}"), api.get_metadata_opt(name)).await;
+        let api = Api::<Received<PartialObjectMeta<Secret>>>::namespaced(cluster.client.clone(), secrets_in);
+        let found = cluster.ask(format!("look at the Secret {name}"), api.get_opt(name)).await;
         if let Ok(Some(secret)) = found {
             let (uid, version) = (secret.uid().unwrap_or_default(), secret.resource_version().unwrap_or_default());
             return format!("{}/{}//{uid}/{version}", issuer.uid, issuer.generation);
@@ -119,16 +133,19 @@ struct Issuer {
     generation: i64,
     spec: IssuerSpec,
     status: IssuerStatus,
+    /// What of its spec this program does not understand. What is left of it may mean something else.
+    unreadable: Option<String>,
 }
 
 impl Issuer {
-    fn new<K: Resource>(object: &K, spec: IssuerSpec, status: Option<IssuerStatus>) -> Self {
+    fn new<K: Resource>(object: &Received<K>, spec: IssuerSpec, status: Option<IssuerStatus>) -> Self {
         let metadata = object.meta();
         Self {
             uid: metadata.uid.clone().unwrap_or_default(),
             generation: metadata.generation.unwrap_or_default(),
             spec,
             status: status.unwrap_or_default(),
+            unreadable: object.unreadable_object().map(|unreadable| unreadable.fault().to_owned()),
         }
     }
 
@@ -277,7 +294,7 @@ mod tests {
             let ready = json!({ "type": "Ready", "status": "False", "reason": reason, "message": "no", "lastTransitionTime": "2026-01-01T00:00:00Z" });
             let status = json!({ "observedGeneration": 1, "conditions": [ready] });
             let (spec, status) = (serde_json::from_value(spec).unwrap(), serde_json::from_value(status).unwrap());
-            let issuer = Issuer { uid: "u".to_owned(), generation: 1, spec, status };
+            let issuer = Issuer { uid: "u".to_owned(), generation: 1, spec, status, unreadable: None };
             issuer.state(IssuerKind::CertificateIssuer, "atlas", None, &DatabaseUserCertificateStatus::default(), String::new())
         };
         for refused in ["AtlasUnauthorized", "AtlasAccessListDenied"] {

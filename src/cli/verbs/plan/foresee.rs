@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde::Serialize;
 use usercert_operator_core::{
-    api::{RENEWAL_FAILED, condition},
+    api::{DatabaseUserCertificateStatus, RENEWAL_FAILED, condition, truncated_to_second},
     rollout::Windows,
 };
 
@@ -22,6 +22,9 @@ use crate::verbs::{
 
 /// The most renewals of one certificate that are foreseen. Where there are more, it is told from when on they are missing.
 pub(super) const FORESEEN: usize = 1000;
+
+/// The most renewals of all certificates that are foreseen: they take some tens of megabytes.
+pub(super) const FORESEEN_IN_ALL: usize = 100_000;
 
 /// The renewals ahead.
 #[derive(Debug, Serialize)]
@@ -43,6 +46,9 @@ pub(super) struct Plan {
     pub(super) without_renewal: Vec<WithoutRenewal>,
     /// Certificates with more renewals than are foreseen.
     pub(super) cut_off: Vec<CutOff>,
+    /// Until when renewals are foreseen, if there are too many of them to foresee all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) foreseen_until: Option<Timestamp>,
     /// Who carries it out.
     pub(super) operator: Option<Leader>,
     /// A sentence for each clock that is wrong.
@@ -90,7 +96,9 @@ pub(super) struct WithoutRenewal {
 /// What is ahead within this time. `storm`: how many renewals of one issuer within an hour are one.
 pub(super) fn foresee(objects: &[Certificate], now: Timestamp, length: SignedDuration, storm: usize) -> Plan {
     let until = now.saturating_add(length).unwrap_or(Timestamp::MAX);
-    let each: Vec<Vec<Renewal>> = objects.iter().map(|object| renewals_of(object, now, until)).collect();
+    let foreseen_until = foreseen_until(objects, now, until);
+    let horizon = foreseen_until.unwrap_or(until);
+    let each: Vec<Vec<Renewal>> = objects.iter().map(|object| renewals_of(object, now, horizon)).collect();
     let limited = each.iter().filter_map(|renewals| limited(renewals)).collect();
     let queued_projects = queued_projects(objects, &each);
     let held_users = held_users(objects, &each);
@@ -113,35 +121,78 @@ pub(super) fn foresee(objects: &[Certificate], now: Timestamp, length: SignedDur
         unrenewed,
         without_renewal,
         cut_off,
+        foreseen_until,
         operator: None,
         clocks: Vec::new(),
     }
 }
 
-fn renewals_of(object: &Certificate, now: Timestamp, until: Timestamp) -> Vec<Renewal> {
-    let status = object.status.clone().unwrap_or_default();
-    let (Some(next), Some(begun)) = (status.renewal_time, status.not_before) else { return Vec::new() };
-    if object.spec.suspend {
-        return Vec::new();
+/// When one certificate is renewed, if lifetimes stay: again and again until its CA ends.
+struct Series {
+    first: Timestamp,
+    interval: SignedDuration,
+    /// No certificate outlasts it.
+    end: Timestamp,
+}
+
+impl Series {
+    /// `None` if no renewal can be foreseen.
+    fn of(object: &Certificate, now: Timestamp) -> Option<Self> {
+        let status = object.status.as_ref().filter(|_| !object.spec.suspend)?;
+        let (next, begun) = (status.renewal_time.as_ref()?.0, status.not_before.as_ref()?.0);
+        let interval = next.duration_since(begun).max(SignedDuration::from_mins(1));
+        // One that is overdue is due now.
+        Some(Self { first: next.max(now), interval, end: end_of_ca(status).unwrap_or(Timestamp::MAX) })
     }
+
+    /// The renewals until this time, [`FORESEEN`] at most.
+    fn until(&self, until: Timestamp) -> impl Iterator<Item = Timestamp> {
+        let next = |time: &Timestamp| time.saturating_add(self.interval).ok();
+        let all = std::iter::successors(Some(self.first), next);
+        all.take_while(move |time| *time <= until && *time < self.end).take(FORESEEN)
+    }
+
+    /// How many these are, about.
+    fn count(&self, until: Timestamp) -> usize {
+        let length = until.min(self.end).duration_since(self.first);
+        let whole = length.as_secs().div_euclid(self.interval.as_secs()) + 1;
+        usize::try_from(whole).unwrap_or_default().min(FORESEEN)
+    }
+}
+
+/// When the first of the certificates above this one expires. Databases refuse it from then on.
+fn end_of_ca(status: &DatabaseUserCertificateStatus) -> Option<Timestamp> {
+    Some(status.verified.as_ref()?.chain_not_after.as_ref()?.0)
+}
+
+/// The time until which there are about [`FORESEEN_IN_ALL`] renewals; `None` if there are no more than that.
+fn foreseen_until(objects: &[Certificate], now: Timestamp, until: Timestamp) -> Option<Timestamp> {
+    let all: Vec<Series> = objects.iter().filter_map(|object| Series::of(object, now)).collect();
+    let is_too_many = |until: Timestamp| all.iter().map(|series| series.count(until)).sum::<usize>() > FORESEEN_IN_ALL;
+    if !is_too_many(until) {
+        return None;
+    }
+    let (mut few, mut many) = (now, until);
+    while many.duration_since(few) > SignedDuration::from_secs(1) {
+        let middle = few.saturating_add(many.duration_since(few) / 2).unwrap_or(many);
+        if is_too_many(middle) { many = middle } else { few = middle }
+    }
+    Some(truncated_to_second(few).max(now))
+}
+
+fn renewals_of(object: &Certificate, now: Timestamp, until: Timestamp) -> Vec<Renewal> {
+    let Some(series) = Series::of(object, now) else { return Vec::new() };
     let windows =
         object.spec.rollout.as_ref().and_then(|rollout| Windows::parse(rollout.windows.as_deref().unwrap_or_default()).ok());
-    let interval = next.0.duration_since(begun.0).max(SignedDuration::from_mins(1));
-    // One that is overdue is due now.
-    let mut time = next.0.max(now);
-    let mut renewals = Vec::new();
-    while time <= until && renewals.len() < FORESEEN {
-        renewals.push(Renewal {
-            time,
-            namespace: object.namespace().unwrap_or_default(),
-            name: object.name_any(),
-            issuer: issuer_of_object(object),
-            is_estimate: !renewals.is_empty(),
-            workloads_from: windows.as_ref().and_then(|windows| windows.next_opening(time)),
-        });
-        time = time.saturating_add(interval).unwrap_or(Timestamp::MAX);
-    }
-    renewals
+    let renewal = |(number, time): (usize, Timestamp)| Renewal {
+        time,
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+        issuer: issuer_of_object(object),
+        is_estimate: number > 0,
+        workloads_from: windows.as_ref().and_then(|windows| windows.next_opening(time)),
+    };
+    series.until(until).enumerate().map(renewal).collect()
 }
 
 /// Issuers of one namespace are told apart by it.
@@ -157,19 +208,22 @@ fn issuer_of_object(object: &Certificate) -> String {
 fn unrenewed(object: &Certificate, until: Timestamp) -> Option<Unrenewed> {
     let status = object.status.as_ref()?;
     let own = status.not_after.as_ref()?.0;
-    // Databases refuse it from the end of the chain on.
-    let chain = status.verified.as_ref().and_then(|verified| verified.chain_not_after.as_ref()).map(|time| time.0);
-    let why = if object.spec.suspend {
-        "it is suspended: kubectl usercert resume".to_owned()
+    let ca = end_of_ca(status);
+    let earliest = ca.map_or(own, |ca| ca.min(own));
+    let (not_after, why) = if object.spec.suspend {
+        (earliest, "it is suspended: kubectl usercert resume".to_owned())
     } else if let Some(failed) = condition(&status.conditions, RENEWAL_FAILED).filter(|failed| failed.status == "True") {
-        format!("its renewal fails, {}: {}", failed.reason, failed.message)
-    } else if chain.is_some_and(|chain| chain <= own) && status.renewal_time.as_ref().is_some_and(|time| Some(time.0) >= chain)
-    {
-        "its CA expires before it is renewed: renew the CA".to_owned()
+        (earliest, format!("its renewal fails, {}: {}", failed.reason, failed.message))
     } else {
-        return None;
+        // Without a renewal ahead that is told.
+        let (ca, renewal) = (ca?, status.renewal_time.as_ref()?.0);
+        let why = if renewal >= ca {
+            "its CA expires before it is renewed: renew the CA"
+        } else {
+            "its CA ends then, and no certificate of it lasts longer: renew the CA"
+        };
+        (ca, why.to_owned())
     };
-    let not_after = chain.map_or(own, |chain| chain.min(own));
     (not_after <= until).then(|| Unrenewed {
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),

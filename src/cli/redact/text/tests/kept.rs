@@ -36,6 +36,9 @@ use super::*;
 #[case::digests(
     "serial 3A0F00112233445566778899AABBCCDDEEFF0011, uid 3f2b1c00-8a51-4c8e-9d5b-0f6f3b1f5a77, sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 )]
+#[case::public_keys(
+    "public key ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJpw, SHA1 Fingerprint=9A:BC:DE, -----BEGIN PUBLIC KEY-----\\nMIIBpw==\\n-----END PUBLIC KEY-----\\n"
+)]
 #[case::subjects("CN=orders,OU=apps,O=Acme for user orders@example.com until 2027-01-01T00:00:00Z")]
 #[case::reasons("AtlasClientSecretRefused\nAtlasUserNotFound\nKeystorePasswordUnusable\nCredentialsNotFound: 3\n")]
 #[case::a_secret_in_a_manifest("secretName: orders-tls, passwordSecretRef: {name: keystore-password}")]
