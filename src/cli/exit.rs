@@ -238,6 +238,16 @@ impl CliError {
         matches!(self, Self::TimedOut { .. } | Self::Unreachable { .. }) || self.code() >= Some(500)
     }
 
+    /// Whether the request was certainly not sent, for there was no connection.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        let Self::Unreachable { source, .. } = self else { return false };
+        let first: &(dyn std::error::Error + 'static) = source.as_ref();
+        let mut causes = std::iter::successors(Some(first), |error| error.source());
+        let is_refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
+        causes.any(|cause| cause.downcast_ref().is_some_and(is_refused))
+    }
+
     /// The HTTP status with which the API server refused.
     fn code(&self) -> Option<u16> {
         match self {

@@ -161,7 +161,8 @@ fn help_is_an_answer_and_a_wrong_command_line_is_told_on_standard_error() {
 fn an_api_server_that_cannot_be_reached_is_told_with_its_address_and_what_to_change() {
     let folder = tempfile::tempdir().unwrap();
     let kubeconfig = kubeconfig(folder.path(), "https://127.0.0.1:1", "");
-    for verb in [&["status"][..], &["why", "orders"], &["check"], &["renew", "orders"]] {
+    let create = ["create", "orders", "--username", "orders", "--issuer", "atlas"];
+    for verb in [&["status"][..], &["why", "orders"], &["check"], &["renew", "orders"], &create] {
         let said = run(&[&["--kubeconfig", kubeconfig.to_str().unwrap()], verb].concat());
         let error = text(&said.stderr);
         assert_eq!((said.status.code(), text(&said.stdout)), (Some(3), String::new()), "{verb:?}: {error}");

@@ -46,7 +46,7 @@ pub(super) async fn write(cluster: &Cluster, manifest: &Value, dry_run: bool) ->
     let (name, spec) = (object.name_any(), serde_json::to_value(&object.spec).unwrap_or_default());
     let operation = format!("create the DatabaseUserCertificate {name}");
     match cluster.ask(operation, api.create(&parameters, &object.into())).await {
-        Err(lost) if lost.is_unanswered() && !dry_run => {
+        Err(lost) if lost.is_unanswered() && !lost.is_unsent() && !dry_run => {
             let found = cluster.find(format!("look for the DatabaseUserCertificate {name}"), &api, &name).await;
             without_answer(found.ok().flatten(), &name, &spec, lost)
         }

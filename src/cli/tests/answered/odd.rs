@@ -25,27 +25,25 @@ fn an_empty_namespace_or_selector_never_changes_the_whole_cluster() {
 #[test]
 fn a_list_that_expires_between_two_pages_is_read_once_more_in_one_piece() {
     for is_whole_refused in [false, true] {
-        let names = Arc::new(Mutex::new(Vec::new()));
-        let asked = Arc::clone(&names);
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&asked);
         let address = serve(move |_, path, query| {
             let list = |items: &[Value], next: &str| json!({ "metadata": { "continue": next }, "items": items });
             let one = |name: &str| certificate(name, 80, &[]);
-            let (status, body) = match path == CERTIFICATES {
-                false => (404, failure(404)),
-                true => {
-                    asked.lock().unwrap().push(query.to_owned());
-                    match (query.contains("continue="), query.contains("limit=")) {
-                        (true, _) => (410, failure(410)),
-                        (false, true) => (200, list(&[one("orders")], "next")),
-                        (false, false) if is_whole_refused => (410, failure(410)),
-                        (false, false) => (200, list(&[one("orders"), one("bills")], "")),
-                    }
-                }
+            let is_whole = !query.contains("limit=");
+            let (status, body) = match path {
+                CERTIFICATES if query.contains("continue=") || (is_whole && is_whole_refused) => (410, failure(410)),
+                CERTIFICATES if is_whole => (200, list(&[one("orders"), one("bills")], "")),
+                CERTIFICATES => (200, list(&[one("orders")], "next")),
+                _ => (404, failure(404)),
             };
+            if path == CERTIFICATES {
+                told.lock().unwrap().push(query.to_owned());
+            }
             Response { status, content_type: "application/json", body: body.to_string() }
         });
         let said = run(&address, &["status", "-o", "json"]);
-        assert_eq!(names.lock().unwrap().len(), 3, "{names:?}");
+        assert_eq!(asked.lock().unwrap().len(), 3, "{asked:?}");
         if is_whole_refused {
             assert_eq!(said.code, Some(3), "{said:?}");
         } else {
