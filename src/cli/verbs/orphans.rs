@@ -114,7 +114,7 @@ fn unaccounted(object: &Certificate, now: Timestamp) -> Vec<Orphan> {
         not_after,
         advice,
     };
-    let advice = "Atlas cannot revoke it: find out who has its key (another cluster, a program), or delete the database user and make a new one";
+    let advice = "Atlas cannot revoke it: find out who has its key (another cluster, a program). If nobody can say, make a database user under another name, let the object name that one, and then delete the old user, which locks out whoever still logs in as it";
     let in_date = found.certificates.iter().filter(|certificate| certificate.not_after.0 > now);
     let mut orphans: Vec<Orphan> = in_date
         .map(|certificate| {

@@ -31,7 +31,8 @@ impl Scene<'_> {
     /// With the whole cluster it would serve the namespaces of another release too.
     fn serves_what_it_served(&self) {
         let of_deployment = "jsonpath='{.spec.template.spec.containers[0].env[?(@.name==\"WATCH_NAMESPACES\")].value}'";
-        let shown = format!("kubectl get deployment usercert-operator --namespace {OPERATOR_NAMESPACE} --output {of_deployment}");
+        let shown =
+            format!("kubectl get deployment usercert-operator --namespace {OPERATOR_NAMESPACE} --output {of_deployment}");
         self.bash(&format!("test \"$({shown})\" = {SERVED_ALONE}"));
     }
 
