@@ -47,6 +47,26 @@ versions() {
   echo "Cargo.toml, the chart, CHANGELOG.md and docs/upgrade.md say $version, and all pages name one Go; $tag"
 }
 
+# docker is a stand-in here, which gives the file that the digest names.
+build_image() {
+  local docker=$out/docker arch
+  mkdir -p "$docker"
+  printf '#!/usr/bin/env bash\n[ "$1 $2 $3 $4" = "buildx imagetools inspect --raw" ] && cat "%s/${5##*:}"\n' "$docker" > "$docker/docker"
+  chmod +x "$docker/docker"
+  index_of() { echo '{"manifests": ['; for arch in "$@"; do echo "{\"platform\": {\"architecture\": \"$arch\", \"os\": \"linux\"}},"; done; echo '{}]}'; }
+  digit() { printf '%064d' "$1"; }
+  index_of amd64 arm64 unknown > "$docker/$(digit 1)"
+  index_of amd64 unknown > "$docker/$(digit 2)"
+  local run=(env "PATH=$docker:$PATH" release/require-build-image.sh)
+  "${run[@]}" "rust@sha256:$(digit 1)"
+  local wrong
+  for wrong in "" rust:1.95-bookworm rust@sha256:1 "rust:1.95@sha256:$(digit 1) " "rust@sha256:$(digit 2)" "rust@sha256:$(digit 3)"; do
+    refused "${run[@]}" "$wrong"
+    grep -q 'Set the variable BUILD_IMAGE' "$out/refused" || fail "refused for another reason: $(tail -n 3 "$out/refused")"
+  done
+  echo "an image without a digest, without arm64, or that no registry has is refused; with a stand-in for docker"
+}
+
 # gh is a stand-in here, with a line "TAG DRAFT ID" for each release.
 draft() {
   local gh=$out/gh
