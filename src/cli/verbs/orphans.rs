@@ -87,7 +87,7 @@ fn without_object(secret: &PartialObjectMeta<Secret>, known: &BTreeSet<String>) 
         ),
         None if is_controlled(&secret.metadata) => (
             Kind::SecretWithoutObject,
-            "its controller is no DatabaseUserCertificate that is there: if it is not removed with it, see who uses it, and delete it".to_owned(),
+            "its controller is no DatabaseUserCertificate that is there. If Kubernetes does not delete it with its controller, see who uses it before you delete it".to_owned(),
         ),
         None => (
             Kind::SecretWithoutObject,
