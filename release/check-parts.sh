@@ -47,6 +47,26 @@ versions() {
   echo "Cargo.toml, the chart, CHANGELOG.md and docs/upgrade.md say $version, and all pages name one Go; $tag"
 }
 
+# docker is a stand-in here, which gives the file that the digest names.
+build_image() {
+  local docker=$out/docker arch
+  mkdir -p "$docker"
+  printf '#!/usr/bin/env bash\n[ "$1 $2 $3 $4" = "buildx imagetools inspect --raw" ] && cat "%s/${5##*:}"\n' "$docker" > "$docker/docker"
+  chmod +x "$docker/docker"
+  index_of() { echo '{"manifests": ['; for arch in "$@"; do echo "{\"platform\": {\"architecture\": \"$arch\", \"os\": \"linux\"}},"; done; echo '{}]}'; }
+  digit() { printf '%064d' "$1"; }
+  index_of amd64 arm64 unknown > "$docker/$(digit 1)"
+  index_of amd64 unknown > "$docker/$(digit 2)"
+  local run=(env "PATH=$docker:$PATH" release/require-build-image.sh)
+  "${run[@]}" "rust@sha256:$(digit 1)"
+  local wrong
+  for wrong in "" rust:1.95-bookworm rust@sha256:1 "rust:1.95@sha256:$(digit 1) " "rust@sha256:$(digit 2)" "rust@sha256:$(digit 3)"; do
+    refused "${run[@]}" "$wrong"
+    grep -q 'Set the variable BUILD_IMAGE' "$out/refused" || fail "refused for another reason: $(tail -n 3 "$out/refused")"
+  done
+  echo "an image without a digest, without arm64, or that no registry has is refused; with a stand-in for docker"
+}
+
 # gh is a stand-in here, with a line "TAG DRAFT ID" for each release.
 draft() {
   local gh=$out/gh
@@ -326,6 +346,18 @@ krew() {
 
 # operator-verify ends with 0 whatever it finds.
 bundle_errors() { operator-verify manifests --object_validate --operatorhub_validate "$1" 2>&1 | tee "$out/operator-verify" | grep -c level=error || true; }
+# skip_range BUNDLE: which versions it takes the place of.
+skip_range() { sed -n "s/^    olm.skipRange: [\"']\{0,1\}\([^\"']*\)[\"']\{0,1\}$/\1/p" "$1"/manifests/*.clusterserviceversion.yaml; }
+# The bundle of the next version, made from the same chart, takes the place of this one, and this one not of itself: followed_by_the_next BUNDLE.
+followed_by_the_next() {
+  local next=${version%.*}.$((${version##*.} + 1)) copy=$out/next
+  rm -rf "$copy" && mkdir -p "$copy" && cp -r charts/usercert-operator "$copy/chart"
+  sed -i "s/^\(version\|appVersion\): $version$/\1: $next/" "$copy/chart/Chart.yaml"
+  helm template usercert-operator "$copy/chart" --namespace usercert-system | olm-bundle --chart "$copy/chart" --bundle "$copy/bundle"
+  grep -qx "  name: usercert-operator.v$next" "$copy"/bundle/manifests/*.clusterserviceversion.yaml || fail "the next bundle has not the version $next"
+  [ "$(skip_range "$1")" = ">=0.1.0 <$version" ] || fail "the bundle of $version takes the place of: $(skip_range "$1")"
+  [ "$(skip_range "$copy/bundle")" = ">=0.1.0 <$next" ] || fail "the bundle of $next takes the place of: $(skip_range "$copy/bundle")"
+}
 olm() {
   published
   needs operator-verify
@@ -334,13 +366,16 @@ olm() {
   [ "$(bundle_errors "$out/bundle/manifests")" -eq 0 ] || fail "$(cat "$out/operator-verify")"
   grep -q "image: $registry/usercert-operator@$(digest_of image)" "$out"/bundle/manifests/*.clusterserviceversion.yaml || fail "the bundle does not install the image by its digest"
   crane config "$registry/usercert-operator-bundle:$version" | grep operators.operatorframework.io.bundle.package.v1 > /dev/null || fail "the bundle has no labels"
+  grep -qE '^    createdAt: "?[0-9]{4}-[0-9]{2}-[0-9]{2}T' "$out"/bundle/manifests/*.clusterserviceversion.yaml || fail "the bundle does not say when it was made"
+  grep -qx "    repository: $homepage" "$out"/bundle/manifests/*.clusterserviceversion.yaml || fail "the bundle does not name the repository"
+  followed_by_the_next "$out/bundle"
   # OpenShift chooses the user, and refuses a Pod that asks for one.
   refused grep -nE 'runAs(User|Group)|fsGroup' "$out"/bundle/manifests/*.clusterserviceversion.yaml
   # One that it has to refuse, or it did not look.
   cp -r "$out/bundle/manifests" "$out/bundle/wrong"
   rm "$out"/bundle/wrong/usercert.dev_certificateissuers.yaml
   [ "$(bundle_errors "$out/bundle/wrong")" -gt 0 ] || fail "a bundle without one of its definitions is not refused"
-  echo "valid by operator-verify, with the image by its digest. No OLM has installed it"
+  echo "valid by operator-verify, with the image by its digest; the next version takes its place. No OLM has installed it"
 }
 
 sums() {

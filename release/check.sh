@@ -18,7 +18,7 @@ results=() failed=0 skipped=0
 # part NAME FUNCTION: what the function prints last is its line of the table. It ends with 75 for "skipped".
 part() {
   local name=$1 log=$out/$2.log status verdict
-  printf '%s ...\n' "$name"
+  printf '%s ... (at %d s, %d GB are free on the disk)\n' "$name" "$SECONDS" "$(df --output=avail --block-size=GB . | tr -dc '[:digit:]')"
   (set -e; "$2") > "$log" 2>&1
   status=$?
   case $status in
@@ -32,6 +32,7 @@ part() {
 
 version=$(release/versions.sh) || exit 1
 part "versions" versions
+part "build image" build_image
 part "tools" tools
 part "workflows" workflows
 part "generated files" generated

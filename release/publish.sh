@@ -129,7 +129,7 @@ echo "$chart@$owners_digest artifacthub.io" >> "$tags"
 
 say "the bundle for the Operator Lifecycle Manager, with the image by its digest"
 helm template usercert-operator "$files/usercert-operator-$version.tgz" --namespace usercert-system --set "image.digest=$image_digest" \
-  | olm-bundle --chart "$work/chart" --bundle "$work/bundle"
+  | olm-bundle --chart "$work/chart" --bundle "$work/bundle" --created-at "$(date --utc --date="$commit_time" +%Y-%m-%dT%H:%M:%SZ)"
 tar_of --file "$work/bundle.tar" --directory "$work/bundle" manifests metadata
 crane append --oci-empty-base --new_layer "$work/bundle.tar" --new_tag "$staged/bundle:layers"
 labels=$(sed -n 's/^  \(operators[^:]*\): "\{0,1\}\([^"]*\)"\{0,1\}$/\1=\2/p' "$work/bundle/metadata/annotations.yaml" | paste -sd,)

@@ -1,9 +1,10 @@
 //! Words for times, counts and paragraphs.
 
-use std::fmt::{self, Display, Write};
+use std::fmt::{self, Write};
 
 use jiff::{SignedDuration, Timestamp};
 use unicode_width::UnicodeWidthStr;
+pub use usercert_operator_core::text::count;
 
 use crate::terminal::Terminal;
 
@@ -56,12 +57,6 @@ pub fn paragraph(text: &str, indent: usize, terminal: &Terminal) -> String {
 pub fn append(text: &mut String, more: fmt::Arguments<'_>) {
     // Formatting into a string cannot fail.
     _ = text.write_fmt(more);
-}
-
-/// A count with the right form of the noun, for nouns whose plural ends in `s`.
-#[must_use]
-pub fn count<N: Copy + Display + PartialEq + From<u8>>(number: N, noun: &str) -> String {
-    if number == N::from(1) { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 #[cfg(test)]

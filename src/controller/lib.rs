@@ -43,7 +43,7 @@ use self::{
     triggers::{Triggers, Waiting},
     watches::{by_name::NameWatches, lists::Lists},
 };
-use usercert_operator_core::{api, certificate, compromised, decide, figures, layout, rollout as rollout_rules};
+use usercert_operator_core::{api, certificate, compromised, decide, figures, layout, rollout as rollout_rules, text};
 use usercert_operator_issuer as issuer;
 use usercert_operator_runtime as runtime;
 

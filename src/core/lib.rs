@@ -7,6 +7,7 @@
 //! - [`decide`]: the rules, and the order of the steps of a pass.
 //! - [`layout`]: what a Secret holds.
 //! - [`rollout`]: which workload is moved next to a new certificate.
+//! - [`text`]: the wording of what is told.
 
 pub mod api;
 pub mod atlas_request;
@@ -17,6 +18,7 @@ pub mod decide;
 pub mod figures;
 pub mod layout;
 pub mod rollout;
+pub mod text;
 
 // The derive macros for custom resources name the crate `kube`. That one would bring a client along, so this crate stands in for it.
 extern crate self as kube;

@@ -22,6 +22,7 @@ use axum::{
     routing::get,
 };
 use tokio::net::TcpListener;
+use usercert_operator_core::text::count as count_of;
 
 use super::{connections::serve_plain, exposition::metrics_router};
 use crate::runtime::{Check, HELD_BACK, Leadership, Liveness, Metrics, Readiness, Verdict};
@@ -94,8 +95,9 @@ async fn livez(State(health): State<Health>, RawQuery(query): RawQuery) -> Respo
         Verdict::HeldBack(count) => (
             true,
             format!(
-                "ok for {} minutes: a loop stands still, and a restart would lose {count} certificates that are in no Secret yet",
-                HELD_BACK.as_secs() / 60
+                "ok for {} minutes: a loop stands still, and a restart would lose {} which no Secret has yet",
+                HELD_BACK.as_secs() / 60,
+                count_of(count, "certificate")
             ),
         ),
     };
@@ -213,7 +215,7 @@ mod tests {
         let lines = "[+]clock ok: it has not begun\n[-]watch/secrets failed: it ended by a panic: see the log\n";
         let (code, body) = ask(None).await;
         assert_eq!(code, 200, "{body}");
-        assert!(body.starts_with(lines) && body.contains("a restart would lose 1 certificates"), "{body}");
+        assert!(body.starts_with(lines) && body.contains("a restart would lose 1 certificate which"), "{body}");
         unsaved.store(0, std::sync::atomic::Ordering::SeqCst);
         let expected = format!("{lines}a loop stands still: this process has to be started anew\nlivez check failed\n");
         assert_eq!(ask(None).await, (503, expected));

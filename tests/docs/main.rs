@@ -8,6 +8,8 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod advice;
+mod agreement;
 mod examples;
 mod filters;
 mod page;
@@ -46,7 +48,14 @@ async fn tests() -> ExitCode {
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|part| name.contains(part));
     let pages: Vec<Page> = Page::all();
     let mut results = Results::default();
-    for (name, test) in prose::TESTS.iter().chain(unrun::TESTS).chain(filters::TESTS).filter(|(name, _)| is_wanted(name)) {
+    for (name, test) in prose::TESTS
+        .iter()
+        .chain(unrun::TESTS)
+        .chain(filters::TESTS)
+        .chain(agreement::TESTS)
+        .chain(advice::TESTS)
+        .filter(|(name, _)| is_wanted(name))
+    {
         let pages = pages.clone();
         results.record(name, spawn_blocking(move || test(&pages)).await.is_ok());
     }

@@ -38,6 +38,8 @@ use crate::{
 /// The namespace that the pages talk about.
 const TOLD_NAMESPACE: &str = "shop";
 const OPERATOR_NAMESPACE: &str = "usercert-system";
+/// What the release of `docs/uninstall.md` serves, before and after.
+const SERVED_ALONE: &str = "default";
 
 /// Who owns the Secret `orders-mongodb`: nobody, if it is retained.
 const OWNER: &str = "$(kubectl get secret orders-mongodb -o jsonpath='{.metadata.ownerReferences[0].name}')";

@@ -31,6 +31,8 @@ pub const UNRUN: &[(&str, &str, &str)] = &[
     ("docs/release.md", "cargo build", "make cli builds the same program"),
     ("docs/release.md", "cosign", "needs a release; make release-check verifies one with a key of its own"),
     ("docs/release.md", "gh attestation", "needs a release"),
+    ("docs/release.md", "crane digest", "needs a release"),
+    ("docs/release.md", "helm upgrade usercert-operator oci:", "needs a release; make release-check pulls such a chart"),
     ("docs/release.md", "crane config", "needs a release; release/look-at-image.sh compares the label"),
     ("docs/release.md", "sha256sum", "needs a release; make release-check runs it on its own files"),
     ("docs/release.md", "DOCKER_CONFIG", "needs a release"),

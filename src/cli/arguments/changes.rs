@@ -158,7 +158,7 @@ pub struct Targets {
     /// All certificates of the namespace, or with -A of all namespaces.
     #[arg(long, conflicts_with = "selector")]
     pub all: bool,
-    /// Do it to all certificates of all namespaces. Needed for --all with -A alone.
+    /// Do it to all certificates of all namespaces. Only --all with -A needs it.
     #[arg(long)]
     pub yes: bool,
     /// Which certificates.

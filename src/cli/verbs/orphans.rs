@@ -145,7 +145,7 @@ fn without_object(secret: &SecretMetadata, known: &Known) -> Option<Orphan> {
         ),
         None if is_controlled(&secret.metadata) => (
             Kind::SecretWithoutObject,
-            "its controller is no DatabaseUserCertificate that is there: if it is not removed with it, see who uses it, and delete it".to_owned(),
+            "its controller is no DatabaseUserCertificate that is there. If Kubernetes does not delete it with its controller, see who uses it before you delete it".to_owned(),
         ),
         None if !known.is_all => (
             Kind::SecretWithoutObject,
@@ -176,7 +176,7 @@ fn unaccounted(object: &Certificate, now: Timestamp) -> Vec<Orphan> {
         not_after,
         advice,
     };
-    let advice = "Atlas cannot revoke it: find out who has its key (another cluster, a program), or delete the database user and make a new one";
+    let advice = "Atlas cannot revoke it: find out who has its key (another cluster, a program). If nobody can say, make a database user under another name, let the object name that one, and then delete the old user, which locks out whoever still logs in as it";
     let in_date = found.certificates.iter().filter(|certificate| certificate.not_after.0 > now);
     let mut orphans: Vec<Orphan> = in_date
         .map(|certificate| {

@@ -23,7 +23,7 @@ use crate::{
 pub(crate) const CREDENTIALS_LABEL: (&str, &str) = ("atlas.mongodb.com/type", "credentials");
 
 /// The one message for whatever is wrong in another namespace.
-const UNUSABLE: &str = "what this leads to in another namespace cannot be used: it has to be an AtlasProject with an id, and a Secret with credentials and the label atlas.mongodb.com/type=credentials; the operator's log tells the administrator what is wrong";
+const UNUSABLE: &str = "the project or the credentials in the other namespace cannot be used, and the administrator finds the cause in the operator's log. Needed are an AtlasProject with an id, and a Secret with credentials and the label atlas.mongodb.com/type=credentials";
 
 /// Where the target of a reference is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,6 @@
 //! Tells what a pass came to: the status, and Events.
 
-use kube::runtime::reflector::ObjectRef;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
 use tracing::warn;
 
 use crate::{
@@ -79,22 +79,57 @@ async fn report_unaccounted(context: &Context, object: &DatabaseUserCertificate,
     let old = object.status.as_ref().and_then(|status| status.unaccounted_certificates.as_ref()).map_or(0, |found| found.count);
     if let Some(unaccounted) = new.unaccounted_certificates.as_ref().filter(|found| found.count > old) {
         context.settings.metrics.warned(Reason::UnaccountedCertificates);
-        context.events.publish(object, Reason::UnaccountedCertificates, &unaccounted_sentence(unaccounted)).await;
+        context
+            .events
+            .publish(
+                object,
+                Reason::UnaccountedCertificates,
+                &unaccounted_sentence(unaccounted, &object.namespace().unwrap_or_default()),
+            )
+            .await;
     }
 }
 
-fn unaccounted_sentence(unaccounted: &UnaccountedCertificates) -> String {
-    let count = format!(
-        "{} certificates of the database user are in no Secret of this operator and cannot be revoked",
-        unaccounted.count
-    );
+/// What an Event tells of certificates without a Secret, and what to do.
+fn unaccounted_sentence(unaccounted: &UnaccountedCertificates, namespace: &str) -> String {
+    let count = match unaccounted.count {
+        1 => "1 certificate of the database user is in no Secret of this operator and cannot be revoked".to_owned(),
+        count => format!("{count} certificates of the database user are in no Secret of this operator and cannot be revoked"),
+    };
     let listed = unaccounted.latest_expiry.as_ref().map(|latest| {
         let named = unaccounted.certificates.iter().take(5);
         let named: Vec<String> =
             named.map(|certificate| format!("{} until {}", certificate.serial_number, certificate.not_after.0)).collect();
         format!("the last of those that Atlas lists expires at {} ({})", latest.0, named.join(", "))
     });
-    let presumed = (unaccounted.presumed > 0)
-        .then(|| format!("{} of them are presumed, because an answer was lost", unaccounted.presumed));
-    [Some(count), listed, presumed].into_iter().flatten().collect::<Vec<_>>().join("; ")
+    let presumed = match (unaccounted.presumed, unaccounted.count) {
+        (..=0, _) => None,
+        (_, 1) => Some("it is presumed, because an answer was lost".to_owned()),
+        (1, _) => Some("1 of them is presumed, because an answer was lost".to_owned()),
+        (presumed, _) => Some(format!("{presumed} of them are presumed, because answers were lost")),
+    };
+    let to_do = Some(format!("find out who holds the keys: kubectl usercert orphans -n {namespace} lists the certificates"));
+    [Some(count), listed, presumed, to_do].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::one(1, 0, "1 certificate of the database user is in no Secret")]
+    #[case::two(2, 0, "2 certificates of the database user are in no Secret")]
+    #[case::one_lost_answer(1, 1, "; it is presumed, because an answer was lost; ")]
+    #[case::one_of_two(2, 1, "; 1 of them is presumed, because an answer was lost; ")]
+    #[case::lost_answers(3, 2, "; 2 of them are presumed, because answers were lost; ")]
+    fn the_event_counts_in_words_and_names_the_next_command(#[case] count: i64, #[case] presumed: i64, #[case] expected: &str) {
+        let unaccounted = json!({ "count": count, "presumed": presumed, "certificates": [] });
+        let said = unaccounted_sentence(&serde_json::from_value(unaccounted).unwrap(), "shop");
+        assert!(said.contains(expected), "{said}");
+        assert!(said.ends_with("kubectl usercert orphans -n shop lists the certificates"), "{said}");
+    }
 }

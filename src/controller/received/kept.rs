@@ -27,6 +27,7 @@ use crate::{
     },
     issuers::lending::CREDENTIALS_LABEL,
     layout::LayoutRecord,
+    text::count as count_of,
 };
 
 /// The name of a label or annotation, and its longest value in bytes.
@@ -195,7 +196,7 @@ pub(crate) fn shortened_list(finalizers: Vec<String>) -> Vec<String> {
         rest.is_some()
     };
     let mut kept: Vec<String> = finalizers.into_iter().take_while(fits).collect();
-    kept.push(format!("{} others", count - kept.len()));
+    kept.push(count_of(count - kept.len(), "other"));
     kept
 }
 

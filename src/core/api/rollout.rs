@@ -28,8 +28,8 @@ pub struct Rollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("self").message("auto must be true or absent"))]
     pub auto: Option<bool>,
-    /// How many workloads are moved at once. Each is waited for until it is ready. One that another certificate has on its way, and
-    /// that follows this one too, counts. Default: 1.
+    /// How many workloads are moved at once. Each is waited for until it is ready. A workload that another certificate is moving counts
+    /// too, if it also uses this certificate. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<i32>", range(min = 1, max = 100))]
     pub max_concurrent: Option<u8>,
@@ -88,9 +88,8 @@ pub struct RolloutWindow {
     #[schemars(length(max = 5))]
     #[x_kube(validation = Rule::new("self.matches('^(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)$')").message("to must be a time of the day such as 04:00, or 24:00"))]
     pub to: String,
-    /// IANA name of the time zone, such as `Europe/Berlin`. Default: `UTC`. Where clocks are put forward, a time that is
-    /// skipped counts as much later as the clocks were put forward. Where they are put back, a time that comes twice counts
-    /// when it comes first.
+    /// IANA name of the time zone, such as `Europe/Berlin`. Default: `UTC`. Where clocks are put forward, a skipped time
+    /// moves as much later: 02:30 becomes 03:30. Where they are put back, a time that comes twice counts the first time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = r"^[A-Za-z0-9_+/-]+$"))]
     pub time_zone: Option<String>,

@@ -151,7 +151,7 @@ fn issuing(decision: &Decision) -> (bool, Reason, String) {
             false,
             Reason::SecretTypeWrong,
             format!(
-                "the Secret's type is {wrong_type} and cannot be changed: delete the Secret, then a new one is made with a new certificate"
+                "the Secret's type is {wrong_type} and cannot be changed: nothing has to be done, for its content is kept up to date. To have the right type, delete the Secret when the issuer can issue: a new certificate follows, and pods that start meanwhile wait for it"
             ),
         ),
         Decision::Repair { renewal_time: None } => {

@@ -49,7 +49,11 @@ fn deployment(object: &Value) -> Option<Readiness> {
         return in_progress(format!("{} of {wanted} pods are new", updated.min(replicas)));
     }
     if replicas > wanted {
-        return in_progress(format!("{} old pods are still there", replicas.saturating_sub(wanted)));
+        let message = match replicas.saturating_sub(wanted) {
+            1 => "1 old pod is still there".to_owned(),
+            old => format!("{old} old pods are still there"),
+        };
+        return in_progress(message);
     }
     if available < updated || ready < wanted {
         return in_progress(format!("{} of {wanted} pods are available", available.min(ready)));

@@ -2,6 +2,7 @@
 
 use rustls::pki_types::CertificateDer;
 use secrecy::{ExposeSecret, SecretString};
+use usercert_operator_core::text::count;
 use zeroize::Zeroizing;
 
 use super::{Words, body::ReadError};
@@ -94,7 +95,8 @@ fn expect_certificate_and_key(pem: &str) -> Result<(), String> {
     if certificates > 0 && keys == 1 {
         Ok(())
     } else {
-        Err(format!("it holds {certificates} certificates and {keys} private keys instead of a certificate and its key"))
+        let [certificates, keys] = [count(certificates, "certificate"), count(keys, "private key")];
+        Err(format!("it holds {certificates} and {keys} instead of a certificate and its key"))
     }
 }
 

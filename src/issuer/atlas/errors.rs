@@ -7,7 +7,7 @@ use reqwest::{
 };
 use serde::Deserialize;
 
-use super::{Words, limits::PAUSE_AFTER_REFUSAL};
+use super::{Words, limits::PAUSE_AFTER_REFUSAL, resources::ANOTHER_USER};
 use crate::{
     IssueError, Minted, Retry,
     api::{Reason, printable},
@@ -120,7 +120,7 @@ impl Refusal<'_> {
         match code {
             "USER_NOT_MANAGED_X509" => (
                 Reason::AtlasUserNotManaged,
-                format!("set the X.509 type of the database user {user:?} to MANAGED, or name another user"),
+                format!("the database user {user:?} is not of the X.509 type MANAGED: {ANOTHER_USER}"),
             ),
             "ATLAS_GENERATED_CERTS_LIMIT_EXCEEDED" => (
                 Reason::AtlasCertificateLimit,

@@ -5,6 +5,9 @@ use serde::Deserialize;
 
 use crate::{IssueError, Minted, Retry, api::Reason};
 
+/// What to do about a database user of another X.509 type than MANAGED. Atlas answers `AUTH_TYPE_CANNOT_BE_CHANGED` to whoever would change it.
+pub(super) const ANOTHER_USER: &str = "make a database user with another name and the X.509 type MANAGED. The type of a user cannot be changed in Atlas, and deleting the user locks out whoever logs in as it now";
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct User {
@@ -32,7 +35,7 @@ pub(super) fn check_user(body: &[u8], username: &str) -> Result<(), IssueError> 
             Err(IssueError {
                 reason: Reason::AtlasUserNotManaged,
                 message: format!(
-                    "the database user {username:?} has the X.509 type {found}, for which Atlas makes no certificates: it cannot be changed, so create a user with X.509 type MANAGED under another name, or delete and create this one"
+                    "the database user {username:?} has the X.509 type {found}, for which Atlas makes no certificates: {ANOTHER_USER}"
                 ),
                 retry: Retry::Slowly,
                 minted: Minted::No,

@@ -4,7 +4,7 @@ use std::fs;
 
 use usercert_test_support::control_plane::repository;
 
-use super::Scene;
+use super::{OPERATOR_NAMESPACE, SERVED_ALONE, Scene};
 use crate::page::{Command, Page};
 
 impl Scene<'_> {
@@ -15,6 +15,9 @@ impl Scene<'_> {
     }
 
     pub(super) fn after(&self, command: &Command) {
+        if self.page == "docs/uninstall.md" && command.text.starts_with("helm install") {
+            self.serves_what_it_served();
+        }
         let issuer = match self.page {
             "docs/start-atlas.md" => "atlas",
             "docs/start-ca.md" => "ca",
@@ -23,6 +26,14 @@ impl Scene<'_> {
         if command.text.contains(" create secret ") {
             self.take_what_is_told_elsewhere(issuer);
         }
+    }
+
+    /// With the whole cluster it would serve the namespaces of another release too.
+    fn serves_what_it_served(&self) {
+        let of_deployment = "jsonpath='{.spec.template.spec.containers[0].env[?(@.name==\"WATCH_NAMESPACES\")].value}'";
+        let shown =
+            format!("kubectl get deployment usercert-operator --namespace {OPERATOR_NAMESPACE} --output {of_deployment}");
+        self.bash(&format!("test \"$({shown})\" = {SERVED_ALONE}"));
     }
 
     /// Whoever has made the Secret of this page may go on with the objects of the README, or of the folder `examples`. They are gone afterwards.

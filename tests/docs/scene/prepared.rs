@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::json;
 
-use super::{OPERATOR_NAMESPACE, OWNER, Scene, issuer, tls_secret};
+use super::{OPERATOR_NAMESPACE, OWNER, SERVED_ALONE, Scene, issuer, tls_secret};
 use crate::{
     harness::{PRIVATE_API_KEY, new_ca},
     page::{Page, has_extension},
@@ -22,8 +22,13 @@ impl Scene<'_> {
         }
         match self.page {
             "docs/install.md" => self.bash(&format!("kubectl create namespace {}", self.namespace)),
-            "docs/start-ca.md" => self.write("server-ca.crt", &new_ca(3650).0),
-            "docs/uninstall.md" | "docs/start-atlas.md" => {}
+            "docs/start-ca.md" => {
+                // The page that starts with Atlas has made it.
+                self.bash(&format!("kubectl create namespace {}", self.namespace));
+                self.write("server-ca.crt", &new_ca(3650).0);
+            }
+            "docs/uninstall.md" => self.beside_another_release(),
+            "docs/start-atlas.md" => {}
             _ => self.open_shop(),
         }
         match self.page {
@@ -62,6 +67,14 @@ impl Scene<'_> {
         let ca = tls_secret("database-users-ca", &certificate, &key);
         self.apply(&[namespace, credentials, ca, issuer("atlas", &of_atlas), orders]);
         self.bash("kubectl wait --for=condition=Ready databaseusercertificate/orders --timeout=60s");
+    }
+
+    /// The release serves one namespace alone. All others may be those of another release.
+    fn beside_another_release(&self) {
+        self.bash(&format!(
+            "helm upgrade usercert-operator charts/usercert-operator --namespace {OPERATOR_NAMESPACE} --reset-then-reuse-values \
+            --set 'watchNamespaces={{{SERVED_ALONE}}}'"
+        ));
     }
 
     fn as_cert_manager_left_it(&self) {

@@ -62,7 +62,7 @@ pub(super) fn chain_of_issuer(
     let Some(signer) = signers.first() else { return Err(unknown_signer()) };
     let Some(identity) = identity else {
         return Err(Obstacle::change(format!(
-            "the CA {} signed the certificate, and whether the issuer has the same one is not known, for this program does not understand what the issuer's condition Ready says: use the program of the operator's release",
+            "the CA {} signed the certificate. Whether the issuer has the same CA is not known, because this program cannot read the issuer's condition Ready: use the program of the operator's release",
             signer.name()
         )));
     };

@@ -58,7 +58,7 @@ pub(in crate::verbs) async fn issuer_state(
     let version = version(cluster, &issuer, secrets_in, unseen).await;
     unseen.note(match issuer.spec.source() {
         Some(IssuerSource::Ca(_)) => {
-            "the CA's Secret was not read, for the CA's key is in it: which CA it is, the issuer's condition Ready tells, and its chain and name constraints count as they were when the Secret was found in order"
+            "the CA's Secret was not read, because it holds the CA's key. The CA is taken from the issuer's condition Ready. The chain and the name constraints are those of the last good check"
                 .to_owned()
         }
         _ => "that the issuer's credentials work is taken from its condition Ready: they were not read".to_owned(),

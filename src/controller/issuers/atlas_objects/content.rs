@@ -205,7 +205,9 @@ pub fn read_user(object: &DynamicObject) -> Result<User, IssuerFault> {
     if spec.x509_type.as_deref() != Some("MANAGED") {
         let found =
             spec.x509_type.filter(|found| matches!(found.as_str(), "CUSTOMER" | "NONE")).unwrap_or_else(|| "NONE".to_owned());
-        let message = format!("{of} has the x509Type {found}: Atlas makes certificates for the x509Type MANAGED only");
+        let message = format!(
+            "{of} has the x509Type {found}: Atlas makes certificates for the x509Type MANAGED only. Make one with another username, for the type of a user cannot be changed in Atlas"
+        );
         return Err(IssuerFault::new(Reason::AtlasUserNotManaged, message));
     }
     // Without the generation that was looked at, the condition may be about another spec.

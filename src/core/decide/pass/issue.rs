@@ -196,8 +196,11 @@ impl Pass {
             let listed = user.list.as_ref().map(|list| list.listed.as_slice()).unwrap_or_default();
             let expiries = listed.iter().map(|listed| listed.not_after).filter(|not_after| *not_after > now.time);
             if let Some(first) = expiries.min() {
-                let count = listed.len();
-                error.message = format!("{}; the first of {count} certificates expires at {first}", error.message);
+                let one = match listed.len() {
+                    1 => "the only certificate".to_owned(),
+                    count => format!("the first of {count} certificates"),
+                };
+                error.message = format!("{}; {one} expires at {first}", error.message);
                 error.retry = Retry::At(first.saturating_add(AFTER_EXPIRY).unwrap_or(first));
             }
             self.learn(*user);

@@ -19,10 +19,16 @@ struct Arguments {
     /// Where the bundle is written. What is there already is replaced.
     #[arg(long)]
     bundle: PathBuf,
+    /// When the release was made, as `2026-01-31T00:00:00Z`. The bundle in the sources tells no time.
+    #[arg(long)]
+    created_at: Option<String>,
 }
 
 /// The package's name in catalogs.
 const PACKAGE: &str = "usercert-operator";
+
+/// The first release. A version takes the place of any before it: `docs/upgrade.md` asks for no stop in between.
+const FIRST: &str = "0.1.0";
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
@@ -48,7 +54,10 @@ fn main() -> Result<()> {
         let (kind, name) = (text_at(object, "/kind")?.to_lowercase(), text_at(object, "/metadata/name")?);
         write(&manifests.join(format!("{name}_{kind}.yaml")), &for_olm(object))?;
     }
-    let version = service_version(&objects, &chart, &documents(&definitions)?)?;
+    let mut version = service_version(&objects, &chart, &documents(&definitions)?)?;
+    if let Some(created_at) = arguments.created_at {
+        version["metadata"]["annotations"]["createdAt"] = json!(created_at);
+    }
     write(&manifests.join(format!("{PACKAGE}.clusterserviceversion.yaml")), &version)?;
     write(&metadata.join("annotations.yaml"), &annotations())
 }
@@ -68,15 +77,7 @@ fn service_version(objects: &[Value], chart: &Value, definitions: &[Value]) -> R
             "name": format!("{PACKAGE}.v{version}"),
             // OLM puts the namespace that the operator is installed in here.
             "namespace": "placeholder",
-            "annotations": {
-                "alm-examples": serde_json::to_string_pretty(&examples(chart)?)?,
-                "capabilities": text_at(chart, "/annotations/artifacthub.io~1operatorCapabilities")?,
-                "categories": "Security, Database",
-                "containerImage": text_at(&deployment, &format!("{container}/image"))?,
-                "description": text_at(chart, "/description")?,
-                "support": text_at(chart, "/maintainers/0/name")?,
-                "operatorframework.io/suggested-namespace": "usercert-system",
-            },
+            "annotations": told(chart, text_at(&deployment, &format!("{container}/image"))?)?,
         },
         "spec": {
             "displayName": "Database user certificates",
@@ -108,6 +109,30 @@ fn service_version(objects: &[Value], chart: &Value, definitions: &[Value]) -> R
             },
         },
     }))
+}
+
+/// What catalogs show, and which versions this one takes the place of.
+fn told(chart: &Value, image: &str) -> Result<Value> {
+    let mut annotations = json!({
+        "alm-examples": serde_json::to_string_pretty(&examples(chart)?)?,
+        "capabilities": text_at(chart, "/annotations/artifacthub.io~1operatorCapabilities")?,
+        "categories": "Security, Database",
+        "containerImage": image,
+        "description": text_at(chart, "/description")?,
+        "support": text_at(chart, "/maintainers/0/name")?,
+        "operatorframework.io/suggested-namespace": "usercert-system",
+        "olm.skipRange": earlier_than(text_at(chart, "/appVersion")?),
+    });
+    // The sources name no address; the chart of a release does.
+    if let Some(home) = chart["home"].as_str() {
+        annotations["repository"] = json!(home);
+    }
+    Ok(annotations)
+}
+
+/// The versions from which the Operator Lifecycle Manager upgrades to this one. Without it an installed version finds no way to the next one.
+fn earlier_than(version: &str) -> String {
+    format!(">={FIRST} <{version}")
 }
 
 /// The definitions with the names and descriptions that the chart gives them for Artifact Hub.
@@ -223,6 +248,23 @@ mod tests {
         for wrong in [vec![a.clone()], vec![a.clone(), definition("cs", "C")], vec![b, definition("as", "Z")]] {
             assert!(owned(&chart, &wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn each_version_is_reached_from_all_before_it() {
+        assert_eq!(earlier_than("0.2.0"), ">=0.1.0 <0.2.0");
+        assert_eq!(earlier_than("0.2.1"), ">=0.1.0 <0.2.1");
+    }
+
+    #[test]
+    fn the_repository_is_told_where_the_chart_names_one() {
+        let annotations =
+            json!({ "artifacthub.io/operatorCapabilities": "Full Lifecycle", "artifacthub.io/crdsExamples": "[]" });
+        let mut chart =
+            json!({ "appVersion": "0.2.0", "description": "d", "maintainers": [{ "name": "m" }], "annotations": annotations });
+        assert!(told(&chart, "image").unwrap()["repository"].is_null());
+        chart["home"] = json!("https://example.com");
+        assert_eq!(told(&chart, "image").unwrap()["repository"], "https://example.com");
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn at_the_limit_the_first_expiry_of_the_user_s_certificates_is_waited_for() {
     world.meet("request certificate (RenewalDue)", &refused);
     let failure = world.object.status.unwrap().failure.unwrap();
     assert_eq!(failure.next_attempt.0, first + SignedDuration::from_mins(1));
-    assert_eq!(failure.message, format!("a fault; the first of 1 certificates expires at {first}"));
+    assert_eq!(failure.message, format!("a fault; the only certificate expires at {first}"));
 }
 
 #[rstest]
