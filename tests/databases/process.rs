@@ -14,7 +14,7 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
-use usercert_test_support::command::on_path;
+use usercert_test_support::{command::on_path, control_plane::free_ports};
 
 /// The user of a Pod, and its `fsGroup`.
 const POD_USER: u32 = 65532;
@@ -127,5 +127,6 @@ pub fn find(program: &str, folders: &[&str]) -> Option<PathBuf> {
 
 /// A port of loopback that is free now.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let [port] = free_ports().unwrap();
+    port
 }

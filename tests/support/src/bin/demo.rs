@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -12,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use usercert_test_support::{
     command::{run, until},
-    control_plane::{ControlPlane, Supervised, repository, tool},
+    control_plane::{ControlPlane, Supervised, free_address, repository, tool},
     node,
 };
 
@@ -128,7 +127,7 @@ impl Demo {
     async fn start_operator(&self, control_plane: &ControlPlane) -> Result<Supervised> {
         say("starting the operator with a token of the chart's ServiceAccount, so that the chart's RBAC is in force");
         let kubeconfig = control_plane.service_account_kubeconfig(OPERATOR_NAMESPACE, "usercert-operator").await?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = free_address()?;
         let environment = [
             ("KUBECONFIG", kubeconfig.display().to_string()),
             ("POD_NAMESPACE", OPERATOR_NAMESPACE.to_owned()),
@@ -137,7 +136,7 @@ impl Demo {
             ("ALLOWED_ATLAS_ENDPOINTS", fs::read_to_string(self.directory.join("atlas.url"))?),
         ];
         let log = self.directory.join("usercert-operator.log");
-        Supervised::spawn(&beside_us("usercert-operator")?, &["run".to_owned()], &environment, &log)
+        Supervised::spawn_alone(&beside_us("usercert-operator")?, &["run".to_owned()], &environment, &log)
     }
 
     async fn show(&self) -> Result<()> {
