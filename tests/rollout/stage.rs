@@ -48,8 +48,8 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// So long a look is waited for.
 const LOOK_LIMIT: Duration = Duration::from_secs(10);
 
-/// A look that has asked for nothing for so long, and has ended, is over.
-const CALM: Duration = Duration::from_millis(100);
+/// A look that has ended is over when nothing more is asked for so long: what it writes leads to another pass.
+const CALM: Duration = Duration::from_millis(300);
 
 pub struct Stage {
     pub shop: Shop,
@@ -180,14 +180,16 @@ impl Stage {
     /// Waits until a pass has ended since then, and nothing more goes on. An operator that was killed makes none, so this has an end.
     async fn until_calm_after(&self, before: (u32, usize)) {
         let started = Instant::now();
-        let mut last = before;
+        let (mut last, mut since) = (before, Instant::now());
         while started.elapsed() < LOOK_LIMIT {
-            tokio::time::sleep(CALM).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
             let now = self.done();
-            if now.0 > before.0 && now == last {
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            if now.0 > before.0 && since.elapsed() >= CALM {
                 return;
             }
-            last = now;
         }
     }
 
