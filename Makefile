@@ -3,6 +3,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# All that runs here listens on loopback, and no proxy leads there. Both spellings say the same, for programs differ in which one they heed.
+comma := ,
+empty :=
+LOOPBACK := $(subst $(comma)$(comma),$(comma),$(subst $(empty) $(empty),$(comma),$(strip $(NO_PROXY) $(no_proxy) 127.0.0.1 localhost)))
+override NO_PROXY := $(LOOPBACK)
+override no_proxy := $(LOOPBACK)
+export NO_PROXY no_proxy
+
 TOOLS := target/tools/bin
 TOOL_SOURCES := tests/support/tools
 CHART := charts/usercert-operator
@@ -90,12 +98,12 @@ static-libc:
 
 .PHONY: demo
 demo: static-libc tools ## From nothing to two certificates on a real API server; KEEP=1 leaves everything up; NODE=no leaves the node out
-	@echo "building the operator and the stand-in for Atlas in release mode (minutes the first time)"
+	@echo "building the operator in release mode, and what the demo needs around it (minutes the first time)"
 	@$(BUILD_OPERATOR) $(STATIC)
-	@cargo build --release --package usercert-test-support --bin demo --bin atlas-stand-in
-	@target/release/demo $(if $(KEEP),--keep)
+	@$(BUILD_PROGRAMS)
+	@$(BUILT)/demo --operator $(call folder_of,$(HOST))/usercert-operator $(if $(KEEP),--keep)
 	@if [ "$(NODE)" = no ]; then echo "NODE=no: how workloads follow a renewal is not shown"; \
-	  elif target/release/demo --find-node; then $(MAKE) --no-print-directory wave; fi
+	  elif $(BUILT)/demo --find-node; then $(MAKE) --no-print-directory wave; fi
 
 .PHONY: test
 test: check unit cluster ## Everything that must hold
@@ -129,7 +137,8 @@ cluster: tools $(PROMETHEUS) ## Tests against a real API server, and the alerts 
 	  { $(TEST) $(WAITING:%=--test %) && $(LIVE_ALERTS); } > $(BESIDE) 2>&1 & beside=$$!; trap 'kill -- -$$beside 2> /dev/null || true' EXIT; \
 	  failed=0; $(TEST) --no-fail-fast $(addprefix --test ,$(filter-out alerts $(WAITING),$(TESTS))) || failed=$$?; \
 	  wait $$beside || failed=$$?; cat $(BESIDE); exit $$failed
-	@cargo run --quiet --release --package usercert-test-support --bin secrecy-check $(EVIDENCE)
+	$(BUILD_PROGRAMS)
+	@$(BUILT)/secrecy-check $(EVIDENCE)
 
 .PHONY: chaos
 chaos: model tools ## Everything that can go wrong, at every point: the model, replicas, clocks, rest, crashes, old views; ends with a table
@@ -246,7 +255,7 @@ release-tools-archive: release-tools ## The same tools in one file, for another 
 	tar --create --dereference --file $(RELEASE_TOOLS_ARCHIVE) --directory $(TOOLS) $(notdir $(RELEASE_TOOLS)) olm-bundle
 
 .PHONY: release-check
-release-check: ## Do all of a release that needs no network, with a registry on loopback and a key of its own; ends with a table; no part of .ci/run; QUICK=1 optimises nothing
+release-check: check-advisories ## Do all of a release that needs no network, with a registry on loopback and a key of its own; ends with a table; no part of .ci/run; QUICK=1 optimises nothing
 	@QUICK=$(QUICK) release/check.sh
 
 .PHONY: check-versions
@@ -287,6 +296,21 @@ define install_tool
 	CARGO_TARGET_DIR=target/tools/$(1)-build cargo install --quiet --locked --version $(2) --root target/tools/$(1) $(3) $(1)
 	@rm -rf target/tools/$(1)-build
 endef
+
+CARGO_DENY := target/tools/cargo-deny/bin/cargo-deny
+$(CARGO_DENY):
+	$(call install_tool,cargo-deny,0.20.2)
+
+DENY := $(CARGO_DENY) --workspace --all-features
+.PHONY: check-dependencies
+check-dependencies: $(CARGO_DENY) ## Licenses and sources of the dependencies, and which may not be there, by deny.toml
+	$(DENY) check bans licenses sources
+
+# What was published today is no fault of today's change. So a release fails for it, and .ci/run only prints it.
+.PHONY: check-advisories
+check-advisories: $(CARGO_DENY) ## Compare the dependencies with the RustSec advisory database, where that can be fetched
+	@if timeout 120 $(DENY) fetch db > /dev/null 2>&1; then timeout 300 $(DENY) check advisories; \
+	  else echo "skipped: needs the RustSec advisory database, which cannot be fetched from here"; fi
 
 MDBOOK := target/tools/mdbook/bin/mdbook
 $(MDBOOK):
@@ -359,7 +383,7 @@ $(SCHEMAS): $(DEFINITIONS) $(TOOL_SOURCES)/control-plane/go.mod tests/support/sr
 tools: $(TOOLS)/etcd $(TOOLS)/kube-apiserver $(TOOLS)/kube-controller-manager $(TOOLS)/kubectl $(TOOLS)/gitops $(HELM) ## Build the pinned tools that are missing
 
 .PHONY: all-tools
-all-tools: tools $(CHART_TOOLS) $(PROMETHEUS) $(addprefix $(TOOLS)/,kubelet kube-scheduler) $(MDBOOK) $(HYPERLINK) ## Build those as well that only the chart, the node, the alerts and the docs need; with --jobs=2 they take less time
+all-tools: tools $(CHART_TOOLS) $(PROMETHEUS) $(addprefix $(TOOLS)/,kubelet kube-scheduler) $(MDBOOK) $(HYPERLINK) $(CARGO_DENY) ## Build those as well that only the chart, the node, the alerts, the docs and the check of dependencies need; with --jobs=2 they take less time
 
 # Whoever has the binaries of controller-runtime's envtest builds none of them.
 ifneq ($(and $(KUBEBUILDER_ASSETS),$(wildcard $(KUBEBUILDER_ASSETS)/etcd),$(wildcard $(KUBEBUILDER_ASSETS)/kube-apiserver)),)

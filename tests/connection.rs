@@ -10,6 +10,7 @@ use harness::{Cluster, Options, PRIVATE_API_KEY, Shop};
 use serde_json::json;
 use usercert_test_support::{
     atlas::{DigestAlgorithm, StandIn, StandInConfig, X509Type},
+    command::command_alone,
     control_plane::Supervised,
     evidence,
     proxy::Proxy,
@@ -78,7 +79,7 @@ fn start(shop: &Shop, proxy: &Proxy, direct: &str, files: &Path, bundle: Option<
         ("RUST_LOG", "usercert_operator=trace,reqwest=trace,info".to_owned()),
     ];
     let log = files.join(if bundle.is_some() { "trusting.log" } else { "untrusting.log" });
-    Supervised::spawn(Path::new(env!("CARGO_BIN_EXE_usercert-operator")), &arguments, &environment, &log).unwrap()
+    Supervised::spawn_alone(Path::new(env!("CARGO_BIN_EXE_usercert-operator")), &arguments, &environment, &log).unwrap()
 }
 
 #[tokio::test]
@@ -87,7 +88,7 @@ async fn a_bundle_without_certificates_stops_the_program_with_a_reason() {
     let bundle = files.path().join("empty.crt");
     std::fs::write(&bundle, "nothing").unwrap();
     let cluster = tokio::task::spawn_blocking(|| &*CLUSTER).await.unwrap();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_usercert-operator"))
+    let output = command_alone(env!("CARGO_BIN_EXE_usercert-operator"))
         .args(["run", "--http-address=127.0.0.1:0"])
         .arg(format!("--atlas-ca-file={}", bundle.display()))
         .env("KUBECONFIG", cluster.control_plane.kubeconfig())
@@ -99,7 +100,7 @@ async fn a_bundle_without_certificates_stops_the_program_with_a_reason() {
 
 #[test]
 fn a_reader_that_has_closed_the_pipe_is_no_error() {
-    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_usercert-operator"))
+    let mut program = command_alone(env!("CARGO_BIN_EXE_usercert-operator"))
         .arg("crds")
         .stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped())
@@ -113,7 +114,7 @@ fn a_reader_that_has_closed_the_pipe_is_no_error() {
 #[test]
 fn a_full_disk_is_told() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_usercert-operator")).arg("crds").stdout(full).output().unwrap();
+    let output = command_alone(env!("CARGO_BIN_EXE_usercert-operator")).arg("crds").stdout(full).output().unwrap();
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(
         !output.status.success() && message.contains("could not write the answer: see whether the disk is full"),

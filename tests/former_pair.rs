@@ -64,6 +64,17 @@ impl Bench {
         Some(pair.facts().serial_number.to_string())
     }
 
+    /// Waits until nothing was asked of the API server for two seconds.
+    async fn until_calm(&self) {
+        let last = AtomicUsize::new(usize::MAX);
+        eventually("nothing more is asked for", || async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let asked = self.proxy.asked_count();
+            (last.swap(asked, Ordering::SeqCst) == asked).then_some(())
+        })
+        .await;
+    }
+
     /// Whether the keystore holds the present certificate and opens with the password beside it.
     async fn keystore_is_current(&self) -> bool {
         let secret = self.shop.secret("orders").await.unwrap().data.unwrap();
@@ -235,7 +246,7 @@ async fn at_rest_a_restart_reads_neither_the_secret_nor_the_password_and_writes_
         shop.until_ready(name).await;
         shop.until(name, "Issuing", "False Issued").await;
     }
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    bench.until_calm().await;
     bench.operator.kill();
     let before = bench.proxy.asked_count();
     bench.start().await;

@@ -11,7 +11,6 @@ mod secure;
 
 use std::{
     fs::File,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command},
     sync::{Arc, LazyLock},
@@ -23,6 +22,8 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use usercert_test_support::{
     atlas::{DigestAlgorithm, Fault as AtlasFault, Point, X509Type},
+    command::command_alone,
+    control_plane::free_ports,
     evidence,
     fault_proxy::{Asked, Fault, Moment},
 };
@@ -57,10 +58,9 @@ impl Program {
 
     /// The same, with variables of the environment.
     fn start_in(shop: &Shop, kubeconfig: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let [http, debug, https] =
-            [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap()).map(|listener| listener.local_addr().unwrap());
+        let [http, debug, https] = free_ports().unwrap().map(|port| format!("127.0.0.1:{port}"));
         let log = shop.cluster.control_plane.directory().join(format!("{}.log", shop.namespace));
-        let child = Command::new(env!("CARGO_BIN_EXE_usercert-operator"))
+        let child = command_alone(env!("CARGO_BIN_EXE_usercert-operator"))
             .args(["run", "--leader-elect=false", "--log-format=json", "--watch-namespace", &shop.namespace])
             .args([format!("--http-address={http}"), format!("--debug-address={debug}")])
             .arg(format!("--metrics-secure-address={https}"))
@@ -71,7 +71,7 @@ impl Program {
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let url = |scheme: &str, address| format!("{scheme}://{address}");
+        let url = |scheme: &str, address: String| format!("{scheme}://{address}");
         Self { child, http: url("http", http), debug: url("http", debug), https: url("https", https), log }
     }
 

@@ -9,7 +9,6 @@ mod kubelet;
 
 use std::{
     fs::File,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
     sync::{Arc, LazyLock},
@@ -23,6 +22,8 @@ use serde_json::json;
 use tokio::sync::{Mutex, Notify};
 use usercert_test_support::{
     atlas::{DigestAlgorithm, Fault, Point, X509Type},
+    command::command_alone,
+    control_plane::free_ports,
     evidence,
     fault_proxy::{Fault as ProxyFault, Moment},
 };
@@ -48,10 +49,10 @@ impl Replica {
 
     /// One that reaches the API server by this kubeconfig.
     fn start_with(shop: &Shop, name: &'static str, kubeconfig: &Path) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let [port] = free_ports().unwrap();
         let control_plane = &shop.cluster.control_plane;
         let log = control_plane.directory().join(format!("{}-{name}.log", shop.namespace));
-        let child = Command::new(env!("CARGO_BIN_EXE_usercert-operator"))
+        let child = command_alone(env!("CARGO_BIN_EXE_usercert-operator"))
             .args([
                 "run",
                 "--http-address",
@@ -304,7 +305,7 @@ async fn a_leader_that_is_cut_off_asks_for_nothing_and_saves_what_it_has() {
 }
 
 /// Longer than the lease time and two looks at the lease, and than what a new leader takes to look at a rollout.
-const ANOTHER_LEADS: Duration = Duration::from_secs(40);
+const ANOTHER_LEADS: Duration = Duration::from_secs(80);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_was_paused_in_the_middle_of_a_rollout_restarts_nobody_when_it_wakes_up() {

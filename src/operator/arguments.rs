@@ -273,7 +273,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on has failed")]
 mod tests {
+    use clap::{CommandFactory as _, FromArgMatches as _};
+
     use super::*;
+
+    /// What the flags alone say, whatever is in the environment of the tests.
+    fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        let alone = |command: clap::Command| command.mut_args(|argument| argument.env(None::<&str>));
+        let command = Arguments::command().mut_subcommand("run", alone).mut_subcommand("check", alone);
+        Arguments::from_arg_matches(&command.try_get_matches_from([&["usercert-operator"], arguments].concat())?)
+    }
 
     #[test]
     fn an_endpoint_has_no_user_and_no_password_and_neither_is_shown() {
@@ -282,20 +291,18 @@ mod tests {
             for refused in
                 ["https://user:password@host", "https://user@host", "https://:password@host", "ftp://host", "host", ""]
             {
-                let error =
-                    Arguments::try_parse_from(["usercert-operator", "run", flag, refused]).expect_err("it is no endpoint");
+                let error = parse(&["run", flag, refused]).expect_err("it is no endpoint");
                 assert_eq!(error.kind(), ErrorKind::ValueValidation);
                 let text = format!("{error} {error:?}");
                 assert!(text.contains(&format!("'{flag} <URL>'")) && !text.contains("password@"), "{text}");
             }
         }
-        let error = Arguments::try_parse_from(["usercert-operator", "check", "http://user:password@host/readyz"]);
+        let error = parse(&["check", "http://user:password@host/readyz"]);
         assert!(!error.expect_err("it has a password").to_string().contains("password@"));
     }
 
     fn run(arguments: &[&str]) -> RunArguments {
-        let arguments = [&["usercert-operator", "run"], arguments].concat();
-        match Arguments::try_parse_from(arguments).unwrap().command {
+        match parse(&[&["run"], arguments].concat()).unwrap().command {
             Some(Command::Run(arguments)) => *arguments,
             other => panic!("{other:?}"),
         }
@@ -332,12 +339,10 @@ mod tests {
 
     #[test]
     fn a_certificate_for_metrics_comes_with_its_key() {
-        let parse = |arguments: &[&str]| {
-            Arguments::try_parse_from([&["usercert-operator", "run", "--metrics-secure"], arguments].concat()).is_ok()
-        };
+        let parses = |arguments: &[&str]| parse(&[&["run", "--metrics-secure"], arguments].concat()).is_ok();
         assert!(!run(&[]).metrics_secure && run(&["--metrics-secure"]).metrics_secure);
-        assert!(parse(&[]) && parse(&["--metrics-cert-file=a", "--metrics-key-file=b"]));
-        assert!(!parse(&["--metrics-cert-file=a"]) && !parse(&["--metrics-key-file=b"]));
+        assert!(parses(&[]) && parses(&["--metrics-cert-file=a", "--metrics-key-file=b"]));
+        assert!(!parses(&["--metrics-cert-file=a"]) && !parses(&["--metrics-key-file=b"]));
     }
 
     #[test]

@@ -138,9 +138,8 @@ async fn each_alert_fires_when_something_breaks_and_resolves_when_it_is_mended()
     let mut rows = Box::pin(objects::all(&prometheus)).await;
     rows.extend(atlas::all(&prometheus).await);
     rows.extend(operator::all(&prometheus, &shop, &mut operator, folder.path()).await);
-    let ending = totals::certificate_near_its_end().await;
     rows.extend(operator::restarting(&prometheus, &shop, &mut operator, folder.path()).await);
-    rows.extend(totals::all(&prometheus, &shop, &mut operator, folder.path(), ending).await);
+    rows.extend(totals::all(&prometheus, &shop, &mut operator, folder.path()).await);
     let dashboard = unanswered_queries(&prometheus).await;
 
     print(&rows);

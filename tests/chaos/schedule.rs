@@ -19,7 +19,7 @@ const STALE: Duration = Duration::from_secs(3);
 const DENIED: Duration = Duration::from_secs(10);
 
 /// The time limit of a request to Atlas in these runs.
-const ATLAS_LIMIT: Duration = Duration::from_secs(3);
+pub const ATLAS_LIMIT: Duration = Duration::from_secs(3);
 
 /// Which requests are denied for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

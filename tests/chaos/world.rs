@@ -23,6 +23,7 @@ use crate::{
     CLUSTER,
     authority::{Authority, P256},
     harness::{Operator, Shop, create_namespace},
+    schedule::ATLAS_LIMIT,
     secrets::SecretWatch,
 };
 
@@ -112,6 +113,7 @@ impl World {
         let kubernetes = FaultProxy::start(&config.cluster_url.to_string(), Some(&ca_certificate)).await?;
         config.cluster_url = kubernetes.url().parse()?;
         let operator = Arc::new(Operator::new(config, vec![Scope::Namespace(namespace)], atlas.url()));
+        operator.limit_atlas(ATLAS_LIMIT);
         for proxy in [&kubernetes, &atlas] {
             let killed = Arc::clone(&operator);
             proxy.on_kill(move || killed.kill());

@@ -6,7 +6,6 @@
 use std::{
     collections::BTreeMap,
     env,
-    net::TcpListener,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,7 +15,7 @@ use kube::ResourceExt;
 use serde_json::json;
 use usercert_test_support::{
     atlas::X509Type,
-    control_plane::{Supervised, repository},
+    control_plane::{Supervised, free_ports, repository},
     evidence,
 };
 
@@ -119,7 +118,7 @@ struct Started {
 
 /// The program with the rights that the chart gives it now, once it is ready.
 async fn start(shop: &Shop, program: &Path, name: &str) -> Started {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let [port] = free_ports().unwrap();
     let control_plane = &shop.cluster.control_plane;
     let kubeconfig = control_plane.service_account_kubeconfig("usercert-system", RELEASE).await.unwrap();
     let environment = [
@@ -130,7 +129,7 @@ async fn start(shop: &Shop, program: &Path, name: &str) -> Started {
         ("RUST_LOG", "usercert_operator=debug,info".to_owned()),
     ];
     let log = control_plane.directory().join(format!("{name}.log"));
-    let operator = Supervised::spawn(program, &["run".to_owned()], &environment, &log).unwrap();
+    let operator = Supervised::spawn_alone(program, &["run".to_owned()], &environment, &log).unwrap();
     eventually(&format!("{name} leads and is ready: see {}", log.display()), || async {
         let answer = reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await.ok()?;
         (answer.status() == 200 && answer.text().await.ok()?.contains("leads")).then_some(())

@@ -2,12 +2,11 @@
 
 use std::{
     fs::File,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command},
 };
 
-use usercert_test_support::evidence;
+use usercert_test_support::{command::command_alone, control_plane::free_address, evidence};
 
 use crate::harness::{Shop, eventually};
 
@@ -32,9 +31,9 @@ impl Operator {
     /// Starts it, and waits until it leads. `preload`: a library that is loaded before all others.
     pub async fn start(shop: &Shop, name: &str, preload: Option<&Path>) -> Self {
         let kubeconfig = shop.cluster.operator_kubeconfig().await;
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let address = free_address().unwrap().to_string();
         let log = shop.cluster.control_plane.directory().join(format!("{name}.log"));
-        let mut command = Command::new(env!("CARGO_BIN_EXE_usercert-operator"));
+        let mut command = command_alone(env!("CARGO_BIN_EXE_usercert-operator"));
         command
             .args(["run", "--pod-name", name, "--debug-address", "off", "--http-address", &address])
             .args(["--allowed-atlas-endpoint", &shop.endpoint])

@@ -14,7 +14,7 @@ use usercert_test_support::{command::on_path, control_plane::repository};
 
 use crate::{
     page::Places,
-    process::{Conversation, Ended, find, in_pod, is_root, run, run_within},
+    process::{Conversation, Ended, can_be_entered, find, in_pod, is_root, run, run_within, temporary},
     stage::{Entries, Stage},
     volume::Volume,
 };
@@ -291,11 +291,7 @@ impl Program {
 /// Where the programs are: in a folder that a Pod's user may enter.
 fn programs() -> PathBuf {
     let here = repository().join("target/databases");
-    let may_enter = |folder: &Path| fs::metadata(folder).is_ok_and(|found| found.permissions().mode() & 0o001 != 0);
-    if !is_root() || here.ancestors().skip(1).filter(|folder| folder.exists()).all(may_enter) {
-        return here;
-    }
-    std::env::temp_dir().join("usercert-operator-databases")
+    if here.parent().is_some_and(can_be_entered) { here } else { temporary().join("usercert-operator-databases") }
 }
 
 /// One copy of the drivers for Java, for all programs.

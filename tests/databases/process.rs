@@ -14,11 +14,14 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
     time::timeout,
 };
-use usercert_test_support::command::on_path;
+use usercert_test_support::{command::on_path, control_plane::free_ports};
 
 /// The user of a Pod, and its `fsGroup`.
 const POD_USER: u32 = 65532;
 pub const POD_GROUP: u32 = 2000;
+
+/// The path of a socket has 107 bytes at most (unix(7)), of which the server's folder and the socket's name take some.
+const LONGEST_PLACE: usize = 70;
 
 /// How long a program may run that logs in once.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -47,6 +50,19 @@ pub fn in_pod(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", &user, "--regid", &user, "--groups", &group, "--"]).arg(program).env("HOME", "/nonexistent");
     command
+}
+
+/// Where folders are made that only this run needs: in `TMPDIR`, unless other users of the system cannot enter it or a socket in it would have too long
+/// a path.
+pub fn temporary() -> PathBuf {
+    let here = std::env::temp_dir();
+    if can_be_entered(&here) && here.as_os_str().len() <= LONGEST_PLACE { here } else { PathBuf::from("/tmp") }
+}
+
+/// Whether others than root may enter this folder. Without root there are no others.
+pub fn can_be_entered(folder: &Path) -> bool {
+    let may_enter = |folder: &Path| std::fs::metadata(folder).is_ok_and(|found| found.mode() & 0o001 != 0);
+    !is_root() || folder.ancestors().filter(|folder| folder.exists()).all(may_enter)
 }
 
 /// How a program ended, and what it printed.
@@ -127,5 +143,6 @@ pub fn find(program: &str, folders: &[&str]) -> Option<PathBuf> {
 
 /// A port of loopback that is free now.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let [port] = free_ports().unwrap();
+    port
 }

@@ -12,7 +12,7 @@ use tokio::process::Command;
 use usercert_test_support::control_plane::Supervised;
 
 use crate::{
-    process::{as_user, is_root, run},
+    process::{as_user, is_root, run, temporary},
     stage::Stage,
 };
 
@@ -29,7 +29,7 @@ impl Server {
     /// One that does not run yet, with the files of its TLS: `server.crt`, `server.key`, `server-ca.crt`, and `users-ca.crt` for the
     /// CAs whose clients it is to trust.
     pub async fn prepare(user: &'static str, stage: &Stage, users_ca: &str) -> Self {
-        let folder = tempfile::Builder::new().prefix("database-").tempdir().unwrap();
+        let folder = tempfile::Builder::new().prefix("database-").tempdir_in(temporary()).unwrap();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         if is_root() {
             let status = std::process::Command::new("chown").arg(user).arg(folder.path()).status().unwrap();

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    process::{POD_GROUP, is_root},
+    process::{POD_GROUP, is_root, temporary},
     stage::Entries,
 };
 
@@ -33,7 +33,7 @@ impl Volume {
     ///
     /// Without root nobody can give files away. Then the files are the user's own, and nobody else reads them.
     pub fn mount() -> Self {
-        Self::mount_at(&tempfile::Builder::new().prefix("secret-volume-").tempdir().unwrap().keep())
+        Self::mount_at(&tempfile::Builder::new().prefix("secret-volume-").tempdir_in(temporary()).unwrap().keep())
     }
 
     /// One at a path that is known before, for programs that are compiled with it.

@@ -49,6 +49,7 @@ use tokio::task::AbortHandle;
 pub mod atlas_objects;
 mod bench;
 mod shop;
+pub mod webhooks;
 
 pub use bench::Bench;
 pub use shop::Shop;
@@ -58,6 +59,12 @@ pub const PRIVATE_API_KEY: &str = "9f6c1d2e-private-api-key";
 
 /// The namespace that the credentials of others are lent to.
 pub const LENT: &str = "lent";
+
+/// How long the operator waits for an answer of Atlas, unless a test says otherwise.
+const ATLAS_LIMIT: Duration = Duration::from_secs(10);
+
+/// So late an answer of Atlas is still in time, and a test can do something meanwhile.
+pub const SLOWLY: Duration = Duration::from_secs(6);
 
 /// How long a change may take to show.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -170,14 +177,16 @@ pub struct Operator {
     /// The Pod in which it runs, if it knows that, and how often it was started.
     pod: Mutex<Option<&'static str>>,
     starts: AtomicI64,
+    atlas_limit: Mutex<Duration>,
 }
 
 impl Operator {
     /// One that is not started yet.
     pub fn new(config: kube::Config, scopes: Vec<Scope>, atlas_url: String) -> Self {
         let (metrics, clock_offset, tasks) = (Arc::default(), Arc::default(), Mutex::default());
-        let (pod, starts) = (Mutex::default(), AtomicI64::default());
-        Self { config, scopes, atlas_url, rollout_kinds: Some(Vec::new()), metrics, clock_offset, tasks, pod, starts }
+        let (pod, starts, atlas_limit) = (Mutex::default(), AtomicI64::default(), Mutex::new(ATLAS_LIMIT));
+        let rollout_kinds = Some(Vec::new());
+        Self { config, scopes, atlas_url, rollout_kinds, metrics, clock_offset, tasks, pod, starts, atlas_limit }
     }
 
     /// One that tells these metrics.
@@ -198,12 +207,17 @@ impl Operator {
         Self { rollout_kinds: Some(kinds.iter().map(kind).collect()), ..self }
     }
 
+    /// From its next start on it waits so long for an answer of Atlas.
+    pub fn limit_atlas(&self, limit: Duration) {
+        *self.atlas_limit.lock().unwrap() = limit;
+    }
+
     /// Starts it with nothing remembered, as a new process would.
     pub fn start(&self, runtime: &tokio::runtime::Handle) -> Readiness {
         let readiness = Readiness::awaiting(self.scopes.len());
         let _inside = runtime.enter();
         let client = Client::try_from(self.config.clone()).unwrap();
-        let atlas = AtlasClient::new(Duration::from_secs(3), None).unwrap();
+        let atlas = AtlasClient::new(*self.atlas_limit.lock().unwrap(), None).unwrap();
         let start = self.starts.fetch_add(1, Ordering::SeqCst);
         let leadership = Leadership::alone(self.pod.lock().unwrap().map(|pod| format!("{pod}_{start}")));
         let liveness = Liveness::default();
@@ -325,6 +339,11 @@ impl Cluster {
     /// From its next start on the operator runs in this Pod, and knows that.
     pub fn run_operator_in(&self, pod: Option<&'static str>) {
         *self.operator.pod.lock().unwrap() = pod;
+    }
+
+    /// From its next start on the operator waits so long for an answer of Atlas.
+    pub fn limit_atlas(&self, limit: Duration) {
+        self.operator.limit_atlas(limit);
     }
 
     /// Starts the operator again, and waits until it is ready.

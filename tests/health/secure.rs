@@ -94,7 +94,7 @@ async fn nobody_sees_the_metrics_while_the_api_server_does_not_say_who_asks() {
     assert!(program.lines().iter().any(|line| message(line).contains("the right to create tokenreviews")));
 
     // Few are reviewed at once, and who was let in is not kept waiting for them.
-    proxy.plan(|asked| asked.target.contains("/tokenreviews").then(|| Fault::Delay(Moment::Before, Duration::from_secs(3))));
+    proxy.plan(|asked| asked.target.contains("/tokenreviews").then(|| Fault::Delay(Moment::Before, Duration::from_secs(10))));
     let tokens: Vec<String> = (0..12).map(|number| format!("made-up-{number}")).collect();
     let (mut codes, scraper) =
         tokio::join!(join_all(tokens.iter().map(|token| async { ask(token).await.unwrap().0 })), is_let_in());

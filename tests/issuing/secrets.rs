@@ -2,14 +2,14 @@
 
 use k8s_openapi::{
     ByteString,
-    api::core::v1::{Namespace, Secret},
+    api::core::v1::{Namespace, ResourceQuota, Secret},
 };
 use kube::Api;
 use serde_json::json;
 use usercert_operator::api::DatabaseUserCertificate;
 
 use crate::{
-    harness::{eventually, openssl},
+    harness::{SLOWLY, eventually, openssl},
     open,
 };
 
@@ -188,14 +188,13 @@ async fn in_a_namespace_that_is_being_deleted_nothing_is_minted() {
         .await;
 }
 
-/// A certificate whose request to Atlas takes two seconds, in which a test may do something.
+/// A certificate whose request to Atlas takes so long that a test may do something meanwhile.
 async fn with_a_slow_atlas(name: &str, user: &str) -> crate::Shop {
     let shop = open(name).await;
     shop.atlas_issuer().await;
     shop.cluster.atlas.add_user(&shop.project, user, usercert_test_support::atlas::X509Type::Managed);
     shop.until_issuer("atlas", "True IssuerReady").await;
-    let delay = std::time::Duration::from_secs(2);
-    shop.cluster.atlas.fault_once(user, usercert_test_support::atlas::Fault::Delay(delay));
+    shop.cluster.atlas.fault_once(user, usercert_test_support::atlas::Fault::Delay(SLOWLY));
     shop
 }
 
@@ -209,8 +208,7 @@ async fn a_secret_that_changes_while_atlas_works_is_met_as_a_conflict_and_keeps_
     shop.cluster.atlas.clear_faults("orders-conflict");
     shop.certificate("orders-conflict", "atlas", json!({})).await;
     let serial = shop.until_ready("orders-conflict").await.serial_number.unwrap();
-    let delay = std::time::Duration::from_secs(2);
-    shop.cluster.atlas.fault_once("orders-conflict", usercert_test_support::atlas::Fault::Delay(delay));
+    shop.cluster.atlas.fault_once("orders-conflict", usercert_test_support::atlas::Fault::Delay(SLOWLY));
     shop.annotate("orders-conflict", "usercert.dev/renew-requested-at", "1").await;
     until_asked(&shop, "orders-conflict", 2).await;
     shop.patch_secret("orders-conflict", json!({ "metadata": { "annotations": { "note": "theirs" } } })).await;
@@ -242,21 +240,28 @@ async fn a_foreign_secret_that_comes_while_atlas_works_stays_and_the_certificate
     assert_eq!(shop.status("orders-raced").await.unaccounted_certificates, None);
 }
 
+/// The quota `none`, which leaves room for the Secret of the issuer alone.
+pub async fn have_no_more_secrets(shop: &crate::Shop) {
+    shop.apply(json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "none" }, "spec": { "hard": { "count/secrets": "1" } },
+    }))
+    .await;
+    // A quota holds from the moment on at which its use is counted.
+    eventually("the quota is counted", || async { shop.api::<ResourceQuota>().get("none").await.unwrap().status?.used }).await;
+}
+
 #[tokio::test]
 async fn a_certificate_that_cannot_be_written_is_kept_and_only_the_write_repeated() {
     let shop = with_a_slow_atlas("unsaved", "orders-unsaved").await;
     shop.certificate("orders-unsaved", "atlas", json!({})).await;
     until_asked(&shop, "orders-unsaved", 1).await;
-    shop.apply(json!({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "none" }, "spec": { "hard": { "count/secrets": "1" } },
-    }))
-    .await;
+    have_no_more_secrets(&shop).await;
     shop.until("orders-unsaved", "Ready", "False SecretNotWritable").await;
     tokio::time::sleep(std::time::Duration::from_secs(5)).await;
     let requests = shop.cluster.requests_of_operator(&shop.namespace);
     let writes = requests.iter().filter(|request| *request == "create secrets").count();
     assert!((2..=4).contains(&writes), "it is tried again, and less and less often: {requests:?}");
-    shop.delete::<k8s_openapi::api::core::v1::ResourceQuota>("none").await;
+    shop.delete::<ResourceQuota>("none").await;
     shop.until_ready("orders-unsaved").await;
     assert_eq!(shop.cluster.atlas.mints_of("orders-unsaved").len(), 1);
     assert_eq!(shop.status("orders-unsaved").await.issuance, None);

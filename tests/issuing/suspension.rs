@@ -1,12 +1,15 @@
 //! Suspended objects: nothing is begun for them, and what was begun is finished.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::{ResourceQuota, Secret};
 use serde_json::{Value, json};
 use usercert_test_support::atlas::{Fault, X509Type};
 
-use crate::{Shop, harness::eventually, open};
+use crate::{
+    Shop,
+    harness::{SLOWLY, eventually},
+    open,
+    secrets::have_no_more_secrets,
+};
 
 /// An object that is given with or without this.
 pub async fn certificate(shop: &Shop, issuer: &str, spec: Value) {
@@ -48,7 +51,7 @@ async fn a_suspended_object_asks_for_nothing_until_its_suspension_ends() {
 #[tokio::test]
 async fn an_answer_that_is_on_its_way_when_an_object_is_suspended_is_saved() {
     let (shop, user) = with_user("suspended-late").await;
-    shop.cluster.atlas.fault_once(&user, Fault::Delay(Duration::from_secs(2)));
+    shop.cluster.atlas.fault_once(&user, Fault::Delay(SLOWLY));
     certificate(&shop, "atlas", json!({ "username": user })).await;
     eventually("Atlas is asked", || async { (shop.cluster.atlas.mints_of(&user).len() == 1).then_some(()) }).await;
     certificate(&shop, "atlas", json!({ "username": user, "suspend": true })).await;
@@ -64,15 +67,10 @@ async fn an_answer_that_is_on_its_way_when_an_object_is_suspended_is_saved() {
 #[tokio::test]
 async fn a_certificate_that_the_secret_refused_is_saved_though_the_object_is_suspended() {
     let (shop, user) = with_user("suspended-unsaved").await;
-    shop.cluster.atlas.fault_once(&user, Fault::Delay(Duration::from_millis(2500)));
+    shop.cluster.atlas.fault_once(&user, Fault::Delay(SLOWLY));
     certificate(&shop, "atlas", json!({ "username": user })).await;
     eventually("Atlas is asked", || async { (shop.cluster.atlas.mints_of(&user).len() == 1).then_some(()) }).await;
-    shop.apply(json!({
-        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": { "name": "none" }, "spec": { "hard": { "count/secrets": "1" } },
-    }))
-    .await;
-    // A quota holds from the moment on at which its use is counted.
-    eventually("the quota is counted", || async { shop.api::<ResourceQuota>().get("none").await.unwrap().status?.used }).await;
+    have_no_more_secrets(&shop).await;
     shop.until("orders", "Ready", "False SecretNotWritable").await;
     certificate(&shop, "atlas", json!({ "username": user, "suspend": true })).await;
     shop.delete::<ResourceQuota>("none").await;

@@ -2,13 +2,12 @@
 
 use std::{
     fs::{self, File},
-    net::TcpListener,
     path::PathBuf,
-    process::{Child, Command},
+    process::Child,
     time::{Duration, Instant},
 };
 
-use usercert_test_support::evidence;
+use usercert_test_support::{command::command_alone, control_plane::free_ports, evidence};
 
 use crate::harness::{Shop, eventually};
 
@@ -43,9 +42,9 @@ impl Program {
     pub async fn start(shop: &Shop, endpoint: &str) -> Self {
         let control_plane = &shop.cluster.control_plane;
         let token = control_plane.service_account_kubeconfig("usercert-system", "usercert-operator").await.unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let [port] = free_ports().unwrap();
         let log = control_plane.directory().join("memory.log");
-        let child = Command::new(env!("CARGO_BIN_EXE_usercert-operator"))
+        let child = command_alone(env!("CARGO_BIN_EXE_usercert-operator"))
             // Without a lease the next start need not wait for this one's to end.
             .args(["run", "--leader-elect=false", "--http-address", &format!("127.0.0.1:{port}"), "--pod-name", "memory"])
             .args(["--allowed-atlas-endpoint", endpoint])

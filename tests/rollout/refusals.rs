@@ -3,24 +3,31 @@
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
-use kube::{Api, api::PostParams};
+use k8s_openapi::api::{admissionregistration::v1::ValidatingWebhookConfiguration, apps::v1::Deployment};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
 use serde_json::json;
+use usercert_operator::api::DatabaseUserCertificate;
 use usercert_test_support::{
     fault_proxy::{Fault, Moment},
     webhook::{DENIAL, DenyingWebhook},
 };
 
-use crate::stage::{LAG, Stage};
+use crate::{
+    harness::webhooks::{WEBHOOK, until_asked},
+    stage::{LAG, Stage},
+};
 
-/// Has the operator's updates of these resources in the namespace, where this CEL expression holds, asked of the webhook.
+/// Has the operator's updates of these resources in the namespace, where this CEL expression holds, asked of the webhook. Nothing is known of it at once.
 async fn ask(stage: &Stage, webhook: &DenyingWebhook, code: u16, resources: (&str, &str), only: &str) {
     let of_operator = "request.userInfo.username == 'system:serviceaccount:usercert-system:usercert-operator'";
     let ca = k8s_openapi::ByteString(webhook.ca_certificate().into_bytes());
     let configuration: ValidatingWebhookConfiguration = serde_json::from_value(json!({
         "metadata": { "name": stage.shop.namespace },
         "webhooks": [{
-            "name": "deny.example.test", "admissionReviewVersions": ["v1"], "sideEffects": "None", "timeoutSeconds": 30,
+            "name": WEBHOOK, "admissionReviewVersions": ["v1"], "sideEffects": "None", "timeoutSeconds": 30,
             "clientConfig": { "url": webhook.url(code), "caBundle": ca },
             "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": stage.shop.namespace } },
             "rules": [{ "apiGroups": [resources.0], "apiVersions": ["v1", "v1alpha1"], "operations": ["UPDATE"], "resources": [resources.1] }],
@@ -30,14 +37,29 @@ async fn ask(stage: &Stage, webhook: &DenyingWebhook, code: u16, resources: (&st
     .unwrap();
     let api = Api::<ValidatingWebhookConfiguration>::all(stage.shop.client.clone());
     api.create(&PostParams::default(), &configuration).await.unwrap();
-    // The API server learns of it by a watch.
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
 }
 
-async fn ask_no_more(stage: &Stage) {
+async fn ask_no_more<T>(stage: &Stage, request: impl AsyncFn() -> Result<T, kube::Error>) {
     let api = Api::<ValidatingWebhookConfiguration>::all(stage.shop.client.clone());
     api.delete(&stage.shop.namespace, &Default::default()).await.unwrap();
-    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    until_asked(false, request).await;
+}
+
+const DRY_RUN: PatchParams = PatchParams { dry_run: true, force: false, field_manager: None, field_validation: None };
+
+/// A dry run of a change of the Deployment `a` by the operator.
+async fn try_workload(stage: &Stage) -> Result<Deployment, kube::Error> {
+    let workloads = Api::<Deployment>::namespaced(stage.shop.client_of_operator(), &stage.shop.namespace);
+    workloads
+        .patch("a", &DRY_RUN, &Patch::Merge(json!({ "metadata": { "annotations": { "example.com/tried": "yes" } } })))
+        .await
+}
+
+/// A dry run of a change of the rollout in the status of `orders` by the operator.
+async fn try_status(stage: &Stage) -> Result<DatabaseUserCertificate, kube::Error> {
+    let certificates = Api::<DatabaseUserCertificate>::namespaced(stage.shop.client_of_operator(), &stage.shop.namespace);
+    let change = json!({ "status": { "rollout": { "serialNumber": "tried" } } });
+    certificates.patch_status("orders", &DRY_RUN, &Patch::Merge(change)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,15 +75,17 @@ async fn a_webhook_that_answers_with_any_code_is_asked_a_few_times_and_named_and
                 stage.workload("Deployment", name, &["orders"], json!({})).await;
             }
             ask(&stage, webhook, code, ("apps", "deployments"), "object.metadata.name == 'a'").await;
+            until_asked(true, async || try_workload(&stage).await).await;
+            let tried = webhook.asked(&stage.shop.namespace, "a");
             stage.renew("orders").await;
             stage.operator.advance(LAG);
             stage.until("orders", "False RolloutForbidden").await;
             let message = stage.message("orders").await;
-            for said in ["Deployment a (", "deny.example.test", DENIAL, "every ten minutes"] {
+            for said in ["Deployment a (", WEBHOOK, DENIAL, "every ten minutes"] {
                 assert!(message.contains(said), "{code}: {message}");
             }
             stage.shop.until_event("orders", "RolloutForbidden").await;
-            let asked = || webhook.asked(&stage.shop.namespace, "a");
+            let asked = || webhook.asked(&stage.shop.namespace, "a") - tried;
             // Another writer may have changed the workload meanwhile. Such a try counts, and does not reach the webhook.
             let first = asked();
             assert!((1.max(tries - 1)..=tries).contains(&first), "{code}: it was asked {first} times");
@@ -76,10 +100,11 @@ async fn a_webhook_that_answers_with_any_code_is_asked_a_few_times_and_named_and
                 (asked() == first + 1).then_some(())
             })
             .await;
-            ask_no_more(&stage).await;
+            assert_eq!(asked(), first + 1, "{code}");
+            ask_no_more(&stage, async || try_workload(&stage).await).await;
             stage.operator.advance(SignedDuration::from_mins(10));
             stage.until_complete("orders").await;
-            assert_eq!((asked(), stage.changes("Deployment", "a").await), (first + 1, 1), "{code}");
+            assert_eq!(stage.changes("Deployment", "a").await, 1, "{code}");
         }
     }))
     .await;
@@ -98,6 +123,8 @@ async fn a_status_that_cannot_be_written_is_told_in_an_event_and_tried_less_and_
             // What the renewal itself writes passes.
             let changed = "object.status.rollout.serialNumber != oldObject.status.rollout.serialNumber";
             ask(&stage, webhook, code, ("usercert.dev", "databaseusercertificates/status"), changed).await;
+            until_asked(true, async || try_status(&stage).await).await;
+            let tried = webhook.asked(&stage.shop.namespace, "orders");
             stage.renew("orders").await;
             stage.operator.advance(LAG);
             let started = Instant::now();
@@ -108,10 +135,10 @@ async fn a_status_that_cannot_be_written_is_told_in_an_event_and_tried_less_and_
             tokio::time::sleep(Duration::from_secs(40).saturating_sub(started.elapsed())).await;
             assert_eq!(stage.warnings("ReconcileFailing"), 1, "{code}");
             assert!(stage.failed_passes() > 0, "the passes before the rollouts were good; so the rollouts count: {code}");
-            let asked = webhook.asked(&stage.shop.namespace, "orders");
+            let asked = webhook.asked(&stage.shop.namespace, "orders") - tried;
             assert!((3..=8).contains(&asked), "{code}: {asked}");
             assert_eq!(stage.patches(), Vec::<String>::new(), "{code}");
-            ask_no_more(&stage).await;
+            ask_no_more(&stage, async || try_status(&stage).await).await;
             stage.until_complete("orders").await;
             assert_eq!(stage.patches(), ["deployments web"], "{code}");
         }

@@ -132,7 +132,8 @@ async fn while_others_have_to_act_all_pods_and_jobs_are_not_listed_again() {
     stage.renew("orders").await;
     stage.operator.advance(LAG);
     stage.until("orders", "False RolloutLeftToOthers").await;
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    // What the condition follows from may not all be asked for yet.
+    stage.look("orders").await;
     let since = stage.proxy.asked_count();
     for _ in 0..3 {
         stage.look_after("orders", SignedDuration::from_mins(10)).await;

@@ -45,6 +45,12 @@ const LOOK: SignedDuration = SignedDuration::from_secs(6);
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// So long a look is waited for.
+const LOOK_LIMIT: Duration = Duration::from_secs(10);
+
+/// A look that has ended is over when nothing more is asked for so long: what it writes leads to another pass.
+const CALM: Duration = Duration::from_millis(300);
+
 pub struct Stage {
     pub shop: Shop,
     pub proxy: FaultProxy,
@@ -157,8 +163,34 @@ impl Stage {
 
     pub async fn look_after(&self, name: &str, time: SignedDuration) {
         self.operator.advance(time);
+        let before = self.done();
         self.shop.annotate(name, "example.com/look", &self.operator.now().to_string()).await;
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        self.until_calm_after(before).await;
+    }
+
+    /// How many passes over certificates have ended, and how many requests were made.
+    fn done(&self) -> (u32, usize) {
+        let text = self.operator.metrics.encode().unwrap();
+        let passes =
+            text.lines().filter(|line| line.starts_with("usercert_reconciles_total{controller=\"DatabaseUserCertificate\""));
+        let counts = passes.map(|line| line.rsplit(' ').next().unwrap().parse::<u32>().unwrap());
+        (counts.sum(), self.proxy.asked_count())
+    }
+
+    /// Waits until a pass has ended since then, and nothing more goes on. An operator that was killed makes none, so this has an end.
+    async fn until_calm_after(&self, before: (u32, usize)) {
+        let started = Instant::now();
+        let (mut last, mut since) = (before, Instant::now());
+        while started.elapsed() < LOOK_LIMIT {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let now = self.done();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            if now.0 > before.0 && since.elapsed() >= CALM {
+                return;
+            }
+        }
     }
 
     /// Has the operator look again and again until the condition `RolledOut` is `status reason`.

@@ -1,7 +1,5 @@
 //! Objects that a tenant has made unreadable hide nothing from others, and cost no certificate.
 
-use std::time::Duration;
-
 use axum::http::Request;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
@@ -9,7 +7,7 @@ use serde_json::{Value, json};
 use usercert_test_support::atlas::{Fault, X509Type};
 
 use crate::{
-    harness::{Shop, eventually},
+    harness::{SLOWLY, Shop, eventually},
     stage::Stage,
 };
 
@@ -207,7 +205,7 @@ pub async fn a_spec_of_another_version_of_the_schema_concerns_its_object_alone(s
 /// The spec becomes unreadable while Atlas makes the certificate.
 async fn what_was_made_before_is_saved(shop: &Shop) {
     shop.cluster.atlas.add_user(&shop.project, "late", X509Type::Managed);
-    shop.cluster.atlas.fault_once("late", Fault::Delay(Duration::from_secs(2)));
+    shop.cluster.atlas.fault_once("late", Fault::Delay(SLOWLY));
     shop.certificate("late", "atlas", json!({ "secretName": "late-pair" })).await;
     let atlas = &shop.cluster.atlas;
     eventually("the certificate is made", || async { atlas.mints_of("late").pop() }).await;

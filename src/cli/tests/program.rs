@@ -13,6 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use usercert_test_support::command::command_alone;
+
 use self::server::{Response, WITH_TOKEN, program, serve};
 
 fn run(arguments: &[&str]) -> Output {
@@ -69,12 +71,10 @@ fn a_proxy_of_the_kubeconfig_or_of_the_environment_is_used_and_no_proxy_is_heede
 
 /// What the program writes to a terminal, by `script` of util-linux.
 fn on_terminal(line: &str, environment: &[(&str, &str)]) -> String {
-    let mut command = Command::new("script");
+    let mut command = command_alone("script");
     command.args(["-qec", &format!("{} {line}", env!("CARGO_BIN_EXE_kubectl-usercert")), "/dev/null"]);
-    for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI", "COLUMNS"] {
-        command.env_remove(name);
-    }
-    command.env("TERM", "xterm").envs(environment.iter().copied());
+    // The program `script` has its line run by this shell.
+    command.env("SHELL", "/bin/sh").env("TERM", "xterm").envs(environment.iter().copied());
     let said = command.output().unwrap_or_else(|error| unreachable!("this test needs `script` of util-linux: {error}"));
     text(&said.stdout)
 }

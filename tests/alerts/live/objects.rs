@@ -52,18 +52,14 @@ async fn apply_ca(shop: &Shop, (certificate, key): (String, String)) {
     .await;
 }
 
-/// Of a CA that has a minute left. The certificate is not renewed, and expires with it.
-async fn certificate_for_a_minute(shop: &Shop) {
-    certificate_of_a_ca_for(shop, 60).await;
-}
-
-/// Of a CA that has so many seconds left.
-pub async fn certificate_of_a_ca_for(shop: &Shop, seconds: i64) {
-    apply_ca(shop, ca_for(seconds)).await;
+/// Of a CA that has 90 seconds left. The certificate is not renewed, and expires with it.
+pub async fn certificate_near_its_end(shop: &Shop) {
+    apply_ca(shop, ca_for(90)).await;
     let issuer = json!({ "ca": { "secretName": "ca" } });
     shop.apply(json!({ "apiVersion": "usercert.dev/v1alpha1", "kind": "CertificateIssuer", "metadata": { "name": "ca" }, "spec": issuer })).await;
-    // It begins minutes ago, for clocks differ; so a third of its life would be more than what is left.
-    shop.certificate("orders", "ca", json!({ "renewBeforePercentage": 10 })).await;
+    // It begins five minutes ago, for clocks differ; so a third of its life would be more than what is left. Of this life of 390 seconds the renewal is
+    // due after 12 of the last 90, and so the alert that it expires soon fires for the last 39: enough to be seen on a slow machine.
+    shop.certificate("orders", "ca", json!({ "renewBeforePercentage": 20 })).await;
     shop.until("orders", "Ready", "True Issued").await;
 }
 
@@ -73,8 +69,8 @@ fn about_ca(name: &'static str, shop: &Shop) -> Wanted {
 
 async fn ca_at_its_end(prometheus: &Prometheus) -> Vec<Row> {
     let shop = Shop::open(&CLUSTER, "ca-at-its-end").await;
-    let broken = Break::now("the CA has 60 seconds left, and its certificate with it");
-    certificate_for_a_minute(&shop).await;
+    let broken = Break::now("the CA has 90 seconds left, and its certificate with it");
+    certificate_near_its_end(&shop).await;
     let wanted = [
         about_ca("UsercertCaExpiresSoon", &shop),
         about("UsercertCertificateExpiresSoon", &shop, "orders"),
@@ -87,8 +83,8 @@ async fn ca_at_its_end(prometheus: &Prometheus) -> Vec<Row> {
 
 async fn ca_past_its_end(prometheus: &Prometheus) -> Vec<Row> {
     let shop = Shop::open(&CLUSTER, "ca-past-its-end").await;
-    let broken = Break::now("the CA had 60 seconds left, and its certificate with it");
-    certificate_for_a_minute(&shop).await;
+    let broken = Break::now("the CA had 90 seconds left, and its certificate with it");
+    certificate_near_its_end(&shop).await;
     let wanted = [
         about("UsercertCertificateExpired", &shop, "orders"),
         about("UsercertCertificateNotReady", &shop, "orders"),

@@ -64,7 +64,7 @@ impl Operator {
         let environment =
             [("KUBECONFIG", kubeconfig.display().to_string()), ("RUST_LOG", "usercert_operator=debug,info".to_owned())];
         let program = Path::new(env!("CARGO_BIN_EXE_usercert-operator"));
-        let process = Supervised::spawn(program, &arguments, &environment, &folder.join("operator.log")).unwrap();
+        let process = Supervised::spawn_alone(program, &arguments, &environment, &folder.join("operator.log")).unwrap();
         Self { process, port, is_stopped: false }
     }
 }

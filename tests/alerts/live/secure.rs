@@ -9,7 +9,7 @@ use super::{CLUSTER, operator::Operator};
 use crate::{harness::Shop, prometheus::Prometheus};
 
 /// How long it may take until both targets are as they should be.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs prometheus: `make alerts` builds and runs it, as does `make test`"]

@@ -2,28 +2,22 @@
 
 use std::path::Path;
 
-use super::{Break, CLUSTER, Row, alert, objects::certificate_of_a_ca_for, operator::Operator, resolves};
+use super::{Break, CLUSTER, Row, alert, objects::certificate_near_its_end, operator::Operator, resolves};
 use crate::{
     harness::Shop,
     prometheus::{Prometheus, Wanted},
 };
-
-/// A certificate that is to be renewed in half a minute, cannot be, and expires in a minute. The operator that tells totals starts
-/// meanwhile.
-pub async fn certificate_near_its_end() -> Shop {
-    let shop = Shop::open(&CLUSTER, "totals").await;
-    certificate_of_a_ca_for(&shop, 60).await;
-    shop
-}
 
 /// About the issuers of this name. The namespace is that of the operator.
 fn about(name: &'static str) -> Wanted {
     alert(name, &[("namespace", "usercert-system"), ("issuer", "CertificateIssuer/ca")])
 }
 
-pub async fn all(prometheus: &Prometheus, shop: &Shop, operator: &mut Operator, folder: &Path, ending: Shop) -> Vec<Row> {
+pub async fn all(prometheus: &Prometheus, shop: &Shop, operator: &mut Operator, folder: &Path) -> Vec<Row> {
     operator.stop();
     *operator = Operator::start(shop, folder, prometheus.port_of_operator(), &["--certificate-metrics=totals"]).await;
+    let ending = Shop::open(&CLUSTER, "totals").await;
+    certificate_near_its_end(&ending).await;
     let broken = Break::now("totals: a certificate is not renewed");
     let mut soon = broken.fires(prometheus, &[about("UsercertCertificateExpiresSoon"), about("UsercertRenewalOverdue")]).await;
     let broken = Break::now("totals: it expires");

@@ -2,6 +2,7 @@
 
 use std::{
     env,
+    ffi::{OsStr, OsString},
     io::{self, Write as _},
     path::PathBuf,
     process::{Command, Output, Stdio},
@@ -16,6 +17,22 @@ use anyhow::{Context as _, Result, ensure};
 pub fn on_path(name: &str) -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).map(|folder| folder.join(name)).filter(|program| program.is_file()).collect()
+}
+
+/// What a program keeps of our environment: where programs and the machine's own CAs are.
+const KEPT: [&str; 3] = ["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// A program that the environment of whoever runs the tests tells nothing. Every flag of the operator may come from a variable, a proxy may be set, and a
+/// kubeconfig may be in somebody's home.
+#[must_use]
+pub fn command_alone(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().envs(kept()).env("HOME", "/nonexistent");
+    command
+}
+
+fn kept() -> impl Iterator<Item = (&'static str, OsString)> {
+    KEPT.into_iter().filter_map(|name| Some((name, env::var_os(name)?)))
 }
 
 /// Runs a command without input to its end, and gives what it printed.
@@ -54,5 +71,23 @@ pub async fn until<T>(what: &str, seconds: u64, mut question: impl AsyncFnMut() 
         }
         ensure!(started.elapsed().as_secs() < seconds, "not within {seconds} seconds: {what}");
         tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+    use super::*;
+
+    #[test]
+    fn a_program_alone_has_nothing_of_our_environment_but_where_programs_and_cas_are() {
+        // Cargo sets this one for every test.
+        assert!(env::var_os("CARGO_PKG_NAME").is_some());
+        let told = run(command_alone("env").env("GIVEN", "yes")).unwrap();
+        let mut names: Vec<&str> = told.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+        names.retain(|name| !["SSL_CERT_FILE", "SSL_CERT_DIR"].contains(name));
+        names.sort_unstable();
+        assert_eq!(names, ["GIVEN", "HOME", "PATH"]);
+        assert!(told.contains("HOME=/nonexistent"));
     }
 }

@@ -8,6 +8,8 @@ use std::{
     process::Command,
 };
 
+use usercert_test_support::command::command_alone;
+
 /// What is answered to a request.
 #[derive(Clone)]
 pub struct Response {
@@ -72,10 +74,5 @@ pub const WITH_TOKEN: &str = "token: a-token";
 
 /// The program, with nothing from the environment of whoever runs the tests.
 pub fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kubectl-usercert"));
-    command.env("HOME", "/nonexistent");
-    for variable in ["KUBECONFIG", "COLUMNS", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"] {
-        command.env_remove(variable);
-    }
-    command
+    command_alone(env!("CARGO_BIN_EXE_kubectl-usercert"))
 }

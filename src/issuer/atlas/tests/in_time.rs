@@ -131,15 +131,26 @@ async fn endless(page_time: Duration) -> String {
 }
 
 #[rstest]
-#[case::the_pages_are_slow(Duration::from_secs(3), Duration::from_mins(1), REQUEST_LIMIT * 2)]
-#[case::the_pass_has_little_time_left(Duration::from_millis(1_500), Duration::from_secs(1), Duration::from_secs(1))]
-#[case::the_list_never_ends(Duration::ZERO, Duration::from_mins(1), Duration::ZERO)]
+// A slow machine may add to it, but not so much that another limit would have ended it.
+#[case::the_pages_are_slow(Duration::from_secs(3), Duration::from_mins(1), REQUEST_LIMIT * 2, Duration::from_secs(30))]
+#[case::the_pass_has_little_time_left(
+    Duration::from_millis(1_500),
+    Duration::from_secs(1),
+    Duration::from_secs(1),
+    REQUEST_LIMIT * 2
+)]
+#[case::the_list_never_ends(Duration::ZERO, Duration::from_mins(1), Duration::ZERO, Duration::from_secs(30))]
 #[tokio::test]
-async fn all_pages_of_a_list_share_one_deadline(#[case] page: Duration, #[case] left: Duration, #[case] takes: Duration) {
+async fn all_pages_of_a_list_share_one_deadline(
+    #[case] page: Duration,
+    #[case] left: Duration,
+    #[case] takes: Duration,
+    #[case] at_most: Duration,
+) {
     let issuer = issuer(&endless(page).await, &[("publicApiKey", "public"), ("privateApiKey", "private")]);
     let started = Instant::now();
     let error = issuer.list("orders", Timestamp::now(), Deadline::after(left)).await.unwrap_err();
     assert_eq!((error.reason, error.minted), (Reason::AtlasUnavailable, Minted::No));
     let took = started.elapsed();
-    assert!(took >= takes && took < takes + Duration::from_secs(2), "{took:?}");
+    assert!(took >= takes && took < at_most, "{took:?}");
 }

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -12,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use usercert_test_support::{
     command::{run, until},
-    control_plane::{ControlPlane, Supervised, repository, tool},
+    control_plane::{ControlPlane, Supervised, free_address, repository, tool},
     node,
 };
 
@@ -25,6 +24,9 @@ struct Arguments {
     /// Leave everything up until Ctrl-C.
     #[arg(long)]
     keep: bool,
+    /// The operator's program.
+    #[arg(long, default_value = "target/release/usercert-operator")]
+    operator: PathBuf,
     /// Only say whether a node can run here, for the wave of restarts that `make demo` shows last. Fails if it cannot.
     #[arg(long)]
     find_node: bool,
@@ -39,7 +41,7 @@ async fn main() -> Result<()> {
     }
     rustls::crypto::aws_lc_rs::default_provider().install_default().ok().context("another TLS provider is installed")?;
     tokio::select! {
-        result = demo(arguments.keep) => result,
+        result = demo(&arguments) => result,
         _ = tokio::signal::ctrl_c() => {
             ensure!(arguments.keep, "interrupted; everything is stopped");
             println!("everything is stopped");
@@ -56,7 +58,7 @@ fn find_node() {
     say("a node can run here: workloads follow a renewal on it, while the operator's Pod is deleted (minutes)");
 }
 
-async fn demo(keep: bool) -> Result<()> {
+async fn demo(arguments: &Arguments) -> Result<()> {
     let started = Instant::now();
     say("starting etcd, kube-apiserver and kube-controller-manager on loopback (10 seconds or so)");
     let control_plane = told("the control plane is ready", ControlPlane::start()).await?;
@@ -65,7 +67,7 @@ async fn demo(keep: bool) -> Result<()> {
 
     let atlas = demo.start_atlas().await?;
     demo.install_chart()?;
-    let operator = demo.start_operator(&control_plane).await?;
+    let operator = demo.start_operator(&arguments.operator, &control_plane).await?;
     let shown = demo.show().await;
     if let Err(error) = shown {
         println!("\nthe operator's last lines:\n{}", tail(operator.log()));
@@ -73,7 +75,7 @@ async fn demo(keep: bool) -> Result<()> {
     }
     println!("\nThe Atlas that was asked is a stand-in on this machine; the real one was not contacted.");
     println!("Done in {} s.", started.elapsed().as_secs());
-    if keep {
+    if arguments.keep {
         println!("\nEverything stays up until Ctrl-C. In another shell:\n  export KUBECONFIG={}", demo.kubeconfig.display());
         println!("The operator's log: {}", operator.log().display());
         std::future::pending::<()>().await;
@@ -125,10 +127,10 @@ impl Demo {
         self.run("helm", &arguments).map(|_| ())
     }
 
-    async fn start_operator(&self, control_plane: &ControlPlane) -> Result<Supervised> {
+    async fn start_operator(&self, program: &Path, control_plane: &ControlPlane) -> Result<Supervised> {
         say("starting the operator with a token of the chart's ServiceAccount, so that the chart's RBAC is in force");
         let kubeconfig = control_plane.service_account_kubeconfig(OPERATOR_NAMESPACE, "usercert-operator").await?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let address = free_address()?;
         let environment = [
             ("KUBECONFIG", kubeconfig.display().to_string()),
             ("POD_NAMESPACE", OPERATOR_NAMESPACE.to_owned()),
@@ -137,7 +139,7 @@ impl Demo {
             ("ALLOWED_ATLAS_ENDPOINTS", fs::read_to_string(self.directory.join("atlas.url"))?),
         ];
         let log = self.directory.join("usercert-operator.log");
-        Supervised::spawn(&beside_us("usercert-operator")?, &["run".to_owned()], &environment, &log)
+        Supervised::spawn_alone(&built(program.to_owned())?, &["run".to_owned()], &environment, &log)
     }
 
     async fn show(&self) -> Result<()> {
@@ -276,7 +278,10 @@ async fn told_until<T>(what: &str, seconds: u64, question: impl AsyncFnMut() -> 
 
 /// A program that was built together with this one.
 fn beside_us(name: &str) -> Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name(name);
+    built(std::env::current_exe()?.with_file_name(name))
+}
+
+fn built(path: PathBuf) -> Result<PathBuf> {
     ensure!(path.is_file(), "{} is missing: run make demo", path.display());
     Ok(path)
 }

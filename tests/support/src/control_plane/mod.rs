@@ -4,12 +4,13 @@
 
 mod arguments;
 mod audit;
+mod ports;
 mod process;
 mod tools;
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -30,6 +31,7 @@ use tempfile::TempDir;
 use crate::evidence;
 
 pub use audit::AuditEvent;
+pub use ports::{free_address, free_ports};
 pub use process::Supervised;
 pub use tools::{repository, tool};
 
@@ -261,19 +263,6 @@ fn remove_leftovers() {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
-}
-
-/// Ports that nobody listens on now. All are held until all are known, so that they differ.
-///
-/// # Errors
-/// No port can be listened on.
-pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let listeners: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
-    let mut ports = [0; N];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
 }
 
 async fn wait_for_file(file: &Path, process: &mut Supervised) -> Result<()> {

@@ -10,6 +10,8 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+use crate::command::command_alone;
+
 /// A shell that starts the program and waits for the end of its own standard input, which comes when we end, in whatever way.
 const WATCHDOG: &str = r#""$@" </dev/null & child=$!
 ( while read -r _; do :; done; kill -TERM $child 2>/dev/null; sleep 5; kill -KILL $child 2>/dev/null ) &
@@ -32,8 +34,26 @@ impl Supervised {
     /// # Errors
     /// It cannot be started.
     pub fn spawn(program: &Path, arguments: &[String], environment: &[(&str, String)], log: &Path) -> Result<Self> {
+        Self::spawn_from(Command::new("sh"), program, arguments, environment, log)
+    }
+
+    /// The same with nothing but this environment, as by [`command_alone`].
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn spawn_alone(program: &Path, arguments: &[String], environment: &[(&str, String)], log: &Path) -> Result<Self> {
+        Self::spawn_from(command_alone("sh"), program, arguments, environment, log)
+    }
+
+    fn spawn_from(
+        mut shell: Command,
+        program: &Path,
+        arguments: &[String],
+        environment: &[(&str, String)],
+        log: &Path,
+    ) -> Result<Self> {
         let output = File::create(log).with_context(|| format!("could not write {}", log.display()))?;
-        let mut child = Command::new("sh")
+        let mut child = shell
             .args(["-c", &format!("exec 3<&0; {}", WATCHDOG.replace("( while", "( exec <&3; while"))])
             .arg("watchdog")
             .arg(program)

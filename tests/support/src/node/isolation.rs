@@ -5,8 +5,9 @@
 
 use std::{
     ffi::OsString,
-    fs,
+    fs::{self, File},
     io::Read as _,
+    os::fd::AsRawFd as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     thread,
@@ -16,10 +17,14 @@ use anyhow::{Context as _, Result, ensure};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{cgroup, program, run};
+use crate::control_plane::repository;
 
 /// How the folders and cgroups of nodes begin; the process id of their owner follows.
 const PREFIX: &str = "usercert-node-";
 const DIRECTORY: &str = "USERCERT_NODE_DIRECTORY";
+
+/// Places that containerd, runc, the CNI plugins and the kubelet write to whatever their configuration says. Inside, an empty folder covers each.
+const COVERED: [&str; 3] = ["/run", "/var/lib", "/var/log"];
 
 /// What the kubelet sets if it is otherwise. These concern the whole machine, so it is shown files that have the right values already.
 const KERNEL_SETTINGS: [(&str, &str); 6] = [
@@ -49,9 +54,17 @@ impl Isolated {
             std::process::exit(1);
         });
         let mount = program("mount")?;
-        // Places that containerd, runc, the CNI plugins and the kubelet write to whatever their configuration says.
-        for place in ["/run", "/var/lib", "/var/log"] {
+        // A checkout may be in /var/lib/jenkins, say. An open folder is still known when its place is covered.
+        let needed = [repository().to_owned(), directory.clone(), folder_of(&std::env::current_exe()?)];
+        let needed: Vec<PathBuf> = needed.into_iter().filter(|path| is_covered(path)).collect();
+        let open: Vec<File> = needed.iter().map(File::open).collect::<Result<_, _>>()?;
+        for place in COVERED {
             run(Command::new(&mount).args(["-t", "tmpfs", "tmpfs", place]))?;
+        }
+        for (path, folder) in needed.iter().zip(&open) {
+            fs::create_dir_all(path)?;
+            let source = format!("/proc/{}/fd/{}", std::process::id(), folder.as_raw_fd());
+            run(Command::new(&mount).args(["--no-canonicalize", "--rbind", &source]).arg(path))?;
         }
         let settings = directory.join("kernel-settings");
         for (name, value) in KERNEL_SETTINGS {
@@ -121,6 +134,16 @@ async fn inside(arguments: &[OsString], directory: &Path) -> Result<ExitStatus> 
     Ok(child.wait().await?)
 }
 
+fn folder_of(file: &Path) -> PathBuf {
+    file.parent().unwrap_or(file).to_owned()
+}
+
+/// Whether the place of this is covered inside. Links are followed: `/var/run` is `/run`.
+fn is_covered(path: &Path) -> bool {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    COVERED.iter().any(|place| path.starts_with(place))
+}
+
 /// Processes and mounts that still name the folder.
 fn left_behind(directory: &Path) -> Vec<String> {
     let directory = directory.display().to_string();
@@ -147,6 +170,21 @@ fn remove_leftovers() {
     for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
         if gone(&entry.file_name().to_string_lossy()) {
             let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_below_a_place_that_a_node_covers_is_known() {
+        for covered in ["/run/user/0", "/var/lib/jenkins/workspace", "/var/log", "/var/lib"] {
+            assert!(is_covered(Path::new(covered)), "{covered}");
+        }
+        for seen in ["/var/library", "/home/somebody/var/lib", "/tmp", "/runner/work", "/var/tmp"] {
+            assert!(!is_covered(Path::new(seen)), "{seen}");
         }
     }
 }
