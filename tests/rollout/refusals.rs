@@ -76,7 +76,7 @@ async fn a_webhook_that_answers_with_any_code_is_asked_a_few_times_and_named_and
             }
             ask(&stage, webhook, code, ("apps", "deployments"), "object.metadata.name == 'a'").await;
             until_asked(true, async || try_workload(&stage).await).await;
-            let tried = webhook.asked(&stage.shop.namespace, "a");
+            let before = webhook.asked(&stage.shop.namespace, "a");
             stage.renew("orders").await;
             stage.operator.advance(LAG);
             stage.until("orders", "False RolloutForbidden").await;
@@ -85,7 +85,7 @@ async fn a_webhook_that_answers_with_any_code_is_asked_a_few_times_and_named_and
                 assert!(message.contains(said), "{code}: {message}");
             }
             stage.shop.until_event("orders", "RolloutForbidden").await;
-            let asked = || webhook.asked(&stage.shop.namespace, "a") - tried;
+            let asked = || webhook.asked(&stage.shop.namespace, "a") - before;
             // Another writer may have changed the workload meanwhile. Such a try counts, and does not reach the webhook.
             let first = asked();
             assert!((1.max(tries - 1)..=tries).contains(&first), "{code}: it was asked {first} times");
