@@ -48,7 +48,8 @@ pub fn in_pod(program: impl AsRef<OsStr>) -> Command {
     }
     let (user, group) = (POD_USER.to_string(), POD_GROUP.to_string());
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", &user, "--regid", &user, "--groups", &group, "--"]).arg(program).env("HOME", "/nonexistent");
+    command.args(["--reuid", &user, "--regid", &user, "--groups", &group, "--"]).arg(program);
+    command.env("HOME", "/nonexistent").env("TMPDIR", temporary());
     command
 }
 

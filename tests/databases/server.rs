@@ -65,7 +65,7 @@ impl Server {
         let mut line = as_user(self.user);
         line.push(program.display().to_string());
         let mut command = Command::new(&line[0]);
-        command.args(&line[1..]).current_dir("/");
+        command.args(&line[1..]).current_dir("/").env("TMPDIR", temporary());
         command
     }
 
@@ -75,7 +75,8 @@ impl Server {
         line.push(program.display().to_string());
         line.extend_from_slice(arguments);
         let log = self.folder.path().join("server.log");
-        self.process = Some(Supervised::spawn(Path::new(&line[0]), &line[1..], &[], &log).unwrap());
+        let environment = [("TMPDIR", temporary().display().to_string())];
+        self.process = Some(Supervised::spawn(Path::new(&line[0]), &line[1..], &environment, &log).unwrap());
     }
 
     /// What it has logged.
