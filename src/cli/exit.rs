@@ -136,10 +136,12 @@ pub enum CliError {
         operation: String,
     },
     /// Whether a change was made is not known, for its answer is missing.
-    #[error("whether {change} is not known: repeat the command, which does nothing twice")]
+    #[error("whether {change} is not known: {to_do}")]
     Unknown {
         /// What may have been done.
         change: String,
+        /// How to find out, or to go on.
+        to_do: String,
         /// Why there is no answer.
         #[source]
         source: Box<CliError>,
@@ -235,17 +237,18 @@ impl CliError {
     /// Whether a change may have been made all the same, for its answer is missing.
     #[must_use]
     pub fn is_unanswered(&self) -> bool {
-        matches!(self, Self::TimedOut { .. } | Self::Unreachable { .. }) || self.code() >= Some(500)
+        let is_silent = matches!(self, Self::TimedOut { .. } | Self::Unreachable { .. });
+        (is_silent && !self.is_unsent()) || self.code() >= Some(500)
     }
 
-    /// Whether the request was certainly not sent, for there was no connection.
+    /// Whether the request was certainly not sent, for there was no connection: the name is unknown, nobody listens, no route leads there, or
+    /// TLS was not agreed.
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         let Self::Unreachable { source, .. } = self else { return false };
         let first: &(dyn std::error::Error + 'static) = source.as_ref();
         let mut causes = std::iter::successors(Some(first), |error| error.source());
-        let is_refused = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionRefused;
-        causes.any(|cause| cause.downcast_ref().is_some_and(is_refused))
+        causes.any(|cause| cause.downcast_ref().is_some_and(hyper_util::client::legacy::Error::is_connect))
     }
 
     /// The HTTP status with which the API server refused.

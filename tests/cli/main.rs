@@ -43,10 +43,13 @@ async fn usercert(shop: &Shop, arguments: &[&str]) -> Said {
     usercert_ahead(shop, SignedDuration::ZERO, arguments).await
 }
 
-/// The same on a machine whose clock is so far ahead.
+/// The same on a machine whose clock is so far ahead. With `-A` no namespace is given.
 async fn usercert_ahead(shop: &Shop, ahead: SignedDuration, arguments: &[&str]) -> Said {
     let kubeconfig = shop.cluster.control_plane.kubeconfig();
-    let connection = ["kubectl-usercert", "--kubeconfig", kubeconfig.to_str().unwrap(), "--namespace", &shop.namespace];
+    let mut connection = vec!["kubectl-usercert", "--kubeconfig", kubeconfig.to_str().unwrap()];
+    if !arguments.contains(&"-A") {
+        connection.extend(["--namespace", &shop.namespace]);
+    }
     run(shop, ahead, &connection, arguments).await
 }
 

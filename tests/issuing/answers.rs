@@ -13,7 +13,12 @@ use crate::{
 
 /// What the API refuses with: (status, code, reason, words of the message).
 const REFUSALS: &[(u16, &str, &str, &str)] = &[
-    (400, "USER_NOT_MANAGED_X509", "AtlasUserNotManaged", "to MANAGED"),
+    (
+        400,
+        "USER_NOT_MANAGED_X509",
+        "AtlasUserNotManaged",
+        "is not of the X.509 type MANAGED: make a database user with another name",
+    ),
     (400, "ATLAS_GENERATED_CERTS_LIMIT_EXCEEDED", "AtlasCertificateLimit", "expires"),
     (400, "CERT_EXPIRY_CANNOT_EXCEED_TWO_YEARS", "AtlasRequestRefused", "monthsUntilExpiration"),
     (400, "CANNOT_GENERATE_CERT_IF_ADVANCED_X509", "AtlasSelfManagedX509", "use a CA issuer"),

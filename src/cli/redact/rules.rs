@@ -34,7 +34,7 @@ const FORMS: &[&str] = &[
     // Secrets of Atlas's service accounts.
     r"mdb_sa_sk_\w(?:-?\w)*",
     // Tokens of GitHub, GitLab, Slack and Vault.
-    r"\b(?:gh[pousr]_|github_pat_)\w{8,}|\b(?:gl[a-z]{2,4}-|xox[a-z]-|xapp-|hv[sbr]\.)\w(?:-?\w){7,}",
+    r"\b(?:gh[pousr]_|github_pat_)\w{8,}|\b(?:gl(?:pat|oas|dt|rt|cbt|ptt|ft|imt|agent|soat|ffct)-|xox[a-z]-|xapp-\d-|hv[sbr]\.)\w(?:-?\w){7,}",
     // The secret beside the id of a key of AWS.
     r#"(?P<before>\bA[KS]IA[A-Z0-9]{16}(?:\\*["'])?[\s:;,|]+(?:\\*["'])?)[A-Za-z0-9/+=]{30,}"#,
     // Webhooks: whoever knows the path may post.

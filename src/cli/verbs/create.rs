@@ -43,31 +43,48 @@ pub(super) async fn write(cluster: &Cluster, manifest: &Value, dry_run: bool) ->
         .map_err(|fault| CliError::Usage(format!("this makes no DatabaseUserCertificate: {fault}")))?;
     let api = Api::<Certificate>::namespaced(cluster.client.clone(), &cluster.namespace);
     let parameters = PostParams { dry_run, field_manager: Some(MANAGER.to_owned()) };
-    let (name, spec) = (object.name_any(), serde_json::to_value(&object.spec).unwrap_or_default());
+    let wanted = Box::new(object.clone());
+    let name = object.name_any();
     let operation = format!("create the DatabaseUserCertificate {name}");
     match cluster.ask(operation, api.create(&parameters, &object.into())).await {
-        Err(lost) if lost.is_unanswered() && !lost.is_unsent() && !dry_run => {
+        Err(lost) if lost.is_unanswered() && !dry_run => {
             let found = cluster.find(format!("look for the DatabaseUserCertificate {name}"), &api, &name).await;
-            without_answer(found.ok().flatten(), &name, &spec, lost)
+            without_answer(found.ok().flatten(), &cluster.namespace, &wanted, lost)
         }
         answer => answer,
     }
 }
 
-/// What is known of an object whose creation had no answer, by the one of its name that is found after it. `spec`: what was asked for.
-fn without_answer(found: Option<Certificate>, name: &str, spec: &Value, lost: CliError) -> Result<Certificate, CliError> {
-    let Some(found) = found else {
-        return Err(CliError::Unknown {
-            change: format!("the DatabaseUserCertificate {name} was created"),
-            source: Box::new(lost),
-        });
-    };
-    if is_part(spec, &serde_json::to_value(&found.spec).unwrap_or_default()) {
-        return Ok(found);
+/// What is known of an object whose creation had no answer, by the one of its name that is found after it.
+fn without_answer(
+    found: Option<Certificate>,
+    namespace: &str,
+    wanted: &DatabaseUserCertificate,
+    lost: CliError,
+) -> Result<Certificate, CliError> {
+    let (name, value) = (wanted.name_any(), |spec| serde_json::to_value(spec).unwrap_or_default());
+    if let Some(found) = found {
+        if !is_part(&value(&wanted.spec), &value(&found.spec)) {
+            return Err(CliError::Unusable(format!(
+                "nothing was created, for there is another DatabaseUserCertificate {name}: choose another name"
+            )));
+        }
+        if is_in_use(&found, wanted) {
+            return Ok(found);
+        }
     }
-    Err(CliError::Unusable(format!(
-        "nothing was created, for there is another DatabaseUserCertificate {name}: choose another name"
-    )))
+    Err(CliError::Unknown {
+        change: format!("the DatabaseUserCertificate {name} was created"),
+        to_do: format!("look with kubectl usercert status {name} -n {namespace}; if it is not there, repeat the command"),
+        source: Box::new(lost),
+    })
+}
+
+/// Whether an object with the spec that was asked for may be the one that was to be created: one that was there before may be being deleted, or
+/// lack an annotation.
+fn is_in_use(found: &Certificate, wanted: &DatabaseUserCertificate) -> bool {
+    let has_annotations = wanted.annotations().iter().all(|(name, value)| found.annotations().get(name) == Some(value));
+    found.metadata.deletion_timestamp.is_none() && has_annotations
 }
 
 /// Whether all that is wanted is there. The API server may have added defaults.

@@ -67,12 +67,11 @@ pub(super) fn inspect_file(
         ));
     }
     let certificates = read_file(file)?;
-    let of_ca = ca.map_or_else(|| CA_CERTIFICATE.to_owned(), |ca| ca.display().to_string());
-    let places = Places { certificates: file.display().to_string(), ca: of_ca };
-    let place_of_key = key.map(|key| key.display().to_string());
+    let places = Places { certificates: name_of(file), ca: ca.map_or_else(|| CA_CERTIFICATE.to_owned(), name_of) };
+    let place_of_key = key.map(name_of);
     let key = key.map_or_else(|| Ok(certificates.clone()), read_file)?;
     let ca = ca.map(read_file).transpose()?;
-    let inspection = inspect(file.display().to_string(), &Pem { certificates, key, ca, place_of_key, places }, session.now())?;
+    let inspection = inspect(name_of(file), &Pem { certificates, key, ca, place_of_key, places }, session.now())?;
     answer(&inspection, session, form)
 }
 
@@ -101,6 +100,11 @@ pub(super) async fn inspect_secret(cluster: &Cluster, session: &Session, name: &
         consumers,
     });
     answer(&inspection, session, form)
+}
+
+/// What people call the file.
+fn name_of(path: &Path) -> String {
+    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
 }
 
 /// The content of a file, or of standard input for `-`: at most [`MOST_OF_FILE`].

@@ -177,7 +177,8 @@ async fn mark(cluster: &Cluster, secrets: &Api<Secret>, name: &str, patch: &Valu
     if found.is_ok_and(|found| has_mark(&found.metadata, patch)) {
         return Ok(());
     }
-    Err(CliError::Unknown { change: format!("the Secret {name} was marked"), source: Box::new(lost) })
+    let to_do = "repeat the command, for a mark alone changes nothing".to_owned();
+    Err(CliError::Unknown { change: format!("the Secret {name} was marked"), to_do, source: Box::new(lost) })
 }
 
 /// Whether the Secret is the one of the patch, and has its annotations.

@@ -84,7 +84,7 @@ pub(super) async fn orphans(cluster: &Cluster, session: &Session, arguments: &Or
     if secrets.iter().any(|secret| !is_held(secret, &known)) {
         // An object that was deleted since the first list takes its Secret along.
         secrets = still_there(&secrets, list_ours(cluster, &api).await?);
-        knows_all = arguments.all_namespaces || add_others(cluster, &mut known).await;
+        knows_all = arguments.all_namespaces || add_others(cluster, &mut known).await?;
     }
     let found = left_over(&secrets, &objects, &Known { objects: known, is_all: knows_all }, session.now());
     let is_wrong = found.iter().any(|orphan| orphan.kind != Kind::RetainedSecret);
@@ -100,11 +100,15 @@ async fn list_ours(cluster: &Cluster, api: &Api<SecretMetadata>) -> Result<Vec<S
 }
 
 /// Adds the objects of all other namespaces: a replicator copies a Secret with its label. Whether they may be listed.
-async fn add_others(cluster: &Cluster, known: &mut BTreeSet<String>) -> bool {
+async fn add_others(cluster: &Cluster, known: &mut BTreeSet<String>) -> Result<bool, CliError> {
     let api = Api::<Received<PartialObjectMeta<DatabaseUserCertificate>>>::all(cluster.client.clone());
-    let Ok(all) = cluster.list("certificates of all namespaces", &api, &ListParams::default()).await else { return false };
-    known.extend(all.iter().filter_map(ResourceExt::uid));
-    true
+    match cluster.list("certificates of all namespaces", &api, &ListParams::default()).await {
+        Err(error) if error.is_denied() => Ok(false),
+        all => {
+            known.extend(all?.iter().filter_map(ResourceExt::uid));
+            Ok(true)
+        }
+    }
 }
 
 /// The Secrets that were there before and are there now, for the same object, and are not being deleted.

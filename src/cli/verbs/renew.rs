@@ -165,11 +165,14 @@ impl Run<'_> {
             match change(self.cluster, &object, request, false).await {
                 Ok(changed) => return self.asked(index, &changed),
                 Err(error) if error.is_missing() => return Outcome::deleted(),
-                Err(error) if error.is_conflict() || error.is_unanswered() => {
+                Err(error) if error.is_conflict() || error.is_unanswered() || error.is_unsent() => {
                     unanswered |= error.is_unanswered();
                     last = Some(error);
                 }
-                Err(error) => return Outcome::Refused(chain(&error)),
+                Err(error) => {
+                    last = Some(error);
+                    break;
+                }
             }
         }
         let why = last.map(|error| chain(&error)).unwrap_or_default();

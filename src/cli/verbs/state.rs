@@ -150,7 +150,8 @@ type Verdict = (State, Option<String>, Option<String>);
 
 /// What this program does not understand of an object that the operator understands, or of a status; `None` if there is nothing of that kind.
 ///
-/// The operator does not say that it has seen a spec that it cannot read. So if it says that, it is of a newer release than this program.
+/// The operator does not say that it has seen a spec that it cannot read. So if the status says that, an operator of a newer release than this
+/// program has seen it. That operator may have been taken back to an older release since.
 pub(super) fn not_understood(object: &Certificate) -> Option<String> {
     let unreadable = object.unreadable()?;
     let fault = unreadable.fault();
@@ -162,7 +163,11 @@ pub(super) fn not_understood(object: &Certificate) -> Option<String> {
     }
     let observed = object.status.as_ref().and_then(|status| status.observed_generation);
     let is_observed = observed.is_some() && observed == object.metadata.generation;
-    is_observed.then(|| format!("this program does not understand the object ({fault}), and the operator does: {use_other}"))
+    is_observed.then(|| {
+        format!(
+            "this program does not understand the object ({fault}), and the operator did: {use_other}. An operator that was taken back to the release of this program does nothing about the object"
+        )
+    })
 }
 
 /// What the conditions and the times say, and what of the object this program does not understand.

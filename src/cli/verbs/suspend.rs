@@ -119,7 +119,7 @@ async fn set(cluster: &Cluster, object: &Certificate, suspend: bool, dry_run: bo
 fn without_answer(object: &Certificate, found: &Result<Certificate, CliError>, suspend: bool) -> Outcome {
     match found {
         Ok(found) if found.uid() != object.uid() => Outcome::Gone,
-        Ok(found) if found.spec.suspend == suspend => Outcome::Changed,
+        Ok(found) if found.spec.suspend == suspend && found.unreadable_object().is_none() => Outcome::Changed,
         Err(CliError::NotFound(_)) => Outcome::Gone,
         // The change may still be on its way.
         Ok(_) | Err(_) => Outcome::Unknown,

@@ -61,7 +61,9 @@ fn answers_about_a_secret(certificate: &str, key: &str) -> impl Fn(&str, &str) -
     move |method, path| match (method, path) {
         ("GET" | "PATCH", "/api/v1/namespaces/shop/secrets/orders-tls") => Some((200, secret.clone())),
         ("GET", "/api/v1/namespaces/shop/secrets") => Some((200, json!({ "metadata": {}, "items": [orphan] }))),
-        ("GET", "/api/v1/namespaces/shop/pods") => Some((200, json!({ "metadata": {}, "items": [] }))),
+        ("GET", "/api/v1/namespaces/shop/pods" | "/apis/usercert.dev/v1alpha1/databaseusercertificates") => {
+            Some((200, json!({ "metadata": {}, "items": [] })))
+        }
         ("GET", "/apis/usercert.dev/v1alpha1/namespaces/shop/certificateissuers/ca") => Some((200, issuer.clone())),
         ("GET", "/apis/usercert.dev/v1alpha1/namespaces/shop/certificateissuers") => {
             Some((200, json!({ "metadata": {}, "items": [issuer] })))
@@ -118,6 +120,9 @@ fn the_fields_of_the_answers_for_programs_are_those_of_the_docs() {
             seen.entry(place).or_default().extend(fields);
         }
     }
-    let unseen: Vec<_> = documented.keys().filter(|place| !seen.contains_key(*place)).collect();
+    // A test beside the verb fills these lists.
+    let elsewhere = ["plan limited", "plan queuedProjects", "plan heldUsers", "plan cutOff"];
+    let unseen: Vec<_> =
+        documented.keys().filter(|place| !seen.contains_key(*place) && !elsewhere.contains(&place.as_str())).collect();
     assert!(unseen.is_empty(), "no answer has {unseen:?}");
 }

@@ -117,10 +117,21 @@ fn a_suspension_whose_answer_is_lost_is_told_as_it_is_found() {
 fn a_creation_whose_answer_is_lost_is_told_as_it_is_found() {
     let create = ["create", "orders", "--username", "orders", "--issuer", "atlas"];
     let another = certificate("orders", 10, &[("/spec/username", json!("bills"))]);
+    let mut suspended = certificate("orders", 10, &[]);
+    suspended["spec"]["suspend"] = json!(true);
+    let mut deleted = certificate("orders", 10, &[]);
+    deleted["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
     for (after, code, expected) in [
         (Some(certificate("orders", 10, &[])), 0, "shop/orders created"),
         (Some(another), 3, "nothing was created, for there is another DatabaseUserCertificate orders"),
-        (None, 3, "whether the DatabaseUserCertificate orders was created is not known: repeat the command"),
+        (Some(suspended), 3, "nothing was created, for there is another DatabaseUserCertificate orders"),
+        // This one may have been there before.
+        (Some(deleted), 3, "whether the DatabaseUserCertificate orders was created is not known"),
+        (
+            None,
+            3,
+            "whether the DatabaseUserCertificate orders was created is not known: look with kubectl usercert status orders -n shop; if it is not there, repeat the command",
+        ),
     ] {
         let (address, _) = losing_server(Vec::new(), after);
         let said = run(&address, &create);

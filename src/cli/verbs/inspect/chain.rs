@@ -45,11 +45,15 @@ impl Places {
 /// More than [`LONGEST`] certificates are not compared: the work grows with the square of their number.
 pub(super) fn places_of(links: &[Link], key: &[u8]) -> (Vec<Place>, Vec<String>) {
     let count = links.len();
+    let fitting = links.iter().position(|link| fits(link, key));
+    // CAs without the key of one of them are no chain: databases trust each of them, as while a CA is replaced.
+    let is_bundle = fitting.is_none() && links.first().is_some_and(Link::is_taken_for_root);
     if count > LONGEST {
         let places = (0..count).map(|index| if index == 0 { Place::Leaf } else { Place::Above });
-        return (places.collect(), vec![format!("there are {count} certificates: {LONGEST} at most are a chain")]);
+        let long = (!is_bundle).then(|| format!("there are {count} certificates: {LONGEST} at most are a chain"));
+        return (places.collect(), long.into_iter().collect());
     }
-    let leaf = links.iter().position(|link| fits(link, key)).unwrap_or_default();
+    let leaf = fitting.unwrap_or_default();
     let mut places = vec![Place::Beside; count];
     for index in Reached::from(&[leaf], links, |_| true).order {
         places[index] = if index == leaf { Place::Leaf } else { Place::Above };
@@ -61,7 +65,7 @@ pub(super) fn places_of(links: &[Link], key: &[u8]) -> (Vec<Place>, Vec<String>)
     };
     let name = |index: usize| format!("certificate {} ({})", index + 1, links[index].name());
     let order = (leaf > 0).then(|| format!("the private key fits {}, which must stand first", name(leaf)));
-    let beside = (0..count).filter(|index| places[*index] == Place::Beside && !is_unverified(*index));
+    let beside = (0..count).filter(|index| !is_bundle && places[*index] == Place::Beside && !is_unverified(*index));
     let beside = beside.map(|index| format!("{} has signed none of the others that are needed: take it out", name(index)));
     let faults = order.into_iter().chain(beside).collect();
     (places, faults)

@@ -107,6 +107,16 @@ fn a_certificate_that_signed_none_of_the_others_stands_beside_them() {
     assert_eq!(many, ["there are 21 certificates: 20 at most are a chain"]);
 }
 
+/// While a CA is replaced, databases trust the old root and the new one.
+#[test]
+fn of_a_bundle_of_roots_without_a_key_none_is_to_be_taken_out() {
+    let ((old, ..), (new, ..)) = (made(), made());
+    for bundle in [format!("{old}{new}"), format!("{old}{new}").repeat(11)] {
+        let problems = asked(&bundle, "", None, "2026-03-02T00:00:00Z").problems.join("; ");
+        assert!(!problems.contains("take it out") && !problems.contains("at most are a chain"), "{problems}");
+    }
+}
+
 #[test]
 fn a_certificate_that_must_stand_first_is_named() {
     let (ca, certificate, key) = made();

@@ -1,11 +1,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    foresee::{Storm, WithoutRenewal},
-    limits::{Limited, QueuedProject},
+    foresee::{CutOff, Storm, WithoutRenewal},
+    limits::{HeldUser, LimitOfUser, Limited, QueuedProject},
     *,
 };
 use crate::verbs::objects::Certificate;
@@ -246,4 +248,29 @@ in 23d   shop        d
         (0..40).map(|day| object(&day.to_string(), "2026-01-09T10:00:00Z", &json!({}), &json!({}))).collect();
     let text = render(&foreseen(&many), 50, &narrow);
     assert!(text.lines().filter(|line| line.contains('#')).all(|line| line.len() <= 40), "{text}");
+}
+
+/// Those of the other lists, a test of the whole program compares.
+#[test]
+fn the_fields_of_lists_that_are_seldom_filled_are_those_of_the_docs() {
+    let text = String::new;
+    let mut plan = foreseen(&[]);
+    plan.foreseen_until = Some(now());
+    plan.limited.push(Limited { namespace: text(), name: text(), from: now() });
+    plan.queued_projects.push(QueuedProject { project: text(), from: now(), until: now(), renewals: 1, too_late: 0 });
+    let limit = LimitOfUser::Budget { made: 1, until: now() };
+    let held = HeldUser { project: text(), username: text(), from: now(), namespace: text(), name: text(), objects: 1, limit };
+    plan.held_users.push(held);
+    plan.cut_off.push(CutOff { namespace: text(), name: text(), after: now() });
+    let (_, docs) = include_str!("../../../../docs/cli.md").split_once("| Answer of | Fields |").unwrap();
+    let documented = |place: &str| {
+        let row = docs.lines().find_map(|line| line.strip_prefix(&format!("| {place} | "))).unwrap();
+        row.split('`').skip(1).step_by(2).map(ToOwned::to_owned).collect::<BTreeSet<_>>()
+    };
+    let told = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+    let answer = serde_json::to_value(&plan).unwrap();
+    assert_eq!(told(&answer), documented("`plan`"));
+    for list in ["limited", "queuedProjects", "heldUsers", "cutOff"] {
+        assert_eq!(told(&answer[list][0]), documented(&format!("`plan`, each of `{list}`")));
+    }
 }

@@ -24,6 +24,9 @@ use super::*;
     "the token endpoint refuses the service account: its client secret has expired or does not belong to its client id; make a new secret and put both into the credentials Secret"
 )]
 #[case::an_issuer("ClusterCertificateIssuer atlas-token: AtlasClientSecretRefused")]
+#[case::names_that_begin_like_a_token(
+    "ClusterCertificateIssuer/global-atlas-prod global-ca-issuer prod-global-database gloo-system-proxy glass-orders-db xapp-backend01"
+)]
 #[case::a_workload("Deployment api-token: 1 of 3 pods has the certificate 0A1B2C")]
 #[case::an_event(
     "secret \"orders-token\" not found; MountVolume.SetUp failed for volume \"tls\" : secret \"orders-token\" not found"
