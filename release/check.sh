@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # All of a release that needs no network: builds what a release has, publishes it by release/publish.sh to a registry on loopback with a key made
-# here, and looks at what came out as its users would. Ends with a table. A part that lacks something says "skipped: needs ...", and is no pass.
+# here, and looks at what came out as its users would. Advisories about the dependencies are fetched, where that can be. Ends with a table. A part that lacks something says "skipped: needs ...", and is no pass.
 # With REQUIRE=all, as a release has it, a part that is skipped has failed, but for what only the release workflow itself can do.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -36,6 +36,7 @@ part "build image" build_image
 part "tools" tools
 part "workflows" workflows
 part "generated files" generated
+part "advisories" advisories
 part "binaries for this machine" binaries_own
 part "binaries for arm64" binaries_arm64
 part "image without Docker" images

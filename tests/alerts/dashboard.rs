@@ -18,11 +18,66 @@ pub fn queries() -> Vec<Query> {
     panels
         .flat_map(|panel| {
             let targets = panel["targets"].as_array().into_iter().flatten();
-            let sides =
-                targets.flat_map(|target| target["expr"].as_str().unwrap().split(" or ")).filter(|side| *side != "vector(0)");
-            sides.map(|side| Query { panel: panel["title"].as_str().unwrap().to_owned(), expression: filled_in(side) })
+            let sides = targets.flat_map(|target| sides(target["expr"].as_str().unwrap())).filter(|side| side != "vector(0)");
+            sides.map(|side| Query { panel: panel["title"].as_str().unwrap().to_owned(), expression: filled_in(&side) })
         })
         .collect()
+}
+
+/// The query with one side of each `or` alone.
+fn sides(expression: &str) -> Vec<String> {
+    let Some((before, after)) = expression.split_once(" or ") else { return vec![expression.to_owned()] };
+    let (start, end) = (unclosed(before), unopened(after));
+    let one = format!("{before}{}", &after[end..]);
+    let other = format!("{}{after}", &before[..start]);
+    [sides(&one), sides(&other)].concat()
+}
+
+/// Where what stands in the last open parenthesis begins.
+fn unclosed(text: &str) -> usize {
+    let mut closed = 0;
+    for (at, character) in text.char_indices().rev() {
+        match character {
+            ')' => closed += 1,
+            '(' if closed == 0 => return at + 1,
+            '(' => closed -= 1,
+            _ => {}
+        }
+    }
+    0
+}
+
+/// Where what stands before the first closing parenthesis without an opening one ends.
+fn unopened(text: &str) -> usize {
+    let mut open = 0;
+    for (at, character) in text.char_indices() {
+        match character {
+            '(' => open += 1,
+            ')' if open == 0 => return at,
+            ')' => open -= 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+#[test]
+fn each_side_of_an_or_is_a_query_of_its_own() {
+    assert_eq!(sides("min(a(x) or b(y)) - time()"), ["min(a(x)) - time()", "min(b(y)) - time()"]);
+    assert_eq!(sides("a or b or c"), ["a", "b", "c"]);
+    assert_eq!(sides("sum(a or b) or vector(0)"), ["sum(a)", "vector(0)", "sum(b)", "vector(0)"]);
+}
+
+/// Otherwise the clusters that give each certificate would hide those that give totals.
+#[test]
+fn a_number_is_made_of_all_clusters_whichever_form_their_metrics_have() {
+    let dashboard: Value = serde_json::from_str(&file("dashboard.json")).unwrap();
+    let numbers = dashboard["panels"].as_array().unwrap().iter().filter(|panel| panel["type"] == "stat");
+    for expression in numbers.map(|panel| panel["targets"][0]["expr"].as_str().unwrap()) {
+        let number = expression.strip_suffix(" or vector(0)").unwrap_or(expression);
+        let is_of_several = number.match_indices(" or ").any(|(at, _)| unclosed(&number[..at]) == 0);
+        assert!(!is_of_several, "{expression}");
+    }
 }
 
 fn unfilled() -> Vec<String> {

@@ -15,6 +15,9 @@ const PATIENCE: Duration = Duration::from_mins(3);
 /// What a scrape that was missed changes is as it was after so long.
 const MOMENT: Duration = Duration::from_secs(15);
 
+/// Two scrapes and two looks at the rules.
+const STEADY: Duration = Duration::from_secs(2);
+
 pub struct Prometheus {
     url: String,
     port_of_operator: u16,
@@ -100,12 +103,12 @@ impl Prometheus {
         })
     }
 
-    /// Whether the alert fires now. A scrape that a slow machine misses may have it resolve for a moment.
+    /// Whether the alert fires now, and goes on. A scrape that a slow machine misses may have it resolve for a moment.
     pub async fn fires_still(&self, wanted: &Wanted) -> bool {
         within(MOMENT, async || self.find(wanted).await.is_some()).await
     }
 
-    /// Whether no alert fires now. A scrape that a slow machine misses may have one fire for a moment.
+    /// Whether no alert fires now, and none begins. A scrape that a slow machine misses may have one fire for a moment.
     pub async fn is_calm(&self) -> bool {
         within(MOMENT, async || self.firing().await.is_empty()).await
     }
@@ -151,12 +154,18 @@ impl Prometheus {
     }
 }
 
-/// Whether this holds at some time within the limit.
+/// Whether this begins to hold within the limit and then holds for [`STEADY`], so that what comes and goes does not.
 async fn within(limit: Duration, question: impl AsyncFn() -> bool) -> bool {
     let started = Instant::now();
+    let mut since = None;
     while started.elapsed() < limit {
         if question().await {
-            return true;
+            let begun: Instant = *since.get_or_insert_with(Instant::now);
+            if begun.elapsed() >= STEADY {
+                return true;
+            }
+        } else {
+            since = None;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

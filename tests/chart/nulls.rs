@@ -1,6 +1,9 @@
 //! null in a file of values: a setting is as it is by default, and what a file before it has set is taken back.
 
+use std::process::Command;
+
 use serde_json::{Map, Value, json};
+use usercert_test_support::control_plane::{repository, tool};
 
 use crate::{defaults, rendered};
 
@@ -73,7 +76,9 @@ fn null_for_each_value_is_the_default_or_takes_it_away_or_is_refused_by_name() {
             }
             Ok(manifests) => {
                 assert!(!REFUSED.contains(&path.as_str()) && !is_written_as_nothing(&manifests), "{path}: {manifests}");
-                if !TAKEN_AWAY.iter().any(|above| is_below(&path, above)) {
+                if TAKEN_AWAY.iter().any(|above| is_below(&path, above)) {
+                    assert!(manifests != by_default, "{path}: null takes nothing away");
+                } else {
                     let differs = without != all_on();
                     let expected = if differs { &rendered("release", "space", &[&without]).unwrap() } else { &by_default };
                     assert!(manifests == *expected, "{path}: null is not the default");
@@ -126,7 +131,28 @@ fn all_null(value: &Value) -> Value {
 }
 
 #[test]
-fn a_release_whose_values_lack_whole_sections_is_told_how_to_upgrade() {
-    let refusal = rendered("release", "space", &[&json!({ "service": null, "probes": null, "metrics": null })]).unwrap_err();
-    assert!(refusal.contains("--reset-then-reuse-values"), "{refusal}");
+fn null_for_several_sections_is_the_default() {
+    let null = json!({ "service": null, "probes": null, "metrics": null, "rollout": null, "networkPolicy": null });
+    assert!(rendered("release", "space", &[&null]).unwrap() == rendered("release", "space", &[]).unwrap());
+}
+
+/// So it is with `--reuse-values`, and whatever is set by hand besides.
+#[test]
+fn a_release_with_the_values_of_the_first_one_is_told_how_to_upgrade() {
+    let new = sections_since_the_first_release();
+    assert!(new.len() > 20 && new.iter().any(|name| name == "securityContext"), "{new:?}");
+    for set in &new {
+        let lacking: Value = new.iter().filter(|name| *name != set).map(|name| (name.clone(), Value::Null)).collect();
+        let refusal = rendered("release", "space", &[&lacking]).unwrap_err();
+        assert!(refusal.contains("--reset-then-reuse-values"), "{set}: {refusal}");
+    }
+}
+
+/// What the chart has by default and that of 0.1.0 has not.
+fn sections_since_the_first_release() -> Vec<String> {
+    let first = repository().join("tests/chart/usercert-operator-0.1.0.tgz");
+    let shown = Command::new(tool("helm").unwrap()).args(["show", "values"]).arg(first).output().unwrap();
+    let former: Value = serde_saphyr::from_str(&String::from_utf8(shown.stdout).unwrap()).unwrap();
+    let names = defaults().as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    names.into_iter().filter(|name| former.get(name).is_none()).collect()
 }

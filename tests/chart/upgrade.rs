@@ -68,13 +68,15 @@ async fn upgrade_and_back(namespace: &str, former: &Path) {
     stop(operator);
 
     let chart = chart();
-    let upgrade = |values: &str| {
-        let arguments = [&["upgrade", RELEASE, &chart, values][..], &NAMESPACE].concat();
+    let upgrade = |values: &[&str]| {
+        let arguments = [&["upgrade", RELEASE, &chart][..], values, &NAMESPACE].concat();
         try_to_run(cluster, "helm", &arguments, "")
     };
-    let refused = upgrade("--reuse-values").unwrap_err();
-    assert!(refused.contains("use helm upgrade --reset-then-reuse-values"), "{refused}");
-    upgrade("--reset-then-reuse-values").unwrap();
+    for set in [&[][..], &["--set", "metrics.certificates=totals,service.enabled=true,probes.liveness.periodSeconds=20"]] {
+        let refused = upgrade(&[&["--reuse-values"], set].concat()).unwrap_err();
+        assert!(refused.contains("use helm upgrade --reset-then-reuse-values"), "{set:?}: {refused}");
+    }
+    upgrade(&["--reset-then-reuse-values"]).unwrap();
     let operator = start(&shop, &this(), "upgraded").await;
     look_at_all(&shop, "upgrade", &["reports", "orders", "kept"]).await;
     assert_eq!(in_service(&shop).await, issued, "no Secret is written");

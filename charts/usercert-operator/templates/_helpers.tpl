@@ -255,7 +255,7 @@ a certificate, which must not become that of the Pod. */}}
 {{- with index $values $key }}{{ $_ := set $endpoint $key . }}{{ end }}
 {{- end }}
 {{- $all := mergeOverwrite $endpoint (default dict $values.endpoint) }}
-{{- include "usercert-operator.refuseSlowScrape" (list (untitle $kind) $all) }}
+{{- include "usercert-operator.refuseSlowScrape" (list (untitle $kind) $all $root.Values) }}
 {{- toYaml $all }}
 {{- end }}
 

@@ -61,12 +61,12 @@
 {{- $sum }}
 {{- end }}
 
-{{- /* By the name of the monitor and its endpoint. Prometheus forgets a series after five minutes, and the alerts look for growth within ten. */}}
+{{- /* By the name of the monitor, its endpoint, and all values. Prometheus forgets a series after five minutes, and the alerts look for growth within ten. */}}
 {{- define "usercert-operator.refuseSlowScrape" -}}
 {{- $monitor := index . 0 }}
 {{- $interval := index . 1 "interval" | default "" | include "usercert-operator.milliseconds" | int64 }}
 {{- $limit := index . 1 "scrapeTimeout" | default "" | include "usercert-operator.milliseconds" | int64 }}
-{{- if gt $interval 240000 }}
+{{- if and (index . 2).prometheusRule.enabled (gt $interval 240000) }}
 {{- fail (printf "%s.interval is above 4m: Prometheus forgets a series after 5m, and the alerts would miss what goes on between two scrapes. Set it to 2m or less" $monitor) }}
 {{- end }}
 {{- if and $interval (gt $limit $interval) }}

@@ -1,11 +1,23 @@
 {{- /* Every template begins with this. It has each setting that a file of values makes null be what values.yaml has, and drops what else is null: so an
 overlay can take back a label, a limit or an alert. Helm itself only takes the chart's own value away. */}}
 {{- define "usercert-operator.prepare" -}}
-{{- if not (or .Values.service .Values.probes .Values.metrics) }}
+{{- $lacking := list }}
+{{- range include "usercert-operator.sinceFirst" . | fromYamlArray }}
+{{- if kindIs "invalid" (index $.Values .) }}{{ $lacking = append $lacking . }}{{ end }}
+{{- end }}
+{{- if gt (len $lacking) 8 }}
 {{- fail "the values of the former release lack what this version of the chart has by default: use helm upgrade --reset-then-reuse-values in place of --reuse-values" }}
 {{- end }}
 {{- include "usercert-operator.dropNulls" .Values }}
 {{- include "usercert-operator.fill" (list .Values (include "usercert-operator.defaults" . | fromYaml)) }}
+{{- end }}
+
+{{- /* What values.yaml has and that of 0.1.0 has not. Where most of it is missing, the values are those of 0.1.0, whatever is set by hand: what null takes
+away could not be told from what never was there, such as security contexts. A file of values takes away a few of them at most. */}}
+{{- define "usercert-operator.sinceFirst" -}}
+[admissionPolicy, commonLabels, dashboard, deploymentAnnotations, dnsConfig, dnsPolicy, extraArgs, extraObjects, extraVolumeMounts, extraVolumes, hostAliases,
+metrics, networkPolicy, podDisruptionBudget, podMonitor, podSecurityContext, probes, prometheusRule, revisionHistoryLimit, rollout, securityContext, service,
+serviceMonitor, topologySpreadConstraints, updateStrategy]
 {{- end }}
 
 {{- /* Not in the global values, which are those of other charts too, and not in lists, which no overlay changes in part. */}}
