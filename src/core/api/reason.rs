@@ -3,9 +3,9 @@
 //! A reason is the `reason` of a condition, the `reason` of an Event and the label of a metric. `make generate` writes the
 //! page `docs/reasons.md` from this list.
 
-use std::fmt;
+mod groups;
 
-use super::IssuerType;
+use std::fmt;
 
 macro_rules! reasons {
     ($( $(#[doc = $doc:literal])+ $name:ident, $severity:ident, $remedy:ident, $advice:literal; )+) => {
@@ -333,91 +333,6 @@ reasons! {
         "Set the chart's value `rollout.enabled` to true, or take `spec.rollout` away.";
 }
 
-impl Reason {
-    /// Whether a certificate that was issued for this reason tells that the one before it is of no use any more.
-    #[must_use]
-    pub const fn is_against_former_certificate(self) -> bool {
-        matches!(
-            self,
-            Self::ChainBroken
-                | Self::SubjectChanged
-                | Self::IssuerChanged
-                | Self::Compromised
-                | Self::Expired
-                | Self::NotYetValid
-        )
-    }
-
-    /// Whether a certificate with this reason was not due and was made all the same. These count for the brake of forced renewals.
-    #[must_use]
-    pub const fn is_forced(self) -> bool {
-        matches!(self, Self::RenewalRequested | Self::Compromised)
-    }
-
-    /// Whether this is about the credentials of the issuer or their organisation. Then Atlas answers every certificate of
-    /// the issuer with it.
-    #[must_use]
-    pub const fn is_about_credentials(self) -> bool {
-        matches!(
-            self,
-            Self::AtlasUnauthorized
-                | Self::AtlasClientSecretRefused
-                | Self::AtlasAccessListDenied
-                | Self::AtlasForbidden
-                | Self::AtlasAccountSuspended
-        )
-    }
-}
-
-impl Reason {
-    /// Whether a certificate of such an issuer may be issued for this reason. Metrics count these from zero on.
-    #[must_use]
-    pub const fn is_cause_of_issue(self, issuer: IssuerType) -> bool {
-        match self {
-            Self::NoCertificate
-            | Self::PairUnusable
-            | Self::SubjectChanged
-            | Self::IssuerChanged
-            | Self::RenewalDue
-            | Self::RenewalRequested
-            | Self::Compromised
-            | Self::Expired => true,
-            Self::ChainBroken | Self::PrivateKeyChanged => matches!(issuer, IssuerType::Ca),
-            _ => false,
-        }
-    }
-
-    /// Whether an attempt to issue a certificate of such an issuer may fail for this reason. Metrics count these from zero on.
-    #[must_use]
-    pub const fn may_fail_issue(self, issuer: IssuerType) -> bool {
-        match self {
-            Self::InvalidSpec
-            | Self::SigningFailed
-            | Self::SecretNotWritable
-            | Self::SecretWriteFailed
-            | Self::NamespaceTerminating => true,
-            Self::CaNotInDate | Self::IssuerNotAllowed | Self::ChainBroken => matches!(issuer, IssuerType::Ca),
-            Self::AtlasUnauthorized
-            | Self::AtlasClientSecretRefused
-            | Self::AtlasAccessListDenied
-            | Self::AtlasForbidden
-            | Self::AtlasAccountSuspended
-            | Self::AtlasUserNotFound
-            | Self::AtlasProjectNotFound
-            | Self::AtlasUserNotManaged
-            | Self::AtlasCertificateLimit
-            | Self::AtlasSelfManagedX509
-            | Self::AtlasRequestRefused
-            | Self::AtlasConflict
-            | Self::AtlasRateLimited
-            | Self::AtlasUnavailable
-            | Self::AtlasAnswerUnusable
-            | Self::AtlasAnswerLost => matches!(issuer, IssuerType::Atlas),
-            _ => false,
-        }
-    }
-}
-
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -427,6 +342,7 @@ impl fmt::Display for Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::IssuerType;
 
     #[test]
     fn each_reason_says_in_whole_sentences_what_it_means_and_what_to_do() {
