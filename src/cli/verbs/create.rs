@@ -43,33 +43,33 @@ pub(super) async fn write(cluster: &Cluster, manifest: &Value, dry_run: bool) ->
         .map_err(|fault| CliError::Usage(format!("this makes no DatabaseUserCertificate: {fault}")))?;
     let api = Api::<Certificate>::namespaced(cluster.client.clone(), &cluster.namespace);
     let parameters = PostParams { dry_run, field_manager: Some(MANAGER.to_owned()) };
-    let wanted = Box::new(object.clone());
-    let name = object.name_any();
+    let (name, wanted) = (object.name_any(), serde_json::to_value(&object).unwrap_or_default());
     let operation = format!("create the DatabaseUserCertificate {name}");
     match cluster.ask(operation, api.create(&parameters, &object.into())).await {
         Err(lost) if lost.is_unanswered() && !dry_run => {
             let found = cluster.find(format!("look for the DatabaseUserCertificate {name}"), &api, &name).await;
-            without_answer(found.ok().flatten(), &cluster.namespace, &wanted, lost)
+            without_answer(found.ok().flatten(), (&cluster.namespace, &name), &wanted, lost)
         }
         answer => answer,
     }
 }
 
-/// What is known of an object whose creation had no answer, by the one of its name that is found after it.
+/// What is known of an object whose creation had no answer, by the one of its name that is found after it. One with the spec that was asked for
+/// may have been there before, if it is being deleted or lacks an annotation.
 fn without_answer(
     found: Option<Certificate>,
-    namespace: &str,
-    wanted: &DatabaseUserCertificate,
+    (namespace, name): (&str, &str),
+    wanted: &Value,
     lost: CliError,
 ) -> Result<Certificate, CliError> {
-    let (name, value) = (wanted.name_any(), |spec| serde_json::to_value(spec).unwrap_or_default());
     if let Some(found) = found {
-        if !is_part(&value(&wanted.spec), &value(&found.spec)) {
+        if !is_part(&wanted["spec"], &json!(found.spec)) {
             return Err(CliError::Unusable(format!(
                 "nothing was created, for there is another DatabaseUserCertificate {name}: choose another name"
             )));
         }
-        if is_in_use(&found, wanted) {
+        let has_annotations = is_part(&wanted["metadata"]["annotations"], &json!(found.annotations()));
+        if found.metadata.deletion_timestamp.is_none() && has_annotations {
             return Ok(found);
         }
     }
@@ -80,15 +80,8 @@ fn without_answer(
     })
 }
 
-/// Whether an object with the spec that was asked for may be the one that was to be created: one that was there before may be being deleted, or
-/// lack an annotation.
-fn is_in_use(found: &Certificate, wanted: &DatabaseUserCertificate) -> bool {
-    let has_annotations = wanted.annotations().iter().all(|(name, value)| found.annotations().get(name) == Some(value));
-    found.metadata.deletion_timestamp.is_none() && has_annotations
-}
-
-/// Whether all that is wanted is there. The API server may have added defaults.
-fn is_part(wanted: &Value, found: &Value) -> bool {
+/// Whether all that is wanted is there. More may be: defaults of the API server, or what others have written.
+pub(super) fn is_part(wanted: &Value, found: &Value) -> bool {
     match wanted {
         Value::Null => true,
         Value::Object(fields) => fields.iter().all(|(field, wanted)| is_part(wanted, &found[field])),

@@ -61,7 +61,7 @@ pub(super) fn inspect_file(
     ca: Option<&Path>,
     form: Form,
 ) -> Result<Answer, CliError> {
-    if [Some(file), key, ca].into_iter().flatten().filter(|path| *path == Path::new("-")).count() > 1 {
+    if [Some(file), key, ca].into_iter().flatten().filter(|path| is_standard_input(path)).count() > 1 {
         return Err(CliError::Usage(
             "standard input can be one file alone: give another name for --file, --key or --ca".to_owned(),
         ));
@@ -104,13 +104,17 @@ pub(super) async fn inspect_secret(cluster: &Cluster, session: &Session, name: &
 
 /// What people call the file.
 fn name_of(path: &Path) -> String {
-    if path == Path::new("-") { "standard input".to_owned() } else { path.display().to_string() }
+    if is_standard_input(path) { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+fn is_standard_input(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 /// The content of a file, or of standard input for `-`: at most [`MOST_OF_FILE`].
 pub(super) fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let mut bytes = Zeroizing::new(Vec::new());
-    let read = if path == Path::new("-") {
+    let read = if is_standard_input(path) {
         std::io::stdin().lock().take(MOST_OF_FILE + 1).read_to_end(&mut bytes)
     } else {
         fs::File::open(path).and_then(|file| file.take(MOST_OF_FILE + 1).read_to_end(&mut bytes))

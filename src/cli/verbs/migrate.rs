@@ -43,7 +43,7 @@ use self::{
     signer::{chain_of_issuer, links, lost_trust, of_atlas, with_name_constraints},
 };
 use super::{
-    create::{until, write},
+    create::{is_part, until, write},
     inspect::read_file,
     objects::{Certificate, MANAGER},
     observe::{Unseen, issuer_state, namespace_labels},
@@ -183,11 +183,8 @@ async fn mark(cluster: &Cluster, secrets: &Api<Secret>, name: &str, patch: &Valu
 
 /// Whether the Secret is the one of the patch, and has its annotations.
 fn has_mark(metadata: &ObjectMeta, patch: &Value) -> bool {
-    let has = |(annotation, value): (&String, &Value)| {
-        metadata.annotations.iter().flatten().any(|(key, found)| key == annotation && value == found)
-    };
-    let annotations = patch["metadata"]["annotations"].as_object();
-    patch["metadata"]["uid"] == json!(metadata.uid) && annotations.is_some_and(|annotations| annotations.iter().all(has))
+    let wanted = &patch["metadata"];
+    wanted["uid"] == json!(metadata.uid) && is_part(&wanted["annotations"], &json!(metadata.annotations))
 }
 
 /// A Secret that cert-manager would go on writing.

@@ -6,7 +6,15 @@ use usercert_operator_controller::Received;
 
 use crate::{cluster::Cluster, exit::CliError};
 
-/// The error that there is no such namespace. A list of a namespace that is not there is empty, as that of a namespace without objects is.
+/// [`must_exist`], if nothing was found in the one namespace that was looked at. A list of a namespace that is not there is empty, as that of a namespace without objects is.
+///
+/// # Errors
+/// The API server says that there is no such namespace.
+pub(super) async fn must_exist_if_empty(cluster: &Cluster, is_empty: bool, all_namespaces: bool) -> Result<(), CliError> {
+    if is_empty && !all_namespaces { must_exist(cluster).await } else { Ok(()) }
+}
+
+/// The error that there is no such namespace.
 ///
 /// Whoever may not look at the namespace is told nothing of it.
 ///

@@ -16,7 +16,7 @@ use usercert_operator_core::api::{
 };
 
 use super::{
-    namespace::must_exist,
+    namespace::must_exist_if_empty,
     objects::{Certificate, certificates},
 };
 use crate::{
@@ -76,9 +76,7 @@ pub(super) async fn orphans(cluster: &Cluster, session: &Session, arguments: &Or
     let mut secrets = list_ours(cluster, &api).await?;
     let selection = Selection { all_namespaces: arguments.all_namespaces, selector: None };
     let objects = certificates(cluster, &[], &selection).await?;
-    if secrets.is_empty() && objects.is_empty() && !arguments.all_namespaces {
-        must_exist(cluster).await?;
-    }
+    must_exist_if_empty(cluster, secrets.is_empty() && objects.is_empty(), arguments.all_namespaces).await?;
     let mut known: BTreeSet<String> = objects.iter().filter_map(ResourceExt::uid).collect();
     let mut knows_all = true;
     if secrets.iter().any(|secret| !is_held(secret, &known)) {

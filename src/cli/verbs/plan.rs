@@ -15,7 +15,7 @@ use self::{
 };
 use super::{
     leader::{Leader, below, leader},
-    namespace::must_exist,
+    namespace::must_exist_if_empty,
     objects::certificates,
 };
 use crate::{
@@ -34,9 +34,7 @@ const LISTED: usize = 10;
 /// Answers `plan`.
 pub(super) async fn plan(cluster: &Cluster, session: &Session, arguments: &PlanArguments) -> Result<Answer, CliError> {
     let objects = certificates(cluster, &[], &arguments.selection).await?;
-    if objects.is_empty() && !arguments.selection.all_namespaces {
-        must_exist(cluster).await?;
-    }
+    must_exist_if_empty(cluster, objects.is_empty(), arguments.selection.all_namespaces).await?;
     let days = SignedDuration::from_hours(24 * i64::from(arguments.days));
     let mut plan = foresee(&objects, session.now(), days, usize::from(arguments.storm));
     // Without an operator none of these renewals comes.

@@ -27,7 +27,7 @@ use usercert_operator_core::api::{
 use super::{
     check::{self, installed::installed},
     leader::leader,
-    namespace::must_exist,
+    namespace::must_exist_if_empty,
     objects::certificates,
     status::all_told,
     whole::Whole,
@@ -95,10 +95,7 @@ async fn collect(cluster: &Cluster, session: &Session, arguments: &ReportArgumen
             Vec::new()
         }
     };
-    if objects.is_empty()
-        && !selection.all_namespaces
-        && let Err(error) = must_exist(cluster).await
-    {
+    if let Err(error) = must_exist_if_empty(cluster, objects.is_empty(), selection.all_namespaces).await {
         bundle.miss("status.json", &error);
     }
     let told = all_told(&objects, session.now());

@@ -170,12 +170,17 @@ pub(super) fn not_understood(object: &Certificate) -> Option<String> {
     })
 }
 
+/// What is said of an object that the operator does not understand either.
+pub(super) fn to_correct(unreadable: &Unreadable) -> String {
+    format!("{unreadable}: correct what stands there")
+}
+
 /// What the conditions and the times say, and what of the object this program does not understand.
 fn state_of(object: &Certificate, status: &DatabaseUserCertificateStatus, now: Timestamp) -> Verdict {
     let Some(unreadable) = object.unreadable() else { return as_told(object, status, now) };
     let reason = Reason::ObjectUnreadable.as_str();
     let Some(note) = not_understood(object) else {
-        return said(State::NotReady, reason, format!("{unreadable}: correct what stands there"));
+        return said(State::NotReady, reason, to_correct(unreadable));
     };
     let has_conditions = condition(&status.conditions, READY).is_some() && !unreadable.fault().starts_with("status.conditions");
     match as_told(object, status, now) {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{
     leader::{Leader, below, leader},
-    namespace::must_exist,
+    namespace::must_exist_if_empty,
     objects::{Certificate, certificates},
     state::{State, Told, told},
 };
@@ -36,9 +36,7 @@ struct Status {
 /// Answers `status`.
 pub(super) async fn status(cluster: &Cluster, session: &Session, arguments: &StatusArguments) -> Result<Answer, CliError> {
     let mut found = certificates(cluster, &arguments.names, &arguments.selection).await?;
-    if found.is_empty() && !arguments.selection.all_namespaces {
-        must_exist(cluster).await?;
-    }
+    must_exist_if_empty(cluster, found.is_empty(), arguments.selection.all_namespaces).await?;
     let mut told = all_told(&found, session.now());
     if told.iter().any(|certificate| certificate.state == State::Unattended) {
         // A spec that was changed a moment ago is looked at within seconds, and when it was changed is nowhere.

@@ -17,7 +17,10 @@ use crate::{
     table::{Cell, Table},
     terminal::Mood,
     text::count,
-    verbs::{objects::Certificate, state::not_understood},
+    verbs::{
+        objects::Certificate,
+        state::{not_understood, to_correct},
+    },
 };
 
 /// What became of one certificate.
@@ -135,7 +138,7 @@ pub(super) fn failures_in_a_row<'a>(outcomes: impl DoubleEndedIterator<Item = &'
 pub(super) fn obstacle(object: &Certificate, now: Timestamp) -> Option<String> {
     let status = object.status.clone().unwrap_or_default();
     if let Some(unreadable) = object.unreadable() {
-        return Some(not_understood(object).unwrap_or_else(|| format!("{unreadable}: correct what stands there")));
+        return Some(not_understood(object).unwrap_or_else(|| to_correct(unreadable)));
     }
     if object.metadata.deletion_timestamp.is_some() {
         return Some("the object is being deleted".to_owned());
