@@ -13,15 +13,11 @@ pub struct Query {
 /// All queries, with everything chosen in the variables, as Grafana would send them to a Prometheus that scrapes every second. Each side of an `or`
 /// is a query of its own, for one side with data would hide that the other never has any. `vector(0)` always has.
 pub fn queries() -> Vec<Query> {
-    let dashboard: Value = serde_json::from_str(&file("dashboard.json")).unwrap();
-    let panels = dashboard["panels"].as_array().unwrap().iter();
-    panels
-        .flat_map(|panel| {
-            let targets = panel["targets"].as_array().into_iter().flatten();
-            let sides = targets.flat_map(|target| sides(target["expr"].as_str().unwrap())).filter(|side| side != "vector(0)");
-            sides.map(|side| Query { panel: panel["title"].as_str().unwrap().to_owned(), expression: filled_in(&side) })
-        })
-        .collect()
+    let of_sides = |Query { panel, expression }: Query| {
+        let sides = sides(&expression).into_iter().filter(|side| side != "vector(0)");
+        sides.map(move |side| Query { panel: panel.clone(), expression: filled_in(&side) })
+    };
+    unfilled().into_iter().flat_map(of_sides).collect()
 }
 
 /// The query with one side of each `or` alone.
@@ -80,11 +76,18 @@ fn a_number_is_made_of_all_clusters_whichever_form_their_metrics_have() {
     }
 }
 
-fn unfilled() -> Vec<String> {
+/// The queries as they stand in the panels, with variables.
+fn unfilled() -> Vec<Query> {
     let dashboard: Value = serde_json::from_str(&file("dashboard.json")).unwrap();
-    let targets =
-        dashboard["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
-    targets.map(|target| target["expr"].as_str().unwrap().to_owned()).collect()
+    let of_panel = |panel: &Value| {
+        let targets = panel["targets"].as_array().into_iter().flatten();
+        let query = |target: &Value| Query {
+            panel: panel["title"].as_str().unwrap().to_owned(),
+            expression: target["expr"].as_str().unwrap().to_owned(),
+        };
+        targets.map(query).collect::<Vec<_>>()
+    };
+    dashboard["panels"].as_array().unwrap().iter().flat_map(of_panel).collect()
 }
 
 fn filled_in(expression: &str) -> String {
@@ -122,7 +125,7 @@ fn no_variable_is_left_in_a_query_and_each_panel_says_what_it_shows() {
 /// Certificates of one name in two clusters are two certificates, and a leader of each cluster is no second one.
 #[test]
 fn clusters_are_told_apart() {
-    for query in unfilled() {
+    for Query { expression: query, .. } in unfilled() {
         let selectors =
             query.matches("usercert_").count() + query.matches("process_").count() + query.matches("ALERTS").count();
         assert_eq!(query.matches("{cluster=~\"$cluster\"").count(), selectors, "{query}");

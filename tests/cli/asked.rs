@@ -4,14 +4,11 @@ use serde_json::json;
 use usercert_cli::exit::Exit;
 use usercert_operator::api::DatabaseUserCertificate;
 
-use super::{CLUSTER, Shop, harness::new_ca, usercert, usercert_with};
+use super::{CLUSTER, Shop, add_reader, harness::new_ca, usercert, usercert_with, with_certificate};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_good_certificate_is_told_and_explained() {
-    let shop = Shop::open(&CLUSTER, "good").await;
-    shop.ca_issuer(3650).await;
-    shop.certificate("orders", "ca", json!({})).await;
-    shop.until_ready("orders").await;
+    let shop = with_certificate("good").await;
     let status = usercert(&shop, &["status"]).await;
     status.says(Exit::Good, &["NAME", "orders", "Good", "in 8", "CertificateIssuer/ca"]);
     let as_json = usercert(&shop, &["status", "-o", "json"]).await.json();
@@ -29,15 +26,8 @@ async fn a_good_certificate_is_told_and_explained() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secret_is_inspected_with_its_consumers_and_never_with_its_key() {
-    let shop = Shop::open(&CLUSTER, "inspected").await;
-    shop.ca_issuer(3650).await;
-    shop.certificate("orders", "ca", json!({})).await;
-    shop.until_ready("orders").await;
-    shop.apply(json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "reader" },
-        "spec": { "containers": [{ "name": "app", "image": "app", "envFrom": [{ "secretRef": { "name": "orders" } }] }] },
-    }))
-    .await;
+    let shop = with_certificate("inspected").await;
+    add_reader(&shop).await;
     let said = usercert(&shop, &["inspect", "orders"]).await;
     said.says(
         Exit::Good,
@@ -103,10 +93,7 @@ async fn what_cannot_be_asked_is_an_error_of_its_own() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_are_completed_from_the_cluster() {
-    let shop = Shop::open(&CLUSTER, "completed").await;
-    shop.ca_issuer(3650).await;
-    shop.certificate("orders", "ca", json!({})).await;
-    shop.until_ready("orders").await;
+    let shop = with_certificate("completed").await;
     let kubeconfig = shop.cluster.control_plane.kubeconfig();
     let completed = async |words: &[&str]| {
         let line = ["--kubeconfig", kubeconfig.to_str().unwrap(), "-n", &shop.namespace];

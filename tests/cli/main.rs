@@ -11,11 +11,14 @@ mod reported;
 mod spoilt;
 mod wrong;
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+};
 
 use harness::{Cluster, Options, PRIVATE_API_KEY, Shop};
 use jiff::SignedDuration;
-use serde_json::Value;
+use serde_json::{Value, json};
 use usercert_cli::{
     arguments::Arguments,
     exit::{CliError, Exit},
@@ -68,6 +71,37 @@ async fn run(shop: &Shop, ahead: SignedDuration, connection: &[&str], arguments:
     // No secret may be in it: the check of all evidence looks.
     evidence::append(Kind::Log, said.text.as_bytes());
     said
+}
+
+/// A shop with a CA and the certificate `orders`, which is ready.
+async fn with_certificate(name: &str) -> Shop {
+    let shop = Shop::open(&CLUSTER, name).await;
+    shop.ca_issuer(3650).await;
+    shop.certificate("orders", "ca", json!({})).await;
+    shop.until_ready("orders").await;
+    shop
+}
+
+/// A Pod that reads the Secret `orders` as environment variables.
+async fn add_reader(shop: &Shop) {
+    shop.apply(json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "reader" },
+        "spec": { "containers": [{ "name": "app", "image": "app", "envFrom": [{ "secretRef": { "name": "orders" } }] }] },
+    }))
+    .await;
+}
+
+/// The kubeconfig of a tenant who has these rights in the shop's namespace, and no others.
+async fn tenant_who_may(shop: &Shop, rules: Value) -> PathBuf {
+    let api_version = "rbac.authorization.k8s.io/v1";
+    shop.apply(json!({ "apiVersion": api_version, "kind": "Role", "metadata": { "name": "tenant" }, "rules": rules })).await;
+    shop.apply(json!({
+        "apiVersion": api_version, "kind": "RoleBinding", "metadata": { "name": "tenant" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tenant" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "default", "namespace": shop.namespace }],
+    }))
+    .await;
+    shop.cluster.control_plane.service_account_kubeconfig(&shop.namespace, "default").await.unwrap()
 }
 
 /// Creates an object that is in no namespace.

@@ -11,7 +11,7 @@ use super::{
     CLUSTER, Shop,
     changed::{expect_untouched, signed_by_ca},
     harness::eventually,
-    usercert, usercert_ahead, usercert_with,
+    tenant_who_may, usercert, usercert_ahead, usercert_with,
 };
 
 /// A Secret of another tool.
@@ -171,21 +171,12 @@ async fn whoever_may_not_look_for_cert_managers_certificate_is_told_so_in_the_pr
     let (certificate, key) = signed_by_ca(&shop, "/CN=orders").await;
     let annotations = json!({ "cert-manager.io/certificate-name": "orders" });
     tls_secret(&shop, "orders-tls", annotations, json!({ "tls.crt": certificate, "tls.key": key, "ca.crt": ca })).await;
-    shop.apply(json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": "mover" }, "rules": [
-            { "apiGroups": ["usercert.dev"], "resources": ["databaseusercertificates"], "verbs": ["get", "create"] },
-            { "apiGroups": ["usercert.dev"], "resources": ["certificateissuers"], "verbs": ["get"] },
-            { "apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "patch"] },
-        ],
-    }))
-    .await;
-    shop.apply(json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": "mover" },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "mover" },
-        "subjects": [{ "kind": "ServiceAccount", "name": "default", "namespace": shop.namespace }],
-    }))
-    .await;
-    let user = shop.cluster.control_plane.service_account_kubeconfig(&shop.namespace, "default").await.unwrap();
+    let rules = json!([
+        { "apiGroups": ["usercert.dev"], "resources": ["databaseusercertificates"], "verbs": ["get", "create"] },
+        { "apiGroups": ["usercert.dev"], "resources": ["certificateissuers"], "verbs": ["get"] },
+        { "apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "patch"] },
+    ]);
+    let user = tenant_who_may(&shop, rules).await;
     let connection = ["kubectl-usercert", "--kubeconfig", user.to_str().unwrap(), "--namespace", &shop.namespace];
     let migrate = ["migrate", "orders-tls", "--issuer", "ca"];
     let expected = ["In the way", "you may not get certificates.cert-manager.io", "Change what is in the way"];

@@ -7,9 +7,9 @@ use usercert_cli::exit::Exit;
 use usercert_operator::{api::DatabaseUserCertificate, controller::Received};
 
 use super::{
-    CLUSTER, Shop,
+    CLUSTER, Shop, add_reader,
     harness::{create_namespace, eventually},
-    usercert, usercert_with,
+    tenant_who_may, usercert, usercert_with, with_certificate,
 };
 
 /// A time that Kubernetes takes and this program's library does not.
@@ -34,15 +34,8 @@ async fn spoil(shop: &Shop, path: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn objects_that_cannot_be_read_by_others_take_no_answer_from_anybody() {
-    let shop = Shop::open(&CLUSTER, "spoilt").await;
-    shop.ca_issuer(3650).await;
-    shop.certificate("orders", "ca", json!({})).await;
-    shop.until_ready("orders").await;
-    shop.apply(json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "reader" },
-        "spec": { "containers": [{ "name": "app", "image": "app", "envFrom": [{ "secretRef": { "name": "orders" } }] }] },
-    }))
-    .await;
+    let shop = with_certificate("spoilt").await;
+    add_reader(&shop).await;
     shop.certificate("refused", "none", json!({})).await;
     shop.until("refused", "Ready", "False IssuerNotFound").await;
     let event = json!({
@@ -112,18 +105,8 @@ async fn a_namespace_that_does_not_exist_is_told_to_who_may_look_at_it() {
     }
     let check = usercert_with(&shop, &connection, &["check"]).await;
     check.says(Exit::Attention, &["FAILS   Namespace: there is no namespace misspelt-at-all"]);
-    shop.apply(json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": "tenant" },
-        "rules": [{ "apiGroups": ["usercert.dev"], "resources": ["databaseusercertificates"], "verbs": ["list"] }],
-    }))
-    .await;
-    shop.apply(json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": "tenant" },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tenant" },
-        "subjects": [{ "kind": "ServiceAccount", "name": "default", "namespace": shop.namespace }],
-    }))
-    .await;
-    let user = shop.cluster.control_plane.service_account_kubeconfig(&shop.namespace, "default").await.unwrap();
+    let rules = json!([{ "apiGroups": ["usercert.dev"], "resources": ["databaseusercertificates"], "verbs": ["list"] }]);
+    let user = tenant_who_may(&shop, rules).await;
     let connection = ["kubectl-usercert", "--kubeconfig", user.to_str().unwrap(), "--namespace", &shop.namespace];
     for (verb, said) in [("status", "there are no certificates here"), ("plan", "0 renewals")] {
         usercert_with(&shop, &connection, &[verb]).await.says(Exit::Good, &[said]);
@@ -132,10 +115,7 @@ async fn a_namespace_that_does_not_exist_is_told_to_who_may_look_at_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_of_a_secret_of_another_namespace_is_no_orphan() {
-    let shop = Shop::open(&CLUSTER, "copied").await;
-    shop.ca_issuer(3650).await;
-    shop.certificate("orders", "ca", json!({})).await;
-    shop.until_ready("orders").await;
+    let shop = with_certificate("copied").await;
     let copies = format!("{}-copies", shop.namespace);
     create_namespace(&shop.client, &copies).await;
     let original = shop.secret("orders").await.unwrap();
@@ -151,10 +131,7 @@ async fn a_copy_of_a_secret_of_another_namespace_is_no_orphan() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_that_is_not_understood_is_nothing_to_correct() {
-    let shop = Shop::open(&CLUSTER, "newer").await;
-    shop.ca_issuer(3650).await;
-    shop.certificate("orders", "ca", json!({})).await;
-    shop.until_ready("orders").await;
+    let shop = with_certificate("newer").await;
     let newer = kube::api::Patch::Merge(json!({ "status": { "notAfter": LAST_DAY } }));
     let objects = shop.api::<Received<DatabaseUserCertificate>>();
     objects.patch_status("orders", &kube::api::PatchParams::default(), &newer).await.unwrap();

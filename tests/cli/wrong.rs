@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 use usercert_cli::{arguments::Arguments, exit::Exit, session::Session, terminal::Terminal, verbs::rights};
 use usercert_test_support::atlas::X509Type;
 
-use super::{CLUSTER, Said, Shop, apply_to_cluster, harness::eventually, usercert, usercert_with};
+use super::{
+    CLUSTER, Said, Shop, apply_to_cluster, harness::eventually, tenant_who_may, usercert, usercert_with, with_certificate,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_atlas_refuses_is_told_with_what_to_change() {
@@ -157,24 +159,12 @@ async fn the_rights_that_are_checked_are_those_of_the_chart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn why_says_what_a_tenant_may_not_see_and_refuses_nothing_for_it() {
-    let shop = Shop::open(&CLUSTER, "tenant").await;
-    shop.ca_issuer(3650).await;
-    shop.certificate("orders", "ca", json!({})).await;
-    shop.until_ready("orders").await;
-    shop.apply(json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": { "name": "tenant" }, "rules": [
-            { "apiGroups": ["usercert.dev"], "resources": ["databaseusercertificates"], "verbs": ["get"] },
-            { "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"] },
-        ],
-    }))
-    .await;
-    shop.apply(json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": { "name": "tenant" },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tenant" },
-        "subjects": [{ "kind": "ServiceAccount", "name": "default", "namespace": shop.namespace }],
-    }))
-    .await;
-    let user = shop.cluster.control_plane.service_account_kubeconfig(&shop.namespace, "default").await.unwrap();
+    let shop = with_certificate("tenant").await;
+    let rules = json!([
+        { "apiGroups": ["usercert.dev"], "resources": ["databaseusercertificates"], "verbs": ["get"] },
+        { "apiGroups": [""], "resources": ["secrets"], "verbs": ["get"] },
+    ]);
+    let user = tenant_who_may(&shop, rules).await;
     let connection = ["kubectl-usercert", "--kubeconfig", user.to_str().unwrap(), "--namespace", &shop.namespace];
     let why = usercert_with(&shop, &connection, &["why", "orders"]).await;
     why.says(
@@ -251,10 +241,7 @@ async fn a_policy_in_the_way_and_a_wrong_clock_are_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_operator_that_is_gone_is_noticed() {
-    let shop = Shop::open(&CLUSTER, "gone").await;
-    shop.ca_issuer(3650).await;
-    shop.certificate("orders", "ca", json!({})).await;
-    shop.until_ready("orders").await;
+    let shop = with_certificate("gone").await;
     // One that was stopped has given its Lease back.
     shop.apply(json!({
         "apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": { "name": "mine" },
